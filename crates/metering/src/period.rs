@@ -1,0 +1,181 @@
+//! Metering periods: one month each, in the tenant's time zone, from the tenant's anchor day.
+
+use jiff::{Timestamp, civil, tz::TimeZone};
+
+/// Start inclusive, end exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Period {
+    /// The first instant of the period.
+    pub start: Timestamp,
+    /// The first instant after the period.
+    pub end: Timestamp,
+}
+
+impl Period {
+    /// Whether the instant lies in the period.
+    pub fn contains(&self, instant: Timestamp) -> bool {
+        self.start <= instant && instant < self.end
+    }
+}
+
+/// How a tenant's months are cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Calendar {
+    time_zone: TimeZone,
+    anchor_day: i8,
+}
+
+/// The calendar cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidCalendar {
+    /// No such time zone.
+    #[error("{0:?} is not a time zone: use an IANA name such as `Europe/Madrid`, or `UTC`")]
+    TimeZone(String),
+    /// No such day.
+    #[error("{0} is not an anchor day: use 1 to 31")]
+    AnchorDay(u32),
+}
+
+impl Calendar {
+    /// A calendar whose periods start at midnight of `anchor_day` (in shorter months: of the last day) in
+    /// the time zone named `time_zone`.
+    pub fn new(time_zone: &str, anchor_day: u32) -> Result<Self, InvalidCalendar> {
+        let day = match i8::try_from(anchor_day) {
+            Ok(day @ 1..=31) => day,
+            _ => return Err(InvalidCalendar::AnchorDay(anchor_day)),
+        };
+        let time_zone = TimeZone::get(time_zone)
+            .map_err(|_| InvalidCalendar::TimeZone(time_zone.chars().take(64).collect()))?;
+        Ok(Self { time_zone, anchor_day: day })
+    }
+
+    /// Calendar months in UTC.
+    pub fn utc() -> Self {
+        Self { time_zone: TimeZone::UTC, anchor_day: 1 }
+    }
+
+    /// The time zone's IANA name.
+    pub fn time_zone_name(&self) -> &str {
+        self.time_zone.iana_name().unwrap_or("UTC")
+    }
+
+    /// The day on which periods start, 1 to 31.
+    pub fn anchor_day(&self) -> u32 {
+        u32::from(self.anchor_day.unsigned_abs())
+    }
+
+    /// The period that holds the instant.
+    pub fn period_of(&self, instant: Timestamp) -> Period {
+        let date = instant.to_zoned(self.time_zone.clone()).date();
+        let this_month = self.start_in(date);
+        // A midnight that a clock change skips starts later in the day, so instants are compared, not dates.
+        if self.instant(this_month) <= instant {
+            Period { start: self.instant(this_month), end: self.instant(self.start_in(next_month(date))) }
+        } else {
+            let before = self.start_in(previous_month(date));
+            Period { start: self.instant(before), end: self.instant(this_month) }
+        }
+    }
+
+    /// The period after `period`.
+    pub fn next(&self, period: Period) -> Period {
+        self.period_of(period.end)
+    }
+
+    /// The day on which a period starts in the month of `date`.
+    fn start_in(&self, date: civil::Date) -> civil::Date {
+        let day = self.anchor_day.min(date.days_in_month());
+        date.with().day(day).build().unwrap_or(date)
+    }
+
+    fn instant(&self, date: civil::Date) -> Timestamp {
+        date.to_zoned(self.time_zone.clone()).map(|zoned| zoned.timestamp()).unwrap_or(Timestamp::MAX)
+    }
+}
+
+fn next_month(date: civil::Date) -> civil::Date {
+    date.first_of_month().saturating_add(jiff::Span::new().months(1))
+}
+
+fn previous_month(date: civil::Date) -> civil::Date {
+    date.first_of_month().saturating_sub(jiff::Span::new().months(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn period(zone: &str, day: u32, instant: &str) -> (String, String) {
+        let period = Calendar::new(zone, day).unwrap().period_of(at(instant));
+        (period.start.to_string(), period.end.to_string())
+    }
+
+    fn pair(start: &str, end: &str) -> (String, String) {
+        (start.to_owned(), end.to_owned())
+    }
+
+    #[test]
+    fn the_default_is_the_calendar_month_in_utc() {
+        let month = pair("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z");
+        assert_eq!(period("UTC", 1, "2026-11-01T00:00:00Z"), month);
+        assert_eq!(period("UTC", 1, "2026-11-30T23:59:59.999Z"), month);
+    }
+
+    #[test]
+    fn a_late_anchor_takes_the_last_day_of_short_months() {
+        assert_eq!(
+            period("UTC", 31, "2026-02-27T00:00:00Z"),
+            pair("2026-01-31T00:00:00Z", "2026-02-28T00:00:00Z")
+        );
+        assert_eq!(
+            period("UTC", 31, "2026-02-28T00:00:00Z"),
+            pair("2026-02-28T00:00:00Z", "2026-03-31T00:00:00Z")
+        );
+        assert_eq!(
+            period("UTC", 30, "2028-02-29T12:00:00Z"),
+            pair("2028-02-29T00:00:00Z", "2028-03-30T00:00:00Z")
+        );
+    }
+
+    #[test]
+    fn the_tenants_midnight_decides_also_across_clock_changes() {
+        // Madrid: summer time ends on 2026-10-25, so October is an hour longer.
+        assert_eq!(
+            period("Europe/Madrid", 1, "2026-09-30T22:00:00Z"),
+            pair("2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z")
+        );
+        // Santiago skips midnight on 2026-09-06: the day begins at 01:00.
+        assert_eq!(period("America/Santiago", 6, "2026-09-06T04:00:00Z").0, "2026-09-06T04:00:00Z");
+        assert_eq!(period("America/Santiago", 6, "2026-09-06T03:59:59Z").1, "2026-09-06T04:00:00Z");
+    }
+
+    #[test]
+    fn bad_calendars_are_refused() {
+        assert!(Calendar::new("Mars/Olympus", 1).is_err());
+        assert!(Calendar::new("UTC", 0).is_err() && Calendar::new("UTC", 32).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn periods_tile_time(
+            second in 0_i64..4_000_000_000,
+            day in 1_u32..=31,
+            zone in prop::sample::select(vec!["UTC", "Europe/Madrid", "America/Santiago", "Asia/Kathmandu", "Pacific/Apia"]),
+        ) {
+            let calendar = Calendar::new(zone, day).unwrap();
+            let instant = Timestamp::from_second(second).unwrap();
+            let period = calendar.period_of(instant);
+            prop_assert!(period.contains(instant));
+            prop_assert_eq!(calendar.period_of(period.start), period);
+            let next = calendar.next(period);
+            prop_assert_eq!(next.start, period.end);
+            prop_assert!(next.end > next.start);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Every durable consumer of the services. A subscriber of yours brings its own: see `docs/topics.md`.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+
+use crate::{Namespace, streams::Stream};
+
+/// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again.
+pub const ACK_WAIT: Duration = Duration::from_secs(60);
+
+/// Deliveries in flight to one consumer: enough for several batches, little enough to bound memory.
+const ACK_PENDING_MAX: i64 = 1_000;
+
+/// A durable consumer: who reads what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Consumer {
+    /// The reading service.
+    pub service: &'static str,
+    /// What it reads.
+    pub stream: Stream,
+    /// The topic it reads, where the stream carries several.
+    topic: Option<&'static str>,
+}
+
+impl Consumer {
+    /// The collector reads the catalog.
+    pub const COLLECTOR_CATALOG: Self = Self::of("collector", Stream::Catalog);
+    /// The collector reads rows again.
+    pub const COLLECTOR_ROWS: Self = Self::of("collector", Stream::Rows);
+    /// The aggregator counts executions.
+    pub const AGGREGATOR_EXECUTIONS: Self = Self::of("aggregator", Stream::Executions);
+    /// The aggregator learns how complete sources are.
+    pub const AGGREGATOR_SYNCED: Self = Self::topic("aggregator", Stream::SourceState, "source.synced");
+    /// The aggregator reads the catalog.
+    pub const AGGREGATOR_CATALOG: Self = Self::of("aggregator", Stream::Catalog);
+    /// Billing reads usage.
+    pub const BILLING_USAGE: Self = Self::of("billing", Stream::UsageState);
+    /// Billing reads closed periods and late usage.
+    pub const BILLING_PERIODS: Self = Self::of("billing", Stream::Periods);
+    /// Billing reads the catalog.
+    pub const BILLING_CATALOG: Self = Self::of("billing", Stream::Catalog);
+    /// Alerts reads crossings.
+    pub const ALERTS_THRESHOLDS: Self = Self::of("alerts", Stream::Thresholds);
+    /// Alerts reads the catalog.
+    pub const ALERTS_CATALOG: Self = Self::of("alerts", Stream::Catalog);
+    /// The gateway keeps final figures.
+    pub const GATEWAY_PERIODS: Self = Self::of("gateway", Stream::Periods);
+    /// The gateway keeps gaps to show them.
+    pub const GATEWAY_GAPS: Self = Self::of("gateway", Stream::SourceEvents);
+
+    const fn of(service: &'static str, stream: Stream) -> Self {
+        Self { service, stream, topic: None }
+    }
+
+    const fn topic(service: &'static str, stream: Stream, topic: &'static str) -> Self {
+        Self { service, stream, topic: Some(topic) }
+    }
+
+    /// The durable name; also what metrics and logs call the consumer.
+    pub fn name(&self) -> String {
+        let stream = match self.topic {
+            Some(topic) => topic.replace('.', "-"),
+            None => self.stream.name(&Namespace::default()).to_ascii_lowercase().replace("flowmeter_", ""),
+        };
+        format!("{}-{stream}", self.service)
+    }
+
+    /// The consumer's whole configuration. The broker never gives up on a message: the consume loop counts
+    /// deliveries and writes the dead letter itself, so that a crash between the two loses nothing.
+    pub fn config(&self, namespace: &Namespace) -> pull::Config {
+        pull::Config {
+            durable_name: Some(self.name()),
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            max_deliver: -1,
+            max_ack_pending: ACK_PENDING_MAX,
+            filter_subject: self.topic.map(|topic| namespace.all(topic)).unwrap_or_default(),
+            ..pull::Config::default()
+        }
+    }
+}
+
+/// A reader without a durable place, for live views: everything that is kept now, then what comes.
+/// `topic` is e.g. `usage.counted`.
+pub fn live(namespace: &Namespace, topic: &str) -> pull::OrderedConfig {
+    pull::OrderedConfig {
+        filter_subject: namespace.all(topic),
+        deliver_policy: DeliverPolicy::All,
+        ..pull::OrderedConfig::default()
+    }
+}

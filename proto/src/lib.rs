@@ -1,0 +1,19 @@
+//! The contract between the services, and with every other subscriber: the messages (protobuf, version 1),
+//! the subjects they travel on, the streams that keep them and the consumers that read them.
+//!
+//! Subjects, streams and consumers are built here and nowhere else. A published message never changes its
+//! bytes: `tests/wire.rs` holds them.
+
+pub mod consumers;
+pub mod streams;
+pub mod subjects;
+mod timestamps;
+
+pub use subjects::Namespace;
+pub use timestamps::{InvalidTimestamp, instant, required_instant, timestamp};
+
+/// The messages of version 1.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/flowmeter.v1.rs"));
+}

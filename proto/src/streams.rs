@@ -1,0 +1,153 @@
+//! Every stream of the contract, with what it keeps and for how long.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+
+use crate::Namespace;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The broker remembers message ids this long. A retry guard only: the databases decide what is new.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(2 * 60);
+
+/// Room for executions: about 50 million, packed. A full stream refuses (`discard: new`), so nothing
+/// unread is lost; the collector then waits.
+const EXECUTIONS_BYTES_MAX: i64 = 4 * 1024 * 1024 * 1024;
+
+/// Room for each of the other streams.
+const EVENTS_BYTES_MAX: i64 = 256 * 1024 * 1024;
+
+/// A stream of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// `ExecutionBatch`.
+    Executions,
+    /// `SourceSynced` and `SourceFailing`: the last of each per source.
+    SourceState,
+    /// `SourceGap`.
+    SourceEvents,
+    /// `SourceRow`: rows to be read again.
+    Rows,
+    /// `UsageCounted`: the last per tenant.
+    UsageState,
+    /// `ThresholdCrossed`.
+    Thresholds,
+    /// `PeriodEvent`.
+    Periods,
+    /// `BillingEvent`.
+    Billing,
+    /// `Tenant`, `Plan`, `Source`: the last per id.
+    Catalog,
+    /// `DeadLetter`.
+    Dead,
+}
+
+impl Stream {
+    /// All streams.
+    pub const ALL: [Self; 10] = [
+        Self::Executions,
+        Self::SourceState,
+        Self::SourceEvents,
+        Self::Rows,
+        Self::UsageState,
+        Self::Thresholds,
+        Self::Periods,
+        Self::Billing,
+        Self::Catalog,
+        Self::Dead,
+    ];
+
+    /// The stream's name in a namespace.
+    pub fn name(self, namespace: &Namespace) -> String {
+        namespace.stream(match self {
+            Self::Executions => "EXECUTIONS",
+            Self::SourceState => "SOURCE_STATE",
+            Self::SourceEvents => "SOURCE_EVENTS",
+            Self::Rows => "ROWS",
+            Self::UsageState => "USAGE_STATE",
+            Self::Thresholds => "THRESHOLDS",
+            Self::Periods => "PERIODS",
+            Self::Billing => "BILLING",
+            Self::Catalog => "CATALOG",
+            Self::Dead => "DEAD",
+        })
+    }
+
+    fn topics(self) -> &'static [&'static str] {
+        match self {
+            Self::Executions => &["executions"],
+            Self::SourceState => &["source.synced", "source.failing"],
+            Self::SourceEvents => &["source.gap"],
+            Self::Rows => &["rows"],
+            Self::UsageState => &["usage.counted"],
+            Self::Thresholds => &["usage.threshold"],
+            Self::Periods => &["usage.period"],
+            Self::Billing => &["billing"],
+            Self::Catalog => &["catalog"],
+            Self::Dead => &["dead"],
+        }
+    }
+
+    /// How long a message is kept; nothing for as long as it is the last of its subject.
+    fn age_max(self) -> Option<Duration> {
+        match self {
+            Self::SourceState | Self::UsageState | Self::Catalog => None,
+            Self::Executions | Self::Rows => Some(7 * DAY),
+            Self::Dead => Some(30 * DAY),
+            Self::SourceEvents | Self::Thresholds | Self::Billing => Some(90 * DAY),
+            Self::Periods => Some(400 * DAY),
+        }
+    }
+
+    /// The stream's whole configuration. `replicas` is 3 in a cluster and 1 on a single node.
+    pub fn config(self, namespace: &Namespace, replicas: usize) -> Config {
+        let keeps_last = self.age_max().is_none();
+        Config {
+            name: self.name(namespace),
+            subjects: self.topics().iter().map(|topic| namespace.all(topic)).collect(),
+            retention: match self {
+                Self::Rows => RetentionPolicy::WorkQueue,
+                _ => RetentionPolicy::Limits,
+            },
+            storage: StorageType::File,
+            num_replicas: replicas,
+            max_age: self.age_max().unwrap_or_default(),
+            max_bytes: match self {
+                Self::Executions => EXECUTIONS_BYTES_MAX,
+                _ => EVENTS_BYTES_MAX,
+            },
+            max_messages_per_subject: if keeps_last { 1 } else { -1 },
+            discard: if keeps_last { DiscardPolicy::Old } else { DiscardPolicy::New },
+            duplicate_window: DUPLICATE_WINDOW,
+            allow_direct: true,
+            ..Config::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subject_is_kept_by_one_stream() {
+        let namespace = Namespace::default();
+        let subjects: Vec<String> =
+            Stream::ALL.iter().flat_map(|stream| stream.config(&namespace, 1).subjects).collect();
+        insta::assert_debug_snapshot!(subjects);
+    }
+
+    #[test]
+    fn only_state_may_drop_what_is_old() {
+        let namespace = Namespace::default();
+        for stream in Stream::ALL {
+            let config = stream.config(&namespace, 1);
+            assert_eq!(
+                config.discard == DiscardPolicy::Old,
+                config.max_messages_per_subject == 1,
+                "{stream:?} would lose unread events when it is full"
+            );
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The bytes of version 1. A snapshot that changes here is a contract broken for every subscriber: add a
+//! field with a new number instead, or begin version 2.
+
+use std::fmt::Write;
+
+use prost::Message;
+use proto::v1::*;
+
+fn at(second: i64) -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds: second, nanos: 514_000_000 })
+}
+
+fn hex(message: &impl Message) -> String {
+    message.encode_to_vec().iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn period() -> Option<Period> {
+    Some(Period { start: at(1_793_491_200), end: at(1_796_083_200) })
+}
+
+fn totals() -> Option<Totals> {
+    Some(Totals {
+        counted: 340,
+        uncounted: 7,
+        success: 300,
+        error: 39,
+        crashed: 1,
+        canceled: 0,
+        duration_ms: 13_600,
+        late: 2,
+    })
+}
+
+fn workflow() -> WorkflowUsage {
+    WorkflowUsage {
+        source_id: "north-n8n".into(),
+        workflow_id: "fBUhacu27uqiL8Xb".into(),
+        workflow_name: "Order sync".into(),
+        totals: totals(),
+    }
+}
+
+fn execution() -> Execution {
+    Execution {
+        execution_id: "575".into(),
+        workflow_id: "fBUhacu27uqiL8Xb".into(),
+        workflow_name: "Order sync".into(),
+        status: ExecutionStatus::Crashed.into(),
+        mode: ExecutionMode::Integrated.into(),
+        started_at: at(1_795_484_012),
+        stopped_at: at(1_795_484_013),
+        retry_of: "571".into(),
+    }
+}
+
+#[test]
+fn executions() {
+    insta::assert_snapshot!(hex(&ExecutionBatch {
+        source_id: "north-n8n".into(),
+        epoch: 1,
+        received_at: at(1_795_484_020),
+        origin: Origin::Push.into(),
+        executions: vec![execution()],
+    }));
+}
+
+#[test]
+fn sources() {
+    insta::assert_snapshot!(hex(&SourceSynced {
+        source_id: "north-n8n".into(),
+        epoch: 1,
+        complete_until: at(1_795_484_015),
+        open_executions: 3,
+        published_through: 77,
+        sweep_started_at: at(1_795_484_020),
+        sweep_ended_at: at(1_795_484_021),
+        executions_published: 340,
+    }));
+    insta::assert_snapshot!(hex(&SourceGap {
+        source_id: "north-n8n".into(),
+        epoch: 1,
+        reason: GapReason::PrunedBeforeSeen.into(),
+        first_execution_id: "100".into(),
+        last_execution_id: "200".into(),
+        found_at: at(1_795_484_021),
+    }));
+    insta::assert_snapshot!(hex(&SourceFailing {
+        source_id: "north-n8n".into(),
+        reason: FailureReason::Unauthorized.into(),
+        detail: "the API key was refused".into(),
+        failing_since: at(1_795_484_000),
+        failed_at: at(1_795_484_021),
+        consecutive_failures: 2,
+    }));
+    insta::assert_snapshot!(hex(&SourceRow {
+        source_id: "north-n8n".into(),
+        epoch: 1,
+        row: r#"{"id":"1"}"#.into(),
+        received_at: at(1_795_484_021),
+    }));
+}
+
+#[test]
+fn usage() {
+    insta::assert_snapshot!(hex(&UsageCounted {
+        tenant_id: "north".into(),
+        period: period(),
+        revision: 12,
+        totals: totals(),
+        workflows: vec![workflow()],
+        workflows_omitted: 1,
+        as_of: at(1_795_484_022),
+        complete_until: at(1_795_484_015),
+        counted_complete: 330,
+        open_executions: 3,
+        sources: vec![SourceFreshness { source_id: "north-n8n".into(), complete_until: at(1_795_484_015), open_executions: 3 }],
+        plan_id: "pro".into(),
+    }));
+    insta::assert_snapshot!(hex(&ThresholdCrossed {
+        crossing_id: "8a6e0804-2bd0-4672-b79d-d97027f9071a".into(),
+        tenant_id: "north".into(),
+        period: period(),
+        rule: "monthly-executions".into(),
+        threshold_percent: 80,
+        limit: 425,
+        used: 340,
+        crossed_at: at(1_795_484_022),
+        plan_id: "pro".into(),
+    }));
+}
+
+#[test]
+fn periods() {
+    let opened = PeriodOpened { tenant_id: "north".into(), period: period(), opened_at: at(1_793_491_300) };
+    let closed = PeriodClosed {
+        tenant_id: "north".into(),
+        period: period(),
+        revision: 13,
+        totals: totals(),
+        workflows: vec![workflow()],
+        workflows_omitted: 0,
+        closed_at: at(1_796_083_900),
+        incomplete_sources: vec!["north-old".into()],
+        plan_id: "pro".into(),
+    };
+    let late = LateUsage {
+        tenant_id: "north".into(),
+        period: period(),
+        revision: 14,
+        totals: totals(),
+        found_at: at(1_796_090_000),
+    };
+    for (event, name) in [
+        (period_event::Event::Opened(opened), "opened"),
+        (period_event::Event::Closed(closed), "closed"),
+        (period_event::Event::Late(late), "late"),
+    ] {
+        insta::assert_snapshot!(name, hex(&PeriodEvent { event: Some(event) }));
+    }
+}
+
+#[test]
+fn billing() {
+    let reported = UsageReported {
+        tenant_id: "north".into(),
+        period: period(),
+        identifier: "live-north-20261101-3".into(),
+        quantity: -4,
+        reported_total: 336,
+        accepted_at: at(1_795_484_100),
+    };
+    let failed = ReportFailed {
+        tenant_id: "north".into(),
+        period: period(),
+        identifier: "live-north-20261101-3".into(),
+        quantity: 10,
+        reason: "no such customer".into(),
+        failed_at: at(1_795_484_100),
+    };
+    let drift = DriftFound {
+        tenant_id: "north".into(),
+        period: period(),
+        billable: 340,
+        stripe_total: 336,
+        found_at: at(1_796_090_000),
+    };
+    for (event, name) in [
+        (billing_event::Event::Reported(reported), "reported"),
+        (billing_event::Event::Failed(failed), "failed"),
+        (billing_event::Event::Drift(drift), "drift"),
+    ] {
+        insta::assert_snapshot!(name, hex(&BillingEvent { event: Some(event) }));
+    }
+}
+
+#[test]
+fn catalog() {
+    insta::assert_snapshot!(hex(&Tenant {
+        tenant_id: "north".into(),
+        revision: 2,
+        removed: false,
+        name: "North".into(),
+        plan_id: "pro".into(),
+        time_zone: "Europe/Madrid".into(),
+        anchor_day: 15,
+        language: "es".into(),
+        alert_recipients: vec!["ops@north.example".into()],
+        stripe_customer_id: "cus_north".into(),
+        limit_override: Some(500),
+    }));
+    insta::assert_snapshot!(hex(&Plan {
+        plan_id: "pro".into(),
+        revision: 3,
+        removed: false,
+        name: "Pro".into(),
+        monthly_limit: Some(10_000),
+        limit_kind: LimitKind::Hard.into(),
+        thresholds_percent: vec![80, 100],
+        counting: Some(CountingRule { manual: true, sub_workflow: false, error_workflow: false, canceled: false, other: true }),
+        price: Some(Price { currency: "eur".into(), base_fee_minor: 2_000, included_executions: 2_500, overage_per_thousand_minor: 150 }),
+        meter_event_name: "executions".into(),
+        outage_rule: OutageRule::Open.into(),
+    }));
+    insta::assert_snapshot!(hex(&Source {
+        source_id: "north-n8n".into(),
+        revision: 4,
+        removed: false,
+        tenant_id: "north".into(),
+        kind: SourceKind::N8n.into(),
+        base_url: "https://n8n.north.example".into(),
+        sealed_api_key: vec![1, 2, 3].into(),
+        poll_interval: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+        paused: true,
+    }));
+}
+
+#[test]
+fn dead_letters() {
+    insta::assert_snapshot!(hex(&DeadLetter {
+        service: "aggregator".into(),
+        original_subject: "flowmeter.v1.executions.3.north-n8n".into(),
+        original_payload: vec![0xff].into(),
+        original_headers: vec![Header { name: "traceparent".into(), value: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into() }],
+        reason: "not an ExecutionBatch".into(),
+        failed_at: at(1_795_484_100),
+        deliveries: 1,
+    }));
+}
