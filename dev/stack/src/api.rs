@@ -1,0 +1,101 @@
+//! A small client of the HTTP faces: the gateway's API and the sandbox's control.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use ureq::Agent;
+
+/// Longer than any answer should take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// A probe must not hold up the loop that asks.
+const PROBE_WITHIN: Duration = Duration::from_secs(2);
+
+/// One HTTP API with JSON bodies.
+#[derive(Debug, Clone)]
+pub struct Api {
+    base: String,
+    token: Option<String>,
+    agent: Agent,
+}
+
+/// An answer of any status.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body; null where it is not JSON.
+    pub body: Value,
+}
+
+impl Api {
+    /// The API at this address, e.g. `http://127.0.0.1:8080`.
+    pub fn new(base: &str) -> Self {
+        Self { base: base.trim_end_matches('/').to_owned(), token: None, agent: agent(ANSWER_WITHIN) }
+    }
+
+    /// The same with a bearer token.
+    #[must_use]
+    pub fn with_token(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
+    }
+
+    /// Its address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// GET, which must succeed.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        self.send("GET", path, None)?.success("GET", path)
+    }
+
+    /// PUT, which must succeed.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send("PUT", path, Some(body))?.success("PUT", path)
+    }
+
+    /// POST, which must succeed.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send("POST", path, Some(body))?.success("POST", path)
+    }
+
+    /// A request whose status the caller judges.
+    pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+        let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let request = match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        let sent = match body {
+            Some(body) => {
+                let request = request.header("content-type", "application/json").body(body.to_string())?;
+                self.agent.run(request)
+            }
+            None => self.agent.run(request.body(())?),
+        };
+        let mut response = sent.with_context(|| format!("no answer to {method} {}{path}", self.base))?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().context("the answer breaks off")?;
+        Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
+    }
+}
+
+impl Answer {
+    fn success(self, method: &str, path: &str) -> Result<Value> {
+        if !(200..300).contains(&self.status) {
+            bail!("{method} {path} answers {}: {}", self.status, self.body);
+        }
+        Ok(self.body)
+    }
+}
+
+/// Whether a GET of this address answers 200 now.
+pub fn answers_ok(url: &str) -> bool {
+    agent(PROBE_WITHIN).get(url).call().is_ok_and(|response| response.status() == 200)
+}
+
+fn agent(within: Duration) -> Agent {
+    Agent::config_builder().timeout_global(Some(within)).http_status_as_error(false).build().into()
+}

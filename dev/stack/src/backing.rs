@@ -1,0 +1,165 @@
+//! What the services stand on: a database and a broker, private ones or those that the environment names.
+
+use std::env;
+
+use anyhow::Result;
+
+use crate::{
+    Profile,
+    nats::{self, Nats},
+    postgres::{Durability, Postgres},
+};
+
+/// The database that the services share, each with its own schema.
+const DATABASE: &str = "flowmeter";
+
+/// A database and a broker to connect to.
+#[derive(Debug, Clone)]
+pub struct Backing {
+    /// For services.
+    pub database_url: String,
+    /// For services and tools.
+    pub broker: Broker,
+}
+
+/// How to connect to the broker.
+#[derive(Debug, Clone)]
+pub enum Broker {
+    /// With the same URL, and the user in it if any, for everybody.
+    Shared(String),
+    /// With a user of its own for each service.
+    PerService {
+        /// The URL without a user.
+        url: String,
+        /// Name and password of each user.
+        users: Vec<(String, String)>,
+    },
+}
+
+impl Broker {
+    /// `url`, `user` and `password` for a service, or for `operator`.
+    pub fn login(&self, service: &str) -> Login {
+        match self {
+            Self::Shared(url) => Login::from_url(url),
+            Self::PerService { url, users } => {
+                Login { url: url.clone(), user: users.iter().find(|(user, _)| user == service).cloned() }
+            }
+        }
+    }
+}
+
+/// Where to connect, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The URL without a user.
+    pub url: String,
+    /// Name and password.
+    pub user: Option<(String, String)>,
+}
+
+impl Login {
+    /// Takes name and password out of a URL.
+    fn from_url(url: &str) -> Self {
+        let parts = url.split_once("://").and_then(|(scheme, rest)| {
+            let (user, host) = rest.rsplit_once('@')?;
+            let (name, password) = user.split_once(':')?;
+            Some((format!("{scheme}://{host}"), (name.to_owned(), password.to_owned())))
+        });
+        match parts {
+            Some((url, user)) => Self { url, user: Some(user) },
+            None => Self { url: url.to_owned(), user: None },
+        }
+    }
+}
+
+/// Private servers; nothing where the environment names one that runs.
+#[derive(Debug)]
+pub struct Servers {
+    /// The private Postgres.
+    pub postgres: Option<Postgres>,
+    /// The private NATS.
+    pub nats: Option<Nats>,
+    /// How to connect to them.
+    pub backing: Backing,
+    /// The database in which tests may create their own.
+    pub admin_database_url: String,
+    /// The broker as its unrestricted user.
+    pub admin_nats_url: String,
+}
+
+impl Servers {
+    /// Starts what `DATABASE_URL` and `NATS_URL` do not name.
+    pub fn start(profile: &Profile, durability: Durability) -> Result<Self> {
+        Self::start_or_use(profile, durability, named("DATABASE_URL"), named("NATS_URL"))
+    }
+
+    /// Starts both, whatever the environment says.
+    pub fn start_private(profile: &Profile, durability: Durability) -> Result<Self> {
+        Self::start_or_use(profile, durability, None, None)
+    }
+
+    fn start_or_use(
+        profile: &Profile,
+        durability: Durability,
+        database_url: Option<String>,
+        nats_url: Option<String>,
+    ) -> Result<Self> {
+        let (postgres, database_url, admin_database_url) = match database_url {
+            Some(url) => {
+                println!("Using the Postgres of DATABASE_URL");
+                (None, url.clone(), url)
+            }
+            None => {
+                println!("Starting a private Postgres");
+                let postgres = Postgres::start(profile, durability)?;
+                postgres.ensure_database(DATABASE)?;
+                let (url, admin) = (postgres.url(DATABASE), postgres.url("postgres"));
+                (Some(postgres), url, admin)
+            }
+        };
+        let (nats, broker, admin_nats_url) = match nats_url {
+            Some(url) => {
+                println!("Using the NATS of NATS_URL");
+                (None, Broker::Shared(url.clone()), url)
+            }
+            None => {
+                println!("Starting a private NATS");
+                let nats = Nats::start(profile)?;
+                let users = nats::USERS.map(|user| (user.to_owned(), nats.password(user).to_owned()));
+                let broker = Broker::PerService { url: nats.url(), users: users.into() };
+                let admin = nats.url_of(nats::ADMIN);
+                (Some(nats), broker, admin)
+            }
+        };
+        let backing = Backing { database_url, broker };
+        Ok(Self { postgres, nats, backing, admin_database_url, admin_nats_url })
+    }
+
+    /// Stops what was started.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(nats) = &mut self.nats {
+            nats.stop()?;
+        }
+        if let Some(postgres) = &mut self.postgres {
+            postgres.stop()?;
+        }
+        Ok(())
+    }
+}
+
+fn named(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_in_the_url_becomes_a_login() {
+        let login = Login::from_url("nats://admin:nats_1f@127.0.0.1:4222");
+        assert_eq!(login.url, "nats://127.0.0.1:4222");
+        assert_eq!(login.user, Some(("admin".to_owned(), "nats_1f".to_owned())));
+        assert_eq!(Login::from_url("nats://127.0.0.1:4222").user, None);
+    }
+}

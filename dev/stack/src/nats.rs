@@ -1,0 +1,151 @@
+//! A private NATS with JetStream: its store in the profile's folder, on 127.0.0.1 only, with the users and
+//! permissions of production and one unrestricted user beside them.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    Profile, Project,
+    install::{self, NatsServer},
+    keys, ports,
+    process::{Launch, Process},
+    project::write_private,
+};
+
+/// The rules of production, word for word.
+const PERMISSIONS: &str = include_str!("../../../deploy/nats/permissions.conf");
+
+/// Users with permissions of their own.
+pub const USERS: [&str; 6] = ["collector", "aggregator", "billing", "alerts", "gateway", "operator"];
+
+/// The user who may do everything. Tests need it: each has its own namespace, and the rules name `flowmeter`.
+pub const ADMIN: &str = "admin";
+
+/// Start-up with recovery of a large store.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Nats {
+    launch: Launch,
+    port: u16,
+    health_port: u16,
+    passwords: BTreeMap<&'static str, String>,
+    process: Process,
+}
+
+impl Nats {
+    /// Starts the profile's broker.
+    pub fn start(profile: &Profile) -> Result<Self> {
+        let server = install::nats(profile.project())?;
+        Self::start_server(profile, &server)
+    }
+
+    fn start_server(profile: &Profile, server: &NatsServer) -> Result<Self> {
+        let folder = profile.folder().join("nats");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        let (port, health_port) = (ports::free()?, ports::free()?);
+        write_private(&folder.join("permissions.conf"), PERMISSIONS)?;
+        let configuration = folder.join("nats.conf");
+        write_private(&configuration, &configure(&folder, server, port, health_port))?;
+        let passwords = passwords(profile)?;
+        let launch = Launch {
+            args: vec!["-c".to_owned(), configuration.display().to_string()],
+            env: passwords.iter().map(|(user, password)| (variable(user), password.clone())).collect(),
+            ..Launch::new("nats", &server.program)
+        };
+        let process = start_ready(profile, &launch, health_port)?;
+        Ok(Self { launch, port, health_port, passwords, process })
+    }
+
+    /// Where to connect, without a user.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Where to connect as this user.
+    pub fn url_of(&self, user: &str) -> String {
+        format!("nats://{user}:{}@127.0.0.1:{}", self.password(user), self.port)
+    }
+
+    /// The password of one of the users.
+    pub fn password(&self, user: &str) -> &str {
+        self.passwords.get(user).map_or("", String::as_str)
+    }
+
+    /// The server process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Stops it.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.stop()
+    }
+
+    /// Starts it again after a stop or a kill, on the same port.
+    pub fn restart(&mut self, profile: &Profile) -> Result<()> {
+        self.stop()?;
+        self.process = start_ready(profile, &self.launch, self.health_port)?;
+        Ok(())
+    }
+}
+
+/// The broker that an installed `nats-server` would be, for messages before anything runs.
+pub fn describe(project: &Project) -> Result<String> {
+    Ok(install::nats(project)?.program.display().to_string())
+}
+
+fn start_ready(profile: &Profile, launch: &Launch, health_port: u16) -> Result<Process> {
+    let mut process = Process::start(profile, launch.clone())?;
+    let health = format!("http://127.0.0.1:{health_port}/healthz");
+    process.wait_ready(READY_WITHIN, || crate::api::answers_ok(&health))?;
+    Ok(process)
+}
+
+fn passwords(profile: &Profile) -> Result<BTreeMap<&'static str, String>> {
+    USERS
+        .into_iter()
+        .chain([ADMIN])
+        .map(|user| {
+            let file = format!("nats-{user}");
+            Ok((user, profile.secret(&file, || keys::random_token("nats"))?))
+        })
+        .collect()
+}
+
+fn variable(user: &str) -> String {
+    format!("NATS_{}_PASSWORD", user.to_ascii_uppercase())
+}
+
+fn configure(folder: &Path, server: &NatsServer, port: u16, health_port: u16) -> String {
+    let sync = if server.version.syncs_always() { "sync_interval: always" } else { "" };
+    let users: String = USERS
+        .iter()
+        .map(|user| {
+            let permissions = user.to_ascii_uppercase();
+            format!("    {{ user: {user}, password: ${}, permissions: ${permissions} }}\n", variable(user))
+        })
+        .collect();
+    format!(
+        r#"# Written at each start.
+server_name: flowmeter_private
+listen: "127.0.0.1:{port}"
+http: "127.0.0.1:{health_port}"
+max_payload: 8MB
+jetstream {{
+  store_dir: "{store}"
+  {sync}
+}}
+authorization {{
+  include ./permissions.conf
+  users = [
+{users}    {{ user: {ADMIN}, password: ${admin} }}
+  ]
+}}
+"#,
+        store = folder.join("store").display(),
+        admin = variable(ADMIN),
+    )
+}

@@ -1,0 +1,270 @@
+//! A child process: its log, its pid on record, its end.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    errno::Errno,
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+
+use crate::{Profile, wait};
+
+/// Time to finish the work in hand after the polite signal.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// Time for the system to take a killed process away.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Lines of a log that explain an end.
+const LAST_LINES: usize = 20;
+
+/// The part of a log that is read for its last lines.
+const LOG_TAIL_BYTES: usize = 16 * 1024;
+
+/// How to start a process.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// What logs and messages call it; unique in its profile.
+    pub name: String,
+    /// The executable.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment, added to ours.
+    pub env: BTreeMap<String, String>,
+    /// The system user to run as, where not ours.
+    pub user: Option<String>,
+    /// The polite signal, which is also sent when we die.
+    pub stop_signal: Signal,
+}
+
+impl Launch {
+    /// A process with our user and environment that stops at SIGTERM.
+    pub fn new(name: &str, program: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: program.into(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            user: None,
+            stop_signal: Signal::SIGTERM,
+        }
+    }
+
+    /// The command, wrapped by `setpriv` where the system has it: the kernel then sends the stop signal when we
+    /// die, however that happens. (The plain way needs unsafe code between fork and exec.)
+    fn command(&self) -> Command {
+        let mut command = match setpriv() {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", self.stop_signal.as_str().trim_start_matches("SIG")]);
+                if let Some(user) = &self.user {
+                    command.args(["--reuid", user, "--regid", &primary_group(user), "--init-groups"]);
+                }
+                command.arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
+        // Its own group: Ctrl-C in the terminal reaches us alone, and we stop the rest in order.
+        command.args(&self.args).envs(&self.env).process_group(0).stdin(Stdio::null());
+        command
+    }
+}
+
+/// Runs a command as another system user.
+pub(crate) fn command_as(user: Option<&str>, program: &Path) -> Command {
+    match (user, setpriv()) {
+        (Some(user), Some(setpriv)) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--reuid", user, "--regid", &primary_group(user), "--init-groups"]).arg(program);
+            command
+        }
+        _ => Command::new(program),
+    }
+}
+
+fn setpriv() -> Option<PathBuf> {
+    crate::install::on_path("setpriv")
+}
+
+fn primary_group(user: &str) -> String {
+    match nix::unistd::User::from_name(user) {
+        Ok(Some(found)) => found.gid.to_string(),
+        _ => user.to_owned(),
+    }
+}
+
+/// A running child. Dropping it stops it.
+#[derive(Debug)]
+pub struct Process {
+    launch: Launch,
+    child: Child,
+    log: PathBuf,
+    pid_file: PathBuf,
+}
+
+impl Process {
+    /// Starts it; what it writes is appended to its log in the profile's folder. A process of the same name
+    /// that an earlier run has left behind is stopped first.
+    pub fn start(profile: &Profile, launch: Launch) -> Result<Self> {
+        let pid_file = profile.folder().join("pids").join(&launch.name);
+        stop_leftover(&pid_file)?;
+        let log = profile.log(&launch.name);
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("cannot write {}", log.display()))?;
+        let errors = output.try_clone().context("cannot share the log")?;
+        let child = launch
+            .command()
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .with_context(|| format!("cannot start {}", launch.program.display()))?;
+        let record = format!("{}\n{}\n", child.id(), launch.program.display());
+        fs::write(&pid_file, record).with_context(|| format!("cannot write {}", pid_file.display()))?;
+        Ok(Self { launch, child, log, pid_file })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.launch.name
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().with_context(|| format!("cannot ask after {}", self.launch.name))
+    }
+
+    /// An error that tells how it ended, with its last words.
+    pub fn obituary(&self, status: ExitStatus) -> anyhow::Error {
+        anyhow::anyhow!(
+            "{} ended ({status}); the last lines of {}:\n{}",
+            self.launch.name,
+            self.log.display(),
+            last_lines(&self.log)
+        )
+    }
+
+    /// Waits until `ready` says so; fails at once when the process ends.
+    pub fn wait_ready(&mut self, within: Duration, ready: impl Fn() -> bool) -> Result<()> {
+        let what = format!("{} to be ready", self.launch.name);
+        let waited = wait::until(&what, within, || match self.ended()? {
+            Some(status) => Err(self.obituary(status)),
+            None => Ok(ready().then_some(())),
+        });
+        let ended = matches!(self.ended(), Ok(Some(_)));
+        waited.map_err(|error| match ended {
+            true => error,
+            false => {
+                error.context(format!("the last lines of {}:\n{}", self.log.display(), last_lines(&self.log)))
+            }
+        })
+    }
+
+    /// The polite signal, then after 15 seconds the other one.
+    pub fn stop(&mut self) -> Result<()> {
+        if self.ended()?.is_none() {
+            self.signal(self.launch.stop_signal)?;
+            if self.wait_gone(STOP_WITHIN).is_err() {
+                self.kill()?;
+            }
+        }
+        let _ = fs::remove_file(&self.pid_file);
+        Ok(())
+    }
+
+    /// SIGKILL: the crash of a test.
+    pub fn kill(&mut self) -> Result<()> {
+        if self.ended()?.is_none() {
+            self.signal(Signal::SIGKILL)?;
+            self.wait_gone(GONE_WITHIN)?;
+        }
+        let _ = fs::remove_file(&self.pid_file);
+        Ok(())
+    }
+
+    fn wait_gone(&mut self, within: Duration) -> Result<()> {
+        let what = format!("{} to end", self.launch.name);
+        wait::until(&what, within, || Ok(self.ended()?.map(|_| ())))
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        send(self.child.id(), signal).with_context(|| format!("cannot signal {}", self.launch.name))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("{} may still run: {error:#}", self.launch.name);
+        }
+    }
+}
+
+fn send(pid: u32, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(i32::try_from(pid).context("a process id is positive")?);
+    match signal::kill(pid, signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Stops everything on record in this folder.
+pub(crate) fn stop_leftovers(pids: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(pids) else { return Ok(()) };
+    for entry in entries {
+        stop_leftover(&entry?.path())?;
+    }
+    Ok(())
+}
+
+/// Stops the process on record, if it still runs and is still that program: the system gives pids out again.
+fn stop_leftover(pid_file: &Path) -> Result<()> {
+    let Ok(record) = fs::read_to_string(pid_file) else { return Ok(()) };
+    let mut lines = record.lines();
+    let (pid, program) = (lines.next().and_then(|pid| pid.parse().ok()), lines.next());
+    if let (Some(pid), Some(program)) = (pid, program)
+        && runs(pid, program)
+    {
+        send(pid, Signal::SIGTERM)?;
+        let what = format!("an earlier {program} to end");
+        let ended = || Ok((!runs(pid, program)).then_some(()));
+        if wait::until(&what, STOP_WITHIN, ended).is_err() {
+            send(pid, Signal::SIGKILL)?;
+            wait::until(&what, GONE_WITHIN, ended)?;
+        }
+    }
+    fs::remove_file(pid_file).with_context(|| format!("cannot remove {}", pid_file.display()))
+}
+
+/// Whether this pid is, now, a process of this program.
+pub(crate) fn runs(pid: u32, program: &str) -> bool {
+    let Ok(command_line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    command_line.split(|byte| *byte == 0).any(|word| word == program.as_bytes())
+}
+
+/// The end of a log.
+pub fn last_lines(log: &Path) -> String {
+    let Ok(content) = fs::read(log) else { return "(no log)".to_owned() };
+    let tail = content.len().saturating_sub(LOG_TAIL_BYTES);
+    let text = String::from_utf8_lossy(content.get(tail..).unwrap_or_default());
+    let lines: Vec<&str> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n")
+}

@@ -1,0 +1,339 @@
+//! The five services and the sandbox as child processes, configured by their environment.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    Api, Backing, Profile,
+    keys::{self, SealingKeys},
+    ports,
+    process::{Launch, Process},
+};
+
+/// Start-up with migrations, on a busy machine.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A program of the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Program {
+    /// n8n, Stripe and SMTP, played.
+    Sandbox,
+    /// Reads the sources.
+    Collector,
+    /// Counts.
+    Aggregator,
+    /// Reports to Stripe.
+    Billing,
+    /// Sends e-mail.
+    Alerts,
+    /// The API and the dashboard.
+    Gateway,
+}
+
+impl Program {
+    /// The services.
+    pub const SERVICES: [Self; 5] =
+        [Self::Collector, Self::Aggregator, Self::Billing, Self::Alerts, Self::Gateway];
+
+    /// Its name: of the service, its package and its section of the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Collector => "collector",
+            Self::Aggregator => "aggregator",
+            Self::Billing => "billing",
+            Self::Alerts => "alerts",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// What may differ between one stack and another.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder with the binaries.
+    pub binaries: PathBuf,
+    /// The database and the broker.
+    pub backing: Backing,
+    /// The first token of every subject; another one than `flowmeter` needs an unrestricted broker user.
+    pub namespace: String,
+    /// The port that the gateway should have; the next free one if it is taken. Any where nothing is said.
+    pub gateway_port: Option<u16>,
+    /// Arguments of the sandbox.
+    pub sandbox_args: Vec<String>,
+    /// Settings that win over the usual ones, e.g. `FLOWMETER__COLLECTOR__POLL_INTERVAL`.
+    pub settings: BTreeMap<String, String>,
+}
+
+impl Options {
+    /// A stack of the installation's own namespace on any free ports.
+    pub fn new(binaries: PathBuf, backing: Backing) -> Self {
+        Self {
+            binaries,
+            backing,
+            namespace: "flowmeter".to_owned(),
+            gateway_port: None,
+            sandbox_args: Vec::new(),
+            settings: BTreeMap::new(),
+        }
+    }
+
+    /// The same with one setting, named without its prefix: `COLLECTOR__POLL_INTERVAL`.
+    #[must_use]
+    pub fn with(mut self, setting: &str, value: &str) -> Self {
+        self.settings.insert(format!("FLOWMETER__{setting}"), value.to_owned());
+        self
+    }
+}
+
+/// The folder with the binaries beside a running test.
+pub fn binaries_beside_test() -> Result<PathBuf> {
+    let test = env::current_exe().context("cannot tell where this test lies")?;
+    let folder = test.ancestors().nth(2).context("a test lies in target/<profile>/deps")?;
+    if !folder.join("flowmeter-collector").is_file() {
+        bail!("{} has no flowmeter-collector: run the tests with `cargo xtask test`", folder.display());
+    }
+    Ok(folder.to_owned())
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    gateway: u16,
+    sandbox: u16,
+    smtp: u16,
+}
+
+/// A running stack: the sandbox and the five services.
+#[derive(Debug)]
+pub struct Stack {
+    profile: Profile,
+    options: Options,
+    ports: Ports,
+    ops_ports: BTreeMap<Program, u16>,
+    operator_token: String,
+    sealing: SealingKeys,
+    processes: BTreeMap<Program, Process>,
+}
+
+impl Stack {
+    /// Starts the sandbox and then the services, and waits until each is ready.
+    pub fn start(profile: Profile, options: Options) -> Result<Self> {
+        let mut stack = Self::prepare(profile, options)?;
+        stack.launch(Program::Sandbox)?;
+        stack.wait_ready(Program::Sandbox)?;
+        for service in Program::SERVICES {
+            stack.launch(service)?;
+        }
+        for service in Program::SERVICES {
+            stack.wait_ready(service)?;
+        }
+        Ok(stack)
+    }
+
+    fn prepare(profile: Profile, options: Options) -> Result<Self> {
+        let gateway = options.gateway_port.map_or_else(ports::free, ports::free_from)?;
+        let ports = Ports { gateway, sandbox: ports::free()?, smtp: ports::free()? };
+        let ops_ports = Program::SERVICES
+            .into_iter()
+            .map(|service| Ok((service, ports::free()?)))
+            .collect::<Result<_>>()?;
+        let operator_token = keys::operator_token(&profile)?;
+        let sealing = keys::sealing_keys(&profile, &options.binaries.join("flowmeter"))?;
+        Ok(Self { profile, options, ports, ops_ports, operator_token, sealing, processes: BTreeMap::new() })
+    }
+
+    /// The profile it runs in.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// The gateway's API as the operator.
+    pub fn gateway(&self) -> Api {
+        Api::new(&format!("http://127.0.0.1:{}", self.ports.gateway)).with_token(&self.operator_token)
+    }
+
+    /// The sandbox.
+    pub fn sandbox(&self) -> Api {
+        Api::new(&format!("http://127.0.0.1:{}", self.ports.sandbox))
+    }
+
+    /// The token that may do everything.
+    pub fn operator_token(&self) -> &str {
+        &self.operator_token
+    }
+
+    /// The dashboard's address, which signs in. The part after `#` never reaches a log.
+    pub fn sign_in_link(&self) -> String {
+        format!("{}/#token={}", self.gateway().base(), self.operator_token)
+    }
+
+    /// Where a service answers for its health and metrics.
+    pub fn ops_url(&self, service: Program) -> Option<String> {
+        self.ops_ports.get(&service).map(|port| format!("http://127.0.0.1:{port}"))
+    }
+
+    /// The environment of the command line.
+    pub fn cli_environment(&self) -> BTreeMap<String, String> {
+        let login = self.options.backing.broker.login("operator");
+        let mut environment = BTreeMap::from([
+            ("FLOWMETER_URL".to_owned(), self.gateway().base().to_owned()),
+            ("FLOWMETER_TOKEN".to_owned(), self.operator_token.clone()),
+            ("FLOWMETER_NATS_URL".to_owned(), login.url),
+            ("FLOWMETER_NAMESPACE".to_owned(), self.options.namespace.clone()),
+        ]);
+        if let Some((user, password)) = login.user {
+            environment.insert("FLOWMETER_NATS_USER".to_owned(), user);
+            environment.insert("FLOWMETER_NATS_PASSWORD".to_owned(), password);
+        }
+        environment
+    }
+
+    /// The command line's executable.
+    pub fn cli(&self) -> PathBuf {
+        self.options.binaries.join("flowmeter")
+    }
+
+    /// Every running process.
+    pub fn processes(&self) -> impl Iterator<Item = (Program, &Process)> {
+        self.processes.iter().map(|(program, process)| (*program, process))
+    }
+
+    /// The first program that has ended by itself, with its last words.
+    pub fn find_dead(&mut self) -> Result<Option<(Program, anyhow::Error)>> {
+        for (program, process) in &mut self.processes {
+            if let Some(status) = process.ended()? {
+                return Ok(Some((*program, process.obituary(status))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// SIGKILL to one program.
+    pub fn kill(&mut self, program: Program) -> Result<()> {
+        self.process(program)?.kill()
+    }
+
+    /// Stops one program as an operator would.
+    pub fn stop_one(&mut self, program: Program) -> Result<()> {
+        self.process(program)?.stop()
+    }
+
+    /// Starts one program again, on its ports, without waiting for it.
+    pub fn relaunch(&mut self, program: Program) -> Result<()> {
+        self.processes.remove(&program);
+        self.launch(program)
+    }
+
+    /// Starts one program again, on its ports, and waits until it is ready.
+    pub fn restart(&mut self, program: Program) -> Result<()> {
+        self.relaunch(program)?;
+        self.wait_ready(program)
+    }
+
+    /// Stops all: first what talks to the world, last what the others talk to.
+    pub fn stop(&mut self) -> Result<()> {
+        for program in Program::SERVICES.into_iter().chain([Program::Sandbox]) {
+            if let Some(mut process) = self.processes.remove(&program) {
+                process.stop()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, program: Program) -> Result<&mut Process> {
+        self.processes.get_mut(&program).with_context(|| format!("{} was not started", program.name()))
+    }
+
+    fn launch(&mut self, program: Program) -> Result<()> {
+        let binary = self.options.binaries.join(format!("flowmeter-{}", program.name()));
+        let mut launch = Launch::new(program.name(), binary);
+        if program == Program::Sandbox {
+            launch.args = self.sandbox_arguments();
+        } else {
+            launch.env = self.environment(program)?;
+        }
+        let process = Process::start(&self.profile, launch)?;
+        self.processes.insert(program, process);
+        Ok(())
+    }
+
+    fn wait_ready(&mut self, program: Program) -> Result<()> {
+        let url = match program {
+            Program::Sandbox => format!("{}/clock", self.sandbox().base()),
+            service => format!("{}/readyz", self.ops_url(service).unwrap_or_default()),
+        };
+        self.process(program)?.wait_ready(READY_WITHIN, || crate::api::answers_ok(&url))
+    }
+
+    fn sandbox_arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
+            "--listen".to_owned(),
+            format!("127.0.0.1:{}", self.ports.sandbox),
+            "--smtp".to_owned(),
+            format!("127.0.0.1:{}", self.ports.smtp),
+        ];
+        arguments.extend(self.options.sandbox_args.iter().cloned());
+        arguments
+    }
+
+    fn environment(&self, service: Program) -> Result<BTreeMap<String, String>> {
+        let sandbox = self.sandbox();
+        let ops_port = self.ops_ports.get(&service).context("a service has an ops port")?;
+        let login = self.options.backing.broker.login(service.name());
+        let mut settings = vec![
+            ("NAMESPACE", self.options.namespace.clone()),
+            ("DATABASE__URL", self.options.backing.database_url.clone()),
+            ("NATS__URL", login.url),
+            ("OPS__LISTEN", format!("127.0.0.1:{ops_port}")),
+            ("CLOCK__FOLLOW", format!("{}/clock", sandbox.base())),
+            ("TELEMETRY__OTLP_ENDPOINT", format!("{}/otlp", sandbox.base())),
+        ];
+        if let Some((user, password)) = login.user {
+            settings.extend([("NATS__USER", user), ("NATS__PASSWORD", password)]);
+        }
+        settings.extend(self.own_settings(service));
+        let mut environment: BTreeMap<String, String> =
+            settings.into_iter().map(|(name, value)| (format!("FLOWMETER__{name}"), value)).collect();
+        environment.extend(self.options.settings.clone());
+        Ok(environment)
+    }
+
+    fn own_settings(&self, service: Program) -> Vec<(&'static str, String)> {
+        let sandbox = self.sandbox();
+        let gateway = self.gateway();
+        match service {
+            Program::Collector => vec![
+                ("COLLECTOR__SECRET_KEY", self.sealing.secret.clone()),
+                ("COLLECTOR__ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
+            ],
+            Program::Billing => vec![
+                ("BILLING__ENVIRONMENT", "sandbox".to_owned()),
+                ("BILLING__STRIPE_URL", format!("{}/stripe/", sandbox.base())),
+                ("BILLING__STRIPE_KEY", "sandbox-key".to_owned()),
+            ],
+            Program::Alerts => vec![
+                ("ALERTS__SMTP_URL", format!("smtp://127.0.0.1:{}", self.ports.smtp)),
+                ("ALERTS__FROM", "Flowmeter <alerts@flowmeter.example>".to_owned()),
+                ("ALERTS__DASHBOARD_URL", gateway.base().to_owned()),
+            ],
+            Program::Gateway => vec![
+                ("GATEWAY__LISTEN", format!("127.0.0.1:{}", self.ports.gateway)),
+                ("GATEWAY__OPERATOR_TOKEN", self.operator_token.clone()),
+                ("GATEWAY__PUBLIC_URL", gateway.base().to_owned()),
+                ("GATEWAY__COLLECTOR_PUBLIC_KEY", self.sealing.public.clone()),
+            ],
+            Program::Aggregator | Program::Sandbox => Vec::new(),
+        }
+    }
+}
+
+/// Whether a folder holds every binary of the stack.
+pub fn has_binaries(folder: &Path) -> bool {
+    Program::SERVICES.iter().all(|service| folder.join(format!("flowmeter-{}", service.name())).is_file())
+}

@@ -1,0 +1,136 @@
+//! A private NATS with the permissions of production.
+
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Message, Subscriber, jetstream};
+use futures_util::{StreamExt, future::join_all};
+use proto::{Namespace, streams::Stream, subjects::CatalogKind};
+use stack::{Profile, Project, nats::Nats};
+
+/// A denied request is never answered; the broker only tells the connection.
+const NO_ANSWER: Duration = Duration::from_millis(500);
+
+fn profile(name: &str) -> Profile {
+    Profile::fresh(&Project::find().unwrap(), &format!("it/{name}")).unwrap()
+}
+
+async fn connect(nats: &Nats, user: &str) -> Client {
+    ConnectOptions::with_user_and_password(user.to_owned(), nats.password(user).to_owned())
+        .custom_inbox_prefix(format!("_INBOX_{user}"))
+        .connect(nats.url())
+        .await
+        .unwrap()
+}
+
+fn impatient(client: &Client) -> jetstream::Context {
+    let mut context = jetstream::new(client.clone());
+    context.set_timeout(NO_ANSWER);
+    context
+}
+
+async fn publish(client: &Client, subject: String) -> bool {
+    match impatient(client).publish(subject, "x".into()).await {
+        Ok(acknowledged) => acknowledged.await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+async fn create_streams(nats: &Nats) {
+    let context = jetstream::new(connect(nats, "aggregator").await);
+    for stream in Stream::ALL {
+        context.get_or_create_stream(stream.config(&Namespace::default(), 1)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn each_user_publishes_its_own_subjects_only() {
+    let profile = profile("nats-permissions");
+    let mut nats = Nats::start(&profile).unwrap();
+    create_streams(&nats).await;
+    let flowmeter = Namespace::default();
+    let subjects = [
+        ("collector", flowmeter.executions("north-n8n")),
+        ("collector", flowmeter.source_synced("north-n8n")),
+        ("collector", flowmeter.source_failing("north-n8n")),
+        ("collector", flowmeter.source_gap("north-n8n")),
+        ("aggregator", flowmeter.usage_counted("north")),
+        ("aggregator", flowmeter.usage_threshold("north")),
+        ("aggregator", flowmeter.usage_period("north")),
+        ("billing", flowmeter.billing("north")),
+        ("gateway", flowmeter.catalog(CatalogKind::Source, "north-n8n")),
+        ("collector", flowmeter.dead("collector")),
+        ("aggregator", flowmeter.dead("aggregator")),
+        ("billing", flowmeter.dead("billing")),
+        ("alerts", flowmeter.dead("alerts")),
+        ("gateway", flowmeter.dead("gateway")),
+    ];
+    for user in ["collector", "aggregator", "billing", "alerts", "gateway"] {
+        let client = connect(&nats, user).await;
+        // Together: each denial takes the whole time-out.
+        let accepted = join_all(subjects.iter().map(|(_, subject)| publish(&client, subject.clone()))).await;
+        for ((owner, subject), accepted) in subjects.iter().zip(accepted) {
+            assert_eq!(accepted, user == *owner, "{user} publishing {subject}");
+        }
+    }
+    let operator = connect(&nats, "operator").await;
+    for (_, subject) in subjects {
+        assert!(publish(&operator, subject.clone()).await, "operator publishing {subject}");
+    }
+    nats.stop().unwrap();
+}
+
+#[tokio::test]
+async fn nobody_but_the_administrator_takes_away_what_a_stream_holds() {
+    let profile = profile("nats-streams");
+    let mut nats = Nats::start(&profile).unwrap();
+    create_streams(&nats).await;
+    let name = Stream::Dead.name(&Namespace::default());
+    for user in stack::nats::USERS {
+        let context = impatient(&connect(&nats, user).await);
+        let stream = context.get_stream(&name).await.unwrap();
+        assert!(stream.purge().await.is_err(), "{user} purged");
+        assert!(stream.delete_message(1).await.is_err(), "{user} deleted a message");
+        assert!(context.delete_stream(&name).await.is_err(), "{user} deleted a stream");
+    }
+    let admin = impatient(&connect(&nats, stack::nats::ADMIN).await);
+    admin.delete_stream(&name).await.unwrap();
+    nats.stop().unwrap();
+}
+
+#[tokio::test]
+async fn an_inbox_is_read_by_its_owner_only() {
+    let profile = profile("nats-inbox");
+    let mut nats = Nats::start(&profile).unwrap();
+    let admin = connect(&nats, stack::nats::ADMIN).await;
+    let gateway = connect(&nats, "gateway").await;
+    let mut own = gateway.subscribe("_INBOX_gateway.test").await.unwrap();
+    let mut foreign = gateway.subscribe("_INBOX_collector.test").await.unwrap();
+    gateway.flush().await.unwrap();
+    admin.publish("_INBOX_collector.test", "x".into()).await.unwrap();
+    admin.publish("_INBOX_gateway.test", "x".into()).await.unwrap();
+    admin.flush().await.unwrap();
+    next_of(&mut own).await.expect("its own inbox is readable");
+    assert!(next_of(&mut foreign).await.is_none());
+    nats.stop().unwrap();
+}
+
+async fn next_of(subscription: &mut Subscriber) -> Option<Message> {
+    tokio::time::timeout(NO_ANSWER, subscription.next()).await.ok().flatten()
+}
+
+#[tokio::test]
+async fn a_kill_keeps_what_was_acknowledged() {
+    let profile = profile("nats-kill");
+    let mut nats = Nats::start(&profile).unwrap();
+    create_streams(&nats).await;
+    let client = connect(&nats, "billing").await;
+    assert!(publish(&client, Namespace::default().billing("north")).await);
+
+    nats.process().kill().unwrap();
+    nats.restart(&profile).unwrap();
+
+    let context = jetstream::new(connect(&nats, "billing").await);
+    let mut stream = context.get_stream(Stream::Billing.name(&Namespace::default())).await.unwrap();
+    assert_eq!(stream.info().await.unwrap().state.messages, 1);
+    nats.stop().unwrap();
+}

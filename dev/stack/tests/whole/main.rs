@@ -1,0 +1,1 @@
+//! The whole stack, as an operator runs it.
