@@ -1,0 +1,24 @@
+//! What every service has: configuration, telemetry, the clock, database, broker, health and metrics, start-up
+//! and a shutdown that finishes the work in hand. A service differs by its [`Service`] implementation only:
+//!
+//! ```ignore
+//! fn main() -> ExitCode { chassis::run::<Aggregator>() }
+//! ```
+
+mod clock;
+mod context;
+mod database;
+mod ops;
+mod run;
+mod settings;
+mod tasks;
+mod telemetry;
+
+pub use context::Context;
+pub use database::{DatabaseError, open as open_database};
+pub use run::{Service, run};
+pub use settings::{
+    ClockSettings, CommonSettings, DatabaseSettings, NatsSettings, OpsSettings, SettingsError,
+    TelemetrySettings, Validate, duration,
+};
+pub use tasks::Tasks;

@@ -1,0 +1,275 @@
+//! Configuration: a file, overridden by the environment, read and validated once.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use config::{Config, Environment, File, FileFormat};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, de::DeserializeOwned};
+use url::Url;
+
+/// Prefix of environment variables: `FLOWMETER__NATS__URL` is `url` in section `[nats]`.
+const PREFIX: &str = "FLOWMETER";
+const SEPARATOR: &str = "__";
+
+/// What all services are told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommonSettings {
+    /// Prefix of subjects and streams.
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    /// `[database]`
+    pub database: DatabaseSettings,
+    /// `[nats]`
+    pub nats: NatsSettings,
+    /// `[telemetry]`
+    #[serde(default)]
+    pub telemetry: TelemetrySettings,
+    /// `[ops]`
+    #[serde(default)]
+    pub ops: OpsSettings,
+    /// `[clock]`
+    #[serde(default)]
+    pub clock: ClockSettings,
+}
+
+/// `[database]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSettings {
+    /// `postgres://user:password@host:port/database`; a secret because of the password.
+    pub url: SecretString,
+    /// Connections of this process.
+    #[serde(default = "default_connections_max")]
+    pub connections_max: u32,
+}
+
+/// `[nats]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NatsSettings {
+    /// `nats://host:port`
+    pub url: String,
+    /// The service's user, where the broker has permissions.
+    pub user: Option<String>,
+    /// That user's password.
+    pub password: Option<SecretString>,
+    /// Replicas of each stream: 1 on one node, 3 in a cluster.
+    #[serde(default = "default_replicas")]
+    pub replicas: usize,
+}
+
+/// `[telemetry]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// How log lines look.
+    pub format: LogFormat,
+    /// Which log lines and spans: a `tracing` filter, e.g. `info,collector=debug`.
+    pub filter: String,
+    /// Where spans go: the base URL of an OTLP receiver over HTTP; `/v1/traces` is added. Nowhere if missing.
+    pub otlp_endpoint: Option<Url>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For machines.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// `[ops]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpsSettings {
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    pub listen: SocketAddr,
+}
+
+/// `[clock]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClockSettings {
+    /// Follow a simulated clock, for demonstrations and tests. The machine's clock if missing.
+    pub follow: Option<Url>,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, filter: "info".to_owned(), otlp_endpoint: None }
+    }
+}
+
+impl Default for OpsSettings {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9100)) }
+    }
+}
+
+fn default_namespace() -> String {
+    proto::Namespace::DEFAULT.to_owned()
+}
+
+fn default_connections_max() -> u32 {
+    8
+}
+
+fn default_replicas() -> usize {
+    1
+}
+
+/// Checks what types cannot say. Called once, before anything is started.
+pub trait Validate {
+    /// The first thing that is wrong, and what to write instead.
+    fn validate(&self) -> Result<(), String>;
+}
+
+impl Validate for CommonSettings {
+    fn validate(&self) -> Result<(), String> {
+        proto::Namespace::parse(&self.namespace).map_err(|error| error.to_string())?;
+        if !self.database.url.expose_secret().starts_with("postgres") {
+            return Err("database.url must begin with postgres://".to_owned());
+        }
+        if self.database.connections_max < 2 {
+            return Err(
+                "database.connections_max must be at least 2: one is kept for notifications".to_owned()
+            );
+        }
+        if !(1..=5).contains(&self.nats.replicas) {
+            return Err("nats.replicas must be 1 to 5".to_owned());
+        }
+        if self.nats.user.is_some() != self.nats.password.is_some() {
+            return Err("nats.user and nats.password go together".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file or the environment cannot be read, or a value has the wrong type or is missing.
+    #[error("cannot read the configuration")]
+    Read(#[source] config::ConfigError),
+    /// A section of this name does not exist.
+    #[error("unknown setting `{0}`: this service has the sections {1}")]
+    Unknown(String, String),
+    /// A value is not acceptable.
+    #[error("wrong configuration: {0}")]
+    Invalid(String),
+}
+
+/// Reads the configuration of `service`: common sections, and the section named after it.
+pub fn load<S: DeserializeOwned + Validate>(
+    service: &str,
+    file: Option<&Path>,
+) -> Result<(CommonSettings, S), SettingsError> {
+    let mut builder = Config::builder();
+    if let Some(path) = file {
+        builder = builder.add_source(File::from(PathBuf::from(path)).format(FileFormat::Toml));
+    }
+    let environment = Environment::with_prefix(PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR);
+    let config = builder.add_source(environment).build().map_err(SettingsError::Read)?;
+    let mut sections = config.try_deserialize::<toml::Table>().map_err(SettingsError::Read)?;
+    let own = sections.remove(service).unwrap_or_else(|| toml::Table::new().into());
+    let known = ["namespace", "database", "nats", "telemetry", "ops", "clock"];
+    if let Some(unknown) = sections.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(SettingsError::Unknown(unknown.clone(), format!("{}, {service}", known.join(", "))));
+    }
+    let common: CommonSettings = part(sections.into(), None)?;
+    let own: S = part(own, Some(service))?;
+    common.validate().map_err(SettingsError::Invalid)?;
+    own.validate().map_err(|reason| SettingsError::Invalid(format!("[{service}] {reason}")))?;
+    Ok((common, own))
+}
+
+/// Deserializes one part, with the leniency of environment variables: `"8"` is a number where one is asked for.
+fn part<T: DeserializeOwned>(table: toml::Value, section: Option<&str>) -> Result<T, SettingsError> {
+    let named = |error: config::ConfigError| match section {
+        Some(section) => SettingsError::Invalid(format!("[{section}] {error}")),
+        None => SettingsError::Invalid(error.to_string()),
+    };
+    let text = toml::to_string(&table).map_err(|error| SettingsError::Invalid(error.to_string()))?;
+    let config = Config::builder().add_source(File::from_str(&text, FileFormat::Toml)).build();
+    config.map_err(named)?.try_deserialize().map_err(named)
+}
+
+/// Durations as people write them (`10m`, `1h 30m`, `250ms`), for `#[serde(with = "chassis::duration")]`.
+pub mod duration {
+    use super::Duration;
+    use serde::{Deserialize, Deserializer, de::Error};
+
+    /// Reads a duration from text.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let signed: jiff::SignedDuration = text.parse().map_err(|_| {
+            D::Error::custom(format!("{text:?} is not a duration: use e.g. `10m` or `250ms`"))
+        })?;
+        Duration::try_from(signed).map_err(|_| D::Error::custom(format!("{text:?} is negative")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Own {
+        #[serde(with = "crate::duration")]
+        every: Duration,
+    }
+
+    impl Validate for Own {
+        fn validate(&self) -> Result<(), String> {
+            if self.every.is_zero() { Err("every must not be zero".to_owned()) } else { Ok(()) }
+        }
+    }
+
+    fn load_text(text: &str) -> Result<(CommonSettings, Own), SettingsError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        load("tester", Some(file.path()))
+    }
+
+    const COMMON: &str =
+        "[database]\nurl = \"postgres://root@127.0.0.1/x\"\n[nats]\nurl = \"nats://127.0.0.1\"\n";
+
+    #[test]
+    fn defaults_fill_what_is_not_said() {
+        let (common, own) = load_text(&format!("{COMMON}[tester]\nevery = \"10m\"")).unwrap();
+        assert_eq!(common.namespace, "flowmeter");
+        assert!(common.ops.listen.ip().is_loopback());
+        assert_eq!(own.every, Duration::from_secs(600));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, word) in [
+            ("[tester]\nevery = \"soon\"", "soon"),
+            ("[tester]\nevery = \"0s\"", "every must not be zero"),
+            ("[tester]\nevery = \"1s\"\nevry = 1", "evry"),
+            ("[tester]\nevery = \"1s\"\n[natz]\nurl = \"\"", "natz"),
+        ] {
+            let error = load_text(&format!("{COMMON}{text}")).unwrap_err();
+            assert!(format!("{error}").contains(word), "{error}");
+        }
+        assert!(load_text("[tester]\nevery = \"1s\"").is_err(), "no database, no broker");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = "[database]\nurl = \"postgres://u:hunter2@h/x\"\n[nats]\nurl = \"nats://h\"\n[tester]\nevery = \"1s\"";
+        let (common, _) = load_text(text).unwrap();
+        assert!(!format!("{common:?}").contains("hunter2"));
+    }
+}

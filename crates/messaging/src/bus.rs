@@ -1,0 +1,189 @@
+//! The connection to the broker.
+
+use std::{sync::Arc, time::Duration};
+
+use async_nats::{
+    Client, ConnectOptions, HeaderMap,
+    header::NATS_MESSAGE_ID,
+    jetstream::{self, context::PublishErrorKind},
+};
+use proto::{Namespace, streams::Stream};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{Dispose, Disposition, Outgoing, trace};
+
+/// The header that says when the fact occurred (RFC 3339).
+pub const OCCURRED_AT: &str = "Flowmeter-Occurred-At";
+
+/// Acknowledgements awaited at once; publishing waits beyond that (bounds memory, not speed).
+const ACKS_IN_FLIGHT_MAX: usize = 4_096;
+
+/// A broker that has not answered by then is treated as away. `sync_interval: always` under load needs seconds.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the broker is, and who is asking.
+#[derive(Debug, Clone)]
+pub struct BusConfig {
+    /// e.g. `nats://127.0.0.1:4222`.
+    pub url: String,
+    /// The service's own user, where the broker has permissions.
+    pub user: Option<String>,
+    /// That user's password.
+    pub password: Option<SecretString>,
+    /// Replicas of each stream: 1 on one node, 3 in a cluster.
+    pub replicas: usize,
+}
+
+/// A connection to the broker, cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    jetstream: jetstream::Context,
+    namespace: Namespace,
+    service: &'static str,
+    replicas: usize,
+}
+
+/// The broker cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No connection.
+    #[error("cannot connect to NATS at {url}; is it running, and are user and password right?")]
+    Connect {
+        /// Without credentials.
+        url: String,
+        /// Why.
+        source: async_nats::ConnectError,
+    },
+    /// A stream is not there and cannot be made.
+    #[error("cannot create the stream {name}; is JetStream on, and may this user create streams?")]
+    Stream {
+        /// The stream's name.
+        name: String,
+        /// Why.
+        source: jetstream::context::CreateStreamError,
+    },
+}
+
+/// A message was not taken by the broker, or that is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot publish to {subject}")]
+pub struct PublishError {
+    subject: String,
+    source: jetstream::context::PublishError,
+}
+
+impl Dispose for PublishError {
+    fn disposition(&self) -> Disposition {
+        match self.source.kind() {
+            PublishErrorKind::MaxPayloadExceeded => Disposition::DeadLetter,
+            _ => Disposition::Wait,
+        }
+    }
+}
+
+impl Bus {
+    /// Connects as `service`. Reconnects by itself afterwards.
+    pub async fn connect(
+        service: &'static str,
+        namespace: Namespace,
+        config: &BusConfig,
+    ) -> Result<Self, ConnectError> {
+        // Permissions name this prefix: a service can read only its own answers.
+        let mut options = ConnectOptions::new()
+            .name(format!("flowmeter-{service}"))
+            .custom_inbox_prefix(format!("_INBOX_{service}"));
+        if let (Some(user), Some(password)) = (&config.user, &config.password) {
+            options = options.user_and_password(user.clone(), password.expose_secret().to_owned());
+        }
+        let client = options
+            .connect(&config.url)
+            .await
+            .map_err(|source| ConnectError::Connect { url: without_credentials(&config.url), source })?;
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(PUBLISH_TIMEOUT)
+            .ack_timeout(PUBLISH_TIMEOUT)
+            .max_ack_inflight(ACKS_IN_FLIGHT_MAX)
+            .backpressure_on_inflight(true)
+            .build(client.clone());
+        let inner = Inner { client, jetstream, namespace, service, replicas: config.replicas };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Creates the streams of the contract that are not there yet.
+    pub async fn ensure_streams(&self) -> Result<(), ConnectError> {
+        for stream in Stream::ALL {
+            let config = stream.config(&self.inner.namespace, self.inner.replicas);
+            let name = config.name.clone();
+            self.inner
+                .jetstream
+                .get_or_create_stream(config)
+                .await
+                .map_err(|source| ConnectError::Stream { name, source })?;
+        }
+        Ok(())
+    }
+
+    /// Publishes one message and waits until the broker has it durably. Returns its sequence in its stream;
+    /// the first one's sequence where the broker recognised a repeat.
+    pub async fn publish(&self, message: Outgoing) -> Result<u64, PublishError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_MESSAGE_ID, message.message_id.as_str());
+        headers.insert(OCCURRED_AT, message.occurred_at.to_string());
+        if let Some(traceparent) = &message.traceparent {
+            headers.insert(trace::TRACEPARENT, traceparent.as_str());
+        }
+        let failed = |source| PublishError { subject: message.subject.clone(), source };
+        let acknowledgement = self
+            .inner
+            .jetstream
+            .publish_with_headers(message.subject.clone(), headers, message.payload)
+            .await
+            .map_err(failed)?;
+        let acknowledgement = acknowledgement.await.map_err(failed)?;
+        metrics::counter!("flowmeter_messages_published_total").increment(1);
+        Ok(acknowledgement.sequence)
+    }
+
+    /// Whether the connection stands.
+    pub fn is_connected(&self) -> bool {
+        self.inner.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// The subjects and streams of this installation.
+    pub fn namespace(&self) -> &Namespace {
+        &self.inner.namespace
+    }
+
+    /// The service that this connection belongs to.
+    pub fn service(&self) -> &'static str {
+        self.inner.service
+    }
+
+    /// JetStream, for what this crate does not wrap.
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.inner.jetstream
+    }
+}
+
+fn without_credentials(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_credentials;
+
+    #[test]
+    fn errors_show_no_credentials() {
+        assert_eq!(without_credentials("nats://user:secret@host:4222"), "nats://host:4222");
+        assert_eq!(without_credentials("nats://host:4222"), "nats://host:4222");
+    }
+}

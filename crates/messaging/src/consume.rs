@@ -1,0 +1,319 @@
+//! The consume loop: one message at a time, acknowledged after its handler returned.
+
+use std::{error::Error, marker::PhantomData, sync::Arc, time::Duration};
+
+use async_nats::jetstream::{
+    self, AckKind,
+    consumer::{PullConsumer, StreamError, pull},
+};
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use metering::Clock;
+use prost::Message;
+use proto::consumers::{ACK_WAIT, Consumer};
+use tokio::time::{interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{Bus, Dispose, Disposition, bus::OCCURRED_AT, dead, trace};
+
+/// Deliveries of a message that may succeed on retry, before it is given up. With the backoff below: about
+/// two minutes.
+pub const DELIVERIES_MAX: u64 = 8;
+
+/// Messages that one pull asks for: enough to hide the round trip, little enough to hand over on shutdown.
+const MESSAGES_PER_PULL: usize = 64;
+
+/// The broker says this often that it is alive; two misses recreate the subscription.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// A handler that takes longer tells the broker this often that it is still at work.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(ACK_WAIT.as_secs() / 3);
+
+/// Pause before a broken subscription is made again.
+const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// A decoded message with what the broker knows of it.
+#[derive(Debug, Clone)]
+pub struct Delivery<M> {
+    /// The message.
+    pub message: M,
+    /// The subject it came on.
+    pub subject: String,
+    /// Its place in its stream.
+    pub stream_sequence: u64,
+    /// 1 for the first delivery.
+    pub deliveries: u64,
+    /// When the fact occurred, by its publisher.
+    pub occurred_at: Option<Timestamp>,
+}
+
+/// Handles messages of one type. Must be idempotent: every message may come more than once.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// What it handles.
+    type Message: Message + Default;
+    /// How it fails.
+    type Error: Dispose;
+
+    /// Handles one message. What it decided must be committed when it returns `Ok`.
+    async fn handle(&self, delivery: Delivery<Self::Message>) -> Result<(), Self::Error>;
+}
+
+/// The consume loop cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsumeError {
+    /// The stream is not there, or the consumer cannot be created.
+    #[error("cannot read {consumer}; may this user create consumers?")]
+    Create {
+        /// The consumer's name.
+        consumer: String,
+        /// Why.
+        source: jetstream::stream::ConsumerError,
+    },
+    /// The stream cannot be reached.
+    #[error("cannot open the stream of {consumer}")]
+    Stream {
+        /// The consumer's name.
+        consumer: String,
+        /// Why.
+        source: jetstream::context::GetStreamError,
+    },
+}
+
+/// Reads `consumer` until `shutdown`, then finishes the message in hand and returns.
+pub async fn run<H: Handler>(
+    bus: Bus,
+    clock: Arc<dyn Clock>,
+    consumer: Consumer,
+    handler: Arc<H>,
+    shutdown: CancellationToken,
+) -> Result<(), ConsumeError> {
+    let puller = open(&bus, consumer).await?;
+    let reader = Reader {
+        bus,
+        clock,
+        name: consumer.name(),
+        handler,
+        shutdown: shutdown.clone(),
+        marker: PhantomData,
+    };
+    while !shutdown.is_cancelled() {
+        match subscribe(&puller).await {
+            Ok(messages) => reader.read(messages).await,
+            Err(error) => tracing::warn!(consumer = reader.name, error = chain(&error), "cannot subscribe"),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = sleep(RESUBSCRIBE_PAUSE) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The durable consumer, created or brought up to date.
+pub async fn open(bus: &Bus, consumer: Consumer) -> Result<PullConsumer, ConsumeError> {
+    let stream_name = consumer.stream.name(bus.namespace());
+    let stream = bus
+        .jetstream()
+        .get_stream_no_info(stream_name)
+        .await
+        .map_err(|source| ConsumeError::Stream { consumer: consumer.name(), source })?;
+    stream
+        .create_consumer(consumer.config(bus.namespace()))
+        .await
+        .map_err(|source| ConsumeError::Create { consumer: consumer.name(), source })
+}
+
+async fn subscribe(puller: &PullConsumer) -> Result<pull::Stream, StreamError> {
+    puller.stream().max_messages_per_batch(MESSAGES_PER_PULL).heartbeat(HEARTBEAT).messages().await
+}
+
+struct Reader<H: Handler> {
+    bus: Bus,
+    clock: Arc<dyn Clock>,
+    name: String,
+    handler: Arc<H>,
+    shutdown: CancellationToken,
+    marker: PhantomData<H>,
+}
+
+impl<H: Handler> Reader<H> {
+    /// Reads until shutdown or until the subscription breaks.
+    async fn read(&self, mut messages: pull::Stream) {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return,
+                next = messages.next() => next,
+            };
+            match next {
+                Some(Ok(message)) => self.settle(message).await,
+                Some(Err(error)) => {
+                    tracing::warn!(consumer = self.name, error = chain(&error), "subscription broke");
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+
+    /// Handles one message and tells the broker what became of it.
+    async fn settle(&self, message: jetstream::Message) {
+        let span = tracing::info_span!(
+            "consume",
+            otel.name = format!("{} consume", self.name),
+            consumer = self.name,
+            subject = %message.subject
+        );
+        let traceparent = message.headers.as_ref().and_then(|headers| headers.get(trace::TRACEPARENT));
+        trace::continue_from(&span, traceparent.map(|value| value.as_str()));
+        async {
+            let answer = self.answer(&message).await;
+            // A lost acknowledgement means one more delivery, which the handler must bear anyway.
+            if let Err(error) = message.ack_with(answer).await {
+                tracing::warn!(consumer = self.name, %error, "cannot acknowledge");
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    async fn answer(&self, message: &jetstream::Message) -> AckKind {
+        let started_at = tokio::time::Instant::now();
+        let delivery = match delivery_of::<H::Message>(message) {
+            Ok(delivery) => delivery,
+            Err(reason) => return self.bury(message, 1, reason).await,
+        };
+        let deliveries = delivery.deliveries;
+        let outcome = self.handle_with_progress(message, delivery).await;
+        metrics::histogram!("flowmeter_message_seconds", "consumer" => self.name.clone())
+            .record(started_at.elapsed().as_secs_f64());
+        let Err(error) = outcome else {
+            self.count("handled");
+            return AckKind::Ack;
+        };
+        match error.disposition() {
+            Disposition::Ignore => {
+                tracing::debug!(consumer = self.name, error = chain(&error), "message ignored");
+                self.count("ignored");
+                AckKind::Ack
+            }
+            Disposition::DeadLetter => self.bury(message, deliveries, chain(&error)).await,
+            Disposition::Retry if deliveries >= DELIVERIES_MAX => {
+                self.bury(message, deliveries, chain(&error)).await
+            }
+            Disposition::Retry | Disposition::Wait => {
+                tracing::warn!(
+                    consumer = self.name,
+                    deliveries,
+                    error = chain(&error),
+                    "will be delivered again"
+                );
+                self.count("retried");
+                AckKind::Nak(Some(backoff(deliveries)))
+            }
+        }
+    }
+
+    async fn handle_with_progress(
+        &self,
+        message: &jetstream::Message,
+        delivery: Delivery<H::Message>,
+    ) -> Result<(), H::Error> {
+        let handling = self.handler.handle(delivery);
+        tokio::pin!(handling);
+        let mut progress = interval(PROGRESS_INTERVAL);
+        progress.tick().await;
+        loop {
+            tokio::select! {
+                outcome = &mut handling => return outcome,
+                _ = progress.tick() => {
+                    let _ = message.ack_with(AckKind::Progress).await;
+                }
+            }
+        }
+    }
+
+    /// Writes the dead letter first and takes the message off the consumer after it: a crash between the two
+    /// writes the same letter again, under the same id.
+    async fn bury(&self, message: &jetstream::Message, deliveries: u64, reason: String) -> AckKind {
+        let sequence = message.info().map(|info| info.stream_sequence).unwrap_or_default();
+        let letter = dead::Dead {
+            letter_id: format!("dead:{}:{sequence}:{deliveries}", self.name),
+            original_subject: message.subject.to_string(),
+            original_payload: message.payload.clone(),
+            original_headers: dead::kept_headers(message.headers.as_ref()),
+            reason,
+            failed_at: self.clock.now(),
+            deliveries,
+        };
+        match dead::publish(&self.bus, letter).await {
+            Ok(()) => {
+                self.count("dead");
+                AckKind::Ack
+            }
+            Err(error) => {
+                tracing::error!(consumer = self.name, error = chain(&error), "cannot write a dead letter");
+                AckKind::Nak(Some(backoff(deliveries)))
+            }
+        }
+    }
+
+    fn count(&self, outcome: &'static str) {
+        metrics::counter!("flowmeter_messages_total", "consumer" => self.name.clone(), "outcome" => outcome)
+            .increment(1);
+    }
+}
+
+fn delivery_of<M: Message + Default>(message: &jetstream::Message) -> Result<Delivery<M>, String> {
+    let info = message.info().map_err(|error| format!("no delivery information: {error}"))?;
+    let decoded = M::decode(message.payload.clone())
+        .map_err(|error| format!("the payload is not a {}: {error}", short_name::<M>()))?;
+    let occurred_at = message.headers.as_ref().and_then(|headers| headers.get(OCCURRED_AT));
+    Ok(Delivery {
+        message: decoded,
+        subject: message.subject.to_string(),
+        stream_sequence: info.stream_sequence,
+        deliveries: u64::try_from(info.delivered).unwrap_or(1),
+        occurred_at: occurred_at.and_then(|value| value.as_str().parse().ok()),
+    })
+}
+
+fn short_name<T>() -> &'static str {
+    let name = std::any::type_name::<T>();
+    name.rsplit("::").next().unwrap_or(name)
+}
+
+fn backoff(deliveries: u64) -> Duration {
+    let doublings = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    BACKOFF_FIRST.saturating_mul(2_u32.pow(doublings)).min(BACKOFF_MAX)
+}
+
+/// An error with all its sources, on one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_doubles_up_to_its_bound() {
+        assert_eq!(backoff(1), Duration::from_millis(500));
+        assert_eq!(backoff(3), Duration::from_secs(2));
+        assert_eq!(backoff(u64::MAX), BACKOFF_MAX);
+    }
+}

@@ -1,0 +1,22 @@
+//! Publishing, consuming, the outbox and dead letters on NATS JetStream.
+//!
+//! - [`Bus`] publishes with a deterministic message id, the W3C trace context and the event time.
+//! - [`consume`] runs a handler per message: acknowledged after it returns, so after its commit; retried with
+//!   backoff; dead-lettered with its reason when no retry can help.
+//! - [`outbox`] publishes what a transaction has decided, if and only if it committed.
+
+mod bus;
+pub mod consume;
+pub mod dead;
+mod disposition;
+pub mod outbox;
+mod outgoing;
+mod trace;
+
+pub use bus::{Bus, BusConfig, ConnectError, PublishError};
+pub use consume::{Delivery, Handler};
+pub use disposition::{Dispose, Disposition};
+pub use outgoing::Outgoing;
+
+/// The tables that this crate needs in a service's schema.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

@@ -1,0 +1,135 @@
+//! The outbox: a transaction writes what the world is to be told, a relay tells it.
+//!
+//! A crash after the broker took a message and before its row is gone publishes it again, under the same
+//! message id; subscribers bear repeats.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use sqlx::{PgConnection, PgPool, postgres::PgListener};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Bus, Dispose, Disposition, Outgoing, PublishError, consume::chain};
+
+/// Rows that one transaction relays.
+const BATCH_ROWS: i64 = 200;
+
+/// Rows are looked for this often where no notification came.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A row that failed waits this long, times its attempts, before it is tried again; others go on.
+const RETRY_SECONDS: i32 = 2;
+
+/// Attempts beyond this no longer lengthen the wait.
+const ATTEMPTS_COUNTED_MAX: i32 = 30;
+
+/// Adds messages to the caller's transaction. They are published if and only if it commits.
+pub async fn enqueue(connection: &mut PgConnection, messages: &[Outgoing]) -> Result<(), sqlx::Error> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    for message in messages {
+        sqlx::query(
+            "INSERT INTO outbox (subject, message_id, payload, traceparent, occurred_at) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(&message.subject)
+        .bind(&message.message_id)
+        .bind(message.payload.as_ref())
+        .bind(&message.traceparent)
+        .bind(message.occurred_at.to_sqlx())
+        .execute(&mut *connection)
+        .await?;
+    }
+    // Wakes the relay when the transaction commits. Only a wake-up: the relay also looks by itself.
+    sqlx::query("SELECT pg_notify('outbox_' || current_schema(), '')").execute(connection).await?;
+    Ok(())
+}
+
+/// Publishes rows until `shutdown`. Several relays may run: each takes rows that no other holds.
+pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
+    let mut listener = None;
+    while !shutdown.is_cancelled() {
+        match relay_batch(&pool, &bus).await {
+            // A full batch: there is more.
+            Ok(relayed) if relayed == usize::try_from(BATCH_ROWS).unwrap_or(usize::MAX) => continue,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = chain(&error), "the outbox waits"),
+        }
+        if listener.is_none() {
+            listener = listen(&pool).await.ok();
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = wait(&mut listener) => {}
+        }
+    }
+}
+
+async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+    let channel: String = sqlx::query_scalar("SELECT 'outbox_' || current_schema()").fetch_one(pool).await?;
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(&channel).await?;
+    Ok(listener)
+}
+
+async fn wait(listener: &mut Option<PgListener>) {
+    match listener {
+        Some(open) => {
+            if let Ok(Err(_)) = timeout(POLL_INTERVAL, open.recv()).await {
+                *listener = None;
+            }
+        }
+        None => tokio::time::sleep(POLL_INTERVAL).await,
+    }
+}
+
+type Row = (i64, String, String, Vec<u8>, Option<String>, jiff_sqlx::Timestamp);
+
+async fn relay_batch(pool: &PgPool, bus: &Bus) -> Result<usize, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT id, subject, message_id, payload, traceparent, occurred_at FROM outbox
+         WHERE not_before <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
+    )
+    .bind(BATCH_ROWS)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let taken = rows.len();
+    let (mut sent, mut failed) = (Vec::new(), Vec::new());
+    for row in rows {
+        let id = row.0;
+        match publish(bus, row).await {
+            Ok(()) => sent.push(id),
+            Err(error) => {
+                tracing::warn!(outbox_id = id, error = chain(&error), "not published yet");
+                failed.push(id);
+                // The broker is away, so the others would fail too: leave them as they are.
+                if error.disposition() == Disposition::Wait {
+                    break;
+                }
+            }
+        }
+    }
+    sqlx::query("DELETE FROM outbox WHERE id = ANY($1)").bind(&sent).execute(&mut *transaction).await?;
+    sqlx::query(
+        "UPDATE outbox SET attempts = least(attempts + 1, $2),
+                not_before = now() + make_interval(secs => $3 * least(attempts + 1, $2))
+         WHERE id = ANY($1)",
+    )
+    .bind(&failed)
+    .bind(ATTEMPTS_COUNTED_MAX)
+    .bind(RETRY_SECONDS)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(taken)
+}
+
+async fn publish(bus: &Bus, row: Row) -> Result<(), PublishError> {
+    let (_, subject, message_id, payload, traceparent, occurred_at) = row;
+    let occurred_at: Timestamp = occurred_at.to_jiff();
+    let message = Outgoing { subject, message_id, payload: payload.into(), traceparent, occurred_at };
+    bus.publish(message).await.map(|_| ())
+}
