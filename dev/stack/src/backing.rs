@@ -135,6 +135,18 @@ impl Servers {
         Ok(Self { postgres, nats, backing, admin_database_url, admin_nats_url })
     }
 
+    /// Fails when one of them has ended by itself, with its last words.
+    pub fn check(&mut self) -> Result<()> {
+        let postgres = self.postgres.as_mut().map(Postgres::process);
+        let nats = self.nats.as_mut().map(Nats::process);
+        for process in postgres.into_iter().chain(nats) {
+            if let Some(status) = process.ended()? {
+                return Err(process.obituary(status));
+            }
+        }
+        Ok(())
+    }
+
     /// Stops what was started.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(nats) = &mut self.nats {

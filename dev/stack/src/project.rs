@@ -132,7 +132,7 @@ impl Profile {
 }
 
 /// Writes a file that only its owner can read, whole or not at all.
-pub(crate) fn write_private(path: &Path, content: &str) -> Result<()> {
+pub fn write_private(path: &Path, content: &str) -> Result<()> {
     let draft = path.with_extension("draft");
     let written = || -> Result<()> {
         let mut file =

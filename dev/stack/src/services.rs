@@ -204,14 +204,15 @@ impl Stack {
         self.processes.iter().map(|(program, process)| (*program, process))
     }
 
-    /// The first program that has ended by itself, with its last words.
-    pub fn find_dead(&mut self) -> Result<Option<(Program, anyhow::Error)>> {
+    /// The programs that have ended by themselves, with their last words.
+    pub fn find_dead(&mut self) -> Result<Vec<(Program, anyhow::Error)>> {
+        let mut dead = Vec::new();
         for (program, process) in &mut self.processes {
             if let Some(status) = process.ended()? {
-                return Ok(Some((*program, process.obituary(status))));
+                dead.push((*program, process.obituary(status)));
             }
         }
-        Ok(None)
+        Ok(dead)
     }
 
     /// SIGKILL to one program.
@@ -300,7 +301,8 @@ impl Stack {
         settings.extend(self.own_settings(service));
         let mut environment: BTreeMap<String, String> =
             settings.into_iter().map(|(name, value)| (format!("FLOWMETER__{name}"), value)).collect();
-        environment.extend(self.options.settings.clone());
+        let meant = self.options.settings.iter().filter(|(setting, _)| concerns(service, setting));
+        environment.extend(meant.map(|(setting, value)| (setting.clone(), value.clone())));
         Ok(environment)
     }
 
@@ -331,6 +333,14 @@ impl Stack {
             Program::Aggregator | Program::Sandbox => Vec::new(),
         }
     }
+}
+
+/// Whether a service may be told a setting: it refuses to start with another service's section.
+fn concerns(service: Program, setting: &str) -> bool {
+    Program::SERVICES.into_iter().filter(|other| *other != service).all(|other| {
+        let section = format!("FLOWMETER__{}__", other.name().to_ascii_uppercase());
+        !setting.starts_with(&section)
+    })
 }
 
 /// Whether a folder holds every binary of the stack.

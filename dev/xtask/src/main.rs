@@ -1,0 +1,52 @@
+//! `cargo xtask`: everything a contributor runs.
+
+mod binaries;
+mod interrupt;
+mod memory;
+mod test;
+mod up;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs, tests and checks Flowmeter. Needs nothing but Rust: what is missing is installed or named.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Start the whole stack with a demo, and print the dashboard's address. Ctrl-C stops all; state is kept.
+    ///
+    /// Uses the servers of DATABASE_URL and NATS_URL where set, and private ones in .flowmeter/up otherwise.
+    Up(up::Up),
+    /// Run every test against a private Postgres and NATS.
+    ///
+    /// Uses the servers of DATABASE_URL and NATS_URL where set, and private ones in .flowmeter/test otherwise.
+    Test(test::Test),
+    /// Check form: rustfmt, clippy, cargo-deny, buf lint. Says what was skipped and why.
+    Verify(verify::Verify),
+    /// Print the memory of each service and of the whole stack, idle and under the demo's load.
+    Memory(memory::Measure),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Up(task) => task.run(),
+        Task::Test(task) => task.run(),
+        Task::Verify(task) => task.run(),
+        Task::Memory(task) => task.run(),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

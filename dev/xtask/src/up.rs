@@ -1,0 +1,196 @@
+//! `cargo xtask up`.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use stack::{Profile, Program, Project, Stack, backing::Servers, postgres::Durability, services::Options};
+
+use crate::{binaries, interrupt::Interrupt};
+
+/// Pause between two looks at the processes.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The first restart comes soon, each next one after twice the time.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Who has run this long has recovered: its next restart comes soon again.
+const RECOVERED_AFTER: Duration = Duration::from_secs(60);
+
+/// Arguments of `cargo xtask up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Start with empty databases: clears what an earlier run has left.
+    #[arg(long)]
+    fresh: bool,
+    /// Build with optimisations.
+    #[arg(long)]
+    release: bool,
+    /// Start without demo tenants.
+    #[arg(long)]
+    no_demo: bool,
+    /// The dashboard's port; the next free one if it is taken.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+}
+
+impl Up {
+    /// Runs the task, until Ctrl-C.
+    pub fn run(&self) -> Result<ExitCode> {
+        let project = Project::find()?;
+        let interrupt = Interrupt::listen()?;
+        let profile =
+            if self.fresh { Profile::fresh(&project, "up")? } else { Profile::open(&project, "up")? };
+        let mut servers = Servers::start(&profile, Durability::PowerLoss)?;
+        let built = binaries::build(&project, self.release)?;
+
+        println!("Starting the sandbox and the services");
+        let options = Options {
+            gateway_port: Some(self.port),
+            sandbox_args: sandbox_arguments(&profile, !self.no_demo),
+            ..Options::new(built, servers.backing.clone())
+        };
+        let mut stack = Stack::start(profile, options)?;
+        if !self.no_demo {
+            apply_demo(&project, &stack)?;
+        }
+        println!("{}", greeting(&stack)?);
+
+        let mut watch = Watch::default();
+        while !interrupt.asked() {
+            watch.look(&mut stack)?;
+            servers.check()?;
+            std::thread::sleep(LOOK_EVERY);
+        }
+        println!("\nStopping");
+        stack.stop()?;
+        servers.stop()?;
+        println!("Stopped. The state is kept in {}", stack.profile().folder().display());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The sandbox's memory is kept over restarts, as a real n8n and a real Stripe keep theirs.
+pub fn sandbox_arguments(profile: &Profile, demo: bool) -> Vec<String> {
+    let state = profile.folder().join("sandbox-state.json").display().to_string();
+    let mut arguments = vec!["--state".to_owned(), state];
+    if demo {
+        arguments.push("--demo".to_owned());
+    }
+    arguments
+}
+
+/// Puts the demo's plans, tenants and sources in place with the command line, as a person would.
+pub fn apply_demo(project: &Project, stack: &Stack) -> Result<()> {
+    println!("Applying the demo's plans, tenants and sources");
+    let demo = project.root().join("dev/sandbox/demo.yaml");
+    let mut apply = Command::new(stack.cli());
+    apply
+        .args(["apply", "-f"])
+        .arg(&demo)
+        .envs(stack.cli_environment())
+        .env("SANDBOX_URL", stack.sandbox().base());
+    if !binaries::run(&mut apply)?.success() {
+        bail!("{} was not applied", demo.display());
+    }
+    Ok(())
+}
+
+fn greeting(stack: &Stack) -> Result<String> {
+    let environment = stack.profile().folder().join("env");
+    let exports = stack.cli_environment().iter().fold(String::new(), |mut text, (name, value)| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "export {name}='{value}'");
+        text
+    });
+    stack::project::write_private(&environment, &exports)?;
+    let shown = |path: &std::path::Path| path.display().to_string();
+    Ok(format!(
+        "\nFlowmeter is up.\n\
+         \n  Dashboard      {link}\
+         \n  API            {gateway}/openapi.json\
+         \n  Sandbox        {sandbox}   (n8n, Stripe and mail; mails: {sandbox}/control/mail)\
+         \n  Logs           {logs}\
+         \n\
+         \n  Command line   . {environment}\
+         \n                 {cli} usage\
+         \n                 {cli} --help\
+         \n\
+         \n  Ctrl-C stops everything and keeps the state; `--fresh` begins again.\n",
+        link = stack.sign_in_link(),
+        gateway = stack.gateway().base(),
+        sandbox = stack.sandbox().base(),
+        logs = shown(&stack.profile().folder().join("logs")),
+        environment = shown(&environment),
+        cli = shown(&fs::canonicalize(stack.cli()).context("the command line was not built")?),
+    ))
+}
+
+#[derive(Default)]
+struct Watch {
+    restarts: BTreeMap<Program, Restarts>,
+}
+
+struct Restarts {
+    backoff: Duration,
+    started: Instant,
+    due: Option<Instant>,
+}
+
+impl Watch {
+    /// Reports who has died, and starts it again when its time has come.
+    fn look(&mut self, stack: &mut Stack) -> Result<()> {
+        let now = Instant::now();
+        for (program, obituary) in stack.find_dead()? {
+            let restarts = self.restarts.entry(program).or_insert(Restarts {
+                backoff: BACKOFF_MIN,
+                started: now.checked_sub(RECOVERED_AFTER).unwrap_or(now),
+                due: None,
+            });
+            match restarts.due {
+                None => {
+                    eprintln!("{obituary:#}");
+                    restarts.backoff = next_backoff(restarts.backoff, now - restarts.started);
+                    eprintln!("Starting {} again in {} s", program.name(), restarts.backoff.as_secs());
+                    restarts.due = Some(now + restarts.backoff);
+                }
+                Some(due) if due <= now => {
+                    stack.relaunch(program)?;
+                    restarts.started = now;
+                    restarts.due = None;
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn next_backoff(last: Duration, ran_for: Duration) -> Duration {
+    if ran_for >= RECOVERED_AFTER { BACKOFF_MIN } else { (last * 2).min(BACKOFF_MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn restarts_slow_down_and_recover() {
+        let soon = Duration::from_secs(5);
+        let mut backoff = next_backoff(BACKOFF_MIN, RECOVERED_AFTER);
+        let mut seen = vec![backoff.as_secs()];
+        for _ in 0..6 {
+            backoff = next_backoff(backoff, soon);
+            seen.push(backoff.as_secs());
+        }
+        assert_eq!(seen, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(next_backoff(backoff, RECOVERED_AFTER), BACKOFF_MIN);
+    }
+}

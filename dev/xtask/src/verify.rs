@@ -1,0 +1,158 @@
+//! `cargo xtask verify`.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use stack::{Project, install};
+
+use crate::binaries::{self, cargo};
+
+/// Pinned: another version may find other things.
+const CARGO_DENY: &str = "0.20.2";
+const BUF: &str = "1.75.0";
+
+/// Arguments of `cargo xtask verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Install no tool: skip what needs one that is not there.
+    #[arg(long)]
+    no_install: bool,
+}
+
+enum Outcome {
+    Passed,
+    Failed,
+    Skipped(String),
+}
+
+impl Verify {
+    /// Runs the task: every check, whatever the ones before have found.
+    pub fn run(&self) -> Result<ExitCode> {
+        let project = Project::find()?;
+        fs::create_dir_all(project.tools()).context("cannot create the folder for tools")?;
+        let mut report = Report::default();
+        report.check("rustfmt", || passes(cargo(&project).args(["fmt", "--all", "--check"])));
+        report.check("clippy", || {
+            let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+            passes(cargo(&project).args(clippy))
+        });
+        report.check("buf lint", || self.buf_lint(&project));
+        self.cargo_deny(&project, &mut report);
+        Ok(report.print())
+    }
+
+    fn buf_lint(&self, project: &Project) -> Result<Outcome> {
+        match self.buf(project) {
+            Ok(buf) => passes(Command::new(buf).arg("lint").current_dir(project.root().join("proto"))),
+            Err(error) => Ok(Outcome::Skipped(format!("{error:#}"))),
+        }
+    }
+
+    fn buf(&self, project: &Project) -> Result<PathBuf> {
+        let installed = project.tools().join("node_modules/.bin/buf");
+        if installed.exists() {
+            return Ok(installed);
+        }
+        if let Some(found) = install::on_path("buf") {
+            return Ok(found);
+        }
+        if self.no_install {
+            bail!("buf is not installed");
+        }
+        let npm = install::on_path("npm").context("npm is missing, which installs buf")?;
+        println!("Installing buf {BUF}");
+        let mut npm = Command::new(npm);
+        npm.args(["install", "--no-audit", "--no-fund", "--loglevel", "error", "--prefix"])
+            .arg(project.tools())
+            .arg(format!("@bufbuild/buf@{BUF}"));
+        if !binaries::run(&mut npm)?.success() || !installed.exists() {
+            bail!("npm cannot install buf {BUF}");
+        }
+        Ok(installed)
+    }
+
+    fn cargo_deny(&self, project: &Project, report: &mut Report) {
+        let deny = match self.find_cargo_deny(project) {
+            Ok(deny) => deny,
+            Err(error) => {
+                report.check("cargo-deny", || Ok(Outcome::Skipped(format!("{error:#}"))));
+                return;
+            }
+        };
+        let check = |what: &[&str]| {
+            let mut command = Command::new(&deny);
+            command.current_dir(project.root()).args(what);
+            passes(&mut command)
+        };
+        report.check("cargo-deny", || {
+            check(&["--offline", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"])
+        });
+        report.check("cargo-deny advisories", || match check(&["fetch", "db"])? {
+            Outcome::Passed => check(&["check", "--disable-fetch", "advisories"]),
+            _ => Ok(Outcome::Skipped("the database of advisories cannot be fetched from here".to_owned())),
+        });
+    }
+
+    fn find_cargo_deny(&self, project: &Project) -> Result<PathBuf> {
+        let installed = project.tools().join("bin/cargo-deny");
+        if installed.exists() {
+            return Ok(installed);
+        }
+        if let Some(found) = install::on_path("cargo-deny") {
+            return Ok(found);
+        }
+        if self.no_install {
+            bail!("cargo-deny is not installed");
+        }
+        println!("Building cargo-deny {CARGO_DENY}: once, about ten minutes on two cores");
+        let mut install = cargo(project);
+        install
+            .args(["install", "--locked", "cargo-deny", "--version", CARGO_DENY, "--root"])
+            .arg(project.tools());
+        if !binaries::run(&mut install)?.success() {
+            bail!("cargo cannot install cargo-deny {CARGO_DENY}");
+        }
+        Ok(installed)
+    }
+}
+
+fn passes(command: &mut Command) -> Result<Outcome> {
+    Ok(if binaries::run(command)?.success() { Outcome::Passed } else { Outcome::Failed })
+}
+
+#[derive(Default)]
+struct Report {
+    checks: Vec<(&'static str, Outcome, Duration)>,
+}
+
+impl Report {
+    fn check(&mut self, name: &'static str, check: impl FnOnce() -> Result<Outcome>) {
+        println!("== {name}");
+        let started = Instant::now();
+        let outcome = check().unwrap_or_else(|error| {
+            eprintln!("{error:#}");
+            Outcome::Failed
+        });
+        self.checks.push((name, outcome, started.elapsed()));
+    }
+
+    fn print(&self) -> ExitCode {
+        println!("== Result");
+        for (name, outcome, took) in &self.checks {
+            let said = match outcome {
+                Outcome::Passed => "passed".to_owned(),
+                Outcome::Failed => "FAILED".to_owned(),
+                Outcome::Skipped(reason) => format!("skipped: {reason}"),
+            };
+            println!("{name:24}{:>6} s  {said}", took.as_secs());
+        }
+        let failed = self.checks.iter().any(|(_, outcome, _)| matches!(outcome, Outcome::Failed));
+        if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
