@@ -5,10 +5,12 @@
 //! bytes: `tests/wire.rs` holds them.
 
 pub mod consumers;
+mod convert;
 pub mod streams;
 pub mod subjects;
 mod timestamps;
 
+pub use convert::InvalidMessage;
 pub use subjects::Namespace;
 pub use timestamps::{InvalidTimestamp, instant, required_instant, timestamp};
 

@@ -116,7 +116,11 @@ fn usage() {
         complete_until: at(1_795_484_015),
         counted_complete: 330,
         open_executions: 3,
-        sources: vec![SourceFreshness { source_id: "north-n8n".into(), complete_until: at(1_795_484_015), open_executions: 3 }],
+        sources: vec![SourceFreshness {
+            source_id: "north-n8n".into(),
+            complete_until: at(1_795_484_015),
+            open_executions: 3
+        }],
         plan_id: "pro".into(),
     }));
     insta::assert_snapshot!(hex(&ThresholdCrossed {
@@ -198,7 +202,7 @@ fn billing() {
 
 #[test]
 fn catalog() {
-    insta::assert_snapshot!(hex(&Tenant {
+    let tenant = Tenant {
         tenant_id: "north".into(),
         revision: 2,
         removed: false,
@@ -210,8 +214,8 @@ fn catalog() {
         alert_recipients: vec!["ops@north.example".into()],
         stripe_customer_id: "cus_north".into(),
         limit_override: Some(500),
-    }));
-    insta::assert_snapshot!(hex(&Plan {
+    };
+    let plan = Plan {
         plan_id: "pro".into(),
         revision: 3,
         removed: false,
@@ -219,12 +223,23 @@ fn catalog() {
         monthly_limit: Some(10_000),
         limit_kind: LimitKind::Hard.into(),
         thresholds_percent: vec![80, 100],
-        counting: Some(CountingRule { manual: true, sub_workflow: false, error_workflow: false, canceled: false, other: true }),
-        price: Some(Price { currency: "eur".into(), base_fee_minor: 2_000, included_executions: 2_500, overage_per_thousand_minor: 150 }),
+        counting: Some(CountingRule {
+            manual: true,
+            sub_workflow: false,
+            error_workflow: false,
+            canceled: false,
+            other: true,
+        }),
+        price: Some(Price {
+            currency: "eur".into(),
+            base_fee_minor: 2_000,
+            included_executions: 2_500,
+            overage_per_thousand_minor: 150,
+        }),
         meter_event_name: "executions".into(),
         outage_rule: OutageRule::Open.into(),
-    }));
-    insta::assert_snapshot!(hex(&Source {
+    };
+    let source = Source {
         source_id: "north-n8n".into(),
         revision: 4,
         removed: false,
@@ -234,7 +249,14 @@ fn catalog() {
         sealed_api_key: vec![1, 2, 3].into(),
         poll_interval: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
         paused: true,
-    }));
+    };
+    for (entry, name) in [
+        (catalog_entry::Entry::Tenant(tenant), "tenant"),
+        (catalog_entry::Entry::Plan(plan), "plan"),
+        (catalog_entry::Entry::Source(source), "source"),
+    ] {
+        insta::assert_snapshot!(name, hex(&CatalogEntry { entry: Some(entry) }));
+    }
 }
 
 #[test]
@@ -243,7 +265,10 @@ fn dead_letters() {
         service: "aggregator".into(),
         original_subject: "flowmeter.v1.executions.3.north-n8n".into(),
         original_payload: vec![0xff].into(),
-        original_headers: vec![Header { name: "traceparent".into(), value: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into() }],
+        original_headers: vec![Header {
+            name: "traceparent".into(),
+            value: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()
+        }],
         reason: "not an ExecutionBatch".into(),
         failed_at: at(1_795_484_100),
         deliveries: 1,

@@ -1,0 +1,22 @@
+//! Tenants, plans and sources: what they are, how they travel, and the copy that each service keeps.
+//!
+//! The gateway owns the originals and publishes every change with a growing revision. Every other service
+//! keeps a [`store`] in its own schema, fed by a [`Mirror`], and so never asks another service.
+
+mod entry;
+mod mirror;
+mod plan;
+pub mod sealing;
+mod source;
+pub mod store;
+mod tenant;
+
+pub use entry::{Entry, InvalidEntry};
+pub use mirror::{Change, Mirror, MirrorError, OnChange};
+pub use plan::{LimitKind, OutageRule, Plan};
+pub use proto::subjects::CatalogKind;
+pub use source::Source;
+pub use tenant::{Language, Tenant};
+
+/// The tables that this crate needs in a service's schema.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

@@ -1,0 +1,138 @@
+//! An instance whose executions are collected.
+
+use std::time::Duration;
+
+use metering::{SourceId, TenantId};
+use proto::{subjects::CatalogKind, v1};
+use url::Url;
+
+use crate::{Entry, InvalidEntry, sealing::Sealed};
+
+/// Shortest and longest time between sweeps that a source may ask for.
+const POLL_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const POLL_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An instance of n8n whose executions are collected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The operator's word for it.
+    pub id: SourceId,
+    /// Whose executions it runs.
+    pub tenant: TenantId,
+    /// Where it is, without the API's path.
+    pub base_url: Url,
+    /// Its API key, readable by the collector only.
+    pub api_key: Sealed,
+    /// Time between sweeps; missing for the collector's default.
+    pub poll_interval: Option<Duration>,
+    /// Not swept while paused.
+    pub paused: bool,
+}
+
+impl Entry for Source {
+    type Wire = v1::Source;
+
+    const KIND: CatalogKind = CatalogKind::Source;
+
+    fn from_wire(wire: v1::Source) -> Result<Self, InvalidEntry> {
+        match wire.kind() {
+            v1::SourceKind::N8n => {}
+            v1::SourceKind::Unspecified => return Err(InvalidEntry::field("kind", "use `n8n`")),
+        }
+        Ok(Self {
+            id: SourceId::parse(&wire.source_id)?,
+            tenant: TenantId::parse(&wire.tenant_id)?,
+            base_url: checked_url(&wire.base_url)?,
+            api_key: Sealed::from_bytes(wire.sealed_api_key),
+            poll_interval: wire.poll_interval.map(checked_interval).transpose()?,
+            paused: wire.paused,
+        })
+    }
+
+    fn to_wire(&self, revision: u64) -> v1::Source {
+        v1::Source {
+            source_id: self.id.to_string(),
+            revision,
+            removed: false,
+            tenant_id: self.tenant.to_string(),
+            kind: v1::SourceKind::N8n.into(),
+            base_url: self.base_url.to_string(),
+            sealed_api_key: self.api_key.to_bytes(),
+            poll_interval: self.poll_interval.map(|interval| prost_types::Duration {
+                seconds: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
+                nanos: i32::try_from(interval.subsec_nanos()).unwrap_or(0),
+            }),
+            paused: self.paused,
+        }
+    }
+
+    fn to_message(&self, revision: u64) -> v1::CatalogEntry {
+        v1::CatalogEntry { entry: Some(v1::catalog_entry::Entry::Source(self.to_wire(revision))) }
+    }
+
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+}
+
+fn checked_url(text: &str) -> Result<Url, InvalidEntry> {
+    let invalid =
+        || InvalidEntry::field("base_url", "use an http or https address without user, query or fragment");
+    let url = Url::parse(text).map_err(|_| invalid())?;
+    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    if matches!(url.scheme(), "http" | "https") && url.has_host() && plain && url.fragment().is_none() {
+        Ok(url)
+    } else {
+        Err(invalid())
+    }
+}
+
+fn checked_interval(wire: prost_types::Duration) -> Result<Duration, InvalidEntry> {
+    match Duration::try_from(wire) {
+        Ok(interval) if (POLL_INTERVAL_MIN..=POLL_INTERVAL_MAX).contains(&interval) => Ok(interval),
+        _ => Err(InvalidEntry::field("poll_interval", "use 1 s to 24 h")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire() -> v1::Source {
+        v1::Source {
+            source_id: "north-n8n".into(),
+            tenant_id: "north".into(),
+            kind: v1::SourceKind::N8n.into(),
+            base_url: "https://n8n.north.example/base".into(),
+            sealed_api_key: vec![1, 2, 3].into(),
+            ..v1::Source::default()
+        }
+    }
+
+    #[test]
+    fn the_wire_gives_the_same_source_back() {
+        let source = Source {
+            poll_interval: Some(Duration::from_millis(1_500)),
+            paused: true,
+            ..Source::from_wire(wire()).unwrap()
+        };
+        assert_eq!(Source::from_wire(source.to_wire(7)).unwrap(), source);
+    }
+
+    #[test]
+    fn an_address_carries_no_secrets() {
+        for bad in
+            ["", "n8n.example", "ftp://x", "http://u:p@x", "http://x/?k=1", "http://x/#a", "file:///etc"]
+        {
+            assert!(Source::from_wire(v1::Source { base_url: bad.into(), ..wire() }).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_interval_is_bounded() {
+        for seconds in [-1, 0, 86_401] {
+            let poll_interval = Some(prost_types::Duration { seconds, nanos: 0 });
+            assert!(Source::from_wire(v1::Source { poll_interval, ..wire() }).is_err(), "{seconds}");
+        }
+    }
+}

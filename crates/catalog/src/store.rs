@@ -1,0 +1,101 @@
+//! The copy of the catalog in a service's schema.
+
+use messaging::{Dispose, Disposition};
+use prost::Message;
+use proto::subjects::CatalogKind;
+use sqlx::{PgExecutor, Row};
+
+use crate::{Entry, InvalidEntry};
+
+/// The catalog cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The database failed.
+    #[error("cannot reach the catalog")]
+    Database(#[from] sqlx::Error),
+    /// A stored value is not what it should be.
+    #[error("the stored {kind} {id} is damaged")]
+    Damaged {
+        /// What it should have been.
+        kind: &'static str,
+        /// Whose value it is.
+        id: String,
+        /// Why.
+        source: InvalidEntry,
+    },
+}
+
+impl Dispose for CatalogError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Database(error) => error.disposition(),
+            Self::Damaged { .. } => Disposition::Retry,
+        }
+    }
+}
+
+/// The value with this id; nothing where there is none or it was removed.
+pub async fn find<E: Entry>(executor: impl PgExecutor<'_>, id: &str) -> Result<Option<E>, CatalogError> {
+    let value: Option<Vec<u8>> =
+        sqlx::query_scalar("SELECT value FROM catalog WHERE kind = $1 AND id = $2 AND NOT removed")
+            .bind(E::KIND.as_str())
+            .bind(id)
+            .fetch_optional(executor)
+            .await?;
+    value.map(|value| decode(&value, id)).transpose()
+}
+
+/// All values of a kind, by id.
+pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<E>, CatalogError> {
+    let rows = sqlx::query("SELECT id, value FROM catalog WHERE kind = $1 AND NOT removed ORDER BY id")
+        .bind(E::KIND.as_str())
+        .fetch_all(executor)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let (id, value): (String, Vec<u8>) = (row.try_get("id")?, row.try_get("value")?);
+            decode(&value, &id)
+        })
+        .collect()
+}
+
+/// A value as it travels, for storing.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Tenant, plan or source.
+    pub kind: CatalogKind,
+    /// Its id.
+    pub id: String,
+    /// Its revision.
+    pub revision: u64,
+    /// Whether it is a tombstone.
+    pub removed: bool,
+    /// The message's bytes.
+    pub value: Vec<u8>,
+}
+
+/// Stores a value unless a newer one is there. Tells whether it was stored.
+pub async fn put(executor: impl PgExecutor<'_>, stored: &Stored) -> Result<bool, sqlx::Error> {
+    let outcome = sqlx::query(
+        "INSERT INTO catalog (kind, id, revision, removed, value) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (kind, id) DO UPDATE
+         SET revision = excluded.revision, removed = excluded.removed, value = excluded.value
+         WHERE catalog.revision < excluded.revision",
+    )
+    .bind(stored.kind.as_str())
+    .bind(&stored.id)
+    .bind(i64::try_from(stored.revision).unwrap_or(i64::MAX))
+    .bind(stored.removed)
+    .bind(&stored.value)
+    .execute(executor)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+fn decode<E: Entry>(value: &[u8], id: &str) -> Result<E, CatalogError> {
+    let kind = E::KIND.as_str();
+    E::Wire::decode(value)
+        .map_err(|error| InvalidEntry::Undecodable { kind, reason: error.to_string() })
+        .and_then(E::from_wire)
+        .map_err(|source| CatalogError::Damaged { kind, id: id.to_owned(), source })
+}

@@ -1,0 +1,182 @@
+//! A customer whose executions are metered.
+
+use metering::{Calendar, PlanId, TenantId};
+use proto::{subjects::CatalogKind, v1};
+
+use crate::{Entry, InvalidEntry, entry::checked_name};
+
+/// Recipients of one tenant's alerts; bounds the mails that one crossing may cause.
+const RECIPIENTS_MAX: usize = 20;
+
+/// The language of mails and of sentences for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Language {
+    /// English.
+    #[default]
+    English,
+    /// Spanish.
+    Spanish,
+}
+
+impl Language {
+    /// `en` or `es`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::Spanish => "es",
+        }
+    }
+
+    /// The language with this code; English where none is said.
+    pub fn parse(code: &str) -> Result<Self, InvalidEntry> {
+        match code {
+            "" | "en" => Ok(Self::English),
+            "es" => Ok(Self::Spanish),
+            _ => Err(InvalidEntry::field("language", "use `en` or `es`")),
+        }
+    }
+}
+
+/// A customer whose executions are metered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// The operator's word for it.
+    pub id: TenantId,
+    /// For people.
+    pub name: String,
+    /// What it may use.
+    pub plan: PlanId,
+    /// How its months are cut.
+    pub calendar: Calendar,
+    /// The language of its mails.
+    pub language: Language,
+    /// Who is warned, as mail addresses.
+    pub alert_recipients: Vec<String>,
+    /// Its customer id at Stripe; missing where it is not billed.
+    pub stripe_customer: Option<String>,
+    /// Replaces the plan's limit.
+    pub limit_override: Option<u64>,
+}
+
+impl Entry for Tenant {
+    type Wire = v1::Tenant;
+
+    const KIND: CatalogKind = CatalogKind::Tenant;
+
+    fn from_wire(wire: v1::Tenant) -> Result<Self, InvalidEntry> {
+        let time_zone = if wire.time_zone.is_empty() { "UTC" } else { &wire.time_zone };
+        let anchor_day = if wire.anchor_day == 0 { 1 } else { wire.anchor_day };
+        Ok(Self {
+            id: TenantId::parse(&wire.tenant_id)?,
+            name: checked_name(wire.name)?,
+            plan: PlanId::parse(&wire.plan_id)?,
+            calendar: Calendar::new(time_zone, anchor_day)?,
+            language: Language::parse(&wire.language)?,
+            alert_recipients: checked_recipients(wire.alert_recipients)?,
+            stripe_customer: checked_customer(wire.stripe_customer_id)?,
+            limit_override: wire.limit_override,
+        })
+    }
+
+    fn to_wire(&self, revision: u64) -> v1::Tenant {
+        v1::Tenant {
+            tenant_id: self.id.to_string(),
+            revision,
+            removed: false,
+            name: self.name.clone(),
+            plan_id: self.plan.to_string(),
+            time_zone: self.calendar.time_zone_name().to_owned(),
+            anchor_day: self.calendar.anchor_day(),
+            language: self.language.as_str().to_owned(),
+            alert_recipients: self.alert_recipients.clone(),
+            stripe_customer_id: self.stripe_customer.clone().unwrap_or_default(),
+            limit_override: self.limit_override,
+        }
+    }
+
+    fn to_message(&self, revision: u64) -> v1::CatalogEntry {
+        v1::CatalogEntry { entry: Some(v1::catalog_entry::Entry::Tenant(self.to_wire(revision))) }
+    }
+
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+}
+
+fn checked_recipients(recipients: Vec<String>) -> Result<Vec<String>, InvalidEntry> {
+    if recipients.len() > RECIPIENTS_MAX {
+        return Err(InvalidEntry::field("alert_recipients", format!("at most {RECIPIENTS_MAX}")));
+    }
+    // Only what keeps an address from breaking out of a mail header; the mail library parses it in full.
+    let plausible = |address: &String| {
+        address.len() <= 254
+            && address.split('@').filter(|part| !part.is_empty()).count() == 2
+            && !address.chars().any(|c| c.is_whitespace() || c.is_control() || "<>,;\"".contains(c))
+    };
+    match recipients.iter().find(|address| !plausible(address)) {
+        Some(bad) => {
+            let shown: String = bad.chars().take(80).collect();
+            Err(InvalidEntry::field("alert_recipients", format!("{shown:?} is not a mail address")))
+        }
+        None => Ok(recipients),
+    }
+}
+
+fn checked_customer(customer: String) -> Result<Option<String>, InvalidEntry> {
+    match customer.as_str() {
+        "" => Ok(None),
+        id if id.starts_with("cus_") && id.len() <= 255 && id.chars().all(|c| c.is_ascii_graphic()) => {
+            Ok(Some(customer))
+        }
+        _ => Err(InvalidEntry::field("stripe_customer_id", "a customer id begins with `cus_`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire() -> v1::Tenant {
+        v1::Tenant {
+            tenant_id: "north".into(),
+            name: "North".into(),
+            plan_id: "pro".into(),
+            alert_recipients: vec!["ops@north.example".into()],
+            ..v1::Tenant::default()
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let tenant = Tenant::from_wire(wire()).unwrap();
+        assert_eq!(tenant.calendar, Calendar::utc());
+        assert_eq!(tenant.language, Language::English);
+        assert_eq!(tenant.stripe_customer, None);
+    }
+
+    #[test]
+    fn the_wire_gives_the_same_tenant_back() {
+        let tenant = Tenant {
+            calendar: Calendar::new("Europe/Madrid", 31).unwrap(),
+            language: Language::Spanish,
+            stripe_customer: Some("cus_north".into()),
+            limit_override: Some(0),
+            ..Tenant::from_wire(wire()).unwrap()
+        };
+        assert_eq!(Tenant::from_wire(tenant.to_wire(7)).unwrap(), tenant);
+    }
+
+    #[test]
+    fn an_address_cannot_carry_a_second_header() {
+        for bad in ["", "ops", "a@b@c", "a@b\r\nBcc: x@y", "a b@c", "<a@b>", "a@"] {
+            let wire = v1::Tenant { alert_recipients: vec![bad.into()], ..wire() };
+            assert!(Tenant::from_wire(wire).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_customer_id_is_recognised() {
+        let wire = v1::Tenant { stripe_customer_id: "sub_1".into(), ..wire() };
+        assert!(Tenant::from_wire(wire).unwrap_err().to_string().contains("cus_"));
+    }
+}

@@ -1,0 +1,56 @@
+//! Reading a topic as a subscriber does.
+
+use std::marker::PhantomData;
+
+use async_nats::jetstream::consumer::pull;
+use futures_util::StreamExt;
+use messaging::Bus;
+use prost::Message;
+use proto::{consumers, streams::Stream};
+use tokio::time::timeout;
+
+use crate::PATIENCE;
+
+/// The messages of one topic, in order.
+pub struct Topic<M> {
+    messages: pull::Ordered,
+    name: String,
+    marker: PhantomData<M>,
+}
+
+impl<M: Message + Default> Topic<M> {
+    pub(crate) async fn open(bus: &Bus, stream: Stream, topic: &str) -> Self {
+        let stream =
+            bus.jetstream().get_stream(stream.name(bus.namespace())).await.expect("the stream exists");
+        let consumer =
+            stream.create_consumer(consumers::live(bus.namespace(), topic)).await.expect("a consumer");
+        let messages = consumer.messages().await.expect("a subscription");
+        Self { messages, name: topic.to_owned(), marker: PhantomData }
+    }
+
+    /// The next message. Panics when none comes.
+    pub async fn next(&mut self) -> M {
+        self.next_with_payload().await.0
+    }
+
+    /// The next message and its bytes.
+    pub async fn next_with_payload(&mut self) -> (M, Vec<u8>) {
+        let message = timeout(PATIENCE, self.messages.next())
+            .await
+            .unwrap_or_else(|_| panic!("nothing came on {} within {PATIENCE:?}", self.name))
+            .expect("the subscription goes on")
+            .expect("a message");
+        let payload = message.payload.to_vec();
+        (M::decode(payload.as_slice()).expect("a message of this topic"), payload)
+    }
+
+    /// The first message that `wanted` accepts; the ones before it are dropped.
+    pub async fn next_where(&mut self, mut wanted: impl FnMut(&M) -> bool) -> M {
+        loop {
+            let message = self.next().await;
+            if wanted(&message) {
+                return message;
+            }
+        }
+    }
+}
