@@ -136,6 +136,8 @@ http: "127.0.0.1:{health_port}"
 max_payload: 8MB
 jetstream {{
   store_dir: "{store}"
+  # Streams reserve the most they may hold, and each test has all of them: the disk is not that large.
+  max_file_store: 8TB
   {sync}
 }}
 authorization {{

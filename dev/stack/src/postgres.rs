@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use nix::{sys::signal::Signal, unistd};
 
 use crate::{
-    Profile,
+    Profile, database,
     install::{self, run_quietly},
     ports,
     process::{Launch, Process, command_as, last_lines, runs},
@@ -72,24 +72,7 @@ impl Postgres {
 
     /// Creates a database, where it is not there yet.
     pub fn ensure_database(&self, name: &str) -> Result<()> {
-        if self.query(&format!("SELECT 1 FROM pg_database WHERE datname = '{name}'"))? != "1" {
-            self.query(&format!("CREATE DATABASE \"{name}\""))?;
-        }
-        Ok(())
-    }
-
-    /// Asks the database `postgres` one thing.
-    pub fn query(&self, sql: &str) -> Result<String> {
-        let output = Command::new(self.bin.join("psql"))
-            .args(["--no-psqlrc", "--tuples-only", "--no-align", "--dbname"])
-            .args([&self.url("postgres"), "--command", sql])
-            .stdin(Stdio::null())
-            .output()
-            .context("cannot start psql")?;
-        if !output.status.success() {
-            bail!("psql failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        database::ensure(&self.url("postgres"), name)
     }
 
     /// The server process.

@@ -91,7 +91,7 @@ impl Verify {
             passes(&mut command)
         };
         report.check("cargo-deny", || {
-            check(&["--offline", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"])
+            check(&["--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"])
         });
         report.check("cargo-deny advisories", || match check(&["fetch", "db"])? {
             Outcome::Passed => check(&["check", "--disable-fetch", "advisories"]),

@@ -1,7 +1,7 @@
 //! A private Postgres.
 
 use stack::{
-    Profile, Project,
+    Profile, Project, database,
     postgres::{Durability, Postgres},
 };
 
@@ -33,17 +33,21 @@ fn a_restart_and_a_kill_keep_what_was_committed() {
 fn a_pid_file_of_another_program_does_not_stop_a_start() {
     let profile = profile("postgres-stale");
     let mut postgres = Postgres::start(&profile, Durability::ProcessCrash).unwrap();
-    let data = postgres.query("SHOW data_directory").unwrap();
+    let data = ask(&postgres, "SHOW data_directory");
     postgres.stop().unwrap();
     // Our own pid: it runs, and it is no Postgres.
     let stale = format!("{}\n{data}\n0\n5432\n\n127.0.0.1\n", std::process::id());
     std::fs::write(std::path::Path::new(&data).join("postmaster.pid"), stale).unwrap();
 
     let mut again = Postgres::start(&profile, Durability::ProcessCrash).unwrap();
-    assert_eq!(again.query("SELECT 1").unwrap(), "1");
+    assert_eq!(ask(&again, "SELECT 1"), "1");
     again.stop().unwrap();
 }
 
 fn databases_called_kept(postgres: &Postgres) -> String {
-    postgres.query("SELECT count(*) FROM pg_database WHERE datname = 'kept'").unwrap()
+    ask(postgres, "SELECT count(*) FROM pg_database WHERE datname = 'kept'")
+}
+
+fn ask(postgres: &Postgres, sql: &str) -> String {
+    database::ask(&postgres.url("postgres"), sql).unwrap()
 }
