@@ -115,7 +115,8 @@ pub struct Process {
 
 impl Process {
     /// Starts it; what it writes is appended to its log in the profile's folder. A process of the same name
-    /// that an earlier run has left behind is stopped first.
+    /// that an earlier run has left behind is stopped first. Start it from a thread that lives as long as it
+    /// should: the kernel watches that thread.
     pub fn start(profile: &Profile, launch: Launch) -> Result<Self> {
         let pid_file = profile.folder().join("pids").join(&launch.name);
         stop_leftover(&pid_file)?;

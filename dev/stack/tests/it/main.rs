@@ -4,3 +4,4 @@
 
 mod nats;
 mod postgres;
+mod process;
