@@ -1,0 +1,124 @@
+//! What the recipients of a crossing are told, fixed when the crossing arrives.
+
+use catalog::{Language, LimitKind, Plan, Tenant};
+use jiff::{Timestamp, tz::TimeZone};
+use metering::{Percent, Period, TenantId};
+use url::Url;
+
+use crate::Crossing;
+
+/// All that a mail is made from. It never changes afterwards, so that a mail that has to be sent again says the
+/// same, whatever has become of the tenant or the plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    /// The crossing that is told.
+    pub crossing_id: String,
+    /// Whose usage.
+    pub tenant: TenantId,
+    /// The tenant's name for people.
+    pub tenant_name: String,
+    /// The language of the mail.
+    pub language: Language,
+    /// In which dates are written.
+    pub time_zone: TimeZone,
+    /// The share that was reached.
+    pub percent: Percent,
+    /// What was used by then.
+    pub used: u64,
+    /// Of how much.
+    pub limit: u64,
+    /// What happens at the limit.
+    pub limit_kind: LimitKind,
+    /// In which period.
+    pub period: Period,
+    /// When it was seen.
+    pub crossed_at: Timestamp,
+    /// Where to look.
+    pub dashboard_url: String,
+    /// When this service learned of it: the mail's date.
+    pub recorded_at: Timestamp,
+}
+
+impl Alert {
+    /// What `tenant` is told of `crossing`.
+    pub fn new(crossing: Crossing, tenant: &Tenant, plan: &Plan, dashboard: &Url, now: Timestamp) -> Self {
+        Self {
+            crossing_id: crossing.id,
+            tenant: crossing.tenant,
+            tenant_name: tenant.name.clone(),
+            language: tenant.language,
+            time_zone: time_zone(tenant.calendar.time_zone_name()),
+            percent: crossing.percent,
+            used: crossing.used,
+            limit: crossing.limit,
+            limit_kind: plan.limit_kind,
+            period: crossing.period,
+            crossed_at: crossing.crossed_at,
+            dashboard_url: dashboard.to_string(),
+            recorded_at: now,
+        }
+    }
+
+    /// Whether the limit itself is reached.
+    pub fn limit_reached(&self) -> bool {
+        self.used >= self.limit
+    }
+
+    /// What may still be used.
+    pub fn remaining(&self) -> u64 {
+        self.limit.saturating_sub(self.used)
+    }
+}
+
+/// The time zone with this name. UTC, which every mail names beside its dates, where a newer release of the time
+/// zone database has dropped the name since it was accepted.
+pub(crate) fn time_zone(name: &str) -> TimeZone {
+    TimeZone::get(name).unwrap_or(TimeZone::UTC)
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+
+    /// 80 % of a hard limit in UTC, told in English.
+    pub(crate) fn north() -> Alert {
+        Alert {
+            crossing_id: "north:2026-11:80".into(),
+            tenant: TenantId::parse("north").unwrap(),
+            tenant_name: "North".into(),
+            language: Language::English,
+            time_zone: TimeZone::UTC,
+            percent: Percent::new(80).unwrap(),
+            used: 8_012,
+            limit: 10_000,
+            limit_kind: LimitKind::Hard,
+            period: Period {
+                start: "2026-11-01T00:00:00Z".parse().unwrap(),
+                end: "2026-12-01T00:00:00Z".parse().unwrap(),
+            },
+            crossed_at: "2026-11-24T12:00:00Z".parse().unwrap(),
+            dashboard_url: "https://usage.example.com/".into(),
+            recorded_at: "2026-11-24T12:00:01Z".parse().unwrap(),
+        }
+    }
+
+    /// The whole of a soft limit in Madrid, told in Spanish.
+    pub(crate) fn south() -> Alert {
+        Alert {
+            crossing_id: "south:2026-11:100".into(),
+            tenant: TenantId::parse("south").unwrap(),
+            tenant_name: "South".into(),
+            language: Language::Spanish,
+            time_zone: time_zone("Europe/Madrid"),
+            percent: Percent::new(100).unwrap(),
+            used: 250_013,
+            limit: 250_000,
+            limit_kind: LimitKind::Soft,
+            period: Period {
+                start: "2026-10-31T23:00:00Z".parse().unwrap(),
+                end: "2026-11-30T23:00:00Z".parse().unwrap(),
+            },
+            ..north()
+        }
+    }
+}

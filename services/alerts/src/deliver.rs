@@ -1,0 +1,131 @@
+//! Sends what is due, each mail on its own, until it is taken or given up.
+//!
+//! A crash between the server's "taken" and the row's `sent` leaves the row as `sending`. When its lease has ended
+//! the mail goes out again, the same bytes under the same `Message-ID`: a mail may come twice, and is never lost.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use messaging::consume::chain;
+use metering::Clock;
+use sqlx::PgPool;
+use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    Event, schedule,
+    smtp::Mailer,
+    store::{self, Claimed, Outcome},
+    trace,
+};
+
+/// Mails sent at once by this process: one slow recipient leaves the others their places.
+const SENDING_MAX: usize = 16;
+
+/// Due mails are looked for this often where nothing woke the loop; waits are in minutes.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a sender may keep a mail without reporting back: well over [`crate::smtp::SEND_TIMEOUT`].
+pub const LEASE: Duration = Duration::from_secs(180);
+
+/// The reason of a mail whose last sender never reported back.
+const NO_REPORT: &str = "all attempts are used up, and the last one did not report back";
+
+/// The delivery loop. Several may run, in one process or in many: each takes mails that no other holds.
+#[derive(Clone)]
+pub struct Deliver {
+    /// Where the mails are.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The mail server.
+    pub mailer: Mailer,
+    /// Wakes the loop when there is something new.
+    pub wake: Arc<Notify>,
+}
+
+impl Deliver {
+    /// Delivers until `shutdown`, then finishes the mails in hand.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut sending = JoinSet::new();
+        while !shutdown.is_cancelled() {
+            let free = SENDING_MAX.saturating_sub(sending.len());
+            match store::claim(&self.pool, self.clock.now(), LEASE, free).await {
+                Ok(claimed) => {
+                    for mail in claimed {
+                        sending.spawn(self.clone().deliver(mail));
+                    }
+                }
+                Err(error) => tracing::warn!(error = chain(&error), "cannot look for due mails"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                // A place is free.
+                Some(_) = sending.join_next() => {}
+                () = self.wake.notified() => {}
+                () = sleep(POLL_INTERVAL) => {}
+            }
+        }
+        while sending.join_next().await.is_some() {}
+    }
+
+    async fn deliver(self, mail: Claimed) {
+        let span = tracing::info_span!(
+            parent: None,
+            "deliver",
+            otel.name = "alerts deliver",
+            otel.kind = "client",
+            notification = mail.id,
+            crossing = mail.alert.crossing_id,
+            attempt = mail.attempt
+        );
+        trace::continue_from(&span, mail.traceparent.as_deref());
+        self.attempt(&mail).instrument(span).await;
+    }
+
+    async fn attempt(&self, mail: &Claimed) {
+        let (mut event, reason) = if mail.attempt > schedule::ATTEMPTS_MAX {
+            (Event::Exhausted, Some(NO_REPORT.to_owned()))
+        } else {
+            match self.mailer.send(&mail.alert, &mail.recipient, &mail.message_id).await {
+                Ok(()) => (Event::Accepted, None),
+                Err(error) => (error.event(), Some(chain(&error))),
+            }
+        };
+        let now = self.clock.now();
+        let due_at = if event == Event::Deferred { self.next_attempt(mail, now) } else { None };
+        if event == Event::Deferred && due_at.is_none() {
+            event = Event::Exhausted;
+        }
+        report(event, reason.as_deref());
+        let outcome = Outcome { event, now, due_at, reason: reason.as_deref() };
+        match store::settle(&self.pool, mail, &outcome).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("the lease had run out; another sender's report counts"),
+            // The lease ends by itself, and the mail is sent again.
+            Err(error) => tracing::error!(error = chain(&error), "cannot record what became of a mail"),
+        }
+    }
+
+    fn next_attempt(&self, mail: &Claimed, now: Timestamp) -> Option<Timestamp> {
+        let wait = schedule::wait_after(mail.attempt, &mail.message_id)?;
+        now.checked_add(wait).ok()
+    }
+}
+
+fn report(event: Event, reason: Option<&str>) {
+    let outcome = match event {
+        Event::Claimed => return,
+        Event::Accepted => "sent",
+        Event::Deferred => "deferred",
+        Event::Refused => "refused",
+        Event::Exhausted => "exhausted",
+    };
+    metrics::counter!("flowmeter_mails_total", "outcome" => outcome).increment(1);
+    match event {
+        Event::Refused | Event::Exhausted => tracing::error!(outcome, reason, "a mail will not be sent"),
+        Event::Deferred => tracing::warn!(outcome, reason, "a mail is tried again later"),
+        Event::Claimed | Event::Accepted => tracing::info!(outcome, "a mail is sent"),
+    }
+}

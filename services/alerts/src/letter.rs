@@ -1,0 +1,146 @@
+//! The mail's subject and its two bodies.
+
+use askama::Template;
+
+use crate::{Alert, phrases::Phrases};
+
+/// A mail without its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// The subject line.
+    pub subject: String,
+    /// For mail programs that show HTML.
+    pub html: String,
+    /// For all others; says the same.
+    pub text: String,
+}
+
+#[derive(Template)]
+#[template(path = "alert.html")]
+struct Html<'a> {
+    phrases: &'a Phrases,
+    bar: Bar,
+    dashboard_url: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "alert.txt")]
+struct Text<'a> {
+    phrases: &'a Phrases,
+    dashboard_url: &'a str,
+}
+
+/// How full the limit is, as a picture.
+struct Bar {
+    color: &'static str,
+    /// 1 to 100: an empty cell would not keep its height in every mail program.
+    percent: u64,
+}
+
+const AMBER: &str = "#d97706";
+const RED: &str = "#c62828";
+
+impl Bar {
+    fn of(alert: &Alert) -> Self {
+        let percent = alert.used.saturating_mul(100).checked_div(alert.limit).unwrap_or(100);
+        Self { color: if alert.limit_reached() { RED } else { AMBER }, percent: percent.clamp(1, 100) }
+    }
+}
+
+impl Letter {
+    /// The mail that tells an alert.
+    pub fn of(alert: &Alert) -> Result<Self, askama::Error> {
+        let phrases = Phrases::of(alert);
+        let dashboard_url = alert.dashboard_url.as_str();
+        let html = Html { phrases: &phrases, bar: Bar::of(alert), dashboard_url }.render()?;
+        let text = Text { phrases: &phrases, dashboard_url }.render()?;
+        Ok(Self { subject: phrases.subject, html, text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::{Language, LimitKind};
+
+    use super::*;
+    use crate::alert::samples::{north, south};
+
+    fn shown(alert: &Alert) -> String {
+        let letter = Letter::of(alert).unwrap();
+        format!("Subject: {}\n\n{}", letter.subject, letter.text)
+    }
+
+    #[test]
+    fn english_at_80_percent_of_a_hard_limit() {
+        insta::assert_snapshot!(shown(&north()));
+        insta::assert_snapshot!("english_html", Letter::of(&north()).unwrap().html);
+    }
+
+    #[test]
+    fn spanish_at_a_soft_limit() {
+        insta::assert_snapshot!(shown(&south()));
+        insta::assert_snapshot!("spanish_html", Letter::of(&south()).unwrap().html);
+    }
+
+    #[test]
+    fn the_meaning_follows_the_limit() {
+        let mut meanings = Vec::new();
+        for language in [Language::English, Language::Spanish] {
+            for limit_kind in [LimitKind::Hard, LimitKind::Soft] {
+                for used in [80, 100] {
+                    let alert = Alert { language, limit_kind, used, limit: 100, ..north() };
+                    meanings.push(Phrases::of(&alert).meaning);
+                }
+            }
+        }
+        insta::assert_snapshot!(meanings.join("\n"));
+    }
+
+    #[test]
+    fn both_bodies_say_the_same() {
+        for alert in [north(), south()] {
+            let (letter, phrases) = (Letter::of(&alert).unwrap(), Phrases::of(&alert));
+            let facts = phrases.facts.iter().flat_map(|fact| [fact.label, fact.value.as_str()]);
+            let all = [
+                phrases.subject.as_str(),
+                phrases.what.as_str(),
+                phrases.meaning,
+                phrases.ends.as_str(),
+                phrases.figure.as_str(),
+                phrases.look,
+                phrases.because.as_str(),
+                alert.dashboard_url.as_str(),
+            ];
+            for phrase in facts.chain(all) {
+                assert!(letter.text.contains(phrase), "the text does not say {phrase:?}");
+                assert!(letter.html.contains(phrase), "the HTML does not say {phrase:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_from_outside_is_escaped() {
+        let alert = Alert {
+            tenant_name: "<img src=x onerror=alert(1)> & \"sons\"".into(),
+            dashboard_url: "https://usage.example.com/?a=\"><script>".into(),
+            ..north()
+        };
+        let html = Letter::of(&alert).unwrap().html;
+        assert!(!html.contains("<img") && !html.contains("<script") && !html.contains("\"sons\""), "{html}");
+        assert!(Letter::of(&alert).unwrap().text.contains("& \"sons\""), "plain text has nothing to escape");
+    }
+
+    #[test]
+    fn nothing_is_loaded_from_elsewhere() {
+        let html = Letter::of(&south()).unwrap().html;
+        for loader in ["src=", "url(", "<link", "<style", "<script", "@import"] {
+            assert!(!html.contains(loader), "{loader}");
+        }
+    }
+
+    #[test]
+    fn a_limit_of_zero_is_full() {
+        let letter = Letter::of(&Alert { used: 1, limit: 0, ..north() }).unwrap();
+        assert!(letter.html.contains("width=\"100%\""), "{}", letter.html);
+    }
+}

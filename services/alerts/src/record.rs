@@ -1,0 +1,117 @@
+//! Records, when a crossing arrives, who is to be told what: the marker and its effect in one transaction.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use catalog::{Plan, Tenant, store::CatalogError};
+use messaging::{Delivery, Dispose, Disposition, Handler};
+use metering::{Clock, PlanId, TenantId};
+use proto::v1;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+use url::Url;
+
+use crate::{Alert, Crossing, InvalidCrossing, smtp::Mailer, store, trace};
+
+/// Why a crossing is told to nobody.
+const NO_RECIPIENTS: &str = "the tenant has no alert recipients";
+
+/// Handles `ThresholdCrossed`.
+pub struct RecordCrossing {
+    /// Where it is recorded.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Names the mails.
+    pub mailer: Mailer,
+    /// Where mails send people to look.
+    pub dashboard_url: Url,
+    /// Told when there is something to send.
+    pub wake: Arc<Notify>,
+}
+
+/// A crossing cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The message makes no sense.
+    #[error("not a crossing")]
+    Invalid(#[from] InvalidCrossing),
+    /// The catalog topic may be behind the crossing.
+    #[error("the tenant {0} is not in the catalog")]
+    UnknownTenant(TenantId),
+    /// The catalog topic may be behind the crossing.
+    #[error("the plan {0} is not in the catalog")]
+    UnknownPlan(PlanId),
+    /// The catalog cannot be read.
+    #[error("cannot read the catalog")]
+    Catalog(#[from] CatalogError),
+    /// The database failed.
+    #[error("cannot record the crossing")]
+    Store(#[from] sqlx::Error),
+}
+
+impl Dispose for RecordError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Invalid(_) => Disposition::DeadLetter,
+            Self::UnknownTenant(_) | Self::UnknownPlan(_) => Disposition::Retry,
+            Self::Catalog(error) => error.disposition(),
+            Self::Store(error) => error.disposition(),
+        }
+    }
+}
+
+#[async_trait]
+impl Handler for RecordCrossing {
+    type Message = v1::ThresholdCrossed;
+    type Error = RecordError;
+
+    async fn handle(&self, delivery: Delivery<v1::ThresholdCrossed>) -> Result<(), RecordError> {
+        let crossing = Crossing::try_from(delivery.message)?;
+        // A crossing that is recorded stays as it is, also where its tenant has gone since.
+        if store::is_recorded(&self.pool, &crossing.id).await? {
+            count("repeated");
+            return Ok(());
+        }
+        let tenant: Tenant = catalog::store::find(&self.pool, crossing.tenant.as_str())
+            .await?
+            .ok_or_else(|| RecordError::UnknownTenant(crossing.tenant.clone()))?;
+        let plan: Plan = catalog::store::find(&self.pool, crossing.plan.as_str())
+            .await?
+            .ok_or_else(|| RecordError::UnknownPlan(crossing.plan.clone()))?;
+        let alert = Alert::new(crossing, &tenant, &plan, &self.dashboard_url, self.clock.now());
+        self.record(&alert, &tenant.alert_recipients).await
+    }
+}
+
+impl RecordCrossing {
+    async fn record(&self, alert: &Alert, recipients: &[String]) -> Result<(), RecordError> {
+        let skipped_reason = recipients.is_empty().then_some(NO_RECIPIENTS);
+        let mut transaction = self.pool.begin().await?;
+        let first =
+            store::record_crossing(&mut transaction, alert, trace::current().as_deref(), skipped_reason)
+                .await?;
+        if !first {
+            count("repeated");
+            return Ok(());
+        }
+        for recipient in recipients {
+            let message_id = self.mailer.message_id(&alert.crossing_id, recipient);
+            store::add_notification(&mut transaction, alert, recipient, &message_id).await?;
+        }
+        transaction.commit().await?;
+        match skipped_reason {
+            None => count("recorded"),
+            Some(reason) => {
+                tracing::warn!(crossing = alert.crossing_id, tenant = %alert.tenant, reason, "nobody is told");
+                count("skipped");
+            }
+        }
+        self.wake.notify_one();
+        Ok(())
+    }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("flowmeter_crossings_total", "outcome" => outcome).increment(1);
+}

@@ -1,0 +1,171 @@
+//! The mail server.
+
+use std::time::{Duration, SystemTime};
+
+use lettre::{
+    Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    address::AddressError,
+    message::{
+        Mailbox, MultiPart, SinglePart,
+        header::{ContentType, HeaderName, HeaderValue},
+    },
+    transport::smtp::PoolConfig,
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+
+use crate::{Alert, Event, Letter, MessageId};
+
+/// A mail that is not taken by then counts as deferred. Less than a server may take (RFC 5321 allows minutes), but
+/// senders are few and a repeat is recognised by its `Message-ID`.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The server refuses us, not the mail: log in first, or the log-in failed. A person has to correct the settings,
+/// and the mails shall go out then.
+const LOG_IN_CODES: [u16; 4] = [530, 534, 535, 538];
+
+/// A mail was not taken, or that is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The recipient is not an address.
+    #[error("the recipient is not a mail address")]
+    Recipient(#[source] AddressError),
+    /// The bodies cannot be made.
+    #[error("cannot write the mail")]
+    Write(#[source] askama::Error),
+    /// The headers cannot be made.
+    #[error("cannot put the mail together")]
+    Assemble(#[source] lettre::error::Error),
+    /// The server refused it, or cannot be reached, or its answer was lost.
+    #[error("the mail server did not take it")]
+    Server(#[source] lettre::transport::smtp::Error),
+    /// The server did not answer.
+    #[error("the mail server did not answer within {SEND_TIMEOUT:?}")]
+    Timeout,
+}
+
+impl SendError {
+    /// What it means for the notification.
+    pub fn event(&self) -> Event {
+        match self {
+            Self::Recipient(_) | Self::Write(_) | Self::Assemble(_) => Event::Refused,
+            Self::Server(error) => match error.status().map(u16::from) {
+                Some(code) if LOG_IN_CODES.contains(&code) => Event::Deferred,
+                _ if error.is_permanent() => Event::Refused,
+                // A client error is ours to the mail: an address that this server cannot carry, for instance.
+                _ if error.is_client() => Event::Refused,
+                _ => Event::Deferred,
+            },
+            Self::Timeout => Event::Deferred,
+        }
+    }
+}
+
+/// Sends mails.
+#[derive(Clone)]
+pub struct Mailer {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    from: Mailbox,
+}
+
+impl Mailer {
+    /// A mailer that sends through the server at `smtp_url`. Connects only when there is something to send.
+    pub fn new(smtp_url: &SecretString, from: Mailbox) -> Result<Self, lettre::transport::smtp::Error> {
+        // One connection per mail. lettre bounds the connecting only, so a send is bounded from outside, and a
+        // connection that was left in the middle of a command must not carry another mail: its late answer would
+        // be taken for that mail's.
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(smtp_url.expose_secret())?
+            .timeout(Some(SEND_TIMEOUT))
+            .pool_config(PoolConfig::new().max_size(0))
+            .build();
+        Ok(Self { transport, from })
+    }
+
+    /// The id of the mail about a crossing to a recipient.
+    pub fn message_id(&self, crossing_id: &str, recipient: &str) -> MessageId {
+        MessageId::derive(crossing_id, recipient, self.from.email.domain())
+    }
+
+    /// Sends one mail to one recipient, and returns when the server has taken it.
+    pub async fn send(
+        &self,
+        alert: &Alert,
+        recipient: &str,
+        message_id: &MessageId,
+    ) -> Result<(), SendError> {
+        let message = assemble(self.from.clone(), alert, recipient, message_id)?;
+        match timeout(SEND_TIMEOUT, self.transport.send(message)).await {
+            Ok(answer) => answer.map(|_| ()).map_err(SendError::Server),
+            Err(_) => Err(SendError::Timeout),
+        }
+    }
+}
+
+/// The same bytes for every attempt.
+fn assemble(
+    from: Mailbox,
+    alert: &Alert,
+    recipient: &str,
+    message_id: &MessageId,
+) -> Result<Message, SendError> {
+    let to: Address = recipient.parse().map_err(SendError::Recipient)?;
+    let letter = Letter::of(alert).map_err(SendError::Write)?;
+    // RFC 3834: nobody's absence note shall answer.
+    let auto_submitted =
+        HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned());
+    let boundary: String = message_id.as_str().chars().filter(char::is_ascii_hexdigit).collect();
+    let bodies = MultiPart::alternative()
+        .boundary(boundary)
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(letter.text))
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(letter.html));
+    Message::builder()
+        .from(from)
+        .to(to.into())
+        .subject(letter.subject)
+        .date(SystemTime::from(alert.recorded_at))
+        .message_id(Some(message_id.to_string()))
+        .raw_header(auto_submitted)
+        .multipart(bodies)
+        .map_err(SendError::Assemble)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::samples::{north, south};
+
+    fn raw(alert: &Alert) -> String {
+        let from = "Flowmeter <alerts@example.com>".parse().unwrap();
+        let id = MessageId::derive(&alert.crossing_id, "ops@north.example", "example.com");
+        let message = assemble(from, alert, "ops@north.example", &id).unwrap();
+        String::from_utf8(message.formatted()).unwrap()
+    }
+
+    #[test]
+    fn the_headers_are_those_of_an_automatic_mail() {
+        let raw = raw(&north());
+        let (headers, _) = raw.split_once("\r\n\r\n").unwrap();
+        insta::assert_snapshot!(headers.replace("\r\n", "\n"));
+    }
+
+    #[test]
+    fn every_attempt_sends_the_same_bytes() {
+        assert_eq!(raw(&south()), raw(&south()));
+    }
+
+    #[test]
+    fn a_name_cannot_add_a_header() {
+        let alert = Alert { tenant_name: "North\r\nBcc: all@north.example".into(), ..north() };
+        let raw = raw(&alert);
+        let (headers, _) = raw.split_once("\r\n\r\n").unwrap();
+        assert!(!headers.lines().any(|line| line.starts_with("Bcc")), "{headers}");
+    }
+
+    #[test]
+    fn what_is_not_an_address_is_refused() {
+        let from: Mailbox = "alerts@example.com".parse().unwrap();
+        let id = MessageId::derive("c", "r", "example.com");
+        let error = assemble(from, &north(), "ops@-", &id).unwrap_err();
+        assert_eq!(error.event(), Event::Refused);
+    }
+}
