@@ -1,10 +1,10 @@
-//! The clock of the whole stack: the machine's clock plus an offset that the control API moves.
+//! The clock of the whole stack: a base, usually the machine's clock, plus an offset that the control API moves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
-use metering::{Clock, SystemClock};
+use metering::Clock;
 
 use crate::snapshot::Changes;
 
@@ -12,18 +12,19 @@ use crate::snapshot::Changes;
 const OFFSET_MS_MAX: i64 = 50 * 366 * 24 * 3_600 * 1_000;
 
 /// The simulated clock. Cloning it gives another handle to the same clock.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SandboxClock {
+    base: Arc<dyn Clock>,
     offset_ms: Arc<AtomicI64>,
     changes: Changes,
 }
 
 impl SandboxClock {
-    pub(crate) fn new(offset_ms: i64, changes: Changes) -> Self {
-        Self { offset_ms: Arc::new(AtomicI64::new(bounded(offset_ms))), changes }
+    pub(crate) fn new(base: Arc<dyn Clock>, offset_ms: i64, changes: Changes) -> Self {
+        Self { base, offset_ms: Arc::new(AtomicI64::new(bounded(offset_ms))), changes }
     }
 
-    /// How far this clock is ahead of the machine's, in milliseconds.
+    /// How far this clock is ahead of its base, in milliseconds.
     pub fn offset_ms(&self) -> i64 {
         self.offset_ms.load(Ordering::Relaxed)
     }
@@ -35,7 +36,11 @@ impl SandboxClock {
 
     /// Makes the clock show `now`; it goes on running from there.
     pub fn set(&self, now: Timestamp) {
-        self.replace(millis(now.duration_since(SystemClock.now())));
+        let ahead = now.duration_since(self.base.now());
+        let whole_ms = millis(ahead);
+        // Rounded up: a clock set to midnight must not show the last moment of the day before.
+        let part = i64::from(SignedDuration::from_millis(whole_ms) < ahead);
+        self.replace(whole_ms.saturating_add(part));
     }
 
     fn replace(&self, offset_ms: i64) {
@@ -44,9 +49,15 @@ impl SandboxClock {
     }
 }
 
+impl std::fmt::Debug for SandboxClock {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("SandboxClock").field("offset_ms", &self.offset_ms()).finish_non_exhaustive()
+    }
+}
+
 impl Clock for SandboxClock {
     fn now(&self) -> Timestamp {
-        let now = SystemClock.now();
+        let now = self.base.now();
         now.saturating_add(SignedDuration::from_millis(self.offset_ms())).unwrap_or(now)
     }
 }
@@ -61,22 +72,25 @@ fn millis(duration: SignedDuration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use metering::SystemClock;
+
     use super::*;
 
     #[test]
     fn it_runs_at_an_offset_that_can_be_moved_and_set() {
-        let clock = SandboxClock::new(0, Changes::default());
+        let clock = SandboxClock::new(Arc::new(SystemClock), 0, Changes::default());
         clock.advance(SignedDuration::from_hours(24));
         assert_eq!(clock.offset_ms(), 24 * 3_600 * 1_000);
 
         let target: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
         clock.set(target);
-        assert!(clock.now().duration_since(target) < SignedDuration::from_secs(5));
+        let shown = clock.now();
+        assert!(shown >= target && shown.duration_since(target) < SignedDuration::from_secs(5));
     }
 
     #[test]
     fn it_stays_inside_the_calendar() {
-        let clock = SandboxClock::new(0, Changes::default());
+        let clock = SandboxClock::new(Arc::new(SystemClock), 0, Changes::default());
         clock.advance(SignedDuration::MAX);
         assert_eq!(clock.offset_ms(), OFFSET_MS_MAX);
     }

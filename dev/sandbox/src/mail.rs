@@ -47,10 +47,10 @@ pub struct Message {
 #[serde(rename_all = "snake_case")]
 pub enum MailFault {
     /// Refuses a recipient for now: 451.
-    #[serde(alias = "451")]
+    #[serde(rename = "reject_451", alias = "451")]
     Reject451,
     /// Refuses a recipient for good: 550.
-    #[serde(alias = "550")]
+    #[serde(rename = "reject_550", alias = "550")]
     Reject550,
     /// Takes the message and cuts the connection before saying so.
     DropAfterData,

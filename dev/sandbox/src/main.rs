@@ -47,6 +47,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         smtp: arguments.smtp,
         state: arguments.state,
         demo: arguments.demo,
+        ..SandboxOptions::default()
     })
     .await?;
     // Whoever started this with port 0 reads the ports here.

@@ -3,11 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use axum::{Json, Router};
+use metering::{Clock, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,7 +32,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// How to start a sandbox.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SandboxOptions {
     /// Where to serve HTTP.
     pub listen: SocketAddr,
@@ -40,11 +42,25 @@ pub struct SandboxOptions {
     pub state: Option<PathBuf>,
     /// Whether to set up the demo's tenants.
     pub demo: bool,
+    /// What the simulated clock runs on: the machine's clock, or the clock of a test.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for SandboxOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("SandboxOptions")
+            .field("listen", &self.listen)
+            .field("smtp", &self.smtp)
+            .field("state", &self.state)
+            .field("demo", &self.demo)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for SandboxOptions {
     fn default() -> Self {
-        Self { listen: ANY_PORT, smtp: ANY_PORT, state: None, demo: false }
+        Self { listen: ANY_PORT, smtp: ANY_PORT, state: None, demo: false, clock: Arc::new(SystemClock) }
     }
 }
 
@@ -92,7 +108,7 @@ impl Sandbox {
             None => Snapshot::default(),
         };
         let changes = Changes::default();
-        let controls = restore(saved, &changes);
+        let controls = restore(saved, options.clock, &changes);
         if options.demo {
             demo::set_up(&controls.n8n, &controls.stripe)?;
         }
@@ -197,8 +213,8 @@ async fn bind(what: &'static str, address: SocketAddr) -> Result<(TcpListener, S
     Ok((listener, bound))
 }
 
-fn restore(saved: Snapshot, changes: &Changes) -> Controls {
-    let clock = SandboxClock::new(saved.clock_offset_ms, changes.clone());
+fn restore(saved: Snapshot, base: Arc<dyn Clock>, changes: &Changes) -> Controls {
+    let clock = SandboxClock::new(base, saved.clock_offset_ms, changes.clone());
     Controls {
         n8n: Registry::new(saved.n8n, clock.clone(), changes.clone()),
         stripe: Stripe::new(saved.stripe, clock.clone(), changes.clone()),

@@ -103,7 +103,8 @@ pub(crate) async fn keep(
     take: impl Fn() -> Snapshot + Send + 'static,
     stop: CancellationToken,
 ) {
-    let mut written = changes.count();
+    // Not the present count: what changed between the load and the first poll of this task must be written too.
+    let mut written = 0;
     let mut pause = WRITE_INTERVAL;
     loop {
         let stopping = tokio::select! {

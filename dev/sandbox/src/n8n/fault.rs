@@ -31,6 +31,7 @@ pub enum N8nFault {
     /// The right answer, late.
     Slow,
     /// 500 with n8n's own body.
+    #[serde(rename = "http_500")]
     Http500,
     /// 429 with `Retry-After`.
     RateLimit,

@@ -302,7 +302,7 @@ impl Account {
         };
         let customer =
             event.payload.get(&meter.customer_key).ok_or(EventError::MeterEventNoCustomerDefined)?;
-        if !self.customers.get(customer).is_some_and(|customer| !customer.deleted) {
+        if self.customers.get(customer).is_none_or(|customer| customer.deleted) {
             return Err(EventError::MeterEventCustomerNotFound);
         }
         let value = event.payload.get(&meter.value_key).ok_or(EventError::MeterEventValueNotFound)?;

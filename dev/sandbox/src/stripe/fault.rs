@@ -16,12 +16,16 @@ pub enum StripeFault {
     /// Nothing happens, and no answer comes.
     TimeoutBefore,
     /// The effect happens, the answer is a 500 (which the idempotency key keeps).
+    #[serde(rename = "http_500_after")]
     Http500After,
     /// Nothing happens, the answer is a 500 (which the idempotency key keeps).
+    #[serde(rename = "http_500_before")]
     Http500Before,
     /// The effect happens, a proxy answers 502 with HTML.
+    #[serde(rename = "html_502_after")]
     Html502After,
     /// Nothing happens, a proxy answers 502 with HTML.
+    #[serde(rename = "html_502")]
     Html502,
     /// The effect happens, the connection is cut before the answer.
     DropAfter,
