@@ -16,7 +16,7 @@ const PROBE_WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct Api {
     base: String,
-    token: Option<String>,
+    headers: Vec<(&'static str, String)>,
     agent: Agent,
 }
 
@@ -32,13 +32,20 @@ pub struct Answer {
 impl Api {
     /// The API at this address, e.g. `http://127.0.0.1:8080`.
     pub fn new(base: &str) -> Self {
-        Self { base: base.trim_end_matches('/').to_owned(), token: None, agent: agent(ANSWER_WITHIN) }
+        Self { base: base.trim_end_matches('/').to_owned(), headers: Vec::new(), agent: agent(ANSWER_WITHIN) }
     }
 
     /// The same with a bearer token.
     #[must_use]
     pub fn with_token(self, token: &str) -> Self {
-        Self { token: Some(token.to_owned()), ..self }
+        self.with_header("authorization", format!("Bearer {token}"))
+    }
+
+    /// The same with a header on each request.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
     }
 
     /// Its address.
@@ -64,10 +71,8 @@ impl Api {
     /// A request whose status the caller judges.
     pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
-        let request = match &self.token {
-            Some(token) => request.header("authorization", format!("Bearer {token}")),
-            None => request,
-        };
+        let request =
+            self.headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
         let sent = match body {
             Some(body) => {
                 let request = request.header("content-type", "application/json").body(body.to_string())?;

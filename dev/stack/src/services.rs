@@ -317,7 +317,7 @@ impl Stack {
             Program::Billing => vec![
                 ("BILLING__ENVIRONMENT", "sandbox".to_owned()),
                 ("BILLING__STRIPE_URL", format!("{}/stripe/", sandbox.base())),
-                ("BILLING__STRIPE_KEY", "sandbox-key".to_owned()),
+                ("BILLING__STRIPE_KEY", "sk_test_sandbox".to_owned()),
             ],
             Program::Alerts => vec![
                 ("ALERTS__SMTP_URL", format!("smtp://127.0.0.1:{}", self.ports.smtp)),
