@@ -1,8 +1,11 @@
 //! `cargo xtask`: everything a contributor runs.
 
 mod binaries;
+mod checks;
+mod e2e;
 mod interrupt;
 mod memory;
+mod real_n8n;
 mod test;
 mod up;
 mod verify;
@@ -33,6 +36,8 @@ enum Task {
     Verify(verify::Verify),
     /// Print the memory of each service and of the whole stack, idle and under the demo's load.
     Memory(memory::Measure),
+    /// Check the whole path on real input, and print a table of figures.
+    E2e(e2e::EndToEnd),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
         Task::Test(task) => task.run(),
         Task::Verify(task) => task.run(),
         Task::Memory(task) => task.run(),
+        Task::E2e(task) => task.run(),
     };
     match outcome {
         Ok(code) => code,
