@@ -1,0 +1,52 @@
+// The gateway's HTTP API as the page uses it. The session is an HttpOnly cookie: no script can read it.
+
+/** A request that the gateway refused, or that did not reach it (status 0). */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Longer than any answer of the gateway takes; past it the connection counts as lost. */
+const REQUEST_TIMEOUT_MS = 15_000;
+
+async function request(method, path, body) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      // A cross-site form cannot set a header of its own, so this one shows that the request is the page's.
+      headers: { "X-Flowmeter": "1", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: "same-origin",
+      cache: "no-store",
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+    });
+  } catch (error) {
+    throw new ApiError(0, String(error));
+  }
+  const text = await response.text();
+  const answer = parse(text);
+  if (!response.ok) throw new ApiError(response.status, answer?.error?.message ?? response.statusText);
+  return answer;
+}
+
+function parse(text) {
+  try {
+    return text === "" ? null : JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+const tenantPath = (tenant) => encodeURIComponent(tenant);
+
+export const signIn = (token) => request("POST", "/v1/session", { token });
+export const session = () => request("GET", "/v1/session");
+export const signOut = () => request("DELETE", "/v1/session");
+export const listUsage = () => request("GET", "/v1/usage");
+export const tenantUsage = (tenant) => request("GET", `/v1/usage/${tenantPath(tenant)}`);
+export const closedPeriods = (tenant) => request("GET", `/v1/usage/${tenantPath(tenant)}/periods`);
+export const limitCheck = (tenant) => request("GET", `/v1/admissions/${tenantPath(tenant)}`);
+export const EVENTS = "/v1/events";

@@ -1,0 +1,114 @@
+// The stream of usage events, kept open.
+
+import { EVENTS } from "./api.js";
+
+const RETRY_FIRST_MS = 1_000;
+const RETRY_MAX_MS = 30_000;
+/** A connection can die without a sign; asking for the whole list this often finds out. */
+const RESYNC_MS = 60_000;
+
+/**
+ * Follows the events and tells `onStatus` one of "connecting", "live", "offline".
+ *
+ * `resync` fetches the whole list. It runs after each connection is open, so that nothing that happened between the
+ * last event and this connection is missed; it resolves to false where the session has ended.
+ */
+export class Live {
+  #source = null;
+  #timer = null;
+  #retryMs = RETRY_FIRST_MS;
+  #running = false;
+  #status = "offline";
+
+  constructor({ onUsage, onStatus, resync }) {
+    this.onUsage = onUsage;
+    this.onStatus = onStatus;
+    this.resync = resync;
+    addEventListener("online", () => this.#running && this.#status !== "live" && this.#connect());
+    addEventListener("offline", () => this.#running && this.#lost());
+    document.addEventListener("visibilitychange", () => {
+      if (document.visibilityState === "visible" && this.#running) this.#check();
+    });
+  }
+
+  get status() {
+    return this.#status;
+  }
+
+  start() {
+    this.#running = true;
+    this.#tell("connecting");
+    this.#connect();
+  }
+
+  stop() {
+    this.#running = false;
+    this.#close();
+  }
+
+  #close() {
+    clearTimeout(this.#timer);
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #tell(status) {
+    if (this.#status === status) return;
+    this.#status = status;
+    this.onStatus(status);
+  }
+
+  #connect() {
+    this.#close();
+    const source = new EventSource(EVENTS);
+    this.#source = source;
+    source.addEventListener("usage", (event) => this.#receive(event.data));
+    source.addEventListener("open", () => {
+      this.#tell("live");
+      this.#check();
+    });
+    source.addEventListener("error", () => source === this.#source && this.#lost());
+  }
+
+  #receive(data) {
+    try {
+      this.onUsage(JSON.parse(data));
+    } catch (error) {
+      // One event that cannot be read must not end the stream; the next list repairs it.
+      console.warn("unreadable usage event", error);
+    }
+  }
+
+  async #check() {
+    clearTimeout(this.#timer);
+    const source = this.#source;
+    try {
+      if (!(await this.resync())) return;
+    } catch {
+      if (this.#running && source === this.#source) this.#lost();
+      return;
+    }
+    if (!this.#running || source !== this.#source) return;
+    this.#retryMs = RETRY_FIRST_MS;
+    this.#timer = setTimeout(() => this.#check(), RESYNC_MS);
+  }
+
+  // The browser's own retry neither backs off nor tells a refused session from a lost network: this does both.
+  #lost() {
+    this.#close();
+    this.#tell("offline");
+    const jitter = 0.75 + Math.random() / 2;
+    this.#timer = setTimeout(() => this.#reconnect(), this.#retryMs * jitter);
+    this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MAX_MS);
+  }
+
+  async #reconnect() {
+    try {
+      if (!(await this.resync())) return;
+    } catch {
+      if (this.#running) this.#lost();
+      return;
+    }
+    if (this.#running) this.#connect();
+  }
+}

@@ -1,0 +1,158 @@
+// The pieces that both views are made of. Each is built once and updated in place.
+
+import { el, setAttribute, setText, setVariable, show, svg } from "./dom.js";
+import { NONE } from "./format.js";
+import { BUCKETS, BUCKET_MS, WINDOW_MINUTES, isFloor } from "./usage.js";
+
+const STATE_WORDS = { ok: "stateOk", warning: "stateWarning", over: "stateOver", unknown: "stateUnknown" };
+
+/** Shape tells the state as well as colour does. */
+const STATE_SHAPES = {
+  ok: "M2.5 6.4 5 8.8 9.6 3.4",
+  warning: "M6 1.6 11 10.4H1Z M6 4.8V7 M6 8.6v.1",
+  over: "M3.6 1h4.8L11 3.6v4.8L8.4 11H3.6L1 8.4V3.6Z M6 3.4v3.2 M6 8.5v.1",
+  unknown: "M4 4.2a2 2 0 1 1 2.6 2c-.5.2-.6.5-.6 1 M6 9.6v.1",
+};
+
+export const stateWord = (state, t) => t(STATE_WORDS[state]);
+
+export function stateIcon(state) {
+  const path = svg("path", { d: STATE_SHAPES[state] });
+  return svg("svg", { class: "state-icon", viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, path);
+}
+
+/** "Within limit", "Near limit", "Over limit", "Unknown". */
+export function stateChip({ t }) {
+  const text = el("span");
+  const node = el("span", { class: "chip" });
+  return {
+    node,
+    update({ state, limit }) {
+      if (node.dataset.state !== state || node.childElementCount === 0) node.replaceChildren(stateIcon(state), text);
+      node.dataset.state = state;
+      setText(text, state === "ok" && limit === null ? t("noLimit") : stateWord(state, t));
+    },
+  };
+}
+
+/** The count, with a sign where it may be higher, or the word "Unknown". */
+export function countText(usage, { t, count }) {
+  if (usage.counted === null) return t("unknown");
+  return isFloor(usage) ? t("atLeastMark", { count: usage.counted }) : count(usage.counted);
+}
+
+/**
+ * Used of limit. Past the limit the bar is the whole usage and the mark says where the limit was, so that
+ * "a little over" and "twice as much" look different.
+ */
+export function usageBar({ t, count, percent }) {
+  const node = el("div", { class: "meter", role: "meter", "aria-valuemin": 0 },
+    el("span", { class: "meter-fill" }), el("span", { class: "meter-over" }), el("span", { class: "meter-mark warn" }), el("span", { class: "meter-mark" }));
+  return {
+    node,
+    update(usage) {
+      const { counted, limit, state } = usage;
+      node.dataset.state = state;
+      node.dataset.limited = String(limit !== null);
+      const share = counted === null || !limit ? 0 : counted / limit;
+      const scale = Math.max(1, share);
+      setVariable(node, "--fill", String(Math.min(share, 1) / scale));
+      setVariable(node, "--over", String(Math.max(share - 1, 0) / scale));
+      setVariable(node, "--limit-at", String(1 / scale));
+      setAttribute(node, "aria-label", t("usage"));
+      setAttribute(node, "aria-valuemax", limit === null ? counted ?? 0 : Math.max(limit, counted ?? 0));
+      setAttribute(node, "aria-valuenow", counted);
+      const used = countText(usage, { t, count });
+      const text = limit === null ? `${used}, ${t("noLimit")}` : t("usedOf", { used, limit });
+      setAttribute(node, "aria-valuetext", usage.used_percent === null ? text : `${text} (${percent(usage.used_percent / 100, 0)})`);
+    },
+  };
+}
+
+const CHART_HEIGHT = 32;
+const BAR_WIDTH = 3;
+
+/** Bars of the last minutes. What is not known is a dotted line, what is zero a flat one. */
+export function activityChart({ t, count }) {
+  const bars = svg("path", { class: "chart-bars" });
+  const flat = svg("path", { class: "chart-flat" });
+  const unknown = svg("path", { class: "chart-unknown" });
+  const box = { viewBox: `0 0 ${BUCKETS * BAR_WIDTH} ${CHART_HEIGHT}`, preserveAspectRatio: "none", role: "img" };
+  const node = svg("svg", { class: "chart", ...box }, unknown, flat, bars);
+  return {
+    node,
+    update(series) {
+      const peak = Math.max(...series, 1);
+      let [barPath, flatPath, unknownPath] = ["", "", ""];
+      series.forEach((value, index) => {
+        const x = index * BAR_WIDTH;
+        const line = `M${x} ${CHART_HEIGHT - 0.5}h${BAR_WIDTH - 1}`;
+        if (value === null) unknownPath += index % 2 ? "" : line;
+        else if (value === 0) flatPath += line;
+        else {
+          const height = Math.max(2, (value / peak) * (CHART_HEIGHT - 1));
+          barPath += `M${x} ${CHART_HEIGHT}v${-height.toFixed(2)}h${BAR_WIDTH - 1}V${CHART_HEIGHT}z`;
+        }
+      });
+      setAttribute(bars, "d", barPath);
+      setAttribute(flat, "d", flatPath);
+      setAttribute(unknown, "d", unknownPath);
+      setAttribute(node, "aria-label", `${t("recentChart", { minutes: WINDOW_MINUTES })}: ${recentText(series, { t, count })}`);
+    },
+  };
+}
+
+export const recentSum = (series) => series.reduce((sum, value) => sum + (value ?? 0), 0);
+
+export function recentText(series, { t, count }) {
+  return series.every((value) => value === null) ? t("recentNone") : t("recentAdded", { count: `+${count(recentSum(series))}` });
+}
+
+export function peakText(series, { t }) {
+  const peak = Math.max(...series);
+  return peak > 0 ? t("peak", { count: peak, seconds: BUCKET_MS / 1_000 }) : "";
+}
+
+/** One sentence per failing source: which, what is wrong, since when, and what the collector says to do. */
+export function failures(context) {
+  const node = el("ul", { class: "failures" });
+  let shown = "";
+  return {
+    node,
+    update(sources, now) {
+      const { format } = context;
+      const lines = sources.map((source) => failureParts(source, format, now));
+      const key = JSON.stringify(lines);
+      show(node, lines.length > 0);
+      if (key === shown) return;
+      shown = key;
+      node.replaceChildren(...lines.map(({ source, reason, since, detail }) =>
+        el("li", {}, stateIcon("over"), el("span", {}, el("strong", {}, source), " ", el("span", { class: "reason" }, `${reason} ${since}`), " ", el("span", { class: "detail" }, detail)))));
+    },
+  };
+}
+
+export function failureParts({ source, failing }, { t, moment }, now) {
+  const attempts = t("attempts", { count: failing.consecutive_failures });
+  return {
+    source,
+    reason: t(`reason_${failing.reason}`),
+    since: `${t("failingSince", { time: moment(failing.since, now) })} (${attempts}).`,
+    detail: failing.detail,
+  };
+}
+
+/** A label over a figure, with a line beneath. */
+export function figure(label, { hint = "" } = {}) {
+  const value = el("dd", { class: "figure-value" }, NONE);
+  const note = el("dd", { class: "figure-note" }, hint);
+  const node = el("div", { class: "figure" }, el("dt", {}, label), value, note);
+  return {
+    node,
+    update(text, noteText = hint) {
+      setText(value, text);
+      setText(note, noteText);
+      show(note, noteText !== "");
+    },
+  };
+}

@@ -1,0 +1,60 @@
+// The tenant's sources: how far each is counted, and why one cannot be read.
+
+import { el, setAttribute, setText, show } from "./dom.js";
+import { failureParts } from "./parts.js";
+import { sourceState } from "./usage.js";
+
+const WORDS = { failing: "sourceFailing", waiting: "sourceWaiting", stale: "sourceStale", paused: "sourcePaused", current: "sourceOk" };
+const COLOURS = { failing: "over", waiting: "unknown", stale: "warning", paused: "unknown", current: "ok" };
+
+export function sourcesCard(context) {
+  const { t, count } = context.format;
+  const total = el("span", { class: "muted" });
+  const list = el("ul", { class: "sources" });
+  const none = el("p", { class: "muted" }, t("noSources"));
+  const node = el("section", { class: "card", "aria-labelledby": "sources-title" },
+    el("div", { class: "card-head" }, el("h2", { id: "sources-title" }, t("sources")), total), list, none);
+  const rows = new Map();
+  return {
+    node,
+    update({ sources }) {
+      setText(total, count(sources.length));
+      show(none, sources.length === 0);
+      for (const source of sources) {
+        if (!rows.has(source.source)) rows.set(source.source, sourceRow(context));
+        rows.get(source.source).update(source);
+      }
+      const nodes = sources.map((source) => rows.get(source.source).node);
+      if (nodes.length !== list.childElementCount || nodes.some((row, index) => row !== list.children[index])) list.replaceChildren(...nodes);
+    },
+  };
+}
+
+function sourceRow(context) {
+  const { format } = context;
+  const { t, moment, ago, full } = format;
+  const name = el("span", { class: "strong" });
+  const state = el("span", { class: "source-state" });
+  const complete = el("span", { class: "muted small" });
+  const open = el("span", { class: "muted small" });
+  const failure = el("p", { class: "source-failure" });
+  const node = el("li", {}, el("div", { class: "line spread" }, name, state), el("div", { class: "line spread" }, complete, open), failure);
+  return {
+    node,
+    update(source) {
+      const now = context.book.now();
+      const stands = sourceState(source, now);
+      setText(name, source.source);
+      setText(state, t(WORDS[stands]));
+      state.dataset.state = COLOURS[stands];
+      const until = source.complete_until;
+      setText(complete, until === null ? t("notSwept") : `${t("complete", { time: moment(until, now) })} · ${ago(until, now)}`);
+      setAttribute(complete, "title", until === null ? null : full(until));
+      setText(open, source.open_executions === null ? "" : t("open", { count: source.open_executions }));
+      show(failure, stands === "failing");
+      if (stands !== "failing") return;
+      const { reason, since, detail } = failureParts(source, format, now);
+      setText(failure, `${reason} ${since} ${detail}`);
+    },
+  };
+}

@@ -1,0 +1,194 @@
+// One tenant: its period, the limit check, its sources, workflows and closed periods.
+
+import * as api from "./api.js";
+import { el, setAttribute, setText, show } from "./dom.js";
+import { limitCheckCard } from "./limit_check.js";
+import { leftText } from "./overview.js";
+import { activityChart, countText, figure, peakText, recentText, stateChip, usageBar } from "./parts.js";
+import { periodsCard } from "./periods.js";
+import { sourcesCard } from "./sources.js";
+import { WINDOW_MINUTES, isFloor, meanDuration } from "./usage.js";
+import { workflowsCard } from "./workflows.js";
+
+/** Workflows and the limit check are asked for again after an event, at most this often. */
+const REFRESH_MIN_MS = 3_000;
+
+export function tenantView(context, tenant, { alone }) {
+  const { t } = context.format;
+  const usage = context.book.get(tenant);
+  if (!usage) return notFound(context, tenant);
+  const head = heading(context, alone);
+  const period = periodCard(context);
+  const check = limitCheckCard(context);
+  const sources = sourcesCard(context);
+  const workflows = workflowsCard(context);
+  const periods = periodsCard(context);
+  const node = el("div", { class: "page" }, head.node,
+    el("div", { class: "columns" }, el("div", { class: "column" }, period.node), el("div", { class: "column" }, check.node, sources.node)),
+    workflows.node, periods.node);
+
+  const refresh = throttled(REFRESH_MIN_MS, () => {
+    load(context, api.tenantUsage(tenant), workflows);
+    load(context, api.limitCheck(tenant), check);
+  });
+
+  function draw() {
+    const now = context.book.get(tenant);
+    if (!now) return;
+    [head, period, sources].forEach((part) => part.update(now));
+  }
+
+  draw();
+  refresh();
+  load(context, api.closedPeriods(tenant), periods);
+  let periodStart = usage.period.start;
+  return {
+    node,
+    title: usage.name,
+    update() {
+      const now = context.book.get(tenant);
+      draw();
+      refresh();
+      if (now && now.period.start !== periodStart) {
+        periodStart = now.period.start;
+        load(context, api.closedPeriods(tenant), periods);
+      }
+    },
+    tick: () => { draw(); check.tick(); },
+    close: refresh.cancel,
+  };
+}
+
+function notFound({ format: { t } }, tenant) {
+  const node = el("div", { class: "page" }, backLink(t), el("p", { class: "notice" }, t("notFound", { tenant })));
+  return { node, title: t("tenants"), update() {}, tick() {} };
+}
+
+async function load(context, request, part) {
+  try {
+    part.update(await request);
+  } catch (error) {
+    if (error.status === 401) context.onSessionEnd();
+    else part.fail(error);
+  }
+}
+
+/** Runs at once, then at most once per interval; a call in between runs at the interval's end. */
+function throttled(intervalMs, run) {
+  let timer = null;
+  let again = false;
+  const call = () => {
+    if (timer !== null) { again = true; return; }
+    run();
+    timer = setTimeout(() => {
+      timer = null;
+      if (again) { again = false; call(); }
+    }, intervalMs);
+  };
+  call.cancel = () => clearTimeout(timer);
+  return call;
+}
+
+const backLink = (t) => el("nav", { class: "back" }, el("a", { href: "#/" }, "‹ ", t("allTenants")));
+
+function heading(context, alone) {
+  const { format } = context;
+  const { t, days, until, full, dateOfYear } = format;
+  const name = el("h1");
+  const id = el("span", { class: "muted" });
+  const chip = stateChip(format);
+  const period = el("p", { class: "strong" });
+  const resets = el("p", { class: "muted" });
+  const node = el("div", { class: "tenant-head" }, ...(alone ? [] : [backLink(t)]),
+    el("div", { class: "tenant-title" }, name, chip.node, id), el("div", { class: "tenant-period" }, period, resets));
+  return {
+    node,
+    update(usage) {
+      const now = context.book.now();
+      setText(name, usage.name);
+      setText(id, `${usage.tenant} · ${usage.plan}`);
+      chip.update(usage);
+      setText(period, days(usage.period, { day: "numeric", month: "long", year: "numeric" }));
+      setText(resets, t("resetsOn", { date: dateOfYear(usage.period.end), when: until(usage.period.end, now) }));
+      setAttribute(resets, "title", full(usage.period.end));
+    },
+  };
+}
+
+function periodCard(context) {
+  const { format } = context;
+  const { t, count } = format;
+  const used = el("span", { class: "hero-used" });
+  const limit = el("span", { class: "hero-limit" });
+  const percent = el("span", { class: "hero-percent" });
+  const left = el("span", { class: "muted" });
+  const asOf = el("span", { class: "muted" });
+  const note = el("p", { class: "card-note" });
+  const bar = usageBar(format);
+  bar.node.classList.add("large");
+  const chart = activityChart(format);
+  const recent = el("span", { class: "strong" });
+  const peak = el("span", { class: "muted" });
+  const axis = el("div", { class: "axis muted", "aria-hidden": "true" },
+    el("span", {}, t("agoMinutes", { minutes: WINDOW_MINUTES })), peak, el("span", {}, t("now")));
+  const figures = periodFigures(format);
+  const node = el("section", { class: "card period", "aria-labelledby": "period-title" },
+    el("div", { class: "card-head" }, el("h2", { id: "period-title" }, t("thisPeriod")), asOf),
+    el("p", { class: "hero" }, used, limit, percent), bar.node, el("p", { class: "line spread" }, left), note,
+    el("div", { class: "pulse" },
+      el("div", { class: "pulse-head" }, el("span", { class: "muted" }, t("recent", { minutes: WINDOW_MINUTES })), recent), chart.node, axis),
+    figures.node);
+  return {
+    node,
+    update(usage) {
+      const now = context.book.now();
+      setText(used, countText(usage, format));
+      used.dataset.unknown = String(usage.counted === null);
+      setText(limit, usage.limit === null ? t("executions") : `${t("ofLimit", { limit: count(usage.limit) })} ${t("executions")}`);
+      setText(percent, usage.used_percent === null ? "" : format.percent(usage.used_percent / 100, 0));
+      percent.dataset.state = usage.state;
+      setText(left, leftText(usage, format));
+      setText(asOf, usage.as_of === null ? "" : t("asOf", { time: format.moment(usage.as_of, now) }));
+      setText(note, usage.counted === null ? t("unknownNote") : t("floorNote"));
+      show(note, usage.counted === null || isFloor(usage));
+      bar.update(usage);
+      const series = context.book.activity.series([usage.tenant]);
+      chart.update(series);
+      setText(recent, recentText(series, format));
+      setText(peak, peakText(series, format));
+      figures.update(usage);
+    },
+  };
+}
+
+function periodFigures(format) {
+  const { t, count, percent, duration, money } = format;
+  const figures = {
+    success: figure(t("successRate")), errors: figure(t("errors")), crashed: figure(t("crashed")), canceled: figure(t("canceled")),
+    mean: figure(t("meanDuration")), total: figure(t("totalDuration")), open: figure(t("openExecutions")), uncounted: figure(t("uncounted")),
+    late: figure(t("late")), cost: figure(t("costEstimate")),
+  };
+  setAttribute(figures.open.node, "title", t("openHelp"));
+  setAttribute(figures.uncounted.node, "title", t("uncountedHelp"));
+  setAttribute(figures.late.node, "title", t("lateHelp"));
+  setAttribute(figures.cost.node, "title", t("costHelp"));
+  return {
+    node: el("dl", { class: "figures" }, ...Object.values(figures).map(({ node }) => node)),
+    update(usage) {
+      figures.success.update(percent(usage.success_rate));
+      figures.errors.update(count(usage.error));
+      figures.crashed.update(count(usage.crashed));
+      figures.canceled.update(count(usage.canceled));
+      figures.mean.update(duration(meanDuration(usage)));
+      figures.total.update(duration(usage.duration_ms));
+      figures.open.update(count(usage.open_executions));
+      figures.uncounted.update(count(usage.uncounted));
+      figures.late.update(count(usage.late));
+      figures.cost.update(money(usage.cost_estimate));
+      for (const [name, value] of [["errors", usage.error], ["crashed", usage.crashed]]) {
+        figures[name].node.dataset.bad = String(value > 0);
+      }
+      show(figures.late.node, usage.late !== 0);
+    },
+  };
+}

@@ -1,0 +1,156 @@
+// What the page knows: each tenant's current period, the service's clock, and how the counts have moved of late.
+
+/** How far back the small charts look, and how finely. */
+export const BUCKET_MS = 15_000;
+export const BUCKETS = 60;
+export const WINDOW_MINUTES = (BUCKET_MS * BUCKETS) / 60_000;
+
+/** Three of the collector's default polls: past it, a source that says nothing is worth a look. */
+export const STALE_SECONDS = 1_800;
+
+const STORED = "flowmeter.activity";
+
+/** Most urgent first. */
+export const STATES = ["over", "warning", "unknown", "ok"];
+
+export const failingSources = (usage) => usage.sources.filter((source) => source.failing);
+
+/** Whether a source is missing from the figure, so that the true one may be higher. */
+export const isFloor = (usage) =>
+  usage.counted !== null && usage.sources.some((source) => source.failing || source.complete_until === null);
+
+/** Executions that ended badly; null where they are not known. */
+export const failedOf = ({ error, crashed }) => (error === null || crashed === null ? null : error + crashed);
+
+export const meanDuration = (usage) => (usage.counted ? usage.duration_ms / usage.counted : null);
+
+export const lagSeconds = (completeUntil, now) => Math.max(0, (now - Date.parse(completeUntil)) / 1_000);
+
+/** How a source stands, most urgent first: "failing", "waiting" (never swept), "stale", "paused", "current". */
+export function sourceState(source, now) {
+  if (source.failing) return "failing";
+  if (source.paused) return "paused";
+  if (source.complete_until === null) return "waiting";
+  return lagSeconds(source.complete_until, now) > STALE_SECONDS ? "stale" : "current";
+}
+
+/** The tenants' usage, newest wins. */
+export class UsageBook {
+  #usage = new Map();
+  activity = new Activity();
+  /** The service's clock minus the browser's: they differ where either is wrong, or where time is simulated. */
+  #clockOffsetMs = 0;
+
+  now() {
+    return Date.now() + this.#clockOffsetMs;
+  }
+
+  get(tenant) {
+    return this.#usage.get(tenant) ?? null;
+  }
+
+  get size() {
+    return this.#usage.size;
+  }
+
+  /** Most urgent first, then by name: the order changes only when a state does, never with each event. */
+  all() {
+    const urgency = (usage) => STATES.indexOf(usage.state);
+    return [...this.#usage.values()].sort((a, b) => urgency(a) - urgency(b) || a.name.localeCompare(b.name));
+  }
+
+  /** Takes the whole list, and the service's clock from the instant at which it was made. */
+  replaceAll({ usage: list, as_of }) {
+    this.#clockOffsetMs = Date.parse(as_of) - Date.now();
+    const kept = new Set(list.map((usage) => usage.tenant));
+    for (const tenant of this.#usage.keys()) if (!kept.has(tenant)) this.#usage.delete(tenant);
+    list.forEach((usage) => this.put(usage));
+  }
+
+  put(usage) {
+    const held = this.get(usage.tenant);
+    if (held && isOlder(usage, held)) return false;
+    this.#usage.set(usage.tenant, usage);
+    this.activity.observe(usage);
+    return true;
+  }
+
+  clear() {
+    this.#usage.clear();
+    this.activity.clear();
+  }
+}
+
+// An event that was on its way while the list was fetched must not undo the list.
+function isOlder(usage, held) {
+  if (usage.as_of === null || held.as_of === null) return false;
+  return Date.parse(usage.as_of) < Date.parse(held.as_of);
+}
+
+/** Newly counted executions per tenant and bucket. A bucket in which the page was not connected is unknown, not zero. */
+export class Activity {
+  #added = new Map();
+  #last = new Map();
+  #covered = new Set();
+
+  observe(usage) {
+    if (usage.counted === null) return;
+    const last = this.#last.get(usage.tenant);
+    this.#last.set(usage.tenant, { counted: usage.counted, start: usage.period?.start });
+    if (!last || last.start !== usage.period?.start || usage.counted <= last.counted) return;
+    const buckets = this.#added.get(usage.tenant) ?? new Map();
+    const now = bucketNow();
+    buckets.set(now, (buckets.get(now) ?? 0) + usage.counted - last.counted);
+    this.#added.set(usage.tenant, buckets);
+  }
+
+  /** Marks the present as seen; called while connected. */
+  cover() {
+    this.#covered.add(bucketNow());
+    const oldest = bucketNow() - BUCKETS;
+    for (const bucket of this.#covered) if (bucket < oldest) this.#covered.delete(bucket);
+    for (const buckets of this.#added.values()) {
+      for (const bucket of buckets.keys()) if (bucket < oldest) buckets.delete(bucket);
+    }
+  }
+
+  /** After a gap the next figure is a new base: what was counted meanwhile belongs to no known moment. */
+  interrupt() {
+    this.#last.clear();
+  }
+
+  /** Oldest first; null where the page was not connected. */
+  series(tenants) {
+    const now = bucketNow();
+    return Array.from({ length: BUCKETS }, (_, index) => {
+      const bucket = now - BUCKETS + 1 + index;
+      if (!this.#covered.has(bucket)) return null;
+      return tenants.reduce((sum, tenant) => sum + (this.#added.get(tenant)?.get(bucket) ?? 0), 0);
+    });
+  }
+
+  clear() {
+    this.#added.clear();
+    this.#last.clear();
+    this.#covered.clear();
+    sessionStorage.removeItem(STORED);
+  }
+
+  /** A reload keeps the last minutes. */
+  save() {
+    const added = [...this.#added].map(([tenant, buckets]) => [tenant, [...buckets]]);
+    sessionStorage.setItem(STORED, JSON.stringify({ added, covered: [...this.#covered] }));
+  }
+
+  restore() {
+    try {
+      const { added, covered } = JSON.parse(sessionStorage.getItem(STORED) ?? "null") ?? { added: [], covered: [] };
+      this.#added = new Map(added.map(([tenant, buckets]) => [tenant, new Map(buckets)]));
+      this.#covered = new Set(covered);
+    } catch {
+      sessionStorage.removeItem(STORED);
+    }
+  }
+}
+
+const bucketNow = () => Math.floor(Date.now() / BUCKET_MS);

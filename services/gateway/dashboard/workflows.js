@@ -1,0 +1,111 @@
+// The workflows of the current period, in a table that can be sorted and searched.
+
+import { el, setAttribute, setText, setVariable, show } from "./dom.js";
+import { failedOf } from "./usage.js";
+
+/** Rows drawn at once; a tenant may have a thousand workflows, and they are drawn anew after every event. */
+const PAGE_ROWS = 50;
+const FIND_FROM_WORKFLOWS = 11;
+
+const nameOf = (workflow) => workflow.name ?? workflow.workflow;
+
+/** `read` gives what a column is sorted by; figures begin with the largest. */
+const COLUMNS = [
+  { key: "workflow", read: nameOf },
+  { key: "source", read: (workflow) => workflow.source },
+  { key: "counted", read: (workflow) => workflow.counted, number: true },
+  { key: "successRate", read: (workflow) => workflow.success_rate ?? -1, number: true },
+  { key: "failures", read: failedOf, number: true },
+  { key: "meanDuration", read: (workflow) => workflow.mean_duration_ms ?? -1, number: true },
+  { key: "uncounted", read: (workflow) => workflow.uncounted, number: true },
+];
+
+export function workflowsCard(context) {
+  const { t, count } = context.format;
+  const view = { column: COLUMNS[2], descending: true, text: "", rows: PAGE_ROWS };
+  let answer = null;
+  const heads = COLUMNS.map((column) => heading(t, column, () => { sortBy(view, column); draw(); }));
+  const body = el("tbody");
+  const total = el("span", { class: "muted" });
+  const find = el("input", {
+    type: "search", class: "find", placeholder: t("findWorkflow"), "aria-label": t("findWorkflow"), autocomplete: "off",
+    oninput: (event) => { view.text = event.target.value.trim().toLowerCase(); draw(); },
+  });
+  const more = el("button", { type: "button", class: "button quiet", onclick: () => { view.rows = Infinity; draw(); } });
+  const message = el("p", { class: "muted" }, t("loading"));
+  const omitted = el("p", { class: "muted small" });
+  const table = el("table", { class: "workflows", "aria-labelledby": "workflows-title" }, el("thead", {}, el("tr", {}, ...heads)), body);
+  const node = el("section", { class: "card", "aria-labelledby": "workflows-title" },
+    el("div", { class: "card-head" }, el("h2", { id: "workflows-title" }, t("workflows")), total, find),
+    el("div", { class: "scroll" }, table), message, more, omitted);
+  [table, find, more, omitted].forEach((part) => show(part, false));
+
+  function draw() {
+    const all = answer.workflows;
+    const found = sorted(all.filter((workflow) => matches(workflow, view.text)), view);
+    const largest = Math.max(...all.map((workflow) => workflow.counted), 1);
+    body.replaceChildren(...found.slice(0, view.rows).map((workflow) => row(context.format, workflow, largest)));
+    heads.forEach((head, index) => {
+      const order = COLUMNS[index] !== view.column ? null : view.descending ? "descending" : "ascending";
+      setAttribute(head, "aria-sort", order);
+    });
+    const rest = Math.max(0, found.length - view.rows);
+    setText(total, count(all.length + answer.workflows_omitted));
+    setText(more, t("showAll", { count: rest }));
+    setText(message, t(all.length === 0 ? "noWorkflows" : "noMatch"));
+    setText(omitted, t("workflowsOmitted", { count: answer.workflows_omitted }));
+    show(table, found.length > 0);
+    show(find, all.length >= FIND_FROM_WORKFLOWS);
+    show(more, rest > 0);
+    show(message, found.length === 0);
+    show(omitted, answer.workflows_omitted > 0);
+  }
+
+  return {
+    node,
+    update(detail) {
+      answer = detail;
+      draw();
+    },
+    fail(error) {
+      setText(message, t("loadFailed", { reason: error.message }));
+      show(message, true);
+    },
+  };
+}
+
+function heading(t, { key, number }, sort) {
+  return el("th", { scope: "col", class: number ? "number" : null }, el("button", { type: "button", onclick: sort }, t(key === "failures" ? "errors" : key)));
+}
+
+function sortBy(view, column) {
+  view.descending = view.column === column ? !view.descending : Boolean(column.number);
+  view.column = column;
+}
+
+const matches = (workflow, text) => [nameOf(workflow), workflow.workflow, workflow.source].some((word) => word.toLowerCase().includes(text));
+
+function sorted(workflows, { column, descending }) {
+  const sign = descending ? -1 : 1;
+  const compare = (a, b) => {
+    const [left, right] = [column.read(a), column.read(b)];
+    return typeof left === "string" ? left.localeCompare(right) : left - right;
+  };
+  // The id settles ties, so that rows do not change places from one event to the next.
+  return [...workflows].sort((a, b) => sign * compare(a, b) || a.workflow.localeCompare(b.workflow));
+}
+
+function row({ count, percent, duration }, workflow, largest) {
+  const failed = failedOf(workflow);
+  const bar = el("span", { class: "share", "aria-hidden": "true" });
+  setVariable(bar, "--share", String(workflow.counted / largest));
+  const number = (text, attributes = {}) => el("td", { class: "number", ...attributes }, text);
+  return el("tr", {},
+    el("th", { scope: "row" }, nameOf(workflow), workflow.name === null ? null : el("span", { class: "muted small" }, workflow.workflow)),
+    el("td", { class: "muted" }, workflow.source),
+    el("td", { class: "number with-share" }, bar, el("span", {}, count(workflow.counted))),
+    number(percent(workflow.success_rate)),
+    number(count(failed), { "data-bad": String(failed > 0) }),
+    number(duration(workflow.mean_duration_ms)),
+    number(count(workflow.uncounted)));
+}
