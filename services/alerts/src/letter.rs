@@ -33,12 +33,13 @@ struct Text<'a> {
 /// How full the limit is, as a picture.
 struct Bar {
     color: &'static str,
-    /// 1 to 100: an empty cell would not keep its height in every mail program.
+    /// 1 to 100: a bar of no width would look like a mistake.
     percent: u64,
 }
 
-const AMBER: &str = "#d97706";
-const RED: &str = "#c62828";
+/// Both are dark enough on white to be read by everybody (contrast above 4.5).
+const AMBER: &str = "#b45309";
+const RED: &str = "#b91c1c";
 
 impl Bar {
     fn of(alert: &Alert) -> Self {

@@ -87,6 +87,12 @@ impl MessageId {
         Self(text)
     }
 
+    /// The part that is the mail's own: letters, digits and hyphens.
+    pub(crate) fn unique(&self) -> &str {
+        let inner = self.0.trim_start_matches('<');
+        inner.split_once('@').map_or(inner, |(unique, _)| unique)
+    }
+
     /// The id as the header has it.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -113,7 +119,15 @@ mod tests {
                 Some(format!("{} --{event:?}--> {}", state.as_str(), state.after(event)?.as_str()))
             })
             .collect();
-        insta::assert_snapshot!(table.join("\n"), @"");
+        insta::assert_snapshot!(table.join("\n"), @r"
+        pending --Claimed--> sending
+        sending --Claimed--> sending
+        sending --Accepted--> sent
+        sending --Deferred--> retrying
+        sending --Refused--> failed
+        sending --Exhausted--> failed
+        retrying --Claimed--> sending
+        ");
     }
 
     #[test]
@@ -127,7 +141,7 @@ mod tests {
     #[test]
     fn a_message_id_is_stable_and_its_own() {
         let id = MessageId::derive("north:2026-11:80", "ops@north.example", "example.com");
-        insta::assert_snapshot!(id, @"");
+        insta::assert_snapshot!(id, @"<a7e40ae4-30b7-5385-8308-ce27c14413b9@example.com>");
         assert_eq!(id, MessageId::derive("north:2026-11:80", "ops@north.example", "example.com"));
         assert_ne!(id, MessageId::derive("north:2026-11:100", "ops@north.example", "example.com"));
         assert_ne!(id, MessageId::derive("north:2026-11:80", "cto@north.example", "example.com"));

@@ -27,9 +27,9 @@ pub struct Phrases {
     pub meaning: &'static str,
     /// When it ends.
     pub ends: String,
-    /// The figure under the headline: `8,012 of 10,000 executions`.
+    /// The figure at the bar: `8,012 of 10,000 executions`.
     pub figure: String,
-    /// The figures.
+    /// The rest, in detail.
     pub facts: Vec<Fact>,
     /// Where to look.
     pub look: &'static str,
@@ -75,8 +75,6 @@ fn english(alert: &Alert) -> Phrases {
         ends: format!("The period ends {ends} ({zone}); then the count starts again from zero."),
         figure: format!("{used} of {limit} executions"),
         facts: parts.facts(&Labels {
-            used: "Used",
-            limit: "Limit",
             remaining: "Remaining",
             threshold: "Threshold",
             reached: "Reached",
@@ -118,8 +116,6 @@ fn spanish(alert: &Alert) -> Phrases {
         ends: format!("El período termina {ends} ({zone}); entonces la cuenta vuelve a empezar desde cero."),
         figure: format!("{used} de {limit} ejecuciones"),
         facts: parts.facts(&Labels {
-            used: "Usadas",
-            limit: "Límite",
             remaining: "Disponibles",
             threshold: "Umbral",
             reached: "Alcanzado",
@@ -152,8 +148,6 @@ struct Parts<'a> {
 }
 
 struct Labels {
-    used: &'static str,
-    limit: &'static str,
     remaining: &'static str,
     threshold: &'static str,
     reached: &'static str,
@@ -184,8 +178,6 @@ impl<'a> Parts<'a> {
     fn facts(&self, labels: &Labels) -> Vec<Fact> {
         let fact = |label: &'static str, value: &str| Fact { label, value: value.to_owned() };
         vec![
-            fact(labels.used, &self.used),
-            fact(labels.limit, &self.limit),
             fact(labels.remaining, &self.remaining),
             fact(labels.threshold, &self.percent),
             fact(labels.reached, &self.crossed_moment),

@@ -113,9 +113,8 @@ fn assemble(
     // RFC 3834: nobody's absence note shall answer.
     let auto_submitted =
         HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned());
-    let boundary: String = message_id.as_str().chars().filter(char::is_ascii_hexdigit).collect();
     let bodies = MultiPart::alternative()
-        .boundary(boundary)
+        .boundary(message_id.unique())
         .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(letter.text))
         .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(letter.html));
     Message::builder()
