@@ -1,0 +1,24 @@
+//! Collects the executions of n8n instances: completely, and each as it is now. See `README.md` for what the
+//! service owns, and [`sweep`] for the argument why nothing is lost.
+
+mod activity;
+mod address;
+mod collect;
+mod cursor;
+mod failure;
+mod n8n;
+mod names;
+mod publish;
+mod replay;
+mod row;
+mod schedule;
+mod service;
+mod settings;
+mod store;
+mod sweep;
+
+pub use service::Collector;
+pub use settings::Settings;
+
+/// The tables of the collector.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

@@ -1,0 +1,358 @@
+//! n8n's public API: the few calls that a sweep makes, bounded in time and size.
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{
+    Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    redirect,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use url::Url;
+
+use crate::{
+    address::{self, PrivateAddress, PublicOnly},
+    row::RunId,
+};
+
+/// The largest page that every version gives. More is an error on 1.x, and 0 means "all rows".
+pub const PAGE_ROWS_MAX: u32 = 250;
+
+/// Workflows come with all their nodes, so a page of them is kept short.
+const WORKFLOWS_PER_PAGE: u32 = 50;
+
+/// Time for a connection; what is not reached by then is away.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest piece of an answer that an error quotes, in characters.
+const QUOTE_CHARS_MAX: usize = 120;
+
+/// Statuses of executions that have not ended, as the list can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenStatus {
+    /// Queued. Version 1 does not know this filter and shows such rows in the list of all.
+    New,
+    /// At work.
+    Running,
+    /// Asleep.
+    Waiting,
+}
+
+impl OpenStatus {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// What is asked for with each page of a list. A cursor does not remember it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listing {
+    /// Only these; all that are shown if missing.
+    pub status: Option<OpenStatus>,
+    /// Rows in a page: 1 to [`PAGE_ROWS_MAX`].
+    pub rows_max: u32,
+}
+
+/// One page of a list.
+#[derive(Debug, Deserialize)]
+pub struct Page<T = Value> {
+    /// Newest first.
+    pub data: Vec<T>,
+    /// Where the next page begins; missing on the last.
+    #[serde(rename = "nextCursor")]
+    pub next_cursor: Option<String>,
+}
+
+/// A workflow's name.
+#[derive(Debug, Deserialize)]
+pub struct NamedWorkflow {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum N8nError {
+    /// The address may not be used.
+    #[error("the address is refused")]
+    Address(#[from] PrivateAddress),
+    /// The API key cannot be a header.
+    #[error("the API key holds characters that no key has")]
+    Key,
+    /// The base address cannot carry the API's path.
+    #[error("the address cannot carry a path")]
+    Path,
+    /// No connection, or it broke.
+    #[error("no answer")]
+    Unreachable(#[source] reqwest::Error),
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// 401.
+    #[error("the API key is refused")]
+    Unauthorized,
+    /// 403.
+    #[error("the API key may not read this")]
+    Forbidden,
+    /// 429.
+    #[error("too many requests")]
+    RateLimited {
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// 400: this version does not understand the request.
+    #[error("the request is refused: {0}")]
+    BadRequest(String),
+    /// 502 to 504: what stands before n8n answers, and n8n does not.
+    #[error("answered {0}: n8n is away")]
+    Away(StatusCode),
+    /// Another status.
+    #[error("answered {status}: {quote}")]
+    Status {
+        /// The status.
+        status: StatusCode,
+        /// The beginning of the answer.
+        quote: String,
+    },
+    /// An answer that is no JSON by its own word.
+    #[error("answered with {content_type}: n8n is starting up or the address is wrong")]
+    NotJson {
+        /// What it says it is.
+        content_type: String,
+    },
+    /// JSON of another shape.
+    #[error("answered with JSON of another shape")]
+    Shape(#[source] serde_json::Error),
+    /// More than is read.
+    #[error("an answer of more than {0} bytes")]
+    TooLarge(usize),
+}
+
+/// What calls to any n8n have in common; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    request_timeout: Duration,
+    page_bytes_max: usize,
+    allow_private_addresses: bool,
+}
+
+/// Bounds of a [`Client`].
+#[derive(Debug, Clone, Copy)]
+pub struct ClientLimits {
+    /// For one request, its body included.
+    pub request_timeout: Duration,
+    /// The largest answer that is read.
+    pub page_bytes_max: usize,
+    /// Whether loopback, private and link-local addresses may be asked.
+    pub allow_private_addresses: bool,
+}
+
+impl Client {
+    /// A client with these bounds.
+    pub fn new(limits: ClientLimits) -> Result<Self, reqwest::Error> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("flowmeter/", env!("CARGO_PKG_VERSION")))
+            .timeout(limits.request_timeout)
+            .connect_timeout(CONNECT_TIMEOUT.min(limits.request_timeout))
+            // A redirect would carry the key to another host; a proxy would resolve names unguarded.
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .pool_max_idle_per_host(1);
+        if !limits.allow_private_addresses {
+            builder = builder.dns_resolver(Arc::new(PublicOnly));
+        }
+        Ok(Self {
+            http: builder.build()?,
+            request_timeout: limits.request_timeout,
+            page_bytes_max: limits.page_bytes_max,
+            allow_private_addresses: limits.allow_private_addresses,
+        })
+    }
+
+    /// The n8n at this address.
+    pub fn instance(&self, base_url: &Url, key: &SecretString) -> Result<N8n, N8nError> {
+        if !self.allow_private_addresses {
+            address::check_literal(base_url)?;
+        }
+        let mut key = HeaderValue::from_str(key.expose_secret()).map_err(|_| N8nError::Key)?;
+        key.set_sensitive(true);
+        Ok(N8n { client: self.clone(), base_url: base_url.clone(), key })
+    }
+}
+
+/// One n8n.
+#[derive(Debug)]
+pub struct N8n {
+    client: Client,
+    base_url: Url,
+    key: HeaderValue,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    message: String,
+}
+
+impl N8n {
+    /// A page of executions, newest first.
+    pub async fn executions(&self, listing: Listing, cursor: Option<&str>) -> Result<Page, N8nError> {
+        let mut url = self.url(&["executions"])?;
+        {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("limit", &listing.rows_max.clamp(1, PAGE_ROWS_MAX).to_string());
+            if let Some(status) = listing.status {
+                query.append_pair("status", status.as_str());
+            }
+            if let Some(cursor) = cursor {
+                query.append_pair("cursor", cursor);
+            }
+        }
+        self.get(url).await
+    }
+
+    /// One execution; nothing where n8n has none of this id.
+    pub async fn execution(&self, id: RunId) -> Result<Option<Value>, N8nError> {
+        let url = self.url(&["executions", &id.to_string()])?;
+        let response = self.send(url).await?;
+        if response.status() != StatusCode::NOT_FOUND {
+            return self.read(response).await.map(Some);
+        }
+        // A starting n8n answers 404 in HTML. Only n8n's own JSON says that an execution is gone.
+        expect_json(&response)?;
+        let body = self.body(response).await?;
+        serde_json::from_slice::<Refusal>(&body).map(|_| None).map_err(N8nError::Shape)
+    }
+
+    /// A page of workflow names.
+    pub async fn workflows(&self, cursor: Option<&str>) -> Result<Page<NamedWorkflow>, N8nError> {
+        let mut url = self.url(&["workflows"])?;
+        url.query_pairs_mut().append_pair("limit", &WORKFLOWS_PER_PAGE.to_string());
+        if let Some(cursor) = cursor {
+            url.query_pairs_mut().append_pair("cursor", cursor);
+        }
+        self.get(url).await
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url, N8nError> {
+        let mut url = self.base_url.clone();
+        url.path_segments_mut()
+            .map_err(|()| N8nError::Path)?
+            .pop_if_empty()
+            .extend(["api", "v1"])
+            .extend(path);
+        Ok(url)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<T, N8nError> {
+        let response = self.send(url).await?;
+        self.read(response).await
+    }
+
+    async fn send(&self, url: Url) -> Result<Response, N8nError> {
+        self.client
+            .http
+            .get(url)
+            .header("X-N8N-API-KEY", self.key.clone())
+            .header(ACCEPT, "application/json")
+            .send()
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, N8nError> {
+        match response.status() {
+            StatusCode::OK => {
+                expect_json(&response)?;
+                let body = self.body(response).await?;
+                serde_json::from_slice(&body).map_err(N8nError::Shape)
+            }
+            _ => Err(self.refused(response).await),
+        }
+    }
+
+    async fn refused(&self, response: Response) -> N8nError {
+        match response.status() {
+            StatusCode::UNAUTHORIZED => N8nError::Unauthorized,
+            StatusCode::FORBIDDEN => N8nError::Forbidden,
+            StatusCode::TOO_MANY_REQUESTS => N8nError::RateLimited { retry_after: retry_after(&response) },
+            status @ (StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT) => N8nError::Away(status),
+            status => {
+                if let Err(not_json) = expect_json(&response) {
+                    return not_json;
+                }
+                let body = match self.body(response).await {
+                    Ok(body) => body,
+                    Err(error) => return error,
+                };
+                let quote = quote(&body);
+                if status == StatusCode::BAD_REQUEST {
+                    N8nError::BadRequest(quote)
+                } else {
+                    N8nError::Status { status, quote }
+                }
+            }
+        }
+    }
+
+    /// Reads an answer while it fits: a source must not be able to fill our memory.
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, N8nError> {
+        let bytes_max = self.client.page_bytes_max;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
+            if body.len() + chunk.len() > bytes_max {
+                return Err(N8nError::TooLarge(bytes_max));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn failed(&self, error: reqwest::Error) -> N8nError {
+        if error.is_timeout() {
+            return N8nError::TimedOut(self.client.request_timeout);
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(current) = cause {
+            if let Some(private) = current.downcast_ref::<PrivateAddress>() {
+                return N8nError::Address(private.clone());
+            }
+            cause = current.source();
+        }
+        N8nError::Unreachable(error.without_url())
+    }
+}
+
+fn expect_json(response: &Response) -> Result<(), N8nError> {
+    let content_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or("no content type");
+    if content_type.to_ascii_lowercase().starts_with("application/json") {
+        return Ok(());
+    }
+    Err(N8nError::NotJson { content_type: content_type.chars().take(QUOTE_CHARS_MAX).collect() })
+}
+
+/// The seconds of `Retry-After`. Its other form, a date, is left to our own backoff.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn quote(body: &[u8]) -> String {
+    let text = serde_json::from_slice::<Refusal>(body)
+        .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |refusal| refusal.message);
+    text.chars().filter(|c| !c.is_control()).take(QUOTE_CHARS_MAX).collect()
+}

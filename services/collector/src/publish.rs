@@ -1,0 +1,196 @@
+//! What the collector tells the world.
+
+use jiff::Timestamp;
+use messaging::{Bus, Outgoing, PublishError, dead};
+use metering::{Execution, SourceId};
+use prost::Message;
+use proto::{timestamp, v1};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    failure::Failure,
+    row::{RowError, RunId},
+};
+
+/// Executions in one message: a page of n8n's list. More would come near the broker's largest message.
+pub const BATCH_EXECUTIONS_MAX: usize = 250;
+
+/// Publishes for one collector.
+#[derive(Clone)]
+pub struct Publisher {
+    bus: Bus,
+}
+
+/// A finished sweep.
+#[derive(Debug, Clone, Copy)]
+pub struct Synced {
+    /// The source's epoch.
+    pub epoch: u32,
+    /// Every execution that stopped before it has been published.
+    pub complete_until: Timestamp,
+    /// Executions that were open at that instant.
+    pub open_executions: u32,
+    /// The sequence of the source's last batch.
+    pub published_through: u64,
+    /// When the sweep began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Executions it published.
+    pub executions_published: u32,
+}
+
+/// A row that cannot be read, on its way to the dead letters.
+#[derive(Debug)]
+pub struct BadRow<'a> {
+    /// The epoch it was met in.
+    pub epoch: u32,
+    /// The row, as [`crate::row::kept`] keeps it.
+    pub row: Vec<u8>,
+    /// Identifies it among the source's rows.
+    pub digest: &'a str,
+    /// Why it cannot be read.
+    pub error: &'a RowError,
+    /// When it was met.
+    pub received_at: Timestamp,
+}
+
+/// How a source fails.
+#[derive(Debug, Clone, Copy)]
+pub struct Failing<'a> {
+    /// Why.
+    pub failure: &'a Failure,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it failed last.
+    pub at: Timestamp,
+    /// Failed sweeps in a row.
+    pub consecutive: u32,
+}
+
+impl Publisher {
+    /// Publishes on this connection.
+    pub fn new(bus: Bus) -> Self {
+        Self { bus }
+    }
+
+    /// At most [`BATCH_EXECUTIONS_MAX`] executions of one source. Returns the batch's stream sequence.
+    pub async fn executions(
+        &self,
+        source: &SourceId,
+        epoch: u32,
+        origin: v1::Origin,
+        received_at: Timestamp,
+        executions: &[Execution],
+    ) -> Result<u64, PublishError> {
+        let content = v1::ExecutionBatch {
+            source_id: source.to_string(),
+            epoch,
+            executions: executions.iter().map(v1::Execution::from).collect(),
+            ..v1::ExecutionBatch::default()
+        };
+        // The id is of the content only: the same page, read again after a crash, is the same message.
+        let message_id = digest(&content.encode_to_vec());
+        let batch = v1::ExecutionBatch {
+            received_at: Some(timestamp(received_at)),
+            origin: origin.into(),
+            ..content
+        };
+        let subject = self.bus.namespace().executions(source.as_str());
+        let sequence = self.bus.publish(Outgoing::new(subject, message_id, &batch, received_at)).await?;
+        let count = u64::try_from(executions.len()).unwrap_or(u64::MAX);
+        metrics::counter!("flowmeter_executions_published_total").increment(count);
+        Ok(sequence)
+    }
+
+    /// A sweep has ended well.
+    pub async fn synced(&self, source: &SourceId, synced: Synced) -> Result<(), PublishError> {
+        let message = v1::SourceSynced {
+            source_id: source.to_string(),
+            epoch: synced.epoch,
+            complete_until: Some(timestamp(synced.complete_until)),
+            open_executions: synced.open_executions,
+            published_through: synced.published_through,
+            sweep_started_at: Some(timestamp(synced.started_at)),
+            sweep_ended_at: Some(timestamp(synced.ended_at)),
+            executions_published: synced.executions_published,
+        };
+        let subject = self.bus.namespace().source_synced(source.as_str());
+        self.state(subject, &message, synced.ended_at).await
+    }
+
+    /// A sweep has failed.
+    pub async fn failing(&self, source: &SourceId, failing: Failing<'_>) -> Result<(), PublishError> {
+        let message = v1::SourceFailing {
+            source_id: source.to_string(),
+            reason: failing.failure.reason.into(),
+            detail: failing.failure.detail.clone(),
+            failing_since: Some(timestamp(failing.since)),
+            failed_at: Some(timestamp(failing.at)),
+            consecutive_failures: failing.consecutive,
+        };
+        let subject = self.bus.namespace().source_failing(source.as_str());
+        self.state(subject, &message, failing.at).await
+    }
+
+    /// Executions are missing, from `first` to `last`.
+    pub async fn gap(
+        &self,
+        source: &SourceId,
+        epoch: u32,
+        reason: v1::GapReason,
+        (first, last): (RunId, RunId),
+        found_at: Timestamp,
+    ) -> Result<(), PublishError> {
+        let message = v1::SourceGap {
+            source_id: source.to_string(),
+            epoch,
+            reason: reason.into(),
+            first_execution_id: first.to_string(),
+            last_execution_id: last.to_string(),
+            found_at: Some(timestamp(found_at)),
+        };
+        let subject = self.bus.namespace().source_gap(source.as_str());
+        // Without the time: the same gap, found again after a crash, is the same message.
+        let message_id = format!("gap:{source}:{epoch}:{}:{first}:{last}", reason.as_str_name());
+        self.bus.publish(Outgoing::new(subject, message_id, &message, found_at)).await.map(drop)
+    }
+
+    /// A row that cannot be read becomes a dead letter; a replay sends it to [`crate::replay::Replay`].
+    pub async fn bad_row(&self, source: &SourceId, bad: BadRow<'_>) -> Result<(), PublishError> {
+        let row = v1::SourceRow {
+            source_id: source.to_string(),
+            epoch: bad.epoch,
+            row: bad.row.into(),
+            received_at: Some(timestamp(bad.received_at)),
+        };
+        let letter = dead::Dead {
+            letter_id: format!("row:{source}:{}", bad.digest),
+            original_subject: self.bus.namespace().rows(source.as_str()),
+            original_payload: row.encode_to_vec().into(),
+            original_headers: Vec::new(),
+            reason: bad.error.to_string(),
+            failed_at: bad.received_at,
+            deliveries: 1,
+        };
+        dead::publish(&self.bus, letter).await
+    }
+
+    /// A state of which only the last is kept: told again whenever its content differs.
+    async fn state(
+        &self,
+        subject: String,
+        message: &impl Message,
+        occurred_at: Timestamp,
+    ) -> Result<(), PublishError> {
+        let message_id = digest(&[subject.as_bytes(), &message.encode_to_vec()].concat());
+        self.bus.publish(Outgoing::new(subject, message_id, message, occurred_at)).await.map(drop)
+    }
+}
+
+/// Identifies content: the first half of its SHA-256, which is more than enough to tell messages apart.
+pub fn digest(content: &[u8]) -> String {
+    let hash: [u8; 32] = Sha256::digest(content).into();
+    let (half, _) = hash.split_at(16);
+    hex::encode(half)
+}

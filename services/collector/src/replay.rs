@@ -1,0 +1,79 @@
+//! Reads rows again that could not be read: what `flowmeter dead replay` sends.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use messaging::{Delivery, Dispose, Disposition, Handler, PublishError};
+use metering::{Clock, InvalidId, SourceId};
+use proto::v1::{Origin, SourceRow};
+use sqlx::PgPool;
+
+use crate::{
+    publish::Publisher,
+    row::{Row, RowError, RunId},
+    store,
+};
+
+/// Reads rows again and publishes them. What still cannot be read becomes a dead letter again.
+pub struct Replay {
+    /// Where executions go.
+    pub publisher: Publisher,
+    /// Where the last sequence is kept.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A row cannot be read again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It names no source.
+    #[error(transparent)]
+    Source(#[from] InvalidId),
+    /// It is no JSON.
+    #[error("the row is not JSON")]
+    Json(#[from] serde_json::Error),
+    /// It still cannot be read.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// It had not ended; the sweep follows it.
+    #[error("execution {0} had not ended when this row was read")]
+    NotFinal(RunId),
+    /// The broker did not take it.
+    #[error("cannot publish")]
+    Publish(#[from] PublishError),
+    /// The database failed.
+    #[error("cannot keep the sequence")]
+    Store(#[from] sqlx::Error),
+}
+
+impl Dispose for ReplayError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Source(_) | Self::Json(_) | Self::Row(_) | Self::NotFinal(_) => Disposition::DeadLetter,
+            Self::Publish(error) => error.disposition(),
+            Self::Store(error) => error.disposition(),
+        }
+    }
+}
+
+#[async_trait]
+impl Handler for Replay {
+    type Message = SourceRow;
+    type Error = ReplayError;
+
+    async fn handle(&self, delivery: Delivery<SourceRow>) -> Result<(), ReplayError> {
+        let message = delivery.message;
+        let source = SourceId::parse(&message.source_id)?;
+        let value = serde_json::from_slice(&message.row)?;
+        let execution = match Row::parse(&value).map_err(|unreadable| unreadable.error)? {
+            Row::Final(_, execution) => execution,
+            Row::Open(id, _) => return Err(ReplayError::NotFinal(id)),
+        };
+        let sequence = self
+            .publisher
+            .executions(&source, message.epoch, Origin::Replay, self.clock.now(), &[execution])
+            .await?;
+        Ok(store::published(&self.pool, &source, sequence).await?)
+    }
+}

@@ -1,0 +1,292 @@
+//! When each source is swept, and by whom. A source that is due is leased in the database, so that several
+//! collectors share the sources and none is swept twice at a time; a collector that dies loses its leases.
+
+use std::{sync::Arc, time::Duration};
+
+use catalog::{Source, sealing::OpeningKey};
+use jiff::{SignedDuration, Timestamp};
+use messaging::consume::chain;
+use metering::Clock;
+use rand::{Rng, rngs::StdRng};
+use sqlx::PgPool;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    collect::{Collect, Collected, collect},
+    failure::{Failure, SweepError},
+    n8n::Client,
+    publish::{Failing, Publisher},
+    store::{self, Claim, Health},
+};
+
+/// How often due sources are looked for. The machine's time; whether one is due is the clock's.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How often a running sweep renews its lease: three times before it would run out.
+const RENEW_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Longest sweep: a first contact of a million executions fits.
+const SWEEP_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Sweeps of failing sources may take one slot in this many, so that those that time out leave room.
+const FAILING_SHARE: usize = 4;
+
+/// A sweep is due this much earlier or later than its interval says, so that sources spread.
+const JITTER: f64 = 0.1;
+
+/// The first pause after a failure, where the source's interval is not shorter.
+const BACKOFF_FIRST: Duration = Duration::from_secs(15);
+
+/// Pauses end here: three intervals, and between these bounds.
+const BACKOFF_CAP_MIN: Duration = Duration::from_secs(30);
+const BACKOFF_CAP_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Longest pause that a source may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Sweeps sources when they are due.
+pub struct Schedule {
+    work: Arc<Work>,
+    clock: Arc<dyn Clock>,
+    /// Slots for sources whose last sweep ended well, and for those whose last sweep failed.
+    slots: [(Health, Arc<Semaphore>); 2],
+    tasks: chassis::Tasks,
+    rng: StdRng,
+}
+
+/// What every sweep needs.
+pub struct Work {
+    /// Asks sources.
+    pub client: Client,
+    /// Tells the world.
+    pub publisher: Publisher,
+    /// The database.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Opens API keys.
+    pub opening_key: OpeningKey,
+    /// Time between sweeps of a source that does not say its own.
+    pub poll_interval: Duration,
+    /// How far a source's clock may be behind.
+    pub clock_skew: SignedDuration,
+}
+
+impl Schedule {
+    /// A schedule with `concurrency` sweeps at once, whose jitter comes from `rng`.
+    pub fn new(work: Work, concurrency: usize, tasks: chassis::Tasks, rng: StdRng) -> Self {
+        let failing = (concurrency / FAILING_SHARE).max(1);
+        let slots = [
+            (Health::Well, Arc::new(Semaphore::new(concurrency))),
+            (Health::Failing, Arc::new(Semaphore::new(failing))),
+        ];
+        Self { clock: work.clock.clone(), work: Arc::new(work), slots, tasks, rng }
+    }
+
+    /// Starts due sweeps until shutdown.
+    pub async fn run(mut self) {
+        let shutdown = self.tasks.shutdown();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.start_due().await {
+                tracing::warn!(error = chain(&error), "cannot look for due sources");
+            }
+        }
+    }
+
+    async fn start_due(&mut self) -> Result<(), SweepError> {
+        for (health, slots) in self.slots.clone() {
+            let free = slots.available_permits();
+            if free == 0 {
+                continue;
+            }
+            for claim in store::claim(&self.work.pool, health, free, self.clock.now()).await? {
+                // Only this loop takes slots, so there are still as many as there were.
+                let Ok(slot) = slots.clone().try_acquire_owned() else { break };
+                self.start(claim, slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, claim: Claim, slot: OwnedSemaphorePermit) {
+        let jitter = self.rng.random_range(1.0 - JITTER..=1.0 + JITTER);
+        let (work, shutdown) = (self.work.clone(), self.tasks.shutdown());
+        // A root span: the trace of everything that follows from this sweep begins here.
+        let span = tracing::info_span!(parent: None, "sweep", source = %claim.source);
+        let sweep = async move {
+            work.sweep(claim, jitter, shutdown).await;
+            drop(slot);
+        };
+        self.tasks.spawn(sweep.instrument(span));
+    }
+}
+
+impl Work {
+    /// One sweep, from lease to release. A shutdown ends it where it stands: nothing is committed, and the
+    /// next collector does it again.
+    async fn sweep(&self, claim: Claim, jitter: f64, shutdown: CancellationToken) {
+        let began_at = tokio::time::Instant::now();
+        let outcome = tokio::select! {
+            () = shutdown.cancelled() => {
+                self.give_back(&claim).await;
+                return;
+            }
+            error = self.keep_lease(&claim) => Err(error),
+            outcome = timeout(SWEEP_TIME_MAX, self.sweep_once(&claim, jitter)) => {
+                outcome.unwrap_or(Err(SweepError::TooSlow(SWEEP_TIME_MAX)))
+            }
+        };
+        let label = match outcome {
+            Ok(true) => "ended",
+            Ok(false) => "skipped",
+            Err(SweepError::LeaseLost) => {
+                tracing::warn!(source = %claim.source, "another collector has taken over");
+                "lost"
+            }
+            Err(error) => {
+                self.note_failure(&claim, &error, jitter).await;
+                "failed"
+            }
+        };
+        metrics::counter!("flowmeter_sweeps_total", "outcome" => label).increment(1);
+        metrics::histogram!("flowmeter_sweep_seconds").record(began_at.elapsed().as_secs_f64());
+    }
+
+    /// Renews the lease until it cannot.
+    async fn keep_lease(&self, claim: &Claim) -> SweepError {
+        let mut ticks = interval(RENEW_INTERVAL);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            match store::renew(&self.pool, claim).await {
+                Ok(true) => {}
+                Ok(false) => return SweepError::LeaseLost,
+                // The lease outlives two failed renewals; the commit checks it in any case.
+                Err(error) => tracing::warn!(error = chain(&error), "cannot renew a lease"),
+            }
+        }
+    }
+
+    /// Whether there was something to sweep.
+    async fn sweep_once(&self, claim: &Claim, jitter: f64) -> Result<bool, SweepError> {
+        let Some(source) = self.source(claim).await? else {
+            store::release(&self.pool, claim).await?;
+            return Ok(false);
+        };
+        let key = self.opening_key.open(&source.api_key)?;
+        let n8n = self.client.instance(&source.base_url, &key)?;
+        let before = store::cursor(&self.pool, &claim.source).await?;
+        let tracked = before.tracked.clone();
+        let work = Collect {
+            source: &claim.source,
+            base_url: &source.base_url,
+            n8n: &n8n,
+            publisher: &self.publisher,
+            pool: &self.pool,
+            clock: self.clock.as_ref(),
+            clock_skew: self.clock_skew,
+        };
+        let Collected { cursor, started_at, executions_published } = collect(work, before).await?;
+        let next = later(started_at, stretched(self.interval_of(&source), jitter));
+        store::advance(&self.pool, claim, &tracked, &cursor, started_at, next).await?;
+        tracing::info!(
+            source = %claim.source,
+            epoch = cursor.epoch,
+            executions_published,
+            complete_until = cursor.complete_until.map(tracing::field::display),
+            "swept"
+        );
+        Ok(true)
+    }
+
+    async fn source(&self, claim: &Claim) -> Result<Option<Source>, SweepError> {
+        Ok(catalog::store::find::<Source>(&self.pool, claim.source.as_str()).await?)
+    }
+
+    fn interval_of(&self, source: &Source) -> Duration {
+        source.poll_interval.unwrap_or(self.poll_interval)
+    }
+
+    async fn note_failure(&self, claim: &Claim, error: &SweepError, jitter: f64) {
+        let failure = error.failure();
+        tracing::warn!(source = %claim.source, error = chain(error), "sweep failed");
+        let interval = match self.source(claim).await {
+            Ok(Some(source)) => self.interval_of(&source),
+            _ => self.poll_interval,
+        };
+        let at = self.clock.now();
+        let since = claim.failing_since.unwrap_or(at);
+        let consecutive = claim.failures.saturating_add(1);
+        let failing = Failing { failure: &failure, since, at, consecutive };
+        if let Err(error) = self.publisher.failing(&claim.source, failing).await {
+            tracing::warn!(source = %claim.source, error = chain(&error), "cannot tell that a source fails");
+        }
+        let next = later(at, stretched(pause(interval, consecutive, &failure), jitter));
+        // Where this fails too, the lease runs out and the source is due again.
+        if let Err(error) = store::fail(&self.pool, claim, since, next).await {
+            tracing::warn!(source = %claim.source, error = chain(&error), "cannot note a failure");
+        }
+    }
+
+    async fn give_back(&self, claim: &Claim) {
+        if let Err(error) = store::release(&self.pool, claim).await {
+            tracing::warn!(source = %claim.source, error = chain(&error), "cannot give a lease back");
+        }
+    }
+}
+
+/// The pause after `failures` failed sweeps in a row.
+fn pause(interval: Duration, failures: u32, failure: &Failure) -> Duration {
+    let cap = interval.saturating_mul(3).clamp(BACKOFF_CAP_MIN, BACKOFF_CAP_MAX);
+    let doublings = failures.saturating_sub(1).min(16);
+    let own = BACKOFF_FIRST.min(interval).saturating_mul(2_u32.pow(doublings)).min(cap);
+    own.max(failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
+}
+
+fn stretched(duration: Duration, jitter: f64) -> Duration {
+    Duration::try_from_secs_f64(duration.as_secs_f64() * jitter).unwrap_or(duration)
+}
+
+fn later(at: Timestamp, by: Duration) -> Timestamp {
+    SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::v1::FailureReason;
+
+    use super::*;
+
+    fn failure(retry_after: Option<Duration>) -> Failure {
+        Failure { reason: FailureReason::RateLimited, detail: String::new(), retry_after }
+    }
+
+    #[test]
+    fn pauses_double_up_to_their_cap() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        let pauses = [1, 2, 3, 100].map(|failures| pause(minutes(10), failures, &failure(None)));
+        assert_eq!(pauses, [BACKOFF_FIRST, BACKOFF_FIRST * 2, minutes(1), minutes(30)]);
+        let second = Duration::from_secs(1);
+        assert_eq!(pause(second, 1, &failure(None)), second);
+        assert_eq!(pause(second, 100, &failure(None)), BACKOFF_CAP_MIN);
+    }
+
+    #[test]
+    fn a_source_is_left_alone_as_long_as_it_asks() {
+        let asked = Duration::from_secs(300);
+        assert_eq!(pause(Duration::from_secs(600), 1, &failure(Some(asked))), asked);
+        let absurd = Duration::from_secs(u64::MAX);
+        assert_eq!(pause(Duration::from_secs(600), 1, &failure(Some(absurd))), RETRY_AFTER_MAX);
+    }
+}

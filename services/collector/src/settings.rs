@@ -1,0 +1,112 @@
+//! `[collector]`
+
+use std::time::Duration;
+
+use catalog::sealing::OpeningKey;
+use chassis::Validate;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// More sweeps at once than that would need more memory than one collector is given.
+const CONCURRENCY_MAX: usize = 256;
+
+/// The smallest page that still holds 250 rows.
+const PAGE_BYTES_MIN: usize = 256 * 1024;
+
+/// What the collector is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Time between two sweeps of a source that does not say its own.
+    #[serde(default = "default_poll_interval", deserialize_with = "chassis::duration::deserialize")]
+    pub poll_interval: Duration,
+    /// Sweeps at once.
+    #[serde(default = "default_concurrency")]
+    pub concurrency: usize,
+    /// How long one request to a source may take, its body included.
+    #[serde(default = "default_request_timeout", deserialize_with = "chassis::duration::deserialize")]
+    pub request_timeout: Duration,
+    /// How far a source's clock may be behind ours; also covers the commit of a row that has just stopped.
+    #[serde(default = "default_clock_skew", deserialize_with = "chassis::duration::deserialize")]
+    pub clock_skew: Duration,
+    /// The largest answer that is read.
+    #[serde(default = "default_page_bytes_max")]
+    pub page_bytes_max: usize,
+    /// The private key that opens the sources' API keys: X25519, base64.
+    pub secret_key: SecretString,
+    /// Whether a source may be at a loopback, private or link-local address. Off, because whoever may add a
+    /// source could otherwise make the collector talk to whatever stands beside it.
+    #[serde(default)]
+    pub allow_private_addresses: bool,
+}
+
+impl Validate for Settings {
+    fn validate(&self) -> Result<(), String> {
+        for (name, duration) in
+            [("poll_interval", self.poll_interval), ("request_timeout", self.request_timeout)]
+        {
+            if duration.is_zero() {
+                return Err(format!("{name} must not be zero"));
+            }
+        }
+        if !(1..=CONCURRENCY_MAX).contains(&self.concurrency) {
+            return Err(format!("concurrency must be 1 to {CONCURRENCY_MAX}"));
+        }
+        if self.page_bytes_max < PAGE_BYTES_MIN {
+            return Err(format!("page_bytes_max must be at least {PAGE_BYTES_MIN}: a page has 250 rows"));
+        }
+        OpeningKey::parse(&self.secret_key).map_err(|error| format!("secret_key: {error}"))?;
+        Ok(())
+    }
+}
+
+fn default_poll_interval() -> Duration {
+    Duration::from_secs(10 * 60)
+}
+
+fn default_concurrency() -> usize {
+    16
+}
+
+fn default_request_timeout() -> Duration {
+    Duration::from_secs(20)
+}
+
+fn default_clock_skew() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn default_page_bytes_max() -> usize {
+    8 * 1024 * 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::sealing::KeyPair;
+
+    use super::*;
+
+    fn settings() -> Settings {
+        serde_json::from_value(serde_json::json!({ "secret_key": "" }))
+            .map(|settings| Settings { secret_key: KeyPair::generate().secret, ..settings })
+            .unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_keep_to_public_addresses() {
+        assert_eq!(settings().validate(), Ok(()));
+        assert!(!settings().allow_private_addresses);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (wrong, word) in [
+            (Settings { poll_interval: Duration::ZERO, ..settings() }, "poll_interval"),
+            (Settings { concurrency: 0, ..settings() }, "concurrency"),
+            (Settings { page_bytes_max: 1, ..settings() }, "page_bytes_max"),
+            (Settings { secret_key: "short".into(), ..settings() }, "secret_key"),
+        ] {
+            assert!(wrong.validate().unwrap_err().contains(word), "{word}");
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! All SQL of the collector.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use metering::{SourceId, WorkflowId};
+use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use crate::{
+    cursor::{Cursor, State, Tracked},
+    failure::SweepError,
+    row::RunId,
+};
+
+/// How long a lease holds without being renewed, in seconds of the machine's time.
+pub const LEASE_S: i32 = 60;
+
+/// Names that were asked for and not given are asked for again after this many seconds.
+const NAME_RETRY_S: i64 = 24 * 60 * 60;
+
+/// Unreadable rows are remembered this many seconds: as long as a dead letter is kept.
+const UNREADABLE_KEPT_S: i64 = 30 * 24 * 60 * 60;
+
+/// A source that this collector may sweep, for as long as it renews its lease.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The source.
+    pub source: SourceId,
+    /// Proves that the lease is still ours.
+    pub lease: Uuid,
+    /// The catalog's changes that the sweep knows of.
+    pub changes: i64,
+    /// Failed sweeps in a row before this one.
+    pub failures: u32,
+    /// Since when.
+    pub failing_since: Option<Timestamp>,
+}
+
+/// Whether a source is swept, as the catalog says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Swept, and due now.
+    Active,
+    /// Paused or removed.
+    Resting,
+}
+
+/// Follows a change in the catalog.
+pub async fn set_activity(
+    executor: impl PgExecutor<'_>,
+    source: &str,
+    activity: Activity,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO sources (source_id, active, next_sweep_at) VALUES ($1, $2, $3)
+         ON CONFLICT (source_id) DO UPDATE
+         SET active = excluded.active, next_sweep_at = excluded.next_sweep_at,
+             changes = sources.changes + 1, failures = 0, failing_since = NULL",
+    )
+    .bind(source)
+    .bind(activity == Activity::Active)
+    .bind(now.to_sqlx())
+    .execute(executor)
+    .await
+    .map(drop)
+}
+
+/// Which due sources to claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Those whose last sweep ended well, or that have had none.
+    Well,
+    /// Those whose last sweep failed.
+    Failing,
+}
+
+/// Leases up to `count` sources that are due at `now`, the longest due first. Another collector that asks at
+/// the same time gets others.
+pub async fn claim(
+    pool: &PgPool,
+    health: Health,
+    count: usize,
+    now: Timestamp,
+) -> Result<Vec<Claim>, SweepError> {
+    let lease = Uuid::new_v4();
+    let rows = sqlx::query(
+        "WITH due AS (
+             SELECT source_id FROM sources
+             WHERE active AND next_sweep_at <= $1 AND (failures > 0) = $2
+               AND (leased_until IS NULL OR leased_until < now())
+             ORDER BY next_sweep_at
+             LIMIT $3
+             FOR UPDATE SKIP LOCKED
+         )
+         UPDATE sources SET lease = $4, leased_until = now() + make_interval(secs => $5)
+         FROM due WHERE sources.source_id = due.source_id
+         RETURNING sources.source_id, changes, failures, failing_since",
+    )
+    .bind(now.to_sqlx())
+    .bind(health == Health::Failing)
+    .bind(i64::try_from(count).unwrap_or(i64::MAX))
+    .bind(lease)
+    .bind(f64::from(LEASE_S))
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let source: String = row.try_get("source_id")?;
+            Ok(Claim {
+                source: SourceId::parse(&source).map_err(|_| SweepError::Damaged("source id"))?,
+                lease,
+                changes: row.try_get("changes")?,
+                failures: u32::try_from(row.try_get::<i32, _>("failures")?).unwrap_or(0),
+                failing_since: instant(row, "failing_since")?,
+            })
+        })
+        .collect()
+}
+
+/// Makes the lease last longer. False where it is lost.
+pub async fn renew(pool: &PgPool, claim: &Claim) -> Result<bool, sqlx::Error> {
+    let renewed = sqlx::query(
+        "UPDATE sources SET leased_until = now() + make_interval(secs => $3)
+         WHERE source_id = $1 AND lease = $2",
+    )
+    .bind(claim.source.as_str())
+    .bind(claim.lease)
+    .bind(f64::from(LEASE_S))
+    .execute(pool)
+    .await?;
+    Ok(renewed.rows_affected() == 1)
+}
+
+/// Gives the source back as it was.
+pub async fn release(pool: &PgPool, claim: &Claim) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE sources SET lease = NULL, leased_until = NULL WHERE source_id = $1 AND lease = $2")
+        .bind(claim.source.as_str())
+        .bind(claim.lease)
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+/// Notes that a sweep has failed, and gives the source back.
+pub async fn fail(
+    pool: &PgPool,
+    claim: &Claim,
+    failing_since: Timestamp,
+    next_sweep_at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    // A change that came in between has made the source due already, and starts the count anew.
+    sqlx::query(
+        "UPDATE sources SET lease = NULL, leased_until = NULL,
+             failures      = CASE WHEN changes = $3 THEN $4 ELSE failures END,
+             failing_since = CASE WHEN changes = $3 THEN $5 ELSE failing_since END,
+             next_sweep_at = CASE WHEN changes = $3 THEN $6 ELSE next_sweep_at END
+         WHERE source_id = $1 AND lease = $2",
+    )
+    .bind(claim.source.as_str())
+    .bind(claim.lease)
+    .bind(claim.changes)
+    .bind(i32::try_from(claim.failures.saturating_add(1)).unwrap_or(i32::MAX))
+    .bind(failing_since.to_sqlx())
+    .bind(next_sweep_at.to_sqlx())
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
+/// The source's cursor.
+pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepError> {
+    let row = sqlx::query(
+        "SELECT epoch, floor, complete_until, base_url, published_through FROM sources WHERE source_id = $1",
+    )
+    .bind(source.as_str())
+    .fetch_one(pool)
+    .await?;
+    let tracked = sqlx::query(
+        "SELECT execution_id, state, started_at, stopped_at FROM tracked_executions WHERE source_id = $1",
+    )
+    .bind(source.as_str())
+    .fetch_all(pool)
+    .await?;
+    Ok(Cursor {
+        epoch: u32::try_from(row.try_get::<i32, _>("epoch")?).map_err(|_| SweepError::Damaged("epoch"))?,
+        floor: row.try_get::<Option<i64>, _>("floor")?.map(run_id).transpose()?,
+        complete_until: instant(&row, "complete_until")?,
+        base_url: row.try_get("base_url")?,
+        published_through: u64::try_from(row.try_get::<i64, _>("published_through")?)
+            .map_err(|_| SweepError::Damaged("sequence"))?,
+        tracked: tracked.iter().map(tracked_execution).collect::<Result<_, _>>()?,
+    })
+}
+
+fn tracked_execution(row: &PgRow) -> Result<(RunId, Tracked), SweepError> {
+    let state: String = row.try_get("state")?;
+    let tracked = Tracked {
+        state: State::parse(&state).ok_or(SweepError::Damaged("state"))?,
+        started_at: instant(row, "started_at")?,
+        stopped_at: instant(row, "stopped_at")?,
+    };
+    Ok((run_id(row.try_get("execution_id")?)?, tracked))
+}
+
+/// Commits a finished sweep and gives the source back: all or nothing, and only while the lease is ours.
+pub async fn advance(
+    pool: &PgPool,
+    claim: &Claim,
+    before: &BTreeMap<RunId, Tracked>,
+    after: &Cursor,
+    swept_at: Timestamp,
+    next_sweep_at: Timestamp,
+) -> Result<(), SweepError> {
+    let mut transaction = pool.begin().await?;
+    // Rows that are read again may have raised `published_through` meanwhile.
+    let advanced = sqlx::query(
+        "UPDATE sources SET lease = NULL, leased_until = NULL, failures = 0, failing_since = NULL,
+             epoch = $3, floor = $4, complete_until = $5, base_url = $6, swept_at = $7,
+             published_through = greatest(published_through, $8),
+             next_sweep_at = CASE WHEN changes = $9 THEN $10 ELSE next_sweep_at END
+         WHERE source_id = $1 AND lease = $2",
+    )
+    .bind(claim.source.as_str())
+    .bind(claim.lease)
+    .bind(i32::try_from(after.epoch).map_err(|_| SweepError::Damaged("epoch"))?)
+    .bind(after.floor.map(column))
+    .bind(after.complete_until.map(ToSqlx::to_sqlx))
+    .bind(&after.base_url)
+    .bind(swept_at.to_sqlx())
+    .bind(i64::try_from(after.published_through).unwrap_or(i64::MAX))
+    .bind(claim.changes)
+    .bind(next_sweep_at.to_sqlx())
+    .execute(&mut *transaction)
+    .await?;
+    if advanced.rows_affected() != 1 {
+        return Err(SweepError::LeaseLost);
+    }
+    track(&mut transaction, &claim.source, before, &after.tracked).await?;
+    sqlx::query("DELETE FROM unreadable_rows WHERE source_id = $1 AND found_at < $2")
+        .bind(claim.source.as_str())
+        .bind(seconds_before(swept_at, UNREADABLE_KEPT_S).to_sqlx())
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Writes only what differs: a sweep without news writes nothing here.
+async fn track(
+    connection: &mut PgConnection,
+    source: &SourceId,
+    before: &BTreeMap<RunId, Tracked>,
+    after: &BTreeMap<RunId, Tracked>,
+) -> Result<(), sqlx::Error> {
+    let gone: Vec<i64> = before.keys().filter(|id| !after.contains_key(id)).map(|id| column(*id)).collect();
+    if !gone.is_empty() {
+        sqlx::query("DELETE FROM tracked_executions WHERE source_id = $1 AND execution_id = ANY($2)")
+            .bind(source.as_str())
+            .bind(gone)
+            .execute(&mut *connection)
+            .await?;
+    }
+    let news: Vec<(RunId, Tracked)> = after
+        .iter()
+        .filter(|(id, tracked)| before.get(id) != Some(tracked))
+        .map(|(id, tracked)| (*id, *tracked))
+        .collect();
+    if news.is_empty() {
+        return Ok(());
+    }
+    let stored = |at: Option<Timestamp>| at.map(ToSqlx::to_sqlx);
+    sqlx::query(
+        "INSERT INTO tracked_executions (source_id, execution_id, state, started_at, stopped_at)
+         SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+         ON CONFLICT (source_id, execution_id) DO UPDATE
+         SET state = excluded.state, started_at = excluded.started_at, stopped_at = excluded.stopped_at",
+    )
+    .bind(source.as_str())
+    .bind(news.iter().map(|(id, _)| column(*id)).collect::<Vec<_>>())
+    .bind(news.iter().map(|(_, tracked)| tracked.state.as_str()).collect::<Vec<_>>())
+    .bind(news.iter().map(|(_, tracked)| stored(tracked.started_at)).collect::<Vec<_>>())
+    .bind(news.iter().map(|(_, tracked)| stored(tracked.stopped_at)).collect::<Vec<_>>())
+    .execute(&mut *connection)
+    .await
+    .map(drop)
+}
+
+/// Notes that a batch outside of a sweep was published. A source without a row has never been in the catalog.
+pub async fn published(pool: &PgPool, source: &SourceId, sequence: u64) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE sources SET published_through = greatest(published_through, $2) WHERE source_id = $1")
+        .bind(source.as_str())
+        .bind(i64::try_from(sequence).unwrap_or(i64::MAX))
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+/// Whether this row has a dead letter already.
+pub async fn has_letter(pool: &PgPool, source: &SourceId, digest: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM unreadable_rows WHERE source_id = $1 AND digest = $2)")
+        .bind(source.as_str())
+        .bind(digest)
+        .fetch_one(pool)
+        .await
+}
+
+/// Remembers that this row has a dead letter.
+pub async fn remember_letter(
+    pool: &PgPool,
+    source: &SourceId,
+    digest: &str,
+    found_at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO unreadable_rows (source_id, digest, found_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(source.as_str())
+    .bind(digest)
+    .bind(found_at.to_sqlx())
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
+/// What is known of these workflows' names: an entry without a name was asked for not long ago.
+pub async fn workflow_names(
+    pool: &PgPool,
+    source: &SourceId,
+    workflows: &[WorkflowId],
+    now: Timestamp,
+) -> Result<HashMap<WorkflowId, Option<String>>, SweepError> {
+    let rows = sqlx::query(
+        "SELECT workflow_id, name FROM workflow_names
+         WHERE source_id = $1 AND workflow_id = ANY($2) AND (name IS NOT NULL OR asked_at > $3)",
+    )
+    .bind(source.as_str())
+    .bind(workflows.iter().map(WorkflowId::as_str).collect::<Vec<_>>())
+    .bind(seconds_before(now, NAME_RETRY_S).to_sqlx())
+    .fetch_all(pool)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let id: String = row.try_get("workflow_id")?;
+            let id = WorkflowId::parse(&id).map_err(|_| SweepError::Damaged("workflow id"))?;
+            Ok((id, row.try_get("name")?))
+        })
+        .collect()
+}
+
+/// Keeps names, and which ones were not given.
+pub async fn keep_workflow_names(
+    pool: &PgPool,
+    source: &SourceId,
+    names: &[(WorkflowId, Option<String>)],
+    asked_at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO workflow_names (source_id, workflow_id, name, asked_at)
+         SELECT $1, workflow_id, name, $4 FROM unnest($2::text[], $3::text[]) AS given (workflow_id, name)
+         ON CONFLICT (source_id, workflow_id) DO UPDATE SET name = excluded.name, asked_at = excluded.asked_at",
+    )
+    .bind(source.as_str())
+    .bind(names.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>())
+    .bind(names.iter().map(|(_, name)| name.as_deref()).collect::<Vec<_>>())
+    .bind(asked_at.to_sqlx())
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
+fn instant(row: &PgRow, name: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(row.try_get::<Option<jiff_sqlx::Timestamp>, _>(name)?.map(jiff_sqlx::Timestamp::to_jiff))
+}
+
+fn seconds_before(now: Timestamp, seconds: i64) -> Timestamp {
+    now.saturating_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now)
+}
+
+fn run_id(stored: i64) -> Result<RunId, SweepError> {
+    u64::try_from(stored).ok().and_then(RunId::new).ok_or(SweepError::Damaged("execution id"))
+}
+
+fn column(id: RunId) -> i64 {
+    i64::try_from(id.number()).unwrap_or(i64::MAX)
+}
