@@ -1,0 +1,188 @@
+//! Compares each closed period with Stripe's own summary: a 200 is a promise, the summary is what will be billed.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use messaging::{consume::chain, outbox};
+use metering::Clock;
+use proto::Namespace;
+use sqlx::PgPool;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    account::{Account, later},
+    announce::{self, Drift},
+    outcome::ReadError,
+    store::{
+        StoreError,
+        accounts::{self, Key},
+        drifts, reports,
+    },
+    stripe::Stripe,
+};
+
+/// Summaries are eventually consistent: the first look comes this long after the last change.
+pub const CONFIRM_DELAY: Duration = Duration::from_secs(10 * 60);
+
+/// A difference that lasts longer than this after the last change is drift.
+const CONSISTENT_WITHIN: Duration = Duration::from_secs(30 * 60);
+
+/// Pause between two looks while a summary may still catch up.
+const CATCH_UP_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// Pause between two looks at a period that has drifted: somebody may be correcting it.
+const DRIFT_PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// A drifted period is watched this long after it closed, which is the longest life of a draft invoice.
+const WATCHED_FOR: Duration = Duration::from_secs(72 * 60 * 60);
+
+/// Pause after a look that failed.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Periods compared at once; reads at Stripe are budgeted.
+const PERIODS_IN_FLIGHT_MAX: usize = 4;
+
+/// Periods to compare are looked for this often, by the machine's clock.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A period cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfirmError {
+    /// The books cannot be read or written.
+    #[error("cannot write the books")]
+    Store(#[from] StoreError),
+    /// Stripe cannot be read.
+    #[error("cannot read Stripe's summary")]
+    Stripe(#[from] ReadError),
+}
+
+impl From<sqlx::Error> for ConfirmError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Compares closed periods.
+pub struct Confirmer {
+    /// The books.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where events go.
+    pub namespace: Namespace,
+    /// Whose summaries count.
+    pub stripe: Arc<Stripe>,
+}
+
+impl Confirmer {
+    /// Compares until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            match accounts::to_check(&self.pool, self.clock.now()).await {
+                Ok(due) => {
+                    let looks = futures_util::stream::iter(due);
+                    looks
+                        .take_until(shutdown.cancelled())
+                        .for_each_concurrent(PERIODS_IN_FLIGHT_MAX, |key| self.look(key))
+                        .await;
+                }
+                Err(error) => tracing::warn!(error = chain(&error), "cannot look for closed periods"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = sleep(LOOK_INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn look(&self, key: Key) {
+        let now = self.clock.now();
+        let Err(error) = self.compare(&key, now).await else { return };
+        tracing::warn!(tenant = key.tenant, error = chain(&error), "a closed period is not confirmed yet");
+        if let Err(error) = self.look_again(&key, Some(later(now, FAILURE_PAUSE))).await {
+            tracing::warn!(error = chain(&error), "cannot put the comparison off");
+        }
+    }
+
+    async fn look_again(&self, key: &Key, at: Option<Timestamp>) -> Result<(), ConfirmError> {
+        let mut connection = self.pool.acquire().await.map_err(StoreError::from)?;
+        Ok(accounts::check_at(&mut connection, key, at).await?)
+    }
+
+    async fn compare(&self, key: &Key, now: Timestamp) -> Result<(), ConfirmError> {
+        let Some(account) = self.account(key).await? else { return Ok(()) };
+        if account.unreported() != 0 && !account.waived {
+            // A report is about to be sealed, or waits for an operator: the sum is not final.
+            return self.look_again(key, Some(later(now, CATCH_UP_PAUSE))).await;
+        }
+        let (drifts, last_change) = self.differences(key, &account).await?;
+        if drifts.is_empty() {
+            return self.agree(key).await;
+        }
+        if now < later(last_change, CONSISTENT_WITHIN) {
+            return self.look_again(key, Some(later(now, CATCH_UP_PAUSE))).await;
+        }
+        self.tell(key, &drifts, last_change, now).await
+    }
+
+    async fn account(&self, key: &Key) -> Result<Option<Account>, ConfirmError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(accounts::lock(&mut connection, key).await?)
+    }
+
+    /// The destinations whose summary differs from what was accepted, and when anything changed last.
+    async fn differences(
+        &self,
+        key: &Key,
+        account: &Account,
+    ) -> Result<(Vec<Drift>, Timestamp), ConfirmError> {
+        let (period, tenant) = (account.period, &account.tenant);
+        let mut last_change = account.closed_at.unwrap_or(period.end);
+        let mut drifts = Vec::new();
+        for destination in reports::destinations(&self.pool, key).await? {
+            let (accepted, last) = reports::accepted_between(&self.pool, &destination, period).await?;
+            last_change = last.map_or(last_change, |last| last.max(last_change));
+            let stripe_total = match self.stripe.total(&destination, period.start, period.end).await {
+                // Who is not there is not billed either.
+                Err(ReadError::NoCustomer(_)) => 0,
+                total => total?,
+            };
+            if stripe_total != accepted {
+                drifts.push(Drift { tenant: tenant.clone(), period, destination, accepted, stripe_total });
+            }
+        }
+        Ok((drifts, last_change))
+    }
+
+    async fn agree(&self, key: &Key) -> Result<(), ConfirmError> {
+        let mut transaction = self.pool.begin().await?;
+        let confirmed = reports::confirm(&mut transaction, key).await?;
+        accounts::check_at(&mut transaction, key, None).await?;
+        transaction.commit().await?;
+        tracing::info!(tenant = key.tenant, period_start = %key.period_start, confirmed, "period confirmed");
+        Ok(())
+    }
+
+    async fn tell(
+        &self,
+        key: &Key,
+        drifts: &[Drift],
+        last_change: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), ConfirmError> {
+        let mut transaction = self.pool.begin().await?;
+        for drift in drifts {
+            if drifts::claim(&mut transaction, drift, now).await? {
+                let Drift { accepted, stripe_total, .. } = drift;
+                tracing::error!(tenant = key.tenant, accepted, stripe_total, "Stripe's total has drifted");
+                outbox::enqueue(&mut transaction, &[announce::drifted(&self.namespace, drift, now)]).await?;
+            }
+        }
+        let is_watched = now < later(last_change, WATCHED_FOR);
+        accounts::check_at(&mut transaction, key, is_watched.then(|| later(now, DRIFT_PAUSE))).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}

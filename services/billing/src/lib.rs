@@ -1,0 +1,27 @@
+//! Billing: the billable usage of each tenant becomes meter events at Stripe, each execution in exactly one.
+//!
+//! - [`account`] keeps the books of one tenant and period, and seals what is not reported yet.
+//! - [`report`] is the life cycle of a sealed report; [`outcome`] is what Stripe may answer.
+//! - `record_usage`, `seal_reports`, `send_reports` and `confirm_periods` are the use cases.
+//! - `store` holds all SQL, `stripe` is the only file that knows Stripe's library.
+
+pub mod account;
+mod announce;
+mod catalog_changes;
+mod confirm_periods;
+pub mod identifier;
+pub mod outcome;
+mod record_usage;
+pub mod report;
+mod seal_reports;
+mod send_reports;
+mod service;
+mod settings;
+mod store;
+mod stripe;
+
+pub use service::Billing;
+pub use settings::Settings;
+
+/// The tables of this service.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

@@ -1,0 +1,197 @@
+//! The table `accounts`.
+
+use jiff::Timestamp;
+use jiff_sqlx::{Timestamp as Stamp, ToSqlx};
+use metering::{Period, TenantId};
+use sqlx::{PgConnection, PgPool};
+
+use super::{StoreError, damaged};
+use crate::account::Account;
+
+/// Accounts that one look considers; the next look takes the next ones.
+const CANDIDATES_MAX: i64 = 500;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    tenant_id: String,
+    period_start: Stamp,
+    period_end: Stamp,
+    billable_total: i64,
+    revision: i64,
+    reported_total: i64,
+    next_version: i32,
+    closed_at: Option<Stamp>,
+    waived: bool,
+}
+
+impl TryFrom<Row> for Account {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            tenant: TenantId::parse(&row.tenant_id).map_err(damaged)?,
+            period: Period { start: row.period_start.to_jiff(), end: row.period_end.to_jiff() },
+            billable_total: row.billable_total,
+            revision: u64::try_from(row.revision).map_err(damaged)?,
+            reported_total: row.reported_total,
+            next_version: u32::try_from(row.next_version).map_err(damaged)?,
+            closed_at: row.closed_at.map(|at| at.to_jiff()),
+            waived: row.waived,
+        })
+    }
+}
+
+const COLUMNS: &str = "tenant_id, period_start, period_end, billable_total, revision, reported_total, next_version, \
+                       closed_at, waived";
+
+/// An account's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The tenant.
+    pub tenant: String,
+    /// The first instant of the period.
+    pub period_start: Timestamp,
+}
+
+/// The account, locked until the transaction ends. Opened where there is none.
+pub async fn lock_or_open(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    period: Period,
+    now: Timestamp,
+) -> Result<Account, StoreError> {
+    sqlx::query(
+        "INSERT INTO accounts (tenant_id, period_start, period_end, next_seal_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(tenant.as_str())
+    .bind(period.start.to_sqlx())
+    .bind(period.end.to_sqlx())
+    .bind(now.to_sqlx())
+    .execute(&mut *connection)
+    .await?;
+    let key = Key { tenant: tenant.to_string(), period_start: period.start };
+    lock(connection, &key).await?.ok_or_else(|| damaged(format!("the account of {tenant} vanished")))
+}
+
+/// The account, locked until the transaction ends.
+pub async fn lock(connection: &mut PgConnection, key: &Key) -> Result<Option<Account>, StoreError> {
+    let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM accounts WHERE tenant_id = $1 AND period_start = $2 FOR UPDATE"
+    )))
+    .bind(&key.tenant)
+    .bind(key.period_start.to_sqlx())
+    .fetch_optional(connection)
+    .await?;
+    row.map(Account::try_from).transpose()
+}
+
+/// Writes a locked account back.
+pub async fn save(connection: &mut PgConnection, account: &Account) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE accounts SET period_end = $3, billable_total = $4, revision = $5, reported_total = $6,
+                next_version = $7, closed_at = $8, waived = $9
+         WHERE tenant_id = $1 AND period_start = $2",
+    )
+    .bind(account.tenant.as_str())
+    .bind(account.period.start.to_sqlx())
+    .bind(account.period.end.to_sqlx())
+    .bind(account.billable_total)
+    .bind(i64::try_from(account.revision).unwrap_or(i64::MAX))
+    .bind(account.reported_total)
+    .bind(i32::try_from(account.next_version).unwrap_or(i32::MAX))
+    .bind(account.closed_at.map(ToSqlx::to_sqlx))
+    .bind(account.waived)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Accounts that owe a report and may seal one: due, and no earlier report of theirs is open.
+pub async fn to_seal(pool: &PgPool, now: Timestamp) -> Result<Vec<Key>, StoreError> {
+    let rows: Vec<(String, Stamp)> = sqlx::query_as(
+        "SELECT tenant_id, period_start FROM accounts
+         WHERE billable_total <> reported_total AND NOT waived AND next_seal_at <= $1
+           AND NOT EXISTS (
+               SELECT FROM reports
+               WHERE reports.tenant_id = accounts.tenant_id AND reports.period_start = accounts.period_start
+                 AND state IN ('sealed', 'sending', 'resending', 'unknown'))
+         ORDER BY next_seal_at LIMIT $2",
+    )
+    .bind(now.to_sqlx())
+    .bind(CANDIDATES_MAX)
+    .fetch_all(pool)
+    .await?;
+    Ok(keys(rows))
+}
+
+/// Does not look at the account for sealing before `at`.
+pub async fn seal_at(
+    connection: &mut PgConnection,
+    account: &Account,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE accounts SET next_seal_at = $3 WHERE tenant_id = $1 AND period_start = $2")
+        .bind(account.tenant.as_str())
+        .bind(account.period.start.to_sqlx())
+        .bind(at.to_sqlx())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Looks at every account that owes something at once, of one tenant or of all: what held it back may be cured.
+pub async fn seal_all_at(
+    connection: &mut PgConnection,
+    tenant: Option<&TenantId>,
+    at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE accounts SET next_seal_at = least(next_seal_at, $2)
+         WHERE billable_total <> reported_total AND NOT waived AND ($1::text IS NULL OR tenant_id = $1)",
+    )
+    .bind(tenant.map(TenantId::as_str))
+    .bind(at.to_sqlx())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Compares the account with Stripe's summary at `at`; never again for nothing.
+pub async fn check_at(
+    connection: &mut PgConnection,
+    key: &Key,
+    at: Option<Timestamp>,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE accounts SET check_at = $3 WHERE tenant_id = $1 AND period_start = $2")
+        .bind(&key.tenant)
+        .bind(key.period_start.to_sqlx())
+        .bind(at.map(ToSqlx::to_sqlx))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Closed accounts whose comparison is due and which have no open report.
+pub async fn to_check(pool: &PgPool, now: Timestamp) -> Result<Vec<Key>, StoreError> {
+    let rows: Vec<(String, Stamp)> = sqlx::query_as(
+        "SELECT tenant_id, period_start FROM accounts
+         WHERE check_at <= $1 AND closed_at IS NOT NULL
+           AND NOT EXISTS (
+               SELECT FROM reports
+               WHERE reports.tenant_id = accounts.tenant_id AND reports.period_start = accounts.period_start
+                 AND state IN ('sealed', 'sending', 'resending', 'unknown'))
+         ORDER BY check_at LIMIT $2",
+    )
+    .bind(now.to_sqlx())
+    .bind(CANDIDATES_MAX)
+    .fetch_all(pool)
+    .await?;
+    Ok(keys(rows))
+}
+
+fn keys(rows: Vec<(String, Stamp)>) -> Vec<Key> {
+    rows.into_iter()
+        .map(|(tenant, period_start)| Key { tenant, period_start: period_start.to_jiff() })
+        .collect()
+}

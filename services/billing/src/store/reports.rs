@@ -1,0 +1,318 @@
+//! The table `reports`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
+use jiff_sqlx::{Timestamp as Stamp, ToSqlx};
+use metering::{Period, TenantId};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+use super::{StoreError, accounts::Key, damaged, leases::Lease};
+use crate::{
+    account::{MINUTES_SEARCHED_MAX, minute_of},
+    identifier::{Destination, Identifier},
+    report::{Report, State},
+};
+
+/// Customers that one look considers; those that waited longest come first.
+const HEADS_MAX: i64 = 500;
+
+const MINUTE_SECONDS: i64 = 60;
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    identifier: String,
+    tenant_id: String,
+    period_start: Stamp,
+    period_end: Stamp,
+    version: i32,
+    customer_id: String,
+    event_name: String,
+    quantity: i64,
+    event_at: Stamp,
+    send_before: Stamp,
+    state: String,
+    first_attempt_at: Option<Stamp>,
+    attempts: i32,
+    key_generation: i32,
+    absent_since: Option<Stamp>,
+}
+
+const COLUMNS: &str = "identifier, tenant_id, period_start, period_end, version, customer_id, event_name, quantity, \
+                       event_at, send_before, state, first_attempt_at, attempts, key_generation, absent_since";
+
+impl TryFrom<Row> for Report {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            identifier: Identifier::stored(row.identifier),
+            tenant: TenantId::parse(&row.tenant_id).map_err(damaged)?,
+            period: Period { start: row.period_start.to_jiff(), end: row.period_end.to_jiff() },
+            version: u32::try_from(row.version).map_err(damaged)?,
+            destination: Destination { customer: row.customer_id, event_name: row.event_name },
+            quantity: row.quantity,
+            event_at: row.event_at.to_jiff(),
+            send_before: row.send_before.to_jiff(),
+            state: State::parse(&row.state).ok_or_else(|| damaged(&row.state))?,
+            first_attempt_at: row.first_attempt_at.map(Stamp::to_jiff),
+            attempts: u32::try_from(row.attempts).map_err(damaged)?,
+            key_generation: u32::try_from(row.key_generation).map_err(damaged)?,
+            absent_since: row.absent_since.map(Stamp::to_jiff),
+        })
+    }
+}
+
+/// Writes a new report down.
+pub async fn insert(
+    connection: &mut PgConnection,
+    report: &Report,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO reports (identifier, tenant_id, period_start, period_end, version, customer_id, event_name,
+                              quantity, event_at, send_before, sealed_at, state, reason)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    )
+    .bind(report.identifier.as_str())
+    .bind(report.tenant.as_str())
+    .bind(report.period.start.to_sqlx())
+    .bind(report.period.end.to_sqlx())
+    .bind(i32::try_from(report.version).unwrap_or(i32::MAX))
+    .bind(&report.destination.customer)
+    .bind(&report.destination.event_name)
+    .bind(report.quantity)
+    .bind(report.event_at.to_sqlx())
+    .bind(report.send_before.to_sqlx())
+    .bind(now.to_sqlx())
+    .bind(report.state.as_str())
+    .bind(reason)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The minutes up to `latest` in which the destination has a report already.
+pub async fn taken_minutes(
+    connection: &mut PgConnection,
+    destination: &Destination,
+    latest: Timestamp,
+) -> Result<BTreeSet<i64>, StoreError> {
+    let last_second = (minute_of(latest) + 1) * MINUTE_SECONDS - 1;
+    let first_second = (minute_of(latest) - MINUTES_SEARCHED_MAX) * MINUTE_SECONDS;
+    let instants: Vec<Stamp> = sqlx::query_scalar(
+        "SELECT event_at FROM reports
+         WHERE customer_id = $1 AND event_name = $2 AND state NOT IN ('rejected', 'late')
+           AND date_trunc('minute', event_at AT TIME ZONE 'UTC')
+               BETWEEN to_timestamp($3::bigint) AT TIME ZONE 'UTC' AND to_timestamp($4::bigint) AT TIME ZONE 'UTC'",
+    )
+    .bind(&destination.customer)
+    .bind(&destination.event_name)
+    .bind(first_second)
+    .bind(last_second)
+    .fetch_all(connection)
+    .await?;
+    Ok(instants.into_iter().map(|at| minute_of(at.to_jiff())).collect())
+}
+
+/// For each customer the open report whose turn it is, if its time for a try has come and its meter is not paused.
+pub async fn heads(pool: &PgPool) -> Result<Vec<Report>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM (
+             SELECT DISTINCT ON (customer_id, event_name) {COLUMNS}, not_before FROM reports
+             WHERE state IN ('sealed', 'sending', 'resending', 'unknown')
+             ORDER BY customer_id, event_name, period_start, tenant_id, version) AS head
+         WHERE not_before <= now()
+           AND NOT EXISTS (SELECT FROM pauses WHERE scope = 'meter:' || event_name AND retry_at > now())
+         ORDER BY not_before LIMIT $1"
+    )))
+    .bind(HEADS_MAX)
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(Report::try_from).collect()
+}
+
+/// The report as it is now, for the holder of the lease.
+pub async fn find(pool: &PgPool, identifier: &Identifier) -> Result<Option<Report>, StoreError> {
+    let row: Option<Row> =
+        sqlx::query_as(AssertSqlSafe(format!("SELECT {COLUMNS} FROM reports WHERE identifier = $1")))
+            .bind(identifier.as_str())
+            .fetch_optional(pool)
+            .await?;
+    row.map(Report::try_from).transpose()
+}
+
+/// What a crash or a lost lease left under way is of unknown fate.
+pub async fn recover(pool: &PgPool, lease: &Lease) -> Result<u64, StoreError> {
+    let outcome = sqlx::query(
+        "UPDATE reports SET state = 'unknown', reason = 'the sender stopped while it was under way'
+         WHERE customer_id = $1 AND state IN ('sending', 'resending') AND fence < $2",
+    )
+    .bind(&lease.customer)
+    .bind(lease.fence)
+    .execute(pool)
+    .await?;
+    Ok(outcome.rows_affected())
+}
+
+/// Begins an attempt. `report.first_attempt_at` must be in the database before the first byte leaves, so the caller
+/// commits before it sends.
+pub async fn begin(
+    connection: &mut PgConnection,
+    lease: &Lease,
+    report: &Report,
+    next: State,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let outcome = sqlx::query(
+        "UPDATE reports SET state = $3, fence = $4, attempts = attempts + 1, reason = NULL,
+                first_attempt_at = coalesce(first_attempt_at, $5)
+         WHERE identifier = $1 AND state = $2",
+    )
+    .bind(report.identifier.as_str())
+    .bind(report.state.as_str())
+    .bind(next.as_str())
+    .bind(lease.fence)
+    .bind(now.to_sqlx())
+    .execute(connection)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+/// How a report goes on.
+#[derive(Debug, Clone)]
+pub struct Progress<'a> {
+    /// Its next state.
+    pub next: State,
+    /// For a person.
+    pub reason: Option<&'a str>,
+    /// No try before this much time of the machine has passed.
+    pub pause: Duration,
+    /// Whether the idempotency key is spent.
+    pub new_key: bool,
+    /// Whether it is proven that no attempt has arrived.
+    pub proven_absent: bool,
+    /// When it became settled.
+    pub now: Timestamp,
+}
+
+/// Writes what became of a report. False where the lease was lost meanwhile: then another sender decides.
+pub async fn advance(
+    connection: &mut PgConnection,
+    report: &Report,
+    progress: &Progress<'_>,
+) -> Result<bool, StoreError> {
+    let outcome = sqlx::query(
+        "UPDATE reports SET state = $3, reason = $4, not_before = now() + make_interval(secs => $5),
+                key_generation = key_generation + CASE WHEN $6 OR $7 THEN 1 ELSE 0 END,
+                first_attempt_at = CASE WHEN $7 THEN NULL ELSE first_attempt_at END,
+                absent_since = CASE WHEN $7 THEN NULL ELSE absent_since END,
+                settled_at = CASE WHEN $8 THEN settled_at ELSE $9 END
+         WHERE identifier = $1 AND state = $2",
+    )
+    .bind(report.identifier.as_str())
+    .bind(report.state.as_str())
+    .bind(progress.next.as_str())
+    .bind(progress.reason)
+    .bind(progress.pause.as_secs_f64())
+    .bind(progress.new_key)
+    .bind(progress.proven_absent)
+    .bind(progress.next.is_open())
+    .bind(progress.now.to_sqlx())
+    .execute(connection)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+/// Notes that the receipt was found empty.
+pub async fn note_absent(pool: &PgPool, identifier: &Identifier, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("UPDATE reports SET absent_since = coalesce(absent_since, $2) WHERE identifier = $1")
+        .bind(identifier.as_str())
+        .bind(now.to_sqlx())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// No try for a while, for a reason that is not the report's own outcome.
+pub async fn postpone(
+    pool: &PgPool,
+    identifier: &Identifier,
+    pause: Duration,
+    reason: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE reports SET not_before = now() + make_interval(secs => $2), reason = $3 WHERE identifier = $1",
+    )
+    .bind(identifier.as_str())
+    .bind(pause.as_secs_f64())
+    .bind(reason)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// The sum of what Stripe has taken of a tenant's period.
+pub async fn accepted_total(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    period_start: Timestamp,
+) -> Result<i64, StoreError> {
+    let total: Option<i64> = sqlx::query_scalar(
+        "SELECT sum(quantity)::bigint FROM reports
+         WHERE tenant_id = $1 AND period_start = $2 AND state IN ('accepted', 'confirmed')",
+    )
+    .bind(tenant.as_str())
+    .bind(period_start.to_sqlx())
+    .fetch_one(connection)
+    .await?;
+    Ok(total.unwrap_or(0))
+}
+
+/// The destinations of an account's accepted reports.
+pub async fn destinations(pool: &PgPool, key: &Key) -> Result<Vec<Destination>, StoreError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT DISTINCT customer_id, event_name FROM reports
+         WHERE tenant_id = $1 AND period_start = $2 AND state IN ('accepted', 'confirmed')",
+    )
+    .bind(&key.tenant)
+    .bind(key.period_start.to_sqlx())
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|(customer, event_name)| Destination { customer, event_name }).collect())
+}
+
+/// What Stripe has taken for a destination in a span of time, from any tenant, and when the last of it was taken.
+pub async fn accepted_between(
+    pool: &PgPool,
+    destination: &Destination,
+    period: Period,
+) -> Result<(i64, Option<Timestamp>), StoreError> {
+    let (total, last): (Option<i64>, Option<Stamp>) = sqlx::query_as(
+        "SELECT sum(quantity)::bigint, max(settled_at) FROM reports
+         WHERE customer_id = $1 AND event_name = $2 AND state IN ('accepted', 'confirmed')
+           AND event_at >= $3 AND event_at < $4",
+    )
+    .bind(&destination.customer)
+    .bind(&destination.event_name)
+    .bind(period.start.to_sqlx())
+    .bind(period.end.to_sqlx())
+    .fetch_one(pool)
+    .await?;
+    Ok((total.unwrap_or(0), last.map(Stamp::to_jiff)))
+}
+
+/// The account's accepted reports agree with Stripe's summary.
+pub async fn confirm(connection: &mut PgConnection, key: &Key) -> Result<u64, StoreError> {
+    let outcome = sqlx::query(
+        "UPDATE reports SET state = $3 WHERE tenant_id = $1 AND period_start = $2 AND state = $4",
+    )
+    .bind(&key.tenant)
+    .bind(key.period_start.to_sqlx())
+    .bind(State::Confirmed.as_str())
+    .bind(State::Accepted.as_str())
+    .execute(connection)
+    .await?;
+    Ok(outcome.rows_affected())
+}
