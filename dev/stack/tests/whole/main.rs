@@ -1,1 +1,17 @@
-//! The whole stack, as an operator runs it.
+//! The whole stack, as an operator runs it: five service processes, a real Postgres, a real NATS, and the
+//! sandbox for what is outside. Each test has a stack of its own.
+//!
+//! `cargo xtask test` starts the servers and builds the binaries. Logs stay in `.flowmeter/whole/<test>/logs`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on ends here"
+)]
+
+mod bad_input;
+mod bench;
+mod crash;
+mod period_end;
+mod trace;

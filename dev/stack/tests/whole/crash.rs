@@ -1,0 +1,82 @@
+//! SIGKILL to any one service in the middle of its work, and a start: the same figures.
+
+use stack::Program;
+
+use crate::bench::{Bench, Runs, SOURCE, TENANT};
+
+const LIMIT: u64 = 400;
+const ROUNDS: u64 = 10;
+
+/// What one round runs: 60 that count, 5 that do not.
+const ROUND: [Runs; 4] = [
+    Runs::good(40),
+    Runs { workflow: "orderSync", mode: "trigger", status: "error", count: 10 },
+    Runs { workflow: "stockAlert", mode: "webhook", status: "crashed", count: 10 },
+    Runs { workflow: "stockAlert", mode: "manual", status: "success", count: 5 },
+];
+const COUNTED: u64 = ROUNDS * 60;
+const UNCOUNTED: u64 = ROUNDS * 5;
+
+fn figures_survive_a_crash_of(program: Program) {
+    let mut bench = Bench::with_tenant(&format!("crash-{}", program.name()), LIMIT);
+    for round in 0..ROUNDS {
+        for runs in ROUND {
+            bench.run(SOURCE, runs);
+        }
+        match round {
+            2 => {
+                // Work is under way, and more comes while the service is away.
+                bench.await_counted(TENANT, 1);
+                bench.stack.kill(program).unwrap();
+            }
+            5 => bench.stack.restart(program).unwrap(),
+            8 => {
+                bench.stack.kill(program).unwrap();
+                bench.stack.restart(program).unwrap();
+            }
+            _ => {}
+        }
+    }
+    bench.await_counted(TENANT, COUNTED);
+    bench.await_quiet();
+
+    let usage = bench.usage(TENANT);
+    let figures =
+        ["counted", "uncounted", "success", "error", "crashed"].map(|figure| usage[figure].as_u64());
+    let expected = [COUNTED, UNCOUNTED, ROUNDS * 40, ROUNDS * 10, ROUNDS * 10];
+    assert_eq!(figures, expected.map(Some));
+
+    let mails = bench.await_mails(2);
+    assert_eq!(bench.await_stripe_total(COUNTED), COUNTED);
+    bench.await_quiet();
+    assert_eq!(bench.mail_subjects(), mails, "a mail came again");
+    assert_eq!(mails.len(), 2, "one mail at 80 %, one at 100 %: {mails:?}");
+    assert_eq!(bench.stripe_total(), COUNTED);
+    assert_eq!(bench.dead_letters(), Vec::<serde_json::Value>::new());
+    bench.finish();
+}
+
+#[test]
+fn of_the_collector() {
+    figures_survive_a_crash_of(Program::Collector);
+}
+
+#[test]
+fn of_the_aggregator() {
+    figures_survive_a_crash_of(Program::Aggregator);
+}
+
+#[test]
+fn of_billing() {
+    figures_survive_a_crash_of(Program::Billing);
+}
+
+#[test]
+fn of_alerts() {
+    figures_survive_a_crash_of(Program::Alerts);
+}
+
+#[test]
+fn of_the_gateway() {
+    figures_survive_a_crash_of(Program::Gateway);
+}
