@@ -1,0 +1,58 @@
+//! The connection to the broker, as the operator.
+
+use clap::Args;
+use messaging::{Bus, BusConfig, ConnectError};
+use proto::Namespace;
+use secrecy::SecretString;
+
+/// The operator's name on the broker: of its user, and of the inbox that the permissions let it read.
+const OPERATOR: &str = "operator";
+
+/// The command line creates no stream, so this is never used; the services say how many replicas there are.
+const REPLICAS: usize = 1;
+
+/// Where the broker is, and who is asking.
+#[derive(Debug, Args)]
+pub struct BrokerArgs {
+    /// Where NATS is. Also read from NATS_URL.
+    #[arg(long, env = "FLOWMETER_NATS_URL", hide_env_values = true, global = true)]
+    nats_url: Option<String>,
+    /// Fallback for `nats_url`: the name that other NATS tools use.
+    #[arg(long, env = "NATS_URL", hide = true, hide_env_values = true, global = true)]
+    nats_url_fallback: Option<String>,
+    /// The user on NATS, where it has permissions.
+    #[arg(long, env = "FLOWMETER_NATS_USER", global = true)]
+    nats_user: Option<String>,
+    /// That user's password.
+    #[arg(long, env = "FLOWMETER_NATS_PASSWORD", hide_env_values = true, global = true)]
+    nats_password: Option<SecretString>,
+    /// The first token of every subject.
+    #[arg(long, env = "FLOWMETER_NAMESPACE", default_value = Namespace::DEFAULT, global = true)]
+    namespace: String,
+}
+
+/// The broker cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// `--namespace` is not one.
+    #[error(transparent)]
+    Namespace(#[from] proto::subjects::InvalidNamespace),
+    /// No connection.
+    #[error("FLOWMETER_NATS_URL, FLOWMETER_NATS_USER and FLOWMETER_NATS_PASSWORD name no usable broker")]
+    Connect(#[from] ConnectError),
+}
+
+impl BrokerArgs {
+    /// Connects to the broker.
+    pub async fn connect(self) -> Result<Bus, BrokerError> {
+        let namespace = Namespace::parse(&self.namespace)?;
+        let url = self.nats_url.or(self.nats_url_fallback);
+        let config = BusConfig {
+            url: url.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()),
+            user: self.nats_user,
+            password: self.nats_password,
+            replicas: REPLICAS,
+        };
+        Ok(Bus::connect(OPERATOR, namespace, &config).await?)
+    }
+}

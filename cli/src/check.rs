@@ -1,0 +1,125 @@
+//! `flowmeter check`.
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{client::Client, table};
+
+/// The exit code of a refusal; 1 is a failure of the command itself.
+const REFUSED: u8 = 3;
+
+/// Arguments of `flowmeter check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Who wants to run something.
+    tenant: String,
+    /// Reserve a run, as n8n's hook does before each one: it counts against the limit until metering sees it.
+    #[arg(long)]
+    reserve: bool,
+    /// The workflow that is to run; with --reserve.
+    #[arg(long)]
+    workflow: Option<String>,
+    /// What starts the run: webhook, trigger, manual, ...; with --reserve.
+    #[arg(long)]
+    mode: Option<String>,
+    /// Names the run: the same id gets the same answer, a new one where nothing is said; with --reserve.
+    #[arg(long)]
+    id: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Admission<'a> {
+    tenant: &'a str,
+    id: &'a str,
+    workflow: Option<&'a str>,
+    mode: Option<&'a str>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Verdict {
+    allowed: bool,
+    reason: String,
+    message: String,
+    used: Option<u64>,
+    limit: Option<u64>,
+    remaining: Option<u64>,
+    resets_at: Option<Timestamp>,
+    lag_seconds: Option<u64>,
+}
+
+impl Check {
+    /// Prints the verdict; the exit code tells it to scripts.
+    pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<ExitCode> {
+        let verdict: Verdict = if self.reserve {
+            let fresh = || format!("cli-{}", Uuid::new_v4());
+            let admission = Admission {
+                tenant: &self.tenant,
+                id: &self.id.clone().unwrap_or_else(fresh),
+                workflow: self.workflow.as_deref(),
+                mode: self.mode.as_deref(),
+            };
+            client.post(&["admissions"], &admission).await?
+        } else {
+            if self.workflow.is_some() || self.mode.is_some() || self.id.is_some() {
+                eprintln!("Without --reserve the tenant's limit is looked at, whatever the run.");
+            }
+            client.get(&["admissions", &self.tenant]).await?
+        };
+        write!(out, "{}", verdict.describe())?;
+        Ok(if verdict.allowed { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
+    }
+}
+
+impl Verdict {
+    fn describe(&self) -> String {
+        let word = if self.allowed { "allowed" } else { "refused" };
+        let number = |value: Option<u64>, missing: &str| value.map_or(missing.to_owned(), table::number);
+        let mut lines = vec![
+            format!("{word} ({}): {}", self.reason, self.message),
+            format!(
+                "used {} of {}, {} left",
+                number(self.used, "?"),
+                number(self.limit, "no limit"),
+                number(self.remaining, "?")
+            ),
+        ];
+        if let Some(resets_at) = self.resets_at {
+            lines.push(format!("the period ends at {resets_at}"));
+        }
+        lines.push(match self.lag_seconds {
+            Some(lag) => format!("metering is {} behind", table::lag(lag)),
+            None => "metering has not seen all sources yet".to_owned(),
+        });
+        lines.join("\n") + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_why_and_until_when() {
+        let verdict: Verdict = serde_json::from_value(json!({
+            "tenant": "north", "id": null, "allowed": false, "reason": "limit_reached",
+            "message": "The limit of 1,000 executions is reached.", "over_limit": false, "used": 1_000,
+            "reserved": 2, "limit": 1_000, "remaining": 0, "resets_at": "2026-12-01T00:00:00Z",
+            "as_of": null, "lag_seconds": 4,
+        }))
+        .unwrap();
+        assert_eq!(
+            verdict.describe(),
+            "refused (limit_reached): The limit of 1,000 executions is reached.\n\
+             used 1,000 of 1,000, 0 left\n\
+             the period ends at 2026-12-01T00:00:00Z\n\
+             metering is 4 s behind\n"
+        );
+    }
+}

@@ -1,0 +1,240 @@
+//! The gateway's API.
+
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use url::Url;
+
+use crate::table;
+
+/// The gateway answers in milliseconds; a person has given up by then.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Longest part of an answer that is not what it should be, in characters.
+const QUOTED_CHARS_MAX: usize = 300;
+
+/// Where the gateway is, and who is asking.
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// Where the gateway is.
+    #[arg(long, env = "FLOWMETER_URL", default_value = "http://127.0.0.1:8080", global = true)]
+    url: Url,
+    /// The operator's token, or a tenant's.
+    #[arg(long, env = "FLOWMETER_TOKEN", hide_env_values = true, global = true)]
+    token: Option<SecretString>,
+}
+
+/// The gateway does not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody is asking.
+    #[error("no token: set FLOWMETER_TOKEN to the gateway's operator token, or to a tenant's token")]
+    NoToken,
+    /// The token cannot be sent, or the client not built.
+    #[error("cannot prepare requests to the gateway")]
+    Prepare(#[source] reqwest::Error),
+    /// The address has no place for a path.
+    #[error("{0} is not the address of a gateway: use e.g. http://127.0.0.1:8080 (FLOWMETER_URL)")]
+    Address(Url),
+    /// No answer.
+    #[error("no answer to {asked}; is the gateway running, and is FLOWMETER_URL right?")]
+    NoAnswer {
+        /// Method and address.
+        asked: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+    /// The token is not known.
+    #[error("the gateway does not know this token; check FLOWMETER_TOKEN")]
+    Unauthorized,
+    /// The token is known and may not do this.
+    #[error("this token may not do that: {0}")]
+    Forbidden(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The gateway refuses the content.
+    #[error("{0}")]
+    Refused(String),
+    /// The gateway failed.
+    #[error("the gateway answers {status} to {asked}: {message}")]
+    Failed {
+        /// Method and address.
+        asked: String,
+        /// The status.
+        status: StatusCode,
+        /// Its words.
+        message: String,
+    },
+    /// The answer is something else than the contract says.
+    #[error("cannot read the answer to {asked}; is that a gateway of this version?")]
+    Unreadable {
+        /// Method and address.
+        asked: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// Asks the gateway.
+#[derive(Debug, Clone)]
+pub struct Client {
+    base: Url,
+    token: SecretString,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// A client for the gateway that the arguments name.
+    pub fn new(args: &GatewayArgs) -> Result<Self, ClientError> {
+        let token = args.token.clone().ok_or(ClientError::NoToken)?;
+        if args.url.cannot_be_a_base() {
+            return Err(ClientError::Address(args.url.clone()));
+        }
+        let http = reqwest::Client::builder()
+            .timeout(ANSWER_WITHIN)
+            .user_agent(concat!("flowmeter/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(ClientError::Prepare)?;
+        Ok(Self { base: args.url.clone(), token, http })
+    }
+
+    /// GET of a path, given by its segments.
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, ClientError> {
+        self.send(Method::GET, self.address(path), None::<&()>).await
+    }
+
+    /// GET of something that may not be there.
+    pub async fn find<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Option<T>, ClientError> {
+        match self.get(path).await {
+            Ok(found) => Ok(Some(found)),
+            Err(ClientError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// PUT.
+    pub async fn put<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.send(Method::PUT, self.address(path), Some(body)).await
+    }
+
+    /// POST.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.send(Method::POST, self.address(path), Some(body)).await
+    }
+
+    /// DELETE.
+    pub async fn delete(&self, path: &[&str]) -> Result<(), ClientError> {
+        self.send::<Value>(Method::DELETE, self.address(path), None::<&()>).await.map(|_| ())
+    }
+
+    /// Segments are escaped, so that an id from the command line stays one segment.
+    fn address(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        url
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        url: Url,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let asked = format!("{method} {url}");
+        let no_answer = |source| ClientError::NoAnswer { asked: asked.clone(), source };
+        let mut request = self.http.request(method, url).bearer_auth(self.token.expose_secret());
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(no_answer)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(no_answer)?;
+        if !status.is_success() {
+            return Err(refusal(asked, status, &text));
+        }
+        // An answer without content (204) is null.
+        let text = if text.is_empty() { "null" } else { &text };
+        serde_json::from_str(text).map_err(|source| ClientError::Unreadable { asked, source })
+    }
+}
+
+fn refusal(asked: String, status: StatusCode, body: &str) -> ClientError {
+    let message = message_of(body);
+    match status {
+        StatusCode::UNAUTHORIZED => ClientError::Unauthorized,
+        StatusCode::FORBIDDEN => ClientError::Forbidden(message),
+        StatusCode::NOT_FOUND => ClientError::NotFound(message),
+        StatusCode::BAD_REQUEST | StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY => {
+            ClientError::Refused(message)
+        }
+        _ => ClientError::Failed { asked, status, message },
+    }
+}
+
+/// The gateway's words, with the field that they are about.
+fn message_of(body: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Failure {
+        error: Detail,
+    }
+    #[derive(serde::Deserialize)]
+    struct Detail {
+        message: String,
+        field: Option<String>,
+    }
+    match serde_json::from_str::<Failure>(body) {
+        Ok(Failure { error: Detail { message, field: Some(field) } }) if !message.contains(&field) => {
+            format!("{field}: {message}")
+        }
+        Ok(Failure { error }) => error.message,
+        Err(_) => table::shortened(body.trim(), QUOTED_CHARS_MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(base: &str) -> Client {
+        let args = GatewayArgs { url: base.parse().unwrap(), token: Some("t".into()) };
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Client::new(&args).unwrap()
+    }
+
+    #[test]
+    fn an_id_stays_one_segment() {
+        let url = client("http://127.0.0.1:8080/meter/").address(&["usage", "a/../b c"]);
+        assert_eq!(url.as_str(), "http://127.0.0.1:8080/meter/v1/usage/a%2F..%2Fb%20c");
+    }
+
+    #[test]
+    fn nobody_asks_without_a_token() {
+        let args = GatewayArgs { url: "http://127.0.0.1:8080".parse().unwrap(), token: None };
+        assert!(Client::new(&args).unwrap_err().to_string().contains("FLOWMETER_TOKEN"));
+    }
+
+    #[test]
+    fn the_field_is_named_once() {
+        let body = |message: &str| {
+            format!(r#"{{"error": {{"code": "invalid_value", "message": "{message}", "field": "plan"}}}}"#)
+        };
+        assert_eq!(message_of(&body("there is no such thing")), "plan: there is no such thing");
+        assert_eq!(message_of(&body("plan: unknown")), "plan: unknown");
+        assert_eq!(message_of("<html>\n<body>"), "<html> <body>");
+    }
+}

@@ -1,0 +1,121 @@
+//! `flowmeter`: the command line of an operator.
+
+mod apply;
+mod broker;
+mod check;
+mod client;
+mod dead;
+mod environment;
+mod event;
+mod health;
+mod keys;
+mod letter;
+mod manifest;
+mod payload;
+mod plans;
+mod sources;
+mod table;
+mod tenants;
+mod token;
+mod usage;
+mod watch;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{broker::BrokerArgs, client::Client, client::GatewayArgs};
+
+/// Meters workflow executions: the operator's command line.
+#[derive(Debug, Parser)]
+#[command(name = "flowmeter", version)]
+struct Arguments {
+    #[command(flatten)]
+    connections: Connections,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the gateway and the broker are, and who is asking.
+#[derive(Debug, Args)]
+struct Connections {
+    #[command(flatten)]
+    gateway: GatewayArgs,
+    #[command(flatten)]
+    broker: BrokerArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Creates and updates plans, tenants and sources from a YAML file.
+    Apply(apply::Apply),
+    /// Shows usage.
+    Usage(usage::Usage),
+    /// Asks whether a tenant may run a workflow; exit code 0: allowed, 3: refused.
+    Check(check::Check),
+    /// Follows what the services publish, one line per event.
+    Watch(watch::Watch),
+    /// Messages that a service could not handle.
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// Makes the pair of keys that seals the sources' API keys.
+    Keys,
+    /// Tokens for the API and the dashboard.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Shows the sources: how complete they are and what is wrong with them.
+    Sources(sources::Sources),
+    /// Lists the tenants.
+    Tenants(tenants::Tenants),
+    /// Lists the plans.
+    Plans(plans::Plans),
+    /// Asks an address whether it answers 200; for health checks in containers.
+    Health(health::Health),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = start(arguments);
+    match outcome {
+        Ok(code) => code,
+        // `flowmeter usage | head -1`: who reads has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flowmeter: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    // Fails only if one is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(arguments, &mut io::stdout()))
+}
+
+async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+    let Connections { gateway, broker } = arguments.connections;
+    let client = || Client::new(&gateway);
+    match arguments.command {
+        Command::Apply(apply) => apply.run(&client()?, out).await?,
+        Command::Usage(usage) => usage.run(&client()?, out).await?,
+        Command::Check(check) => return check.run(&client()?, out).await,
+        Command::Watch(watch) => watch.run(&broker.connect().await?, out).await?,
+        Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,
+        Command::Keys => keys::run(out)?,
+        Command::Token(token) => token.run(&client()?, out).await?,
+        Command::Sources(sources) => sources.run(&client()?, out).await?,
+        Command::Tenants(tenants) => tenants.run(&client()?, out).await?,
+        Command::Plans(plans) => plans.run(&client()?, out).await?,
+        Command::Health(health) => health.run(out).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,429 @@
+//! The YAML file of `flowmeter apply`: plans, tenants and sources.
+//!
+//! Everything is checked before anything is sent, by the same rules as the gateway's.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use catalog::{CatalogKind, Entry, InvalidEntry};
+use proto::v1;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::environment::{self, InvalidReference};
+
+/// One plan, tenant or source, ready to be sent.
+#[derive(Debug)]
+pub struct Item {
+    /// What it is.
+    pub kind: CatalogKind,
+    /// Its id.
+    pub id: String,
+    /// What the gateway is to hold, without secrets.
+    pub body: Value,
+    /// The API key of a source.
+    pub api_key: Option<SecretString>,
+}
+
+/// The file cannot be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// No such file, or it may not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not YAML, or not of this shape.
+    #[error("{path} is not a list of plans, tenants and sources")]
+    Shape {
+        /// The file.
+        path: String,
+        /// Where, and what was expected.
+        source: serde_norway::Error,
+    },
+    /// One item is not acceptable.
+    #[error("{path}: {} {id}", kind.as_str())]
+    Item {
+        /// The file.
+        path: String,
+        /// What it is.
+        kind: CatalogKind,
+        /// Its id.
+        id: String,
+        /// What is wrong.
+        source: InvalidItem,
+    },
+}
+
+/// What is wrong with an item.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidItem {
+    /// The gateway would not accept it.
+    #[error(transparent)]
+    Entry(#[from] InvalidEntry),
+    /// It names a variable that cannot be used.
+    #[error("{field}")]
+    Reference {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        source: InvalidReference,
+    },
+    /// The id is in the file twice.
+    #[error("is in the file twice")]
+    Repeated,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    #[serde(default)]
+    plans: Vec<Plan>,
+    #[serde(default)]
+    tenants: Vec<Tenant>,
+    #[serde(default)]
+    sources: Vec<Source>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plan {
+    id: String,
+    name: String,
+    monthly_limit: Option<u64>,
+    #[serde(default)]
+    limit_kind: LimitKind,
+    #[serde(default = "default_thresholds")]
+    thresholds_percent: Vec<u32>,
+    #[serde(default)]
+    counting: Counting,
+    price: Option<Price>,
+    meter_event_name: Option<String>,
+    #[serde(default)]
+    outage_rule: OutageRule,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LimitKind {
+    #[default]
+    Hard,
+    Soft,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OutageRule {
+    #[default]
+    Open,
+    Closed,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Counting {
+    manual: bool,
+    sub_workflow: bool,
+    error_workflow: bool,
+    canceled: bool,
+    other: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Price {
+    currency: String,
+    #[serde(default)]
+    base_fee_minor: i64,
+    #[serde(default)]
+    included_executions: u64,
+    #[serde(default)]
+    overage_per_thousand_minor: i64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tenant {
+    id: String,
+    name: String,
+    plan: String,
+    #[serde(default = "default_time_zone")]
+    time_zone: String,
+    #[serde(default = "default_anchor_day")]
+    anchor_day: u32,
+    #[serde(default = "default_language")]
+    language: String,
+    #[serde(default)]
+    alert_recipients: Vec<String>,
+    stripe_customer_id: Option<String>,
+    limit_override: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    id: String,
+    tenant: String,
+    #[serde(default)]
+    kind: SourceKind,
+    base_url: String,
+    api_key: Option<SecretString>,
+    poll_interval: Option<String>,
+    #[serde(default)]
+    paused: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SourceKind {
+    #[default]
+    N8n,
+}
+
+fn default_thresholds() -> Vec<u32> {
+    vec![80, 100]
+}
+
+fn default_time_zone() -> String {
+    "UTC".to_owned()
+}
+
+fn default_anchor_day() -> u32 {
+    1
+}
+
+fn default_language() -> String {
+    "en".to_owned()
+}
+
+/// The items of a file (`-` for standard input) in the order in which they can be sent: each after what it
+/// refers to. `variable` looks up an environment variable.
+pub fn read(path: &Path, variable: environment::Lookup<'_>) -> Result<Vec<Item>, ManifestError> {
+    let shown = path.display().to_string();
+    let text =
+        if path == Path::new("-") { io::read_to_string(io::stdin()) } else { fs::read_to_string(path) };
+    let text = text.map_err(|source| ManifestError::Read { path: shown.clone(), source })?;
+    parse(&text, &shown, variable)
+}
+
+fn parse(text: &str, path: &str, variable: environment::Lookup<'_>) -> Result<Vec<Item>, ManifestError> {
+    let manifest: Manifest = serde_norway::from_str(text)
+        .map_err(|source| ManifestError::Shape { path: path.to_owned(), source })?;
+    let mut items: Vec<Item> = Vec::new();
+    let mut add = |kind: CatalogKind, id: String, item: Result<Item, InvalidItem>| {
+        let repeated = items.iter().any(|other| other.kind == kind && other.id == id);
+        let item = if repeated { Err(InvalidItem::Repeated) } else { item };
+        items.push(item.map_err(|source| ManifestError::Item { path: path.to_owned(), kind, id, source })?);
+        Ok(())
+    };
+    for plan in manifest.plans {
+        add(CatalogKind::Plan, plan.id.clone(), plan.into_item())?;
+    }
+    for tenant in manifest.tenants {
+        add(CatalogKind::Tenant, tenant.id.clone(), tenant.into_item())?;
+    }
+    for source in manifest.sources {
+        add(CatalogKind::Source, source.id.clone(), source.into_item(variable))?;
+    }
+    Ok(items)
+}
+
+impl Plan {
+    fn into_item(self) -> Result<Item, InvalidItem> {
+        let wire = v1::Plan {
+            plan_id: self.id,
+            name: self.name,
+            monthly_limit: self.monthly_limit,
+            thresholds_percent: self.thresholds_percent,
+            meter_event_name: self.meter_event_name.unwrap_or_default(),
+            price: self.price.map(|price| v1::Price {
+                currency: price.currency,
+                base_fee_minor: price.base_fee_minor,
+                included_executions: price.included_executions,
+                overage_per_thousand_minor: price.overage_per_thousand_minor,
+            }),
+            ..v1::Plan::default()
+        };
+        let plan = catalog::Plan::from_wire(wire)?;
+        let (kind, rule) = (self.limit_kind, self.outage_rule);
+        let body = json!({
+            "name": plan.name,
+            "monthly_limit": plan.monthly_limit,
+            "limit_kind": match kind { LimitKind::Hard => "hard", LimitKind::Soft => "soft" },
+            "thresholds_percent": plan.thresholds.iter().map(|share| share.get()).collect::<Vec<_>>(),
+            "counting": {
+                "manual": self.counting.manual,
+                "sub_workflow": self.counting.sub_workflow,
+                "error_workflow": self.counting.error_workflow,
+                "canceled": self.counting.canceled,
+                "other": self.counting.other,
+            },
+            "price": plan.price.map(|price| json!({
+                "currency": price.currency.as_str(),
+                "base_fee_minor": price.base_fee_minor,
+                "included_executions": price.included_executions,
+                "overage_per_thousand_minor": price.overage_per_thousand_minor,
+            })),
+            "meter_event_name": plan.meter_event_name,
+            "outage_rule": match rule { OutageRule::Open => "open", OutageRule::Closed => "closed" },
+        });
+        Ok(Item { kind: CatalogKind::Plan, id: plan.id.to_string(), body, api_key: None })
+    }
+}
+
+impl Tenant {
+    fn into_item(self) -> Result<Item, InvalidItem> {
+        let tenant = catalog::Tenant::from_wire(v1::Tenant {
+            tenant_id: self.id,
+            name: self.name,
+            plan_id: self.plan,
+            time_zone: self.time_zone,
+            anchor_day: self.anchor_day,
+            language: self.language,
+            alert_recipients: self.alert_recipients,
+            stripe_customer_id: self.stripe_customer_id.unwrap_or_default(),
+            limit_override: self.limit_override,
+            ..v1::Tenant::default()
+        })?;
+        let body = json!({
+            "name": tenant.name,
+            "plan": tenant.plan.as_str(),
+            "time_zone": tenant.calendar.time_zone_name(),
+            "anchor_day": tenant.calendar.anchor_day(),
+            "language": tenant.language.as_str(),
+            "alert_recipients": tenant.alert_recipients,
+            "stripe_customer_id": tenant.stripe_customer,
+            "limit_override": tenant.limit_override,
+        });
+        Ok(Item { kind: CatalogKind::Tenant, id: tenant.id.to_string(), body, api_key: None })
+    }
+}
+
+impl Source {
+    fn into_item(self, variable: environment::Lookup<'_>) -> Result<Item, InvalidItem> {
+        let resolved = |field, text: &str| {
+            environment::substitute(text, variable).map_err(|source| InvalidItem::Reference { field, source })
+        };
+        let base_url = resolved("base_url", &self.base_url)?;
+        let api_key = match &self.api_key {
+            Some(key) => Some(SecretString::from(resolved("api_key", key.expose_secret())?)),
+            None => None,
+        };
+        let source = catalog::Source::from_wire(v1::Source {
+            source_id: self.id,
+            tenant_id: self.tenant,
+            kind: match self.kind {
+                SourceKind::N8n => v1::SourceKind::N8n.into(),
+            },
+            base_url,
+            poll_interval: self.poll_interval.as_deref().map(interval).transpose()?,
+            ..v1::Source::default()
+        })?;
+        let body = json!({
+            "tenant": source.tenant.as_str(),
+            "kind": match self.kind { SourceKind::N8n => "n8n" },
+            "base_url": source.base_url.as_str(),
+            "poll_interval": self.poll_interval,
+            "paused": self.paused,
+        });
+        Ok(Item { kind: CatalogKind::Source, id: source.id.to_string(), body, api_key })
+    }
+}
+
+fn interval(text: &str) -> Result<prost_types::Duration, InvalidEntry> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|signed| Duration::try_from(signed).ok())
+        .and_then(|interval| prost_types::Duration::try_from(interval).ok())
+        .ok_or_else(|| InvalidEntry::field("poll_interval", "use a duration such as `10m` or `30s`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"
+plans:
+  - id: starter
+    name: Starter
+    monthly_limit: 1000
+    thresholds_percent: [100, 80]
+tenants:
+  - id: north
+    name: North
+    plan: starter
+    alert_recipients: [ops@north.example]
+sources:
+  - id: north-n8n
+    tenant: north
+    base_url: ${SANDBOX_URL}/n8n/north
+    api_key: ${NORTH_KEY}
+    poll_interval: 5s
+"#;
+
+    fn variable(name: &str) -> Option<String> {
+        match name {
+            "SANDBOX_URL" => Some("http://127.0.0.1:9000".to_owned()),
+            "NORTH_KEY" => Some("key-north".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// The whole error, as `main` shows it.
+    fn refused(text: &str) -> String {
+        let error = parse(text, "demo.yaml", &variable).unwrap_err();
+        format!("{:#}", anyhow::Error::from(error))
+    }
+
+    #[test]
+    fn items_come_in_the_order_in_which_they_can_be_sent() {
+        let items = parse(FILE, "demo.yaml", &variable).unwrap();
+        let named: Vec<_> = items.iter().map(|item| (item.kind.as_str(), item.id.as_str())).collect();
+        assert_eq!(named, [("plan", "starter"), ("tenant", "north"), ("source", "north-n8n")]);
+    }
+
+    #[test]
+    fn what_is_not_said_has_the_gateways_default() {
+        let items = parse(FILE, "demo.yaml", &variable).unwrap();
+        assert_eq!(items[0].body["limit_kind"], "hard");
+        assert_eq!(items[0].body["thresholds_percent"], json!([80, 100]));
+        assert_eq!(items[1].body["time_zone"], "UTC");
+        assert_eq!(items[1].body["stripe_customer_id"], Value::Null);
+    }
+
+    #[test]
+    fn variables_are_put_in_and_keys_stay_hidden() {
+        let items = parse(FILE, "demo.yaml", &variable).unwrap();
+        assert_eq!(items[2].body["base_url"], "http://127.0.0.1:9000/n8n/north");
+        assert_eq!(items[2].api_key.as_ref().unwrap().expose_secret(), "key-north");
+        assert!(!format!("{items:?}").contains("key-north"));
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_place() {
+        let typo = FILE.replace("monthly_limit", "montly_limit");
+        let error = refused(&typo);
+        assert!(error.contains("demo.yaml") && error.contains("plans[0]"), "{error}");
+        assert!(error.contains("montly_limit") && error.contains("line"), "{error}");
+
+        let error = refused(&FILE.replace("5s", "0s"));
+        assert!(error.starts_with("demo.yaml: source north-n8n: poll_interval"), "{error}");
+
+        let error = refused(&FILE.replace("NORTH_KEY", "SOUTH_KEY"));
+        assert!(error.contains("source north-n8n: api_key: the environment variable SOUTH_KEY"), "{error}");
+    }
+
+    #[test]
+    fn an_id_stands_for_one_item() {
+        let twice = FILE.replace("tenants:", "  - {id: starter, name: Again}\ntenants:");
+        assert!(refused(&twice).contains("plan starter: is in the file twice"), "{}", refused(&twice));
+    }
+
+    #[test]
+    fn an_empty_file_has_no_items() {
+        assert!(parse("{}", "demo.yaml", &variable).unwrap().is_empty());
+    }
+}

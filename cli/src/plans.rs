@@ -1,0 +1,121 @@
+//! `flowmeter plans`.
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::Args;
+use comfy_table::Table;
+use metering::{Currency, Money};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{client::Client, table};
+
+/// Arguments of `flowmeter plans`.
+#[derive(Debug, Args)]
+pub struct Plans {
+    /// Show the gateway's own answer.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct PlanList {
+    plans: Vec<Plan>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Plan {
+    id: String,
+    name: String,
+    monthly_limit: Option<u64>,
+    limit_kind: String,
+    #[serde(default)]
+    thresholds_percent: Vec<u32>,
+    price: Option<Price>,
+    meter_event_name: Option<String>,
+    outage_rule: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Price {
+    currency: String,
+    base_fee_minor: i64,
+    included_executions: u64,
+    overage_per_thousand_minor: i64,
+}
+
+impl Plans {
+    /// Asks the gateway and prints a table.
+    pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        if self.json {
+            let answer: Value = client.get(&["plans"]).await?;
+            writeln!(out, "{answer:#}")?;
+        } else {
+            let list: PlanList = client.get(&["plans"]).await?;
+            writeln!(out, "{}", plan_table(&list.plans))?;
+        }
+        Ok(())
+    }
+}
+
+fn plan_table(plans: &[Plan]) -> Table {
+    let header = ["plan", "name", "limit", "warns at", "price", "Stripe meter", "in an outage"];
+    let mut table = table::new(&header);
+    for plan in plans {
+        let shares: Vec<String> = plan.thresholds_percent.iter().map(|share| format!("{share} %")).collect();
+        table.add_row([
+            plan.id.clone(),
+            plan.name.clone(),
+            plan.monthly_limit.map_or("no limit".to_owned(), |limit| {
+                format!("{} ({})", table::number(limit), plan.limit_kind)
+            }),
+            shares.join(", "),
+            plan.price.as_ref().map_or("-".to_owned(), Price::to_string),
+            plan.meter_event_name.clone().unwrap_or_else(|| "not billed".to_owned()),
+            plan.outage_rule.clone(),
+        ]);
+    }
+    table
+}
+
+impl std::fmt::Display for Price {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let amount = |amount_minor| match Currency::parse(&self.currency) {
+            Ok(currency) => Money { amount_minor, currency }.to_string(),
+            Err(_) => format!("{amount_minor} {}", self.currency),
+        };
+        write!(
+            f,
+            "{} for {}, then {} per 1,000",
+            amount(self.base_fee_minor),
+            table::number(self.included_executions),
+            amount(self.overage_per_thousand_minor)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_tells_its_limit_and_price() {
+        let plan: Plan = serde_json::from_value(json!({
+            "id": "growth", "revision": 1, "name": "Growth", "monthly_limit": 5_000, "limit_kind": "soft",
+            "thresholds_percent": [80, 100], "counting": {}, "meter_event_name": "executions",
+            "price": {
+                "currency": "eur", "base_fee_minor": 4_900, "included_executions": 5_000,
+                "overage_per_thousand_minor": 800,
+            },
+            "outage_rule": "open",
+        }))
+        .unwrap();
+        let shown = plan_table(&[plan]).to_string();
+        for part in ["5,000 (soft)", "80 %, 100 %", "49.00 EUR for 5,000, then 8.00 EUR per 1,000"] {
+            assert!(shown.contains(part), "{part} is missing:\n{shown}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How figures look in a table.
+
+use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
+use jiff::{Timestamp, civil, tz::TimeZone};
+
+/// An empty table.
+pub fn new(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(UTF8_BORDERS_ONLY).set_header(header);
+    table
+}
+
+/// Aligns columns of numbers, given by their place, to the right.
+pub fn right(table: &mut Table, columns: &[usize]) {
+    for place in columns {
+        if let Some(column) = table.column_mut(*place) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+/// A number with its thousands apart: `1,234,567`.
+pub fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A time span in its two largest units: `1 min 15 s`.
+pub fn lag(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let mut left = seconds;
+    let mut parts = Vec::new();
+    for (size, unit) in units {
+        if left >= size {
+            parts.push(format!("{} {unit}", left / size));
+            left %= size;
+        }
+    }
+    parts.truncate(2);
+    if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
+}
+
+/// The day in UTC, with the time where the period of a tenant elsewhere does not start at midnight.
+pub fn day(instant: Timestamp) -> String {
+    let utc = instant.to_zoned(TimeZone::UTC);
+    let midnight = utc.time() == civil::Time::midnight();
+    utc.strftime(if midnight { "%Y-%m-%d" } else { "%Y-%m-%d %H:%MZ" }).to_string()
+}
+
+/// The text, cut to so many characters, on one line.
+pub fn shortened(text: &str, chars_max: usize) -> String {
+    let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut short: String = chars.by_ref().take(chars_max).collect();
+    if chars.next().is_some() {
+        short.push_str("...");
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        let grouped = [0, 999, 1_000, 1_234_567].map(number);
+        assert_eq!(grouped, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_lag_is_told_in_two_units() {
+        assert_eq!([0, 75, 600, 90_061].map(lag), ["0 s", "1 min 15 s", "10 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn a_day_shows_its_time_where_it_is_not_midnight() {
+        let at = |text: &str| day(text.parse().unwrap());
+        assert_eq!(at("2026-11-01T00:00:00Z"), "2026-11-01");
+        assert_eq!(at("2026-10-31T23:00:00Z"), "2026-10-31 23:00Z");
+    }
+
+    #[test]
+    fn a_reason_stays_on_its_line() {
+        assert_eq!(shortened("a\nb", 10), "a b");
+        assert_eq!(shortened("abcdef", 3), "abc...");
+    }
+}

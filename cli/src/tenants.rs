@@ -1,0 +1,72 @@
+//! `flowmeter tenants`.
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::Args;
+use comfy_table::Table;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{client::Client, table};
+
+/// Arguments of `flowmeter tenants`.
+#[derive(Debug, Args)]
+pub struct Tenants {
+    /// Show the gateway's own answer.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct TenantList {
+    tenants: Vec<Tenant>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tenant {
+    id: String,
+    name: String,
+    plan: String,
+    time_zone: String,
+    anchor_day: u32,
+    language: String,
+    #[serde(default)]
+    alert_recipients: Vec<String>,
+    stripe_customer_id: Option<String>,
+    limit_override: Option<u64>,
+}
+
+impl Tenants {
+    /// Asks the gateway and prints a table.
+    pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        if self.json {
+            let answer: Value = client.get(&["tenants"]).await?;
+            writeln!(out, "{answer:#}")?;
+        } else {
+            let list: TenantList = client.get(&["tenants"]).await?;
+            writeln!(out, "{}", tenant_table(&list.tenants))?;
+        }
+        Ok(())
+    }
+}
+
+fn tenant_table(tenants: &[Tenant]) -> Table {
+    let header =
+        ["tenant", "name", "plan", "own limit", "months", "language", "alerts to", "Stripe customer"];
+    let mut table = table::new(&header);
+    for tenant in tenants {
+        table.add_row([
+            tenant.id.clone(),
+            tenant.name.clone(),
+            tenant.plan.clone(),
+            tenant.limit_override.map_or("-".to_owned(), table::number),
+            format!("from day {}, {}", tenant.anchor_day, tenant.time_zone),
+            tenant.language.clone(),
+            tenant.alert_recipients.join(", "),
+            tenant.stripe_customer_id.clone().unwrap_or_else(|| "not billed".to_owned()),
+        ]);
+    }
+    table::right(&mut table, &[3]);
+    table
+}

@@ -1,0 +1,282 @@
+//! `flowmeter usage`.
+
+use std::io::Write;
+
+use anyhow::Result;
+use clap::Args;
+use comfy_table::Table;
+use jiff::Timestamp;
+use metering::{Currency, Money};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{client::Client, table};
+
+/// What the gateway does not know is not zero.
+const UNKNOWN: &str = "?";
+
+/// Arguments of `flowmeter usage`.
+#[derive(Debug, Args)]
+pub struct Usage {
+    /// One tenant; all of them where nothing is said.
+    tenant: Option<String>,
+    /// Show the tenant's workflows.
+    #[arg(long, requires = "tenant", conflicts_with = "periods")]
+    workflows: bool,
+    /// Show the tenant's closed periods instead of the current one.
+    #[arg(long, requires = "tenant")]
+    periods: bool,
+    /// Show the gateway's own answer.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct UsageList {
+    usage: Vec<TenantUsage>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TenantUsage {
+    tenant: String,
+    plan: String,
+    period: Period,
+    counted: Option<u64>,
+    success_rate: Option<f64>,
+    limit: Option<u64>,
+    used_percent: Option<f64>,
+    cost_estimate: Option<Amount>,
+    lag_seconds: Option<u64>,
+    #[serde(default)]
+    sources: Vec<SourceFreshness>,
+    #[serde(default)]
+    workflows: Vec<Workflow>,
+    #[serde(default)]
+    workflows_omitted: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct Period {
+    start: Timestamp,
+    end: Timestamp,
+}
+
+#[derive(Debug, Deserialize)]
+struct Amount {
+    amount_minor: i64,
+    currency: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct SourceFreshness {
+    source: String,
+    #[serde(default)]
+    paused: bool,
+    failing: Option<Failing>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Failing {
+    reason: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Workflow {
+    source: String,
+    workflow: String,
+    name: Option<String>,
+    counted: u64,
+    uncounted: u64,
+    success_rate: Option<f64>,
+    mean_duration_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PeriodList {
+    periods: Vec<ClosedPeriod>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ClosedPeriod {
+    period: Period,
+    plan: Option<String>,
+    closed_at: Timestamp,
+    counted: u64,
+    uncounted: u64,
+    late: u64,
+    success_rate: Option<f64>,
+    #[serde(default)]
+    incomplete_sources: Vec<String>,
+}
+
+impl Usage {
+    /// Asks the gateway and prints a table.
+    pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        let path = match (&self.tenant, self.periods) {
+            (None, _) => vec!["usage"],
+            (Some(tenant), false) => vec!["usage", tenant],
+            (Some(tenant), true) => vec!["usage", tenant, "periods"],
+        };
+        if self.json {
+            let answer: Value = client.get(&path).await?;
+            writeln!(out, "{answer:#}")?;
+        } else if self.periods {
+            let list: PeriodList = client.get(&path).await?;
+            writeln!(out, "{}", period_table(&list.periods))?;
+        } else if self.tenant.is_some() {
+            let usage: TenantUsage = client.get(&path).await?;
+            writeln!(out, "{}", usage_table(std::slice::from_ref(&usage)))?;
+            if self.workflows {
+                writeln!(out, "{}", workflow_table(&usage.workflows))?;
+            }
+            if self.workflows && usage.workflows_omitted > 0 {
+                writeln!(out, "and {} more workflows", usage.workflows_omitted)?;
+            }
+        } else {
+            let list: UsageList = client.get(&path).await?;
+            writeln!(out, "{}", usage_table(&list.usage))?;
+        }
+        Ok(())
+    }
+}
+
+fn usage_table(usage: &[TenantUsage]) -> Table {
+    let header =
+        ["tenant", "plan", "period", "counted", "limit", "%", "success", "cost estimate", "freshness"];
+    let mut table = table::new(&header);
+    for tenant in usage {
+        table.add_row([
+            tenant.tenant.clone(),
+            tenant.plan.clone(),
+            tenant.period.to_string(),
+            tenant.counted.map_or(UNKNOWN.to_owned(), table::number),
+            tenant.limit.map_or("no limit".to_owned(), table::number),
+            tenant.used_percent.map_or("-".to_owned(), |percent| format!("{percent:.1} %")),
+            rate(tenant.success_rate),
+            tenant.cost_estimate.as_ref().map_or("-".to_owned(), Amount::to_string),
+            freshness(tenant),
+        ]);
+    }
+    table::right(&mut table, &[3, 4, 5, 6, 7]);
+    table
+}
+
+fn workflow_table(workflows: &[Workflow]) -> Table {
+    let header = ["workflow", "source", "counted", "not counted", "success", "mean duration"];
+    let mut table = table::new(&header);
+    for workflow in workflows {
+        table.add_row([
+            workflow.name.clone().unwrap_or_else(|| workflow.workflow.clone()),
+            workflow.source.clone(),
+            table::number(workflow.counted),
+            table::number(workflow.uncounted),
+            rate(workflow.success_rate),
+            workflow.mean_duration_ms.map_or("-".to_owned(), |ms| format!("{} ms", table::number(ms))),
+        ]);
+    }
+    table::right(&mut table, &[2, 3, 4, 5]);
+    table
+}
+
+fn period_table(periods: &[ClosedPeriod]) -> Table {
+    let header = ["period", "plan", "counted", "not counted", "late", "success", "closed at", "incomplete"];
+    let mut table = table::new(&header);
+    for closed in periods {
+        table.add_row([
+            closed.period.to_string(),
+            closed.plan.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
+            table::number(closed.counted),
+            table::number(closed.uncounted),
+            table::number(closed.late),
+            rate(closed.success_rate),
+            closed.closed_at.to_string(),
+            closed.incomplete_sources.join(", "),
+        ]);
+    }
+    table::right(&mut table, &[2, 3, 4, 5]);
+    table
+}
+
+/// Cut, not rounded: a single failure in many runs still shows.
+fn rate(rate: Option<f64>) -> String {
+    rate.map_or("-".to_owned(), |rate| format!("{:.1} %", (rate * 1_000.0).floor() / 10.0))
+}
+
+fn freshness(usage: &TenantUsage) -> String {
+    let mut parts = vec![match usage.lag_seconds {
+        Some(lag) => format!("{} behind", table::lag(lag)),
+        None if usage.sources.is_empty() => "no source".to_owned(),
+        None => "not swept yet".to_owned(),
+    }];
+    for source in &usage.sources {
+        if let Some(failing) = &source.failing {
+            parts.push(format!("{} failing: {}", source.source, failing.reason));
+        } else if source.paused {
+            parts.push(format!("{} paused", source.source));
+        }
+    }
+    parts.join("; ")
+}
+
+impl std::fmt::Display for Period {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} .. {}", table::day(self.start), table::day(self.end))
+    }
+}
+
+impl std::fmt::Display for Amount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match Currency::parse(&self.currency) {
+            Ok(currency) => Money { amount_minor: self.amount_minor, currency }.fmt(f),
+            Err(_) => write!(f, "{} {}", self.amount_minor, self.currency),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn usage(counted: Value) -> TenantUsage {
+        let known = !counted.is_null();
+        serde_json::from_value(json!({
+            "tenant": "north", "name": "North", "plan": "starter", "added_later": true,
+            "period": { "start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z" },
+            "counted": counted,
+            "success_rate": known.then_some(0.9999),
+            "limit": 1_000,
+            "used_percent": known.then_some(123.4),
+            "cost_estimate": known.then(|| json!({ "amount_minor": 2_150, "currency": "eur" })),
+            "lag_seconds": known.then_some(75),
+            "sources": [{ "source": "north-n8n", "failing": { "reason": "unauthorized", "detail": "" } }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_row_tells_figures_cost_and_freshness() {
+        let shown = usage_table(&[usage(json!(1_234))]).to_string();
+        for part in ["2026-11-01 .. 2026-12-01", "1,234", "1,000", "123.4 %", "99.9 %", "21.50 EUR"] {
+            assert!(shown.contains(part), "{part} is missing:\n{shown}");
+        }
+        assert!(shown.contains("1 min 15 s behind; north-n8n failing: unauthorized"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_zero() {
+        let shown = usage_table(&[usage(Value::Null)]).to_string();
+        assert!(shown.contains('?') && shown.contains("not swept yet"), "{shown}");
+        assert!(!shown.contains(" 0 "), "{shown}");
+    }
+
+    #[test]
+    fn a_workflow_without_a_name_shows_its_id() {
+        let workflow = serde_json::from_value(json!({
+            "source": "north-n8n", "workflow": "w1", "name": null, "counted": 3, "uncounted": 0,
+            "success_rate": null, "mean_duration_ms": null,
+        }));
+        assert!(workflow_table(&[workflow.unwrap()]).to_string().contains("w1"));
+    }
+}

@@ -1,0 +1,90 @@
+//! `flowmeter apply` against a played gateway.
+
+use std::io::Write;
+
+use tempfile::NamedTempFile;
+use tokio::process::Command;
+
+use crate::{
+    command::{complaint, printed},
+    gateway::Gateway,
+};
+
+const MANIFEST: &str = "
+plans: [{id: starter, name: Starter, monthly_limit: 1000}]
+tenants: [{id: north, name: North, plan: starter}]
+sources:
+  - {id: north-n8n, tenant: north, base_url: '${NORTH_URL}', api_key: '${NORTH_KEY}', poll_interval: 5s}
+";
+
+fn file(text: &str) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn apply(gateway: &Gateway, file: &NamedTempFile, more: &[&str]) -> Command {
+    let path = file.path().to_str().unwrap();
+    let mut command = gateway.flowmeter(&[&["apply", "-f", path], more].concat());
+    command.env("NORTH_URL", "http://127.0.0.1:9/n8n/north").env("NORTH_KEY", "key-north");
+    command
+}
+
+/// The outcomes, one a line.
+async fn outcomes(command: Command) -> Vec<String> {
+    let told = printed(command).await;
+    told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[tokio::test]
+async fn what_is_new_is_created_and_what_differs_updated() {
+    let gateway = Gateway::start().await;
+    let first = file(MANIFEST);
+    let created = ["plan starter created", "tenant north created", "source north-n8n created"];
+    assert_eq!(outcomes(apply(&gateway, &first, &["--dry-run"])).await[..3], created);
+    assert_eq!(gateway.kept("/v1/plans/starter"), None, "a dry run sends nothing");
+
+    assert_eq!(outcomes(apply(&gateway, &first, &[])).await, created);
+    let source = gateway.kept("/v1/sources/north-n8n").unwrap();
+    assert_eq!(source["api_key"], "key-north");
+    assert_eq!(source["base_url"], "http://127.0.0.1:9/n8n/north");
+
+    let raised = file(&MANIFEST.replace("1000", "2000"));
+    let told = outcomes(apply(&gateway, &raised, &[])).await;
+    let expected =
+        ["plan starter updated", "tenant north unchanged", "source north-n8n unchanged (API key set again)"];
+    assert_eq!(told, expected);
+    assert_eq!(gateway.kept("/v1/plans/starter").unwrap()["monthly_limit"], 2_000);
+}
+
+#[tokio::test]
+async fn a_refusal_names_file_item_and_field() {
+    let gateway = Gateway::start().await;
+    let bad = file(&MANIFEST.replace("plan: starter", "plan: gold"));
+    let error = complaint(apply(&gateway, &bad, &[])).await;
+    let name = bad.path().to_str().unwrap();
+    for part in [name, "tenant north was not applied", "plan: there is no such thing as \"gold\""] {
+        assert!(error.contains(part), "{part} is missing in {error}");
+    }
+    assert!(gateway.kept("/v1/plans/starter").is_some(), "what came before stays");
+    assert_eq!(gateway.kept("/v1/sources/north-n8n"), None, "what comes after is not sent");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_of_a_file_with_a_mistake() {
+    let gateway = Gateway::start().await;
+    let bad = file(&MANIFEST.replace("5s", "never"));
+    let error = complaint(apply(&gateway, &bad, &[])).await;
+    assert!(error.contains("source north-n8n: poll_interval"), "{error}");
+    assert_eq!(gateway.kept("/v1/plans/starter"), None);
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_told() {
+    let gateway = Gateway::start().await;
+    let good = file(MANIFEST);
+    let mut command = apply(&gateway, &good, &[]);
+    command.env("FLOWMETER_TOKEN", "another");
+    let error = complaint(command).await;
+    assert!(error.contains("check FLOWMETER_TOKEN"), "{error}");
+}

@@ -1,0 +1,11 @@
+//! The command line as a person runs it: the built binary against the real broker, and against a gateway
+//! that a test plays.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+
+mod apply;
+mod command;
+mod dead;
+mod gateway;
+mod probes;
+mod watch;

@@ -1,0 +1,30 @@
+//! Commands whose exit code is the answer.
+
+use crate::{
+    command::{complaint, flowmeter, printed},
+    gateway::Gateway,
+};
+
+#[tokio::test]
+async fn a_refusal_has_its_own_exit_code() {
+    let gateway = Gateway::start().await;
+    let told = printed(gateway.flowmeter(&["check", "north"])).await;
+    assert!(told.starts_with("allowed (within_limit)"), "{told}");
+    let output = gateway.flowmeter(&["check", "south"]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[tokio::test]
+async fn health_is_told_by_the_exit_code() {
+    let gateway = Gateway::start().await;
+    printed(flowmeter(&["health", &format!("{}/readyz", gateway.address())])).await;
+    complaint(flowmeter(&["health", &format!("{}/nothing", gateway.address())])).await;
+}
+
+#[tokio::test]
+async fn an_absent_gateway_is_told() {
+    let mut command = flowmeter(&["usage"]);
+    command.env("FLOWMETER_URL", "http://127.0.0.1:9").env("FLOWMETER_TOKEN", "t");
+    let error = complaint(command).await;
+    assert!(error.contains("is the gateway running"), "{error}");
+}
