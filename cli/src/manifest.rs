@@ -423,6 +423,14 @@ sources:
     }
 
     #[test]
+    fn the_demo_can_be_applied() {
+        let demo = include_str!("../../dev/sandbox/demo.yaml");
+        let items = parse(demo, "demo.yaml", &variable).unwrap();
+        assert_eq!(items.len(), 9);
+        assert!(items.iter().filter(|item| item.kind == CatalogKind::Source).all(|s| s.api_key.is_some()));
+    }
+
+    #[test]
     fn an_empty_file_has_no_items() {
         assert!(parse("{}", "demo.yaml", &variable).unwrap().is_empty());
     }
