@@ -10,6 +10,8 @@ import { UsageBook } from "./usage.js";
 
 /** Relative times and the charts move on their own. */
 const TICK_MS = 5_000;
+/** Time between two drawings; short enough to feel live. */
+const DRAW_MIN_MS = 150;
 const THEME = "flowmeter.theme";
 const TENANT_ROUTE = /^#\/tenants\/([^/]+)$/;
 
@@ -22,22 +24,20 @@ let view = null;
 let shown = "";
 /** Before the first list has come, nothing is known: not even that there are no tenants. */
 let loaded = false;
-let drawPending = false;
+let drawTimer = null;
 let offlineSince = null;
 
 function onUsage(usage) {
   if (book.put(usage)) requestDraw();
 }
 
-// Many events may come at once; the screen shows one state per frame.
+// Many events may come at once: with hundreds of tenants, drawing for each would keep the browser busy.
 function requestDraw() {
-  if (drawPending) return;
-  drawPending = true;
-  requestAnimationFrame(() => {
-    drawPending = false;
+  drawTimer ??= setTimeout(() => {
+    drawTimer = null;
     if (JSON.stringify(target()) === shown) view?.update();
     else showTarget();
-  });
+  }, DRAW_MIN_MS);
 }
 
 function onStatus(status) {
@@ -68,6 +68,7 @@ async function resync() {
     endSession();
     return false;
   }
+  book.replaceAll(list);
   loaded = true;
   requestDraw();
   return true;

@@ -57,7 +57,7 @@ function moneys(locale) {
 
 function durations(locale) {
   const unit = (name, digits = 0) =>
-    new Intl.NumberFormat(locale, { style: "unit", unit: name, unitDisplay: "short", maximumFractionDigits: digits });
+    new Intl.NumberFormat(locale, { style: "unit", unit: name, unitDisplay: "narrow", maximumFractionDigits: digits });
   const formats = {
     ms: unit("millisecond"), tenths: unit("second", 1), seconds: unit("second"), minutes: unit("minute"), hours: unit("hour"), days: unit("day"),
   };

@@ -2,8 +2,8 @@
 
 import { el, setAttribute, setText, show } from "./dom.js";
 import { NONE } from "./format.js";
-import { activityChart, countText, failures, figure, peakText, recentText, stateChip, stateIcon, stateWord, usageBar } from "./parts.js";
-import { STATES, WINDOW_MINUTES, failedOf, failingSources, meanDuration, sourceState } from "./usage.js";
+import { activityChart, countText, failures, figure, leftText, peakText, recentText, stateChip, stateIcon, stateWord, usageBar } from "./parts.js";
+import { STATES, WINDOW_MINUTES, failedOf, failingSources, isFailing, isFloor, meanDuration, sourceState } from "./usage.js";
 
 /** Fewer than this are found by looking. */
 const FIND_FROM_TENANTS = 9;
@@ -126,7 +126,8 @@ function updateTotals({ format }, { counted, success, cost, open }, known, unkno
   const { t, count, percent, money } = format;
   const total = sumOf(known, (usage) => usage.counted);
   const failed = sumOf(known, failedOf);
-  counted.update(total === null ? t("unknown") : count(total), unknown > 0 ? t("tenantsUnknown", { count: unknown }) : t("countedHelp"));
+  const least = unknown > 0 || known.some(isFloor);
+  counted.update(total === null ? t("unknown") : least ? t("atLeastMark", { count: total }) : count(total), unknown > 0 ? t("tenantsUnknown", { count: unknown }) : t("countedHelp"));
   success.update(total ? percent(sumOf(known, (usage) => usage.success) / total) : NONE, failed === null ? "" : t("failed", { count: failed }));
   const costs = new Map();
   for (const { cost_estimate: estimate } of known) {
@@ -214,17 +215,12 @@ function writeUsage(parts, usage, format, now) {
   setAttribute(parts.resets, "title", full(usage.period.end));
 }
 
-export function leftText({ counted, limit, remaining }, { t }) {
-  if (counted === null) return t("unknownHelp");
-  if (limit === null) return t("noLimit");
-  return counted > limit ? t("overBy", { count: counted - limit }) : t("left", { count: remaining ?? limit - counted });
-}
-
 function writeFigures(parts, usage, { t, ...format }, now) {
   const failed = failedOf(usage);
   const mean = meanDuration(usage);
   setText(parts.success, format.percent(usage.success_rate));
-  setText(parts.failed, failed === null ? "" : t("failed", { count: failed }));
+  parts.success.dataset.bad = String(isFailing(usage));
+  setText(parts.failed, !usage.counted ? "" : t("failed", { count: failed }));
   setText(parts.duration, format.duration(usage.duration_ms));
   setText(parts.mean, mean === null ? "" : t("mean", { duration: format.duration(mean) }));
   setText(parts.cost, format.money(usage.cost_estimate));

@@ -27,18 +27,35 @@ export function stateChip({ t }) {
   const node = el("span", { class: "chip" });
   return {
     node,
-    update({ state, limit }) {
-      if (node.dataset.state !== state || node.childElementCount === 0) node.replaceChildren(stateIcon(state), text);
+    update(usage) {
+      const { state } = usage;
+      if (node.dataset.state !== state) node.replaceChildren(stateIcon(state), text);
       node.dataset.state = state;
-      setText(text, state === "ok" && limit === null ? t("noLimit") : stateWord(state, t));
+      node.dataset.sure = String(!isFloor(usage));
+      setText(text, chipText(usage, t));
     },
   };
+}
+
+function chipText(usage, t) {
+  if (usage.state !== "ok") return stateWord(usage.state, t);
+  if (usage.limit === null) return t("noLimit");
+  return t(isFloor(usage) ? "stateOkSoFar" : "stateOk");
 }
 
 /** The count, with a sign where it may be higher, or the word "Unknown". */
 export function countText(usage, { t, count }) {
   if (usage.counted === null) return t("unknown");
   return isFloor(usage) ? t("atLeastMark", { count: usage.counted }) : count(usage.counted);
+}
+
+/** What is left of the limit, or how far it is passed. */
+export function leftText(usage, { t }) {
+  const { counted, limit, remaining } = usage;
+  if (counted === null) return t("unknownHelp");
+  if (limit === null) return t("noLimit");
+  if (counted > limit) return t("overBy", { count: counted - limit });
+  return t(isFloor(usage) ? "leftAtMost" : "left", { count: remaining ?? limit - counted });
 }
 
 /**
@@ -57,7 +74,7 @@ export function usageBar({ t, count, percent }) {
       const share = counted === null || !limit ? 0 : counted / limit;
       const scale = Math.max(1, share);
       setVariable(node, "--fill", String(Math.min(share, 1) / scale));
-      setVariable(node, "--over", String(Math.max(share - 1, 0) / scale));
+      setVariable(node, "--beyond", String(Math.max(share - 1, 0) / scale));
       setVariable(node, "--limit-at", String(1 / scale));
       setAttribute(node, "aria-label", t("usage"));
       setAttribute(node, "aria-valuemax", limit === null ? counted ?? 0 : Math.max(limit, counted ?? 0));

@@ -1,7 +1,7 @@
 // Closed periods: final figures, newest first.
 
 import { el, setText, setVariable, show } from "./dom.js";
-import { failedOf } from "./usage.js";
+import { failedOf, isFailing } from "./usage.js";
 
 export function periodsCard({ format }) {
   const { t } = format;
@@ -41,13 +41,12 @@ function row(format, closed, largest) {
     closed.late > 0 ? el("span", { class: "note", "data-state": "unknown" }, t("lateFound", { count: closed.late })) : null,
     incomplete ? el("span", { class: "note", "data-state": "warning" }, t("incomplete", { sources: closed.incomplete_sources.join(", ") })) : null,
   ];
-  const failed = failedOf(closed);
   return el("tr", {},
     el("th", { scope: "row" }, days(closed.period, { day: "numeric", month: "short", year: "numeric" })),
     el("td", { class: "bar-column" }, bar),
     el("td", { class: "number strong" }, count(closed.counted)),
     el("td", { class: "number" }, percent(closed.success_rate)),
-    el("td", { class: "number", "data-bad": String(failed > 0) }, count(failed)),
+    el("td", { class: "number", "data-bad": String(isFailing(closed)) }, count(failedOf(closed))),
     el("td", { class: "number" }, duration(mean)),
     el("td", { title: full(closed.closed_at) }, el("span", { class: "muted" }, dateOfYear(closed.closed_at)), ...notes.flatMap((note) => (note ? [" ", note] : []))));
 }

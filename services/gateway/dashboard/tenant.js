@@ -3,11 +3,10 @@
 import * as api from "./api.js";
 import { el, setAttribute, setText, show } from "./dom.js";
 import { limitCheckCard } from "./limit_check.js";
-import { leftText } from "./overview.js";
-import { activityChart, countText, figure, peakText, recentText, stateChip, usageBar } from "./parts.js";
+import { activityChart, countText, figure, leftText, peakText, recentText, stateChip, usageBar } from "./parts.js";
 import { periodsCard } from "./periods.js";
 import { sourcesCard } from "./sources.js";
-import { WINDOW_MINUTES, isFloor, meanDuration } from "./usage.js";
+import { WINDOW_MINUTES, isFailing, isFloor, meanDuration } from "./usage.js";
 import { workflowsCard } from "./workflows.js";
 
 /** Workflows and the limit check are asked for again after an event, at most this often. */
@@ -185,10 +184,7 @@ function periodFigures(format) {
       figures.uncounted.update(count(usage.uncounted));
       figures.late.update(count(usage.late));
       figures.cost.update(money(usage.cost_estimate));
-      for (const [name, value] of [["errors", usage.error], ["crashed", usage.crashed]]) {
-        figures[name].node.dataset.bad = String(value > 0);
-      }
-      show(figures.late.node, usage.late !== 0);
+      figures.success.node.dataset.bad = String(isFailing(usage));
     },
   };
 }

@@ -22,6 +22,11 @@ export const isFloor = (usage) =>
 /** Executions that ended badly; null where they are not known. */
 export const failedOf = ({ error, crashed }) => (error === null || crashed === null ? null : error + crashed);
 
+/** A share of failures that deserves the eye; a few of a thousand are every day's. */
+const NOTABLE_FAILURES = 0.05;
+
+export const isFailing = (figures) => figures.counted > 0 && failedOf(figures) / figures.counted >= NOTABLE_FAILURES;
+
 export const meanDuration = (usage) => (usage.counted ? usage.duration_ms / usage.counted : null);
 
 export const lagSeconds = (completeUntil, now) => Math.max(0, (now - Date.parse(completeUntil)) / 1_000);

@@ -1,7 +1,7 @@
 // The workflows of the current period, in a table that can be sorted and searched.
 
 import { el, setAttribute, setText, setVariable, show } from "./dom.js";
-import { failedOf } from "./usage.js";
+import { failedOf, isFailing } from "./usage.js";
 
 /** Rows drawn at once; a tenant may have a thousand workflows, and they are drawn anew after every event. */
 const PAGE_ROWS = 50;
@@ -96,7 +96,6 @@ function sorted(workflows, { column, descending }) {
 }
 
 function row({ count, percent, duration }, workflow, largest) {
-  const failed = failedOf(workflow);
   const bar = el("span", { class: "share", "aria-hidden": "true" });
   setVariable(bar, "--share", String(workflow.counted / largest));
   const number = (text, attributes = {}) => el("td", { class: "number", ...attributes }, text);
@@ -105,7 +104,7 @@ function row({ count, percent, duration }, workflow, largest) {
     el("td", { class: "muted" }, workflow.source),
     el("td", { class: "number with-share" }, bar, el("span", {}, count(workflow.counted))),
     number(percent(workflow.success_rate)),
-    number(count(failed), { "data-bad": String(failed > 0) }),
+    number(count(failedOf(workflow)), { "data-bad": String(isFailing(workflow)) }),
     number(duration(workflow.mean_duration_ms)),
     number(count(workflow.uncounted)));
 }
