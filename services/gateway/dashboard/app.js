@@ -46,7 +46,6 @@ function onStatus(status) {
     book.activity.interrupt();
   } else if (status === "live") {
     offlineSince = null;
-    book.activity.cover();
   }
   showStatus();
 }
@@ -55,8 +54,14 @@ function showStatus() {
   const { t, moment } = context.format;
   byId("live").dataset.status = live.status;
   setText(byId("live-text"), t(live.status));
-  show(byId("notice"), offlineSince !== null && book.size > 0);
-  if (offlineSince !== null) setText(byId("notice"), t("offlineNotice", { time: moment(offlineSince, book.now()) }));
+  show(byId("notice"), offlineSince !== null);
+  if (offlineSince === null) return;
+  const text = loaded ? t("offlineNotice", { time: moment(offlineSince, book.now()) }) : t("unreachable");
+  setText(byId("notice"), text);
+}
+
+function watch() {
+  if (live.status === "live") book.activity.watch(book.all(), book.now());
 }
 
 async function resync() {
@@ -70,6 +75,7 @@ async function resync() {
   }
   book.replaceAll(list);
   loaded = true;
+  watch();
   requestDraw();
   return true;
 }
@@ -146,7 +152,7 @@ function signInMessage({ status, message }) {
   const { t } = context.format;
   if (status === 401 || status === 403) return t("signInRefused");
   if (status === 429) return t("signInTooMany");
-  return status === 0 ? t("signInUnreachable") : message;
+  return status === 0 ? t("unreachable") : message;
 }
 
 async function signIn(token) {
@@ -156,6 +162,7 @@ async function signIn(token) {
     await api.signIn(token);
     byId("token").value = "";
     startSession();
+    byId("main").focus({ preventScroll: true });
   } catch (error) {
     showSignIn(signInMessage(error));
   } finally {
@@ -214,7 +221,7 @@ function onTheme(event) {
 }
 
 function tick() {
-  if (live.status === "live") book.activity.cover();
+  watch();
   view?.tick();
 }
 

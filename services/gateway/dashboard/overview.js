@@ -114,7 +114,7 @@ function summaryOf(context) {
       const series = context.book.activity.series(all.map((usage) => usage.tenant));
       chart.update(series);
       setText(recent, recentText(series, context.format));
-      setText(peak, peakText(series, context.format) || NONE);
+      setText(peak, peakText(series, context.format));
       updateMetering(context, metering, all);
     },
   };
@@ -185,7 +185,8 @@ function tenantRow(context, tenant) {
   ];
   cells[1].classList.add("cell-usage");
   cells[2].classList.add("cell-chart");
-  const node = el("div", { class: "tenants-row", role: "row" }, ...cells, failing.node);
+  const node = el("div", { class: "tenants-row", role: "row" }, ...cells,
+    el("div", { class: "failures-cell", role: "cell", "aria-colspan": cells.length }, failing.node));
   return {
     node,
     update(usage) {

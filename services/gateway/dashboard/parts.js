@@ -63,7 +63,7 @@ export function leftText(usage, { t }) {
  * "a little over" and "twice as much" look different.
  */
 export function usageBar({ t, count, percent }) {
-  const node = el("div", { class: "meter", role: "meter", "aria-valuemin": 0 },
+  const node = el("div", { class: "meter", "aria-valuemin": 0 },
     el("span", { class: "meter-fill" }), el("span", { class: "meter-over" }), el("span", { class: "meter-mark warn" }), el("span", { class: "meter-mark" }));
   return {
     node,
@@ -76,14 +76,22 @@ export function usageBar({ t, count, percent }) {
       setVariable(node, "--fill", String(Math.min(share, 1) / scale));
       setVariable(node, "--beyond", String(Math.max(share - 1, 0) / scale));
       setVariable(node, "--limit-at", String(1 / scale));
-      setAttribute(node, "aria-label", t("usage"));
-      setAttribute(node, "aria-valuemax", limit === null ? counted ?? 0 : Math.max(limit, counted ?? 0));
-      setAttribute(node, "aria-valuenow", counted);
-      const used = countText(usage, { t, count });
-      const text = limit === null ? `${used}, ${t("noLimit")}` : t("usedOf", { used, limit });
-      setAttribute(node, "aria-valuetext", usage.used_percent === null ? text : `${text} (${percent(usage.used_percent / 100, 0)})`);
+      describeBar(node, usage, { t, count, percent });
     },
   };
+}
+
+// A meter must have a value and a range; without them the bar is a picture with a description.
+function describeBar(node, usage, { t, count, percent }) {
+  const { counted, limit, used_percent: share } = usage;
+  const used = countText(usage, { t, count });
+  const text = limit === null ? `${used}, ${t("noLimit")}` : t("usedOf", { used, limit });
+  const isMeter = counted !== null && limit !== null;
+  setAttribute(node, "role", isMeter ? "meter" : "img");
+  setAttribute(node, "aria-label", isMeter ? t("usage") : text);
+  setAttribute(node, "aria-valuemax", isMeter ? Math.max(limit, counted) : null);
+  setAttribute(node, "aria-valuenow", isMeter ? counted : null);
+  setAttribute(node, "aria-valuetext", !isMeter ? null : share === null ? text : `${text} (${percent(share / 100, 0)})`);
 }
 
 const CHART_HEIGHT = 32;

@@ -92,31 +92,29 @@ function isOlder(usage, held) {
   return Date.parse(usage.as_of) < Date.parse(held.as_of);
 }
 
-/** Newly counted executions per tenant and bucket. A bucket in which the page was not connected is unknown, not zero. */
+/**
+ * Newly counted executions per tenant and bucket of time.
+ *
+ * A bucket in which nobody looked, or in which none of the tenant's sources could be read, is missing: it is not zero.
+ */
 export class Activity {
+  /** Tenant to bucket to count. */
   #added = new Map();
+  /** Tenant to the last figure seen. */
   #last = new Map();
-  #covered = new Set();
 
-  observe(usage) {
-    if (usage.counted === null) return;
-    const last = this.#last.get(usage.tenant);
-    this.#last.set(usage.tenant, { counted: usage.counted, start: usage.period?.start });
-    if (!last || last.start !== usage.period?.start || usage.counted <= last.counted) return;
-    const buckets = this.#added.get(usage.tenant) ?? new Map();
-    const now = bucketNow();
-    buckets.set(now, (buckets.get(now) ?? 0) + usage.counted - last.counted);
-    this.#added.set(usage.tenant, buckets);
+  observe({ tenant, counted, period }) {
+    if (counted === null) return;
+    const last = this.#last.get(tenant);
+    this.#last.set(tenant, { counted, start: period.start });
+    if (last?.start === period.start && counted > last.counted) this.#add(tenant, counted - last.counted);
   }
 
-  /** Marks the present as seen; called while connected. */
-  cover() {
-    this.#covered.add(bucketNow());
-    const oldest = bucketNow() - BUCKETS;
-    for (const bucket of this.#covered) if (bucket < oldest) this.#covered.delete(bucket);
-    for (const buckets of this.#added.values()) {
-      for (const bucket of buckets.keys()) if (bucket < oldest) buckets.delete(bucket);
-    }
+  /** Marks the present as watched for those whose sources are read; called while connected. */
+  watch(usages, now) {
+    const read = usages.filter((usage) => usage.sources.some((source) => sourceState(source, now) === "current"));
+    for (const usage of read) if (usage.counted !== null) this.#add(usage.tenant, 0);
+    this.#forgetOld();
   }
 
   /** After a gap the next figure is a new base: what was counted meanwhile belongs to no known moment. */
@@ -124,36 +122,48 @@ export class Activity {
     this.#last.clear();
   }
 
-  /** Oldest first; null where the page was not connected. */
+  /** The sum over the tenants, oldest bucket first; null where nothing is known of any. */
   series(tenants) {
-    const now = bucketNow();
+    const first = bucketNow() - BUCKETS + 1;
     return Array.from({ length: BUCKETS }, (_, index) => {
-      const bucket = now - BUCKETS + 1 + index;
-      if (!this.#covered.has(bucket)) return null;
-      return tenants.reduce((sum, tenant) => sum + (this.#added.get(tenant)?.get(bucket) ?? 0), 0);
+      const known = tenants.map((tenant) => this.#added.get(tenant)?.get(first + index)).filter((added) => added !== undefined);
+      return known.length === 0 ? null : known.reduce((sum, added) => sum + added, 0);
     });
   }
 
   clear() {
     this.#added.clear();
     this.#last.clear();
-    this.#covered.clear();
     sessionStorage.removeItem(STORED);
   }
 
   /** A reload keeps the last minutes. */
   save() {
     const added = [...this.#added].map(([tenant, buckets]) => [tenant, [...buckets]]);
-    sessionStorage.setItem(STORED, JSON.stringify({ added, covered: [...this.#covered] }));
+    sessionStorage.setItem(STORED, JSON.stringify(added));
   }
 
   restore() {
     try {
-      const { added, covered } = JSON.parse(sessionStorage.getItem(STORED) ?? "null") ?? { added: [], covered: [] };
+      const added = JSON.parse(sessionStorage.getItem(STORED) ?? "[]");
       this.#added = new Map(added.map(([tenant, buckets]) => [tenant, new Map(buckets)]));
-      this.#covered = new Set(covered);
     } catch {
       sessionStorage.removeItem(STORED);
+    }
+  }
+
+  #add(tenant, count) {
+    const buckets = this.#added.get(tenant) ?? new Map();
+    const now = bucketNow();
+    buckets.set(now, (buckets.get(now) ?? 0) + count);
+    this.#added.set(tenant, buckets);
+  }
+
+  #forgetOld() {
+    const oldest = bucketNow() - BUCKETS;
+    for (const [tenant, buckets] of this.#added) {
+      for (const bucket of buckets.keys()) if (bucket < oldest) buckets.delete(bucket);
+      if (buckets.size === 0) this.#added.delete(tenant);
     }
   }
 }

@@ -1,13 +1,13 @@
 // Every text of the page, in English and Spanish. A text with a count has one form per plural rule.
 
-const WORDS = {
+export const WORDS = {
   en: {
     skip: "Skip to the figures",
     signOut: "Sign out", signIn: "Sign in", signInTitle: "Sign in to Flowmeter",
     signInHelp: "Use an operator's token, or a tenant's: it shows that tenant only.",
     token: "Token",
     signInRefused: "This token is not valid. It may have been withdrawn.",
-    signInUnreachable: "Flowmeter cannot be reached. Try again in a moment.",
+    unreachable: "Flowmeter cannot be reached. Try again in a moment.",
     signInTooMany: "Too many attempts. Try again in a minute.",
     sessionEnded: "Your session has ended. Sign in again.",
     footer: "Flowmeter counts workflow executions, each exactly once.",
@@ -40,7 +40,7 @@ const WORDS = {
     tenant: "Tenant", usage: "Usage", duration: "Duration", freshness: "Complete until",
     noLimit: "No limit", ofLimit: "of {limit}", left: "{count} left", leftAtMost: "at most {count} left", overBy: "{count} over", usedOf: "{used} of {limit} used",
     atLeastMark: "≥ {count}",
-    unknown: "Unknown", unknownHelp: "Not reported yet; this is not zero.",
+    unknown: "Unknown", unknownHelp: "Not reported yet",
     resets: "resets {when}", resetsOn: "Resets {date}, {when}", period: "Period",
     mean: "mean {duration}", never: "Not yet",
 
@@ -71,7 +71,7 @@ const WORDS = {
     signInHelp: "Usa el token de un operador, o el de un cliente: este muestra solo a ese cliente.",
     token: "Token",
     signInRefused: "Este token no es válido. Puede haber sido retirado.",
-    signInUnreachable: "No se puede conectar con Flowmeter. Inténtalo de nuevo en un momento.",
+    unreachable: "No se puede conectar con Flowmeter. Inténtalo de nuevo en un momento.",
     signInTooMany: "Demasiados intentos. Inténtalo de nuevo en un minuto.",
     sessionEnded: "La sesión ha terminado. Entra de nuevo.",
     footer: "Flowmeter cuenta ejecuciones de flujos, cada una exactamente una vez.",
@@ -104,7 +104,7 @@ const WORDS = {
     tenant: "Cliente", usage: "Consumo", duration: "Duración", freshness: "Completo hasta",
     noLimit: "Sin límite", ofLimit: "de {limit}", left: "quedan {count}", leftAtMost: "quedan {count} como mucho", overBy: "{count} de más", usedOf: "{used} de {limit} usadas",
     atLeastMark: "≥ {count}",
-    unknown: "Desconocido", unknownHelp: "Aún sin datos; no significa cero.",
+    unknown: "Desconocido", unknownHelp: "Aún sin datos",
     resets: "se reinicia {when}", resetsOn: "Se reinicia el {date}, {when}", period: "Periodo",
     mean: "media {duration}", never: "Aún no",
 

@@ -1,0 +1,110 @@
+// Checks without a browser: `node --test services/gateway/dashboard/check.mjs` (Node 20 or newer, no packages).
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { test } from "node:test";
+
+const stored = new Map();
+const storage = { getItem: (key) => stored.get(key) ?? null, setItem: (key, value) => stored.set(key, value), removeItem: (key) => stored.delete(key) };
+Object.defineProperty(globalThis, "navigator", { value: { languages: ["en-GB", "fr"] }, configurable: true });
+Object.assign(globalThis, { localStorage: storage, sessionStorage: storage });
+
+const { WORDS } = await import("./words.js");
+const { chosenLanguage, formatsOf } = await import("./format.js");
+const { Activity, BUCKETS, UsageBook, isFloor, sourceState } = await import("./usage.js");
+
+const folder = new URL(".", import.meta.url);
+const served = readdirSync(folder).filter((name) => /\.(js|html|css|svg)$/.test(name));
+const read = (name) => readFileSync(new URL(name, folder), "utf8");
+const NOW = Date.parse("2026-11-24T12:00:00Z");
+const at = (secondsAgo) => new Date(NOW - secondsAgo * 1_000).toISOString();
+
+function source(values = {}) {
+  return { source: "north-main", complete_until: at(20), lag_seconds: 20, open_executions: 0, paused: false, failing: null, ...values };
+}
+
+function usage(values = {}) {
+  return {
+    tenant: "north", name: "North", plan: "growth", state: "ok", counted: 10, limit: 100, as_of: at(1),
+    period: { start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" }, sources: [source()], ...values,
+  };
+}
+
+test("both languages have the same texts with the same places", () => {
+  const places = (entry) => [...JSON.stringify(entry).matchAll(/\{(\w+)\}/g)].map((match) => match[1]).sort().join();
+  assert.deepEqual(Object.keys(WORDS.en).sort(), Object.keys(WORDS.es).sort());
+  for (const [key, entry] of Object.entries(WORDS.en)) assert.equal(places(entry), places(WORDS.es[key]), key);
+});
+
+test("every text that the page names exists", () => {
+  const page = read("index.html");
+  for (const [, key] of page.matchAll(/data-word="(\w+)"/g)) assert.ok(WORDS.en[key], key);
+  for (const name of served.filter((name) => name.endsWith(".js"))) {
+    for (const [, key] of read(name).matchAll(/\bt\("(\w+)"/g)) assert.ok(WORDS.en[key], `${name}: ${key}`);
+  }
+});
+
+test("nothing breaks the content security policy, and no data becomes markup", () => {
+  for (const name of served) {
+    const text = read(name);
+    assert.doesNotMatch(text, /innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(/, name);
+    assert.doesNotMatch(text, /(src|href|url\()\s*[=(]?\s*["']?https?:/, name);
+    if (name.endsWith(".html")) assert.doesNotMatch(text, /<style|\sstyle=|<script(?![^>]*\ssrc=)|\son\w+=/, name);
+  }
+});
+
+test("numbers follow the language, and a share with failures never reads 100 %", () => {
+  const [english, spanish] = [formatsOf("en"), formatsOf("es")];
+  assert.equal(english.count(8412), "8,412");
+  assert.equal(spanish.count(8412), "8.412");
+  assert.equal(english.count(null), "–");
+  assert.equal(english.percent(0.9999), "99.9%");
+  assert.equal(english.percent(1), "100%");
+  assert.equal(english.percent(null), "–");
+  assert.equal(english.money({ amount_minor: 4120, currency: "eur" }), "€41.20");
+  assert.equal(english.money({ amount_minor: 4120, currency: "jpy" }), "JP¥4,120");
+  assert.equal(english.duration(11_520_000), "3h 12m");
+  assert.equal(spanish.t("failed", { count: 1 }), "1 fallida");
+});
+
+test("a period of UTC days keeps its days in every zone", () => {
+  assert.match(formatsOf("en").days({ start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" }), /^1\s?–\s?30 Nov$/);
+});
+
+test("the first language of the browser that is spoken here is taken, and a choice is kept", () => {
+  assert.equal(chosenLanguage(), "en");
+  localStorage.setItem("flowmeter.language", "es");
+  assert.equal(chosenLanguage(), "es");
+});
+
+test("a late event does not undo a newer list, and a removed tenant goes", () => {
+  const book = new UsageBook();
+  book.replaceAll({ as_of: at(0), usage: [usage({ counted: 12 }), usage({ tenant: "south", name: "South" })] });
+  assert.equal(book.put(usage({ counted: 11, as_of: at(5) })), false);
+  assert.equal(book.get("north").counted, 12);
+  book.replaceAll({ as_of: at(0), usage: [usage({ counted: 13 })] });
+  assert.deepEqual(book.all().map((one) => one.tenant), ["north"]);
+  assert.ok(Math.abs(book.now() - NOW) < 1_000, "the service's clock is used");
+});
+
+test("what was not watched is unknown, and what failed is not zero", () => {
+  const activity = new Activity();
+  const known = (tenant) => activity.series([tenant]).filter((added) => added !== null);
+  activity.observe(usage({ counted: 10 }));
+  assert.deepEqual(known("north"), []);
+  activity.watch([usage(), usage({ tenant: "south", counted: null }), usage({ tenant: "east", sources: [source({ failing: {} })] })], NOW);
+  assert.deepEqual([known("north"), known("south"), known("east")], [[0], [], []]);
+  activity.observe(usage({ counted: 15 }));
+  activity.interrupt();
+  activity.observe(usage({ counted: 900 }));
+  assert.equal(activity.series(["north"]).length, BUCKETS);
+  assert.deepEqual(known("north").reduce((sum, added) => sum + added), 5);
+});
+
+test("a figure without all sources is a lower bound", () => {
+  assert.equal(isFloor(usage()), false);
+  assert.equal(isFloor(usage({ sources: [source(), source({ complete_until: null })] })), true);
+  assert.equal(isFloor(usage({ counted: null, sources: [source({ failing: {} })] })), false);
+  assert.equal(sourceState(source({ complete_until: at(7_200) }), NOW), "stale");
+  assert.equal(sourceState(source({ paused: true, complete_until: null }), NOW), "paused");
+});
