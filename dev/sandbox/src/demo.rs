@@ -13,7 +13,8 @@ struct DemoTenant {
     instance: &'static str,
     customer: &'static str,
     workflows: &'static [(&'static str, &'static str)],
-    /// Runs that happened before the demo began, so that the first look shows something.
+    /// How much happened before the demo began: the first workflow gets a half of it, the next a third, and so on.
+    /// Enough that `north` crosses the thresholds of its plan in `demo.yaml` within minutes.
     seed_runs: u32,
     load_per_second: f64,
 }
@@ -28,7 +29,7 @@ const TENANTS: [DemoTenant; 3] = [
             ("stockAlert", "Stock alert"),
             ("returnsIntake", "Returns intake"),
         ],
-        seed_runs: 180,
+        seed_runs: 400,
         load_per_second: 1.0,
     },
     DemoTenant {
@@ -39,7 +40,7 @@ const TENANTS: [DemoTenant; 3] = [
             ("newsletter", "Newsletter sign-up"),
             ("calendarSync", "Calendar sync"),
         ],
-        seed_runs: 90,
+        seed_runs: 200,
         load_per_second: 0.5,
     },
     DemoTenant {

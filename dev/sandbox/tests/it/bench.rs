@@ -1,7 +1,7 @@
 //! A running sandbox and a client for it.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Client, RequestBuilder, Response};
 use sandbox::{Sandbox, SandboxOptions};
@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// Longer than any answer that is not meant to be late.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a condition is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The sandbox of one test.
 pub struct Bench {
@@ -112,6 +114,15 @@ impl Bench {
 
 pub async fn send(request: RequestBuilder) -> Answer {
     Answer::of(request.send().await.unwrap()).await
+}
+
+/// Polls until something is so. (`testkit` has the same for services; it would bring the database along.)
+pub async fn until(what: &str, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE * 2;
+    while !so() {
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
 }
 
 /// A file of the shared recordings.

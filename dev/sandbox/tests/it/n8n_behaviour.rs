@@ -5,7 +5,7 @@ use metering::Clock as _;
 use sandbox::n8n::{BIG_PAGE_BYTES, Mode, N8nFault, Runs, Start, Status, Version, Wait};
 use serde_json::Value;
 
-use crate::bench::{Bench, send};
+use crate::bench::{Bench, send, until};
 
 #[tokio::test]
 async fn a_walk_with_the_cursor_sees_every_row_once_while_new_ones_arrive() {
@@ -268,11 +268,7 @@ async fn background_load_makes_runs_of_many_kinds() {
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").mode(Mode::Trigger)).unwrap();
     n8n.load(400.0).unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while n8n.executions().len() < 300 {
-        assert!(std::time::Instant::now() < deadline, "no load");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until("there is load", || n8n.executions().len() >= 300).await;
     n8n.load(0.0).unwrap();
     let tallies = n8n.tallies();
     assert!(tallies.iter().any(|tally| tally.status == Status::Error));

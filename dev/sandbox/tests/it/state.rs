@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use sandbox::n8n::Runs;
 use sandbox::{Sandbox, SandboxError, SandboxOptions, SnapshotError};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, until};
 
 /// A file of its own for each test, removed at the end.
 struct StateFile(std::path::PathBuf);
@@ -53,11 +53,7 @@ async fn the_state_is_written_while_it_runs() {
     let file = StateFile::new("running");
     let bench = Bench::with(file.options(false)).await;
     bench.sandbox.n8n("north").run(&Runs::of("w1")).unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while !file.0.exists() {
-        assert!(std::time::Instant::now() < deadline, "never written");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until("the file is written", || file.0.exists()).await;
     bench.sandbox.stop().await;
 }
 
