@@ -17,7 +17,7 @@ const TENANT_ROUTE = /^#\/tenants\/([^/]+)$/;
 
 const byId = (id) => document.getElementById(id);
 const book = new UsageBook();
-const context = { book, format: formatsOf(chosenLanguage()), onSessionEnd: endSession };
+const context = { book, format: formatsOf(chosenLanguage()), isLive: () => live.status === "live", onSessionEnd: endSession };
 const live = new Live({ onUsage, onStatus, resync });
 let view = null;
 /** Which target the view stands for. */
@@ -48,6 +48,7 @@ function onStatus(status) {
     offlineSince = null;
   }
   showStatus();
+  requestDraw();
 }
 
 function showStatus() {

@@ -34,6 +34,15 @@ export function formatsOf(language) {
   return { language, count, t: wordsOf(language, count), percent: percents(locale), money: moneys(locale), duration: durations(locale), ...instants(locale) };
 }
 
+/** A formatter takes far longer to build than to use, and a page of tenants uses it thousands of times. */
+function remembered(build) {
+  const built = new Map();
+  return (key) => {
+    if (!built.has(key)) built.set(key, build(key));
+    return built.get(key);
+  };
+}
+
 // 99.96 % must not read "100 %": with failures there, the last digit rounds down.
 function percents(locale) {
   const whole = new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 0 });
@@ -47,9 +56,10 @@ function percents(locale) {
 }
 
 function moneys(locale) {
+  const formatOf = remembered((currency) => new Intl.NumberFormat(locale, { style: "currency", currency: currency.toUpperCase() }));
   return (money) => {
     if (!money) return NONE;
-    const format = new Intl.NumberFormat(locale, { style: "currency", currency: money.currency.toUpperCase() });
+    const format = formatOf(money.currency);
     const digits = format.resolvedOptions().maximumFractionDigits;
     return format.format(money.amount_minor / 10 ** digits);
   };
@@ -83,7 +93,8 @@ function instants(locale) {
   const full = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "long" });
   const narrow = new Intl.RelativeTimeFormat(locale, { style: "narrow" });
   const long = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
-  const day = (timeZone, options) => new Intl.DateTimeFormat(locale, { timeZone, ...options });
+  const dayFormat = remembered((key) => new Intl.DateTimeFormat(locale, JSON.parse(key)));
+  const day = (timeZone, options) => dayFormat(JSON.stringify({ timeZone, ...options }));
 
   const isDayOf = (instant, now) => new Date(instant).toDateString() === new Date(now).toDateString();
   return {

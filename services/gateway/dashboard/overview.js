@@ -26,14 +26,15 @@ export function overview(context) {
     el("div", { class: "section-head" }, el("h2", { id: "tenants-title" }, t("tenants")), chips.node, find), table, nothing);
   const node = el("div", { class: "page" }, el("h1", { class: "hidden-text" }, t("overview")), summary.node, list, welcome);
 
-  function update() {
+  // Time moves every row; an event moves one, and with hundreds of tenants drawing them all would be felt.
+  function update({ timeMoved = false } = {}) {
     const all = context.book.all();
     summary.update(all);
     chips.update(all, filter.state);
     const shown = all.filter((usage) => matches(usage, filter));
     for (const usage of shown) {
       if (!rows.has(usage.tenant)) rows.set(usage.tenant, tenantRow(context, usage.tenant));
-      rows.get(usage.tenant).update(usage);
+      rows.get(usage.tenant).update(usage, timeMoved);
     }
     place(body, shown.map((usage) => rows.get(usage.tenant).node));
     show(find, all.length >= FIND_FROM_TENANTS);
@@ -46,7 +47,7 @@ export function overview(context) {
   }
 
   update();
-  return { node, title: t("overview"), update, tick: update };
+  return { node, title: t("overview"), update, tick: () => update({ timeMoved: true }) };
 }
 
 function matches(usage, { state, text }) {
@@ -139,7 +140,7 @@ function updateTotals({ format }, { counted, success, cost, open }, known, unkno
   open.update(count(sumOf(reporting, (usage) => usage.open_executions)));
 }
 
-function updateMetering({ book, format: { t, ago } }, metering, all) {
+function updateMetering({ book, isLive, format: { t, ago } }, metering, all) {
   const now = book.now();
   const sources = all.flatMap((usage) => usage.sources);
   const total = sources.length;
@@ -147,8 +148,10 @@ function updateMetering({ book, format: { t, ago } }, metering, all) {
   const [failing, waiting, stale] = [of("failing"), of("waiting"), of("stale")];
   const oldest = all.map((usage) => usage.complete_until).filter((instant) => instant !== null).sort((a, b) => Date.parse(a) - Date.parse(b))[0];
   const note = oldest ? t("completeAgo", { when: ago(oldest, now) }) : "";
-  metering.node.dataset.state = failing > 0 ? "over" : waiting + stale > 0 ? "warning" : "ok";
+  metering.node.dataset.state = !isLive() ? "unknown" : failing > 0 ? "over" : waiting + stale > 0 ? "warning" : "ok";
   if (total === 0) metering.update(t("noSources"));
+  // Without a connection nobody knows whether the sources are still read.
+  else if (!isLive()) metering.update(t("unknown"), note);
   else if (failing > 0) metering.update(t("sourcesFailing", { count: failing, total }), note);
   else if (stale > 0) metering.update(t("sourcesStale", { count: stale, total }), note);
   else if (waiting > 0) metering.update(t("sourcesWaiting", { count: waiting, total }), note);
@@ -185,11 +188,14 @@ function tenantRow(context, tenant) {
   ];
   cells[1].classList.add("cell-usage");
   cells[2].classList.add("cell-chart");
-  const node = el("div", { class: "tenants-row", role: "row" }, ...cells,
-    el("div", { class: "failures-cell", role: "cell", "aria-colspan": cells.length }, failing.node));
+  const failingCell = el("div", { class: "failures-cell", role: "cell", "aria-colspan": cells.length }, failing.node);
+  const node = el("div", { class: "tenants-row", role: "row" }, ...cells, failingCell);
+  let drawn = null;
   return {
     node,
-    update(usage) {
+    update(usage, timeMoved) {
+      if (drawn === usage && !timeMoved) return;
+      drawn = usage;
       const now = context.book.now();
       node.dataset.state = usage.state;
       chip.update(usage);
@@ -200,6 +206,7 @@ function tenantRow(context, tenant) {
       writeUsage(parts, usage, format, now);
       writeFigures(parts, usage, format, now);
       failing.update(failingSources(usage), now);
+      show(failingCell, failingSources(usage).length > 0);
     },
   };
 }

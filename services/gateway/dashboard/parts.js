@@ -130,7 +130,7 @@ export function activityChart({ t, count }) {
 export const recentSum = (series) => series.reduce((sum, value) => sum + (value ?? 0), 0);
 
 export function recentText(series, { t, count }) {
-  return series.every((value) => value === null) ? t("recentNone") : t("recentAdded", { count: `+${count(recentSum(series))}` });
+  return series.every((value) => value === null) ? t("unknown") : t("recentAdded", { count: `+${count(recentSum(series))}` });
 }
 
 export function peakText(series, { t }) {

@@ -61,7 +61,7 @@ export class UsageBook {
   /** Most urgent first, then by name: the order changes only when a state does, never with each event. */
   all() {
     const urgency = (usage) => STATES.indexOf(usage.state);
-    return [...this.#usage.values()].sort((a, b) => urgency(a) - urgency(b) || a.name.localeCompare(b.name));
+    return [...this.#usage.values()].sort((a, b) => urgency(a) - urgency(b) || a.name.localeCompare(b.name, undefined, { numeric: true }));
   }
 
   /** Takes the whole list, and the service's clock from the instant at which it was made. */

@@ -89,7 +89,7 @@ function sorted(workflows, { column, descending }) {
   const sign = descending ? -1 : 1;
   const compare = (a, b) => {
     const [left, right] = [column.read(a), column.read(b)];
-    return typeof left === "string" ? left.localeCompare(right) : left - right;
+    return typeof left === "string" ? left.localeCompare(right, undefined, { numeric: true }) : left - right;
   };
   // The id settles ties, so that rows do not change places from one event to the next.
   return [...workflows].sort((a, b) => sign * compare(a, b) || a.workflow.localeCompare(b.workflow));
