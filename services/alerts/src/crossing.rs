@@ -91,6 +91,8 @@ fn checked_count(count: u64, field: &'static str) -> Result<u64, InvalidCrossing
 mod tests {
     use super::*;
 
+    type Spoil = fn(&mut v1::ThresholdCrossed);
+
     fn wire() -> v1::ThresholdCrossed {
         let at = |text: &str| Some(proto::timestamp(text.parse().unwrap()));
         v1::ThresholdCrossed {
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_named() {
-        let spoil: [(&str, fn(&mut v1::ThresholdCrossed)); 7] = [
+        let cases: [(&str, Spoil); 7] = [
             ("crossing_id", |wire| wire.crossing_id.clear()),
             ("tenant id", |wire| wire.tenant_id.clear()),
             ("plan id", |wire| wire.plan_id = "A".into()),
@@ -123,7 +125,7 @@ mod tests {
             ("weekly", |wire| wire.rule = "weekly".into()),
             ("used", |wire| wire.used = u64::MAX),
         ];
-        for (word, spoil) in spoil {
+        for (word, spoil) in cases {
             let mut wire = wire();
             spoil(&mut wire);
             let error = Crossing::try_from(wire).unwrap_err().to_string();

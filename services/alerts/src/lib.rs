@@ -11,7 +11,7 @@ mod locale;
 mod notification;
 mod phrases;
 pub mod record;
-mod schedule;
+pub mod schedule;
 mod service;
 mod settings;
 mod smtp;

@@ -107,10 +107,10 @@ fn spanish(alert: &Alert) -> Phrases {
                 "El límite es estricto y se ha alcanzado: las nuevas ejecuciones se rechazan hasta que termine el período o se amplíe el límite."
             }
             (LimitKind::Soft, false) => {
-                "El límite es flexible: al superarlo, las ejecuciones continúan y lo que exceda se contabiliza como excedente."
+                "El límite es flexible: al alcanzarlo las ejecuciones continúan, y las que lo superen cuentan como excedente."
             }
             (LimitKind::Soft, true) => {
-                "El límite es flexible y se ha alcanzado: las ejecuciones continúan y lo que exceda se contabiliza como excedente."
+                "El límite es flexible y se ha alcanzado: las ejecuciones continúan, y las que lo superen cuentan como excedente."
             }
         },
         ends: format!("El período termina {ends} ({zone}); entonces la cuenta vuelve a empezar desde cero."),

@@ -115,3 +115,18 @@ impl RecordCrossing {
 fn count(outcome: &'static str) {
     metrics::counter!("flowmeter_crossings_total", "outcome" => outcome).increment(1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalog_that_is_behind_is_waited_for_and_a_wrong_message_is_not() {
+        let unknown = RecordError::UnknownTenant(TenantId::parse("north").unwrap());
+        assert_eq!(unknown.disposition(), Disposition::Retry);
+        let unknown = RecordError::UnknownPlan(PlanId::parse("pro").unwrap());
+        assert_eq!(unknown.disposition(), Disposition::Retry);
+        assert_eq!(RecordError::Invalid(InvalidCrossing::CrossingId).disposition(), Disposition::DeadLetter);
+        assert_eq!(RecordError::Store(sqlx::Error::PoolTimedOut).disposition(), Disposition::Wait);
+    }
+}

@@ -37,8 +37,9 @@ pub enum SendError {
     #[error("cannot put the mail together")]
     Assemble(#[source] lettre::error::Error),
     /// The server refused it, or cannot be reached, or its answer was lost.
-    #[error("the mail server did not take it")]
-    Server(#[source] lettre::transport::smtp::Error),
+    // Not a source: its text holds its own sources already.
+    #[error("the mail server did not take it: {0}")]
+    Server(lettre::transport::smtp::Error),
     /// The server did not answer.
     #[error("the mail server did not answer within {SEND_TIMEOUT:?}")]
     Timeout,
@@ -49,11 +50,11 @@ impl SendError {
     pub fn event(&self) -> Event {
         match self {
             Self::Recipient(_) | Self::Write(_) | Self::Assemble(_) => Event::Refused,
+            // Whatever is no clear word about this mail (no connection, no encryption, no log-in) is the server's or
+            // the settings' fault, and passes when that is mended.
             Self::Server(error) => match error.status().map(u16::from) {
                 Some(code) if LOG_IN_CODES.contains(&code) => Event::Deferred,
                 _ if error.is_permanent() => Event::Refused,
-                // A client error is ours to the mail: an address that this server cannot carry, for instance.
-                _ if error.is_client() => Event::Refused,
                 _ => Event::Deferred,
             },
             Self::Timeout => Event::Deferred,

@@ -1,9 +1,11 @@
 //! A running alerts service with its mail server.
 
+use std::sync::Arc;
+
 use alerts::{Alerts, Settings};
 use catalog::{Entry, Plan, Tenant};
 use chassis::Service;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use metering::Clock;
 use proto::v1;
 use sandbox::{Sandbox, SandboxOptions, mail::Message};
@@ -43,7 +45,7 @@ impl Desk {
     /// A desk whose service does not run yet.
     pub async fn closed() -> Self {
         let bench = Bench::of::<Alerts>(NOON).await;
-        let clock = std::sync::Arc::new(bench.clock.clone());
+        let clock = Arc::new(bench.clock.clone());
         let sandbox = Sandbox::start(SandboxOptions { clock, ..SandboxOptions::default() }).await.unwrap();
         bench.publish_entry(&plan(), 1).await;
         Self { bench, sandbox }
@@ -97,6 +99,10 @@ impl Desk {
         .await
     }
 
+    pub fn now(&self) -> Timestamp {
+        self.bench.clock.now()
+    }
+
     pub async fn close(self) {
         self.bench.finish().await;
         self.sandbox.stop().await;
@@ -145,9 +151,4 @@ pub fn crossing(tenant: &str, percent: u32) -> v1::ThresholdCrossed {
 
 pub fn header<'m>(mail: &'m Message, name: &str) -> Option<&'m str> {
     mail.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-}
-
-/// The time on the desk's clock.
-pub fn now(desk: &Desk) -> jiff::Timestamp {
-    desk.bench.clock.now()
 }

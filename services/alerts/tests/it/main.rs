@@ -1,5 +1,7 @@
 //! Alerts against the real database and broker, and a real SMTP conversation with the sandbox.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 mod delivery;
 mod desk;
 mod receipt;
