@@ -1,0 +1,28 @@
+//! Which tenant a source belongs to, by the catalog. A change of plan or limit is news for the tenant: its
+//! thresholds are looked at again.
+
+use async_trait::async_trait;
+use catalog::{CatalogKind, Change, OnChange, store::CatalogError};
+use sqlx::PgConnection;
+
+use crate::store;
+
+/// Follows the catalog.
+pub(crate) struct Attribution;
+
+#[async_trait]
+impl OnChange for Attribution {
+    async fn changed(&self, connection: &mut PgConnection, change: &Change) -> Result<(), CatalogError> {
+        match change {
+            Change::Tenant(tenant) => store::put_tenant(connection, tenant).await?,
+            Change::Plan(plan) => store::touch_tenants_of_plan(connection, plan.id.as_str()).await?,
+            Change::Source(source) => store::put_source(connection, source).await?,
+            Change::Removed { kind: CatalogKind::Source, id } => {
+                store::deactivate_source(connection, id).await?;
+            }
+            // Its figures stay; its open period closes in time.
+            Change::Removed { .. } => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Closing periods: when every source of the tenant is counted past the period's end, or after a grace, and
+//! then saying which sources were not. Executions found later are late: they stay in their own period.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use messaging::{Bus, consume::chain, outbox};
+use metering::Clock;
+use sqlx::PgPool;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    store::{self, DuePeriod},
+    wire,
+};
+
+/// Ended periods are looked at this often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Periods that one look closes; month's end brings one per tenant, and they take turns.
+const PERIODS_PER_LOOK: i64 = 500;
+
+/// Closes periods.
+pub(crate) struct Closer {
+    pool: PgPool,
+    bus: Bus,
+    clock: Arc<dyn Clock>,
+    grace: SignedDuration,
+}
+
+impl Closer {
+    /// `grace` is how long an ended period waits for incomplete sources.
+    pub(crate) fn new(
+        pool: PgPool,
+        bus: Bus,
+        clock: Arc<dyn Clock>,
+        grace: Duration,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { pool, bus, clock, grace: SignedDuration::try_from(grace)? })
+    }
+
+    /// Closes until shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut ticks = interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.close_due().await {
+                tracing::warn!(error = chain(&error), "periods are closed later");
+            }
+        }
+    }
+
+    async fn close_due(&self) -> Result<(), sqlx::Error> {
+        let now = self.clock.now();
+        let grace_over = now.checked_sub(self.grace).unwrap_or(Timestamp::MIN);
+        for due in store::due_periods(&self.pool, now, grace_over, PERIODS_PER_LOOK).await? {
+            self.close(&due, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn close(&self, due: &DuePeriod, now: Timestamp) -> Result<(), sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        store::lock_tenant(&mut transaction, due.tenant_number).await?;
+        let incomplete =
+            store::incomplete_sources(&mut transaction, due.tenant_number, due.period.end).await?;
+        let grace_over = due.period.end.checked_add(self.grace).is_ok_and(|end| end <= now);
+        // Looked at again under the lock: another replica may have closed it, or a source may have been added.
+        let may_close = incomplete.is_empty() || grace_over;
+        if !may_close || !store::close(&mut transaction, due.tenant_number, due.period, now).await? {
+            return Ok(());
+        }
+        let revision = store::next_revision(&mut transaction, due.tenant_number).await?;
+        let snapshot =
+            store::snapshot(&mut transaction, due.tenant_number, due.period, wire::WORKFLOWS_MAX).await?;
+        let message = wire::period_closed(self.bus.namespace(), due, revision, &snapshot, incomplete, now);
+        outbox::enqueue(&mut transaction, &[message]).await?;
+        transaction.commit().await?;
+        tracing::info!(tenant = due.tenant_id, period_start = %due.period.start, "period closed");
+        Ok(())
+    }
+}

@@ -1,0 +1,25 @@
+//! The aggregator counts every execution exactly once, and says what that means: usage, crossed thresholds,
+//! closed periods. It knows no prices, no Stripe and no mail.
+//!
+//! An execution's way through it: [`record`] claims it by its key and adds it to its period, [`thresholds`]
+//! compares the period with the limit in the same transaction, [`publish`] tells the tenant's new usage,
+//! [`close`] ends the period when every source is complete past its end ([`progress`]).
+
+mod attribution;
+mod close;
+mod progress;
+mod publish;
+mod record;
+mod service;
+mod settings;
+mod store;
+mod tally;
+mod thresholds;
+mod totals;
+mod wire;
+
+pub use service::Aggregator;
+pub use settings::AggregatorSettings;
+
+/// The aggregator's tables.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

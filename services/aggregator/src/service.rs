@@ -1,0 +1,51 @@
+//! What the aggregator starts.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use catalog::Mirror;
+use chassis::{Context, Service};
+use messaging::{consume, outbox};
+use proto::consumers::Consumer;
+use sqlx::migrate::Migrator;
+
+use crate::{
+    AggregatorSettings, MIGRATOR, attribution::Attribution, close::Closer, progress::SyncedHandler,
+    publish::Publisher, record::Recorder,
+};
+
+/// The aggregator.
+pub struct Aggregator;
+
+#[async_trait]
+impl Service for Aggregator {
+    const NAME: &'static str = "aggregator";
+
+    type Settings = AggregatorSettings;
+
+    fn migrators() -> Vec<&'static Migrator> {
+        vec![&messaging::MIGRATOR, &catalog::MIGRATOR, &MIGRATOR]
+    }
+
+    async fn start(context: Context, settings: AggregatorSettings) -> anyhow::Result<()> {
+        let Context { clock, pool, bus, tasks } = context;
+        let executions = consume::open(&bus, Consumer::AGGREGATOR_EXECUTIONS).await?;
+        let mirror = Mirror::new(pool.clone(), Arc::new(Attribution));
+        let recorder = Recorder::new(pool.clone(), bus.clone(), clock.clone());
+        let synced = SyncedHandler::new(pool.clone());
+        let publisher = Publisher::new(pool.clone(), bus.clone(), clock.clone(), executions);
+        let closer = Closer::new(pool.clone(), bus.clone(), clock.clone(), settings.close_grace)?;
+
+        let consume = |consumer| (bus.clone(), clock.clone(), consumer, tasks.shutdown());
+        let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_CATALOG);
+        tasks.spawn_fallible("catalog", consume::run(b, c, consumer, Arc::new(mirror), stop));
+        let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_EXECUTIONS);
+        tasks.spawn_fallible("executions", consume::run(b, c, consumer, Arc::new(recorder), stop));
+        let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_SYNCED);
+        tasks.spawn_fallible("synced", consume::run(b, c, consumer, Arc::new(synced), stop));
+        tasks.spawn(outbox::relay(pool, bus.clone(), tasks.shutdown()));
+        tasks.spawn(publisher.run(settings.publish_interval, tasks.shutdown()));
+        tasks.spawn(closer.run(tasks.shutdown()));
+        Ok(())
+    }
+}

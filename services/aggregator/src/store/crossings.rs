@@ -1,0 +1,83 @@
+//! Crossed thresholds.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use metering::{Percent, Period};
+use sqlx::PgConnection;
+
+use crate::thresholds::Crossing;
+
+fn percent(threshold: Percent) -> i32 {
+    i32::try_from(threshold.get()).unwrap_or(i32::MAX)
+}
+
+/// Arms again the thresholds that stand as crossed and are not in `reached` any more.
+pub(crate) async fn rearm(
+    connection: &mut PgConnection,
+    tenant_number: i32,
+    period: Period,
+    rule: &str,
+    reached: &[Percent],
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE crossings SET rearmed_at = $5
+         WHERE tenant_number = $1 AND period_start = $2 AND rule = $3 AND rearmed_at IS NULL
+           AND NOT threshold_percent = ANY($4)",
+    )
+    .bind(tenant_number)
+    .bind(period.start.to_sqlx())
+    .bind(rule)
+    .bind(reached.iter().copied().map(percent).collect::<Vec<_>>())
+    .bind(now.to_sqlx())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How often a threshold has been armed again in this period.
+pub(crate) async fn armings(
+    connection: &mut PgConnection,
+    tenant_number: i32,
+    period: Period,
+    rule: &str,
+    threshold: Percent,
+) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT count(*)::integer FROM crossings
+         WHERE tenant_number = $1 AND period_start = $2 AND rule = $3 AND threshold_percent = $4
+           AND rearmed_at IS NOT NULL",
+    )
+    .bind(tenant_number)
+    .bind(period.start.to_sqlx())
+    .bind(rule)
+    .bind(percent(threshold))
+    .fetch_one(connection)
+    .await
+}
+
+/// Notes a crossing. Tells whether it is new: the partial unique index lets only one stand.
+pub(crate) async fn cross(
+    connection: &mut PgConnection,
+    tenant_number: i32,
+    crossing: &Crossing,
+    arming: i32,
+) -> Result<bool, sqlx::Error> {
+    let outcome = sqlx::query(
+        "INSERT INTO crossings (crossing_id, tenant_number, period_start, rule, threshold_percent, arming,
+             limit_executions, used, crossed_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+    )
+    .bind(crossing.crossing_id)
+    .bind(tenant_number)
+    .bind(crossing.period.start.to_sqlx())
+    .bind(crossing.rule)
+    .bind(percent(crossing.threshold))
+    .bind(arming)
+    .bind(i64::try_from(crossing.limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(crossing.used).unwrap_or(i64::MAX))
+    .bind(crossing.crossed_at.to_sqlx())
+    .execute(connection)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}

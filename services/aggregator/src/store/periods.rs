@@ -1,0 +1,293 @@
+//! Periods and their figures.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use metering::Period;
+use sqlx::{PgConnection, PgPool};
+
+use super::SourceRow;
+use crate::{tally::Tally, totals::Totals};
+
+type SqlInstant = jiff_sqlx::Timestamp;
+
+/// A period as the transaction found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeriodRow {
+    pub(crate) period: Period,
+    /// Whether this transaction opened it.
+    pub(crate) opened: bool,
+    pub(crate) closed: bool,
+}
+
+/// Opens the periods that are not there yet. The caller holds the tenant's lock.
+pub(crate) async fn ensure_periods(
+    connection: &mut PgConnection,
+    tenant_number: i32,
+    periods: &BTreeSet<Period>,
+    now: Timestamp,
+) -> Result<Vec<PeriodRow>, sqlx::Error> {
+    let mut rows = Vec::new();
+    for period in periods {
+        let opened = sqlx::query(
+            "INSERT INTO periods (tenant_number, period_start, period_end, opened_at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(tenant_number)
+        .bind(period.start.to_sqlx())
+        .bind(period.end.to_sqlx())
+        .bind(now.to_sqlx())
+        .execute(&mut *connection)
+        .await?;
+        let closed: bool = sqlx::query_scalar(
+            "SELECT closed_at IS NOT NULL FROM periods WHERE tenant_number = $1 AND period_start = $2",
+        )
+        .bind(tenant_number)
+        .bind(period.start.to_sqlx())
+        .fetch_one(&mut *connection)
+        .await?;
+        rows.push(PeriodRow { period: *period, opened: opened.rows_affected() == 1, closed });
+    }
+    Ok(rows)
+}
+
+/// Adds a tally to the figures of the source's tenant and its workflows.
+pub(crate) async fn add(
+    connection: &mut PgConnection,
+    source: &SourceRow,
+    tally: &Tally,
+) -> Result<(), sqlx::Error> {
+    for (start, change) in &tally.periods {
+        let query = sqlx::query(
+            "UPDATE periods SET counted = counted + $3, uncounted = uncounted + $4, success = success + $5,
+                 error = error + $6, crashed = crashed + $7, canceled = canceled + $8,
+                 duration_ms = duration_ms + $9, late = late + $10
+             WHERE tenant_number = $1 AND period_start = $2",
+        );
+        bind_totals(query.bind(source.tenant_number).bind(start.to_sqlx()), change)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for ((start, workflow), (name, change)) in &tally.workflows {
+        let query = sqlx::query(
+            "INSERT INTO workflow_usage AS kept (tenant_number, period_start, counted, uncounted, success, error,
+                 crashed, canceled, duration_ms, late, source_number, workflow_id, workflow_name)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             ON CONFLICT (tenant_number, period_start, source_number, workflow_id) DO UPDATE
+             SET counted = kept.counted + $3, uncounted = kept.uncounted + $4, success = kept.success + $5,
+                 error = kept.error + $6, crashed = kept.crashed + $7, canceled = kept.canceled + $8,
+                 duration_ms = kept.duration_ms + $9, late = kept.late + $10,
+                 workflow_name = coalesce($13, kept.workflow_name)",
+        );
+        bind_totals(query.bind(source.tenant_number).bind(start.to_sqlx()), change)
+            .bind(source.number)
+            .bind(workflow.as_str())
+            .bind(name)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+fn bind_totals<'q>(query: Query<'q>, totals: &Totals) -> Query<'q> {
+    query
+        .bind(totals.counted)
+        .bind(totals.uncounted)
+        .bind(totals.success)
+        .bind(totals.error)
+        .bind(totals.crashed)
+        .bind(totals.canceled)
+        .bind(totals.duration_ms)
+        .bind(totals.late)
+}
+
+/// The figures of a period; all zero where there is none.
+pub(crate) async fn totals(
+    connection: &mut PgConnection,
+    tenant_number: i32,
+    period: Period,
+) -> Result<Totals, sqlx::Error> {
+    let totals: Option<Totals> = sqlx::query_as(
+        "SELECT counted, uncounted, success, error, crashed, canceled, duration_ms, late
+         FROM periods WHERE tenant_number = $1 AND period_start = $2",
+    )
+    .bind(tenant_number)
+    .bind(period.start.to_sqlx())
+    .fetch_optional(connection)
+    .await?;
+    Ok(totals.unwrap_or_default())
+}
+
+/// A period that has ended and may be closed.
+#[derive(Debug, Clone)]
+pub(crate) struct DuePeriod {
+    pub(crate) tenant_number: i32,
+    pub(crate) tenant_id: String,
+    pub(crate) plan_id: String,
+    pub(crate) period: Period,
+}
+
+/// Open periods that have ended and whose sources are all complete past the end, or whose grace is over
+/// (`period_end <= grace_over`); the earliest first, at most `limit`.
+pub(crate) async fn due_periods(
+    pool: &PgPool,
+    now: Timestamp,
+    grace_over: Timestamp,
+    limit: i64,
+) -> Result<Vec<DuePeriod>, sqlx::Error> {
+    let rows: Vec<(i32, String, String, SqlInstant, SqlInstant)> = sqlx::query_as(
+        "SELECT number, tenant_id, plan_id, period_start, periods.period_end
+         FROM periods JOIN tenants ON number = tenant_number
+         WHERE closed_at IS NULL AND periods.period_end <= $1
+           AND (periods.period_end <= $2 OR NOT EXISTS (
+               SELECT FROM sources WHERE sources.tenant_number = tenants.number AND active
+                 AND (counted_until IS NULL OR counted_until < periods.period_end)))
+         ORDER BY periods.period_end, number LIMIT $3",
+    )
+    .bind(now.to_sqlx())
+    .bind(grace_over.to_sqlx())
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    let due = rows.into_iter().map(|(tenant_number, tenant_id, plan_id, start, end)| DuePeriod {
+        tenant_number,
+        tenant_id,
+        plan_id,
+        period: Period { start: start.to_jiff(), end: end.to_jiff() },
+    });
+    Ok(due.collect())
+}
+
+/// Closes a period. Tells whether it was open.
+pub(crate) async fn close(
+    connection: &mut PgConnection,
+    tenant_number: i32,
+    period: Period,
+    now: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    let outcome = sqlx::query(
+        "UPDATE periods SET closed_at = $3 WHERE tenant_number = $1 AND period_start = $2 AND closed_at IS NULL",
+    )
+    .bind(tenant_number)
+    .bind(period.start.to_sqlx())
+    .bind(now.to_sqlx())
+    .execute(connection)
+    .await?;
+    Ok(outcome.rows_affected() == 1)
+}
+
+/// Everything about one period of one tenant, read in one transaction.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) totals: Totals,
+    /// The workflows with the most counted executions.
+    pub(crate) workflows: Vec<WorkflowRow>,
+    pub(crate) workflows_total: i64,
+    /// The tenant's active sources.
+    pub(crate) sources: Vec<SourceProgress>,
+    /// Counted executions that stopped before [`Snapshot::complete_until`].
+    pub(crate) counted_complete: i64,
+}
+
+/// The figures of one workflow.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct WorkflowRow {
+    pub(crate) source_id: String,
+    pub(crate) workflow_id: String,
+    pub(crate) workflow_name: Option<String>,
+    #[sqlx(flatten)]
+    pub(crate) totals: Totals,
+}
+
+/// How far one source is counted.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceProgress {
+    pub(crate) source_id: String,
+    pub(crate) counted_until: Option<Timestamp>,
+    pub(crate) counted_open: i64,
+}
+
+impl Snapshot {
+    /// Up to where all sources are counted; nothing while one of them never was, or where there is none.
+    pub(crate) fn complete_until(&self) -> Option<Timestamp> {
+        self.sources.iter().map(|source| source.counted_until).min().flatten()
+    }
+}
+
+/// Reads a snapshot with at most `workflows_max` workflows.
+pub(crate) async fn snapshot(
+    connection: &mut PgConnection,
+    tenant_number: i32,
+    period: Period,
+    workflows_max: i64,
+) -> Result<Snapshot, sqlx::Error> {
+    let mut snapshot = Snapshot {
+        totals: totals(connection, tenant_number, period).await?,
+        workflows: workflows(connection, tenant_number, period, workflows_max).await?,
+        workflows_total: sqlx::query_scalar(
+            "SELECT count(*) FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2",
+        )
+        .bind(tenant_number)
+        .bind(period.start.to_sqlx())
+        .fetch_one(&mut *connection)
+        .await?,
+        sources: progress(connection, tenant_number).await?,
+        counted_complete: 0,
+    };
+    if let Some(until) = snapshot.complete_until() {
+        // Counted backwards from the total: only what stopped since the last sweep is looked at.
+        let since: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM executions
+             WHERE tenant_number = $1 AND counted AND stopped_at >= $2 AND period_start = $3",
+        )
+        .bind(tenant_number)
+        .bind(until.to_sqlx())
+        .bind(period.start.to_sqlx())
+        .fetch_one(connection)
+        .await?;
+        snapshot.counted_complete = snapshot.totals.counted - since;
+    }
+    Ok(snapshot)
+}
+
+async fn workflows(
+    connection: &mut PgConnection,
+    tenant_number: i32,
+    period: Period,
+    limit: i64,
+) -> Result<Vec<WorkflowRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT source_id, workflow_id, workflow_name, counted, uncounted, success, error, crashed, canceled,
+                duration_ms, late
+         FROM workflow_usage JOIN sources ON number = source_number
+         WHERE workflow_usage.tenant_number = $1 AND period_start = $2
+         ORDER BY counted DESC, uncounted DESC, source_id, workflow_id LIMIT $3",
+    )
+    .bind(tenant_number)
+    .bind(period.start.to_sqlx())
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+async fn progress(
+    connection: &mut PgConnection,
+    tenant_number: i32,
+) -> Result<Vec<SourceProgress>, sqlx::Error> {
+    let rows: Vec<(String, Option<SqlInstant>, i64)> = sqlx::query_as(
+        "SELECT source_id, counted_until, counted_open FROM sources
+         WHERE tenant_number = $1 AND active ORDER BY source_id",
+    )
+    .bind(tenant_number)
+    .fetch_all(connection)
+    .await?;
+    let progress = rows.into_iter().map(|(source_id, counted_until, counted_open)| SourceProgress {
+        source_id,
+        counted_until: counted_until.map(SqlInstant::to_jiff),
+        counted_open,
+    });
+    Ok(progress.collect())
+}

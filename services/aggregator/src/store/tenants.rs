@@ -1,0 +1,94 @@
+//! Tenants: their numbers, their revisions, and who has news.
+
+use catalog::Tenant;
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use sqlx::{PgConnection, PgExecutor, PgPool};
+
+/// Keeps a tenant; its plan or limit may have changed, which is news.
+pub(crate) async fn put_tenant(connection: &mut PgConnection, tenant: &Tenant) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO tenants (tenant_id, plan_id) VALUES ($1, $2)
+         ON CONFLICT (tenant_id) DO UPDATE SET plan_id = excluded.plan_id, revision = tenants.revision + 1",
+    )
+    .bind(tenant.id.as_str())
+    .bind(tenant.plan.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A changed plan is news for all its tenants.
+pub(crate) async fn touch_tenants_of_plan(
+    connection: &mut PgConnection,
+    plan: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE tenants SET revision = revision + 1 WHERE plan_id = $1")
+        .bind(plan)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A period that has ended is news, though nothing was counted. Waits for earlier news to be published, so
+/// that a slow publisher is not given the same news at every look.
+pub(crate) async fn touch_tenants_in_new_period(pool: &PgPool, now: Timestamp) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE tenants SET revision = revision + 1 WHERE period_end <= $1 AND published_revision = revision",
+    )
+    .bind(now.to_sqlx())
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Locks the tenant for the rest of the transaction. Returns its revision.
+pub(crate) async fn lock_tenant(connection: &mut PgConnection, number: i32) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT revision FROM tenants WHERE number = $1 FOR UPDATE")
+        .bind(number)
+        .fetch_one(connection)
+        .await
+}
+
+/// Makes what the transaction changes a new revision, and news.
+pub(crate) async fn next_revision(connection: &mut PgConnection, number: i32) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("UPDATE tenants SET revision = revision + 1 WHERE number = $1 RETURNING revision")
+        .bind(number)
+        .fetch_one(connection)
+        .await
+}
+
+/// Tenants whose usage has changed since it was published, with their ids; at most `limit`.
+pub(crate) async fn tenants_with_news(pool: &PgPool, limit: i64) -> Result<Vec<(i32, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT number, tenant_id FROM tenants WHERE published_revision < revision ORDER BY number LIMIT $1",
+    )
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// Notes that a revision was published, and until when it is of the current period.
+pub(crate) async fn published(
+    executor: impl PgExecutor<'_>,
+    number: i32,
+    revision: i64,
+    period_end: Option<Timestamp>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE tenants SET published_revision = $2, period_end = $3 WHERE number = $1 AND published_revision < $2",
+    )
+    .bind(number)
+    .bind(revision)
+    .bind(period_end.map(ToSqlx::to_sqlx))
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// Takes the publisher's turn until the transaction ends; not given while another replica has it.
+pub(crate) async fn take_publishing_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.publisher'))")
+        .fetch_one(connection)
+        .await
+}

@@ -1,0 +1,14 @@
+//! The aggregator on the real Postgres and the real NATS.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends here"
+)]
+
+mod bad_input;
+mod counting;
+mod periods;
+mod support;
+mod thresholds;
