@@ -2,14 +2,11 @@
 
 use clap::Args;
 use messaging::{Bus, BusConfig, ConnectError};
-use proto::Namespace;
+use proto::{Namespace, streams::Capacity};
 use secrecy::SecretString;
 
 /// The operator's name on the broker: of its user, and of the inbox that the permissions let it read.
 const OPERATOR: &str = "operator";
-
-/// The command line creates no stream, so this is never used; the services say how many replicas there are.
-const REPLICAS: usize = 1;
 
 /// Where the broker is, and who is asking.
 #[derive(Debug, Args)]
@@ -51,7 +48,8 @@ impl BrokerArgs {
             url: url.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()),
             user: self.nats_user,
             password: self.nats_password,
-            replicas: REPLICAS,
+            // The command line creates no stream.
+            capacity: Capacity::default(),
         };
         Ok(Bus::connect(OPERATOR, namespace, &config).await?)
     }

@@ -6,8 +6,9 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 
 use crate::{Namespace, streams::Stream};
 
-/// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again.
-pub const ACK_WAIT: Duration = Duration::from_secs(60);
+/// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again: so long
+/// do the messages wait that a killed process had fetched. Slow handlers send heartbeats well within it.
+pub const ACK_WAIT: Duration = Duration::from_secs(15);
 
 /// Deliveries in flight to one consumer: enough for several batches, little enough to bound memory.
 const ACK_PENDING_MAX: i64 = 1_000;

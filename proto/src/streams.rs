@@ -11,12 +11,26 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// The broker remembers message ids this long. A retry guard only: the databases decide what is new.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(2 * 60);
 
-/// Room for executions: about 50 million, packed. A full stream refuses (`discard: new`), so nothing
-/// unread is lost; the collector then waits.
-const EXECUTIONS_BYTES_MAX: i64 = 4 * 1024 * 1024 * 1024;
+const MIB: u64 = 1024 * 1024;
 
-/// Room for each of the other streams.
-const EVENTS_BYTES_MAX: i64 = 256 * 1024 * 1024;
+/// How much the streams may hold. The broker reserves it all when a stream is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Copies of each stream: 1 on a single node, 3 in a cluster.
+    pub replicas: usize,
+    /// Bytes of executions. A full stream refuses (`discard: new`), so nothing unread is lost; the collector
+    /// then waits.
+    pub executions_bytes_max: u64,
+    /// Bytes of each of the other streams.
+    pub events_bytes_max: u64,
+}
+
+impl Default for Capacity {
+    /// One node; about 10 million executions, packed.
+    fn default() -> Self {
+        Self { replicas: 1, executions_bytes_max: 1024 * MIB, events_bytes_max: 128 * MIB }
+    }
+}
 
 /// A stream of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,8 +114,16 @@ impl Stream {
         }
     }
 
-    /// The stream's whole configuration. `replicas` is 3 in a cluster and 1 on a single node.
-    pub fn config(self, namespace: &Namespace, replicas: usize) -> Config {
+    fn bytes_max(self, capacity: Capacity) -> i64 {
+        let bytes = match self {
+            Self::Executions => capacity.executions_bytes_max,
+            _ => capacity.events_bytes_max,
+        };
+        i64::try_from(bytes).unwrap_or(i64::MAX)
+    }
+
+    /// The stream's whole configuration.
+    pub fn config(self, namespace: &Namespace, capacity: Capacity) -> Config {
         let keeps_last = self.age_max().is_none();
         Config {
             name: self.name(namespace),
@@ -111,12 +133,9 @@ impl Stream {
                 _ => RetentionPolicy::Limits,
             },
             storage: StorageType::File,
-            num_replicas: replicas,
+            num_replicas: capacity.replicas,
             max_age: self.age_max().unwrap_or_default(),
-            max_bytes: match self {
-                Self::Executions => EXECUTIONS_BYTES_MAX,
-                _ => EVENTS_BYTES_MAX,
-            },
+            max_bytes: self.bytes_max(capacity),
             max_messages_per_subject: if keeps_last { 1 } else { -1 },
             discard: if keeps_last { DiscardPolicy::Old } else { DiscardPolicy::New },
             duplicate_window: DUPLICATE_WINDOW,
@@ -133,8 +152,10 @@ mod tests {
     #[test]
     fn every_subject_is_kept_by_one_stream() {
         let namespace = Namespace::default();
-        let subjects: Vec<String> =
-            Stream::ALL.iter().flat_map(|stream| stream.config(&namespace, 1).subjects).collect();
+        let subjects: Vec<String> = Stream::ALL
+            .iter()
+            .flat_map(|stream| stream.config(&namespace, Capacity::default()).subjects)
+            .collect();
         insta::assert_debug_snapshot!(subjects);
     }
 
@@ -142,7 +163,7 @@ mod tests {
     fn only_state_may_drop_what_is_old() {
         let namespace = Namespace::default();
         for stream in Stream::ALL {
-            let config = stream.config(&namespace, 1);
+            let config = stream.config(&namespace, Capacity::default());
             assert_eq!(
                 config.discard == DiscardPolicy::Old,
                 config.max_messages_per_subject == 1,

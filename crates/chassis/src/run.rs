@@ -102,7 +102,7 @@ fn bus_config(common: &CommonSettings) -> BusConfig {
         url: common.nats.url.clone(),
         user: common.nats.user.clone(),
         password: common.nats.password.clone(),
-        replicas: common.nats.replicas,
+        capacity: common.nats.capacity(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use config::{Config, Environment, File, FileFormat};
+use proto::streams::Capacity;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
@@ -61,6 +62,12 @@ pub struct NatsSettings {
     /// Replicas of each stream: 1 on one node, 3 in a cluster.
     #[serde(default = "default_replicas")]
     pub replicas: usize,
+    /// Bytes that the executions stream may hold; the broker reserves them.
+    #[serde(default = "default_executions_bytes_max")]
+    pub executions_bytes_max: u64,
+    /// Bytes that each of the other streams may hold; the broker reserves them.
+    #[serde(default = "default_events_bytes_max")]
+    pub events_bytes_max: u64,
 }
 
 /// `[telemetry]`
@@ -122,7 +129,25 @@ fn default_connections_max() -> u32 {
 }
 
 fn default_replicas() -> usize {
-    1
+    Capacity::default().replicas
+}
+
+fn default_executions_bytes_max() -> u64 {
+    Capacity::default().executions_bytes_max
+}
+
+fn default_events_bytes_max() -> u64 {
+    Capacity::default().events_bytes_max
+}
+
+impl NatsSettings {
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity {
+            replicas: self.replicas,
+            executions_bytes_max: self.executions_bytes_max,
+            events_bytes_max: self.events_bytes_max,
+        }
+    }
 }
 
 /// Checks what types cannot say. Called once, before anything is started.

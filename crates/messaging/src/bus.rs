@@ -7,7 +7,10 @@ use async_nats::{
     header::NATS_MESSAGE_ID,
     jetstream::{self, context::PublishErrorKind},
 };
-use proto::{Namespace, streams::Stream};
+use proto::{
+    Namespace,
+    streams::{Capacity, Stream},
+};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Dispose, Disposition, Outgoing, trace};
@@ -30,8 +33,8 @@ pub struct BusConfig {
     pub user: Option<String>,
     /// That user's password.
     pub password: Option<SecretString>,
-    /// Replicas of each stream: 1 on one node, 3 in a cluster.
-    pub replicas: usize,
+    /// How much the streams may hold, where this connection creates them.
+    pub capacity: Capacity,
 }
 
 /// A connection to the broker, cheap to clone.
@@ -45,7 +48,7 @@ struct Inner {
     jetstream: jetstream::Context,
     namespace: Namespace,
     service: &'static str,
-    replicas: usize,
+    capacity: Capacity,
 }
 
 /// The broker cannot be used.
@@ -110,14 +113,14 @@ impl Bus {
             .max_ack_inflight(ACKS_IN_FLIGHT_MAX)
             .backpressure_on_inflight(true)
             .build(client.clone());
-        let inner = Inner { client, jetstream, namespace, service, replicas: config.replicas };
+        let inner = Inner { client, jetstream, namespace, service, capacity: config.capacity };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Creates the streams of the contract that are not there yet.
     pub async fn ensure_streams(&self) -> Result<(), ConnectError> {
         for stream in Stream::ALL {
-            let config = stream.config(&self.inner.namespace, self.inner.replicas);
+            let config = stream.config(&self.inner.namespace, self.inner.capacity);
             let name = config.name.clone();
             self.inner
                 .jetstream

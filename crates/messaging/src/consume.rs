@@ -7,7 +7,7 @@ use async_nats::jetstream::{
     consumer::{PullConsumer, StreamError, pull},
 };
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use metering::Clock;
 use prost::Message;
@@ -18,9 +18,9 @@ use tracing::Instrument;
 
 use crate::{Bus, Dispose, Disposition, bus::OCCURRED_AT, dead, trace};
 
-/// Deliveries of a message that may succeed on retry, before it is given up. With the backoff below: about
-/// two minutes.
-pub const DELIVERIES_MAX: u64 = 8;
+/// Deliveries of a message that may succeed on retry, before it is given up: with the backoff below, after
+/// about 15 seconds.
+pub const DELIVERIES_MAX: u64 = 6;
 
 /// Messages that one pull asks for: enough to hide the round trip, little enough to hand over on shutdown.
 const MESSAGES_PER_PULL: usize = 64;
@@ -148,7 +148,7 @@ impl<H: Handler> Reader<H> {
         loop {
             let next = tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return,
+                () = self.shutdown.cancelled() => return hand_back(messages).await,
                 next = messages.next() => next,
             };
             match next {
@@ -267,6 +267,15 @@ impl<H: Handler> Reader<H> {
     fn count(&self, outcome: &'static str) {
         metrics::counter!("flowmeter_messages_total", "consumer" => self.name.clone(), "outcome" => outcome)
             .increment(1);
+    }
+}
+
+/// Gives fetched messages back at once, so that the next process need not wait for them.
+async fn hand_back(mut messages: pull::Stream) {
+    while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+        if message.ack_with(AckKind::Nak(None)).await.is_err() {
+            return;
+        }
     }
 }
 

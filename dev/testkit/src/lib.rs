@@ -15,7 +15,10 @@ use jiff::Timestamp;
 use messaging::{Bus, BusConfig, Outgoing};
 use metering::{Clock, SimulatedClock};
 use prost::Message;
-use proto::{Namespace, streams::Stream};
+use proto::{
+    Namespace,
+    streams::{Capacity, Stream},
+};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -24,6 +27,9 @@ pub use topic::Topic;
 
 /// Connections of one test; many tests share one server.
 const CONNECTIONS_MAX: u32 = 6;
+
+/// Room for each stream of one test; the broker reserves it.
+const STREAM_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A database, a namespace and a clock for one test.
 pub struct Bench {
@@ -117,7 +123,12 @@ impl Bench {
 }
 
 async fn bus(service: &'static str, namespace: &str) -> Bus {
-    let config = BusConfig { url: required("NATS_URL"), user: None, password: None, replicas: 1 };
+    let capacity = Capacity {
+        executions_bytes_max: STREAM_BYTES_MAX,
+        events_bytes_max: STREAM_BYTES_MAX,
+        ..Capacity::default()
+    };
+    let config = BusConfig { url: required("NATS_URL"), user: None, password: None, capacity };
     let namespace = Namespace::parse(namespace).expect("a namespace");
     let bus = Bus::connect(service, namespace, &config).await.expect("broker");
     bus.ensure_streams().await.expect("streams");

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Message, Subscriber, jetstream};
 use futures_util::{StreamExt, future::join_all};
-use proto::{Namespace, streams::Stream, subjects::CatalogKind};
+use proto::{
+    Namespace,
+    streams::{Capacity, Stream},
+    subjects::CatalogKind,
+};
 use stack::{Profile, Project, nats::Nats};
 
 /// A denied request is never answered; the broker only tells the connection.
@@ -41,7 +45,7 @@ async fn publish(client: &Client, subject: String) -> bool {
 async fn create_streams(nats: &Nats) {
     let context = jetstream::new(connect(nats, "aggregator").await);
     for stream in Stream::ALL {
-        context.get_or_create_stream(stream.config(&Namespace::default(), 1)).await.unwrap();
+        context.get_or_create_stream(stream.config(&Namespace::default(), Capacity::default())).await.unwrap();
     }
 }
 
