@@ -65,6 +65,7 @@ impl IntoResponse for ControlError {
 
 /// `{"kind": …, "count": N}`: the next N calls, or all until `{"kind": "none"}`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct FaultRequest {
     kind: String,
     count: Option<u32>,
@@ -117,6 +118,7 @@ async fn clock(State(controls): State<Controls>) -> Json<ClockReading> {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ClockRequest {
     advance_ms: Option<i64>,
     now: Option<Timestamp>,
