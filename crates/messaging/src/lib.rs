@@ -11,7 +11,7 @@ pub mod dead;
 mod disposition;
 pub mod outbox;
 mod outgoing;
-mod trace;
+pub mod trace;
 
 pub use bus::{Bus, BusConfig, ConnectError, PublishError};
 pub use consume::{Delivery, Handler};

@@ -1,4 +1,4 @@
-//! The W3C trace context, carried from span to header and back.
+//! The W3C trace context, carried from span to header, or to a stored row, and back.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
 /// The current span's context, as a `traceparent`; nothing where nothing is traced.
-pub(crate) fn current() -> Option<String> {
+pub fn current() -> Option<String> {
     let mut carrier = HashMap::new();
     let context = Span::current().context();
     global::get_text_map_propagator(|propagator| propagator.inject_context(&context, &mut carrier));
@@ -18,7 +18,7 @@ pub(crate) fn current() -> Option<String> {
 }
 
 /// Makes `span` a child of the context in `traceparent`.
-pub(crate) fn continue_from(span: &Span, traceparent: Option<&str>) {
+pub fn continue_from(span: &Span, traceparent: Option<&str>) {
     let Some(traceparent) = traceparent else { return };
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
     let context: Context = global::get_text_map_propagator(|propagator| propagator.extract(&carrier));

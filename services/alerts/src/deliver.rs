@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use messaging::consume::chain;
+use messaging::{consume::chain, trace};
 use metering::Clock;
 use sqlx::PgPool;
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
@@ -17,7 +17,6 @@ use crate::{
     Event, schedule,
     smtp::Mailer,
     store::{self, Claimed, Outcome},
-    trace,
 };
 
 /// Mails sent at once by this process: one slow recipient leaves the others their places.

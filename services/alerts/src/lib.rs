@@ -16,7 +16,6 @@ mod service;
 mod settings;
 mod smtp;
 pub mod store;
-mod trace;
 
 pub use alert::Alert;
 pub use crossing::{Crossing, InvalidCrossing};

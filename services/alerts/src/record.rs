@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::{Plan, Tenant, store::CatalogError};
-use messaging::{Delivery, Dispose, Disposition, Handler};
+use messaging::{Delivery, Dispose, Disposition, Handler, trace};
 use metering::{Clock, PlanId, TenantId};
 use proto::v1;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use url::Url;
 
-use crate::{Alert, Crossing, InvalidCrossing, smtp::Mailer, store, trace};
+use crate::{Alert, Crossing, InvalidCrossing, smtp::Mailer, store};
 
 /// Why a crossing is told to nobody.
 const NO_RECIPIENTS: &str = "the tenant has no alert recipients";
