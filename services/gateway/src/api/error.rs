@@ -1,7 +1,19 @@
 //! Every failure has one shape: `{"error": {"code": "...", "message": "...", "field": "..."}}`.
 
+use std::error::Error;
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use catalog::InvalidEntry;
+use messaging::consume::chain;
+use metering::{InvalidCalendar, InvalidId};
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use crate::{accounts::AccountError, admit::AdmitError, change_catalog::ChangeError};
 
 /// The body of every answer that is not a success.
 #[derive(Debug, Serialize, ToSchema)]
@@ -14,12 +26,198 @@ pub struct ErrorJson {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorDetail {
     /// For programs: `unauthorized`, `forbidden`, `csrf_header_missing`, `not_found`, `method_not_allowed`,
-    /// `invalid_json`, `invalid_value`, `too_large`, `unsupported_media_type`, `in_use`, `too_many`,
-    /// `overloaded`, `timeout`, `unavailable`.
+    /// `invalid_request`, `invalid_json`, `invalid_value`, `too_large`, `unsupported_media_type`, `in_use`,
+    /// `too_many`, `overloaded`, `timeout`, `unavailable`.
     pub code: &'static str,
     /// For people: what happened and what to do.
     pub message: String,
     /// The field that is not acceptable, where it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+}
+
+/// Why a request fails.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// No token, or not a good one.
+    #[error("a token is needed: send it as `Authorization: Bearer ...`, or sign in")]
+    Unauthorized,
+    /// The caller may not see or do this.
+    #[error("this token may not do that")]
+    Forbidden,
+    /// A change with a cookie alone could come from a page of somebody else.
+    #[error("a change that is made with a session needs the header `X-Flowmeter: 1`")]
+    CsrfHeaderMissing,
+    /// There is nothing here.
+    #[error("{0}")]
+    NotFound(String),
+    /// The path is right, the method is not.
+    #[error("this path does not take that method")]
+    MethodNotAllowed,
+    /// The path or query is not acceptable.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// The body is not JSON.
+    #[error("the body is not JSON: {0}")]
+    InvalidJson(String),
+    /// The body is JSON of another shape, or a value in it is not acceptable.
+    #[error("{reason}")]
+    InvalidValue {
+        /// Where, if it is one field.
+        field: Option<&'static str>,
+        /// What is wrong, and what to use instead.
+        reason: String,
+    },
+    /// The body is too large.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The body is not said to be JSON.
+    #[error("send the body as `Content-Type: application/json`")]
+    UnsupportedMediaType,
+    /// Something else needs the value.
+    #[error("{0}")]
+    InUse(String),
+    /// A bound on how many there may be is reached.
+    #[error("{0}")]
+    TooMany(String),
+    /// Too many requests are being answered.
+    #[error("too many requests at once; try again in a moment")]
+    Overloaded,
+    /// The answer took too long.
+    #[error("the answer took too long; try again")]
+    Timeout,
+    /// The database does not answer as it should. The reason is for the log, not for the caller.
+    #[error("the gateway cannot answer now; try again in a moment")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl ApiError {
+    /// A field that is not acceptable.
+    pub fn field(field: &'static str, reason: impl ToString) -> Self {
+        Self::InvalidValue { field: Some(field), reason: reason.to_string() }
+    }
+
+    /// A failure of our own.
+    pub fn unavailable(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+
+    /// There is no tenant of this id.
+    pub fn no_tenant(id: impl std::fmt::Display) -> Self {
+        Self::NotFound(format!("there is no tenant {id}"))
+    }
+
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::CsrfHeaderMissing => (StatusCode::FORBIDDEN, "csrf_header_missing"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::InvalidValue { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_value"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::InUse(_) => (StatusCode::CONFLICT, "in_use"),
+            Self::TooMany(_) => (StatusCode::CONFLICT, "too_many"),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
+            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Self::Unavailable(source) = &self {
+            tracing::error!(error = chain(source.as_ref()), "a request failed");
+        }
+        let (status, code) = self.status_and_code();
+        let message = self.to_string();
+        let field = match self {
+            Self::InvalidValue { field, .. } => field.map(str::to_owned),
+            _ => None,
+        };
+        let mut response =
+            (status, Json(ErrorJson { error: ErrorDetail { code, message, field } })).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<InvalidEntry> for ApiError {
+    fn from(error: InvalidEntry) -> Self {
+        let field = match &error {
+            InvalidEntry::Field { field, reason } => return Self::field(field, reason),
+            InvalidEntry::Calendar(InvalidCalendar::TimeZone(_)) => Some("time_zone"),
+            InvalidEntry::Calendar(InvalidCalendar::AnchorDay(_)) => Some("anchor_day"),
+            InvalidEntry::Threshold(_) => Some("thresholds_percent"),
+            InvalidEntry::Currency(_) => Some("price.currency"),
+            InvalidEntry::Id(_) => Some("id"),
+            InvalidEntry::Undecodable { .. } => None,
+        };
+        Self::InvalidValue { field, reason: error.to_string() }
+    }
+}
+
+impl From<InvalidId> for ApiError {
+    fn from(error: InvalidId) -> Self {
+        Self::field("id", error)
+    }
+}
+
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Invalid(error) => error.into(),
+            ChangeError::NotFound { .. } => Self::NotFound(error.to_string()),
+            ChangeError::InUse { .. } => Self::InUse(error.to_string()),
+            ChangeError::TooMany(_) => Self::TooMany(error.to_string()),
+            ChangeError::Read(_) | ChangeError::Catalog(_) | ChangeError::Write(_) => {
+                Self::unavailable(error)
+            }
+        }
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::UnknownTenant(_) => Self::field("tenant", error),
+            AccountError::TooMany => Self::TooMany(error.to_string()),
+            AccountError::Authenticate(_)
+            | AccountError::Create(_)
+            | AccountError::Tenant(_)
+            | AccountError::List(_)
+            | AccountError::Revoke(_)
+            | AccountError::Session(_) => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<AdmitError> for ApiError {
+    fn from(error: AdmitError) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+/// What a path gets that leads nowhere.
+pub fn not_here() -> ApiError {
+    ApiError::NotFound("there is nothing here; /openapi.json lists what there is".to_owned())
+}
+
+/// The handler for paths that no route has.
+pub async fn no_route() -> ApiError {
+    not_here()
+}
+
+/// The handler for methods that a path does not take.
+pub async fn no_method() -> ApiError {
+    ApiError::MethodNotAllowed
 }

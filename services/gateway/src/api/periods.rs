@@ -1,10 +1,25 @@
 //! Closed periods over HTTP: `GET /v1/usage/{tenant}/periods`.
 
+use axum::{Json, extract::State};
+use catalog::{Tenant, store::CatalogError};
 use jiff::Timestamp;
+use metering::TenantId;
+use prost::Message;
+use proto::{InvalidMessage, required_instant, v1};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::usage::PeriodJson;
+use super::{
+    App,
+    authenticate::Caller,
+    error::{ApiError, ErrorJson},
+    extract::PathId,
+    usage::{PeriodJson, success_rate},
+};
+use crate::store::history::{self, ClosedRow};
+
+/// Periods in one answer: five years.
+const PERIODS_MAX: u64 = 60;
 
 /// The closed periods of one tenant, newest first, at most 60.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,4 +63,64 @@ pub struct ClosedPeriodJson {
     pub success_rate: Option<f64>,
     /// Sources that were not complete past the period's end when it was closed.
     pub incomplete_sources: Vec<String>,
+}
+
+/// A kept period cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowPeriodError {
+    /// It is not protobuf.
+    #[error("a kept period cannot be decoded")]
+    Decode(#[from] prost::DecodeError),
+    /// A part is missing.
+    #[error("a kept period makes no sense")]
+    Invalid(#[from] InvalidMessage),
+}
+
+impl TryFrom<ClosedRow> for ClosedPeriodJson {
+    type Error = ShowPeriodError;
+
+    fn try_from(row: ClosedRow) -> Result<Self, ShowPeriodError> {
+        let closed = v1::PeriodClosed::decode(row.value.as_slice())?;
+        let totals = closed.totals.unwrap_or_default();
+        Ok(Self {
+            period: row.period.into(),
+            plan: (!closed.plan_id.is_empty()).then_some(closed.plan_id),
+            closed_at: required_instant(closed.closed_at.as_ref(), "closed_at")
+                .map_err(InvalidMessage::from)?,
+            counted: totals.counted,
+            uncounted: totals.uncounted,
+            success: totals.success,
+            error: totals.error,
+            crashed: totals.crashed,
+            canceled: totals.canceled,
+            late: totals.late,
+            late_found_at: row.late_found_at,
+            duration_ms: totals.duration_ms,
+            success_rate: success_rate(&totals),
+            incomplete_sources: closed.incomplete_sources,
+        })
+    }
+}
+
+/// The closed periods of one tenant, newest first.
+#[utoipa::path(get, path = "/v1/usage/{tenant}/periods", operation_id = "list_periods", tag = "usage", params(("tenant" = String, Path)), responses(
+    (status = 200, body = PeriodList),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+) -> Result<Json<PeriodList>, ApiError> {
+    let id = TenantId::parse(&id)?;
+    caller.check_may_see(&id)?;
+    let tenant: Result<Option<Tenant>, CatalogError> = catalog::store::find(&app.pool, id.as_str()).await;
+    tenant.map_err(ApiError::unavailable)?.ok_or_else(|| ApiError::no_tenant(&id))?;
+    let rows = history::list_closed(&app.pool, &id, PERIODS_MAX).await.map_err(ApiError::unavailable)?;
+    let periods = rows.into_iter().map(ClosedPeriodJson::try_from).collect::<Result<_, _>>();
+    Ok(Json(PeriodList {
+        tenant: id.to_string(),
+        as_of: app.clock.now(),
+        periods: periods.map_err(ApiError::unavailable)?,
+    }))
 }

@@ -1,7 +1,18 @@
 //! Plans over HTTP.
 
+use axum::{Json, extract::State, http::StatusCode};
+use catalog::{Entry, InvalidEntry, LimitKind, OutageRule, Plan};
+use metering::{CountingRule, PlanId, Price};
+use proto::v1;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use super::{
+    App,
+    error::{ApiError, ErrorJson},
+    extract::{JsonBody, PathId},
+};
+use crate::change_catalog::Revised;
 
 /// A plan as it is written: `PUT /v1/plans/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -122,4 +133,181 @@ pub struct PriceJson {
 /// n8n's own warning levels.
 fn default_thresholds() -> Vec<u32> {
     vec![80, 100]
+}
+
+impl PlanInput {
+    /// The plan, checked as every service checks it.
+    fn into_plan(self, id: &PlanId) -> Result<Plan, InvalidEntry> {
+        Plan::from_wire(v1::Plan {
+            plan_id: id.to_string(),
+            revision: 0,
+            removed: false,
+            name: self.name,
+            monthly_limit: self.monthly_limit,
+            limit_kind: match self.limit_kind {
+                LimitKindJson::Hard => v1::LimitKind::Hard,
+                LimitKindJson::Soft => v1::LimitKind::Soft,
+            }
+            .into(),
+            thresholds_percent: self.thresholds_percent,
+            counting: Some(v1::CountingRule {
+                manual: self.counting.manual,
+                sub_workflow: self.counting.sub_workflow,
+                error_workflow: self.counting.error_workflow,
+                canceled: self.counting.canceled,
+                other: self.counting.other,
+            }),
+            price: self.price.map(|price| v1::Price {
+                currency: price.currency,
+                base_fee_minor: price.base_fee_minor,
+                included_executions: price.included_executions,
+                overage_per_thousand_minor: price.overage_per_thousand_minor,
+            }),
+            meter_event_name: self.meter_event_name.unwrap_or_default(),
+            outage_rule: match self.outage_rule {
+                OutageRuleJson::Open => v1::OutageRule::Open,
+                OutageRuleJson::Closed => v1::OutageRule::Closed,
+            }
+            .into(),
+        })
+    }
+}
+
+impl From<Revised<Plan>> for PlanJson {
+    fn from(Revised { value: plan, revision }: Revised<Plan>) -> Self {
+        Self {
+            id: plan.id.to_string(),
+            revision,
+            name: plan.name,
+            monthly_limit: plan.monthly_limit,
+            limit_kind: match plan.limit_kind {
+                LimitKind::Hard => LimitKindJson::Hard,
+                LimitKind::Soft => LimitKindJson::Soft,
+            },
+            thresholds_percent: plan.thresholds.iter().map(|threshold| threshold.get()).collect(),
+            counting: plan.counting.into(),
+            price: plan.price.map(PriceJson::from),
+            meter_event_name: plan.meter_event_name,
+            outage_rule: match plan.outage_rule {
+                OutageRule::Open => OutageRuleJson::Open,
+                OutageRule::Closed => OutageRuleJson::Closed,
+            },
+        }
+    }
+}
+
+impl From<CountingRule> for CountingJson {
+    fn from(rule: CountingRule) -> Self {
+        Self {
+            manual: rule.manual,
+            sub_workflow: rule.sub_workflow,
+            error_workflow: rule.error_workflow,
+            canceled: rule.canceled,
+            other: rule.other,
+        }
+    }
+}
+
+impl From<Price> for PriceJson {
+    fn from(price: Price) -> Self {
+        Self {
+            currency: price.currency.as_str().to_owned(),
+            base_fee_minor: price.base_fee_minor,
+            included_executions: price.included_executions,
+            overage_per_thousand_minor: price.overage_per_thousand_minor,
+        }
+    }
+}
+
+/// All plans.
+#[utoipa::path(get, path = "/v1/plans", operation_id = "list_plans", tag = "catalog", responses(
+    (status = 200, body = PlanList),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn list(State(app): State<App>) -> Result<Json<PlanList>, ApiError> {
+    let plans = app.editor.list::<Plan>().await?;
+    Ok(Json(PlanList { plans: plans.into_iter().map(PlanJson::from).collect() }))
+}
+
+/// One plan.
+#[utoipa::path(get, path = "/v1/plans/{id}", operation_id = "get_plan", tag = "catalog", params(("id" = String, Path)), responses(
+    (status = 200, body = PlanJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<PlanJson>, ApiError> {
+    Ok(Json(app.editor.find::<Plan>(&id).await?.into()))
+}
+
+/// Makes or changes a plan. An equal one changes nothing.
+#[utoipa::path(put, path = "/v1/plans/{id}", operation_id = "put_plan", tag = "catalog", params(("id" = String, Path)),
+    request_body = PlanInput, responses(
+    (status = 200, body = PlanJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn put(
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBody(input): JsonBody<PlanInput>,
+) -> Result<Json<PlanJson>, ApiError> {
+    let id = PlanId::parse(&id)?;
+    let plan = input.into_plan(&id)?;
+    Ok(Json(app.editor.put(id.as_str(), |_| Ok(plan)).await?.into()))
+}
+
+/// Removes a plan that no tenant has.
+#[utoipa::path(delete, path = "/v1/plans/{id}", operation_id = "remove_plan", tag = "catalog", params(("id" = String, Path)), responses(
+    (status = 204),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn remove(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
+    app.editor.remove::<Plan>(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(json: &str) -> Result<Plan, ApiError> {
+        let input: PlanInput = serde_json::from_str(json).unwrap();
+        Ok(input.into_plan(&PlanId::parse("pro").unwrap())?)
+    }
+
+    #[test]
+    fn a_plan_survives_the_way_out_and_in() {
+        let json = r#"{"name": "Pro", "monthly_limit": 2500, "limit_kind": "soft", "thresholds_percent": [100, 80],
+            "counting": {"manual": true}, "meter_event_name": "executions", "outage_rule": "closed",
+            "price": {"currency": "eur", "base_fee_minor": 2000, "included_executions": 2500, "overage_per_thousand_minor": 150}}"#;
+        let before = plan(json).unwrap();
+        let shown =
+            serde_json::to_value(PlanJson::from(Revised { value: before.clone(), revision: 7 })).unwrap();
+        assert_eq!(shown["thresholds_percent"], serde_json::json!([80, 100]));
+        let mut written = shown;
+        written.as_object_mut().unwrap().retain(|key, _| key != "id" && key != "revision");
+        assert_eq!(plan(&written.to_string()).unwrap(), before);
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let plan = plan(r#"{"name": "Free"}"#).unwrap();
+        assert_eq!((plan.monthly_limit, plan.limit_kind, plan.price), (None, LimitKind::Hard, None));
+        assert_eq!(plan.thresholds.len(), 2);
+    }
+
+    #[test]
+    fn a_mistake_names_its_field() {
+        for (json, field) in [
+            (r#"{"name": ""}"#, "name"),
+            (r#"{"name": "x", "thresholds_percent": [0]}"#, "thresholds_percent"),
+            (r#"{"name": "x", "price": {"currency": "EUR"}}"#, "price.currency"),
+            (r#"{"name": "x", "price": {"currency": "eur", "base_fee_minor": -1}}"#, "price"),
+            (r#"{"name": "x", "meter_event_name": "a b"}"#, "meter_event_name"),
+        ] {
+            match plan(json).unwrap_err() {
+                ApiError::InvalidValue { field: named, .. } => assert_eq!(named, Some(field), "{json}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(serde_json::from_str::<PlanInput>(r#"{"name": "x", "limit": 5}"#).is_err());
+    }
 }

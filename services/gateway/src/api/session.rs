@@ -2,12 +2,29 @@
 //! `DELETE` signs out. A request that changes something and carries the cookie instead of a token needs the
 //! header `X-Flowmeter: 1`, which a page of another origin cannot send.
 
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse,
+};
+use axum_extra::extract::{
+    CookieJar,
+    cookie::{Cookie, SameSite},
+};
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::tokens::TokenKindJson;
+use super::{
+    App,
+    authenticate::{Caller, SESSION_COOKIE, refused, session_secret},
+    error::{ApiError, ErrorJson},
+    extract::JsonBody,
+    tokens::TokenKindJson,
+};
+use crate::{accounts::SESSION_LIFETIME, tokens::Principal};
 
 /// `POST /v1/session`
 #[derive(Debug, Deserialize, ToSchema)]
@@ -27,4 +44,73 @@ pub struct SessionJson {
     pub tenant: Option<String>,
     /// When the session ends; null where the request carried a token.
     pub expires_at: Option<Timestamp>,
+}
+
+impl SessionJson {
+    fn new(principal: &Principal, expires_at: Option<Timestamp>) -> Self {
+        Self { kind: principal.into(), tenant: principal.tenant().map(ToString::to_string), expires_at }
+    }
+}
+
+/// No script reads it, no other site sends it.
+fn cookie(app: &App, value: String) -> Cookie<'static> {
+    Cookie::build((SESSION_COOKIE, value))
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(app.secure_cookies)
+        .build()
+}
+
+/// Signs in: changes a token for a session cookie.
+#[utoipa::path(post, path = "/v1/session", operation_id = "sign_in", tag = "session", request_body = SessionInput,
+    security(()), responses(
+    (status = 200, body = SessionJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn sign_in(
+    State(app): State<App>,
+    JsonBody(input): JsonBody<SessionInput>,
+) -> Result<impl IntoResponse, ApiError> {
+    let Some((secret, session)) = app.accounts.sign_in(&input.token).await? else {
+        refused("POST", "/v1/session");
+        return Err(ApiError::Unauthorized);
+    };
+    let mut cookie = cookie(&app, secret.expose_secret().to_owned());
+    if let Ok(lifetime) = SESSION_LIFETIME.try_into() {
+        cookie.set_max_age(Some(lifetime));
+    }
+    let shown = SessionJson::new(&session.principal, Some(session.expires_at));
+    Ok((CookieJar::new().add(cookie), Json(shown)))
+}
+
+/// Who is calling.
+#[utoipa::path(get, path = "/v1/session", operation_id = "show_session", tag = "session", responses(
+    (status = 200, body = SessionJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn show(caller: Caller) -> Json<SessionJson> {
+    Json(SessionJson::new(&caller.principal, caller.session_ends_at))
+}
+
+/// Signs out.
+#[utoipa::path(delete, path = "/v1/session", operation_id = "sign_out", tag = "session", responses(
+    (status = 204),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn sign_out(
+    State(app): State<App>,
+    _caller: Caller,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, ApiError> {
+    if let Some(secret) = session_secret(&headers) {
+        app.accounts.sign_out(&secret).await?;
+    }
+    let mut jar = CookieJar::new();
+    jar = jar.add({
+        let mut ended = cookie(&app, String::new());
+        ended.make_removal();
+        ended
+    });
+    Ok((StatusCode::NO_CONTENT, jar))
 }

@@ -1,9 +1,36 @@
 //! Sources over HTTP. The API key goes in and never comes out.
 
-use jiff::Timestamp;
-use secrecy::SecretString;
+use std::{collections::HashMap, time::Duration};
+
+use axum::{Json, extract::State, http::StatusCode};
+use catalog::{
+    Entry, InvalidEntry, Source,
+    sealing::{Sealed, SealingKey},
+};
+use jiff::{SignedDuration, Timestamp};
+use metering::{SourceId, TenantId};
+use proto::v1;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use super::{
+    App,
+    error::{ApiError, ErrorJson},
+    extract::{JsonBody, PathId},
+    usage::seconds_since,
+};
+use crate::{
+    change_catalog::Revised,
+    sources::{Failing, SourceState, Synced},
+    store::history::{self, GapRow},
+};
+
+/// Gaps shown with their source.
+const GAPS_SHOWN_MAX: u64 = 20;
+
+/// Longest API key; n8n's are tokens of some hundred characters.
+const API_KEY_CHARS_MAX: usize = 4_096;
 
 /// A source as it is written: `PUT /v1/sources/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -129,4 +156,260 @@ pub struct SourceList {
 pub enum SourceKindJson {
     /// n8n.
     N8n,
+}
+
+impl SourceInput {
+    /// The source, checked as every service checks it. `present` lends its sealed key where none is given.
+    fn into_source(
+        self,
+        id: &SourceId,
+        sealing: &SealingKey,
+        present: Option<&Source>,
+    ) -> Result<Source, InvalidEntry> {
+        let tenant = TenantId::parse(&self.tenant)
+            .map_err(|error| InvalidEntry::field("tenant", error.to_string()))?;
+        let given = self.api_key.as_ref().map(|key| sealed(key, sealing)).transpose()?;
+        let source = Source::from_wire(v1::Source {
+            source_id: id.to_string(),
+            revision: 0,
+            removed: false,
+            tenant_id: tenant.to_string(),
+            kind: match self.kind {
+                SourceKindJson::N8n => v1::SourceKind::N8n,
+            }
+            .into(),
+            base_url: self.base_url,
+            sealed_api_key: Default::default(),
+            poll_interval: self.poll_interval.as_deref().map(interval_to_wire).transpose()?,
+            paused: self.paused,
+        })?;
+        let api_key = match (given, present) {
+            (Some(key), _) => key,
+            // Whoever may move a source must not be able to have its key sent to a machine of theirs.
+            (None, Some(present)) if present.base_url.origin() == source.base_url.origin() => {
+                present.api_key.clone()
+            }
+            (None, Some(_)) => {
+                return Err(InvalidEntry::field("api_key", "is needed where base_url moves to another host"));
+            }
+            (None, None) => return Err(InvalidEntry::field("api_key", "is needed for a new source")),
+        };
+        Ok(Source { api_key, ..source })
+    }
+}
+
+fn sealed(key: &SecretString, sealing: &SealingKey) -> Result<Sealed, InvalidEntry> {
+    let text = key.expose_secret();
+    if (1..=API_KEY_CHARS_MAX).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic()) {
+        Ok(sealing.seal(key))
+    } else {
+        Err(InvalidEntry::field(
+            "api_key",
+            format!("use 1 to {API_KEY_CHARS_MAX} printable characters without spaces"),
+        ))
+    }
+}
+
+fn interval_to_wire(text: &str) -> Result<prost_types::Duration, InvalidEntry> {
+    let invalid = || InvalidEntry::field("poll_interval", "use a duration such as `10m` or `30s`");
+    let interval: SignedDuration = text.parse().map_err(|_| invalid())?;
+    Ok(prost_types::Duration { seconds: interval.as_secs(), nanos: interval.subsec_nanos() })
+}
+
+fn interval_text(interval: Duration) -> String {
+    SignedDuration::try_from(interval).map_or_else(|_| String::new(), |signed| format!("{signed:#}"))
+}
+
+impl SourceJson {
+    fn new(Revised { value: source, revision }: Revised<Source>, status: SourceStatusJson) -> Self {
+        let key: Vec<u8> = source.api_key.to_bytes();
+        Self {
+            id: source.id.to_string(),
+            revision,
+            tenant: source.tenant.to_string(),
+            kind: SourceKindJson::N8n,
+            // An address without a path is shown as it was written, not with the slash that the parser adds.
+            base_url: source.base_url.as_str().trim_end_matches('/').to_owned(),
+            has_api_key: !key.is_empty(),
+            poll_interval: source.poll_interval.map(interval_text),
+            paused: source.paused,
+            status,
+        }
+    }
+}
+
+impl SourceStatusJson {
+    fn new(state: &SourceState, gaps: GapsJson, now: Timestamp) -> Self {
+        let synced = state.synced.as_ref();
+        Self {
+            complete_until: synced.map(|synced| synced.complete_until),
+            lag_seconds: synced.map(|synced| seconds_since(synced.complete_until, now)),
+            open_executions: synced.map(|synced| synced.open_executions.into()),
+            last_sweep: synced.map(SweepJson::from),
+            failing: state.failing().map(FailingJson::from),
+            gaps,
+        }
+    }
+}
+
+impl From<&Synced> for SweepJson {
+    fn from(synced: &Synced) -> Self {
+        Self {
+            started_at: synced.started_at,
+            ended_at: synced.ended_at,
+            executions_published: synced.executions_published,
+            epoch: synced.epoch,
+        }
+    }
+}
+
+impl From<&Failing> for FailingJson {
+    fn from(failing: &Failing) -> Self {
+        Self {
+            reason: match failing.reason {
+                v1::FailureReason::Unspecified => "unspecified",
+                v1::FailureReason::Unreachable => "unreachable",
+                v1::FailureReason::Unauthorized => "unauthorized",
+                v1::FailureReason::RateLimited => "rate_limited",
+                v1::FailureReason::Unreadable => "unreadable",
+                v1::FailureReason::TooLarge => "too_large",
+                v1::FailureReason::SecretUnreadable => "secret_unreadable",
+                v1::FailureReason::Internal => "internal",
+            },
+            detail: failing.detail.clone(),
+            since: failing.since,
+            consecutive_failures: failing.consecutive_failures,
+        }
+    }
+}
+
+/// Adds to each source how its metering goes.
+async fn with_status(app: &App, sources: Vec<Revised<Source>>) -> Result<Vec<SourceJson>, ApiError> {
+    let ids: Vec<String> = sources.iter().map(|source| source.value.id.to_string()).collect();
+    let rows = history::list_gaps(&app.pool, &ids, GAPS_SHOWN_MAX).await.map_err(ApiError::unavailable)?;
+    let mut gaps: HashMap<String, GapsJson> = HashMap::new();
+    for row in rows {
+        let GapRow { source, count, first_execution_id, last_execution_id, reason, found_at } = row;
+        let of_source = gaps.entry(source).or_default();
+        of_source.count = count;
+        of_source.recent.push(GapJson { reason, first_execution_id, last_execution_id, found_at });
+    }
+    let now = app.clock.now();
+    let shown = sources.into_iter().map(|source| {
+        let gaps = gaps.remove(source.value.id.as_str()).unwrap_or_default();
+        let status = SourceStatusJson::new(&app.sources.of(&source.value.id), gaps, now);
+        SourceJson::new(source, status)
+    });
+    Ok(shown.collect())
+}
+
+async fn one_with_status(app: &App, source: Revised<Source>) -> Result<Json<SourceJson>, ApiError> {
+    let shown = with_status(app, vec![source]).await?.pop();
+    shown.map(Json).ok_or_else(|| ApiError::NotFound("the source is gone".to_owned()))
+}
+
+/// All sources, with how their metering goes.
+#[utoipa::path(get, path = "/v1/sources", operation_id = "list_sources", tag = "catalog", responses(
+    (status = 200, body = SourceList),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn list(State(app): State<App>) -> Result<Json<SourceList>, ApiError> {
+    let sources = app.editor.list::<Source>().await?;
+    Ok(Json(SourceList { sources: with_status(&app, sources).await? }))
+}
+
+/// One source, with how its metering goes.
+#[utoipa::path(get, path = "/v1/sources/{id}", operation_id = "get_source", tag = "catalog", params(("id" = String, Path)), responses(
+    (status = 200, body = SourceJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<SourceJson>, ApiError> {
+    let source = app.editor.find::<Source>(&id).await?;
+    one_with_status(&app, source).await
+}
+
+/// Makes or changes a source, which is then swept at once. With `api_key` it is a change even where the key is
+/// the same: a sealed key cannot be compared.
+#[utoipa::path(put, path = "/v1/sources/{id}", operation_id = "put_source", tag = "catalog", params(("id" = String, Path)),
+    request_body = SourceInput, responses(
+    (status = 200, body = SourceJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn put(
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBody(input): JsonBody<SourceInput>,
+) -> Result<Json<SourceJson>, ApiError> {
+    let id = SourceId::parse(&id)?;
+    let make = |present: Option<&Source>| input.into_source(&id, &app.sealing, present);
+    let source = app.editor.put(id.as_str(), make).await?;
+    one_with_status(&app, source).await
+}
+
+/// Removes a source. What it has reported stays counted.
+#[utoipa::path(delete, path = "/v1/sources/{id}", operation_id = "remove_source", tag = "catalog", params(("id" = String, Path)), responses(
+    (status = 204),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn remove(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
+    app.editor.remove::<Source>(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::sealing::{KeyPair, OpeningKey};
+
+    use super::*;
+
+    fn input(json: &str) -> SourceInput {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn id() -> SourceId {
+        SourceId::parse("north-n8n").unwrap()
+    }
+
+    #[test]
+    fn a_key_is_sealed_kept_and_never_shown() {
+        let pair = KeyPair::generate();
+        let sealing = SealingKey::parse(&pair.public).unwrap();
+        let first = input(
+            r#"{"tenant": "north", "kind": "n8n", "base_url": "https://n8n.north.example", "api_key": "key-north",
+                "poll_interval": "1m 30s"}"#,
+        );
+        let source = first.into_source(&id(), &sealing, None).unwrap();
+        let opened = OpeningKey::parse(&pair.secret).unwrap().open(&source.api_key).unwrap();
+        assert_eq!(opened.expose_secret(), "key-north");
+
+        let second =
+            input(r#"{"tenant": "north", "kind": "n8n", "base_url": "https://n8n.north.example/x"}"#);
+        let moved = second.into_source(&id(), &sealing, Some(&source)).unwrap();
+        assert_eq!(moved.api_key, source.api_key);
+
+        let shown = SourceJson::new(Revised { value: source, revision: 1 }, SourceStatusJson::default());
+        assert_eq!((shown.poll_interval.as_deref(), shown.has_api_key), (Some("1m 30s"), true));
+        assert!(!serde_json::to_string(&shown).unwrap().contains("key-north"));
+    }
+
+    #[test]
+    fn a_kept_key_does_not_move_to_another_host() {
+        let sealing = SealingKey::parse(&KeyPair::generate().public).unwrap();
+        let body =
+            |url: &str| input(&format!(r#"{{"tenant": "north", "kind": "n8n", "base_url": "{url}"}}"#));
+        let keyed = SourceInput { api_key: Some("key-north".into()), ..body("https://n8n.north.example") };
+        let source = keyed.into_source(&id(), &sealing, None).unwrap();
+        for url in ["https://elsewhere.example", "http://n8n.north.example", "https://n8n.north.example:8443"]
+        {
+            assert!(body(url).into_source(&id(), &sealing, Some(&source)).is_err(), "{url}");
+        }
+        assert!(body("https://n8n.north.example").into_source(&id(), &sealing, None).is_err());
+    }
+
+    #[test]
+    fn what_is_debugged_does_not_hold_the_key() {
+        let input =
+            input(r#"{"tenant": "north", "kind": "n8n", "base_url": "https://x", "api_key": "key-north"}"#);
+        assert!(!format!("{input:?}").contains("key-north"));
+    }
 }

@@ -1,7 +1,18 @@
 //! Tenants over HTTP.
 
+use axum::{Json, extract::State, http::StatusCode};
+use catalog::{Entry, Tenant};
+use metering::{PlanId, TenantId};
+use proto::v1;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use super::{
+    App,
+    error::{ApiError, ErrorJson},
+    extract::{JsonBody, PathId},
+};
+use crate::change_catalog::Revised;
 
 /// A tenant as it is written: `PUT /v1/tenants/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -61,4 +72,130 @@ pub struct TenantJson {
 pub struct TenantList {
     /// The tenants.
     pub tenants: Vec<TenantJson>,
+}
+
+impl TenantInput {
+    /// The tenant, checked as every service checks it.
+    fn into_tenant(self, id: &TenantId) -> Result<Tenant, ApiError> {
+        let plan = PlanId::parse(&self.plan).map_err(|error| ApiError::field("plan", error))?;
+        let tenant = Tenant::from_wire(v1::Tenant {
+            tenant_id: id.to_string(),
+            revision: 0,
+            removed: false,
+            name: self.name,
+            plan_id: plan.to_string(),
+            time_zone: self.time_zone.unwrap_or_else(|| "UTC".to_owned()),
+            anchor_day: match self.anchor_day {
+                // On the wire 0 is "not said"; here it is a mistake.
+                Some(0) => return Err(ApiError::field("anchor_day", "use 1 to 31")),
+                day => day.unwrap_or(1),
+            },
+            language: self.language.unwrap_or_default(),
+            alert_recipients: self.alert_recipients,
+            stripe_customer_id: self.stripe_customer_id.unwrap_or_default(),
+            limit_override: self.limit_override,
+        })?;
+        Ok(tenant)
+    }
+}
+
+impl From<Revised<Tenant>> for TenantJson {
+    fn from(Revised { value: tenant, revision }: Revised<Tenant>) -> Self {
+        Self {
+            id: tenant.id.to_string(),
+            revision,
+            name: tenant.name,
+            plan: tenant.plan.to_string(),
+            time_zone: tenant.calendar.time_zone_name().to_owned(),
+            anchor_day: tenant.calendar.anchor_day(),
+            language: tenant.language.as_str().to_owned(),
+            alert_recipients: tenant.alert_recipients,
+            stripe_customer_id: tenant.stripe_customer,
+            limit_override: tenant.limit_override,
+        }
+    }
+}
+
+/// All tenants.
+#[utoipa::path(get, path = "/v1/tenants", operation_id = "list_tenants", tag = "catalog", responses(
+    (status = 200, body = TenantList),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn list(State(app): State<App>) -> Result<Json<TenantList>, ApiError> {
+    let tenants = app.editor.list::<Tenant>().await?;
+    Ok(Json(TenantList { tenants: tenants.into_iter().map(TenantJson::from).collect() }))
+}
+
+/// One tenant.
+#[utoipa::path(get, path = "/v1/tenants/{id}", operation_id = "get_tenant", tag = "catalog", params(("id" = String, Path)), responses(
+    (status = 200, body = TenantJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<TenantJson>, ApiError> {
+    Ok(Json(app.editor.find::<Tenant>(&id).await?.into()))
+}
+
+/// Makes or changes a tenant. An equal one changes nothing.
+#[utoipa::path(put, path = "/v1/tenants/{id}", operation_id = "put_tenant", tag = "catalog", params(("id" = String, Path)),
+    request_body = TenantInput, responses(
+    (status = 200, body = TenantJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn put(
+    State(app): State<App>,
+    PathId(id): PathId,
+    JsonBody(input): JsonBody<TenantInput>,
+) -> Result<Json<TenantJson>, ApiError> {
+    let id = TenantId::parse(&id)?;
+    let tenant = input.into_tenant(&id)?;
+    Ok(Json(app.editor.put(id.as_str(), |_| Ok(tenant)).await?.into()))
+}
+
+/// Removes a tenant that has no sources, and takes its tokens back.
+#[utoipa::path(delete, path = "/v1/tenants/{id}", operation_id = "remove_tenant", tag = "catalog", params(("id" = String, Path)), responses(
+    (status = 204),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn remove(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
+    app.editor.remove::<Tenant>(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(json: &str) -> Result<Tenant, ApiError> {
+        let input: TenantInput = serde_json::from_str(json).unwrap();
+        input.into_tenant(&TenantId::parse("north").unwrap())
+    }
+
+    #[test]
+    fn a_tenant_survives_the_way_out_and_in() {
+        let json = r#"{"name": "North", "plan": "pro", "time_zone": "Europe/Madrid", "anchor_day": 31, "language": "es",
+            "alert_recipients": ["ops@north.example"], "stripe_customer_id": "cus_north", "limit_override": 0}"#;
+        let before = tenant(json).unwrap();
+        let mut written =
+            serde_json::to_value(TenantJson::from(Revised { value: before.clone(), revision: 7 })).unwrap();
+        written.as_object_mut().unwrap().retain(|key, _| key != "id" && key != "revision");
+        assert_eq!(tenant(&written.to_string()).unwrap(), before);
+    }
+
+    #[test]
+    fn a_mistake_names_its_field() {
+        for (change, field) in [
+            (r#""plan": "A b""#, "plan"),
+            (r#""plan": "pro", "time_zone": "Mars/Olympus""#, "time_zone"),
+            (r#""plan": "pro", "anchor_day": 0"#, "anchor_day"),
+            (r#""plan": "pro", "anchor_day": 32"#, "anchor_day"),
+            (r#""plan": "pro", "language": "de""#, "language"),
+            (r#""plan": "pro", "alert_recipients": ["nobody"]"#, "alert_recipients"),
+            (r#""plan": "pro", "stripe_customer_id": "sub_1""#, "stripe_customer_id"),
+        ] {
+            match tenant(&format!(r#"{{"name": "North", {change}}}"#)).unwrap_err() {
+                ApiError::InvalidValue { field: named, .. } => assert_eq!(named, Some(field), "{change}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

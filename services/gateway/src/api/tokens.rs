@@ -1,9 +1,19 @@
 //! Tokens over HTTP. A token is shown once, when it is made.
 
+use axum::{Json, extract::State, http::StatusCode};
 use jiff::Timestamp;
+use metering::TenantId;
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+use super::{
+    App,
+    error::{ApiError, ErrorJson},
+    extract::{JsonBody, PathId},
+};
+use crate::tokens::{Principal, TokenRecord};
 
 /// `POST /v1/tokens`
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -54,4 +64,62 @@ pub enum TokenKindJson {
     Operator,
     /// Sees its own usage and limit.
     Tenant,
+}
+
+impl From<&Principal> for TokenKindJson {
+    fn from(principal: &Principal) -> Self {
+        match principal {
+            Principal::Operator => Self::Operator,
+            Principal::Tenant(_) => Self::Tenant,
+        }
+    }
+}
+
+impl From<TokenRecord> for TokenJson {
+    fn from(record: TokenRecord) -> Self {
+        Self {
+            id: record.id,
+            kind: (&record.principal).into(),
+            tenant: record.principal.tenant().map(ToString::to_string),
+            created_at: record.created_at,
+            revoked_at: record.revoked_at,
+        }
+    }
+}
+
+/// All tokens that were ever made, newest first. The configured operator token is not among them.
+#[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "tokens", responses(
+    (status = 200, body = TokenList),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn list(State(app): State<App>) -> Result<Json<TokenList>, ApiError> {
+    let tokens = app.accounts.list().await?;
+    Ok(Json(TokenList { tokens: tokens.into_iter().map(TokenJson::from).collect() }))
+}
+
+/// Makes a token, and shows it this once.
+#[utoipa::path(post, path = "/v1/tokens", operation_id = "create_token", tag = "tokens", request_body = TokenInput, responses(
+    (status = 201, body = NewTokenJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn create(
+    State(app): State<App>,
+    JsonBody(input): JsonBody<TokenInput>,
+) -> Result<(StatusCode, Json<NewTokenJson>), ApiError> {
+    let tenant = input.tenant.as_deref().map(TenantId::parse).transpose();
+    let tenant = tenant.map_err(|error| ApiError::field("tenant", error))?;
+    let (token, record) = app.accounts.create(tenant).await?;
+    let shown = NewTokenJson { token: token.expose_secret().to_owned(), details: record.into() };
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
+/// Takes a token back, and ends every session that was opened with it.
+#[utoipa::path(delete, path = "/v1/tokens/{id}", operation_id = "revoke_token", tag = "tokens", params(("id" = Uuid, Path)), responses(
+    (status = 204),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn revoke(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
+    let unknown = || ApiError::NotFound("there is no token of this id".to_owned());
+    let id = Uuid::parse_str(&id).map_err(|_| unknown())?;
+    if app.accounts.revoke(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
 }

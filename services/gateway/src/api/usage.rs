@@ -1,11 +1,22 @@
 //! Usage over HTTP: `GET /v1/usage` (operator: all tenants; tenant: itself), `GET /v1/usage/{tenant}` with
 //! workflows. What is not known is null, never zero.
 
+use axum::{Json, extract::State};
+use catalog::{Plan, Source, Tenant};
 use jiff::Timestamp;
+use metering::{Money, Percent, Period, TenantId};
+use proto::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::sources::FailingJson;
+use super::{
+    App,
+    authenticate::Caller,
+    error::{ApiError, ErrorJson},
+    extract::PathId,
+    sources::FailingJson,
+};
+use crate::{directory::Snapshot, usage::Counted};
 
 /// The usage of the current period of every tenant that the caller may see, by tenant id.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -157,4 +168,287 @@ pub struct MoneyJson {
     pub amount_minor: i64,
     /// ISO 4217, lower case.
     pub currency: String,
+}
+
+/// The limit itself, as a threshold.
+const WHOLE_PERCENT: u32 = 100;
+
+/// Whole seconds from `instant` to `now`; zero where it lies ahead, because clocks differ a little.
+pub fn seconds_since(instant: Timestamp, now: Timestamp) -> u64 {
+    u64::try_from(now.duration_since(instant).as_secs()).unwrap_or_default()
+}
+
+/// success / counted, for showing.
+pub fn success_rate(totals: &v1::Totals) -> Option<f64> {
+    (totals.counted > 0).then(|| totals.success as f64 / totals.counted as f64)
+}
+
+impl From<Period> for PeriodJson {
+    fn from(period: Period) -> Self {
+        Self { start: period.start, end: period.end }
+    }
+}
+
+impl From<Money> for MoneyJson {
+    fn from(money: Money) -> Self {
+        Self { amount_minor: money.amount_minor, currency: money.currency.as_str().to_owned() }
+    }
+}
+
+/// What one element is made of.
+pub struct Ingredients<'a> {
+    /// The tenant.
+    pub tenant: &'a Tenant,
+    /// Its plan.
+    pub plan: &'a Plan,
+    /// Its last figures, of whatever period.
+    pub counted: Option<&'a Counted>,
+    /// Its sources.
+    pub sources: Vec<SourceFreshnessJson>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// The totals of the current period, where anything is known of it. Figures of an earlier period say that this
+/// one has none so far, but only where metering is complete past its start.
+fn current_totals(counted: Option<&Counted>, period: Period, now: Timestamp) -> Option<v1::Totals> {
+    let counted = counted?;
+    if counted.is_current(now) {
+        return Some(counted.totals);
+    }
+    let reaches_in = counted.complete_until.is_some_and(|instant| instant >= period.start);
+    reaches_in.then(v1::Totals::default)
+}
+
+impl UsageJson {
+    /// The element of one tenant.
+    pub fn new(parts: Ingredients<'_>) -> Self {
+        let Ingredients { tenant, plan, counted, sources, now } = parts;
+        let period = match counted {
+            Some(counted) if counted.is_current(now) => counted.period,
+            _ => tenant.calendar.period_of(now),
+        };
+        let totals = current_totals(counted, period, now);
+        let figure = |of: fn(&v1::Totals) -> u64| totals.as_ref().map(of);
+        let used = figure(|totals| totals.counted);
+        let limit = plan.limit_for(tenant);
+        let complete_until = counted.and_then(|counted| counted.complete_until);
+        Self {
+            tenant: tenant.id.to_string(),
+            name: tenant.name.clone(),
+            plan: plan.id.to_string(),
+            period: period.into(),
+            counted: used,
+            uncounted: figure(|totals| totals.uncounted),
+            success: figure(|totals| totals.success),
+            error: figure(|totals| totals.error),
+            crashed: figure(|totals| totals.crashed),
+            canceled: figure(|totals| totals.canceled),
+            late: figure(|totals| totals.late),
+            success_rate: totals.as_ref().and_then(success_rate),
+            duration_ms: figure(|totals| totals.duration_ms),
+            limit,
+            used_percent: used.zip(limit).and_then(|(used, limit)| used_percent(used, limit)),
+            remaining: used.zip(limit).map(|(used, limit)| limit.saturating_sub(used)),
+            state: state(used, limit, plan),
+            cost_estimate: used.zip(plan.price).map(|(used, price)| price.cost(used).into()),
+            as_of: counted.map(|counted| counted.as_of),
+            complete_until,
+            lag_seconds: complete_until.map(|instant| seconds_since(instant, now)),
+            open_executions: counted.map(|counted| counted.open_executions),
+            sources,
+        }
+    }
+}
+
+/// In tenths of a percent, rounded down: 100 is shown only once it is reached.
+fn used_percent(used: u64, limit: u64) -> Option<f64> {
+    let tenths = (u128::from(used) * 1_000).checked_div(u128::from(limit))?;
+    Some(tenths as f64 / 10.0)
+}
+
+fn state(used: Option<u64>, limit: Option<u64>, plan: &Plan) -> UsageState {
+    let Some(used) = used else { return UsageState::Unknown };
+    let Some(limit) = limit else { return UsageState::Ok };
+    let reached = |percent: Percent| percent.reached(used, limit);
+    if Percent::new(WHOLE_PERCENT).is_ok_and(reached) {
+        UsageState::Over
+    } else if plan.thresholds.iter().copied().any(reached) {
+        UsageState::Warning
+    } else {
+        UsageState::Ok
+    }
+}
+
+impl SourceFreshnessJson {
+    fn new(app: &App, source: &Source, counted: Option<&Counted>, now: Timestamp) -> Self {
+        // What is counted, not what was collected: the figures beside it rest on that.
+        let freshness = counted
+            .and_then(|counted| counted.sources.iter().find(|known| known.source == source.id.as_str()));
+        let complete_until = freshness.and_then(|known| known.complete_until);
+        Self {
+            source: source.id.to_string(),
+            complete_until,
+            lag_seconds: complete_until.map(|instant| seconds_since(instant, now)),
+            open_executions: freshness.map(|known| known.open_executions.into()),
+            paused: source.paused,
+            failing: app.sources.of(&source.id).failing().map(FailingJson::from),
+        }
+    }
+}
+
+impl From<&v1::WorkflowUsage> for WorkflowJson {
+    fn from(usage: &v1::WorkflowUsage) -> Self {
+        let totals = usage.totals.unwrap_or_default();
+        Self {
+            source: usage.source_id.clone(),
+            workflow: usage.workflow_id.clone(),
+            name: (!usage.workflow_name.is_empty()).then(|| usage.workflow_name.clone()),
+            counted: totals.counted,
+            uncounted: totals.uncounted,
+            success: totals.success,
+            error: totals.error,
+            crashed: totals.crashed,
+            canceled: totals.canceled,
+            late: totals.late,
+            duration_ms: totals.duration_ms,
+            mean_duration_ms: totals.duration_ms.checked_div(totals.counted),
+            success_rate: success_rate(&totals),
+        }
+    }
+}
+
+/// The element of one tenant, as known now; nothing for an unknown tenant.
+pub fn element(app: &App, catalog: &Snapshot, id: &TenantId) -> Option<UsageJson> {
+    let tenant = catalog.tenants.get(id)?;
+    let plan = catalog.plans.get(&tenant.plan)?;
+    let counted = app.usage.of(id);
+    let counted = counted.as_deref();
+    let now = app.clock.now();
+    let sources = catalog
+        .sources_of(id)
+        .iter()
+        .map(|source| SourceFreshnessJson::new(app, source, counted, now))
+        .collect();
+    Some(UsageJson::new(Ingredients { tenant, plan, counted, sources, now }))
+}
+
+/// The elements of every tenant that `caller` may see.
+pub fn visible(app: &App, catalog: &Snapshot, caller: &Caller) -> Vec<UsageJson> {
+    match caller.principal.tenant() {
+        Some(own) => element(app, catalog, own).into_iter().collect(),
+        None => catalog.tenants.keys().filter_map(|id| element(app, catalog, id)).collect(),
+    }
+}
+
+/// The usage of every tenant in its current period; with a tenant's token, of that tenant.
+#[utoipa::path(get, path = "/v1/usage", operation_id = "list_usage", tag = "usage", responses(
+    (status = 200, body = UsageList),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<UsageList>, ApiError> {
+    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
+    Ok(Json(UsageList { as_of: app.clock.now(), usage: visible(&app, &catalog, &caller) }))
+}
+
+/// One tenant's usage in its current period, with workflows.
+#[utoipa::path(get, path = "/v1/usage/{tenant}", operation_id = "get_usage", tag = "usage", params(("tenant" = String, Path)), responses(
+    (status = 200, body = UsageDetail),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+) -> Result<Json<UsageDetail>, ApiError> {
+    let id = TenantId::parse(&id)?;
+    caller.check_may_see(&id)?;
+    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
+    let usage = element(&app, &catalog, &id).ok_or_else(|| ApiError::no_tenant(&id))?;
+    let current = app.usage.of(&id).filter(|counted| counted.is_current(app.clock.now()));
+    let workflows =
+        current.as_ref().map(|counted| counted.workflows.iter().map(WorkflowJson::from).collect());
+    Ok(Json(UsageDetail {
+        usage,
+        workflows: workflows.unwrap_or_default(),
+        workflows_omitted: current.map_or(0, |counted| counted.workflows_omitted),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::Entry;
+
+    use super::*;
+    use crate::usage::tests::november;
+
+    fn tenant() -> Tenant {
+        Tenant::from_wire(v1::Tenant {
+            tenant_id: "north".into(),
+            name: "North".into(),
+            plan_id: "pro".into(),
+            ..v1::Tenant::default()
+        })
+        .unwrap()
+    }
+
+    fn plan(limit: Option<u64>) -> Plan {
+        Plan::from_wire(v1::Plan {
+            plan_id: "pro".into(),
+            name: "Pro".into(),
+            monthly_limit: limit,
+            thresholds_percent: vec![80, 100],
+            ..v1::Plan::default()
+        })
+        .unwrap()
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn shown(counted: Option<&Counted>, limit: Option<u64>, now: &str) -> UsageJson {
+        let (tenant, plan) = (tenant(), plan(limit));
+        let parts = Ingredients { tenant: &tenant, plan: &plan, counted, sources: Vec::new(), now: at(now) };
+        UsageJson::new(parts)
+    }
+
+    #[test]
+    fn nothing_known_is_not_zero() {
+        let usage = shown(None, Some(100), "2026-11-24T12:00:00Z");
+        assert_eq!((usage.counted, usage.remaining, usage.state), (None, None, UsageState::Unknown));
+        assert_eq!(usage.period.end, at("2026-12-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn a_new_period_is_zero_only_once_metering_reaches_into_it() {
+        let old = november(50, 1);
+        assert_eq!(shown(Some(&old), Some(100), "2026-12-01T00:05:00Z").state, UsageState::Unknown);
+        let reaching = Counted { complete_until: Some(at("2026-12-01T00:04:00Z")), ..old };
+        let usage = shown(Some(&reaching), Some(100), "2026-12-01T00:05:00Z");
+        assert_eq!((usage.counted, usage.state, usage.lag_seconds), (Some(0), UsageState::Ok, Some(60)));
+        assert_eq!(usage.period.start, at("2026-12-01T00:00:00Z"));
+    }
+
+    #[test]
+    fn states_follow_the_thresholds() {
+        for (counted, limit, state) in [
+            (79, Some(100), UsageState::Ok),
+            (80, Some(100), UsageState::Warning),
+            (100, Some(100), UsageState::Over),
+            (0, Some(0), UsageState::Ok),
+            (1, Some(0), UsageState::Over),
+            (1_000, None, UsageState::Ok),
+        ] {
+            let usage = shown(Some(&november(counted, 1)), limit, "2026-11-24T12:00:00Z");
+            assert_eq!(usage.state, state, "{counted} of {limit:?}");
+        }
+    }
+
+    #[test]
+    fn percent_is_rounded_down() {
+        assert_eq!(used_percent(999, 1_000), Some(99.9));
+        assert_eq!(used_percent(99_999, 100_000), Some(99.9));
+        assert_eq!(used_percent(5, 0), None);
+    }
 }

@@ -1,0 +1,161 @@
+//! The HTTP API: DTOs and handlers by what they are about, the router that puts them behind their guards.
+
+mod admissions;
+mod assets;
+mod authenticate;
+mod error;
+mod events;
+mod extract;
+mod guard;
+mod periods;
+mod plans;
+mod session;
+mod sources;
+mod tenants;
+mod tokens;
+mod usage;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware};
+use catalog::sealing::SealingKey;
+use metering::Clock;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        Components,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    accounts::Accounts, admit::Admissions, change_catalog::Editor, directory::Directory, sources::SourceView,
+    usage::UsageView,
+};
+
+pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};
+
+/// What every request may use.
+pub type App = Arc<AppParts>;
+
+/// What every request may use.
+pub struct AppParts {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The database.
+    pub pool: PgPool,
+    /// Changes the catalog.
+    pub editor: Editor,
+    /// The catalog in memory.
+    pub directory: Arc<Directory>,
+    /// Usage in memory.
+    pub usage: Arc<UsageView>,
+    /// The sources' state in memory.
+    pub sources: SourceView,
+    /// Decides on runs.
+    pub admissions: Admissions,
+    /// Tokens and sessions.
+    pub accounts: Accounts,
+    /// Tells live listeners what has changed.
+    pub announcer: Announcer,
+    /// Seals sources' keys.
+    pub sealing: SealingKey,
+    /// Whether cookies travel encrypted only.
+    pub secure_cookies: bool,
+    /// Ends live streams.
+    pub shutdown: CancellationToken,
+}
+
+/// What the document says of the API as a whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Flowmeter",
+        description = "Plans, tenants and sources; usage; the limit check. Instants are RFC 3339, amounts are in \
+                       the currency's minor unit, what is not known is null."
+    ),
+    modifiers(&Security),
+    security(("token" = []), ("session" = []))
+)]
+struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_with(Components::new);
+        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme("token", SecurityScheme::Http(token));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new(authenticate::SESSION_COOKIE));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    }
+}
+
+/// The API's routes. A route is behind the operator's guard, behind the guard for anyone with a token, or in
+/// the short list of open ones: there is no fourth place.
+fn routes(app: &App) -> OpenApiRouter<App> {
+    let authenticated = middleware::from_fn_with_state(app.clone(), authenticate::authenticate);
+    let operator = operator_routes().route_layer(middleware::from_fn(authenticate::require_operator));
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(operator.merge(tenant_routes()).route_layer(authenticated))
+        .merge(open_routes())
+}
+
+fn operator_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(plans::list))
+        .routes(routes!(plans::get, plans::put, plans::remove))
+        .routes(routes!(tenants::list))
+        .routes(routes!(tenants::get, tenants::put, tenants::remove))
+        .routes(routes!(sources::list))
+        .routes(routes!(sources::get, sources::put, sources::remove))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+}
+
+/// Each of these asks `Caller` what it may see.
+fn tenant_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(usage::list))
+        .routes(routes!(usage::get))
+        .routes(routes!(periods::list))
+        .routes(routes!(admissions::admit))
+        .routes(routes!(admissions::look))
+        .routes(routes!(events::stream))
+        .routes(routes!(session::show, session::sign_out))
+}
+
+fn open_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(session::sign_in))
+}
+
+/// The document of the API, as `/openapi.json` gives it.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    for part in [operator_routes(), tenant_routes(), open_routes()] {
+        document.merge(part.into_openapi());
+    }
+    document
+}
+
+fn router(app: App) -> Router {
+    let (api, document) = routes(&app).split_for_parts();
+    let api = api
+        .merge(assets::routes(document))
+        .fallback(error::no_route)
+        .method_not_allowed_fallback(error::no_method);
+    guard::around(api).with_state(app)
+}
+
+/// Serves until shutdown. Live streams end then; other requests are finished.
+pub async fn serve(listener: TcpListener, app: App) -> std::io::Result<()> {
+    let shutdown = app.shutdown.clone();
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, "serving the API and the dashboard");
+    }
+    axum::serve(listener, router(app)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}

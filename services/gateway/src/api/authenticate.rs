@@ -1,0 +1,105 @@
+//! Who is calling: a bearer token, or the session cookie of the dashboard.
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, Method, header, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use axum_extra::extract::CookieJar;
+use jiff::Timestamp;
+use metering::TenantId;
+use secrecy::SecretString;
+
+use super::{App, error::ApiError};
+use crate::tokens::Principal;
+
+/// The cookie that carries the session's secret id.
+pub const SESSION_COOKIE: &str = "flowmeter_session";
+
+/// What a page of another origin cannot send without being asked first.
+const CSRF_HEADER: &str = "x-flowmeter";
+
+/// Who is calling. Put there by [`authenticate`] and by nothing else.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// As whom.
+    pub principal: Principal,
+    /// The end of its session; nothing where it sent a token.
+    pub session_ends_at: Option<Timestamp>,
+}
+
+impl Caller {
+    /// Refuses what the caller may not see. Asked before anything is looked up, so that an answer does not tell
+    /// which tenants exist.
+    pub fn check_may_see(&self, tenant: &TenantId) -> Result<(), ApiError> {
+        if self.principal.may_see(tenant) { Ok(()) } else { Err(ApiError::Forbidden) }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get().cloned().ok_or(ApiError::Unauthorized)
+    }
+}
+
+/// Lets requests through that say who they are.
+pub async fn authenticate(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    match caller(&app, request.method().clone(), request.headers().clone()).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.run(request).await)
+        }
+        Err(error) => {
+            if matches!(error, ApiError::Unauthorized) {
+                refused(request.method().as_str(), request.uri().path());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Lets the operator through.
+pub async fn require_operator(caller: Caller, request: Request, next: Next) -> Result<Response, ApiError> {
+    match caller.principal {
+        Principal::Operator => Ok(next.run(request).await),
+        Principal::Tenant(_) => Err(ApiError::Forbidden),
+    }
+}
+
+/// Tells of a failed authentication, without what was sent.
+pub fn refused(method: &str, path: &str) {
+    metrics::counter!("flowmeter_authentication_failures_total").increment(1);
+    tracing::warn!(method, path, "a request without a good token was refused");
+}
+
+async fn caller(app: &App, method: Method, headers: HeaderMap) -> Result<Caller, ApiError> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        let token = bearer(&headers).ok_or(ApiError::Unauthorized)?;
+        let principal = app.accounts.authenticate(&token).await?.ok_or(ApiError::Unauthorized)?;
+        return Ok(Caller { principal, session_ends_at: None });
+    }
+    let secret = session_secret(&headers).ok_or(ApiError::Unauthorized)?;
+    let session = app.accounts.session(&secret).await?.ok_or(ApiError::Unauthorized)?;
+    let is_safe = matches!(method, Method::GET | Method::HEAD);
+    if !is_safe && headers.get(CSRF_HEADER).is_none_or(|value| value != "1") {
+        return Err(ApiError::CsrfHeaderMissing);
+    }
+    Ok(Caller { principal: session.principal, session_ends_at: Some(session.expires_at) })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<SecretString> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
+}
+
+/// The session's secret id, where the request carries one.
+pub fn session_secret(headers: &HeaderMap) -> Option<SecretString> {
+    CookieJar::from_headers(headers).get(SESSION_COOKIE).map(|cookie| cookie.value().into())
+}

@@ -1,0 +1,262 @@
+//! Live usage over HTTP: `GET /v1/events`, server-sent events. The event `usage` carries the same JSON as one
+//! element of `GET /v1/usage`. A listener first gets every tenant that it may see, then each change; one that
+//! falls behind gets all of them again.
+
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    extract::State,
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures_util::{Stream, StreamExt, stream};
+use messaging::consume::chain;
+use metering::{PlanId, SourceId, TenantId};
+use proto::{InvalidMessage, v1, v1::catalog_entry};
+use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
+
+use super::{
+    App,
+    authenticate::Caller,
+    error::{ApiError, ErrorJson},
+    usage::{UsageJson, element, visible},
+};
+use crate::{directory::Snapshot, follow::Listen};
+
+/// The event's name.
+const EVENT: &str = "usage";
+
+/// Changes that a slow listener may fall behind by; then it gets a fresh start instead of a queue.
+const BACKLOG_MAX: usize = 1_024;
+
+/// Listeners at once. Each holds a connection and its backlog.
+const LISTENERS_MAX: usize = 1_000;
+
+/// Keeps proxies from closing a quiet stream, and finds out which listeners are gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A stream ends after this time and the browser opens another: what was taken back meanwhile no longer opens.
+const STREAM_AGE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Changes of one tenant within this time are told as one.
+const COALESCE: Duration = Duration::from_millis(100);
+
+/// One tenant's new element, made once for all listeners.
+#[derive(Debug, Clone)]
+struct Announcement {
+    tenant: TenantId,
+    json: Arc<str>,
+}
+
+/// What has changed since the last announcement. Sets: bounded by the catalog, however often a thing changes.
+#[derive(Debug, Default)]
+struct Changed {
+    tenants: BTreeSet<TenantId>,
+    plans: BTreeSet<PlanId>,
+    sources: BTreeSet<SourceId>,
+}
+
+impl Changed {
+    /// The tenants whose elements differ now.
+    fn resolve(self, catalog: &Snapshot) -> BTreeSet<TenantId> {
+        let mut tenants = self.tenants;
+        tenants.extend(self.sources.iter().filter_map(|source| catalog.tenant_of(source)).cloned());
+        if !self.plans.is_empty() {
+            let on_plan = catalog.tenants.values().filter(|tenant| self.plans.contains(&tenant.plan));
+            tenants.extend(on_plan.map(|tenant| tenant.id.clone()));
+        }
+        tenants
+    }
+}
+
+/// Tells live listeners which tenants have changed.
+pub struct Announcer {
+    changed: Mutex<Changed>,
+    wake: Notify,
+    sender: broadcast::Sender<Announcement>,
+    listeners: Arc<Semaphore>,
+}
+
+impl Default for Announcer {
+    fn default() -> Self {
+        Self {
+            changed: Mutex::default(),
+            wake: Notify::new(),
+            sender: broadcast::Sender::new(BACKLOG_MAX),
+            listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
+        }
+    }
+}
+
+impl Announcer {
+    fn tell(&self, add: impl FnOnce(&mut Changed) -> bool) {
+        if add(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner)) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn take(&self) -> Changed {
+        std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Makes announcements until shutdown.
+pub async fn announce(app: App) {
+    loop {
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = app.announcer.wake.notified() => {}
+        }
+        if let Err(error) = announce_changed(&app).await {
+            tracing::warn!(error = chain(&error), "live listeners miss a change");
+        }
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            () = tokio::time::sleep(COALESCE) => {}
+        }
+    }
+}
+
+async fn announce_changed(app: &App) -> Result<(), catalog::store::CatalogError> {
+    let changed = app.announcer.take();
+    if app.announcer.sender.receiver_count() == 0 {
+        return Ok(());
+    }
+    let catalog = app.directory.current().await?;
+    for tenant in changed.resolve(&catalog) {
+        if let Some(usage) = element(app, &catalog, &tenant)
+            && let Ok(json) = serde_json::to_string(&usage)
+        {
+            // Fails only where the last listener has just gone.
+            let _ = app.announcer.sender.send(Announcement { tenant, json: json.into() });
+        }
+    }
+    Ok(())
+}
+
+/// Usage as it changes.
+#[utoipa::path(get, path = "/v1/events", operation_id = "stream_usage", tag = "usage", responses(
+    (status = 200, content_type = "text/event-stream", body = UsageJson,
+     description = "Events `usage`; the data of each is one tenant's usage."),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn stream(
+    State(app): State<App>,
+    caller: Caller,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let place = app.announcer.listeners.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+    // Subscribed before the first look: a change in between comes twice rather than never.
+    let changes = BroadcastStream::new(app.announcer.sender.subscribe());
+    let first = all(&app, &caller).await;
+    let shutdown = app.shutdown.clone();
+    let changes = changes.then(move |change| {
+        let (app, caller) = (app.clone(), caller.clone());
+        async move {
+            match change {
+                Ok(change) if caller.principal.may_see(&change.tenant) => vec![usage_event(&change.json)],
+                Ok(_) => Vec::new(),
+                Err(BroadcastStreamRecvError::Lagged(_)) => all(&app, &caller).await,
+            }
+        }
+    });
+    let end = async move {
+        let _place = place;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(STREAM_AGE_MAX) => {}
+        }
+    };
+    let events = stream::once(async move { first }).chain(changes).flat_map(stream::iter).map(Ok);
+    Ok(Sse::new(events.take_until(Box::pin(end))).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+async fn all(app: &App, caller: &Caller) -> Vec<Event> {
+    match app.directory.current().await {
+        Ok(catalog) => visible(app, &catalog, caller)
+            .iter()
+            .filter_map(|usage| serde_json::to_string(usage).ok())
+            .map(|json| usage_event(&json))
+            .collect(),
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "a live listener begins without figures");
+            Vec::new()
+        }
+    }
+}
+
+fn usage_event(json: &str) -> Event {
+    Event::default().event(EVENT).data(json)
+}
+
+/// Takes `UsageCounted` into the view.
+pub struct UsageListener(pub App);
+
+impl Listen for UsageListener {
+    type Message = v1::UsageCounted;
+
+    fn hear(&self, message: v1::UsageCounted) -> Result<(), InvalidMessage> {
+        let counted = crate::usage::Counted::try_from(message)?;
+        let tenant = counted.tenant.clone();
+        if self.0.usage.apply(counted) {
+            self.0.announcer.tell(|changed| changed.tenants.insert(tenant));
+        }
+        Ok(())
+    }
+}
+
+/// Takes `SourceSynced` into the view.
+pub struct SyncedListener(pub App);
+
+impl Listen for SyncedListener {
+    type Message = v1::SourceSynced;
+
+    fn hear(&self, message: v1::SourceSynced) -> Result<(), InvalidMessage> {
+        let source = self.0.sources.apply_synced(&message)?;
+        self.0.announcer.tell(|changed| changed.sources.insert(source));
+        Ok(())
+    }
+}
+
+/// Takes `SourceFailing` into the view.
+pub struct FailingListener(pub App);
+
+impl Listen for FailingListener {
+    type Message = v1::SourceFailing;
+
+    fn hear(&self, message: v1::SourceFailing) -> Result<(), InvalidMessage> {
+        let source = self.0.sources.apply_failing(message)?;
+        self.0.announcer.tell(|changed| changed.sources.insert(source));
+        Ok(())
+    }
+}
+
+/// Learns that the catalog has changed, on this replica or another.
+pub struct CatalogListener(pub App);
+
+impl Listen for CatalogListener {
+    type Message = v1::CatalogEntry;
+
+    fn hear(&self, message: v1::CatalogEntry) -> Result<(), InvalidMessage> {
+        self.0.directory.invalidate();
+        match message.entry.ok_or(InvalidMessage::Missing("entry"))? {
+            catalog_entry::Entry::Tenant(tenant) => {
+                let tenant = TenantId::parse(&tenant.tenant_id)?;
+                self.0.announcer.tell(|changed| changed.tenants.insert(tenant));
+            }
+            catalog_entry::Entry::Plan(plan) => {
+                let plan = PlanId::parse(&plan.plan_id)?;
+                self.0.announcer.tell(|changed| changed.plans.insert(plan));
+            }
+            catalog_entry::Entry::Source(source) => {
+                let source = SourceId::parse(&source.source_id)?;
+                self.0.announcer.tell(|changed| changed.sources.insert(source));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,278 @@
+//! Changes the catalog: the value, its revision and the message that tells it, in one transaction.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use catalog::{
+    Entry, InvalidEntry, Plan, Source, Tenant,
+    store::{CatalogError, Stored},
+};
+use messaging::{Outgoing, outbox};
+use metering::Clock;
+use prost::Message;
+use proto::{
+    Namespace,
+    v1::{self, CatalogEntry, catalog_entry},
+};
+use sqlx::{PgConnection, PgPool};
+
+use crate::{
+    directory::Directory,
+    store::{self, originals},
+};
+
+/// Values of one kind: an answer that lists them all stays bounded.
+pub const VALUES_MAX: u64 = 10_000;
+
+/// Names that a refusal lists; the rest is a number.
+const USERS_SHOWN_MAX: usize = 10;
+
+/// A kind of value, with what must hold between it and the rest.
+#[async_trait]
+pub trait Original: Entry + PartialEq + Sync {
+    /// The message that says that the value is gone, in both forms.
+    fn tombstone(id: &str, revision: u64) -> (Self::Wire, CatalogEntry);
+
+    /// Fails where the value names what does not exist.
+    async fn check_references(&self, connection: &mut PgConnection) -> Result<(), ChangeError>;
+
+    /// The ids of what names the value `id`.
+    async fn users(connection: &mut PgConnection, id: &str) -> Result<Vec<String>, ChangeError>;
+}
+
+/// A value with its revision.
+#[derive(Debug, Clone)]
+pub struct Revised<E> {
+    /// The value.
+    pub value: E,
+    /// Its revision.
+    pub revision: u64,
+}
+
+/// The catalog cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The value is not acceptable.
+    #[error(transparent)]
+    Invalid(#[from] InvalidEntry),
+    /// There is no value of this id.
+    #[error("there is no {kind} {id}")]
+    NotFound {
+        /// What it would be.
+        kind: &'static str,
+        /// The id.
+        id: String,
+    },
+    /// Something else needs the value.
+    #[error("{kind} {id} is used by {users}; change or remove these first")]
+    InUse {
+        /// What it is.
+        kind: &'static str,
+        /// Its id.
+        id: String,
+        /// What needs it.
+        users: String,
+    },
+    /// There are too many values of the kind.
+    #[error("there are {VALUES_MAX} values of kind {0}; no more can be added")]
+    TooMany(&'static str),
+    /// The originals cannot be read.
+    #[error("cannot read the catalog")]
+    Read(#[source] sqlx::Error),
+    /// A stored value cannot be used.
+    #[error("cannot read the catalog")]
+    Catalog(#[from] CatalogError),
+    /// The change cannot be written.
+    #[error("cannot write the catalog")]
+    Write(#[source] sqlx::Error),
+}
+
+/// Changes the catalog.
+pub struct Editor {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+    namespace: Namespace,
+    directory: Arc<Directory>,
+}
+
+impl Editor {
+    /// An editor of the catalog in `pool`; `directory` is told of every change.
+    pub fn new(pool: PgPool, clock: Arc<dyn Clock>, namespace: Namespace, directory: Arc<Directory>) -> Self {
+        Self { pool, clock, namespace, directory }
+    }
+
+    /// The value of this id.
+    pub async fn find<E: Original>(&self, id: &str) -> Result<Revised<E>, ChangeError> {
+        let found = originals::find::<E>(&self.pool, id).await.map_err(ChangeError::Read)?;
+        let found = found.filter(|original| !original.removed);
+        found.map_or_else(|| Err(not_found::<E>(id)), |original| decode(original, id))
+    }
+
+    /// All values of a kind, by id.
+    pub async fn list<E: Original>(&self) -> Result<Vec<Revised<E>>, ChangeError> {
+        let all = originals::list::<E>(&self.pool).await.map_err(ChangeError::Read)?;
+        all.into_iter().map(|(id, original)| decode(original, &id)).collect()
+    }
+
+    /// Puts the value that `make` makes of the present one. An equal value changes nothing.
+    pub async fn put<E: Original>(
+        &self,
+        id: &str,
+        make: impl FnOnce(Option<&E>) -> Result<E, InvalidEntry> + Send,
+    ) -> Result<Revised<E>, ChangeError> {
+        let mut transaction = self.pool.begin().await.map_err(ChangeError::Write)?;
+        originals::lock(&mut transaction).await.map_err(ChangeError::Write)?;
+        let original = originals::find::<E>(&mut *transaction, id).await.map_err(ChangeError::Read)?;
+        let revision = original.as_ref().map_or(0, |original| original.revision);
+        let present = original
+            .filter(|original| !original.removed)
+            .map(|original| decode::<E>(original, id))
+            .transpose()?;
+        let value = make(present.as_ref().map(|present| &present.value))?;
+        match present {
+            Some(present) if present.value == value => return Ok(present),
+            Some(_) => {}
+            None => check_room::<E>(&mut transaction).await?,
+        }
+        value.check_references(&mut transaction).await?;
+        let revision = revision + 1;
+        let wire = value.to_wire(revision);
+        let message = value.to_message(revision);
+        self.write::<E>(&mut transaction, id, revision, false, &wire, &message).await?;
+        transaction.commit().await.map_err(ChangeError::Write)?;
+        self.directory.invalidate();
+        Ok(Revised { value, revision })
+    }
+
+    /// Removes a value that nothing needs. Its tombstone keeps the revision growing.
+    pub async fn remove<E: Original>(&self, id: &str) -> Result<(), ChangeError> {
+        let mut transaction = self.pool.begin().await.map_err(ChangeError::Write)?;
+        originals::lock(&mut transaction).await.map_err(ChangeError::Write)?;
+        let original = originals::find::<E>(&mut *transaction, id).await.map_err(ChangeError::Read)?;
+        let Some(original) = original.filter(|original| !original.removed) else {
+            return Err(not_found::<E>(id));
+        };
+        let users = E::users(&mut transaction, id).await?;
+        if !users.is_empty() {
+            return Err(ChangeError::InUse {
+                kind: E::KIND.as_str(),
+                id: id.to_owned(),
+                users: shown(&users),
+            });
+        }
+        let revision = original.revision + 1;
+        let (wire, message) = E::tombstone(id, revision);
+        self.write::<E>(&mut transaction, id, revision, true, &wire, &message).await?;
+        if E::KIND == Tenant::KIND {
+            // Another customer may get the id one day; the old one's tokens must not open it.
+            store::tokens::revoke_all_of(&mut *transaction, id, self.clock.now())
+                .await
+                .map_err(ChangeError::Write)?;
+        }
+        transaction.commit().await.map_err(ChangeError::Write)?;
+        self.directory.invalidate();
+        Ok(())
+    }
+
+    async fn write<E: Original>(
+        &self,
+        connection: &mut PgConnection,
+        id: &str,
+        revision: u64,
+        removed: bool,
+        wire: &E::Wire,
+        message: &CatalogEntry,
+    ) -> Result<(), ChangeError> {
+        let kind = E::KIND;
+        let stored = Stored { kind, id: id.to_owned(), revision, removed, value: wire.encode_to_vec() };
+        catalog::store::put(&mut *connection, &stored).await.map_err(ChangeError::Write)?;
+        let message_id = format!("catalog:{}:{id}:{revision}", kind.as_str());
+        let outgoing = Outgoing::new(self.namespace.catalog(kind, id), message_id, message, self.clock.now());
+        outbox::enqueue(connection, &[outgoing]).await.map_err(ChangeError::Write)
+    }
+}
+
+fn not_found<E: Entry>(id: &str) -> ChangeError {
+    ChangeError::NotFound { kind: E::KIND.as_str(), id: id.to_owned() }
+}
+
+fn decode<E: Entry>(original: originals::Original, id: &str) -> Result<Revised<E>, ChangeError> {
+    let kind = E::KIND.as_str();
+    let value = E::Wire::decode(original.value.as_slice())
+        .map_err(|error| InvalidEntry::Undecodable { kind, reason: error.to_string() })
+        .and_then(E::from_wire)
+        // Not the caller's mistake: a stored value was acceptable when it was written.
+        .map_err(|source| CatalogError::Damaged { kind, id: id.to_owned(), source })?;
+    Ok(Revised { value, revision: original.revision })
+}
+
+async fn check_room<E: Original>(connection: &mut PgConnection) -> Result<(), ChangeError> {
+    let count = originals::count::<E>(connection).await.map_err(ChangeError::Read)?;
+    if count < VALUES_MAX { Ok(()) } else { Err(ChangeError::TooMany(E::KIND.as_str())) }
+}
+
+fn shown(users: &[String]) -> String {
+    let named = users.iter().take(USERS_SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match users.len().saturating_sub(USERS_SHOWN_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+#[async_trait]
+impl Original for Plan {
+    fn tombstone(id: &str, revision: u64) -> (v1::Plan, CatalogEntry) {
+        let wire = v1::Plan { plan_id: id.to_owned(), revision, removed: true, ..v1::Plan::default() };
+        (wire.clone(), CatalogEntry { entry: Some(catalog_entry::Entry::Plan(wire)) })
+    }
+
+    async fn check_references(&self, _: &mut PgConnection) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
+    async fn users(connection: &mut PgConnection, id: &str) -> Result<Vec<String>, ChangeError> {
+        let tenants = catalog::store::list::<Tenant>(connection).await?;
+        let users = tenants.iter().filter(|tenant| tenant.plan.as_str() == id);
+        Ok(users.map(|tenant| format!("tenant {}", tenant.id)).collect())
+    }
+}
+
+#[async_trait]
+impl Original for Tenant {
+    fn tombstone(id: &str, revision: u64) -> (v1::Tenant, CatalogEntry) {
+        let wire = v1::Tenant { tenant_id: id.to_owned(), revision, removed: true, ..v1::Tenant::default() };
+        (wire.clone(), CatalogEntry { entry: Some(catalog_entry::Entry::Tenant(wire)) })
+    }
+
+    async fn check_references(&self, connection: &mut PgConnection) -> Result<(), ChangeError> {
+        match catalog::store::find::<Plan>(connection, self.plan.as_str()).await? {
+            Some(_) => Ok(()),
+            None => Err(InvalidEntry::field("plan", format!("there is no plan {}", self.plan)).into()),
+        }
+    }
+
+    async fn users(connection: &mut PgConnection, id: &str) -> Result<Vec<String>, ChangeError> {
+        let sources = catalog::store::list::<Source>(connection).await?;
+        let users = sources.iter().filter(|source| source.tenant.as_str() == id);
+        Ok(users.map(|source| format!("source {}", source.id)).collect())
+    }
+}
+
+#[async_trait]
+impl Original for Source {
+    fn tombstone(id: &str, revision: u64) -> (v1::Source, CatalogEntry) {
+        let wire = v1::Source { source_id: id.to_owned(), revision, removed: true, ..v1::Source::default() };
+        (wire.clone(), CatalogEntry { entry: Some(catalog_entry::Entry::Source(wire)) })
+    }
+
+    async fn check_references(&self, connection: &mut PgConnection) -> Result<(), ChangeError> {
+        match catalog::store::find::<Tenant>(connection, self.tenant.as_str()).await? {
+            Some(_) => Ok(()),
+            None => Err(InvalidEntry::field("tenant", format!("there is no tenant {}", self.tenant)).into()),
+        }
+    }
+
+    async fn users(_: &mut PgConnection, _: &str) -> Result<Vec<String>, ChangeError> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,96 @@
+//! The catalog in memory, for answers that need all of it. Reloaded from the database on the first question
+//! after a change; the limit check does not use it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use catalog::{Plan, Source, Tenant, store::CatalogError};
+use metering::{PlanId, SourceId, TenantId};
+use sqlx::PgPool;
+use tokio::sync::RwLock;
+
+use crate::store::originals;
+
+/// One state of the catalog.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// By id.
+    pub tenants: BTreeMap<TenantId, Tenant>,
+    /// By id.
+    pub plans: HashMap<PlanId, Plan>,
+    /// Each tenant's sources, by id.
+    pub sources: HashMap<TenantId, Vec<Source>>,
+}
+
+impl Snapshot {
+    /// A tenant's sources.
+    pub fn sources_of(&self, tenant: &TenantId) -> &[Source] {
+        self.sources.get(tenant).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whose executions a source runs.
+    pub fn tenant_of(&self, source: &SourceId) -> Option<&TenantId> {
+        self.sources.values().flatten().find(|known| known.id == *source).map(|known| &known.tenant)
+    }
+}
+
+/// The catalog in memory.
+pub struct Directory {
+    pool: PgPool,
+    outdated: AtomicBool,
+    current: RwLock<Arc<Snapshot>>,
+}
+
+impl Directory {
+    /// A directory of `pool`'s catalog, not loaded yet.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, outdated: AtomicBool::new(true), current: RwLock::default() }
+    }
+
+    /// The catalog has changed: the next question reads it again.
+    pub fn invalidate(&self) {
+        self.outdated.store(true, Ordering::Release);
+    }
+
+    /// The catalog, no older than the last [`Self::invalidate`].
+    pub async fn current(&self) -> Result<Arc<Snapshot>, CatalogError> {
+        if !self.outdated.load(Ordering::Acquire) {
+            return Ok(self.current.read().await.clone());
+        }
+        let mut current = self.current.write().await;
+        // Cleared before reading: a change that comes meanwhile makes the next question read again.
+        if self.outdated.swap(false, Ordering::AcqRel) {
+            match load(&self.pool).await {
+                Ok(snapshot) => *current = Arc::new(snapshot),
+                Err(error) => {
+                    self.invalidate();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(current.clone())
+    }
+}
+
+async fn load(pool: &PgPool) -> Result<Snapshot, CatalogError> {
+    let mut transaction = pool.begin().await?;
+    originals::snapshot(&mut transaction).await?;
+    let tenants = catalog::store::list::<Tenant>(&mut *transaction).await?;
+    let plans = catalog::store::list::<Plan>(&mut *transaction).await?;
+    let sources = catalog::store::list::<Source>(&mut *transaction).await?;
+    transaction.commit().await?;
+    let mut by_tenant: HashMap<TenantId, Vec<Source>> = HashMap::new();
+    for source in sources {
+        by_tenant.entry(source.tenant.clone()).or_default().push(source);
+    }
+    Ok(Snapshot {
+        tenants: tenants.into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect(),
+        plans: plans.into_iter().map(|plan| (plan.id.clone(), plan)).collect(),
+        sources: by_tenant,
+    })
+}

@@ -1,0 +1,93 @@
+//! Live subscriptions: everything that the broker keeps of a topic, then what comes. A broken one is made
+//! again from the start; who listens guards against repeats.
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use futures_util::StreamExt;
+use messaging::{Bus, consume::chain};
+use prost::Message;
+use proto::{consumers, streams::Stream};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Pause before a broken subscription is made again.
+const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
+
+/// A topic to follow.
+#[derive(Debug, Clone, Copy)]
+pub struct Topic {
+    /// The stream that keeps it.
+    pub stream: Stream,
+    /// Its name, e.g. `usage.counted`.
+    pub name: &'static str,
+}
+
+/// Who listens to a topic.
+pub trait Listen: Send + Sync + 'static {
+    /// What the topic carries.
+    type Message: Message + Default;
+
+    /// Takes a message in; it may have come before.
+    fn hear(&self, message: Self::Message) -> Result<(), proto::InvalidMessage>;
+}
+
+/// The subscription cannot be made, or broke.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error("cannot open the stream")]
+    Open(#[source] jetstream::context::GetStreamError),
+    #[error("cannot create the reader")]
+    Create(#[source] jetstream::stream::ConsumerError),
+    #[error("cannot subscribe")]
+    Subscribe(#[source] jetstream::consumer::StreamError),
+    #[error("the subscription broke")]
+    Broke(#[source] jetstream::consumer::pull::OrderedError),
+    #[error("the subscription ended")]
+    Ended,
+}
+
+/// Follows `topic` until `shutdown`.
+pub async fn follow<L: Listen>(bus: Bus, topic: Topic, listener: L, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            outcome = read(&bus, topic, &listener) => if let Err(error) = outcome {
+                tracing::warn!(topic = topic.name, error = chain(&error), "subscribing again");
+            },
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = sleep(RESUBSCRIBE_PAUSE) => {}
+        }
+    }
+}
+
+async fn read<L: Listen>(bus: &Bus, topic: Topic, listener: &L) -> Result<(), FollowError> {
+    let stream = bus
+        .jetstream()
+        .get_stream_no_info(topic.stream.name(bus.namespace()))
+        .await
+        .map_err(FollowError::Open)?;
+    let consumer = stream
+        .create_consumer(consumers::live(bus.namespace(), topic.name))
+        .await
+        .map_err(FollowError::Create)?;
+    let mut messages = consumer.messages().await.map_err(FollowError::Subscribe)?;
+    loop {
+        let message = messages.next().await.ok_or(FollowError::Ended)?.map_err(FollowError::Broke)?;
+        hear(topic, listener, &message);
+    }
+}
+
+/// State cannot be a dead letter: the next message of the subject replaces it. It is told and passed over.
+fn hear<L: Listen>(topic: Topic, listener: &L, message: &jetstream::Message) {
+    let outcome = match L::Message::decode(message.payload.clone()) {
+        Ok(decoded) => listener.hear(decoded).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(reason) = outcome {
+        metrics::counter!("flowmeter_live_messages_unreadable_total", "topic" => topic.name).increment(1);
+        tracing::warn!(topic = topic.name, subject = %message.subject, reason, "unreadable, passed over");
+    }
+}

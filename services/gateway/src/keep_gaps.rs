@@ -1,0 +1,69 @@
+//! Keeps gaps, to show them with their source.
+
+use async_trait::async_trait;
+use messaging::{Delivery, Dispose, Disposition, Handler};
+use metering::SourceId;
+use proto::{InvalidMessage, required_instant, v1};
+use sqlx::PgPool;
+
+use crate::store::history::{self, Gap};
+
+/// Handles `SourceGap`.
+pub struct KeepGaps {
+    pool: PgPool,
+}
+
+/// A gap cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepGapError {
+    /// The message makes no sense.
+    #[error("the gap makes no sense")]
+    Invalid(#[from] InvalidMessage),
+    /// The database failed.
+    #[error("cannot keep the gap")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Dispose for KeepGapError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Invalid(_) => Disposition::DeadLetter,
+            Self::Database(error) => error.disposition(),
+        }
+    }
+}
+
+impl KeepGaps {
+    /// Keeps gaps in `pool`.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+}
+
+#[async_trait]
+impl Handler for KeepGaps {
+    type Message = v1::SourceGap;
+    type Error = KeepGapError;
+
+    async fn handle(&self, delivery: Delivery<v1::SourceGap>) -> Result<(), KeepGapError> {
+        let gap = read(delivery.message)?;
+        history::put_gap(&self.pool, &gap).await?;
+        Ok(())
+    }
+}
+
+fn read(wire: v1::SourceGap) -> Result<Gap, InvalidMessage> {
+    let reason = match wire.reason() {
+        v1::GapReason::OpenExecutionVanished => "open_execution_vanished",
+        v1::GapReason::PrunedBeforeSeen => "pruned_before_seen",
+        v1::GapReason::Unspecified => "unspecified",
+    };
+    Ok(Gap {
+        source: SourceId::parse(&wire.source_id)?,
+        epoch: wire.epoch,
+        reason: reason.to_owned(),
+        found_at: required_instant(wire.found_at.as_ref(), "found_at")?,
+        first_execution_id: wire.first_execution_id,
+        last_execution_id: wire.last_execution_id,
+    })
+}

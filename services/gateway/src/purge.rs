@@ -1,0 +1,86 @@
+//! Deletes what no answer needs any more, in bounded steps.
+
+use std::{sync::Arc, time::Duration};
+
+use catalog::Tenant;
+use jiff::{SignedDuration, Timestamp};
+use messaging::consume::chain;
+use metering::{Calendar, Clock};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::store;
+
+/// Time between two rounds.
+const ROUND_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Rows that one statement deletes: short locks, short transactions.
+const BATCH_ROWS: u64 = 5_000;
+
+/// Statements per tenant and round; the rest waits for the next round.
+const BATCHES_MAX: usize = 20;
+
+/// Gaps are shown this long; the stream keeps them as long.
+const GAPS_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// What is out of date cannot be deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// The catalog cannot be read.
+    #[error("cannot read the tenants")]
+    Tenants(#[from] catalog::store::CatalogError),
+    /// Rows cannot be deleted.
+    #[error("cannot delete")]
+    Delete(#[from] sqlx::Error),
+}
+
+/// Deletes until `shutdown`.
+pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        if let Err(error) = round(&pool, clock.now()).await {
+            tracing::warn!(error = chain(&error), "old rows stay for now");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(ROUND_INTERVAL) => {}
+        }
+    }
+}
+
+/// One round, at `now`.
+pub async fn round(pool: &PgPool, now: Timestamp) -> Result<(), PurgeError> {
+    for tenant in store::admissions::tenants(pool).await? {
+        let before = match catalog::store::find::<Tenant>(pool, &tenant).await? {
+            Some(tenant) => previous_period_start(&tenant.calendar, now),
+            // A tenant that is gone asks no more.
+            None => now,
+        };
+        for _ in 0..BATCHES_MAX {
+            if store::admissions::purge(pool, &tenant, before, BATCH_ROWS).await? < BATCH_ROWS {
+                break;
+            }
+        }
+    }
+    store::history::purge_gaps(pool, now.saturating_sub(GAPS_KEPT).unwrap_or(now), BATCH_ROWS).await?;
+    store::tokens::purge_sessions(pool, now, BATCH_ROWS).await?;
+    Ok(())
+}
+
+/// A verdict of the previous period may still be asked for again; older ones may not.
+fn previous_period_start(calendar: &Calendar, now: Timestamp) -> Timestamp {
+    let current = calendar.period_of(now);
+    let before = current.start.saturating_sub(SignedDuration::from_nanos(1)).unwrap_or(current.start);
+    calendar.period_of(before).start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_previous_period_is_kept() {
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        let start = previous_period_start(&Calendar::utc(), now);
+        assert_eq!(start, "2026-10-01T00:00:00Z".parse().unwrap());
+    }
+}

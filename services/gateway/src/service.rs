@@ -1,0 +1,115 @@
+//! Wires the gateway together.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use catalog::sealing::SealingKey;
+use chassis::{Context, Service};
+use messaging::{consume, outbox};
+use proto::{consumers::Consumer, streams::Stream};
+use rand::{SeedableRng, rngs::StdRng};
+use sqlx::migrate::Migrator;
+use tokio::net::TcpListener;
+
+use crate::{
+    GatewaySettings, MIGRATOR,
+    accounts::Accounts,
+    admit::Admissions,
+    api::{self, Announcer, App, AppParts},
+    change_catalog::Editor,
+    directory::Directory,
+    follow::{Topic, follow},
+    keep_gaps::KeepGaps,
+    keep_periods::KeepPeriods,
+    purge,
+    sources::SourceView,
+    usage::UsageView,
+};
+
+/// The HTTP face of Flowmeter.
+pub struct Gateway;
+
+#[async_trait]
+impl Service for Gateway {
+    const NAME: &'static str = "gateway";
+
+    type Settings = GatewaySettings;
+
+    fn migrators() -> Vec<&'static Migrator> {
+        vec![&messaging::MIGRATOR, &catalog::MIGRATOR, &MIGRATOR]
+    }
+
+    async fn start(context: Context, settings: GatewaySettings) -> anyhow::Result<()> {
+        let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+            format!("cannot listen on {} (gateway.listen); is the port taken?", settings.listen)
+        })?;
+        start_on(listener, context, settings)
+    }
+}
+
+/// Starts every loop of the gateway, serving on a port that is open already.
+pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettings) -> anyhow::Result<()> {
+    let app = app(&context, &settings)?;
+    let Context { clock, pool, bus, tasks } = context;
+    tasks.spawn(outbox::relay(pool.clone(), bus.clone(), tasks.shutdown()));
+    tasks.spawn_fallible(
+        "periods",
+        consume::run(
+            bus.clone(),
+            clock.clone(),
+            Consumer::GATEWAY_PERIODS,
+            Arc::new(KeepPeriods::new(pool.clone())),
+            tasks.shutdown(),
+        ),
+    );
+    tasks.spawn_fallible(
+        "gaps",
+        consume::run(
+            bus.clone(),
+            clock.clone(),
+            Consumer::GATEWAY_GAPS,
+            Arc::new(KeepGaps::new(pool.clone())),
+            tasks.shutdown(),
+        ),
+    );
+    let counted = Topic { stream: Stream::UsageState, name: "usage.counted" };
+    tasks.spawn(follow(bus.clone(), counted, api::UsageListener(app.clone()), tasks.shutdown()));
+    let synced = Topic { stream: Stream::SourceState, name: "source.synced" };
+    tasks.spawn(follow(bus.clone(), synced, api::SyncedListener(app.clone()), tasks.shutdown()));
+    let failing = Topic { stream: Stream::SourceState, name: "source.failing" };
+    tasks.spawn(follow(bus.clone(), failing, api::FailingListener(app.clone()), tasks.shutdown()));
+    // Changes made by another replica; this one's own are known at once.
+    let catalog = Topic { stream: Stream::Catalog, name: "catalog" };
+    tasks.spawn(follow(bus, catalog, api::CatalogListener(app.clone()), tasks.shutdown()));
+    tasks.spawn(api::announce(app.clone()));
+    tasks.spawn(purge::run(pool, clock, tasks.shutdown()));
+    tasks.spawn_fallible("api", api::serve(listener, app));
+    Ok(())
+}
+
+fn app(context: &Context, settings: &GatewaySettings) -> anyhow::Result<App> {
+    let Context { clock, pool, bus, tasks } = context.clone();
+    let directory = Arc::new(Directory::new(pool.clone()));
+    let usage = Arc::new(UsageView::default());
+    let random = StdRng::from_os_rng();
+    Ok(Arc::new(AppParts {
+        editor: Editor::new(pool.clone(), clock.clone(), bus.namespace().clone(), directory.clone()),
+        admissions: Admissions::new(
+            pool.clone(),
+            clock.clone(),
+            usage.clone(),
+            settings.metering_stale_after,
+        ),
+        accounts: Accounts::new(pool.clone(), clock.clone(), &settings.operator_token, random),
+        sealing: SealingKey::parse(&settings.collector_public_key)?,
+        secure_cookies: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
+        sources: SourceView::default(),
+        announcer: Announcer::default(),
+        shutdown: tasks.shutdown(),
+        clock,
+        pool,
+        directory,
+        usage,
+    }))
+}

@@ -1,0 +1,93 @@
+//! The section `[gateway]`.
+
+use std::{net::SocketAddr, time::Duration};
+
+use catalog::sealing::SealingKey;
+use chassis::Validate;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+/// Shortest operator token: 24 random characters cannot be guessed over a network.
+const OPERATOR_TOKEN_CHARS_MIN: usize = 24;
+
+/// What the gateway is told.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySettings {
+    /// Where the API and the dashboard are served.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Opens everything; at least 24 characters.
+    pub operator_token: SecretString,
+    /// Where people reach the gateway. With `https`, session cookies travel encrypted only.
+    pub public_url: Option<Url>,
+    /// Sources' API keys are sealed with it; only the collector can open them.
+    pub collector_public_key: String,
+    /// The limit check does not trust figures that are older.
+    #[serde(default = "default_metering_stale_after", with = "chassis::duration")]
+    pub metering_stale_after: Duration,
+}
+
+impl Validate for GatewaySettings {
+    fn validate(&self) -> Result<(), String> {
+        if self.operator_token.expose_secret().chars().count() < OPERATOR_TOKEN_CHARS_MIN {
+            return Err(format!(
+                "operator_token must have at least {OPERATOR_TOKEN_CHARS_MIN} characters; `openssl rand -hex 24` makes one"
+            ));
+        }
+        SealingKey::parse(&self.collector_public_key)
+            .map_err(|error| format!("collector_public_key: {error}"))?;
+        if self.metering_stale_after.is_zero() {
+            return Err("metering_stale_after must not be zero: every limit check would be blind".to_owned());
+        }
+        match &self.public_url {
+            Some(url) if !matches!(url.scheme(), "http" | "https") => {
+                Err("public_url must begin with http:// or https://".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+/// Three sweeps at the collector's default interval.
+fn default_metering_stale_after() -> Duration {
+    Duration::from_secs(30 * 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::sealing::KeyPair;
+
+    use super::*;
+
+    fn settings() -> GatewaySettings {
+        GatewaySettings {
+            listen: default_listen(),
+            operator_token: "a-token-of-24-characters".into(),
+            public_url: None,
+            collector_public_key: KeyPair::generate().public,
+            metering_stale_after: default_metering_stale_after(),
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert_eq!(settings().validate(), Ok(()));
+        let short = GatewaySettings { operator_token: "short".into(), ..settings() };
+        assert!(short.validate().unwrap_err().contains("operator_token"));
+        let no_key = GatewaySettings { collector_public_key: "x".into(), ..settings() };
+        assert!(no_key.validate().unwrap_err().contains("collector_public_key"));
+        let blind = GatewaySettings { metering_stale_after: Duration::ZERO, ..settings() };
+        assert!(blind.validate().unwrap_err().contains("metering_stale_after"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert!(!format!("{:?}", settings()).contains("24-characters"));
+    }
+}

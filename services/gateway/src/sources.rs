@@ -1,0 +1,171 @@
+//! How the sweeps of each source go, in memory: the last `SourceSynced` and `SourceFailing`.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+use metering::SourceId;
+use proto::{InvalidMessage, instant, required_instant, v1};
+
+/// A sweep that ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synced {
+    /// Every execution that stopped before has been published.
+    pub complete_until: Timestamp,
+    /// Executions that were running then.
+    pub open_executions: u32,
+    /// When the sweep started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Final executions that it published.
+    pub executions_published: u32,
+    /// The life of the source's id sequence.
+    pub epoch: u32,
+}
+
+/// A source that could not be swept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    /// What kind of failure it is.
+    pub reason: v1::FailureReason,
+    /// For a person.
+    pub detail: String,
+    /// The first failure in the row.
+    pub since: Timestamp,
+    /// The last one.
+    pub failed_at: Timestamp,
+    /// Failures in the row.
+    pub consecutive_failures: u32,
+}
+
+/// What is known of one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceState {
+    /// The last sweep that ended well.
+    pub synced: Option<Synced>,
+    /// The last failure.
+    last_failure: Option<Failing>,
+}
+
+impl SourceState {
+    /// The failure that holds now: a sweep that ended well after it has cleared it.
+    pub fn failing(&self) -> Option<&Failing> {
+        let cleared_at = self.synced.as_ref().map(|synced| synced.ended_at);
+        self.last_failure.as_ref().filter(|failure| cleared_at.is_none_or(|at| at < failure.failed_at))
+    }
+}
+
+/// What is known of every source; empty after a start until the broker has repeated what it keeps.
+#[derive(Default)]
+pub struct SourceView {
+    sources: RwLock<HashMap<SourceId, SourceState>>,
+}
+
+impl SourceView {
+    /// What is known of a source.
+    pub fn of(&self, source: &SourceId) -> SourceState {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned().unwrap_or_default()
+    }
+
+    /// Takes a sweep in, unless a later one is there. Returns whose it is.
+    pub fn apply_synced(&self, wire: &v1::SourceSynced) -> Result<SourceId, InvalidMessage> {
+        let source = SourceId::parse(&wire.source_id)?;
+        let synced = Synced {
+            complete_until: required_instant(wire.complete_until.as_ref(), "complete_until")?,
+            open_executions: wire.open_executions,
+            started_at: instant(wire.sweep_started_at.as_ref(), "sweep_started_at")?,
+            ended_at: required_instant(wire.sweep_ended_at.as_ref(), "sweep_ended_at")?,
+            executions_published: wire.executions_published,
+            epoch: wire.epoch,
+        };
+        self.update(&source, |state| {
+            if state.synced.as_ref().is_none_or(|known| known.ended_at <= synced.ended_at) {
+                state.synced = Some(synced);
+            }
+        });
+        Ok(source)
+    }
+
+    /// Takes a failure in, unless a later one is there. Returns whose it is.
+    pub fn apply_failing(&self, wire: v1::SourceFailing) -> Result<SourceId, InvalidMessage> {
+        let source = SourceId::parse(&wire.source_id)?;
+        let failed_at = required_instant(wire.failed_at.as_ref(), "failed_at")?;
+        let failing = Failing {
+            reason: wire.reason(),
+            since: instant(wire.failing_since.as_ref(), "failing_since")?.unwrap_or(failed_at),
+            detail: wire.detail,
+            failed_at,
+            consecutive_failures: wire.consecutive_failures,
+        };
+        self.update(&source, |state| {
+            if state.last_failure.as_ref().is_none_or(|known| known.failed_at <= failing.failed_at) {
+                state.last_failure = Some(failing);
+            }
+        });
+        Ok(source)
+    }
+
+    fn update(&self, source: &SourceId, change: impl FnOnce(&mut SourceState)) {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        change(sources.entry(source.clone()).or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::timestamp;
+
+    use super::*;
+
+    fn at(text: &str) -> Option<prost_types::Timestamp> {
+        Some(timestamp(text.parse().unwrap()))
+    }
+
+    fn synced(ended_at: &str) -> v1::SourceSynced {
+        v1::SourceSynced {
+            source_id: "north-n8n".into(),
+            complete_until: at("2026-11-24T12:00:00Z"),
+            sweep_ended_at: at(ended_at),
+            ..v1::SourceSynced::default()
+        }
+    }
+
+    fn failing(failed_at: &str) -> v1::SourceFailing {
+        v1::SourceFailing {
+            source_id: "north-n8n".into(),
+            reason: v1::FailureReason::Unauthorized.into(),
+            failed_at: at(failed_at),
+            ..v1::SourceFailing::default()
+        }
+    }
+
+    #[test]
+    fn a_good_sweep_clears_a_failure_in_either_order_of_arrival() {
+        for failure_first in [true, false] {
+            let view = SourceView::default();
+            if failure_first {
+                view.apply_failing(failing("2026-11-24T12:00:00Z")).unwrap();
+            }
+            let source = view.apply_synced(&synced("2026-11-24T12:10:00Z")).unwrap();
+            if !failure_first {
+                view.apply_failing(failing("2026-11-24T12:00:00Z")).unwrap();
+            }
+            assert_eq!(view.of(&source).failing(), None);
+            view.apply_failing(failing("2026-11-24T12:20:00Z")).unwrap();
+            assert!(view.of(&source).failing().is_some());
+        }
+    }
+
+    #[test]
+    fn a_message_without_its_instants_is_refused() {
+        let view = SourceView::default();
+        assert!(
+            view.apply_synced(&v1::SourceSynced { sweep_ended_at: None, ..synced("2026-11-24T12:00:00Z") })
+                .is_err()
+        );
+        assert!(view.apply_failing(v1::SourceFailing::default()).is_err());
+    }
+}

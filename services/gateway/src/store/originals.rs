@@ -1,0 +1,81 @@
+//! The originals of the catalog, with their revisions. Reading alone goes through `catalog::store`.
+
+use catalog::Entry;
+use sqlx::{PgConnection, PgExecutor, Row};
+
+use super::from_db;
+
+/// A stored value, removed or not.
+#[derive(Debug, Clone)]
+pub struct Original {
+    /// Its revision.
+    pub revision: u64,
+    /// Whether it is a tombstone.
+    pub removed: bool,
+    /// The message's bytes.
+    pub value: Vec<u8>,
+}
+
+/// Makes changes of the catalog wait for each other until the transaction ends. They are rare and short, and
+/// so a revision is never given twice and a reference never dangles.
+pub async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.catalog'))")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The value with this id, also when it was removed.
+pub async fn find<E: Entry>(
+    executor: impl PgExecutor<'_>,
+    id: &str,
+) -> Result<Option<Original>, sqlx::Error> {
+    let row = sqlx::query("SELECT revision, removed, value FROM catalog WHERE kind = $1 AND id = $2")
+        .bind(E::KIND.as_str())
+        .bind(id)
+        .fetch_optional(executor)
+        .await?;
+    row.map(|row| {
+        Ok(Original {
+            revision: from_db(row.try_get("revision")?),
+            removed: row.try_get("removed")?,
+            value: row.try_get("value")?,
+        })
+    })
+    .transpose()
+}
+
+/// How many values of a kind there are.
+pub async fn count<E: Entry>(executor: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
+    let count = sqlx::query_scalar("SELECT count(*) FROM catalog WHERE kind = $1 AND NOT removed")
+        .bind(E::KIND.as_str())
+        .fetch_one(executor)
+        .await?;
+    Ok(from_db(count))
+}
+
+/// All values of a kind with their revisions, by id.
+pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<(String, Original)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT id, revision, removed, value FROM catalog WHERE kind = $1 AND NOT removed ORDER BY id",
+    )
+    .bind(E::KIND.as_str())
+    .fetch_all(executor)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let original = Original {
+                revision: from_db(row.try_get("revision")?),
+                removed: row.try_get("removed")?,
+                value: row.try_get("value")?,
+            };
+            Ok((row.try_get("id")?, original))
+        })
+        .collect()
+}
+
+/// Makes the transaction see one state of the catalog, whatever is changed meanwhile.
+pub async fn snapshot(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(connection).await?;
+    Ok(())
+}

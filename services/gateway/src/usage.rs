@@ -1,0 +1,166 @@
+//! What metering knows of a tenant's period, in memory: the last `UsageCounted` of each tenant.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+use metering::{Period, TenantId};
+use proto::{InvalidMessage, instant, required_instant, v1};
+
+/// The figures of one tenant's period, as last counted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counted {
+    /// Whose they are.
+    pub tenant: TenantId,
+    /// The period they belong to.
+    pub period: Period,
+    /// The larger revision of a period is the newer.
+    pub revision: u64,
+    /// Sums over all workflows.
+    pub totals: v1::Totals,
+    /// The workflows with the most counted executions.
+    pub workflows: Vec<v1::WorkflowUsage>,
+    /// Workflows that are not listed.
+    pub workflows_omitted: u32,
+    /// When the figures were read.
+    pub as_of: Timestamp,
+    /// All sources are counted up to here.
+    pub complete_until: Option<Timestamp>,
+    /// Counted executions that stopped before `complete_until`.
+    pub counted_complete: u64,
+    /// Executions that were running at `complete_until`.
+    pub open_executions: u64,
+    /// How complete each source is.
+    pub sources: Vec<Freshness>,
+}
+
+/// How complete one source is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freshness {
+    /// The source's id.
+    pub source: String,
+    /// Counted up to here.
+    pub complete_until: Option<Timestamp>,
+    /// Executions that were running then.
+    pub open_executions: u32,
+}
+
+impl TryFrom<v1::UsageCounted> for Counted {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::UsageCounted) -> Result<Self, InvalidMessage> {
+        let sources = wire.sources.into_iter().map(Freshness::try_from).collect::<Result<_, _>>()?;
+        Ok(Self {
+            tenant: TenantId::parse(&wire.tenant_id)?,
+            period: wire.period.ok_or(InvalidMessage::Missing("period"))?.try_into()?,
+            revision: wire.revision,
+            totals: wire.totals.unwrap_or_default(),
+            workflows: wire.workflows,
+            workflows_omitted: wire.workflows_omitted,
+            as_of: required_instant(wire.as_of.as_ref(), "as_of")?,
+            complete_until: instant(wire.complete_until.as_ref(), "complete_until")?,
+            counted_complete: wire.counted_complete,
+            open_executions: wire.open_executions,
+            sources,
+        })
+    }
+}
+
+impl TryFrom<v1::SourceFreshness> for Freshness {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::SourceFreshness) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            source: wire.source_id,
+            complete_until: instant(wire.complete_until.as_ref(), "sources.complete_until")?,
+            open_executions: wire.open_executions,
+        })
+    }
+}
+
+impl Counted {
+    /// Whether these figures replace `other`: a later period, then a larger revision. Of equal ones the later
+    /// read wins, because freshness may move while the figures stand.
+    fn replaces(&self, other: &Self) -> bool {
+        (self.period.start, self.revision, self.as_of) >= (other.period.start, other.revision, other.as_of)
+    }
+
+    /// Whether they speak of the period that holds `now`. Figures of a period that has not begun by this
+    /// machine's clock do too: the aggregator's clock is then ahead.
+    pub fn is_current(&self, now: Timestamp) -> bool {
+        now < self.period.end
+    }
+}
+
+/// The last figures of every tenant. Fed by a live subscription: after a start a tenant is unknown, not at
+/// zero, until the broker has repeated what it keeps.
+#[derive(Default)]
+pub struct UsageView {
+    tenants: RwLock<HashMap<TenantId, Arc<Counted>>>,
+}
+
+impl UsageView {
+    /// Takes figures in, unless newer ones are there. Tells whether they were taken.
+    pub fn apply(&self, counted: Counted) -> bool {
+        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        if tenants.get(&counted.tenant).is_some_and(|known| !counted.replaces(known)) {
+            return false;
+        }
+        tenants.insert(counted.tenant.clone(), Arc::new(counted));
+        true
+    }
+
+    /// The last figures of a tenant; nothing where none have come.
+    pub fn of(&self, tenant: &TenantId) -> Option<Arc<Counted>> {
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Figures of November 2026 for the tenant `north`.
+    pub(crate) fn november(counted: u64, revision: u64) -> Counted {
+        Counted {
+            tenant: TenantId::parse("north").unwrap(),
+            period: Period {
+                start: "2026-11-01T00:00:00Z".parse().unwrap(),
+                end: "2026-12-01T00:00:00Z".parse().unwrap(),
+            },
+            revision,
+            totals: v1::Totals { counted, success: counted, ..v1::Totals::default() },
+            workflows: Vec::new(),
+            workflows_omitted: 0,
+            as_of: "2026-11-24T12:00:00Z".parse().unwrap(),
+            complete_until: Some("2026-11-24T11:59:00Z".parse().unwrap()),
+            counted_complete: counted,
+            open_executions: 0,
+            sources: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_older_message_changes_nothing() {
+        let view = UsageView::default();
+        assert!(view.apply(november(20, 2)));
+        assert!(!view.apply(november(10, 1)));
+        let december = Counted {
+            period: Period { start: november(0, 0).period.end, end: "2027-01-01T00:00:00Z".parse().unwrap() },
+            ..november(0, 1)
+        };
+        assert!(view.apply(december), "a new period starts its revisions anew");
+        assert!(!view.apply(november(30, 3)), "a closed period does not come back");
+    }
+
+    #[test]
+    fn freshness_may_move_while_the_figures_stand() {
+        let view = UsageView::default();
+        view.apply(november(20, 2));
+        let later = Counted { as_of: "2026-11-24T12:10:00Z".parse().unwrap(), ..november(20, 2) };
+        assert!(view.apply(later.clone()));
+        assert_eq!(view.of(&later.tenant).unwrap().as_of, later.as_of);
+    }
+}

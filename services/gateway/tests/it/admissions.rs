@@ -1,0 +1,166 @@
+//! The limit check.
+
+use jiff::SignedDuration;
+use proto::v1;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{OPERATOR, World, at, plan, usage};
+
+async fn admit(world: &World, id: &str) -> Value {
+    let (status, verdict) =
+        world.ask(Method::POST, "/v1/admissions", Some(json!({"tenant": "north", "id": id}))).await;
+    assert_eq!(status, 200, "{verdict}");
+    verdict
+}
+
+fn verdict(answer: &Value) -> (bool, &str) {
+    (answer["allowed"].as_bool().unwrap(), answer["reason"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn two_hundred_at_once_against_a_limit_of_fifty() {
+    let world = World::start().await;
+    world.with_tenants(50).await;
+    world.counted(usage("north", 0, 1)).await;
+    let requests = (0..200).map(|number| {
+        let world = &world;
+        async move { admit(world, &format!("run-{number}")).await }
+    });
+    let verdicts = futures_util::future::join_all(requests).await;
+    assert_eq!(verdicts.iter().filter(|verdict| verdict["allowed"] == true).count(), 50);
+    let mut remaining: Vec<u64> = verdicts
+        .iter()
+        .filter(|verdict| verdict["allowed"] == true)
+        .map(|verdict| verdict["remaining"].as_u64().unwrap())
+        .collect();
+    remaining.sort_unstable();
+    assert_eq!(remaining, (0..50).collect::<Vec<_>>());
+
+    // The same ids again: the same answers, and nothing more is reserved.
+    for (number, before) in verdicts.iter().enumerate().take(20) {
+        assert_eq!(admit(&world, &format!("run-{number}")).await, *before);
+    }
+    let look = world.get("/v1/admissions/north").await;
+    assert_eq!((&look["used"], &look["reserved"], &look["allowed"]), (&json!(50), &json!(50), &json!(false)));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_raised_limit_holds_at_once_and_refused_runs_never_count() {
+    let world = World::start().await;
+    world.with_tenants(1).await;
+    world.counted(usage("north", 1, 1)).await;
+    for id in ["a", "b", "c"] {
+        assert_eq!(verdict(&admit(&world, id).await), (false, "limit_reached"));
+    }
+    world.put("/v1/tenants/north", json!({"name": "North", "plan": "pro", "limit_override": 3})).await;
+    let allowed = admit(&world, "d").await;
+    assert_eq!((verdict(&allowed), &allowed["used"]), ((true, "within_limit"), &json!(2)));
+    assert_eq!(verdict(&admit(&world, "a").await), (false, "limit_reached"), "an id keeps its answer");
+    assert_eq!(verdict(&admit(&world, "e").await), (true, "within_limit"));
+    assert_eq!(verdict(&admit(&world, "f").await), (false, "limit_reached"));
+
+    // A sweep that has seen both runs takes the place of their reservations.
+    world.bench.clock.advance(SignedDuration::from_mins(10));
+    let swept = v1::UsageCounted {
+        as_of: at("2026-11-24T12:10:00Z"),
+        complete_until: at("2026-11-24T12:09:55Z"),
+        counted_complete: 2,
+        open_executions: 1,
+        ..usage("north", 2, 2)
+    };
+    world.counted(swept).await;
+    let look = world.get("/v1/admissions/north").await;
+    assert_eq!((&look["used"], &look["reserved"]), (&json!(3), &json!(0)));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn soft_limits_and_uncounted_modes_are_allowed() {
+    let world = World::start().await;
+    world.with_tenants(1).await;
+    world.put("/v1/tenants/north", json!({"name": "North", "plan": "pro", "language": "es"})).await;
+    world.counted(usage("north", 1, 1)).await;
+    let manual = json!({"tenant": "north", "id": "m", "mode": "manual", "workflow": "w1"});
+    let (_, free) = world.ask(Method::POST, "/v1/admissions", Some(manual)).await;
+    assert_eq!((verdict(&free), &free["reserved"]), ((true, "not_counted"), &json!(0)));
+    let refused = admit(&world, "a").await;
+    assert_eq!(verdict(&refused), (false, "limit_reached"));
+    assert!(refused["message"].as_str().unwrap().starts_with("Rechazada"), "{refused}");
+
+    let mut soft = plan(1);
+    soft["limit_kind"] = json!("soft");
+    world.put("/v1/plans/pro", soft).await;
+    let over = admit(&world, "b").await;
+    assert_eq!((verdict(&over), &over["over_limit"]), ((true, "over_soft_limit"), &json!(true)));
+    world.put("/v1/plans/pro", json!({"name": "Pro"})).await;
+    let unlimited = admit(&world, "c").await;
+    assert_eq!((verdict(&unlimited), &unlimited["remaining"]), ((true, "no_limit"), &Value::Null));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn stale_metering_follows_the_plan() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let blind = admit(&world, "a").await;
+    assert_eq!((verdict(&blind), &blind["used"]), ((true, "metering_stale"), &Value::Null));
+    world.counted(usage("north", 5, 1)).await;
+    assert_eq!(verdict(&admit(&world, "b").await), (true, "within_limit"));
+    world.bench.clock.advance(SignedDuration::from_mins(30));
+    let stale = admit(&world, "c").await;
+    assert_eq!((verdict(&stale), &stale["lag_seconds"]), ((true, "metering_stale"), &json!(1_860)));
+    let mut closed = plan(100);
+    closed["outage_rule"] = json!("closed");
+    world.put("/v1/plans/pro", closed).await;
+    assert_eq!(verdict(&admit(&world, "d").await), (false, "metering_stale"));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_refusal_can_be_a_429_and_headers_say_the_same() {
+    let world = World::start().await;
+    world.with_tenants(1).await;
+    world.counted(usage("north", 0, 1)).await;
+    let check = |path: &str, id: &str| {
+        world.request(Method::POST, path).bearer_auth(OPERATOR).json(&json!({"tenant": "north", "id": id})).send()
+    };
+    let first = check("/v1/admissions?status=1", "a").await.unwrap();
+    assert_eq!(first.status(), 200);
+    assert_eq!((&first.headers()["ratelimit-limit"], &first.headers()["ratelimit-remaining"]), (&"1".parse().unwrap(), &"0".parse().unwrap()));
+    // Six and a half days until December.
+    assert_eq!(first.headers()["ratelimit-reset"], "561600");
+    assert_eq!(check("/v1/admissions?status=1", "b").await.unwrap().status(), 429);
+    assert_eq!(check("/v1/admissions", "b").await.unwrap().status(), 200);
+    assert_eq!(check("/v1/admissions?status=2", "b").await.unwrap().status(), 400);
+    let (status, unknown) =
+        world.ask(Method::POST, "/v1/admissions", Some(json!({"tenant": "nobody", "id": "a"}))).await;
+    assert_eq!((status, verdict(&unknown)), (200, (false, "unknown_tenant")));
+    let bad = world.ask(Method::POST, "/v1/admissions", Some(json!({"tenant": "north", "id": ""}))).await;
+    assert_eq!((bad.0, &bad.1["error"]["field"]), (422, &json!("id")));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_new_period_begins_anew() {
+    let world = World::start().await;
+    world.with_tenants(2).await;
+    world.counted(usage("north", 2, 1)).await;
+    assert_eq!(verdict(&admit(&world, "a").await), (false, "limit_reached"));
+    let before_midnight = v1::UsageCounted {
+        as_of: at("2026-11-30T23:59:00Z"),
+        complete_until: at("2026-11-30T23:59:00Z"),
+        ..usage("north", 2, 2)
+    };
+    world.counted(before_midnight).await;
+    world.bench.clock.set("2026-12-01T00:01:00Z".parse().unwrap());
+    let shown = world.get("/v1/usage/north").await;
+    assert_eq!((&shown["state"], &shown["counted"]), (&json!("unknown"), &Value::Null), "not known is not zero");
+    for id in ["b", "c"] {
+        assert_eq!(verdict(&admit(&world, id).await), (true, "within_limit"));
+    }
+    let refused = admit(&world, "d").await;
+    assert_eq!((verdict(&refused), &refused["resets_at"]), ((false, "limit_reached"), &json!("2027-01-01T00:00:00Z")));
+    world.finish().await;
+}

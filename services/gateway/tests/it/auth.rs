@@ -1,0 +1,200 @@
+//! Who may call what.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+use reqwest::{Method, header};
+use serde_json::{Value, json};
+
+use crate::support::{OPERATOR, World, answer};
+
+/// Every operation of the document, with `id` in place of its parameter.
+fn operations(id: &str) -> Vec<(Method, String)> {
+    let document = serde_json::to_value(gateway::openapi()).unwrap();
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            if let Ok(method) = Method::from_bytes(method.to_ascii_uppercase().as_bytes()) {
+                found.push((method, path.replace("{id}", id).replace("{tenant}", id)));
+            }
+        }
+    }
+    found
+}
+
+fn is_sign_in(method: &Method, path: &str) -> bool {
+    *method == Method::POST && path == "/v1/session"
+}
+
+#[test]
+fn the_document_lists_every_route() {
+    let listed: BTreeSet<String> = operations("x").into_iter().map(|(method, path)| format!("{method} {path}")).collect();
+    let expected = [
+        "DELETE /v1/plans/x", "GET /v1/plans/x", "PUT /v1/plans/x", "GET /v1/plans",
+        "DELETE /v1/tenants/x", "GET /v1/tenants/x", "PUT /v1/tenants/x", "GET /v1/tenants",
+        "DELETE /v1/sources/x", "GET /v1/sources/x", "PUT /v1/sources/x", "GET /v1/sources",
+        "GET /v1/usage", "GET /v1/usage/x", "GET /v1/usage/x/periods",
+        "POST /v1/admissions", "GET /v1/admissions/x",
+        "POST /v1/tokens", "GET /v1/tokens", "DELETE /v1/tokens/x",
+        "POST /v1/session", "GET /v1/session", "DELETE /v1/session", "GET /v1/events",
+    ];
+    assert_eq!(listed, expected.into_iter().map(str::to_owned).collect());
+}
+
+#[tokio::test]
+async fn nothing_is_open_without_a_token() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    for (method, path) in operations("north") {
+        let body = if is_sign_in(&method, &path) { json!({"token": "wrong"}) } else { json!({}) };
+        // 401, not 404: the route of the document exists.
+        let (status, answered) = answer(world.request(method.clone(), &path).json(&body)).await;
+        assert_eq!((status, &answered["error"]["code"]), (401, &json!("unauthorized")), "{method} {path}");
+        for wrong in ["fm_0123456789012345678901234567890123456789012", "wrong", "", OPERATOR.trim_end_matches('y')] {
+            let (status, _) = world.ask_as(wrong, method.clone(), &path, Some(body.clone())).await;
+            assert_eq!(status, 401, "{method} {path} with {wrong:?}");
+        }
+        let basic = world.request(method.clone(), &path).basic_auth("operator", Some(OPERATOR)).json(&body);
+        assert_eq!(answer(basic).await.0, 401, "{method} {path} with Basic");
+    }
+    let document = answer(world.request(Method::GET, "/openapi.json")).await.1;
+    assert_eq!(document["paths"], serde_json::to_value(gateway::openapi()).unwrap()["paths"]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_tenant_sees_itself_only() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let token = world.token_of("north").await;
+    let own = ["/v1/usage", "/v1/usage/north", "/v1/usage/north/periods", "/v1/admissions/north", "/v1/session"];
+    for path in own {
+        let (status, body) = world.ask_as(&token, Method::GET, path, None).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        assert!(!body.to_string().contains("south"), "{path}: {body}");
+    }
+    let check = json!({"tenant": "north", "id": "run-1"});
+    assert_eq!(world.ask_as(&token, Method::POST, "/v1/admissions", Some(check)).await.0, 200);
+    let foreign = json!({"tenant": "south", "id": "run-1"});
+    assert_eq!(world.ask_as(&token, Method::POST, "/v1/admissions", Some(foreign)).await.0, 403);
+    let unknown = json!({"tenant": "nobody", "id": "run-1"});
+    assert_eq!(world.ask_as(&token, Method::POST, "/v1/admissions", Some(unknown)).await.0, 403);
+    for (method, path) in operations("south") {
+        let shared = ["/v1/usage", "/v1/events", "/v1/session", "/v1/admissions"];
+        if shared.contains(&path.as_str()) {
+            continue;
+        }
+        let (status, body) = world.ask_as(&token, method.clone(), &path, Some(json!({}))).await;
+        assert_eq!(status, 403, "{method} {path}: {body}");
+    }
+    // The refusal does not tell which tenants exist.
+    assert_eq!(world.ask_as(&token, Method::GET, "/v1/usage/nobody", None).await.0, 403);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_is_shown_once_and_ends_when_taken_back() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let (_, made) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
+    let token = made["token"].as_str().unwrap();
+    assert_eq!((made["kind"].as_str(), &made["tenant"]), (Some("operator"), &Value::Null));
+    assert_eq!(world.ask_as(token, Method::GET, "/v1/plans", None).await.0, 200);
+    assert!(!world.get("/v1/tokens").await.to_string().contains(token));
+    let kept: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT hash FROM tokens").fetch_all(world.bench.pool()).await.unwrap();
+    assert!(kept.iter().all(|hash| hash.len() == 32));
+
+    let path = format!("/v1/tokens/{}", made["id"].as_str().unwrap());
+    assert_eq!(world.ask(Method::DELETE, &path, None).await.0, 204);
+    assert_eq!(world.ask_as(token, Method::GET, "/v1/plans", None).await.0, 401);
+    assert_eq!(world.ask(Method::DELETE, &path, None).await.0, 204, "once is enough");
+    assert_eq!(world.ask(Method::DELETE, "/v1/tokens/nonsense", None).await.0, 404);
+    let unknown = world.ask(Method::POST, "/v1/tokens", Some(json!({"tenant": "nobody"}))).await;
+    assert_eq!((unknown.0, &unknown.1["error"]["field"]), (422, &json!("tenant")));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn removing_a_tenant_takes_its_tokens_back() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let token = world.token_of("north").await;
+    assert_eq!(world.ask(Method::DELETE, "/v1/tenants/north", None).await.0, 204);
+    world.put("/v1/tenants/north", json!({"name": "Another", "plan": "pro"})).await;
+    assert_eq!(world.ask_as(&token, Method::GET, "/v1/usage/north", None).await.0, 401);
+    world.finish().await;
+}
+
+/// Signs in and returns the cookie, as a browser sends it back.
+async fn sign_in(world: &World, token: &str) -> String {
+    let response =
+        world.request(Method::POST, "/v1/session").json(&json!({"token": token})).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
+    for flag in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"] {
+        assert!(cookie.contains(flag), "{cookie}");
+    }
+    assert!(!cookie.contains(token));
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_session_stands_for_its_token() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let (_, made) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
+    let cookie = sign_in(&world, made["token"].as_str().unwrap()).await;
+    let with = |method: Method, path: &str| world.request(method, path).header(header::COOKIE, &cookie);
+
+    let (status, who) = answer(with(Method::GET, "/v1/session")).await;
+    assert_eq!((status, who["kind"].as_str(), who["expires_at"].as_str()), (200, Some("operator"), Some("2026-11-25T00:00:00Z")));
+    let body = json!({"name": "Free"});
+    let (status, refused) = answer(with(Method::PUT, "/v1/plans/free").json(&body)).await;
+    assert_eq!((status, refused["error"]["code"].as_str()), (403, Some("csrf_header_missing")));
+    let (status, _) = answer(with(Method::PUT, "/v1/plans/free").header("X-Flowmeter", "1").json(&body)).await;
+    assert_eq!(status, 200);
+
+    let path = format!("/v1/tokens/{}", made["id"].as_str().unwrap());
+    assert_eq!(world.ask(Method::DELETE, &path, None).await.0, 204);
+    assert_eq!(answer(with(Method::GET, "/v1/session")).await.0, 401, "the session ends with its token");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_session_ends_by_signing_out_and_by_time() {
+    let world = World::start().await;
+    let cookie = sign_in(&world, OPERATOR).await;
+    let with = |method: Method| world.request(method, "/v1/session").header(header::COOKIE, &cookie);
+    assert_eq!(answer(with(Method::DELETE).header("X-Flowmeter", "1")).await.0, 204);
+    assert_eq!(answer(with(Method::GET)).await.0, 401);
+
+    let cookie = sign_in(&world, OPERATOR).await;
+    let with = |method: Method| world.request(method, "/v1/session").header(header::COOKIE, &cookie);
+    assert_eq!(answer(with(Method::GET)).await.0, 200);
+    world.bench.clock.advance(SignedDuration::from_hours(12));
+    assert_eq!(answer(with(Method::GET)).await.0, 401);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_dashboard_is_open_and_strict() {
+    let world = World::start().await;
+    let response = world.request(Method::GET, "/").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    let headers = response.headers().clone();
+    let policy = headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+    assert_eq!(headers[header::REFERRER_POLICY], "no-referrer");
+    let known = world.request(Method::GET, "/").header(header::IF_NONE_MATCH, &headers[header::ETAG]);
+    assert_eq!(known.send().await.unwrap().status(), 304);
+    for path in ["/app.js", "/style.css"] {
+        assert_eq!(world.request(Method::GET, path).send().await.unwrap().status(), 200, "{path}");
+    }
+    for path in ["/nothing.js", "/..%2fCargo.toml", "/v1/nothing"] {
+        let (status, body) = answer(world.request(Method::GET, path)).await;
+        assert_eq!((status, body["error"]["code"].as_str()), (404, Some("not_found")), "{path}");
+    }
+    world.finish().await;
+}

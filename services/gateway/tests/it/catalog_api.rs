@@ -1,0 +1,148 @@
+//! Plans, tenants and sources: written, told, removed.
+
+use catalog::sealing::{OpeningKey, Sealed};
+use proto::{
+    streams::Stream,
+    v1::{self, catalog_entry::Entry},
+};
+use reqwest::{Method, header};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::support::{OPERATOR, World, answer, plan};
+
+const SECRET: &str = "n8n-key-of-north";
+
+fn source() -> Value {
+    json!({"tenant": "north", "kind": "n8n", "base_url": "https://n8n.north.example", "api_key": SECRET, "poll_interval": "10m"})
+}
+
+fn plan_of(message: v1::CatalogEntry) -> v1::Plan {
+    match message.entry {
+        Some(Entry::Plan(plan)) => plan,
+        other => panic!("not a plan: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_told_once_and_an_equal_put_is_none() {
+    let world = World::start().await;
+    let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog").await;
+    assert_eq!(world.put("/v1/plans/pro", plan(100)).await["revision"], 1);
+    assert_eq!(plan_of(told.next().await).revision, 1);
+    assert_eq!(world.put("/v1/plans/pro", plan(100)).await["revision"], 1);
+    assert_eq!(world.put("/v1/plans/pro", plan(200)).await["revision"], 2);
+    // The next message is the second revision: the equal put has told nothing.
+    let second = plan_of(told.next().await);
+    assert_eq!((second.revision, second.monthly_limit), (2, Some(200)));
+    assert_eq!(world.get("/v1/plans/pro").await["monthly_limit"], 200);
+    assert_eq!(world.get("/v1/plans").await["plans"].as_array().unwrap().len(), 1);
+
+    assert_eq!(world.ask(Method::DELETE, "/v1/plans/pro", None).await.0, 204);
+    let gone = plan_of(told.next().await);
+    assert_eq!((gone.revision, gone.removed), (3, true));
+    assert_eq!(world.ask(Method::GET, "/v1/plans/pro", None).await.0, 404);
+    assert_eq!(world.ask(Method::DELETE, "/v1/plans/pro", None).await.0, 404);
+    assert_eq!(world.put("/v1/plans/pro", plan(100)).await["revision"], 4, "revisions only grow");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn concurrent_changes_never_share_a_revision() {
+    let world = World::start().await;
+    let changes = (0..8).map(|limit| {
+        let world = &world;
+        async move { world.put("/v1/plans/pro", plan(limit)).await["revision"].as_u64().unwrap() }
+    });
+    let mut revisions = futures_util::future::join_all(changes).await;
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=8).collect::<Vec<_>>());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn references_hold() {
+    let world = World::start().await;
+    let homeless = world.ask(Method::PUT, "/v1/tenants/north", Some(json!({"name": "North", "plan": "pro"}))).await;
+    assert_eq!((homeless.0, &homeless.1["error"]["field"]), (422, &json!("plan")));
+    let orphan = world.ask(Method::PUT, "/v1/sources/north-n8n", Some(source())).await;
+    assert_eq!((orphan.0, &orphan.1["error"]["field"]), (422, &json!("tenant")));
+
+    world.with_tenants(100).await;
+    world.put("/v1/sources/north-n8n", source()).await;
+    let (status, used) = world.ask(Method::DELETE, "/v1/plans/pro", None).await;
+    let message = used["error"]["message"].as_str().unwrap();
+    assert!(status == 409 && message.contains("tenant north") && message.contains("tenant south"), "{used}");
+    let (status, used) = world.ask(Method::DELETE, "/v1/tenants/north", None).await;
+    assert!(status == 409 && used["error"]["message"].as_str().unwrap().contains("source north-n8n"), "{used}");
+    for path in ["/v1/sources/north-n8n", "/v1/tenants/north", "/v1/tenants/south", "/v1/plans/pro"] {
+        assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204, "{path}");
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_secret_goes_in_and_never_comes_out() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.source").await;
+    let put = world.put("/v1/sources/north-n8n", source()).await;
+    let (message, payload) = told.next_with_payload().await;
+    let Some(Entry::Source(wire)) = message.entry else { panic!("not a source") };
+    let opener = OpeningKey::parse(&world.keys.secret).unwrap();
+    let opened = opener.open(&Sealed::from_bytes(wire.sealed_api_key.clone())).unwrap();
+    assert_eq!(opened.expose_secret(), SECRET);
+
+    let is_clear = |bytes: &[u8]| bytes.windows(SECRET.len()).any(|window| window == SECRET.as_bytes());
+    assert!(!is_clear(&payload));
+    let kept: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT value FROM catalog").fetch_all(world.bench.pool()).await.unwrap();
+    assert!(!kept.iter().any(|value| is_clear(value)));
+    for shown in [put, world.get("/v1/sources/north-n8n").await, world.get("/v1/sources").await] {
+        assert!(!is_clear(shown.to_string().as_bytes()) && shown.to_string().contains("has_api_key"), "{shown}");
+    }
+
+    // Without the key everything but the key changes; the equal value is no change; a given key always is.
+    let mut without_key = source();
+    without_key.as_object_mut().unwrap().remove("api_key");
+    assert_eq!(world.put("/v1/sources/north-n8n", without_key.clone()).await["revision"], 1);
+    without_key["paused"] = json!(true);
+    assert_eq!(world.put("/v1/sources/north-n8n", without_key.clone()).await["revision"], 2);
+    let Some(Entry::Source(second)) = told.next().await.entry else { panic!("not a source") };
+    assert_eq!((second.sealed_api_key, second.paused), (wire.sealed_api_key, true));
+    assert_eq!(world.put("/v1/sources/north-n8n", source()).await["revision"], 3);
+
+    without_key["base_url"] = json!("https://elsewhere.example");
+    let (status, moved) = world.ask(Method::PUT, "/v1/sources/north-n8n", Some(without_key)).await;
+    assert_eq!((status, &moved["error"]["field"]), (422, &json!("api_key")));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn bad_input_gets_one_shape_of_error() {
+    let world = World::start().await;
+    let put = |body: &str| {
+        world
+            .request(Method::PUT, "/v1/plans/pro")
+            .bearer_auth(OPERATOR)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body.to_owned())
+    };
+    for (request, status, code) in [
+        (put("{"), 400, "invalid_json"),
+        (put(r#"{"name": "Pro", "limit": 5}"#), 422, "invalid_value"),
+        (put(r#"{"name": "Pro", "monthly_limit": -1}"#), 422, "invalid_value"),
+        (put(r#"{"name": "Pro", "thresholds_percent": [0]}"#), 422, "invalid_value"),
+        (put(&format!(r#"{{"name": "{}"}}"#, "x".repeat(300_000))), 413, "too_large"),
+        (put("{}").header(header::CONTENT_TYPE, "text/plain"), 415, "unsupported_media_type"),
+        (world.request(Method::PUT, "/v1/plans/Bad.Id").bearer_auth(OPERATOR).json(&plan(1)), 422, "invalid_value"),
+        (world.request(Method::PATCH, "/v1/plans/pro").bearer_auth(OPERATOR), 405, "method_not_allowed"),
+        (world.request(Method::GET, "/v1/plans/none").bearer_auth(OPERATOR), 404, "not_found"),
+    ] {
+        let (answered, body) = answer(request).await;
+        assert_eq!((answered, body["error"]["code"].as_str()), (status, Some(code)), "{body}");
+        assert!(body["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
+    }
+    assert_eq!(world.get("/v1/plans").await["plans"], json!([]));
+    world.finish().await;
+}
