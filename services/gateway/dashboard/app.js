@@ -17,7 +17,12 @@ const TENANT_ROUTE = /^#\/tenants\/([^/]+)$/;
 
 const byId = (id) => document.getElementById(id);
 const book = new UsageBook();
-const context = { book, format: formatsOf(chosenLanguage()), isLive: () => live.status === "live", onSessionEnd: endSession };
+const context = {
+  book,
+  format: formatsOf(chosenLanguage()),
+  isOffline: () => live.status === "offline",
+  onSessionEnd: endSession,
+};
 const live = new Live({ onUsage, onStatus, resync });
 let view = null;
 /** Which target the view stands for. */

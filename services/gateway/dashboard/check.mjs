@@ -5,7 +5,11 @@ import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 const stored = new Map();
-const storage = { getItem: (key) => stored.get(key) ?? null, setItem: (key, value) => stored.set(key, value), removeItem: (key) => stored.delete(key) };
+const storage = {
+  getItem: (key) => stored.get(key) ?? null,
+  setItem: (key, value) => stored.set(key, value),
+  removeItem: (key) => stored.delete(key),
+};
 Object.defineProperty(globalThis, "navigator", { value: { languages: ["en-GB", "fr"] }, configurable: true });
 Object.assign(globalThis, { localStorage: storage, sessionStorage: storage });
 
@@ -20,18 +24,38 @@ const NOW = Date.parse("2026-11-24T12:00:00Z");
 const at = (secondsAgo) => new Date(NOW - secondsAgo * 1_000).toISOString();
 
 function source(values = {}) {
-  return { source: "north-main", complete_until: at(20), lag_seconds: 20, open_executions: 0, paused: false, failing: null, ...values };
+  return {
+    source: "north-main",
+    complete_until: at(20),
+    lag_seconds: 20,
+    open_executions: 0,
+    paused: false,
+    failing: null,
+    ...values,
+  };
 }
 
 function usage(values = {}) {
   return {
-    tenant: "north", name: "North", plan: "growth", state: "ok", counted: 10, limit: 100, as_of: at(1),
-    period: { start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" }, sources: [source()], ...values,
+    tenant: "north",
+    name: "North",
+    plan: "growth",
+    state: "ok",
+    counted: 10,
+    limit: 100,
+    as_of: at(1),
+    period: { start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" },
+    sources: [source()],
+    ...values,
   };
 }
 
 test("both languages have the same texts with the same places", () => {
-  const places = (entry) => [...JSON.stringify(entry).matchAll(/\{(\w+)\}/g)].map((match) => match[1]).sort().join();
+  const places = (entry) =>
+    [...JSON.stringify(entry).matchAll(/\{(\w+)\}/g)]
+      .map((match) => match[1])
+      .sort()
+      .join();
   assert.deepEqual(Object.keys(WORDS.en).sort(), Object.keys(WORDS.es).sort());
   for (const [key, entry] of Object.entries(WORDS.en)) assert.equal(places(entry), places(WORDS.es[key]), key);
 });
@@ -68,7 +92,10 @@ test("numbers follow the language, and a share with failures never reads 100 %",
 });
 
 test("a period of UTC days keeps its days in every zone", () => {
-  assert.match(formatsOf("en").days({ start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" }), /^1\s?–\s?30 Nov$/);
+  assert.match(
+    formatsOf("en").days({ start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" }),
+    /^1\s?–\s?30 Nov$/,
+  );
 });
 
 test("the first language of the browser that is spoken here is taken, and a choice is kept", () => {
@@ -83,7 +110,10 @@ test("a late event does not undo a newer list, and a removed tenant goes", () =>
   assert.equal(book.put(usage({ counted: 11, as_of: at(5) })), false);
   assert.equal(book.get("north").counted, 12);
   book.replaceAll({ as_of: at(0), usage: [usage({ counted: 13 })] });
-  assert.deepEqual(book.all().map((one) => one.tenant), ["north"]);
+  assert.deepEqual(
+    book.all().map((one) => one.tenant),
+    ["north"],
+  );
   assert.ok(Math.abs(book.now() - NOW) < 1_000, "the service's clock is used");
 });
 
@@ -92,13 +122,19 @@ test("what was not watched is unknown, and what failed is not zero", () => {
   const known = (tenant) => activity.series([tenant]).filter((added) => added !== null);
   activity.observe(usage({ counted: 10 }));
   assert.deepEqual(known("north"), []);
-  activity.watch([usage(), usage({ tenant: "south", counted: null }), usage({ tenant: "east", sources: [source({ failing: {} })] })], NOW);
+  activity.watch(
+    [usage(), usage({ tenant: "south", counted: null }), usage({ tenant: "east", sources: [source({ failing: {} })] })],
+    NOW,
+  );
   assert.deepEqual([known("north"), known("south"), known("east")], [[0], [], []]);
   activity.observe(usage({ counted: 15 }));
   activity.interrupt();
   activity.observe(usage({ counted: 900 }));
   assert.equal(activity.series(["north"]).length, BUCKETS);
-  assert.deepEqual(known("north").reduce((sum, added) => sum + added), 5);
+  assert.deepEqual(
+    known("north").reduce((sum, added) => sum + added),
+    5,
+  );
 });
 
 test("a figure without all sources is a lower bound", () => {

@@ -31,7 +31,15 @@ export function formatsOf(language) {
   const locale = localeOf(language);
   const integer = new Intl.NumberFormat(locale, { maximumFractionDigits: 0, useGrouping: "always" });
   const count = (value) => (value === null ? NONE : integer.format(value));
-  return { language, count, t: wordsOf(language, count), percent: percents(locale), money: moneys(locale), duration: durations(locale), ...instants(locale) };
+  return {
+    language,
+    count,
+    t: wordsOf(language, count),
+    percent: percents(locale),
+    money: moneys(locale),
+    duration: durations(locale),
+    ...instants(locale),
+  };
 }
 
 /** A formatter takes far longer to build than to use, and a page of tenants uses it thousands of times. */
@@ -56,7 +64,9 @@ function percents(locale) {
 }
 
 function moneys(locale) {
-  const formatOf = remembered((currency) => new Intl.NumberFormat(locale, { style: "currency", currency: currency.toUpperCase() }));
+  const formatOf = remembered(
+    (currency) => new Intl.NumberFormat(locale, { style: "currency", currency: currency.toUpperCase() }),
+  );
   return (money) => {
     if (!money) return NONE;
     const format = formatOf(money.currency);
@@ -69,7 +79,12 @@ function durations(locale) {
   const unit = (name, digits = 0) =>
     new Intl.NumberFormat(locale, { style: "unit", unit: name, unitDisplay: "narrow", maximumFractionDigits: digits });
   const formats = {
-    ms: unit("millisecond"), tenths: unit("second", 1), seconds: unit("second"), minutes: unit("minute"), hours: unit("hour"), days: unit("day"),
+    ms: unit("millisecond"),
+    tenths: unit("second", 1),
+    seconds: unit("second"),
+    minutes: unit("minute"),
+    hours: unit("hour"),
+    days: unit("day"),
   };
   const pair = (large, small, value, smallMs, perLarge) => {
     const total = Math.round(value / smallMs);
@@ -89,7 +104,12 @@ function durations(locale) {
 
 function instants(locale) {
   const time = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
-  const dateTime = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  const dateTime = new Intl.DateTimeFormat(locale, {
+    day: "numeric",
+    month: "short",
+    hour: "2-digit",
+    minute: "2-digit",
+  });
   const full = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "long" });
   const narrow = new Intl.RelativeTimeFormat(locale, { style: "narrow" });
   const long = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
@@ -99,12 +119,14 @@ function instants(locale) {
   const isDayOf = (instant, now) => new Date(instant).toDateString() === new Date(now).toDateString();
   return {
     /** The time of day, with the date where it is not today. */
-    moment: (instant, now) => (instant === null ? NONE : (isDayOf(instant, now) ? time : dateTime).format(new Date(instant))),
+    moment: (instant, now) =>
+      instant === null ? NONE : (isDayOf(instant, now) ? time : dateTime).format(new Date(instant)),
     full: (instant) => full.format(new Date(instant)),
     ago: (instant, now) => relative(narrow, Math.min(Date.parse(instant) - now, 0)),
     until: (instant, now) => relative(long, Math.max(Date.parse(instant) - now, 0)),
     date: (instant) => day(zoneOf(instant), { day: "numeric", month: "short" }).format(new Date(instant)),
-    dateOfYear: (instant) => day(zoneOf(instant), { day: "numeric", month: "short", year: "numeric" }).format(new Date(instant)),
+    dateOfYear: (instant) =>
+      day(zoneOf(instant), { day: "numeric", month: "short", year: "numeric" }).format(new Date(instant)),
     /** First and last day of a period whose end is exclusive. */
     days: ({ start, end }, options = { day: "numeric", month: "short" }) =>
       day(zoneOf(start), options).formatRange(new Date(start), new Date(Date.parse(end) - 1)),

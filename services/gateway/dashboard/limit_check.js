@@ -11,11 +11,22 @@ export function limitCheckCard(context) {
     const value = el("dd", {}, NONE);
     return { value, node: el("div", {}, el("dt", {}, label), value) };
   };
-  const [used, limit, remaining, resets] = [term(t("checkUsed")), term(t("limit")), term(t("remaining")), term(t("resetsAt"))];
+  const [used, limit, remaining, resets] = [
+    term(t("checkUsed")),
+    term(t("limit")),
+    term(t("remaining")),
+    term(t("resetsAt")),
+  ];
   const terms = el("dl", { class: "terms" }, used.node, limit.node, remaining.node, resets.node);
-  const node = el("section", { class: "card", "aria-labelledby": "check-title" },
+  const node = el(
+    "section",
+    { class: "card", "aria-labelledby": "check-title" },
     el("div", { class: "card-head" }, el("h2", { id: "check-title" }, t("limitCheck"))),
-    el("p", { class: "muted small" }, t("limitCheckHelp")), verdict, message, terms);
+    el("p", { class: "muted small" }, t("limitCheckHelp")),
+    verdict,
+    message,
+    terms,
+  );
   let answer = null;
 
   function tick() {
@@ -29,7 +40,11 @@ export function limitCheckCard(context) {
     tick,
     update(admission) {
       answer = admission;
-      verdict.dataset.state = !admission.allowed ? "over" : admission.over_limit || admission.reason === "metering_stale" ? "warning" : "ok";
+      verdict.dataset.state = !admission.allowed
+        ? "over"
+        : admission.over_limit || admission.reason === "metering_stale"
+          ? "warning"
+          : "ok";
       setText(verdict, t(admission.allowed ? "allowed" : "refused"));
       setText(message, admission.message);
       setText(used.value, admission.used === null ? t("unknown") : count(admission.used));

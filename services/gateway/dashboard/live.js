@@ -2,6 +2,8 @@
 
 import { EVENTS } from "./api.js";
 
+/** After a stream that was open; enough that many pages do not come back in the same instant. */
+const RESUME_MS = 400;
 const RETRY_FIRST_MS = 1_000;
 const RETRY_MAX_MS = 30_000;
 /** A connection can die without a sign; asking for the whole list this often finds out. */
@@ -94,12 +96,14 @@ export class Live {
   }
 
   // The browser's own retry neither backs off nor tells a refused session from a lost network: this does both.
+  // The gateway ends each stream after a while, so the first loss means nothing yet.
   #lost() {
     this.#close();
-    this.#tell("offline");
+    const wasLive = this.#status === "live";
+    this.#tell(wasLive ? "connecting" : "offline");
     const jitter = 0.75 + Math.random() / 2;
-    this.#timer = setTimeout(() => this.#reconnect(), this.#retryMs * jitter);
-    this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MAX_MS);
+    this.#timer = setTimeout(() => this.#reconnect(), (wasLive ? RESUME_MS : this.#retryMs) * jitter);
+    if (!wasLive) this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MAX_MS);
   }
 
   async #reconnect() {

@@ -63,8 +63,14 @@ export function leftText(usage, { t }) {
  * "a little over" and "twice as much" look different.
  */
 export function usageBar({ t, count, percent }) {
-  const node = el("div", { class: "meter", "aria-valuemin": 0 },
-    el("span", { class: "meter-fill" }), el("span", { class: "meter-over" }), el("span", { class: "meter-mark warn" }), el("span", { class: "meter-mark" }));
+  const node = el(
+    "div",
+    { class: "meter", "aria-valuemin": 0 },
+    el("span", { class: "meter-fill" }),
+    el("span", { class: "meter-over" }),
+    el("span", { class: "meter-mark warn" }),
+    el("span", { class: "meter-mark" }),
+  );
   return {
     node,
     update(usage) {
@@ -91,7 +97,11 @@ function describeBar(node, usage, { t, count, percent }) {
   setAttribute(node, "aria-label", isMeter ? t("usage") : text);
   setAttribute(node, "aria-valuemax", isMeter ? Math.max(limit, counted) : null);
   setAttribute(node, "aria-valuenow", isMeter ? counted : null);
-  setAttribute(node, "aria-valuetext", !isMeter ? null : share === null ? text : `${text} (${percent(share / 100, 0)})`);
+  setAttribute(
+    node,
+    "aria-valuetext",
+    !isMeter ? null : share === null ? text : `${text} (${percent(share / 100, 0)})`,
+  );
 }
 
 const CHART_HEIGHT = 32;
@@ -122,7 +132,11 @@ export function activityChart({ t, count }) {
       setAttribute(bars, "d", barPath);
       setAttribute(flat, "d", flatPath);
       setAttribute(unknown, "d", unknownPath);
-      setAttribute(node, "aria-label", `${t("recentChart", { minutes: WINDOW_MINUTES })}: ${recentText(series, { t, count })}`);
+      setAttribute(
+        node,
+        "aria-label",
+        `${t("recentChart", { minutes: WINDOW_MINUTES })}: ${recentText(series, { t, count })}`,
+      );
     },
   };
 }
@@ -130,7 +144,9 @@ export function activityChart({ t, count }) {
 export const recentSum = (series) => series.reduce((sum, value) => sum + (value ?? 0), 0);
 
 export function recentText(series, { t, count }) {
-  return series.every((value) => value === null) ? t("unknown") : t("recentAdded", { count: `+${count(recentSum(series))}` });
+  return series.every((value) => value === null)
+    ? t("unknown")
+    : t("recentAdded", { count: `+${count(recentSum(series))}` });
 }
 
 export function peakText(series, { t }) {
@@ -151,8 +167,24 @@ export function failures(context) {
       show(node, lines.length > 0);
       if (key === shown) return;
       shown = key;
-      node.replaceChildren(...lines.map(({ source, reason, since, detail }) =>
-        el("li", {}, stateIcon("over"), el("span", {}, el("strong", {}, source), " ", el("span", { class: "reason" }, `${reason} ${since}`), " ", el("span", { class: "detail" }, detail)))));
+      node.replaceChildren(
+        ...lines.map(({ source, reason, since, detail }) =>
+          el(
+            "li",
+            {},
+            stateIcon("over"),
+            el(
+              "span",
+              {},
+              el("strong", {}, source),
+              " ",
+              el("span", { class: "reason" }, `${reason} ${since}`),
+              " ",
+              el("span", { class: "detail" }, detail),
+            ),
+          ),
+        ),
+      );
     },
   };
 }

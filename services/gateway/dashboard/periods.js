@@ -7,12 +7,23 @@ export function periodsCard({ format }) {
   const { t } = format;
   const body = el("tbody");
   const heads = ["period", "counted", "successRate", "errors", "meanDuration", "closed"].map((key, index) =>
-    el("th", { scope: "col", class: index > 0 && index < 5 ? "number" : null }, t(key)));
+    el("th", { scope: "col", class: index > 0 && index < 5 ? "number" : null }, t(key)),
+  );
   heads.splice(1, 0, el("th", { class: "bar-column" }, el("span", { class: "hidden-text" }, t("counted"))));
-  const table = el("table", { class: "periods", "aria-labelledby": "periods-title" }, el("thead", {}, el("tr", {}, ...heads)), body);
+  const table = el(
+    "table",
+    { class: "periods", "aria-labelledby": "periods-title" },
+    el("thead", {}, el("tr", {}, ...heads)),
+    body,
+  );
   const message = el("p", { class: "muted" }, t("loading"));
-  const node = el("section", { class: "card", "aria-labelledby": "periods-title" },
-    el("div", { class: "card-head" }, el("h2", { id: "periods-title" }, t("closedPeriods"))), el("div", { class: "scroll" }, table), message);
+  const node = el(
+    "section",
+    { class: "card", "aria-labelledby": "periods-title" },
+    el("div", { class: "card-head" }, el("h2", { id: "periods-title" }, t("closedPeriods"))),
+    el("div", { class: "scroll" }, table),
+    message,
+  );
   show(table, false);
   return {
     node,
@@ -38,15 +49,31 @@ function row(format, closed, largest) {
   const mean = closed.counted === 0 ? null : closed.duration_ms / closed.counted;
   const incomplete = closed.incomplete_sources.length > 0;
   const notes = [
-    closed.late > 0 ? el("span", { class: "note", "data-state": "unknown" }, t("lateFound", { count: closed.late })) : null,
-    incomplete ? el("span", { class: "note", "data-state": "warning" }, t("incomplete", { sources: closed.incomplete_sources.join(", ") })) : null,
+    closed.late > 0
+      ? el("span", { class: "note", "data-state": "unknown" }, t("lateFound", { count: closed.late }))
+      : null,
+    incomplete
+      ? el(
+          "span",
+          { class: "note", "data-state": "warning" },
+          t("incomplete", { sources: closed.incomplete_sources.join(", ") }),
+        )
+      : null,
   ];
-  return el("tr", {},
+  return el(
+    "tr",
+    {},
     el("th", { scope: "row" }, days(closed.period, { day: "numeric", month: "short", year: "numeric" })),
     el("td", { class: "bar-column" }, bar),
     el("td", { class: "number strong" }, count(closed.counted)),
     el("td", { class: "number" }, percent(closed.success_rate)),
     el("td", { class: "number", "data-bad": String(isFailing(closed)) }, count(failedOf(closed))),
     el("td", { class: "number" }, duration(mean)),
-    el("td", { title: full(closed.closed_at) }, el("span", { class: "muted" }, dateOfYear(closed.closed_at)), ...notes.flatMap((note) => (note ? [" ", note] : []))));
+    el(
+      "td",
+      { title: full(closed.closed_at) },
+      el("span", { class: "muted" }, dateOfYear(closed.closed_at)),
+      ...notes.flatMap((note) => (note ? [" ", note] : [])),
+    ),
+  );
 }

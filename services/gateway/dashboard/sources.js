@@ -4,7 +4,13 @@ import { el, setAttribute, setText, show } from "./dom.js";
 import { failureParts } from "./parts.js";
 import { sourceState } from "./usage.js";
 
-const WORDS = { failing: "sourceFailing", waiting: "sourceWaiting", stale: "sourceStale", paused: "sourcePaused", current: "sourceOk" };
+const WORDS = {
+  failing: "sourceFailing",
+  waiting: "sourceWaiting",
+  stale: "sourceStale",
+  paused: "sourcePaused",
+  current: "sourceOk",
+};
 const COLOURS = { failing: "over", waiting: "unknown", stale: "warning", paused: "unknown", current: "ok" };
 
 export function sourcesCard(context) {
@@ -12,8 +18,13 @@ export function sourcesCard(context) {
   const total = el("span", { class: "muted" });
   const list = el("ul", { class: "sources" });
   const none = el("p", { class: "muted" }, t("noSources"));
-  const node = el("section", { class: "card", "aria-labelledby": "sources-title" },
-    el("div", { class: "card-head" }, el("h2", { id: "sources-title" }, t("sources")), total), list, none);
+  const node = el(
+    "section",
+    { class: "card", "aria-labelledby": "sources-title" },
+    el("div", { class: "card-head" }, el("h2", { id: "sources-title" }, t("sources")), total),
+    list,
+    none,
+  );
   const rows = new Map();
   return {
     node,
@@ -25,7 +36,8 @@ export function sourcesCard(context) {
         rows.get(source.source).update(source);
       }
       const nodes = sources.map((source) => rows.get(source.source).node);
-      if (nodes.length !== list.childElementCount || nodes.some((row, index) => row !== list.children[index])) list.replaceChildren(...nodes);
+      if (nodes.length !== list.childElementCount || nodes.some((row, index) => row !== list.children[index]))
+        list.replaceChildren(...nodes);
     },
   };
 }
@@ -38,7 +50,13 @@ function sourceRow(context) {
   const complete = el("span", { class: "muted small" });
   const open = el("span", { class: "muted small" });
   const failure = el("p", { class: "source-failure" });
-  const node = el("li", {}, el("div", { class: "line spread" }, name, state), el("div", { class: "line spread" }, complete, open), failure);
+  const node = el(
+    "li",
+    {},
+    el("div", { class: "line spread" }, name, state),
+    el("div", { class: "line spread" }, complete, open),
+    failure,
+  );
   return {
     node,
     update(source) {
@@ -48,7 +66,10 @@ function sourceRow(context) {
       setText(state, t(WORDS[stands]));
       state.dataset.state = COLOURS[stands];
       const until = source.complete_until;
-      setText(complete, until === null ? t("notSwept") : `${t("complete", { time: moment(until, now) })} · ${ago(until, now)}`);
+      setText(
+        complete,
+        until === null ? t("notSwept") : `${t("complete", { time: moment(until, now) })} · ${ago(until, now)}`,
+      );
       setAttribute(complete, "title", until === null ? null : full(until));
       setText(open, source.open_executions === null ? "" : t("open", { count: source.open_executions }));
       show(failure, stands === "failing");

@@ -22,9 +22,19 @@ export function tenantView(context, tenant, { alone }) {
   const sources = sourcesCard(context);
   const workflows = workflowsCard(context);
   const periods = periodsCard(context);
-  const node = el("div", { class: "page" }, head.node,
-    el("div", { class: "columns" }, el("div", { class: "column" }, period.node), el("div", { class: "column" }, check.node, sources.node)),
-    workflows.node, periods.node);
+  const node = el(
+    "div",
+    { class: "page" },
+    head.node,
+    el(
+      "div",
+      { class: "columns" },
+      el("div", { class: "column" }, period.node),
+      el("div", { class: "column" }, check.node, sources.node),
+    ),
+    workflows.node,
+    periods.node,
+  );
 
   const refresh = throttled(REFRESH_MIN_MS, () => {
     load(context, api.tenantUsage(tenant), workflows);
@@ -53,7 +63,10 @@ export function tenantView(context, tenant, { alone }) {
         load(context, api.closedPeriods(tenant), periods);
       }
     },
-    tick: () => { draw(); check.tick(); },
+    tick: () => {
+      draw();
+      check.tick();
+    },
     close: refresh.cancel,
   };
 }
@@ -77,11 +90,17 @@ function throttled(intervalMs, run) {
   let timer = null;
   let again = false;
   const call = () => {
-    if (timer !== null) { again = true; return; }
+    if (timer !== null) {
+      again = true;
+      return;
+    }
     run();
     timer = setTimeout(() => {
       timer = null;
-      if (again) { again = false; call(); }
+      if (again) {
+        again = false;
+        call();
+      }
     }, intervalMs);
   };
   call.cancel = () => clearTimeout(timer);
@@ -98,8 +117,13 @@ function heading(context, alone) {
   const chip = stateChip(format);
   const period = el("p", { class: "strong" });
   const resets = el("p", { class: "muted" });
-  const node = el("div", { class: "tenant-head" }, ...(alone ? [] : [backLink(t)]),
-    el("div", { class: "tenant-title" }, name, chip.node, id), el("div", { class: "tenant-period" }, period, resets));
+  const node = el(
+    "div",
+    { class: "tenant-head" },
+    ...(alone ? [] : [backLink(t)]),
+    el("div", { class: "tenant-title" }, name, chip.node, id),
+    el("div", { class: "tenant-period" }, period, resets),
+  );
   return {
     node,
     update(usage) {
@@ -128,22 +152,46 @@ function periodCard(context) {
   const chart = activityChart(format);
   const recent = el("span", { class: "strong" });
   const peak = el("span", { class: "muted" });
-  const axis = el("div", { class: "axis muted", "aria-hidden": "true" },
-    el("span", {}, t("agoMinutes", { minutes: WINDOW_MINUTES })), peak, el("span", {}, t("now")));
+  const axis = el(
+    "div",
+    { class: "axis muted", "aria-hidden": "true" },
+    el("span", {}, t("agoMinutes", { minutes: WINDOW_MINUTES })),
+    peak,
+    el("span", {}, t("now")),
+  );
   const figures = periodFigures(format);
-  const node = el("section", { class: "card period", "aria-labelledby": "period-title" },
+  const node = el(
+    "section",
+    { class: "card period", "aria-labelledby": "period-title" },
     el("div", { class: "card-head" }, el("h2", { id: "period-title" }, t("thisPeriod")), asOf),
-    el("p", { class: "hero" }, used, limit, percent), bar.node, el("p", { class: "line spread" }, left), note,
-    el("div", { class: "pulse" },
-      el("div", { class: "pulse-head" }, el("span", { class: "muted" }, t("recent", { minutes: WINDOW_MINUTES })), recent), chart.node, axis),
-    figures.node);
+    el("p", { class: "hero" }, used, limit, percent),
+    bar.node,
+    el("p", { class: "line spread" }, left),
+    note,
+    el(
+      "div",
+      { class: "pulse" },
+      el(
+        "div",
+        { class: "pulse-head" },
+        el("span", { class: "muted" }, t("recent", { minutes: WINDOW_MINUTES })),
+        recent,
+      ),
+      chart.node,
+      axis,
+    ),
+    figures.node,
+  );
   return {
     node,
     update(usage) {
       const now = context.book.now();
       setText(used, countText(usage, format));
       used.dataset.unknown = String(usage.counted === null);
-      setText(limit, usage.limit === null ? t("executions") : `${t("ofLimit", { limit: count(usage.limit) })} ${t("executions")}`);
+      setText(
+        limit,
+        usage.limit === null ? t("executions") : `${t("ofLimit", { limit: count(usage.limit) })} ${t("executions")}`,
+      );
       setText(percent, usage.used_percent === null ? "" : format.percent(usage.used_percent / 100, 0));
       percent.dataset.state = usage.state;
       setText(left, leftText(usage, format));
@@ -163,9 +211,16 @@ function periodCard(context) {
 function periodFigures(format) {
   const { t, count, percent, duration, money } = format;
   const figures = {
-    success: figure(t("successRate")), errors: figure(t("errors")), crashed: figure(t("crashed")), canceled: figure(t("canceled")),
-    mean: figure(t("meanDuration")), total: figure(t("totalDuration")), open: figure(t("openExecutions")), uncounted: figure(t("uncounted")),
-    late: figure(t("late")), cost: figure(t("costEstimate")),
+    success: figure(t("successRate")),
+    errors: figure(t("errors")),
+    crashed: figure(t("crashed")),
+    canceled: figure(t("canceled")),
+    mean: figure(t("meanDuration")),
+    total: figure(t("totalDuration")),
+    open: figure(t("openExecutions")),
+    uncounted: figure(t("uncounted")),
+    late: figure(t("late")),
+    cost: figure(t("costEstimate")),
   };
   setAttribute(figures.open.node, "title", t("openHelp"));
   setAttribute(figures.uncounted.node, "title", t("uncountedHelp"));

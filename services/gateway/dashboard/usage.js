@@ -61,7 +61,9 @@ export class UsageBook {
   /** Most urgent first, then by name: the order changes only when a state does, never with each event. */
   all() {
     const urgency = (usage) => STATES.indexOf(usage.state);
-    return [...this.#usage.values()].sort((a, b) => urgency(a) - urgency(b) || a.name.localeCompare(b.name, undefined, { numeric: true }));
+    return [...this.#usage.values()].sort(
+      (a, b) => urgency(a) - urgency(b) || a.name.localeCompare(b.name, undefined, { numeric: true }),
+    );
   }
 
   /** Takes the whole list, and the service's clock from the instant at which it was made. */
@@ -126,7 +128,9 @@ export class Activity {
   series(tenants) {
     const first = bucketNow() - BUCKETS + 1;
     return Array.from({ length: BUCKETS }, (_, index) => {
-      const known = tenants.map((tenant) => this.#added.get(tenant)?.get(first + index)).filter((added) => added !== undefined);
+      const known = tenants
+        .map((tenant) => this.#added.get(tenant)?.get(first + index))
+        .filter((added) => added !== undefined);
       return known.length === 0 ? null : known.reduce((sum, added) => sum + added, 0);
     });
   }

@@ -24,25 +24,58 @@ export function workflowsCard(context) {
   const { t, count } = context.format;
   const view = { column: COLUMNS[2], descending: true, text: "", rows: PAGE_ROWS };
   let answer = null;
-  const heads = COLUMNS.map((column) => heading(t, column, () => { sortBy(view, column); draw(); }));
+  const heads = COLUMNS.map((column) =>
+    heading(t, column, () => {
+      sortBy(view, column);
+      draw();
+    }),
+  );
   const body = el("tbody");
   const total = el("span", { class: "muted" });
   const find = el("input", {
-    type: "search", class: "find", placeholder: t("findWorkflow"), "aria-label": t("findWorkflow"), autocomplete: "off",
-    oninput: (event) => { view.text = event.target.value.trim().toLowerCase(); draw(); },
+    type: "search",
+    class: "find",
+    placeholder: t("findWorkflow"),
+    "aria-label": t("findWorkflow"),
+    autocomplete: "off",
+    oninput: (event) => {
+      view.text = event.target.value.trim().toLowerCase();
+      draw();
+    },
   });
-  const more = el("button", { type: "button", class: "button quiet", onclick: () => { view.rows = Infinity; draw(); } });
+  const more = el("button", {
+    type: "button",
+    class: "button quiet",
+    onclick: () => {
+      view.rows = Infinity;
+      draw();
+    },
+  });
   const message = el("p", { class: "muted" }, t("loading"));
   const omitted = el("p", { class: "muted small" });
-  const table = el("table", { class: "workflows", "aria-labelledby": "workflows-title" }, el("thead", {}, el("tr", {}, ...heads)), body);
-  const node = el("section", { class: "card", "aria-labelledby": "workflows-title" },
+  const table = el(
+    "table",
+    { class: "workflows", "aria-labelledby": "workflows-title" },
+    el("thead", {}, el("tr", {}, ...heads)),
+    body,
+  );
+  const node = el(
+    "section",
+    { class: "card", "aria-labelledby": "workflows-title" },
     el("div", { class: "card-head" }, el("h2", { id: "workflows-title" }, t("workflows")), total, find),
-    el("div", { class: "scroll" }, table), message, more, omitted);
+    el("div", { class: "scroll" }, table),
+    message,
+    more,
+    omitted,
+  );
   [table, find, more, omitted].forEach((part) => show(part, false));
 
   function draw() {
     const all = answer.workflows;
-    const found = sorted(all.filter((workflow) => matches(workflow, view.text)), view);
+    const found = sorted(
+      all.filter((workflow) => matches(workflow, view.text)),
+      view,
+    );
     const largest = Math.max(...all.map((workflow) => workflow.counted), 1);
     body.replaceChildren(...found.slice(0, view.rows).map((workflow) => row(context.format, workflow, largest)));
     heads.forEach((head, index) => {
@@ -75,7 +108,11 @@ export function workflowsCard(context) {
 }
 
 function heading(t, { key, number }, sort) {
-  return el("th", { scope: "col", class: number ? "number" : null }, el("button", { type: "button", onclick: sort }, t(key === "failures" ? "errors" : key)));
+  return el(
+    "th",
+    { scope: "col", class: number ? "number" : null },
+    el("button", { type: "button", onclick: sort }, t(key === "failures" ? "errors" : key)),
+  );
 }
 
 function sortBy(view, column) {
@@ -83,7 +120,8 @@ function sortBy(view, column) {
   view.column = column;
 }
 
-const matches = (workflow, text) => [nameOf(workflow), workflow.workflow, workflow.source].some((word) => word.toLowerCase().includes(text));
+const matches = (workflow, text) =>
+  [nameOf(workflow), workflow.workflow, workflow.source].some((word) => word.toLowerCase().includes(text));
 
 function sorted(workflows, { column, descending }) {
   const sign = descending ? -1 : 1;
@@ -99,12 +137,20 @@ function row({ count, percent, duration }, workflow, largest) {
   const bar = el("span", { class: "share", "aria-hidden": "true" });
   setVariable(bar, "--share", String(workflow.counted / largest));
   const number = (text, attributes = {}) => el("td", { class: "number", ...attributes }, text);
-  return el("tr", {},
-    el("th", { scope: "row" }, nameOf(workflow), workflow.name === null ? null : el("span", { class: "muted small" }, workflow.workflow)),
+  return el(
+    "tr",
+    {},
+    el(
+      "th",
+      { scope: "row" },
+      nameOf(workflow),
+      workflow.name === null ? null : el("span", { class: "muted small" }, workflow.workflow),
+    ),
     el("td", { class: "muted" }, workflow.source),
     el("td", { class: "number with-share" }, bar, el("span", {}, count(workflow.counted))),
     number(percent(workflow.success_rate)),
     number(count(failedOf(workflow)), { "data-bad": String(isFailing(workflow)) }),
     number(duration(workflow.mean_duration_ms)),
-    number(count(workflow.uncounted)));
+    number(count(workflow.uncounted)),
+  );
 }

@@ -1,0 +1,113 @@
+// One tenant in the list.
+
+import { el, setAttribute, setText, show } from "./dom.js";
+import { activityChart, countText, failures, leftText, recentText, stateChip, usageBar } from "./parts.js";
+import { WINDOW_MINUTES, failedOf, failingSources, isFailing, meanDuration, sourceState } from "./usage.js";
+
+function cell(label, ...children) {
+  return el("div", { class: "tenants-cell", role: "cell", "data-label": label }, ...children);
+}
+
+export function tenantRow(context, tenant) {
+  const { format } = context;
+  const { t } = format;
+  const chip = stateChip(format);
+  const bar = usageBar(format);
+  const chart = activityChart(format);
+  const failing = failures(context);
+  const text = (name) => el("span", { class: name });
+  const parts = {
+    name: el("a", { class: "tenant-link", href: `#/tenants/${encodeURIComponent(tenant)}` }),
+    plan: text("muted small"),
+    used: text("used"),
+    limit: text("muted"),
+    percent: text("percent"),
+    left: text("muted small"),
+    resets: text("muted small"),
+    recent: text("muted small"),
+    success: text("value"),
+    failed: text("muted small"),
+    duration: text("value"),
+    mean: text("muted small"),
+    cost: text("value"),
+    costNote: text("muted small"),
+    fresh: text("value"),
+    open: text("muted small"),
+  };
+  const cells = [
+    el(
+      "div",
+      { class: "tenants-cell tenant-name", role: "rowheader" },
+      parts.name,
+      el("span", { class: "line" }, chip.node, parts.plan),
+    ),
+    cell(
+      t("usage"),
+      el("span", { class: "line spread" }, el("span", {}, parts.used, " ", parts.limit), parts.percent),
+      bar.node,
+      el("span", { class: "line spread" }, parts.left, parts.resets),
+    ),
+    cell(t("recent", { minutes: WINDOW_MINUTES }), chart.node, parts.recent),
+    cell(t("success"), parts.success, parts.failed),
+    cell(t("duration"), parts.duration, parts.mean),
+    cell(t("costEstimate"), parts.cost, parts.costNote),
+    cell(t("freshness"), parts.fresh, parts.open),
+  ];
+  cells[1].classList.add("cell-usage");
+  cells[2].classList.add("cell-chart");
+  const failingCell = el("div", { class: "failures-cell", role: "cell", "aria-colspan": cells.length }, failing.node);
+  const node = el("div", { class: "tenants-row", role: "row" }, ...cells, failingCell);
+  let drawn = null;
+  return {
+    node,
+    update(usage, timeMoved) {
+      if (drawn === usage && !timeMoved) return;
+      drawn = usage;
+      const now = context.book.now();
+      node.dataset.state = usage.state;
+      chip.update(usage);
+      bar.update(usage);
+      const series = context.book.activity.series([usage.tenant]);
+      chart.update(series);
+      setText(parts.recent, recentText(series, format));
+      writeUsage(parts, usage, format, now);
+      writeFigures(parts, usage, format, now);
+      failing.update(failingSources(usage), now);
+      show(failingCell, failingSources(usage).length > 0);
+    },
+  };
+}
+
+function writeUsage(parts, usage, format, now) {
+  const { t, until, percent, count, days, full } = format;
+  setText(parts.name, usage.name);
+  setText(parts.plan, usage.plan);
+  setText(parts.used, countText(usage, format));
+  setText(parts.limit, usage.limit === null ? "" : `/ ${count(usage.limit)}`);
+  setText(parts.percent, usage.used_percent === null ? "" : percent(usage.used_percent / 100, 0));
+  setText(parts.left, leftText(usage, format));
+  setText(parts.resets, `${days(usage.period)} · ${t("resets", { when: until(usage.period.end, now) })}`);
+  setAttribute(parts.resets, "title", full(usage.period.end));
+}
+
+function writeFigures(parts, usage, { t, ...format }, now) {
+  const failed = failedOf(usage);
+  const mean = meanDuration(usage);
+  setText(parts.success, format.percent(usage.success_rate));
+  parts.success.dataset.bad = String(isFailing(usage));
+  setText(parts.failed, !usage.counted ? "" : t("failed", { count: failed }));
+  setText(parts.duration, format.duration(usage.duration_ms));
+  setText(parts.mean, mean === null ? "" : t("mean", { duration: format.duration(mean) }));
+  setText(parts.cost, format.money(usage.cost_estimate));
+  setText(parts.costNote, usage.cost_estimate === null && usage.counted !== null ? t("noPrice") : "");
+  setText(parts.fresh, usage.complete_until === null ? t("never") : format.ago(usage.complete_until, now));
+  setAttribute(parts.fresh, "title", usage.complete_until === null ? null : format.full(usage.complete_until));
+  setText(parts.open, usage.open_executions === null ? "" : t("open", { count: usage.open_executions }));
+  const states = usage.sources.map((source) => sourceState(source, now));
+  const fresh = states.includes("failing")
+    ? "over"
+    : states.some((state) => state === "waiting" || state === "stale")
+      ? "warning"
+      : "ok";
+  parts.fresh.dataset.fresh = states.length === 0 ? "none" : fresh;
+}
