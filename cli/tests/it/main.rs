@@ -8,4 +8,5 @@ mod command;
 mod dead;
 mod gateway;
 mod probes;
+mod topics;
 mod watch;
