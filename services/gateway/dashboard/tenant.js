@@ -13,7 +13,6 @@ import { workflowsCard } from "./workflows.js";
 const REFRESH_MIN_MS = 3_000;
 
 export function tenantView(context, tenant, { alone }) {
-  const { t } = context.format;
   const usage = context.book.get(tenant);
   if (!usage) return notFound(context, tenant);
   const head = heading(context, alone);
