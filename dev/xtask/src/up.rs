@@ -39,6 +39,9 @@ pub struct Up {
     /// The dashboard's port; the next free one if it is taken.
     #[arg(long, default_value_t = 8080)]
     port: u16,
+    /// The folder below .flowmeter that holds the state: several stacks can run side by side.
+    #[arg(long, default_value = "up")]
+    profile: String,
 }
 
 impl Up {
