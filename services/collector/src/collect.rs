@@ -80,7 +80,7 @@ pub async fn collect(work: Collect<'_>, before: Cursor) -> Result<Collected, Swe
     };
     let newest = collecting.read_newest().await?;
     collecting.list_open().await?;
-    if collecting.sweep.went_back(newest.as_ref()) {
+    if collecting.sweep.was_restored(newest.as_ref()) {
         collecting.begin_epoch();
     }
     let moved = known_url.is_some_and(|known| known != work.base_url.as_str());

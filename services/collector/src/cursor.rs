@@ -116,10 +116,15 @@ impl Tracked {
             State::Final(Status::Crashed) if recent => true,
             // Listed again by the overlap, or of an instant that a restored database may show again.
             State::Final(_) => {
-                floor.is_some_and(|floor| id > floor.below(OVERLAP_IDS))
+                floor.is_none_or(|floor| id > floor.below(OVERLAP_IDS))
                     || self.stopped_at.is_some_and(|at| at >= complete_until)
             }
         }
+    }
+
+    /// Whether it has ended, as far as is known.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Final(_))
     }
 
     /// Whether its id must be asked for where no list shows it.

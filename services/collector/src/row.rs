@@ -29,6 +29,9 @@ const KEPT_FIELDS: [&str; 10] = [
 pub struct RunId(u64);
 
 impl RunId {
+    /// Below every id that n8n hands out.
+    pub const LOWEST: Self = Self(0);
+
     /// The id with this number. Databases keep 63 bits of it.
     pub fn new(number: u64) -> Option<Self> {
         i64::try_from(number).is_ok().then_some(Self(number))

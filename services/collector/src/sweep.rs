@@ -24,7 +24,7 @@
 //! Two holes are left by n8n itself, and (3) closes them where it can. A list hides what the API's process
 //! holds in memory: always the running ones (so (1) asks for them by status), and in 1.x also those that
 //! sleep for less than about a minute (no question shows them). And an execution could fall asleep and wake
-//! three times between our questions. Both leave an id between floor and `M` that no list has shown, as do
+//! three times between our questions. Both leave an id between floor (none at first) and `M` that no list has shown, as do
 //! unsaved executions, which have no row at all. (3) asks for the newest [`HOLES_MAX`] such ids once; a
 //! 404 then is an unsaved execution or a deleted one, and neither is a gap. A source that saves nothing makes
 //! more holes than that; there, and only on 1.x, an execution asleep in memory can be missed.
@@ -44,9 +44,9 @@
 //!
 //! # When an epoch ends
 //!
-//! A database restored from a backup hands the same ids out again. Two things prove it: a final execution
-//! that we know has another start now (a start never changes after the end); or the newest id has gone back
-//! below the floor and there is a row that we do not know although it started after `complete_until`. That
+//! A database restored from a backup hands the same ids out again. Two things prove it: an execution that we
+//! know to have ended is open now or has another start (neither can be); or the newest id has gone back below
+//! what was visible, and there is a row that we do not know although it started after `complete_until`. That
 //! the newest rows are gone proves nothing: somebody may have deleted them. In the new epoch everything is
 //! listed from an empty cursor, but a row that stopped before the old `complete_until`, or that is tracked
 //! with the same end, is of the former life and was published there: it is not published again. The same
@@ -121,6 +121,8 @@ pub struct Sweep {
     /// Tracked ids that neither list has shown yet.
     unsettled: BTreeSet<RunId>,
     unreadable: usize,
+    /// An execution that we know to have ended was listed as open: its id is another's now.
+    known_is_open: bool,
     holes: Vec<RunId>,
     oldest_listed: Option<RunId>,
     list_ended: bool,
@@ -144,6 +146,7 @@ impl Sweep {
             seen: BTreeMap::new(),
             unsettled,
             unreadable: 0,
+            known_is_open: false,
             holes: Vec::new(),
             oldest_listed: None,
             list_ended: false,
@@ -163,23 +166,29 @@ impl Sweep {
     /// (1) A row of a list of what has not ended. One that has ended in between comes again in (2) or (3).
     pub fn listed_open(&mut self, row: &Row) {
         if let Row::Open(id, started_at) = row {
+            self.known_is_open |= self.same_as_known(row) == Some(false);
             self.unsettled.remove(id);
             self.see(*id, Tracked { state: State::Open, started_at: *started_at, stopped_at: None });
         }
     }
 
-    /// Whether the ids have gone back: a proof that the database was restored. `newest` is the row of (0).
-    pub fn went_back(&self, newest: Option<&Row>) -> bool {
-        let (Some(floor), Some(until)) = (self.before.floor, self.before.complete_until) else {
-            return false;
-        };
-        if self.newest.is_some_and(|newest| newest >= floor) {
+    /// Whether (0) and (1) prove that the database was restored: the newest id has gone back below what was
+    /// visible and an unknown execution has started since, or a known one that had ended is at work.
+    /// `newest` is the row of (0).
+    pub fn was_restored(&self, newest: Option<&Row>) -> bool {
+        if self.known_is_open {
+            return true;
+        }
+        let ended = self.before.tracked.iter().rev().find(|(_, known)| known.has_ended());
+        let highest = self.before.floor.max(ended.map(|(id, _)| *id));
+        let (Some(highest), Some(until)) = (highest, self.before.complete_until) else { return false };
+        if self.newest.is_some_and(|newest| newest >= highest) {
             return false;
         }
         let listed = self.seen.iter().map(|(id, tracked)| (*id, tracked.started_at));
         let newest = newest.map(|row| (row.id(), row.started_at()));
         listed.chain(newest).any(|(id, started_at)| {
-            id < floor && started_at.is_some_and(|at| at >= until) && !self.before.tracked.contains_key(&id)
+            id < highest && started_at.is_some_and(|at| at >= until) && !self.before.tracked.contains_key(&id)
         })
     }
 
@@ -187,22 +196,19 @@ impl Sweep {
     pub fn identity<'a>(&self, rows: impl IntoIterator<Item = &'a Row>) -> Identity {
         let mut identity = Identity::Unknown;
         for row in rows {
-            let known = self.before.tracked.get(&row.id()).filter(|known| !known.is_unsettled());
-            let Some((before, now)) = known.and_then(|known| known.started_at.zip(row.started_at())) else {
-                continue;
-            };
-            if before != now {
-                return Identity::Other;
+            match self.same_as_known(row) {
+                Some(false) => return Identity::Other,
+                Some(true) => identity = Identity::Same,
+                None => {}
             }
-            identity = Identity::Same;
         }
         identity
     }
 
     /// The ids by which the source can be recognised, newest first.
     pub fn known_ids(&self) -> Vec<RunId> {
-        let settled = self.before.tracked.iter().rev().filter(|(_, known)| !known.is_unsettled());
-        settled.map(|(id, _)| *id).take(RECOGNISED_BY_MAX).collect()
+        let ended = self.before.tracked.iter().rev().filter(|(_, known)| known.has_ended());
+        ended.map(|(id, _)| *id).take(RECOGNISED_BY_MAX).collect()
     }
 
     /// Begins a new epoch: everything is listed, and what the former life has published is left out.
@@ -217,7 +223,9 @@ impl Sweep {
     pub fn listed(&mut self, rows: Vec<Row>) -> Vec<Execution> {
         let mut news = Vec::new();
         for row in rows {
-            self.note_holes(row.id());
+            let id = row.id();
+            self.note_holes(id);
+            self.oldest_listed = Some(self.oldest_listed.map_or(id, |oldest| oldest.min(id)));
             if let Some(execution) = self.place(row) {
                 news.push(execution);
             }
@@ -238,7 +246,10 @@ impl Sweep {
 
     /// Whether (2) is at its end: the last page was read, or it has come below the overlap.
     pub fn has_listed_enough(&mut self, is_last_page: bool) -> bool {
-        self.list_ended = is_last_page;
+        if is_last_page {
+            self.list_ended = true;
+            self.note_holes(RunId::LOWEST);
+        }
         let down_to = self.floor.map(|floor| floor.below(OVERLAP_IDS));
         is_last_page || down_to.zip(self.oldest_listed).is_some_and(|(down_to, oldest)| oldest <= down_to)
     }
@@ -269,7 +280,7 @@ impl Sweep {
     /// The ids that were pruned before they were seen: first and last. See "What is a gap" above.
     pub fn pruned(&self) -> Option<(RunId, RunId)> {
         let (floor, oldest) = self.floor.zip(self.oldest_listed)?;
-        let had_rows = self.before.tracked.values().any(|known| matches!(known.state, State::Final(_)));
+        let had_rows = self.before.tracked.values().any(Tracked::has_ended);
         if !(self.list_ended && had_rows && oldest > floor.next()) {
             return None;
         }
@@ -347,19 +358,32 @@ impl Sweep {
         self.floor.max(self.newest)
     }
 
+    /// Whether the row shows the execution that is known under its id; nothing where none is known to have ended.
+    /// What has ended stays so (but a crash may be taken back), and its start never changes.
+    fn same_as_known(&self, row: &Row) -> Option<bool> {
+        let known = self.before.tracked.get(&row.id()).filter(|known| known.has_ended())?;
+        if matches!(row, Row::Open(..)) && !known.is_unsettled() {
+            return Some(false);
+        }
+        known.started_at.zip(row.started_at()).map(|(before, now)| before == now)
+    }
+
     fn is_known(&self, id: RunId) -> bool {
         self.seen.contains_key(&id) || self.before.tracked.contains_key(&id)
     }
 
-    /// Ids that the list has stepped over, between floor and newest. Higher ones are the next sweep's.
+    /// Ids that the list has stepped over on its way to `id`, between floor and newest. Higher ones are the next
+    /// sweep's.
     fn note_holes(&mut self, id: RunId) {
         let above = self.oldest_listed.or(self.newest.map(RunId::next));
-        if let (Some(floor), Some(newest), Some(above)) = (self.floor, self.newest, above) {
-            let from = id.next().max(floor.next()).number();
+        if let (Some(newest), Some(above)) = (self.newest, above) {
+            let from = self.floor.map_or(id.next(), |floor| id.next().max(floor.next())).number();
             let to = above.number().min(newest.next().number());
             let room = HOLES_MAX.saturating_sub(self.holes.len());
             self.holes.extend((from..to).rev().take(room).filter_map(RunId::new));
         }
-        self.oldest_listed = Some(self.oldest_listed.map_or(id, |oldest| oldest.min(id)));
     }
 }
+
+#[cfg(test)]
+mod tests;

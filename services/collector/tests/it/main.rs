@@ -1,8 +1,11 @@
 //! The collector against a real Postgres, a real NATS and the sandbox's n8n.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
+
 mod failures;
 mod gaps;
 mod lifecycle;
+mod real_n8n;
 mod rows;
 mod stage;
 mod sweeps;

@@ -106,11 +106,16 @@ impl Stage {
     /// A source of the sandbox's n8n of the same name.
     pub fn source(&self, name: &str) -> Source {
         self.sandbox.n8n(name);
+        self.source_at(name, &self.sandbox.n8n_url(name), &format!("key-{name}"))
+    }
+
+    /// A source of any n8n.
+    pub fn source_at(&self, name: &str, base_url: &str, key: &str) -> Source {
         Source {
             id: SourceId::parse(name).unwrap(),
             tenant: TenantId::parse("north").unwrap(),
-            base_url: self.sandbox.n8n_url(name).parse().unwrap(),
-            api_key: SealingKey::parse(&self.keys.public).unwrap().seal(&format!("key-{name}").into()),
+            base_url: base_url.parse().unwrap(),
+            api_key: SealingKey::parse(&self.keys.public).unwrap().seal(&key.to_owned().into()),
             poll_interval: None,
             paused: false,
         }
