@@ -8,11 +8,15 @@ use futures_util::StreamExt;
 use messaging::{Bus, consume::chain};
 use prost::Message;
 use proto::{consumers, streams::Stream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Pause before a broken subscription is made again.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
+
+/// A quiet subscription is looked at this often: after a first missed heartbeat async-nats 0.51 returns
+/// without asking to be woken, and would never be looked at again.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A topic to follow.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +79,8 @@ async fn read<L: Listen>(bus: &Bus, topic: Topic, listener: &L) -> Result<(), Fo
         .map_err(FollowError::Create)?;
     let mut messages = consumer.messages().await.map_err(FollowError::Subscribe)?;
     loop {
-        let message = messages.next().await.ok_or(FollowError::Ended)?.map_err(FollowError::Broke)?;
+        let Ok(next) = timeout(LOOK_INTERVAL, messages.next()).await else { continue };
+        let message = next.ok_or(FollowError::Ended)?.map_err(FollowError::Broke)?;
         hear(topic, listener, &message);
     }
 }

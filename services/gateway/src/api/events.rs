@@ -100,6 +100,14 @@ impl Announcer {
         }
     }
 
+    fn put_back(&self, not_told: Changed) {
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.tenants.extend(not_told.tenants);
+        changed.plans.extend(not_told.plans);
+        changed.sources.extend(not_told.sources);
+        self.wake.notify_one();
+    }
+
     fn take(&self) -> Changed {
         std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -113,7 +121,7 @@ pub async fn announce(app: App) {
             () = app.announcer.wake.notified() => {}
         }
         if let Err(error) = announce_changed(&app).await {
-            tracing::warn!(error = chain(&error), "live listeners miss a change");
+            tracing::warn!(error = chain(&error), "live listeners wait for a change");
         }
         tokio::select! {
             () = app.shutdown.cancelled() => return,
@@ -123,11 +131,18 @@ pub async fn announce(app: App) {
 }
 
 async fn announce_changed(app: &App) -> Result<(), catalog::store::CatalogError> {
+    // Taken before the catalog is read: what changes in between is announced again, with the newer catalog.
     let changed = app.announcer.take();
     if app.announcer.sender.receiver_count() == 0 {
         return Ok(());
     }
-    let catalog = app.directory.current().await?;
+    let catalog = match app.directory.current().await {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            app.announcer.put_back(changed);
+            return Err(error);
+        }
+    };
     for tenant in changed.resolve(&catalog) {
         if let Some(usage) = element(app, &catalog, &tenant)
             && let Ok(json) = serde_json::to_string(&usage)

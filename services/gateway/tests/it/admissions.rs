@@ -124,11 +124,18 @@ async fn a_refusal_can_be_a_429_and_headers_say_the_same() {
     world.with_tenants(1).await;
     world.counted(usage("north", 0, 1)).await;
     let check = |path: &str, id: &str| {
-        world.request(Method::POST, path).bearer_auth(OPERATOR).json(&json!({"tenant": "north", "id": id})).send()
+        world
+            .request(Method::POST, path)
+            .bearer_auth(OPERATOR)
+            .json(&json!({"tenant": "north", "id": id}))
+            .send()
     };
     let first = check("/v1/admissions?status=1", "a").await.unwrap();
     assert_eq!(first.status(), 200);
-    assert_eq!((&first.headers()["ratelimit-limit"], &first.headers()["ratelimit-remaining"]), (&"1".parse().unwrap(), &"0".parse().unwrap()));
+    assert_eq!(
+        (&first.headers()["ratelimit-limit"], &first.headers()["ratelimit-remaining"]),
+        (&"1".parse().unwrap(), &"0".parse().unwrap())
+    );
     // Six and a half days until December.
     assert_eq!(first.headers()["ratelimit-reset"], "561600");
     assert_eq!(check("/v1/admissions?status=1", "b").await.unwrap().status(), 429);
@@ -156,11 +163,18 @@ async fn a_new_period_begins_anew() {
     world.counted(before_midnight).await;
     world.bench.clock.set("2026-12-01T00:01:00Z".parse().unwrap());
     let shown = world.get("/v1/usage/north").await;
-    assert_eq!((&shown["state"], &shown["counted"]), (&json!("unknown"), &Value::Null), "not known is not zero");
+    assert_eq!(
+        (&shown["state"], &shown["counted"]),
+        (&json!("unknown"), &Value::Null),
+        "not known is not zero"
+    );
     for id in ["b", "c"] {
         assert_eq!(verdict(&admit(&world, id).await), (true, "within_limit"));
     }
     let refused = admit(&world, "d").await;
-    assert_eq!((verdict(&refused), &refused["resets_at"]), ((false, "limit_reached"), &json!("2027-01-01T00:00:00Z")));
+    assert_eq!(
+        (verdict(&refused), &refused["resets_at"]),
+        ((false, "limit_reached"), &json!("2027-01-01T00:00:00Z"))
+    );
     world.finish().await;
 }

@@ -28,15 +28,33 @@ fn is_sign_in(method: &Method, path: &str) -> bool {
 
 #[test]
 fn the_document_lists_every_route() {
-    let listed: BTreeSet<String> = operations("x").into_iter().map(|(method, path)| format!("{method} {path}")).collect();
+    let listed: BTreeSet<String> =
+        operations("x").into_iter().map(|(method, path)| format!("{method} {path}")).collect();
     let expected = [
-        "DELETE /v1/plans/x", "GET /v1/plans/x", "PUT /v1/plans/x", "GET /v1/plans",
-        "DELETE /v1/tenants/x", "GET /v1/tenants/x", "PUT /v1/tenants/x", "GET /v1/tenants",
-        "DELETE /v1/sources/x", "GET /v1/sources/x", "PUT /v1/sources/x", "GET /v1/sources",
-        "GET /v1/usage", "GET /v1/usage/x", "GET /v1/usage/x/periods",
-        "POST /v1/admissions", "GET /v1/admissions/x",
-        "POST /v1/tokens", "GET /v1/tokens", "DELETE /v1/tokens/x",
-        "POST /v1/session", "GET /v1/session", "DELETE /v1/session", "GET /v1/events",
+        "DELETE /v1/plans/x",
+        "GET /v1/plans/x",
+        "PUT /v1/plans/x",
+        "GET /v1/plans",
+        "DELETE /v1/tenants/x",
+        "GET /v1/tenants/x",
+        "PUT /v1/tenants/x",
+        "GET /v1/tenants",
+        "DELETE /v1/sources/x",
+        "GET /v1/sources/x",
+        "PUT /v1/sources/x",
+        "GET /v1/sources",
+        "GET /v1/usage",
+        "GET /v1/usage/x",
+        "GET /v1/usage/x/periods",
+        "POST /v1/admissions",
+        "GET /v1/admissions/x",
+        "POST /v1/tokens",
+        "GET /v1/tokens",
+        "DELETE /v1/tokens/x",
+        "POST /v1/session",
+        "GET /v1/session",
+        "DELETE /v1/session",
+        "GET /v1/events",
     ];
     assert_eq!(listed, expected.into_iter().map(str::to_owned).collect());
 }
@@ -50,7 +68,9 @@ async fn nothing_is_open_without_a_token() {
         // 401, not 404: the route of the document exists.
         let (status, answered) = answer(world.request(method.clone(), &path).json(&body)).await;
         assert_eq!((status, &answered["error"]["code"]), (401, &json!("unauthorized")), "{method} {path}");
-        for wrong in ["fm_0123456789012345678901234567890123456789012", "wrong", "", OPERATOR.trim_end_matches('y')] {
+        for wrong in
+            ["fm_0123456789012345678901234567890123456789012", "wrong", "", OPERATOR.trim_end_matches('y')]
+        {
             let (status, _) = world.ask_as(wrong, method.clone(), &path, Some(body.clone())).await;
             assert_eq!(status, 401, "{method} {path} with {wrong:?}");
         }
@@ -67,7 +87,8 @@ async fn a_tenant_sees_itself_only() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let token = world.token_of("north").await;
-    let own = ["/v1/usage", "/v1/usage/north", "/v1/usage/north/periods", "/v1/admissions/north", "/v1/session"];
+    let own =
+        ["/v1/usage", "/v1/usage/north", "/v1/usage/north/periods", "/v1/admissions/north", "/v1/session"];
     for path in own {
         let (status, body) = world.ask_as(&token, Method::GET, path, None).await;
         assert_eq!(status, 200, "{path}: {body}");
@@ -148,11 +169,15 @@ async fn a_session_stands_for_its_token() {
     let with = |method: Method, path: &str| world.request(method, path).header(header::COOKIE, &cookie);
 
     let (status, who) = answer(with(Method::GET, "/v1/session")).await;
-    assert_eq!((status, who["kind"].as_str(), who["expires_at"].as_str()), (200, Some("operator"), Some("2026-11-25T00:00:00Z")));
+    assert_eq!(
+        (status, who["kind"].as_str(), who["expires_at"].as_str()),
+        (200, Some("operator"), Some("2026-11-25T00:00:00Z"))
+    );
     let body = json!({"name": "Free"});
     let (status, refused) = answer(with(Method::PUT, "/v1/plans/free").json(&body)).await;
     assert_eq!((status, refused["error"]["code"].as_str()), (403, Some("csrf_header_missing")));
-    let (status, _) = answer(with(Method::PUT, "/v1/plans/free").header("X-Flowmeter", "1").json(&body)).await;
+    let (status, _) =
+        answer(with(Method::PUT, "/v1/plans/free").header("X-Flowmeter", "1").json(&body)).await;
     assert_eq!(status, 200);
 
     let path = format!("/v1/tokens/{}", made["id"].as_str().unwrap());

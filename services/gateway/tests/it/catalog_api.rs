@@ -63,7 +63,8 @@ async fn concurrent_changes_never_share_a_revision() {
 #[tokio::test]
 async fn references_hold() {
     let world = World::start().await;
-    let homeless = world.ask(Method::PUT, "/v1/tenants/north", Some(json!({"name": "North", "plan": "pro"}))).await;
+    let homeless =
+        world.ask(Method::PUT, "/v1/tenants/north", Some(json!({"name": "North", "plan": "pro"}))).await;
     assert_eq!((homeless.0, &homeless.1["error"]["field"]), (422, &json!("plan")));
     let orphan = world.ask(Method::PUT, "/v1/sources/north-n8n", Some(source())).await;
     assert_eq!((orphan.0, &orphan.1["error"]["field"]), (422, &json!("tenant")));
@@ -74,7 +75,10 @@ async fn references_hold() {
     let message = used["error"]["message"].as_str().unwrap();
     assert!(status == 409 && message.contains("tenant north") && message.contains("tenant south"), "{used}");
     let (status, used) = world.ask(Method::DELETE, "/v1/tenants/north", None).await;
-    assert!(status == 409 && used["error"]["message"].as_str().unwrap().contains("source north-n8n"), "{used}");
+    assert!(
+        status == 409 && used["error"]["message"].as_str().unwrap().contains("source north-n8n"),
+        "{used}"
+    );
     for path in ["/v1/sources/north-n8n", "/v1/tenants/north", "/v1/tenants/south", "/v1/plans/pro"] {
         assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204, "{path}");
     }
@@ -99,7 +103,10 @@ async fn a_secret_goes_in_and_never_comes_out() {
         sqlx::query_scalar("SELECT value FROM catalog").fetch_all(world.bench.pool()).await.unwrap();
     assert!(!kept.iter().any(|value| is_clear(value)));
     for shown in [put, world.get("/v1/sources/north-n8n").await, world.get("/v1/sources").await] {
-        assert!(!is_clear(shown.to_string().as_bytes()) && shown.to_string().contains("has_api_key"), "{shown}");
+        assert!(
+            !is_clear(shown.to_string().as_bytes()) && shown.to_string().contains("has_api_key"),
+            "{shown}"
+        );
     }
 
     // Without the key everything but the key changes; the equal value is no change; a given key always is.
@@ -128,14 +135,23 @@ async fn bad_input_gets_one_shape_of_error() {
             .header(header::CONTENT_TYPE, "application/json")
             .body(body.to_owned())
     };
+    let form = world
+        .request(Method::PUT, "/v1/plans/pro")
+        .bearer_auth(OPERATOR)
+        .header(header::CONTENT_TYPE, "text/plain")
+        .body("{}");
     for (request, status, code) in [
         (put("{"), 400, "invalid_json"),
         (put(r#"{"name": "Pro", "limit": 5}"#), 422, "invalid_value"),
         (put(r#"{"name": "Pro", "monthly_limit": -1}"#), 422, "invalid_value"),
         (put(r#"{"name": "Pro", "thresholds_percent": [0]}"#), 422, "invalid_value"),
         (put(&format!(r#"{{"name": "{}"}}"#, "x".repeat(300_000))), 413, "too_large"),
-        (put("{}").header(header::CONTENT_TYPE, "text/plain"), 415, "unsupported_media_type"),
-        (world.request(Method::PUT, "/v1/plans/Bad.Id").bearer_auth(OPERATOR).json(&plan(1)), 422, "invalid_value"),
+        (form, 415, "unsupported_media_type"),
+        (
+            world.request(Method::PUT, "/v1/plans/Bad.Id").bearer_auth(OPERATOR).json(&plan(1)),
+            422,
+            "invalid_value",
+        ),
         (world.request(Method::PATCH, "/v1/plans/pro").bearer_auth(OPERATOR), 405, "method_not_allowed"),
         (world.request(Method::GET, "/v1/plans/none").bearer_auth(OPERATOR), 404, "not_found"),
     ] {

@@ -55,13 +55,7 @@ impl World {
         self.ask_as(OPERATOR, method, path, body).await
     }
 
-    pub async fn ask_as(
-        &self,
-        token: &str,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> (u16, Value) {
+    pub async fn ask_as(&self, token: &str, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request = self.request(method, path).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(&body);
@@ -98,13 +92,15 @@ impl World {
 
     /// Publishes figures as the aggregator does, and waits until they are shown.
     pub async fn counted(&self, usage: v1::UsageCounted) {
-        let (tenant, as_of) = (usage.tenant_id.clone(), proto::required_instant(usage.as_of.as_ref(), "as_of"));
+        let (tenant, as_of) =
+            (usage.tenant_id.clone(), proto::required_instant(usage.as_of.as_ref(), "as_of"));
         self.bench.publish(self.bench.namespace().usage_counted(&tenant), &usage).await;
         let as_of = as_of.unwrap().to_string();
         let expected = usage.totals.unwrap().counted;
         eventually("the figures are shown", || async {
             let shown = self.get(&format!("/v1/usage/{tenant}")).await;
-            (shown["as_of"] == as_of.as_str() && shown["counted"].as_u64().is_none_or(|c| c == expected)).then_some(())
+            (shown["as_of"] == as_of.as_str() && shown["counted"].as_u64().is_none_or(|c| c == expected))
+                .then_some(())
         })
         .await;
     }
@@ -145,7 +141,12 @@ pub fn usage(tenant: &str, counted: u64, revision: u64) -> v1::UsageCounted {
         tenant_id: tenant.to_owned(),
         period: november(),
         revision,
-        totals: Some(v1::Totals { counted, success: counted, duration_ms: 40 * counted, ..v1::Totals::default() }),
+        totals: Some(v1::Totals {
+            counted,
+            success: counted,
+            duration_ms: 40 * counted,
+            ..v1::Totals::default()
+        }),
         as_of: at(NOW),
         complete_until: at("2026-11-24T11:59:00Z"),
         counted_complete: counted,
