@@ -49,8 +49,8 @@ impl Up {
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
         let interrupt = Interrupt::listen()?;
-        let profile =
-            if self.fresh { Profile::fresh(&project, "up")? } else { Profile::open(&project, "up")? };
+        let open = if self.fresh { Profile::fresh } else { Profile::open };
+        let profile = open(&project, &self.profile)?;
         let mut servers = Servers::start(&profile, Durability::PowerLoss)?;
         let built = binaries::build(&project, self.release)?;
 
