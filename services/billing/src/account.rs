@@ -10,7 +10,7 @@ pub const GRACE_MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// Minutes before the wanted one that are searched for a free one. Reports are rarer than minutes, so one
 /// hour always has room; what has none waits for the next look.
-pub const MINUTES_SEARCHED_MAX: i64 = 60;
+pub const MINUTES_SEARCHED_MAX: u32 = 60;
 
 const MINUTE_SECONDS: i64 = 60;
 
@@ -146,8 +146,9 @@ impl Account {
 /// `taken` holds minutes since 1970.
 pub fn free_instant(latest: Timestamp, earliest: Timestamp, taken: &BTreeSet<i64>) -> Option<Timestamp> {
     let wanted = minute_of(latest);
-    let minute =
-        (0..=MINUTES_SEARCHED_MAX).map(|back| wanted - back).find(|minute| !taken.contains(minute))?;
+    let minute = (0..=i64::from(MINUTES_SEARCHED_MAX))
+        .map(|back| wanted - back)
+        .find(|minute| !taken.contains(minute))?;
     let end_of_minute = minute * MINUTE_SECONDS + MINUTE_SECONDS - 1;
     let instant = Timestamp::from_second(end_of_minute.min(latest.as_second())).ok()?;
     (instant >= earliest).then_some(instant)
@@ -163,7 +164,8 @@ pub fn later(instant: Timestamp, by: Duration) -> Timestamp {
     instant.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-fn earlier(instant: Timestamp, by: Duration) -> Timestamp {
+/// `instant - by`, stopping at the beginning of the calendar.
+pub fn earlier(instant: Timestamp, by: Duration) -> Timestamp {
     instant.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 
@@ -233,7 +235,7 @@ mod tests {
         let latest = at("2026-11-30T23:59:59Z");
         let taken = BTreeSet::from([minute_of(latest), minute_of(latest) - 1]);
         assert_eq!(free_instant(latest, november().start, &taken), Some(at("2026-11-30T23:57:59Z")));
-        let all = (0..=MINUTES_SEARCHED_MAX).map(|back| minute_of(latest) - back).collect();
+        let all = (0..=i64::from(MINUTES_SEARCHED_MAX)).map(|back| minute_of(latest) - back).collect();
         assert_eq!(free_instant(latest, november().start, &all), None);
         let first = at("2026-11-01T00:00:10Z");
         assert_eq!(free_instant(first, november().start, &BTreeSet::from([minute_of(first)])), None);
@@ -285,7 +287,8 @@ mod tests {
                     }
                     Step::Seal => {
                         // Several looks fall into one minute.
-                        let now = later(at("2026-11-30T23:00:00Z"), Duration::from_secs(30 * tick as u64));
+                        let passed = Duration::from_secs(30) * u32::try_from(tick).unwrap();
+                        let now = later(at("2026-11-30T23:00:00Z"), passed);
                         let Decision::Seal(latest) = account.decide(&rules(), true, now) else { continue };
                         let event_at = free_instant(latest, november().start, &taken).unwrap();
                         prop_assert!(taken.insert(minute_of(event_at)), "two reports in one minute");

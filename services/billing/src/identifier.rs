@@ -101,6 +101,9 @@ mod tests {
 
     #[test]
     fn it_never_changes_between_releases() {
-        assert_eq!(identifier("live", "executions", "north", START, 3).as_str(), "north-20261101-3-PINNED");
+        assert_eq!(
+            identifier("live", "executions", "north", START, 3).as_str(),
+            "north-20261101-3-15c248b43ea3"
+        );
     }
 }

@@ -9,15 +9,13 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::{StoreError, accounts::Key, damaged, leases::Lease};
 use crate::{
-    account::{MINUTES_SEARCHED_MAX, minute_of},
+    account::{MINUTES_SEARCHED_MAX, earlier, later, minute_of},
     identifier::{Destination, Identifier},
     report::{Report, State},
 };
 
 /// Customers that one look considers; those that waited longest come first.
 const HEADS_MAX: i64 = 500;
-
-const MINUTE_SECONDS: i64 = 60;
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -93,24 +91,22 @@ pub async fn insert(
     Ok(())
 }
 
-/// The minutes up to `latest` in which the destination has a report already.
+/// The minutes around and before `latest` in which the destination has a report already.
 pub async fn taken_minutes(
     connection: &mut PgConnection,
     destination: &Destination,
     latest: Timestamp,
 ) -> Result<BTreeSet<i64>, StoreError> {
-    let last_second = (minute_of(latest) + 1) * MINUTE_SECONDS - 1;
-    let first_second = (minute_of(latest) - MINUTES_SEARCHED_MAX) * MINUTE_SECONDS;
+    let minutes = Duration::from_secs(60).saturating_mul(MINUTES_SEARCHED_MAX.saturating_add(1));
     let instants: Vec<Stamp> = sqlx::query_scalar(
         "SELECT event_at FROM reports
          WHERE customer_id = $1 AND event_name = $2 AND state NOT IN ('rejected', 'late')
-           AND date_trunc('minute', event_at AT TIME ZONE 'UTC')
-               BETWEEN to_timestamp($3::bigint) AT TIME ZONE 'UTC' AND to_timestamp($4::bigint) AT TIME ZONE 'UTC'",
+           AND event_at > $3 AND event_at < $4",
     )
     .bind(&destination.customer)
     .bind(&destination.event_name)
-    .bind(first_second)
-    .bind(last_second)
+    .bind(earlier(latest, minutes).to_sqlx())
+    .bind(later(latest, Duration::from_secs(60)).to_sqlx())
     .fetch_all(connection)
     .await?;
     Ok(instants.into_iter().map(|at| minute_of(at.to_jiff())).collect())
