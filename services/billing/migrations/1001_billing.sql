@@ -65,11 +65,11 @@ BEGIN
     RAISE EXCEPTION 'report % is sealed', OLD.identifier USING ERRCODE = 'restrict_violation';
 END $$;
 CREATE TRIGGER reports_are_sealed BEFORE UPDATE ON reports FOR EACH ROW
-    WHEN ((OLD.identifier, OLD.tenant_id, OLD.period_start, OLD.version, OLD.customer_id, OLD.event_name,
-           OLD.quantity, OLD.event_at, OLD.sealed_at)
+    WHEN ((OLD.identifier, OLD.tenant_id, OLD.period_start, OLD.period_end, OLD.version, OLD.customer_id,
+           OLD.event_name, OLD.quantity, OLD.event_at, OLD.send_before, OLD.sealed_at)
           IS DISTINCT FROM
-          (NEW.identifier, NEW.tenant_id, NEW.period_start, NEW.version, NEW.customer_id, NEW.event_name,
-           NEW.quantity, NEW.event_at, NEW.sealed_at))
+          (NEW.identifier, NEW.tenant_id, NEW.period_start, NEW.period_end, NEW.version, NEW.customer_id,
+           NEW.event_name, NEW.quantity, NEW.event_at, NEW.send_before, NEW.sealed_at))
     EXECUTE FUNCTION keep_sealed();
 
 -- One sender per customer. All instants are the machine's time: a lease is about processes, not about usage.

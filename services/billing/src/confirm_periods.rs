@@ -64,6 +64,16 @@ impl From<sqlx::Error> for ConfirmError {
     }
 }
 
+/// A closed period beside Stripe's summary.
+struct Comparison {
+    /// The destinations that differ.
+    drifts: Vec<Drift>,
+    /// When anything that Stripe sums up changed last.
+    last_change: Timestamp,
+    /// Whether another report to one of the destinations is still open.
+    is_open: bool,
+}
+
 /// Compares closed periods.
 pub struct Confirmer {
     /// The books.
@@ -117,14 +127,17 @@ impl Confirmer {
             // A report is about to be sealed, or waits for an operator: the sum is not final.
             return self.look_again(key, Some(later(now, CATCH_UP_PAUSE))).await;
         }
-        let (drifts, last_change) = self.differences(key, &account).await?;
-        if drifts.is_empty() {
-            return self.agree(key).await;
-        }
-        if now < later(last_change, CONSISTENT_WITHIN) {
+        let comparison = self.comparison(key, &account).await?;
+        if comparison.is_open {
             return self.look_again(key, Some(later(now, CATCH_UP_PAUSE))).await;
         }
-        self.tell(key, &drifts, last_change, now).await
+        if comparison.drifts.is_empty() {
+            return self.agree(key).await;
+        }
+        if now < later(comparison.last_change, CONSISTENT_WITHIN) {
+            return self.look_again(key, Some(later(now, CATCH_UP_PAUSE))).await;
+        }
+        self.tell(key, &comparison, now).await
     }
 
     async fn account(&self, key: &Key) -> Result<Option<Account>, ConfirmError> {
@@ -132,28 +145,28 @@ impl Confirmer {
         Ok(accounts::lock(&mut connection, key).await?)
     }
 
-    /// The destinations whose summary differs from what was accepted, and when anything changed last.
-    async fn differences(
-        &self,
-        key: &Key,
-        account: &Account,
-    ) -> Result<(Vec<Drift>, Timestamp), ConfirmError> {
+    async fn comparison(&self, key: &Key, account: &Account) -> Result<Comparison, ConfirmError> {
         let (period, tenant) = (account.period, &account.tenant);
-        let mut last_change = account.closed_at.unwrap_or(period.end);
-        let mut drifts = Vec::new();
+        let last_change = account.closed_at.unwrap_or(period.end);
+        let mut comparison = Comparison { drifts: Vec::new(), last_change, is_open: false };
         for destination in reports::destinations(&self.pool, key).await? {
-            let (accepted, last) = reports::accepted_between(&self.pool, &destination, period).await?;
-            last_change = last.map_or(last_change, |last| last.max(last_change));
+            let taken = reports::taken(&self.pool, &destination, period).await?;
+            comparison.is_open |= taken.is_open;
+            if let Some(last_at) = taken.last_at {
+                comparison.last_change = comparison.last_change.max(last_at);
+            }
             let stripe_total = match self.stripe.total(&destination, period.start, period.end).await {
                 // Who is not there is not billed either.
                 Err(ReadError::NoCustomer(_)) => 0,
                 total => total?,
             };
-            if stripe_total != accepted {
-                drifts.push(Drift { tenant: tenant.clone(), period, destination, accepted, stripe_total });
+            if stripe_total != taken.total {
+                let tenant = tenant.clone();
+                let accepted = taken.total;
+                comparison.drifts.push(Drift { tenant, period, destination, accepted, stripe_total });
             }
         }
-        Ok((drifts, last_change))
+        Ok(comparison)
     }
 
     async fn agree(&self, key: &Key) -> Result<(), ConfirmError> {
@@ -165,22 +178,16 @@ impl Confirmer {
         Ok(())
     }
 
-    async fn tell(
-        &self,
-        key: &Key,
-        drifts: &[Drift],
-        last_change: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), ConfirmError> {
+    async fn tell(&self, key: &Key, comparison: &Comparison, now: Timestamp) -> Result<(), ConfirmError> {
         let mut transaction = self.pool.begin().await?;
-        for drift in drifts {
+        for drift in &comparison.drifts {
             if drifts::claim(&mut transaction, drift, now).await? {
                 let Drift { accepted, stripe_total, .. } = drift;
                 tracing::error!(tenant = key.tenant, accepted, stripe_total, "Stripe's total has drifted");
                 outbox::enqueue(&mut transaction, &[announce::drifted(&self.namespace, drift, now)]).await?;
             }
         }
-        let is_watched = now < later(last_change, WATCHED_FOR);
+        let is_watched = now < later(comparison.last_change, WATCHED_FOR);
         accounts::check_at(&mut transaction, key, is_watched.then(|| later(now, DRIFT_PAUSE))).await?;
         transaction.commit().await?;
         Ok(())

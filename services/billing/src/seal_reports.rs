@@ -125,6 +125,8 @@ impl Sealer {
             }
             (Decision::Waive, _) => {
                 account.waived = true;
+                tracing::warn!(tenant = %account.tenant, unreported = account.unreported(),
+                               "the period is over and the tenant was not billed for it");
                 now
             }
             (Decision::Wait(until), _) => until,

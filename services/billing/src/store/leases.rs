@@ -9,8 +9,8 @@ use sqlx::{PgConnection, PgPool};
 
 use super::StoreError;
 
-/// Longer than all calls of one step together; a crashed sender holds its customer up for this long at most.
-pub const LEASE: Duration = Duration::from_secs(120);
+/// Twice the longest call: it is renewed before each. A crashed sender holds its customer up for this long at most.
+const LEASE: Duration = Duration::from_secs(60);
 
 /// The right to send for one customer.
 #[derive(Debug, Clone)]
@@ -38,16 +38,18 @@ pub async fn acquire(pool: &PgPool, customer: &str) -> Result<Option<Lease>, Sto
     Ok(fence.map(|fence| Lease { customer: customer.to_owned(), fence }))
 }
 
-/// Whether the lease still holds; if so, nobody takes it before the transaction ends.
+/// Renews the lease. False where it is lost; if it holds, nobody takes it before the transaction ends.
 pub async fn hold(connection: &mut PgConnection, lease: &Lease) -> Result<bool, StoreError> {
-    let held: Option<i32> = sqlx::query_scalar(
-        "SELECT 1 FROM senders WHERE customer_id = $1 AND fence = $2 AND lease_until > clock_timestamp() FOR UPDATE",
+    let outcome = sqlx::query(
+        "UPDATE senders SET lease_until = clock_timestamp() + make_interval(secs => $3)
+         WHERE customer_id = $1 AND fence = $2 AND lease_until > clock_timestamp()",
     )
     .bind(&lease.customer)
     .bind(lease.fence)
-    .fetch_optional(connection)
+    .bind(LEASE.as_secs_f64())
+    .execute(connection)
     .await?;
-    Ok(held.is_some())
+    Ok(outcome.rows_affected() == 1)
 }
 
 /// Gives the lease back.

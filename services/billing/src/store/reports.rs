@@ -279,16 +279,25 @@ pub async fn destinations(pool: &PgPool, key: &Key) -> Result<Vec<Destination>, 
     Ok(rows.into_iter().map(|(customer, event_name)| Destination { customer, event_name }).collect())
 }
 
-/// What Stripe has taken for a destination in a span of time, from any tenant, and when the last of it was taken.
-pub async fn accepted_between(
-    pool: &PgPool,
-    destination: &Destination,
-    period: Period,
-) -> Result<(i64, Option<Timestamp>), StoreError> {
-    let (total, last): (Option<i64>, Option<Stamp>) = sqlx::query_as(
-        "SELECT sum(quantity)::bigint, max(settled_at) FROM reports
-         WHERE customer_id = $1 AND event_name = $2 AND state IN ('accepted', 'confirmed')
-           AND event_at >= $3 AND event_at < $4",
+/// What Stripe has taken for one destination in a span of time, from any tenant.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken {
+    /// The sum of the quantities.
+    pub total: i64,
+    /// When the last of it was taken.
+    pub last_at: Option<Timestamp>,
+    /// Whether a report is still open, so that Stripe may count more than this.
+    pub is_open: bool,
+}
+
+/// What Stripe has taken for a destination in a period.
+pub async fn taken(pool: &PgPool, destination: &Destination, period: Period) -> Result<Taken, StoreError> {
+    let (total, last_at, is_open): (i64, Option<Stamp>, bool) = sqlx::query_as(
+        "SELECT coalesce(sum(quantity) FILTER (WHERE state IN ('accepted', 'confirmed')), 0)::bigint,
+                max(settled_at) FILTER (WHERE state IN ('accepted', 'confirmed')),
+                coalesce(bool_or(state IN ('sealed', 'sending', 'resending', 'unknown')), false)
+         FROM reports
+         WHERE customer_id = $1 AND event_name = $2 AND event_at >= $3 AND event_at < $4",
     )
     .bind(&destination.customer)
     .bind(&destination.event_name)
@@ -296,7 +305,7 @@ pub async fn accepted_between(
     .bind(period.end.to_sqlx())
     .fetch_one(pool)
     .await?;
-    Ok((total.unwrap_or(0), last.map(Stamp::to_jiff)))
+    Ok(Taken { total, last_at: last_at.map(Stamp::to_jiff), is_open })
 }
 
 /// The account's accepted reports agree with Stripe's summary.

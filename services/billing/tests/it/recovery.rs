@@ -1,0 +1,144 @@
+//! Crashes, and doubts that last longer than Stripe remembers.
+
+use metering::Clock;
+use sandbox::stripe::StripeFault;
+use testkit::eventually;
+
+use crate::world::World;
+
+/// What a SIGKILL leaves behind between the call and the record of its answer.
+async fn as_if_killed_while_sending(world: &World) {
+    let statements = [
+        "UPDATE reports SET state = 'sending', settled_at = NULL",
+        "UPDATE senders SET lease_until = clock_timestamp() + interval '1 second'",
+    ];
+    for statement in statements {
+        sqlx::query(statement).execute(world.bench.pool()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_crash_after_the_call_counts_once() {
+    let mut world = World::start().await;
+    world.counted("north", 1, 25).await;
+    world.next_reported().await;
+    world.bench.restart().await;
+    as_if_killed_while_sending(&world).await;
+    world.serve().await;
+    world.reports_are("north", &["accepted"]).await;
+    assert_eq!(world.sandbox.stripe().meter_events().len(), 1);
+    world.stripe_holds("north", 25).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_crash_before_the_call_loses_nothing() {
+    let mut world = World::start().await;
+    world.sandbox.stripe().fault(StripeFault::RateLimit, None);
+    world.counted("north", 1, 25).await;
+    world.reports_are("north", &["sealed"]).await;
+    world.bench.restart().await;
+    as_if_killed_while_sending(&world).await;
+    sqlx::query("UPDATE reports SET fence = 1, first_attempt_at = '2026-11-24T12:00:00Z'")
+        .execute(world.bench.pool())
+        .await
+        .unwrap();
+    world.sandbox.stripe().clear_faults();
+    world.serve().await;
+    assert_eq!(world.next_reported().await.quantity, 25);
+    assert_eq!(world.sandbox.stripe().meter_events().len(), 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn two_senders_send_once() {
+    let mut world = World::start().await;
+    // A second replica on the same books.
+    world.serve().await;
+    for round in 1..=4 {
+        world.counted("north", round, round * 10).await;
+        world.counted("south", round, round * 3).await;
+        world.next_reported().await;
+        world.next_reported().await;
+        world.advance(5);
+    }
+    world.stripe_holds("north", 40).await;
+    world.stripe_holds("south", 12).await;
+    assert_eq!(world.sandbox.stripe().meter_events().len(), 8);
+    world.finish().await;
+}
+
+/// A report whose fate has been unknown for a day.
+async fn in_doubt_for_a_day(fault: StripeFault) -> World {
+    let world = World::start().await;
+    world.sandbox.stripe().fault(fault, Some(1));
+    // Later attempts do not get through.
+    world.sandbox.stripe().fault(StripeFault::DropBefore, None);
+    world.counted("north", 1, 33).await;
+    world.reports_are("north", &["unknown"]).await;
+    world.advance(24 * 60 + 1);
+    world.sandbox.stripe().clear_faults();
+    world.skip_pauses().await;
+    world
+}
+
+#[tokio::test]
+async fn after_a_day_the_receipt_tells_that_it_arrived() {
+    let mut world = in_doubt_for_a_day(StripeFault::TimeoutAfter).await;
+    assert_eq!(world.next_reported().await.quantity, 33);
+    assert_eq!(world.sandbox.stripe().meter_events().len(), 1, "Stripe no longer knows the identifier");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn after_a_day_a_lasting_absence_allows_a_resend() {
+    let mut world = in_doubt_for_a_day(StripeFault::TimeoutBefore).await;
+    eventually("the receipt was found empty", || async {
+        let absent: bool = sqlx::query_scalar("SELECT absent_since IS NOT NULL FROM reports")
+            .fetch_one(world.bench.pool())
+            .await
+            .unwrap();
+        absent.then_some(())
+    })
+    .await;
+    assert_eq!(world.states("north").await, ["unknown"]);
+    world.advance(10);
+    assert_eq!(world.next_reported().await.quantity, 33);
+    assert_eq!(world.sandbox.stripe().meter_events().len(), 1);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_receipt_that_shows_something_else_needs_a_person() {
+    let mut world = World::start().await;
+    world.sandbox.stripe().fault(StripeFault::TimeoutAfter, Some(1));
+    world.sandbox.stripe().fault(StripeFault::DropBefore, None);
+    world.counted("north", 1, 33).await;
+    world.reports_are("north", &["unknown"]).await;
+    // Somebody else reports into the same minute.
+    let stray = world.bench.clock.now().as_second() - 5 * 60;
+    world.sandbox.stripe().clear_faults();
+    world.sandbox_event("cus_north", 2, stray).await;
+    world.advance(24 * 60 + 1);
+    world.skip_pauses().await;
+    let failed = world.next_failed().await;
+    assert!(failed.reason.contains("35"), "{}", failed.reason);
+    world.reports_are("north", &["stuck"]).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_when_the_invoice_may_be_final() {
+    let mut world = World::start().await;
+    world.sandbox.stripe().fault(StripeFault::RateLimit, None);
+    world.counted("north", 1, 6).await;
+    world.reports_are("north", &["sealed"]).await;
+    world.now_is("2026-12-01T00:55:00Z");
+    world.sandbox.stripe().clear_faults();
+    world.skip_pauses().await;
+    let failed = world.next_failed().await;
+    assert!(failed.reason.contains("invoice item for 6"), "{}", failed.reason);
+    world.reports_are("north", &["late"]).await;
+    assert!(world.sandbox.stripe().meter_events().is_empty());
+    world.finish().await;
+}

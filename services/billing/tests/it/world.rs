@@ -1,0 +1,248 @@
+//! A bench, a Stripe, and the words that the tests are written in.
+
+use std::{sync::Arc, time::Duration};
+
+use billing::{Billing, Settings};
+use catalog::{Entry, Plan, Tenant};
+use chassis::Service;
+use jiff::{SignedDuration, Timestamp};
+use metering::{Clock, Period};
+use proto::{
+    streams::Stream,
+    timestamp,
+    v1::{
+        self, BillingEvent, DriftFound, LateUsage, PeriodClosed, PeriodEvent, ReportFailed, Totals,
+        UsageCounted, UsageReported, billing_event, period_event,
+    },
+};
+use sandbox::{Sandbox, SandboxOptions};
+use testkit::{Bench, Topic, eventually};
+
+pub const METER: &str = "executions";
+
+/// Short, so that a Stripe that hangs does not hold a test up.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
+
+pub struct World {
+    pub bench: Bench,
+    pub sandbox: Sandbox,
+    pub events: Topic<BillingEvent>,
+    key: String,
+}
+
+impl World {
+    /// A running service in the middle of November; `north` and `south` are customers of a plan with a meter.
+    pub async fn start() -> Self {
+        let world = Self::prepare().await;
+        for tenant in ["north", "south"] {
+            world.sandbox.stripe().add_customer(&format!("cus_{tenant}")).unwrap();
+        }
+        world.sandbox.stripe().add_meter(METER).unwrap();
+        world.plan(METER, 1).await;
+        world.tenant("north", "cus_north", 1).await;
+        world.tenant("south", "cus_south", 1).await;
+        world.serve().await;
+        world
+    }
+
+    /// Nothing at Stripe, nothing in the catalog, and the service is not started.
+    pub async fn prepare() -> Self {
+        let bench = Bench::of::<Billing>("2026-11-24T12:00:00Z").await;
+        let options = SandboxOptions { clock: Arc::new(bench.clock.clone()), ..SandboxOptions::default() };
+        let sandbox = Sandbox::start(options).await.unwrap();
+        let events = bench.topic(Stream::Billing, "billing").await;
+        Self { bench, sandbox, events, key: "sk_test_right".to_owned() }
+    }
+
+    pub fn with_key(mut self, key: &str) -> Self {
+        self.key = key.to_owned();
+        self
+    }
+
+    pub async fn serve(&self) {
+        let settings = Settings {
+            environment: "test".to_owned(),
+            report_interval: Duration::from_secs(5 * 60),
+            seal_delay: Duration::from_secs(5 * 60),
+            invoice_grace: Duration::from_secs(60 * 60),
+            request_timeout: REQUEST_TIMEOUT,
+            stripe_url: Some(self.sandbox.stripe_url().parse().unwrap()),
+            stripe_key: Some(self.key.clone().into()),
+        };
+        Billing::start(self.bench.context.clone(), settings).await.unwrap();
+    }
+
+    pub async fn restart(&mut self) {
+        self.bench.restart().await;
+        self.serve().await;
+    }
+
+    pub async fn finish(self) {
+        self.bench.finish().await;
+        self.sandbox.stop().await;
+    }
+
+    pub async fn plan(&self, meter: &str, revision: u64) {
+        let wire = v1::Plan {
+            plan_id: "pro".into(),
+            name: "Pro".into(),
+            meter_event_name: meter.into(),
+            ..v1::Plan::default()
+        };
+        self.bench.publish_entry(&Plan::from_wire(wire).unwrap(), revision).await;
+    }
+
+    pub async fn tenant(&self, id: &str, customer: &str, revision: u64) {
+        let wire = v1::Tenant {
+            tenant_id: id.into(),
+            name: id.into(),
+            plan_id: "pro".into(),
+            stripe_customer_id: customer.into(),
+            ..v1::Tenant::default()
+        };
+        self.bench.publish_entry(&Tenant::from_wire(wire).unwrap(), revision).await;
+    }
+
+    pub async fn counted(&self, tenant: &str, revision: u64, counted: u64) {
+        let message = UsageCounted {
+            tenant_id: tenant.into(),
+            period: Some(november().into()),
+            revision,
+            totals: totals(counted),
+            ..UsageCounted::default()
+        };
+        self.bench.publish(self.bench.namespace().usage_counted(tenant), &message).await;
+    }
+
+    pub async fn closed(&self, tenant: &str, revision: u64, counted: u64) {
+        let event = period_event::Event::Closed(PeriodClosed {
+            tenant_id: tenant.into(),
+            period: Some(november().into()),
+            revision,
+            totals: totals(counted),
+            closed_at: Some(timestamp(self.bench.clock.now())),
+            ..PeriodClosed::default()
+        });
+        self.period_event(tenant, event).await;
+    }
+
+    pub async fn late(&self, tenant: &str, revision: u64, counted: u64) {
+        let event = period_event::Event::Late(LateUsage {
+            tenant_id: tenant.into(),
+            period: Some(november().into()),
+            revision,
+            totals: totals(counted),
+            found_at: Some(timestamp(self.bench.clock.now())),
+        });
+        self.period_event(tenant, event).await;
+    }
+
+    async fn period_event(&self, tenant: &str, event: period_event::Event) {
+        let message = PeriodEvent { event: Some(event) };
+        self.bench.publish(self.bench.namespace().usage_period(tenant), &message).await;
+    }
+
+    pub fn now_is(&self, instant: &str) {
+        self.bench.clock.set(at(instant));
+    }
+
+    pub fn advance(&self, minutes: i64) {
+        self.bench.clock.advance(SignedDuration::from_mins(minutes));
+    }
+
+    /// Waits until Stripe's total for the tenant's customer is this.
+    pub async fn stripe_holds(&self, tenant: &str, total: i64) {
+        let customer = format!("cus_{tenant}");
+        let what = format!("{customer} has {total}");
+        eventually(&what, || async {
+            (self.sandbox.stripe().total(&customer, METER) == total).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the tenant's reports are in these states, by version.
+    pub async fn reports_are(&self, tenant: &str, states: &[&str]) {
+        let what = format!("the reports of {tenant} are {states:?}");
+        eventually(&what, || async { (self.states(tenant).await == states).then_some(()) }).await;
+    }
+
+    pub async fn states(&self, tenant: &str) -> Vec<String> {
+        sqlx::query_scalar("SELECT state FROM reports WHERE tenant_id = $1 ORDER BY version")
+            .bind(tenant)
+            .fetch_all(self.bench.pool())
+            .await
+            .unwrap()
+    }
+
+    /// Waits until the books of the tenant's November say this.
+    pub async fn billable_is(&self, tenant: &str, total: i64) {
+        eventually(&format!("{total} are billable"), || async {
+            let found: Option<i64> =
+                sqlx::query_scalar("SELECT billable_total FROM accounts WHERE tenant_id = $1")
+                    .bind(tenant)
+                    .fetch_optional(self.bench.pool())
+                    .await
+                    .unwrap();
+            (found == Some(total)).then_some(())
+        })
+        .await;
+    }
+
+    /// Makes the next try of everything due now: pauses are of the machine's time.
+    pub async fn skip_pauses(&self) {
+        for statement in ["UPDATE reports SET not_before = now()", "UPDATE pauses SET retry_at = now()"] {
+            sqlx::query(statement).execute(self.bench.pool()).await.unwrap();
+        }
+    }
+
+    /// An event that somebody else sends to the same Stripe account.
+    pub async fn sandbox_event(&self, customer: &str, value: i64, timestamp_s: i64) {
+        let body = format!(
+            "event_name={METER}&identifier=stray&timestamp={timestamp_s}\
+             &payload[stripe_customer_id]={customer}&payload[value]={value}"
+        );
+        let answer = reqwest::Client::new()
+            .post(format!("{}v1/billing/meter_events", self.sandbox.stripe_url()))
+            .bearer_auth(&self.key)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
+    pub async fn next_reported(&mut self) -> UsageReported {
+        match self.events.next().await.event.unwrap() {
+            billing_event::Event::Reported(reported) => reported,
+            other => panic!("expected UsageReported, got {other:?}"),
+        }
+    }
+
+    pub async fn next_failed(&mut self) -> ReportFailed {
+        match self.events.next().await.event.unwrap() {
+            billing_event::Event::Failed(failed) => failed,
+            other => panic!("expected ReportFailed, got {other:?}"),
+        }
+    }
+
+    pub async fn next_drift(&mut self) -> DriftFound {
+        let is_drift = |event: &BillingEvent| matches!(event.event, Some(billing_event::Event::Drift(_)));
+        match self.events.next_where(is_drift).await.event {
+            Some(billing_event::Event::Drift(drift)) => drift,
+            other => panic!("expected DriftFound, got {other:?}"),
+        }
+    }
+}
+
+pub fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+pub fn november() -> Period {
+    Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") }
+}
+
+fn totals(counted: u64) -> Option<Totals> {
+    Some(Totals { counted, ..Totals::default() })
+}
