@@ -16,7 +16,7 @@ pub struct Counted {
     pub tenant: TenantId,
     /// The period they belong to.
     pub period: Period,
-    /// The larger revision of a period is the newer.
+    /// The larger revision is the newer.
     pub revision: u64,
     /// Sums over all workflows.
     pub totals: v1::Totals,
@@ -81,10 +81,15 @@ impl TryFrom<v1::SourceFreshness> for Freshness {
 }
 
 impl Counted {
-    /// Whether these figures replace `other`: a later period, then a larger revision. Of equal ones the later
-    /// read wins, because freshness may move while the figures stand.
+    /// Whether these figures replace `other`. Of one period the larger revision wins, and of equal ones the later
+    /// read, because freshness may move while the figures stand. Of two periods the later read wins: the later
+    /// start would be wrong where a tenant's anchor day has moved.
     fn replaces(&self, other: &Self) -> bool {
-        (self.period.start, self.revision, self.as_of) >= (other.period.start, other.revision, other.as_of)
+        if self.period == other.period {
+            (self.revision, self.as_of) >= (other.revision, other.as_of)
+        } else {
+            self.as_of > other.as_of
+        }
     }
 
     /// Whether they speak of the period that holds `now`. Figures of a period that has not begun by this
@@ -149,10 +154,26 @@ pub(crate) mod tests {
         assert!(!view.apply(november(10, 1)));
         let december = Counted {
             period: Period { start: november(0, 0).period.end, end: "2027-01-01T00:00:00Z".parse().unwrap() },
-            ..november(0, 1)
+            as_of: "2026-12-01T00:00:10Z".parse().unwrap(),
+            ..november(0, 3)
         };
-        assert!(view.apply(december), "a new period starts its revisions anew");
+        assert!(view.apply(december));
         assert!(!view.apply(november(30, 3)), "a closed period does not come back");
+    }
+
+    #[test]
+    fn a_moved_anchor_day_may_begin_an_earlier_period() {
+        let view = UsageView::default();
+        view.apply(november(20, 2));
+        let moved = Counted {
+            period: Period {
+                start: "2026-10-20T00:00:00Z".parse().unwrap(),
+                end: "2026-12-20T00:00:00Z".parse().unwrap(),
+            },
+            as_of: "2026-11-24T12:00:01Z".parse().unwrap(),
+            ..november(25, 3)
+        };
+        assert!(view.apply(moved));
     }
 
     #[test]

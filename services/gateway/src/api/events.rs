@@ -11,9 +11,12 @@ use std::{
 
 use axum::{
     extract::State,
-    response::sse::{Event, KeepAlive, Sse},
+    response::{
+        IntoResponse,
+        sse::{Event, KeepAlive, Sse},
+    },
 };
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use messaging::consume::chain;
 use metering::{PlanId, SourceId, TenantId};
 use proto::{InvalidMessage, v1, v1::catalog_entry};
@@ -30,6 +33,9 @@ use crate::{directory::Snapshot, follow::Listen};
 
 /// The event's name.
 const EVENT: &str = "usage";
+
+/// Tells proxies of the nginx kind to pass each event on at once.
+const UNBUFFERED: [(&str, &str); 1] = [("x-accel-buffering", "no")];
 
 /// Changes that a slow listener may fall behind by; then it gets a fresh start instead of a queue.
 const BACKLOG_MAX: usize = 1_024;
@@ -160,10 +166,7 @@ async fn announce_changed(app: &App) -> Result<(), catalog::store::CatalogError>
      description = "Events `usage`; the data of each is one tenant's usage."),
     (status = "default", body = ErrorJson),
 ))]
-pub async fn stream(
-    State(app): State<App>,
-    caller: Caller,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+pub async fn stream(State(app): State<App>, caller: Caller) -> Result<impl IntoResponse, ApiError> {
     let place = app.announcer.listeners.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
     // Subscribed before the first look: a change in between comes twice rather than never.
     let changes = BroadcastStream::new(app.announcer.sender.subscribe());
@@ -186,8 +189,10 @@ pub async fn stream(
             () = tokio::time::sleep(STREAM_AGE_MAX) => {}
         }
     };
-    let events = stream::once(async move { first }).chain(changes).flat_map(stream::iter).map(Ok);
-    Ok(Sse::new(events.take_until(Box::pin(end))).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    let events =
+        stream::once(async move { first }).chain(changes).flat_map(stream::iter).map(Ok::<_, Infallible>);
+    let events = Sse::new(events.take_until(Box::pin(end))).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    Ok((UNBUFFERED, events))
 }
 
 async fn all(app: &App, caller: &Caller) -> Vec<Event> {

@@ -4,8 +4,9 @@ use jiff::SignedDuration;
 use proto::v1;
 use reqwest::Method;
 use serde_json::{Value, json};
+use testkit::eventually;
 
-use crate::support::{OPERATOR, World, at, plan, usage};
+use crate::support::{OPERATOR, World, answer, at, plan, usage};
 
 async fn admit(world: &World, id: &str) -> Value {
     let (status, verdict) =
@@ -176,5 +177,55 @@ async fn a_new_period_begins_anew() {
         (verdict(&refused), &refused["resets_at"]),
         ((false, "limit_reached"), &json!("2027-01-01T00:00:00Z"))
     );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn two_gateways_share_one_ledger_and_one_catalog() {
+    let world = World::start().await;
+    world.with_tenants(20).await;
+    world.counted(usage("north", 0, 1)).await;
+    let second = world.replica().await;
+    let see = |path: &'static str| answer(world.request_to(&second, Method::GET, path).bearer_auth(OPERATOR));
+    eventually("the second gateway has heard the figures", || async {
+        (see("/v1/usage/north").await.1["counted"] == 0).then_some(())
+    })
+    .await;
+    let requests = (0..60).map(|number| {
+        let base = if number % 2 == 0 { second.as_str() } else { world.base() };
+        let body = json!({"tenant": "north", "id": format!("run-{number}")});
+        answer(world.request_to(base, Method::POST, "/v1/admissions").bearer_auth(OPERATOR).json(&body))
+    });
+    let verdicts = futures_util::future::join_all(requests).await;
+    assert_eq!(verdicts.iter().filter(|(_, verdict)| verdict["allowed"] == true).count(), 20);
+
+    // Changed on the first, it holds on the second: at once in the check, within a moment in what is shown.
+    world.put("/v1/plans/pro", plan(21)).await;
+    assert_eq!(see("/v1/admissions/north").await.1["allowed"], true);
+    eventually("the second gateway shows the limit", || async {
+        (see("/v1/usage/north").await.1["limit"] == 21).then_some(())
+    })
+    .await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn verdicts_of_long_ago_are_deleted() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    world.counted(usage("north", 0, 1)).await;
+    admit(&world, "old").await;
+    world.bench.clock.set("2026-12-24T12:00:00Z".parse().unwrap());
+    admit(&world, "recent").await;
+    world.bench.clock.set("2027-01-24T12:00:00Z".parse().unwrap());
+    let World { mut bench, .. } = world;
+    bench.restart().await;
+    let world = World::on(bench).await;
+    eventually("November is gone and December is not", || async {
+        let kept: Vec<String> =
+            sqlx::query_scalar("SELECT id FROM admissions").fetch_all(world.bench.pool()).await.unwrap();
+        (kept == ["recent"]).then_some(())
+    })
+    .await;
     world.finish().await;
 }

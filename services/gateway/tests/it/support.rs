@@ -33,21 +33,25 @@ impl World {
     /// A gateway on this bench.
     pub async fn on(bench: Bench) -> Self {
         let keys = KeyPair::generate();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listen = listener.local_addr().unwrap();
-        let settings = GatewaySettings {
-            listen,
-            operator_token: OPERATOR.into(),
-            public_url: None,
-            collector_public_key: keys.public.clone(),
-            metering_stale_after: Duration::from_secs(30 * 60),
-        };
-        start_on(listener, bench.context.clone(), settings).unwrap();
-        Self { bench, keys, base: format!("http://{listen}"), http: reqwest::Client::new() }
+        let base = serve(&bench, &keys).await;
+        Self { bench, keys, base, http: reqwest::Client::new() }
+    }
+
+    /// The address of a second gateway on the same database and broker.
+    pub async fn replica(&self) -> String {
+        serve(&self.bench, &self.keys).await
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        self.request_to(&self.base, method, path)
+    }
+
+    pub fn request_to(&self, base: &str, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{base}{path}"))
     }
 
     /// Asks as the operator.
@@ -108,6 +112,20 @@ impl World {
     pub async fn finish(self) {
         self.bench.finish().await;
     }
+}
+
+async fn serve(bench: &Bench, keys: &KeyPair) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = listener.local_addr().unwrap();
+    let settings = GatewaySettings {
+        listen,
+        operator_token: OPERATOR.into(),
+        public_url: None,
+        collector_public_key: keys.public.clone(),
+        metering_stale_after: Duration::from_secs(30 * 60),
+    };
+    start_on(listener, bench.context.clone(), settings).unwrap();
+    format!("http://{listen}")
 }
 
 /// Status and JSON of an answer; null where the body is empty.
