@@ -39,6 +39,10 @@ const RECIPIENT: &str = "ops@north.example";
 const LIMIT: u64 = 100;
 const RAISED_LIMIT: u64 = 1_000_000;
 
+/// Time between sweeps while we wait for one, and while we look at what it has brought.
+const SWEEPING: &str = "2s";
+const RESTING: &str = "1h";
+
 /// A jump of the simulated clock that makes the next report to Stripe due.
 const REPORT_DUE_MS: u64 = 15 * 60 * 1_000;
 
@@ -122,9 +126,9 @@ struct Run {
 impl Run {
     fn all(&mut self, n8n: &RealN8n) -> Result<()> {
         println!("One sweep");
-        self.put_source(n8n, false)?;
+        self.put_source(n8n, SWEEPING)?;
         self.await_sweep(None)?;
-        self.put_source(n8n, true)?;
+        self.put_source(n8n, RESTING)?;
         let truth = self.truth(n8n)?;
         let total: u64 = truth.values().sum();
         self.compare("one sweep", &truth)?;
@@ -137,7 +141,14 @@ impl Run {
 
         println!("Sweeping from an empty cursor");
         self.forget_cursor()?;
-        self.sweep_again(n8n)?;
+        let published = self.sweep_again(n8n)?;
+        let wanted = format!(">= {total}");
+        self.checks.judged(
+            "empty cursor: executions read again",
+            &wanted,
+            &published.to_string(),
+            published >= total,
+        );
         self.compare("empty cursor", &truth)?;
 
         println!("Reporting to Stripe");
@@ -148,10 +159,13 @@ impl Run {
             self.stack.kill(program)?;
             self.stack.restart(program)?;
         }
+        self.move_clock()?;
         self.sweep_again(n8n)?;
-        self.stripe("Stripe's total, later", total)?;
         self.mails("at the end")?;
-        self.raised_limit()
+        self.raised_limit()?;
+        let found = self.stripe_total()?;
+        self.checks.equal("Stripe's total, at the end", total, found);
+        Ok(())
     }
 
     fn set_up(&self) -> Result<()> {
@@ -175,14 +189,13 @@ impl Run {
         Ok(())
     }
 
-    fn put_source(&self, n8n: &RealN8n, paused: bool) -> Result<()> {
+    fn put_source(&self, n8n: &RealN8n, poll_interval: &str) -> Result<()> {
         let source = json!({
             "tenant": TENANT,
             "kind": "n8n",
             "base_url": n8n.url,
             "api_key": n8n.key,
-            "poll_interval": "2s",
-            "paused": paused,
+            "poll_interval": poll_interval,
         });
         self.stack.gateway().put(&format!("/v1/sources/{SOURCE}"), &source)?;
         Ok(())
@@ -203,13 +216,17 @@ impl Run {
         })
     }
 
-    /// Two more sweeps: the first may have begun before we asked.
-    fn sweep_again(&self, n8n: &RealN8n) -> Result<()> {
+    /// Two more sweeps: the first may have begun before we asked. Returns how many executions the first has
+    /// published.
+    fn sweep_again(&self, n8n: &RealN8n) -> Result<u64> {
         let before = self.last_sweep()?;
-        self.put_source(n8n, false)?;
+        self.put_source(n8n, SWEEPING)?;
         let first = self.await_sweep(before)?;
+        let source = self.stack.gateway().get(&format!("/v1/sources/{SOURCE}"))?;
+        let published = source.pointer("/status/last_sweep/executions_published").and_then(Value::as_u64);
         self.await_sweep(Some(first))?;
-        self.put_source(n8n, true)
+        self.put_source(n8n, RESTING)?;
+        Ok(published.unwrap_or_default())
     }
 
     /// What a collector that has lost its database knows: nothing. The source comes back with the next change.
@@ -307,21 +324,27 @@ impl Run {
 
     /// Moves the simulated clock until the report is due, and compares.
     fn stripe(&mut self, what: &str, billable: u64) -> Result<()> {
-        let total = || -> Result<u64> {
-            let totals = self.stack.sandbox().get("/control/stripe/totals")?;
-            let of_ours = totals.as_array().into_iter().flatten().find(|total| {
-                total.get("customer").is_some_and(|customer| customer == CUSTOMER)
-                    && total.get("event_name").is_some_and(|event| event == METER)
-            });
-            Ok(of_ours.and_then(|total| total.get("value")?.as_u64()).unwrap_or_default())
-        };
-        self.stack.sandbox().post("/control/clock", &json!({ "advance_ms": REPORT_DUE_MS }))?;
+        self.move_clock()?;
         let arrived = wait::until("Stripe's total", ARRIVES_WITHIN, || {
-            Ok(Some(total()?).filter(|found| *found >= billable))
+            Ok(Some(self.stripe_total()?).filter(|found| *found >= billable))
         });
-        let found = arrived.or_else(|_| total())?;
+        let found = arrived.or_else(|_| self.stripe_total())?;
         self.checks.equal(what, billable, found);
         Ok(())
+    }
+
+    fn move_clock(&self) -> Result<()> {
+        self.stack.sandbox().post("/control/clock", &json!({ "advance_ms": REPORT_DUE_MS }))?;
+        Ok(())
+    }
+
+    fn stripe_total(&self) -> Result<u64> {
+        let totals = self.stack.sandbox().get("/control/stripe/totals")?;
+        let ours = totals.as_array().into_iter().flatten().find(|total| {
+            total.get("customer").is_some_and(|customer| customer == CUSTOMER)
+                && total.get("event_name").is_some_and(|event| event == METER)
+        });
+        Ok(ours.and_then(|total| total.get("value")?.as_u64()).unwrap_or_default())
     }
 }
 
