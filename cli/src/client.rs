@@ -52,7 +52,7 @@ pub enum ClientError {
     #[error("the gateway does not know this token; check FLOWMETER_TOKEN")]
     Unauthorized,
     /// The token is known and may not do this.
-    #[error("this token may not do that: {0}")]
+    #[error("{0}; is FLOWMETER_TOKEN the operator's?")]
     Forbidden(String),
     /// There is no such thing.
     #[error("{0}")]

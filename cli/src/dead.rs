@@ -91,10 +91,8 @@ impl List {
                 ]);
             }
         }
-        match (self.json, table.is_empty()) {
-            (true, _) => {}
-            (false, true) => writeln!(out, "No dead letters.")?,
-            (false, false) => writeln!(out, "{table}")?,
+        if !self.json {
+            writeln!(out, "{}", table::or_none(&table, "No dead letters."))?;
         }
         Ok(())
     }

@@ -53,7 +53,8 @@ impl Plans {
             writeln!(out, "{answer:#}")?;
         } else {
             let list: PlanList = client.get(&["plans"]).await?;
-            writeln!(out, "{}", plan_table(&list.plans))?;
+            let table = plan_table(&list.plans);
+            writeln!(out, "{}", table::or_none(&table, "No plans."))?;
         }
         Ok(())
     }

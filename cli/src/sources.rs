@@ -64,7 +64,8 @@ impl Sources {
             writeln!(out, "{answer:#}")?;
         } else {
             let list: SourceList = client.get(&["sources"]).await?;
-            writeln!(out, "{}", source_table(&list.sources))?;
+            let table = source_table(&list.sources);
+            writeln!(out, "{}", table::or_none(&table, "No sources."))?;
         }
         Ok(())
     }

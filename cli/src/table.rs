@@ -10,6 +10,11 @@ pub fn new(header: &[&str]) -> Table {
     table
 }
 
+/// The table, or a sentence where it has no rows.
+pub fn or_none(table: &Table, none: &str) -> String {
+    if table.is_empty() { none.to_owned() } else { table.to_string() }
+}
+
 /// Aligns columns of numbers, given by their place, to the right.
 pub fn right(table: &mut Table, columns: &[usize]) {
     for place in columns {
@@ -67,6 +72,14 @@ pub fn shortened(text: &str, chars_max: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_table_is_a_sentence() {
+        let mut table = new(&["tenant"]);
+        assert_eq!(or_none(&table, "No tenants."), "No tenants.");
+        table.add_row(["north"]);
+        assert!(or_none(&table, "No tenants.").contains("north"));
+    }
 
     #[test]
     fn numbers_are_grouped() {

@@ -45,7 +45,8 @@ impl Tenants {
             writeln!(out, "{answer:#}")?;
         } else {
             let list: TenantList = client.get(&["tenants"]).await?;
-            writeln!(out, "{}", tenant_table(&list.tenants))?;
+            let table = tenant_table(&list.tenants);
+            writeln!(out, "{}", table::or_none(&table, "No tenants."))?;
         }
         Ok(())
     }

@@ -70,7 +70,8 @@ impl Token {
             }
             Self::List => {
                 let list: TokenList = client.get(&["tokens"]).await?;
-                writeln!(out, "{}", token_table(&list.tokens))?;
+                let table = token_table(&list.tokens);
+                writeln!(out, "{}", table::or_none(&table, "No tokens."))?;
             }
             Self::Revoke(revoke) => {
                 client.delete(&["tokens", &revoke.id]).await?;

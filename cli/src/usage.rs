@@ -122,7 +122,8 @@ impl Usage {
             writeln!(out, "{answer:#}")?;
         } else if self.periods {
             let list: PeriodList = client.get(&path).await?;
-            writeln!(out, "{}", period_table(&list.periods))?;
+            let table = period_table(&list.periods);
+            writeln!(out, "{}", table::or_none(&table, "No closed periods yet."))?;
         } else if self.tenant.is_some() {
             let usage: TenantUsage = client.get(&path).await?;
             writeln!(out, "{}", usage_table(std::slice::from_ref(&usage)))?;
@@ -134,7 +135,8 @@ impl Usage {
             }
         } else {
             let list: UsageList = client.get(&path).await?;
-            writeln!(out, "{}", usage_table(&list.usage))?;
+            let table = usage_table(&list.usage);
+            writeln!(out, "{}", table::or_none(&table, "No tenants."))?;
         }
         Ok(())
     }

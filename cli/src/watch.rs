@@ -1,6 +1,6 @@
 //! `flowmeter watch`.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use anyhow::{Context, Result};
 use async_nats::jetstream::{
@@ -8,15 +8,20 @@ use async_nats::jetstream::{
     consumer::{DeliverPolicy, pull},
 };
 use clap::{Args, ValueEnum};
-use futures_util::{
-    StreamExt,
-    stream::{BoxStream, select_all},
-};
+use futures_util::StreamExt;
 use messaging::Bus;
 use proto::consumers;
 use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::sleep};
 
 use crate::event::{Event, Topic};
+
+/// Messages that are read ahead of what is shown.
+const READ_AHEAD_MESSAGES: usize = 64;
+
+/// A broker that restarts forgets our place. It is asked again this often, and this many times: two minutes.
+const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(2);
+const RESUBSCRIBES_MAX: u32 = 60;
 
 /// Arguments of `flowmeter watch`.
 #[derive(Debug, Args)]
@@ -34,44 +39,30 @@ pub struct Watch {
     count: Option<u64>,
 }
 
-type Incoming = (Topic, Result<jetstream::Message>);
+type Incoming = Result<(Topic, jetstream::Message)>;
 
 impl Watch {
     /// Runs until it has shown `--count` events, or until it is interrupted.
     pub async fn run(&self, bus: &Bus, out: &mut dyn Write) -> Result<()> {
         let topics = if self.topics.is_empty() { Topic::value_variants() } else { &self.topics };
-        let mut subscriptions = Vec::new();
+        let (sender, mut incoming) = mpsc::channel(READ_AHEAD_MESSAGES);
         for topic in topics {
-            subscriptions.push(self.subscribe(bus, *topic).await?);
+            let follower = Follower::of(bus, *topic, self.history).await?;
+            let messages = follower.subscribe().await?;
+            tokio::spawn(follower.follow(messages, sender.clone()));
         }
-        let mut incoming = select_all(subscriptions);
+        let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
         // On the other stream, so that a pipe holds events only.
-        eprintln!(
-            "Watching {}; Ctrl-C ends it",
-            topics.iter().map(|t| t.name()).collect::<Vec<_>>().join(", ")
-        );
+        eprintln!("Watching {}; Ctrl-C ends it", names.join(", "));
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0
-            && let Some((topic, message)) = incoming.next().await
+            && let Some(message) = incoming.recv().await
         {
-            self.show(topic, message?, out)?;
+            let (topic, message) = message?;
+            self.show(topic, message, out)?;
             left -= 1;
         }
         Ok(())
-    }
-
-    async fn subscribe(&self, bus: &Bus, topic: Topic) -> Result<BoxStream<'static, Incoming>> {
-        let name = topic.stream().name(bus.namespace());
-        let failed = || format!("cannot read {}; have the services been started once?", topic.name());
-        let stream = bus.jetstream().get_stream(&name).await.with_context(failed)?;
-        let everything = self.history || topic.is_state();
-        let config = pull::OrderedConfig {
-            deliver_policy: if everything { DeliverPolicy::All } else { DeliverPolicy::New },
-            ..consumers::live(bus.namespace(), topic.name())
-        };
-        let consumer = stream.create_consumer(config).await.with_context(failed)?;
-        let messages = consumer.messages().await.with_context(failed)?;
-        Ok(messages.map(move |message| (topic, message.with_context(failed_reading(topic)))).boxed())
     }
 
     fn show(&self, topic: Topic, message: jetstream::Message, out: &mut dyn Write) -> Result<()> {
@@ -94,8 +85,73 @@ impl Watch {
     }
 }
 
-fn failed_reading(topic: Topic) -> impl Fn() -> String {
-    move || format!("the subscription to {} has ended", topic.name())
+/// Reads one topic, and finds its place again when the broker has lost it.
+struct Follower {
+    bus: Bus,
+    topic: Topic,
+    next_sequence: u64,
+}
+
+impl Follower {
+    async fn of(bus: &Bus, topic: Topic, history: bool) -> Result<Self> {
+        let mut follower = Self { bus: bus.clone(), topic, next_sequence: 1 };
+        if !history && !topic.is_state() {
+            follower.next_sequence = follower.stream().await?.cached_info().state.last_sequence + 1;
+        }
+        Ok(follower)
+    }
+
+    async fn stream(&self) -> Result<jetstream::stream::Stream> {
+        let name = self.topic.stream().name(self.bus.namespace());
+        self.bus.jetstream().get_stream(name).await.with_context(|| {
+            format!("cannot read {}; have the services been started once?", self.topic.name())
+        })
+    }
+
+    async fn subscribe(&self) -> Result<pull::Ordered> {
+        let config = pull::OrderedConfig {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next_sequence },
+            ..consumers::live(self.bus.namespace(), self.topic.name())
+        };
+        let failed = || format!("cannot read {}; may this NATS user create consumers?", self.topic.name());
+        let consumer = self.stream().await?.create_consumer(config).await.with_context(failed)?;
+        consumer.messages().await.with_context(failed)
+    }
+
+    /// Reads until nobody listens or the broker stays away.
+    async fn follow(mut self, mut messages: pull::Ordered, listener: mpsc::Sender<Incoming>) {
+        loop {
+            let next = match messages.next().await {
+                Some(Ok(message)) => {
+                    if let Ok(info) = message.info() {
+                        self.next_sequence = info.stream_sequence + 1;
+                    }
+                    Ok((self.topic, message))
+                }
+                _ => match self.resubscribe().await {
+                    Ok(again) => {
+                        messages = again;
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                },
+            };
+            let ends = next.is_err();
+            if listener.send(next).await.is_err() || ends {
+                return;
+            }
+        }
+    }
+
+    async fn resubscribe(&self) -> Result<pull::Ordered> {
+        for _ in 1..RESUBSCRIBES_MAX {
+            sleep(RESUBSCRIBE_PAUSE).await;
+            if let Ok(messages) = self.subscribe().await {
+                return Ok(messages);
+            }
+        }
+        self.subscribe().await
+    }
 }
 
 fn as_json(topic: Topic, event: Event) -> Value {
