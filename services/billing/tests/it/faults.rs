@@ -57,6 +57,8 @@ async fn a_failure_is_not_asked_for_again_under_the_same_key() {
     let generation: i32 =
         sqlx::query_scalar("SELECT key_generation FROM reports").fetch_one(world.bench.pool()).await.unwrap();
     assert_eq!(generation, 2, "Stripe repeats a saved 500 under the old key");
+    // The second attempt was refused as a duplicate, and that means accepted.
+    assert_eq!(world.sandbox.stripe().meter_events().len(), 1);
     world.finish().await;
 }
 

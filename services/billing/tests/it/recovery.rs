@@ -118,7 +118,7 @@ async fn a_receipt_that_shows_something_else_needs_a_person() {
     // Somebody else reports into the same minute.
     let stray = world.bench.clock.now().as_second() - 5 * 60;
     world.sandbox.stripe().clear_faults();
-    world.sandbox_event("cus_north", 2, stray).await;
+    world.stray_event("cus_north", 2, stray, "stray-key").await;
     world.advance(24 * 60 + 1);
     world.skip_pauses().await;
     let failed = world.next_failed().await;

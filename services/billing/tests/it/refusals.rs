@@ -1,9 +1,11 @@
 //! What Stripe will not take is shown, and nobody else waits for it.
 
+use billing::identifier::Identifier;
+use metering::{Clock, TenantId};
 use sandbox::stripe::StripeFault;
 use testkit::eventually;
 
-use crate::world::{METER, World};
+use crate::world::{METER, World, november};
 
 async fn paused(world: &World, scope: &str) -> String {
     eventually(&format!("{scope} is paused"), || async {
@@ -51,7 +53,7 @@ async fn one_bad_customer_holds_nobody_up() {
 
 #[tokio::test]
 async fn a_wrong_key_pauses_everything_until_it_is_corrected() {
-    let mut world = World::prepare().await.with_key("sk_test_wrong");
+    let mut world = World::prepare().await.with_key(Some("sk_test_wrong"));
     world.sandbox.stripe().set_key(Some("sk_test_right".to_owned()));
     world.sandbox.stripe().add_customer("cus_north").unwrap();
     world.sandbox.stripe().add_meter(METER).unwrap();
@@ -63,7 +65,7 @@ async fn a_wrong_key_pauses_everything_until_it_is_corrected() {
     assert!(!reason.contains("wrong"), "the key is shown: {reason}");
     world.reports_are("north", &["sealed"]).await;
 
-    world = world.with_key("sk_test_right");
+    world = world.with_key(Some("sk_test_right"));
     world.restart().await;
     assert_eq!(world.next_reported().await.quantity, 12);
     world.finish().await;
@@ -103,5 +105,41 @@ async fn a_sealed_report_keeps_its_customer() {
     world.counted("north", 2, 8).await;
     assert_eq!(world.next_reported().await.reported_total, 8);
     assert_eq!(world.sandbox.stripe().total("cus_other", METER), 3);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn without_a_key_usage_is_recorded_and_reported_later() {
+    let mut world = World::prepare().await.with_key(None);
+    world.sandbox.stripe().add_customer("cus_north").unwrap();
+    world.sandbox.stripe().add_meter(METER).unwrap();
+    world.plan(METER, 1).await;
+    world.tenant("north", "cus_north", 1).await;
+    world.serve().await;
+    world.counted("north", 1, 12).await;
+    world.billable_is("north", 12).await;
+    assert!(world.states("north").await.is_empty());
+
+    world = world.with_key(Some("sk_test_right"));
+    world.restart().await;
+    assert_eq!(world.next_reported().await.quantity, 12);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_used_for_something_else_needs_a_person() {
+    let mut world = World::start().await;
+    let north = TenantId::parse("north").unwrap();
+    let identifier = Identifier::of("test", METER, &north, november(), 1);
+    let now = world.bench.clock.now().as_second();
+    world.stray_event("cus_south", 1, now, &format!("{identifier}-1")).await;
+    world.counted("north", 1, 5).await;
+    let failed = world.next_failed().await;
+    assert_eq!(failed.identifier, identifier.as_str());
+    world.reports_are("north", &["stuck"]).await;
+    // Nobody guesses; the next usage goes on.
+    world.advance(5);
+    world.counted("north", 2, 8).await;
+    assert_eq!(world.next_reported().await.quantity, 3);
     world.finish().await;
 }

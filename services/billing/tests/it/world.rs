@@ -27,7 +27,7 @@ pub struct World {
     pub bench: Bench,
     pub sandbox: Sandbox,
     pub events: Topic<BillingEvent>,
-    key: String,
+    key: Option<String>,
 }
 
 impl World {
@@ -51,11 +51,11 @@ impl World {
         let options = SandboxOptions { clock: Arc::new(bench.clock.clone()), ..SandboxOptions::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
         let events = bench.topic(Stream::Billing, "billing").await;
-        Self { bench, sandbox, events, key: "sk_test_right".to_owned() }
+        Self { bench, sandbox, events, key: Some("sk_test_right".to_owned()) }
     }
 
-    pub fn with_key(mut self, key: &str) -> Self {
-        self.key = key.to_owned();
+    pub fn with_key(mut self, key: Option<&str>) -> Self {
+        self.key = key.map(str::to_owned);
         self
     }
 
@@ -67,7 +67,7 @@ impl World {
             invoice_grace: Duration::from_secs(60 * 60),
             request_timeout: REQUEST_TIMEOUT,
             stripe_url: Some(self.sandbox.stripe_url().parse().unwrap()),
-            stripe_key: Some(self.key.clone().into()),
+            stripe_key: self.key.clone().map(Into::into),
         };
         Billing::start(self.bench.context.clone(), settings).await.unwrap();
     }
@@ -196,15 +196,16 @@ impl World {
     }
 
     /// An event that somebody else sends to the same Stripe account.
-    pub async fn sandbox_event(&self, customer: &str, value: i64, timestamp_s: i64) {
+    pub async fn stray_event(&self, customer: &str, value: i64, timestamp_s: i64, idempotency_key: &str) {
         let body = format!(
             "event_name={METER}&identifier=stray&timestamp={timestamp_s}\
              &payload[stripe_customer_id]={customer}&payload[value]={value}"
         );
         let answer = reqwest::Client::new()
             .post(format!("{}v1/billing/meter_events", self.sandbox.stripe_url()))
-            .bearer_auth(&self.key)
+            .bearer_auth("sk_test_stray")
             .header("content-type", "application/x-www-form-urlencoded")
+            .header("idempotency-key", idempotency_key)
             .body(body)
             .send()
             .await
