@@ -12,6 +12,7 @@ use metering::{SourceId, TenantId};
 use proto::v1;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use url::Url;
 use utoipa::ToSchema;
 
 use super::{
@@ -220,6 +221,14 @@ fn interval_text(interval: Duration) -> String {
     SignedDuration::try_from(interval).map_or_else(|_| String::new(), |signed| format!("{signed:#}"))
 }
 
+/// As it was written: without the slash that the parser adds to an address without a path.
+fn shown_url(url: &Url) -> String {
+    match url.path() {
+        "/" => url.as_str().trim_end_matches('/').to_owned(),
+        _ => url.as_str().to_owned(),
+    }
+}
+
 impl SourceJson {
     fn new(Revised { value: source, revision }: Revised<Source>, status: SourceStatusJson) -> Self {
         let key: Vec<u8> = source.api_key.to_bytes();
@@ -228,8 +237,7 @@ impl SourceJson {
             revision,
             tenant: source.tenant.to_string(),
             kind: SourceKindJson::N8n,
-            // An address without a path is shown as it was written, not with the slash that the parser adds.
-            base_url: source.base_url.as_str().trim_end_matches('/').to_owned(),
+            base_url: shown_url(&source.base_url),
             has_api_key: !key.is_empty(),
             poll_interval: source.poll_interval.map(interval_text),
             paused: source.paused,
