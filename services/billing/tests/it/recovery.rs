@@ -68,6 +68,27 @@ async fn two_senders_send_once() {
     world.finish().await;
 }
 
+#[tokio::test]
+async fn a_sender_that_lost_its_lease_decides_nothing() {
+    let mut world = World::start().await;
+    world.sandbox.stripe().fault(StripeFault::TimeoutAfter, Some(1));
+    world.counted("north", 1, 17).await;
+    world.reports_are("north", &["sending"]).await;
+    // Another replica takes over while the call hangs, and stops at once.
+    sqlx::query(
+        "UPDATE senders SET fence = fence + 1, lease_until = clock_timestamp() + interval '1 second'",
+    )
+    .execute(world.bench.pool())
+    .await
+    .unwrap();
+    assert_eq!(world.next_reported().await.quantity, 17);
+    let (attempts, fence): (i32, i64) =
+        sqlx::query_as("SELECT attempts, fence FROM reports").fetch_one(world.bench.pool()).await.unwrap();
+    assert_eq!((attempts, fence), (2, 3), "the first sender's result was not taken");
+    assert_eq!(world.sandbox.stripe().meter_events().len(), 1);
+    world.finish().await;
+}
+
 /// A report whose fate has been unknown for a day.
 async fn in_doubt_for_a_day(fault: StripeFault) -> World {
     let world = World::start().await;
