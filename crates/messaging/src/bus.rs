@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, ConnectOptions, HeaderMap,
+    Client, ConnectOptions, HeaderMap, ServerAddr,
     header::NATS_MESSAGE_ID,
     jetstream::{self, context::PublishErrorKind},
 };
@@ -35,6 +35,17 @@ pub struct BusConfig {
     pub password: Option<SecretString>,
     /// How much the streams may hold, where this connection creates them.
     pub capacity: Capacity,
+}
+
+impl BusConfig {
+    /// Who connects: the user that is set, else the one in the URL, which the client library passes over.
+    fn login(&self) -> Option<(String, String)> {
+        if let (Some(user), Some(password)) = (&self.user, &self.password) {
+            return Some((user.clone(), password.expose_secret().to_owned()));
+        }
+        let address: ServerAddr = self.url.parse().ok()?;
+        Some((address.username()?.to_owned(), address.password()?.to_owned()))
+    }
 }
 
 /// A connection to the broker, cheap to clone.
@@ -100,8 +111,8 @@ impl Bus {
         let mut options = ConnectOptions::new()
             .name(format!("flowmeter-{service}"))
             .custom_inbox_prefix(format!("_INBOX_{service}"));
-        if let (Some(user), Some(password)) = (&config.user, &config.password) {
-            options = options.user_and_password(user.clone(), password.expose_secret().to_owned());
+        if let Some((user, password)) = config.login() {
+            options = options.user_and_password(user, password);
         }
         let client = options
             .connect(&config.url)
@@ -182,11 +193,23 @@ fn without_credentials(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::without_credentials;
+    use super::{BusConfig, without_credentials};
 
     #[test]
     fn errors_show_no_credentials() {
         assert_eq!(without_credentials("nats://user:secret@host:4222"), "nats://host:4222");
         assert_eq!(without_credentials("nats://host:4222"), "nats://host:4222");
+    }
+
+    #[test]
+    fn a_user_that_is_set_wins_over_the_one_in_the_url() {
+        let login = |url: &str, set: Option<&str>| {
+            let (user, password) = (set.map(str::to_owned), set.map(Into::into));
+            BusConfig { url: url.to_owned(), user, password, capacity: Default::default() }.login()
+        };
+        let pair = |text: &str| Some((text.to_owned(), text.to_owned()));
+        assert_eq!(login("nats://url:url@host:4222", None), pair("url"));
+        assert_eq!(login("nats://url:url@host:4222", Some("set")), pair("set"));
+        assert_eq!(login("nats://host:4222", None), None);
     }
 }
