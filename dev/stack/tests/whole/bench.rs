@@ -2,7 +2,7 @@
 
 use std::{env, process, process::Command, time::Duration};
 
-use async_nats::{HeaderMap, jetstream};
+use async_nats::{ConnectOptions, HeaderMap, ServerAddr, jetstream};
 use proto::{Namespace, streams::Stream};
 use serde_json::{Value, json};
 use stack::{
@@ -249,7 +249,14 @@ impl Bench {
     fn with_jetstream<T>(&self, work: impl AsyncFnOnce(jetstream::Context) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let client = async_nats::connect(&self.nats_url).await.unwrap();
+            let address: ServerAddr = self.nats_url.parse().unwrap();
+            let options = match (address.username(), address.password()) {
+                (Some(user), Some(password)) => {
+                    ConnectOptions::with_user_and_password(user.into(), password.into())
+                }
+                _ => ConnectOptions::new(),
+            };
+            let client = options.connect(address).await.unwrap();
             work(jetstream::new(client)).await
         })
     }
