@@ -81,7 +81,7 @@ pub async fn collect(work: Collect<'_>, before: Cursor) -> Result<Collected, Swe
     let newest = collecting.read_newest().await?;
     collecting.list_open().await?;
     if collecting.sweep.was_restored(newest.as_ref()) {
-        collecting.begin_epoch();
+        collecting.sweep.begin_epoch();
     }
     let moved = known_url.is_some_and(|known| known != work.base_url.as_str());
     collecting.list_all(moved).await?;
@@ -171,18 +171,9 @@ impl Collecting<'_> {
         }
         let unknown_place = moved && identity == Identity::Unknown && !known_ids.is_empty();
         if identity == Identity::Other || unknown_place {
-            self.begin_epoch();
+            self.sweep.begin_epoch();
         }
         Ok(())
-    }
-
-    fn begin_epoch(&mut self) {
-        self.sweep.begin_epoch();
-        tracing::warn!(
-            source = %self.work.source,
-            epoch = self.sweep.epoch(),
-            "execution ids are handed out again: the database was restored, or it is another one"
-        );
     }
 
     /// (3)
@@ -213,6 +204,13 @@ impl Collecting<'_> {
     }
 
     async fn finish(mut self, started_at: Timestamp) -> Result<Collected, SweepError> {
+        if self.sweep.has_begun_epoch() {
+            tracing::warn!(
+                source = %self.work.source,
+                epoch = self.sweep.epoch(),
+                "execution ids are handed out again: the database was restored, or it is another one"
+            );
+        }
         if let Some(range) = self.sweep.pruned() {
             self.tell_gap(GapReason::PrunedBeforeSeen, range).await?;
         }

@@ -53,6 +53,8 @@ pub enum State {
     Unreadable,
     /// Finished and published.
     Final(Status),
+    /// Finished and published under an earlier epoch: never told again.
+    Former,
 }
 
 impl State {
@@ -62,13 +64,17 @@ impl State {
             Self::Open => "open",
             Self::Unreadable => "unreadable",
             Self::Final(status) => status.as_str(),
+            Self::Former => "former",
         }
     }
 
     /// The state of this name.
     pub fn parse(name: &str) -> Option<Self> {
         let finals = Status::ALL.into_iter().map(Self::Final);
-        [Self::Open, Self::Unreadable].into_iter().chain(finals).find(|state| state.as_str() == name)
+        [Self::Open, Self::Unreadable, Self::Former]
+            .into_iter()
+            .chain(finals)
+            .find(|state| state.as_str() == name)
     }
 }
 
@@ -115,7 +121,7 @@ impl Tracked {
             State::Unreadable => recent,
             State::Final(Status::Crashed) if recent => true,
             // Listed again by the overlap, or of an instant that a restored database may show again.
-            State::Final(_) => {
+            State::Final(_) | State::Former => {
                 floor.is_none_or(|floor| id > floor.below(OVERLAP_IDS))
                     || self.stopped_at.is_some_and(|at| at >= complete_until)
             }
@@ -124,12 +130,12 @@ impl Tracked {
 
     /// Whether it has ended, as far as is known.
     pub fn has_ended(&self) -> bool {
-        matches!(self.state, State::Final(_))
+        matches!(self.state, State::Final(_) | State::Former)
     }
 
     /// Whether its id must be asked for where no list shows it.
     pub fn is_unsettled(&self) -> bool {
-        !matches!(self.state, State::Final(Status::Success | Status::Error | Status::Canceled))
+        matches!(self.state, State::Open | State::Unreadable | State::Final(Status::Crashed))
     }
 }
 
@@ -139,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_state_survives_the_store() {
-        for name in ["open", "unreadable", "success", "error", "crashed", "canceled"] {
+        for name in ["open", "unreadable", "former", "success", "error", "crashed", "canceled"] {
             assert_eq!(State::parse(name).unwrap().as_str(), name);
         }
         assert_eq!(State::parse("new"), None);

@@ -124,6 +124,7 @@ pub struct Sweep {
     /// An execution that we know to have ended was listed as open: its id is another's now.
     known_is_open: bool,
     holes: Vec<RunId>,
+    newest_listed: Option<RunId>,
     oldest_listed: Option<RunId>,
     list_ended: bool,
 }
@@ -148,6 +149,7 @@ impl Sweep {
             unreadable: 0,
             known_is_open: false,
             holes: Vec::new(),
+            newest_listed: None,
             oldest_listed: None,
             list_ended: false,
         }
@@ -179,17 +181,21 @@ impl Sweep {
         if self.known_is_open {
             return true;
         }
+        let listed = self.seen.iter().map(|(id, tracked)| (*id, tracked.started_at));
+        let newest = newest.map(|row| (row.id(), row.started_at()));
+        listed.chain(newest).any(|(id, started_at)| self.has_gone_back(self.newest, id, started_at))
+    }
+
+    /// Whether the ids have gone back: the newest visible one is below what was visible, and this execution is
+    /// unknown although it started after `complete_until`.
+    fn has_gone_back(&self, newest: Option<RunId>, id: RunId, started_at: Option<Timestamp>) -> bool {
         let ended = self.before.tracked.iter().rev().find(|(_, known)| known.has_ended());
         let highest = self.before.floor.max(ended.map(|(id, _)| *id));
         let (Some(highest), Some(until)) = (highest, self.before.complete_until) else { return false };
-        if self.newest.is_some_and(|newest| newest >= highest) {
-            return false;
-        }
-        let listed = self.seen.iter().map(|(id, tracked)| (*id, tracked.started_at));
-        let newest = newest.map(|row| (row.id(), row.started_at()));
-        listed.chain(newest).any(|(id, started_at)| {
-            id < highest && started_at.is_some_and(|at| at >= until) && !self.before.tracked.contains_key(&id)
-        })
+        newest.is_none_or(|newest| newest < highest)
+            && id < highest
+            && started_at.is_some_and(|at| at >= until)
+            && !self.before.tracked.contains_key(&id)
     }
 
     /// What rows say about the source's identity.
@@ -211,12 +217,24 @@ impl Sweep {
         ended.map(|(id, _)| *id).take(RECOGNISED_BY_MAX).collect()
     }
 
+    /// Whether a new epoch has begun.
+    pub fn has_begun_epoch(&self) -> bool {
+        self.epoch != self.before.epoch
+    }
+
     /// Begins a new epoch: everything is listed, and what the former life has published is left out.
     pub fn begin_epoch(&mut self) {
+        if self.has_begun_epoch() {
+            return;
+        }
         self.epoch = self.epoch.saturating_add(1);
         self.floor = None;
-        self.unsettled.clear();
         self.former_life_until = self.before.complete_until;
+        // What (0) has read may be of the former life.
+        self.newest = self.newest.min(self.newest_listed.or(self.newest));
+        for told in self.seen.values_mut().filter(|seen| seen.has_ended()) {
+            told.state = State::Former;
+        }
     }
 
     /// (2) A page of the list of all. Gives what is to be published. Rows come in descending order of id.
@@ -224,6 +242,7 @@ impl Sweep {
         let mut news = Vec::new();
         for row in rows {
             let id = row.id();
+            self.newest_listed.get_or_insert(id);
             self.note_holes(id);
             self.oldest_listed = Some(self.oldest_listed.map_or(id, |oldest| oldest.min(id)));
             if let Some(execution) = self.place(row) {
@@ -257,7 +276,9 @@ impl Sweep {
     /// (3) The ids to ask for, each with the reason.
     pub fn questions(&self) -> Vec<(RunId, Question)> {
         let tracked = self.unsettled.iter().map(|id| {
-            let was_open = self.before.tracked.get(id).is_some_and(|known| known.state == State::Open);
+            // What a restored database does not hold was lost with it, and is no gap of this epoch.
+            let was_open = !self.has_begun_epoch()
+                && self.before.tracked.get(id).is_some_and(|known| known.state == State::Open);
             (*id, if was_open { Question::WasOpen } else { Question::MayHaveChanged })
         });
         let holes = self.holes.iter().filter(|id| !self.is_known(**id)).map(|id| (*id, Question::Unseen));
@@ -269,7 +290,14 @@ impl Sweep {
         self.unsettled.remove(&id);
         match row {
             None if question == Question::WasOpen => Answer::Vanished,
-            None => Answer::Nothing,
+            None => {
+                // Deleted. It is still what we knew under this id, should the id be handed out again.
+                let known = self.before.tracked.get(&id).filter(|known| known.has_ended()).copied();
+                if let Some(known) = known.filter(|_| !self.has_begun_epoch()) {
+                    self.see(id, known);
+                }
+                Answer::Nothing
+            }
             Some(row) => match self.place(row) {
                 Some(execution) => Answer::Publish(Box::new(execution)),
                 None => Answer::Nothing,
@@ -294,7 +322,7 @@ impl Sweep {
     pub fn finish(mut self, base_url: String, published_through: u64) -> Cursor {
         let floor = self.next_floor();
         let mut tracked = std::mem::take(&mut self.seen);
-        if self.epoch == self.before.epoch {
+        if !self.has_begun_epoch() {
             for (id, known) in &self.before.tracked {
                 let settled = !known.is_unsettled() || self.unsettled.contains(id);
                 if settled && known.is_needed(*id, floor, self.complete_until, self.started_at) {
@@ -314,6 +342,12 @@ impl Sweep {
 
     fn place(&mut self, row: Row) -> Option<Execution> {
         let id = row.id();
+        // Restored while the sweep was going on: what it has published keeps its keys, which were new ones.
+        let is_other = self.same_as_known(&row) == Some(false)
+            || self.has_gone_back(self.newest_listed, id, row.started_at());
+        if is_other {
+            self.begin_epoch();
+        }
         self.unsettled.remove(&id);
         match row {
             Row::Open(_, started_at) => {
@@ -321,28 +355,43 @@ impl Sweep {
                 None
             }
             Row::Final(_, execution) => {
-                let state = State::Final(execution.status);
                 let (started_at, stopped_at) = (execution.started_at, Some(execution.stopped_at));
-                let is_news = self.is_news(id, &execution);
+                let is_former = self.is_of_former_life(id, &execution);
+                let is_news = !is_former && self.is_news(id, &execution);
+                let state = if is_former { State::Former } else { State::Final(execution.status) };
                 self.see(id, Tracked { state, started_at, stopped_at });
                 is_news.then_some(execution)
             }
         }
     }
 
+    /// Whether it was told under an earlier epoch. Told again, it would be counted again; where a crash becomes
+    /// an error after a restore, it therefore stays a crash.
+    fn is_of_former_life(&self, id: RunId, execution: &Execution) -> bool {
+        let known = self.seen.get(&id).filter(|seen| seen.state == State::Former);
+        match known.or_else(|| self.before.tracked.get(&id).filter(|known| known.has_ended())) {
+            Some(known) => {
+                let may_be = self.former_life_until.is_some() || known.state == State::Former;
+                may_be && known.started_at == execution.started_at
+            }
+            None => {
+                let was_open = self.before.tracked.contains_key(&id);
+                !was_open && self.former_life_until.is_some_and(|until| execution.stopped_at < until)
+            }
+        }
+    }
+
     fn is_news(&self, id: RunId, execution: &Execution) -> bool {
-        let seen_now = self.seen.get(&id).filter(|seen| matches!(seen.state, State::Final(_)));
+        let seen_now = self.seen.get(&id).filter(|seen| seen.has_ended());
         if let Some(known) = seen_now.or_else(|| self.before.tracked.get(&id)) {
             let unchanged = known.state == State::Final(execution.status)
                 && known.stopped_at == Some(execution.stopped_at);
             return !unchanged;
         }
-        if self.former_life_until.is_some_and(|until| execution.stopped_at < until) {
-            return false;
-        }
-        // Below the overlap an untracked final row is one that an earlier sweep has published; a page does
-        // not end where the overlap does.
+        // Below the overlap (a page does not end where that does) an untracked final row is one that an earlier
+        // sweep has published, unless it stopped so late that it would be tracked then.
         self.floor.is_none_or(|floor| id > floor.below(OVERLAP_IDS))
+            || self.before.complete_until.is_none_or(|until| execution.stopped_at >= until)
     }
 
     fn see(&mut self, id: RunId, tracked: Tracked) {
@@ -362,7 +411,8 @@ impl Sweep {
     /// What has ended stays so (but a crash may be taken back), and its start never changes.
     fn same_as_known(&self, row: &Row) -> Option<bool> {
         let known = self.before.tracked.get(&row.id()).filter(|known| known.has_ended())?;
-        if matches!(row, Row::Open(..)) && !known.is_unsettled() {
+        let has_not_started = row.started_at().is_none() && known.started_at.is_some();
+        if matches!(row, Row::Open(..)) && (has_not_started || !known.is_unsettled()) {
             return Some(false);
         }
         known.started_at.zip(row.started_at()).map(|(before, now)| before == now)
