@@ -33,7 +33,6 @@ struct Run {
     /// Tells runs apart whatever their id.
     serial: usize,
     phase: Phase,
-    created_s: i64,
     started_s: Option<i64>,
     stopped_s: Option<i64>,
     commits_s: i64,
@@ -73,7 +72,6 @@ impl Model {
         let run = Run {
             serial: self.serial,
             phase,
-            created_s: self.now_s,
             started_s: (phase != Phase::New).then_some(self.now_s),
             stopped_s: ended,
             commits_s: self.now_s + if late { COMMIT_S } else { 0 },
