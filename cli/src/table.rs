@@ -1,7 +1,7 @@
 //! How figures look in a table.
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
 /// An empty table.
 pub fn new(header: &[&str]) -> Table {
@@ -52,11 +52,12 @@ pub fn lag(seconds: u64) -> String {
     if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
 }
 
-/// The day in UTC, with the time where the period of a tenant elsewhere does not start at midnight.
-pub fn day(instant: Timestamp) -> String {
-    let utc = instant.to_zoned(TimeZone::UTC);
-    let midnight = utc.time() == civil::Time::midnight();
-    utc.strftime(if midnight { "%Y-%m-%d" } else { "%Y-%m-%d %H:%MZ" }).to_string()
+/// First and last day of a period whose end is exclusive, in its tenant's time zone (IANA name; UTC where it is
+/// not known here).
+pub fn days(start: Timestamp, end: Timestamp, time_zone: &str) -> String {
+    let zone = TimeZone::get(time_zone).unwrap_or(TimeZone::UTC);
+    let date = |instant: Timestamp| instant.to_zoned(zone.clone()).date();
+    format!("{} .. {}", date(start), date(end.saturating_sub(SignedDuration::from_nanos(1)).unwrap_or(end)))
 }
 
 /// The text, cut to so many characters, on one line.
@@ -93,10 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn a_day_shows_its_time_where_it_is_not_midnight() {
-        let at = |text: &str| day(text.parse().unwrap());
-        assert_eq!(at("2026-11-01T00:00:00Z"), "2026-11-01");
-        assert_eq!(at("2026-10-31T23:00:00Z"), "2026-10-31 23:00Z");
+    fn a_period_shows_the_days_of_its_tenant() {
+        let days = |start: &str, end: &str, zone| days(start.parse().unwrap(), end.parse().unwrap(), zone);
+        let november = "2026-11-01 .. 2026-11-30";
+        assert_eq!(days("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z", "UTC"), november);
+        assert_eq!(days("2026-10-31T23:00:00Z", "2026-11-30T23:00:00Z", "Europe/Madrid"), november);
     }
 
     #[test]

@@ -59,6 +59,7 @@ struct TenantUsage {
 struct Period {
     start: Timestamp,
     end: Timestamp,
+    time_zone: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -222,7 +223,7 @@ fn freshness(usage: &TenantUsage) -> String {
 
 impl std::fmt::Display for Period {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} .. {}", table::day(self.start), table::day(self.end))
+        f.write_str(&table::days(self.start, self.end, &self.time_zone))
     }
 }
 
@@ -245,7 +246,7 @@ mod tests {
         let known = !counted.is_null();
         serde_json::from_value(json!({
             "tenant": "north", "name": "North", "plan": "starter", "added_later": true,
-            "period": { "start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z" },
+            "period": { "start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z", "time_zone": "UTC" },
             "counted": counted,
             "success_rate": known.then_some(0.9999),
             "limit": 1_000,

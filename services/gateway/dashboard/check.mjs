@@ -91,11 +91,12 @@ test("numbers follow the language, and a share with failures never reads 100 %",
   assert.equal(spanish.t("failed", { count: 1 }), "1 fallida");
 });
 
-test("a period of UTC days keeps its days in every zone", () => {
-  assert.match(
-    formatsOf("en").days({ start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" }),
-    /^1\s?–\s?30 Nov$/,
-  );
+test("a period shows the days of its tenant in every reader's zone", () => {
+  const { days } = formatsOf("en");
+  const utc = { start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z", time_zone: "UTC" };
+  const madrid = { start: "2026-10-31T23:00:00Z", end: "2026-11-30T23:00:00Z", time_zone: "Europe/Madrid" };
+  assert.match(days(utc), /^1\s?–\s?30 Nov$/);
+  assert.match(days(madrid), /^1\s?–\s?30 Nov$/);
 });
 
 test("the first language of the browser that is spoken here is taken, and a choice is kept", () => {

@@ -124,17 +124,14 @@ function instants(locale) {
     full: (instant) => full.format(new Date(instant)),
     ago: (instant, now) => relative(narrow, Math.min(Date.parse(instant) - now, 0)),
     until: (instant, now) => relative(long, Math.max(Date.parse(instant) - now, 0)),
-    date: (instant) => day(zoneOf(instant), { day: "numeric", month: "short" }).format(new Date(instant)),
-    dateOfYear: (instant) =>
-      day(zoneOf(instant), { day: "numeric", month: "short", year: "numeric" }).format(new Date(instant)),
-    /** First and last day of a period whose end is exclusive. */
-    days: ({ start, end }, options = { day: "numeric", month: "short" }) =>
-      day(zoneOf(start), options).formatRange(new Date(start), new Date(Date.parse(end) - 1)),
+    /** A day, in the reader's zone or in that of the tenant whose day it is. */
+    dateOfYear: (instant, timeZone = undefined) =>
+      day(timeZone, { day: "numeric", month: "short", year: "numeric" }).format(new Date(instant)),
+    /** First and last day of a period whose end is exclusive: days of the tenant, not of the reader. */
+    days: ({ start, end, time_zone: timeZone }, options = { day: "numeric", month: "short" }) =>
+      day(timeZone, options).formatRange(new Date(start), new Date(Date.parse(end) - 1)),
   };
 }
-
-// A period that starts at midnight UTC is a period of UTC days: shown in the reader's zone it would be a day off.
-const zoneOf = (instant) => (Date.parse(instant) % DAY_MS === 0 ? "UTC" : undefined);
 
 function relative(format, ms) {
   const size = Math.abs(ms);

@@ -131,7 +131,7 @@ function heading(context, alone) {
       setText(id, `${usage.tenant} · ${usage.plan}`);
       chip.update(usage);
       setText(period, days(usage.period, { day: "numeric", month: "long", year: "numeric" }));
-      setText(resets, t("resetsOn", { date: dateOfYear(usage.period.end), when: until(usage.period.end, now) }));
+      setText(resets, t("resetsOn", { date: dateOfYear(usage.period.end, usage.period.time_zone), when: until(usage.period.end, now) }));
       setAttribute(resets, "title", full(usage.period.end));
     },
   };

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State};
 use catalog::{Tenant, store::CatalogError};
 use jiff::Timestamp;
-use metering::TenantId;
+use metering::{Calendar, TenantId};
 use prost::Message;
 use proto::{InvalidMessage, required_instant, v1};
 use serde::Serialize;
@@ -76,14 +76,12 @@ pub enum ShowPeriodError {
     Invalid(#[from] InvalidMessage),
 }
 
-impl TryFrom<ClosedRow> for ClosedPeriodJson {
-    type Error = ShowPeriodError;
-
-    fn try_from(row: ClosedRow) -> Result<Self, ShowPeriodError> {
+impl ClosedPeriodJson {
+    fn new(row: ClosedRow, calendar: &Calendar) -> Result<Self, ShowPeriodError> {
         let closed = v1::PeriodClosed::decode(row.value.as_slice())?;
         let totals = closed.totals.unwrap_or_default();
         Ok(Self {
-            period: row.period.into(),
+            period: PeriodJson::new(row.period, calendar),
             plan: (!closed.plan_id.is_empty()).then_some(closed.plan_id),
             closed_at: required_instant(closed.closed_at.as_ref(), "closed_at")
                 .map_err(InvalidMessage::from)?,
@@ -115,9 +113,10 @@ pub async fn list(
     let id = TenantId::parse(&id)?;
     caller.check_may_see(&id)?;
     let tenant: Result<Option<Tenant>, CatalogError> = catalog::store::find(&app.pool, id.as_str()).await;
-    tenant.map_err(ApiError::unavailable)?.ok_or_else(|| ApiError::no_tenant(&id))?;
+    let tenant = tenant.map_err(ApiError::unavailable)?.ok_or_else(|| ApiError::no_tenant(&id))?;
     let rows = history::list_closed(&app.pool, &id, PERIODS_MAX).await.map_err(ApiError::unavailable)?;
-    let periods = rows.into_iter().map(ClosedPeriodJson::try_from).collect::<Result<_, _>>();
+    let periods =
+        rows.into_iter().map(|row| ClosedPeriodJson::new(row, &tenant.calendar)).collect::<Result<_, _>>();
     Ok(Json(PeriodList {
         tenant: id.to_string(),
         as_of: app.clock.now(),

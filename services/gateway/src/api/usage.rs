@@ -4,7 +4,7 @@
 use axum::{Json, extract::State};
 use catalog::{Plan, Source, Tenant};
 use jiff::Timestamp;
-use metering::{Money, Percent, Period, TenantId};
+use metering::{Calendar, Money, Percent, Period, TenantId};
 use proto::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -153,12 +153,14 @@ pub struct WorkflowJson {
 }
 
 /// A metering period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PeriodJson {
     /// Inclusive.
     pub start: Timestamp,
     /// Exclusive.
     pub end: Timestamp,
+    /// The tenant's time zone, by its IANA name: there the period begins and ends at midnight.
+    pub time_zone: String,
 }
 
 /// An amount of money.
@@ -183,9 +185,10 @@ pub fn success_rate(totals: &v1::Totals) -> Option<f64> {
     (totals.counted > 0).then(|| totals.success as f64 / totals.counted as f64)
 }
 
-impl From<Period> for PeriodJson {
-    fn from(period: Period) -> Self {
-        Self { start: period.start, end: period.end }
+impl PeriodJson {
+    /// A period of a tenant with this calendar.
+    pub fn new(period: Period, calendar: &Calendar) -> Self {
+        Self { start: period.start, end: period.end, time_zone: calendar.time_zone_name().to_owned() }
     }
 }
 
@@ -237,7 +240,7 @@ impl UsageJson {
             tenant: tenant.id.to_string(),
             name: tenant.name.clone(),
             plan: plan.id.to_string(),
-            period: period.into(),
+            period: PeriodJson::new(period, &tenant.calendar),
             counted: used,
             uncounted: figure(|totals| totals.uncounted),
             success: figure(|totals| totals.success),
