@@ -20,15 +20,6 @@ pub struct Api {
     agent: Agent,
 }
 
-/// An answer of any status.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// The body; null where it is not JSON.
-    pub body: Value,
-}
-
 impl Api {
     /// The API at this address, e.g. `http://127.0.0.1:8080`.
     pub fn new(base: &str) -> Self {
@@ -55,21 +46,21 @@ impl Api {
 
     /// GET, which must succeed.
     pub fn get(&self, path: &str) -> Result<Value> {
-        self.send("GET", path, None)?.success("GET", path)
+        self.send("GET", path, None)
     }
 
     /// PUT, which must succeed.
     pub fn put(&self, path: &str, body: &Value) -> Result<Value> {
-        self.send("PUT", path, Some(body))?.success("PUT", path)
+        self.send("PUT", path, Some(body))
     }
 
     /// POST, which must succeed.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        self.send("POST", path, Some(body))?.success("POST", path)
+        self.send("POST", path, Some(body))
     }
 
-    /// A request whose status the caller judges.
-    pub fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer> {
+    /// The JSON body of a success; null where it has none.
+    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         let request =
             self.headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
@@ -81,18 +72,11 @@ impl Api {
             None => self.agent.run(request.body(())?),
         };
         let mut response = sent.with_context(|| format!("no answer to {method} {}{path}", self.base))?;
-        let status = response.status().as_u16();
         let text = response.body_mut().read_to_string().context("the answer breaks off")?;
-        Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
-    }
-}
-
-impl Answer {
-    fn success(self, method: &str, path: &str) -> Result<Value> {
-        if !(200..300).contains(&self.status) {
-            bail!("{method} {path} answers {}: {}", self.status, self.body);
+        if !response.status().is_success() {
+            bail!("{method} {path} answers {}: {text}", response.status());
         }
-        Ok(self.body)
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use anyhow::{Context, Result};
 
 use crate::{
-    Profile, Project,
+    Profile,
     install::{self, NatsServer},
     keys, ports,
     process::{Launch, Process},
@@ -90,11 +90,6 @@ impl Nats {
         self.process = start_ready(profile, &self.launch, self.health_port)?;
         Ok(())
     }
-}
-
-/// The broker that an installed `nats-server` would be, for messages before anything runs.
-pub fn describe(project: &Project) -> Result<String> {
-    Ok(install::nats(project)?.program.display().to_string())
 }
 
 fn start_ready(profile: &Profile, launch: &Launch, health_port: u16) -> Result<Process> {

@@ -68,7 +68,7 @@ impl Launch {
                 let mut command = Command::new(setpriv);
                 command.args(["--pdeathsig", self.stop_signal.as_str().trim_start_matches("SIG")]);
                 if let Some(user) = &self.user {
-                    command.args(["--reuid", user, "--regid", &primary_group(user), "--init-groups"]);
+                    command.args(as_user(user));
                 }
                 command.arg(&self.program);
                 command
@@ -86,7 +86,7 @@ pub(crate) fn command_as(user: Option<&str>, program: &Path) -> Command {
     match (user, setpriv()) {
         (Some(user), Some(setpriv)) => {
             let mut command = Command::new(setpriv);
-            command.args(["--reuid", user, "--regid", &primary_group(user), "--init-groups"]).arg(program);
+            command.args(as_user(user)).arg(program);
             command
         }
         _ => Command::new(program),
@@ -97,11 +97,13 @@ fn setpriv() -> Option<PathBuf> {
     crate::install::on_path("setpriv")
 }
 
-fn primary_group(user: &str) -> String {
-    match nix::unistd::User::from_name(user) {
+/// The arguments of `setpriv` that make it run as this user with the groups of this user.
+fn as_user(user: &str) -> [String; 5] {
+    let group = match nix::unistd::User::from_name(user) {
         Ok(Some(found)) => found.gid.to_string(),
         _ => user.to_owned(),
-    }
+    };
+    ["--reuid".to_owned(), user.to_owned(), "--regid".to_owned(), group, "--init-groups".to_owned()]
 }
 
 /// A running child. Dropping it stops it.

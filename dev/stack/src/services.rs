@@ -1,11 +1,6 @@
 //! The five services and the sandbox as child processes, configured by their environment.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
@@ -341,9 +336,4 @@ fn concerns(service: Program, setting: &str) -> bool {
         let section = format!("FLOWMETER__{}__", other.name().to_ascii_uppercase());
         !setting.starts_with(&section)
     })
-}
-
-/// Whether a folder holds every binary of the stack.
-pub fn has_binaries(folder: &Path) -> bool {
-    Program::SERVICES.iter().all(|service| folder.join(format!("flowmeter-{}", service.name())).is_file())
 }
