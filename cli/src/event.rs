@@ -243,6 +243,7 @@ fn gap(message: v1::SourceGap) -> Event {
     let reason = match message.reason() {
         v1::GapReason::OpenExecutionVanished => "was open and is gone",
         v1::GapReason::PrunedBeforeSeen => "pruned before seen",
+        v1::GapReason::EpochEnded => "epoch ended",
         v1::GapReason::Unspecified => "unknown reason",
     };
     let range = if message.first_execution_id == message.last_execution_id {

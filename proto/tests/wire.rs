@@ -78,6 +78,7 @@ fn sources() {
         sweep_started_at: at(1_795_484_020),
         sweep_ended_at: at(1_795_484_021),
         executions_published: 340,
+        loss_expected_at: None,
     }));
     insta::assert_snapshot!(hex(&SourceGap {
         source_id: "north-n8n".into(),
@@ -249,6 +250,7 @@ fn catalog() {
         sealed_api_key: vec![1, 2, 3].into(),
         poll_interval: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
         paused: true,
+        push_token_sha256: Default::default(),
     };
     for (entry, name) in [
         (catalog_entry::Entry::Tenant(tenant), "tenant"),

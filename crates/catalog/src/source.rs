@@ -27,6 +27,8 @@ pub struct Source {
     pub poll_interval: Option<Duration>,
     /// Not swept while paused.
     pub paused: bool,
+    /// SHA-256 of the token with which it pushes executions; missing where it may not push.
+    pub push_token_sha256: Option<[u8; 32]>,
 }
 
 impl Entry for Source {
@@ -46,6 +48,7 @@ impl Entry for Source {
             api_key: Sealed::from_bytes(wire.sealed_api_key),
             poll_interval: wire.poll_interval.map(checked_interval).transpose()?,
             paused: wire.paused,
+            push_token_sha256: checked_hash(&wire.push_token_sha256)?,
         })
     }
 
@@ -63,6 +66,7 @@ impl Entry for Source {
                 nanos: i32::try_from(interval.subsec_nanos()).unwrap_or(0),
             }),
             paused: self.paused,
+            push_token_sha256: self.push_token_sha256.map(|hash| hash.to_vec().into()).unwrap_or_default(),
         }
     }
 
@@ -85,6 +89,14 @@ fn checked_url(text: &str) -> Result<Url, InvalidEntry> {
     } else {
         Err(invalid())
     }
+}
+
+fn checked_hash(bytes: &[u8]) -> Result<Option<[u8; 32]>, InvalidEntry> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let hash = bytes.try_into().map_err(|_| InvalidEntry::field("push_token_sha256", "must be 32 bytes"))?;
+    Ok(Some(hash))
 }
 
 fn checked_interval(wire: prost_types::Duration) -> Result<Duration, InvalidEntry> {
@@ -114,6 +126,7 @@ mod tests {
         let source = Source {
             poll_interval: Some(Duration::from_millis(1_500)),
             paused: true,
+            push_token_sha256: Some([7; 32]),
             ..Source::from_wire(wire()).unwrap()
         };
         assert_eq!(Source::from_wire(source.to_wire(7)).unwrap(), source);

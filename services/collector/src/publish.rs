@@ -114,6 +114,7 @@ impl Publisher {
             sweep_started_at: Some(timestamp(synced.started_at)),
             sweep_ended_at: Some(timestamp(synced.ended_at)),
             executions_published: synced.executions_published,
+            loss_expected_at: None,
         };
         let subject = self.bus.namespace().source_synced(source.as_str());
         self.state(subject, &message, synced.ended_at).await

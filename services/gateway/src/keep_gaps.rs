@@ -56,6 +56,7 @@ fn read(wire: v1::SourceGap) -> Result<Gap, InvalidMessage> {
     let reason = match wire.reason() {
         v1::GapReason::OpenExecutionVanished => "open_execution_vanished",
         v1::GapReason::PrunedBeforeSeen => "pruned_before_seen",
+        v1::GapReason::EpochEnded => "epoch_ended",
         v1::GapReason::Unspecified => "unspecified",
     };
     Ok(Gap {

@@ -70,6 +70,7 @@ impl Running {
             sweep_started_at: Some(timestamp(self.now())),
             sweep_ended_at: Some(timestamp(self.now())),
             executions_published: 0,
+            loss_expected_at: None,
         };
         self.bench.publish(self.bench.namespace().source_synced(source), &message).await;
     }

@@ -118,6 +118,7 @@ impl Stage {
             api_key: SealingKey::parse(&self.keys.public).unwrap().seal(&key.to_owned().into()),
             poll_interval: None,
             paused: false,
+            push_token_sha256: None,
         }
     }
 

@@ -134,7 +134,7 @@ pub struct GapsJson {
 /// A range of executions that the source no longer shows and that were never collected.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct GapJson {
-    /// `open_execution_vanished`, `pruned_before_seen` or `unspecified`.
+    /// `open_execution_vanished`, `pruned_before_seen`, `epoch_ended` or `unspecified`.
     pub reason: String,
     /// First id of the range.
     pub first_execution_id: String,
@@ -183,6 +183,7 @@ impl SourceInput {
             sealed_api_key: Default::default(),
             poll_interval: self.poll_interval.as_deref().map(interval_to_wire).transpose()?,
             paused: self.paused,
+            push_token_sha256: Default::default(),
         })?;
         let api_key = match (given, present) {
             (Some(key), _) => key,
@@ -195,7 +196,9 @@ impl SourceInput {
             }
             (None, None) => return Err(InvalidEntry::field("api_key", "is needed for a new source")),
         };
-        Ok(Source { api_key, ..source })
+        // Issued and taken back by itself, so that a change of the rest leaves it alone.
+        let push_token_sha256 = present.and_then(|present| present.push_token_sha256);
+        Ok(Source { api_key, push_token_sha256, ..source })
     }
 }
 
