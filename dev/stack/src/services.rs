@@ -100,6 +100,7 @@ pub fn binaries_beside_test() -> Result<PathBuf> {
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     gateway: u16,
+    push: u16,
     sandbox: u16,
     smtp: u16,
 }
@@ -133,7 +134,8 @@ impl Stack {
 
     fn prepare(profile: Profile, options: Options) -> Result<Self> {
         let gateway = options.gateway_port.map_or_else(ports::free, ports::free_from)?;
-        let ports = Ports { gateway, sandbox: ports::free()?, smtp: ports::free()? };
+        let ports =
+            Ports { gateway, push: ports::free()?, sandbox: ports::free()?, smtp: ports::free()? };
         let ops_ports = Program::SERVICES
             .into_iter()
             .map(|service| Ok((service, ports::free()?)))
@@ -151,6 +153,11 @@ impl Stack {
     /// The gateway's API as the operator.
     pub fn gateway(&self) -> Api {
         Api::new(&format!("http://127.0.0.1:{}", self.ports.gateway)).with_token(&self.operator_token)
+    }
+
+    /// Where sources push executions to.
+    pub fn push_url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1/executions", self.ports.push)
     }
 
     /// The sandbox.
@@ -306,6 +313,7 @@ impl Stack {
         let gateway = self.gateway();
         match service {
             Program::Collector => vec![
+                ("COLLECTOR__LISTEN", format!("127.0.0.1:{}", self.ports.push)),
                 ("COLLECTOR__SECRET_KEY", self.sealing.secret.clone()),
                 ("COLLECTOR__ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
             ],

@@ -1,6 +1,9 @@
 //! `[collector]`
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use catalog::sealing::OpeningKey;
 use chassis::Validate;
@@ -17,6 +20,9 @@ const PAGE_BYTES_MIN: usize = 256 * 1024;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Where sources push executions to.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
     /// Time between two sweeps of a source that does not say its own.
     #[serde(default = "default_poll_interval", deserialize_with = "chassis::duration::deserialize")]
     pub poll_interval: Duration,
@@ -58,6 +64,10 @@ impl Validate for Settings {
         OpeningKey::parse(&self.secret_key).map_err(|error| format!("secret_key: {error}"))?;
         Ok(())
     }
+}
+
+fn default_listen() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 8081).into()
 }
 
 fn default_poll_interval() -> Duration {

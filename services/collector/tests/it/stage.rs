@@ -74,6 +74,7 @@ impl Stage {
         let sandbox = Sandbox::start(SandboxOptions { clock, ..SandboxOptions::default() }).await.unwrap();
         let keys = KeyPair::generate();
         let mut settings = Settings {
+            listen: "127.0.0.1:0".parse().unwrap(),
             poll_interval: POLL_INTERVAL,
             concurrency: 4,
             request_timeout: Duration::from_secs(20),
