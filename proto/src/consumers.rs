@@ -45,6 +45,16 @@ impl Consumer {
     pub const ALERTS_THRESHOLDS: Self = Self::of("alerts", Stream::Thresholds);
     /// Alerts reads the catalog.
     pub const ALERTS_CATALOG: Self = Self::of("alerts", Stream::Catalog);
+    /// Alerts tells the operator of gaps.
+    pub const ALERTS_GAPS: Self = Self::of("alerts", Stream::SourceEvents);
+    /// Alerts learns that a source is swept again, and what it may lose.
+    pub const ALERTS_SYNCED: Self = Self::topic("alerts", Stream::SourceState, "source.synced");
+    /// Alerts learns that a source cannot be swept.
+    pub const ALERTS_FAILING: Self = Self::topic("alerts", Stream::SourceState, "source.failing");
+    /// Alerts tells the operator of dead letters.
+    pub const ALERTS_DEAD: Self = Self::of("alerts", Stream::Dead);
+    /// Alerts tells the operator of reports that failed, and of drift.
+    pub const ALERTS_BILLING: Self = Self::of("alerts", Stream::Billing);
     /// The gateway keeps final figures.
     pub const GATEWAY_PERIODS: Self = Self::of("gateway", Stream::Periods);
     /// The gateway keeps gaps to show them.

@@ -76,7 +76,7 @@ impl Deliver {
             otel.name = "alerts deliver",
             otel.kind = "client",
             notification = mail.id,
-            crossing = mail.alert.crossing_id,
+            cause = mail.cause.id(),
             attempt = mail.attempt
         );
         trace::continue_from(&span, mail.traceparent.as_deref());
@@ -87,7 +87,7 @@ impl Deliver {
         let (mut event, reason) = if mail.attempt > schedule::ATTEMPTS_MAX {
             (Event::Exhausted, Some(NO_REPORT.to_owned()))
         } else {
-            match self.mailer.send(&mail.alert, &mail.recipient, &mail.message_id).await {
+            match self.mailer.send(&mail.cause, &mail.recipient, &mail.message_id).await {
                 Ok(()) => (Event::Accepted, None),
                 Err(error) => (error.event(), Some(chain(&error))),
             }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use crate::{Alert, phrases::Phrases};
+use crate::{Alert, Notice, Topic, phrases::Phrases};
 
 /// A mail without its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,9 @@ pub struct Letter {
 #[template(path = "alert.html")]
 struct Html<'a> {
     phrases: &'a Phrases,
-    bar: Bar,
+    color: &'static str,
+    /// How full the limit is, as a picture: 1 to 100, because a bar of no width would look like a mistake.
+    bar_percent: u64,
     dashboard_url: &'a str,
 }
 
@@ -30,30 +32,36 @@ struct Text<'a> {
     dashboard_url: &'a str,
 }
 
-/// How full the limit is, as a picture.
-struct Bar {
-    color: &'static str,
-    /// 1 to 100: a bar of no width would look like a mistake.
-    percent: u64,
-}
-
-/// Both are dark enough on white to be read by everybody (contrast above 4.5).
+/// All are dark enough on white to be read by everybody (contrast above 4.5).
 const AMBER: &str = "#b45309";
 const RED: &str = "#b91c1c";
-
-impl Bar {
-    fn of(alert: &Alert) -> Self {
-        let percent = alert.used.saturating_mul(100).checked_div(alert.limit).unwrap_or(100);
-        Self { color: if alert.limit_reached() { RED } else { AMBER }, percent: percent.clamp(1, 100) }
-    }
-}
+const GREEN: &str = "#15803d";
 
 impl Letter {
     /// The mail that tells an alert.
     pub fn of(alert: &Alert) -> Result<Self, askama::Error> {
-        let phrases = Phrases::of(alert);
-        let dashboard_url = alert.dashboard_url.as_str();
-        let html = Html { phrases: &phrases, bar: Bar::of(alert), dashboard_url }.render()?;
+        let color = if alert.limit_reached() { RED } else { AMBER };
+        let percent = alert.used.saturating_mul(100).checked_div(alert.limit).unwrap_or(100);
+        Self::written(Phrases::of(alert), color, percent.clamp(1, 100), &alert.dashboard_url)
+    }
+
+    /// The mail that tells a notice.
+    pub fn notice(notice: &Notice) -> Result<Self, askama::Error> {
+        let color = match notice.fact.topic() {
+            Topic::Recovered => GREEN,
+            Topic::Loss | Topic::Drift => AMBER,
+            Topic::Gap | Topic::Failing | Topic::Dead | Topic::Report => RED,
+        };
+        Self::written(Phrases::of_notice(notice), color, 0, &notice.told.dashboard_url)
+    }
+
+    fn written(
+        phrases: Phrases,
+        color: &'static str,
+        bar_percent: u64,
+        dashboard_url: &str,
+    ) -> Result<Self, askama::Error> {
+        let html = Html { phrases: &phrases, color, bar_percent, dashboard_url }.render()?;
         let text = Text { phrases: &phrases, dashboard_url }.render()?;
         Ok(Self { subject: phrases.subject, html, text })
     }
@@ -106,8 +114,8 @@ mod tests {
                 phrases.subject.as_str(),
                 phrases.what.as_str(),
                 phrases.meaning,
-                phrases.ends.as_str(),
-                phrases.figure.as_str(),
+                phrases.next.as_str(),
+                phrases.figure.as_deref().unwrap_or_default(),
                 phrases.look,
                 phrases.because.as_str(),
                 alert.dashboard_url.as_str(),

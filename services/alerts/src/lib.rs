@@ -1,25 +1,36 @@
-//! Turns crossed thresholds into mails to the tenant's recipients: each crossing is told once to each of them.
+//! Turns crossed thresholds into mails to the tenant's recipients, and what goes wrong into mails to the operator's:
+//! each is told once to each of them.
 //!
-//! [`record`] writes down who is to be told what, once, when a crossing arrives; [`deliver`] sends what is due
-//! until it is taken or given up. See the README for what this service owns.
+//! [`record`] writes down who is to be told what, once, when a crossing arrives. [`gather`] collects what concerns
+//! the operator, and [`seal`] makes mails of it. [`deliver`] sends what is due until it is taken or given up. See the
+//! README for what this service owns.
 
 mod alert;
+mod cause;
 mod crossing;
 pub mod deliver;
+mod fact;
+pub mod gather;
 mod letter;
 mod locale;
+mod notice;
+mod notice_phrases;
 mod notification;
 mod phrases;
 pub mod record;
 pub mod schedule;
+pub mod seal;
 mod service;
 mod settings;
 mod smtp;
 pub mod store;
 
 pub use alert::Alert;
+pub use cause::Cause;
 pub use crossing::{Crossing, InvalidCrossing};
+pub use fact::{Fact, InvalidFact, SETTLE, SPACING, Topic};
 pub use letter::Letter;
+pub use notice::{Notice, Told};
 pub use notification::{Event, MessageId, State};
 pub use service::{Alerts, MIGRATOR};
 pub use settings::Settings;

@@ -75,10 +75,10 @@ impl State {
 pub struct MessageId(String);
 
 impl MessageId {
-    /// The id of the mail about a crossing to a recipient, from a sender in `domain`.
-    pub fn derive(crossing_id: &str, recipient: &str, domain: &str) -> Self {
+    /// The id of the mail about a crossing or a notice to a recipient, from a sender in `domain`.
+    pub fn derive(cause_id: &str, recipient: &str, domain: &str) -> Self {
         // A line break can be in neither, so two different pairs never read the same.
-        let name = format!("{crossing_id}\n{recipient}");
+        let name = format!("{cause_id}\n{recipient}");
         Self(format!("<{}@{domain}>", Uuid::new_v5(&MESSAGE_IDS, name.as_bytes())))
     }
 

@@ -25,10 +25,10 @@ pub struct Phrases {
     pub what: String,
     /// What it means.
     pub meaning: &'static str,
-    /// When it ends.
-    pub ends: String,
-    /// The figure at the bar: `8,012 of 10,000 executions`.
-    pub figure: String,
+    /// What comes next: when the period ends, or what is to be done.
+    pub next: String,
+    /// The figure at the bar, where there is one: `8,012 of 10,000 executions`.
+    pub figure: Option<String>,
     /// The rest, in detail.
     pub facts: Vec<Fact>,
     /// Where to look.
@@ -72,8 +72,8 @@ fn english(alert: &Alert) -> Phrases {
                 "The limit is soft, and it is reached: runs go on, and what is beyond it counts as overage."
             }
         },
-        ends: format!("The period ends {ends} ({zone}); then the count starts again from zero."),
-        figure: format!("{used} of {limit} executions"),
+        next: format!("The period ends {ends} ({zone}); then the count starts again from zero."),
+        figure: Some(format!("{used} of {limit} executions")),
         facts: parts.facts(&Labels {
             remaining: "Remaining",
             threshold: "Threshold",
@@ -113,8 +113,8 @@ fn spanish(alert: &Alert) -> Phrases {
                 "El límite es flexible y se ha alcanzado: las ejecuciones continúan, y las que lo superen cuentan como excedente."
             }
         },
-        ends: format!("El período termina {ends} ({zone}); entonces la cuenta vuelve a empezar desde cero."),
-        figure: format!("{used} de {limit} ejecuciones"),
+        next: format!("El período termina {ends} ({zone}); entonces la cuenta vuelve a empezar desde cero."),
+        figure: Some(format!("{used} de {limit} ejecuciones")),
         facts: parts.facts(&Labels {
             remaining: "Disponibles",
             threshold: "Umbral",

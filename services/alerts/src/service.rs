@@ -5,18 +5,26 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_trait::async_trait;
 use catalog::Mirror;
-use chassis::{Context, Service};
-use messaging::consume;
-use proto::consumers::Consumer;
+use chassis::{Context, Service, Tasks};
+use messaging::{Bus, Handler, consume};
+use metering::Clock;
+use proto::{consumers::Consumer, v1};
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
 
-use crate::{Settings, deliver::Deliver, record::RecordCrossing, smtp::Mailer};
+use crate::{
+    Settings,
+    deliver::Deliver,
+    gather::{Gather, GatherFailing, GatherSynced, Gatherer},
+    record::RecordCrossing,
+    seal::Seal,
+    smtp::Mailer,
+};
 
 /// The tables of this service.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// Tells the tenants' recipients when usage crosses a threshold.
+/// Tells the tenants' recipients when usage crosses a threshold, and the operator's what goes wrong.
 pub struct Alerts;
 
 #[async_trait]
@@ -33,30 +41,56 @@ impl Service for Alerts {
         let Context { clock, pool, bus, tasks } = context;
         let mailer = Mailer::new(&settings.smtp_url, settings.from).context("cannot use smtp_url")?;
         let wake = Arc::new(Notify::new());
+        let facts = Arc::new(Notify::new());
         let record = RecordCrossing {
             pool: pool.clone(),
             clock: clock.clone(),
             mailer: mailer.clone(),
-            dashboard_url: settings.dashboard_url,
+            dashboard_url: settings.dashboard_url.clone(),
             wake: wake.clone(),
         };
+        let gatherer = Gatherer {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            failing_after: settings.operator_failing_after,
+            wake: facts.clone(),
+        };
+        let seal = Seal {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            mailer: mailer.clone(),
+            recipients: settings.operator_recipients,
+            language: settings.operator_language,
+            dashboard_url: settings.dashboard_url,
+            wake: facts,
+            mails: wake.clone(),
+        };
         let deliver = Deliver { pool: pool.clone(), clock: clock.clone(), mailer, wake };
-        let mirror = Mirror::new(pool, Arc::new(()));
-        tasks.spawn_fallible(
-            "catalog",
-            consume::run(
-                bus.clone(),
-                clock.clone(),
-                Consumer::ALERTS_CATALOG,
-                Arc::new(mirror),
-                tasks.shutdown(),
-            ),
-        );
-        tasks.spawn_fallible(
-            "thresholds",
-            consume::run(bus, clock, Consumer::ALERTS_THRESHOLDS, Arc::new(record), tasks.shutdown()),
-        );
+        let readers = Readers { bus, clock, tasks: tasks.clone() };
+        readers.start("catalog", Consumer::ALERTS_CATALOG, Mirror::new(pool, Arc::new(())));
+        readers.start("thresholds", Consumer::ALERTS_THRESHOLDS, record);
+        readers.start("gaps", Consumer::ALERTS_GAPS, Gather::<v1::SourceGap>::new(gatherer.clone()));
+        readers.start("dead letters", Consumer::ALERTS_DEAD, Gather::<v1::DeadLetter>::new(gatherer.clone()));
+        readers.start("billing", Consumer::ALERTS_BILLING, Gather::<v1::BillingEvent>::new(gatherer.clone()));
+        readers.start("failing", Consumer::ALERTS_FAILING, GatherFailing(gatherer.clone()));
+        readers.start("synced", Consumer::ALERTS_SYNCED, GatherSynced(gatherer));
+        tasks.spawn(seal.run(tasks.shutdown()));
         tasks.spawn(deliver.run(tasks.shutdown()));
         Ok(())
+    }
+}
+
+/// Starts consume loops.
+struct Readers {
+    bus: Bus,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+}
+
+impl Readers {
+    fn start<H: Handler>(&self, name: &'static str, consumer: Consumer, handler: H) {
+        let (bus, clock) = (self.bus.clone(), self.clock.clone());
+        let reading = consume::run(bus, clock, consumer, Arc::new(handler), self.tasks.shutdown());
+        self.tasks.spawn_fallible(name, reading);
     }
 }

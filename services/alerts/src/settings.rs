@@ -1,12 +1,19 @@
 //! `[alerts]`
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
+use catalog::Language;
 use chassis::Validate;
-use lettre::{AsyncSmtpTransport, Tokio1Executor, message::Mailbox};
+use lettre::{Address, AsyncSmtpTransport, Tokio1Executor, message::Mailbox};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error};
 use url::Url;
+
+/// Recipients of the operator's mails; bounds what one fact may cause. As many as a tenant has.
+const OPERATOR_RECIPIENTS_MAX: usize = 20;
+
+/// A source that fails for less is swept again by itself, most of the time.
+const OPERATOR_FAILING_AFTER: Duration = Duration::from_secs(30 * 60);
 
 /// What this service is told.
 #[derive(Debug, Clone, Deserialize)]
@@ -20,6 +27,15 @@ pub struct Settings {
     pub from: Mailbox,
     /// Where mails send people to look.
     pub dashboard_url: Url,
+    /// Who is told of what goes wrong, as mail addresses: a list, or text with commas.
+    #[serde(default, deserialize_with = "recipients")]
+    pub operator_recipients: Vec<String>,
+    /// The language of those mails: `en` or `es`.
+    #[serde(default, deserialize_with = "language")]
+    pub operator_language: Language,
+    /// A source that fails for less is not told.
+    #[serde(default = "default_failing_after", with = "chassis::duration")]
+    pub operator_failing_after: Duration,
 }
 
 impl Validate for Settings {
@@ -28,10 +44,21 @@ impl Validate for Settings {
         if !AsRef::<str>::as_ref(&self.from.email).is_ascii() {
             return Err("from must be an ASCII address: not every mail server takes others".to_owned());
         }
+        check_recipients(&self.operator_recipients)?;
         match self.dashboard_url.scheme() {
             "http" | "https" => Ok(()),
             _ => Err("dashboard_url must begin with http:// or https://".to_owned()),
         }
+    }
+}
+
+fn check_recipients(recipients: &[String]) -> Result<(), String> {
+    if recipients.len() > OPERATOR_RECIPIENTS_MAX {
+        return Err(format!("operator_recipients: at most {OPERATOR_RECIPIENTS_MAX}"));
+    }
+    match recipients.iter().find(|address| address.parse::<Address>().is_err()) {
+        Some(bad) => Err(format!("operator_recipients: {bad:?} is not a mail address")),
+        None => Ok(()),
     }
 }
 
@@ -68,6 +95,31 @@ fn mailbox<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mailbox, D::Err
     })
 }
 
+/// The environment has no lists.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Recipients {
+    List(Vec<String>),
+    Text(String),
+}
+
+fn recipients<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let list = match Recipients::deserialize(deserializer)? {
+        Recipients::List(list) => list,
+        Recipients::Text(text) => text.split(',').map(|address| address.trim().to_owned()).collect(),
+    };
+    Ok(list.into_iter().filter(|address| !address.is_empty()).collect())
+}
+
+fn language<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Language, D::Error> {
+    Language::parse(&String::deserialize(deserializer)?)
+        .map_err(|_| D::Error::custom("operator_language: use `en` or `es`"))
+}
+
+fn default_failing_after() -> Duration {
+    OPERATOR_FAILING_AFTER
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +132,45 @@ mod tests {
 
     const FROM: &str = "Flowmeter <alerts@example.com>";
     const DASHBOARD: &str = "https://usage.example.com";
+
+    fn with_operator(lines: &str) -> Result<Settings, String> {
+        let text =
+            format!("smtp_url = \"smtp://mail\"\nfrom = {FROM:?}\ndashboard_url = {DASHBOARD:?}\n{lines}");
+        let settings: Settings = toml::from_str(&text).map_err(|error| error.to_string())?;
+        settings.validate().map(|()| settings)
+    }
+
+    #[test]
+    fn the_operator_may_be_told_or_not() {
+        let silent = with_operator("").unwrap();
+        assert!(silent.operator_recipients.is_empty());
+        assert_eq!(silent.operator_failing_after, OPERATOR_FAILING_AFTER);
+        let both = ["ops@example.com", "cto@example.com"];
+        for list in [
+            "operator_recipients = [\"ops@example.com\", \"cto@example.com\"]",
+            "operator_recipients = \"ops@example.com, cto@example.com\"",
+        ] {
+            assert_eq!(with_operator(list).unwrap().operator_recipients, both);
+        }
+        let spanish = with_operator("operator_language = \"es\"\noperator_failing_after = \"5m\"").unwrap();
+        assert_eq!(spanish.operator_language, Language::Spanish);
+        assert_eq!(spanish.operator_failing_after, Duration::from_secs(300));
+    }
+
+    #[test]
+    fn mistakes_about_the_operator_are_named() {
+        let many: Vec<String> =
+            (0..=OPERATOR_RECIPIENTS_MAX).map(|n| format!("ops{n}@example.com")).collect();
+        for (lines, word) in [
+            ("operator_recipients = [\"ops\"]".to_owned(), "\"ops\" is not"),
+            ("operator_recipients = [\"a@example.com\\r\\nBcc: b@example.com\"]".to_owned(), "is not a mail"),
+            (format!("operator_recipients = {many:?}"), "at most"),
+            ("operator_language = \"fr\"".to_owned(), "use `en` or `es`"),
+        ] {
+            let error = with_operator(&lines).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+    }
 
     #[test]
     fn mail_servers_are_accepted() {

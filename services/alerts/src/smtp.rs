@@ -14,7 +14,7 @@ use lettre::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
-use crate::{Alert, Event, Letter, MessageId};
+use crate::{Cause, Event, MessageId};
 
 /// A mail that is not taken by then counts as deferred. Less than a server may take (RFC 5321 allows minutes), but
 /// senders are few and a repeat is recognised by its `Message-ID`.
@@ -82,19 +82,19 @@ impl Mailer {
         Ok(Self { transport, from })
     }
 
-    /// The id of the mail about a crossing to a recipient.
-    pub fn message_id(&self, crossing_id: &str, recipient: &str) -> MessageId {
-        MessageId::derive(crossing_id, recipient, self.from.email.domain())
+    /// The id of the mail about a cause to a recipient.
+    pub fn message_id(&self, cause_id: &str, recipient: &str) -> MessageId {
+        MessageId::derive(cause_id, recipient, self.from.email.domain())
     }
 
     /// Sends one mail to one recipient, and returns when the server has taken it.
     pub async fn send(
         &self,
-        alert: &Alert,
+        cause: &Cause,
         recipient: &str,
         message_id: &MessageId,
     ) -> Result<(), SendError> {
-        let message = assemble(self.from.clone(), alert, recipient, message_id)?;
+        let message = assemble(self.from.clone(), cause, recipient, message_id)?;
         match timeout(SEND_TIMEOUT, self.transport.send(message)).await {
             Ok(answer) => answer.map(|_| ()).map_err(SendError::Server),
             Err(_) => Err(SendError::Timeout),
@@ -105,12 +105,12 @@ impl Mailer {
 /// The same bytes for every attempt.
 fn assemble(
     from: Mailbox,
-    alert: &Alert,
+    cause: &Cause,
     recipient: &str,
     message_id: &MessageId,
 ) -> Result<Message, SendError> {
     let to: Address = recipient.parse().map_err(SendError::Recipient)?;
-    let letter = Letter::of(alert).map_err(SendError::Write)?;
+    let letter = cause.letter().map_err(SendError::Write)?;
     // RFC 3834: nobody's absence note shall answer.
     let auto_submitted =
         HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned());
@@ -122,7 +122,7 @@ fn assemble(
         .from(from)
         .to(to.into())
         .subject(letter.subject)
-        .date(SystemTime::from(alert.recorded_at))
+        .date(SystemTime::from(cause.recorded_at()))
         .message_id(Some(message_id.to_string()))
         .raw_header(auto_submitted)
         .multipart(bodies)
@@ -132,31 +132,34 @@ fn assemble(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::samples::{north, south};
+    use crate::{
+        Alert,
+        alert::samples::{north, south},
+    };
 
-    fn raw(alert: &Alert) -> String {
+    fn raw(alert: Alert) -> String {
         let from = "Flowmeter <alerts@example.com>".parse().unwrap();
         let id = MessageId::derive(&alert.crossing_id, "ops@north.example", "example.com");
-        let message = assemble(from, alert, "ops@north.example", &id).unwrap();
+        let message = assemble(from, &Cause::Crossing(alert), "ops@north.example", &id).unwrap();
         String::from_utf8(message.formatted()).unwrap()
     }
 
     #[test]
     fn the_headers_are_those_of_an_automatic_mail() {
-        let raw = raw(&north());
+        let raw = raw(north());
         let (headers, _) = raw.split_once("\r\n\r\n").unwrap();
         insta::assert_snapshot!(headers.replace("\r\n", "\n"));
     }
 
     #[test]
     fn every_attempt_sends_the_same_bytes() {
-        assert_eq!(raw(&south()), raw(&south()));
+        assert_eq!(raw(south()), raw(south()));
     }
 
     #[test]
     fn a_name_cannot_add_a_header() {
         let alert = Alert { tenant_name: "North\r\nBcc: all@north.example".into(), ..north() };
-        let raw = raw(&alert);
+        let raw = raw(alert);
         let (headers, _) = raw.split_once("\r\n\r\n").unwrap();
         assert!(!headers.lines().any(|line| line.starts_with("Bcc")), "{headers}");
     }
@@ -165,7 +168,7 @@ mod tests {
     fn what_is_not_an_address_is_refused() {
         let from: Mailbox = "alerts@example.com".parse().unwrap();
         let id = MessageId::derive("c", "r", "example.com");
-        let error = assemble(from, &north(), "ops@-", &id).unwrap_err();
+        let error = assemble(from, &Cause::Crossing(north()), "ops@-", &id).unwrap_err();
         assert_eq!(error.event(), Event::Refused);
     }
 }

@@ -6,9 +6,11 @@ use catalog::{Language, LimitKind};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use metering::{Percent, Period, TenantId};
-use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
+use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 
-use crate::{Alert, Event, MessageId, State, alert::time_zone};
+use crate::{Alert, Cause, Event, MessageId, State, alert::time_zone};
+
+pub mod notices;
 
 /// Longest reason that is kept, in characters; it quotes a server.
 const REASON_CHARS_MAX: usize = 500;
@@ -19,7 +21,7 @@ pub struct Claimed {
     /// The row.
     pub id: i64,
     /// What to tell.
-    pub alert: Alert,
+    pub cause: Cause,
     /// Whom.
     pub recipient: String,
     /// Under which id.
@@ -98,31 +100,36 @@ pub async fn add_notification(
 /// Takes up to `count` mails that are due: new ones, those whose wait is over, and those whose sender has not
 /// reported back within its lease. Nobody else takes them before `lease` has passed.
 pub async fn claim(
-    executor: impl PgExecutor<'_>,
+    pool: &PgPool,
     now: Timestamp,
     lease: Duration,
     count: usize,
 ) -> Result<Vec<Claimed>, sqlx::Error> {
     let claimable: Vec<&str> = State::before(Event::Claimed).map(State::as_str).collect();
     let leased_until = now.saturating_add(lease).unwrap_or(now);
+    let mut transaction = pool.begin().await?;
     let rows = sqlx::query(
         "WITH due AS (
              SELECT id FROM notifications WHERE state = ANY($1) AND due_at <= $2
              ORDER BY due_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
          )
          UPDATE notifications n SET state = $4, attempts = n.attempts + 1, due_at = $5
-         FROM due, crossings c
-         WHERE n.id = due.id AND c.crossing_id = n.crossing_id
-         RETURNING n.id, n.recipient, n.message_id, n.attempts, c.*",
+         FROM due WHERE n.id = due.id
+         RETURNING n.id, n.recipient, n.message_id, n.attempts, n.crossing_id, n.notice_id",
     )
     .bind(claimable)
     .bind(now.to_sqlx())
     .bind(i64::try_from(count).unwrap_or(i64::MAX))
     .bind(State::Sending.as_str())
     .bind(leased_until.to_sqlx())
-    .fetch_all(executor)
+    .fetch_all(&mut *transaction)
     .await?;
-    rows.iter().map(claimed).collect()
+    let mut claimed = Vec::with_capacity(rows.len());
+    for row in &rows {
+        claimed.push(claimed_mail(&mut transaction, row).await?);
+    }
+    transaction.commit().await?;
+    Ok(claimed)
 }
 
 /// What became of an attempt.
@@ -163,14 +170,32 @@ pub async fn settle(
     Ok(updated.rows_affected() == 1)
 }
 
-fn claimed(row: &PgRow) -> Result<Claimed, sqlx::Error> {
+async fn claimed_mail(connection: &mut PgConnection, row: &PgRow) -> Result<Claimed, sqlx::Error> {
+    let told = match row.try_get::<Option<&str>, _>("notice_id")? {
+        Some(notice) => {
+            sqlx::query("SELECT * FROM notices WHERE notice_id = $1")
+                .bind(notice)
+                .fetch_one(connection)
+                .await?
+        }
+        None => {
+            sqlx::query("SELECT * FROM crossings WHERE crossing_id = $1")
+                .bind(row.try_get::<&str, _>("crossing_id")?)
+                .fetch_one(connection)
+                .await?
+        }
+    };
+    let cause = match row.try_get::<Option<&str>, _>("notice_id")? {
+        Some(_) => Cause::Notice(notices::notice(&told)?),
+        None => Cause::Crossing(alert(&told)?),
+    };
     Ok(Claimed {
         id: row.try_get("id")?,
-        alert: alert(row)?,
+        cause,
         recipient: row.try_get("recipient")?,
         message_id: MessageId::stored(row.try_get("message_id")?),
         attempt: unsigned("attempts", row.try_get::<i32, _>("attempts")?)?,
-        traceparent: row.try_get("traceparent")?,
+        traceparent: told.try_get("traceparent")?,
     })
 }
 

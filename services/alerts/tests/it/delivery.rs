@@ -113,7 +113,7 @@ async fn a_crash_after_the_send_sends_again_when_the_lease_has_ended() {
     assert_eq!(claimed.len(), 1);
     let settings = desk.settings();
     let mailer = Mailer::new(&settings.smtp_url, settings.from).unwrap();
-    mailer.send(&claimed[0].alert, &claimed[0].recipient, &claimed[0].message_id).await.unwrap();
+    mailer.send(&claimed[0].cause, &claimed[0].recipient, &claimed[0].message_id).await.unwrap();
 
     desk.serve().await;
     desk.cross("north", 100).await;

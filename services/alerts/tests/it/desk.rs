@@ -1,9 +1,9 @@
 //! A running alerts service with its mail server.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alerts::{Alerts, Settings};
-use catalog::{Entry, Plan, Tenant};
+use catalog::{Entry, Language, Plan, Tenant};
 use chassis::Service;
 use jiff::{SignedDuration, Timestamp};
 use metering::Clock;
@@ -42,6 +42,14 @@ impl Desk {
         desk
     }
 
+    /// A service that runs, tells the operator at these addresses, and knows the tenant `north`.
+    pub async fn with_operator(recipients: &[&str]) -> Self {
+        let desk = Self::closed().await;
+        desk.serve_operator(recipients).await;
+        desk.introduce(&tenant("north", "en", &["ops@north.example"])).await;
+        desk
+    }
+
     /// A desk whose service does not run yet.
     pub async fn closed() -> Self {
         let bench = Bench::of::<Alerts>(NOON).await;
@@ -56,11 +64,23 @@ impl Desk {
             smtp_url: self.sandbox.smtp_url().into(),
             from: "Flowmeter <alerts@example.com>".parse().unwrap(),
             dashboard_url: "https://usage.example.com".parse().unwrap(),
+            operator_recipients: Vec::new(),
+            operator_language: Language::English,
+            operator_failing_after: Duration::from_secs(30 * 60),
         }
     }
 
     pub async fn serve(&self) {
-        Alerts::start(self.bench.context.clone(), self.settings()).await.unwrap();
+        self.serve_with(self.settings()).await;
+    }
+
+    pub async fn serve_operator(&self, recipients: &[&str]) {
+        let operator_recipients = recipients.iter().map(|&recipient| recipient.to_owned()).collect();
+        self.serve_with(Settings { operator_recipients, ..self.settings() }).await;
+    }
+
+    pub async fn serve_with(&self, settings: Settings) {
+        Alerts::start(self.bench.context.clone(), settings).await.unwrap();
     }
 
     pub async fn introduce(&self, tenant: &Tenant) {

@@ -4,5 +4,6 @@
 
 mod delivery;
 mod desk;
+mod operator;
 mod receipt;
 mod trace;

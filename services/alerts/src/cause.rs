@@ -1,0 +1,40 @@
+//! Why a mail is sent.
+
+use jiff::Timestamp;
+
+use crate::{Alert, Letter, Notice};
+
+/// What one mail tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cause {
+    /// A tenant has crossed a threshold.
+    Crossing(Alert),
+    /// The operator has something to look after.
+    Notice(Notice),
+}
+
+impl Cause {
+    /// What identifies it: the crossing's id, or the notice's.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Crossing(alert) => &alert.crossing_id,
+            Self::Notice(notice) => &notice.id,
+        }
+    }
+
+    /// The mail's date.
+    pub fn recorded_at(&self) -> Timestamp {
+        match self {
+            Self::Crossing(alert) => alert.recorded_at,
+            Self::Notice(notice) => notice.told.sealed_at,
+        }
+    }
+
+    /// The mail itself; the same whenever it is made.
+    pub fn letter(&self) -> Result<Letter, askama::Error> {
+        match self {
+            Self::Crossing(alert) => Letter::of(alert),
+            Self::Notice(notice) => Letter::notice(notice),
+        }
+    }
+}

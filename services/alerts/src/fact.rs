@@ -1,0 +1,305 @@
+//! What goes wrong and concerns the operator: one fact, and how facts of one kind are told together.
+
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Ordering;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use metering::{InvalidId, SourceId, TenantId};
+use prost::{DecodeError, Message};
+use proto::{InvalidMessage, InvalidTimestamp, instant, required_instant, v1};
+use uuid::Uuid;
+
+/// Facts that belong together come together: a notice waits this long for more of them, where it is not urgent.
+pub const SETTLE: SignedDuration = SignedDuration::from_mins(1);
+
+/// One topic sends at most one mail per subject in this time; what comes meanwhile is in the next one.
+pub const SPACING: SignedDuration = SignedDuration::from_hours(1);
+
+/// Longest text that is taken from a message, in characters; it may quote input from outside.
+const TEXT_CHARS_MAX: usize = 500;
+
+/// The namespace of the keys that are hashes; never changes, or facts would be told twice.
+const FACT_KEYS: Uuid = Uuid::from_u128(0x2b6f_0d55_90c4_4c0e_8f43_5c1d_9a37_6e12);
+
+/// What a fact is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Executions are missing.
+    Gap,
+    /// A source has not been swept for some time.
+    Failing,
+    /// A source of which that was told is swept again.
+    Recovered,
+    /// A source is about to prune what was not seen.
+    Loss,
+    /// A service could not handle a message.
+    Dead,
+    /// A report to Stripe needs a person.
+    Report,
+    /// Stripe counts otherwise.
+    Drift,
+}
+
+/// A fact, as its message tells it, checked. A notice holds its facts as one of these.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// Executions that a source no longer shows; of several gaps, all ids from the lowest to the highest.
+    Gap(v1::SourceGap),
+    /// A source that cannot be swept; of several failures in a row, the last.
+    Failing(v1::SourceFailing),
+    /// A source that is swept again, after that failure.
+    Recovered(v1::SourceFailing),
+    /// A sweep that expects a loss.
+    Loss(v1::SourceSynced),
+    /// A dead letter without its payload; of several, the first.
+    Dead(v1::DeadLetter),
+    /// A report that failed; of several, the first.
+    Report(v1::ReportFailed),
+    /// A difference to Stripe's total; of several, the last.
+    Drift(v1::DriftFound),
+}
+
+/// The message is not a fact that can be told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidFact {
+    /// A source or tenant id is malformed.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    /// An instant is missing or out of range.
+    #[error(transparent)]
+    Timestamp(#[from] InvalidTimestamp),
+    /// The period makes no sense.
+    #[error(transparent)]
+    Period(#[from] InvalidMessage),
+}
+
+impl Topic {
+    /// All topics.
+    pub const ALL: [Self; 7] =
+        [Self::Gap, Self::Failing, Self::Recovered, Self::Loss, Self::Dead, Self::Report, Self::Drift];
+
+    /// The topic's name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Failing => "failing",
+            Self::Recovered => "recovered",
+            Self::Loss => "loss",
+            Self::Dead => "dead",
+            Self::Report => "report",
+            Self::Drift => "drift",
+        }
+    }
+
+    /// The topic with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.as_str() == name)
+    }
+
+    /// The least time from one mail of this topic and subject to the next. The keys of the others come once a day or
+    /// once per failure by themselves.
+    pub fn spacing(self) -> SignedDuration {
+        match self {
+            Self::Recovered | Self::Loss => SignedDuration::ZERO,
+            _ => SPACING,
+        }
+    }
+}
+
+impl Fact {
+    /// A gap.
+    pub fn gap(wire: v1::SourceGap) -> Result<Self, InvalidFact> {
+        SourceId::parse(&wire.source_id)?;
+        required_instant(wire.found_at.as_ref(), "found_at")?;
+        Ok(Self::Gap(v1::SourceGap {
+            first_execution_id: shortened(&wire.first_execution_id),
+            last_execution_id: shortened(&wire.last_execution_id),
+            ..wire
+        }))
+    }
+
+    /// A failure. Its instants are those that the collector gives: the row of failures is known by its first.
+    pub fn failing(wire: v1::SourceFailing) -> Result<Self, InvalidFact> {
+        SourceId::parse(&wire.source_id)?;
+        required_instant(wire.failing_since.as_ref(), "failing_since")?;
+        required_instant(wire.failed_at.as_ref(), "failed_at")?;
+        Ok(Self::Failing(v1::SourceFailing { detail: shortened(&wire.detail), ..wire }))
+    }
+
+    /// A sweep that expects a loss; nothing for one that does not.
+    pub fn loss(wire: &v1::SourceSynced) -> Result<Option<Self>, InvalidFact> {
+        SourceId::parse(&wire.source_id)?;
+        required_instant(wire.sweep_ended_at.as_ref(), "sweep_ended_at")?;
+        let expected = instant(wire.loss_expected_at.as_ref(), "loss_expected_at")?;
+        Ok(expected.map(|_| Self::Loss(wire.clone())))
+    }
+
+    /// A dead letter.
+    pub fn dead(wire: v1::DeadLetter) -> Result<Self, InvalidFact> {
+        required_instant(wire.failed_at.as_ref(), "failed_at")?;
+        Ok(Self::Dead(wire))
+    }
+
+    /// What billing tells; nothing for what went well, and for kinds of a later version.
+    pub fn billing(wire: v1::BillingEvent) -> Result<Option<Self>, InvalidFact> {
+        let checked = |tenant: &str, period: Option<v1::Period>| {
+            TenantId::parse(tenant)?;
+            let period = period.ok_or(InvalidMessage::Missing("period"))?;
+            metering::Period::try_from(period).map(|_| ()).map_err(InvalidFact::from)
+        };
+        match wire.event {
+            Some(v1::billing_event::Event::Failed(failed)) => {
+                checked(&failed.tenant_id, failed.period)?;
+                required_instant(failed.failed_at.as_ref(), "failed_at")?;
+                let reason = shortened(&failed.reason);
+                Ok(Some(Self::Report(v1::ReportFailed { reason, ..failed })))
+            }
+            Some(v1::billing_event::Event::Drift(drift)) => {
+                checked(&drift.tenant_id, drift.period)?;
+                required_instant(drift.found_at.as_ref(), "found_at")?;
+                Ok(Some(Self::Drift(drift)))
+            }
+            Some(v1::billing_event::Event::Reported(_)) | None => Ok(None),
+        }
+    }
+
+    /// What it is about.
+    pub fn topic(&self) -> Topic {
+        match self {
+            Self::Gap(_) => Topic::Gap,
+            Self::Failing(_) => Topic::Failing,
+            Self::Recovered(_) => Topic::Recovered,
+            Self::Loss(_) => Topic::Loss,
+            Self::Dead(_) => Topic::Dead,
+            Self::Report(_) => Topic::Report,
+            Self::Drift(_) => Topic::Drift,
+        }
+    }
+
+    /// Which source, service or tenant it concerns.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Gap(gap) => &gap.source_id,
+            Self::Failing(failing) | Self::Recovered(failing) => &failing.source_id,
+            Self::Loss(synced) => &synced.source_id,
+            Self::Dead(letter) => &letter.service,
+            Self::Report(failed) => &failed.tenant_id,
+            Self::Drift(drift) => &drift.tenant_id,
+        }
+    }
+
+    /// When it was found; of a source that is or was failing, since when.
+    pub fn at(&self) -> Timestamp {
+        let wire = match self {
+            Self::Gap(gap) => &gap.found_at,
+            Self::Failing(failing) | Self::Recovered(failing) => &failing.failing_since,
+            Self::Loss(synced) => &synced.sweep_ended_at,
+            Self::Dead(letter) => &letter.failed_at,
+            Self::Report(failed) => &failed.failed_at,
+            Self::Drift(drift) => &drift.found_at,
+        };
+        // Each of them was checked when the message came.
+        instant(wire.as_ref(), "at").ok().flatten().unwrap_or_default()
+    }
+
+    /// The same for every delivery of this fact. No id holds a `/`, so no two facts read the same, nor does a fact
+    /// read as a crossing.
+    pub fn key(&self) -> String {
+        let (topic, subject, at) = (self.topic().as_str(), self.subject(), self.at());
+        match self {
+            Self::Gap(gap) => {
+                let (first, last) = (&gap.first_execution_id, &gap.last_execution_id);
+                format!("{topic}/{subject}/{}/{first}/{last}", gap.epoch)
+            }
+            Self::Failing(_) | Self::Recovered(_) => format!("{topic}/{subject}/{at}"),
+            // One a day.
+            Self::Loss(_) => format!("{topic}/{subject}/{}", at.to_zoned(TimeZone::UTC).date()),
+            // A letter has no id of its own; written again after a crash it has another instant.
+            Self::Dead(letter) => {
+                format!("{topic}/{}", Uuid::new_v5(&FACT_KEYS, &letter.encode_to_vec()))
+            }
+            Self::Report(failed) => format!("{topic}/{subject}/{}/{at}", failed.identifier),
+            Self::Drift(drift) => {
+                let start =
+                    drift.period.and_then(|period| instant(period.start.as_ref(), "start").ok().flatten());
+                let (billable, total) = (drift.billable, drift.stripe_total);
+                format!("{topic}/{subject}/{}/{billable}/{total}", start.unwrap_or_default())
+            }
+        }
+    }
+
+    /// The fact as a notice keeps it: without what no mail says.
+    pub fn abridged(self) -> Self {
+        match self {
+            Self::Dead(letter) => Self::Dead(v1::DeadLetter {
+                service: shortened(&letter.service),
+                original_subject: shortened(&letter.original_subject),
+                reason: shortened(&letter.reason),
+                original_payload: Default::default(),
+                original_headers: Vec::new(),
+                ..letter
+            }),
+            other => other,
+        }
+    }
+
+    /// Both facts as one, where `later` has the same topic and subject.
+    pub fn and(self, later: Self) -> Self {
+        match (self, later) {
+            (Self::Gap(first), Self::Gap(later)) => Self::Gap(span(first, later)),
+            (first @ (Self::Dead(_) | Self::Report(_)), _) => first,
+            (_, later) => later,
+        }
+    }
+
+    /// As the database keeps it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Gap(gap) => gap.encode_to_vec(),
+            Self::Failing(failing) | Self::Recovered(failing) => failing.encode_to_vec(),
+            Self::Loss(synced) => synced.encode_to_vec(),
+            Self::Dead(letter) => letter.encode_to_vec(),
+            Self::Report(failed) => failed.encode_to_vec(),
+            Self::Drift(drift) => drift.encode_to_vec(),
+        }
+    }
+
+    /// As it was kept.
+    pub fn from_bytes(topic: Topic, bytes: &[u8]) -> Result<Self, DecodeError> {
+        Ok(match topic {
+            Topic::Gap => Self::Gap(Message::decode(bytes)?),
+            Topic::Failing => Self::Failing(Message::decode(bytes)?),
+            Topic::Recovered => Self::Recovered(Message::decode(bytes)?),
+            Topic::Loss => Self::Loss(Message::decode(bytes)?),
+            Topic::Dead => Self::Dead(Message::decode(bytes)?),
+            Topic::Report => Self::Report(Message::decode(bytes)?),
+            Topic::Drift => Self::Drift(Message::decode(bytes)?),
+        })
+    }
+}
+
+/// All from the lowest to the highest id. A reason that is not that of all is said as none.
+fn span(first: v1::SourceGap, later: v1::SourceGap) -> v1::SourceGap {
+    let reason = if first.reason == later.reason { first.reason } else { v1::GapReason::Unspecified.into() };
+    let lowest = |a: String, b: String| if in_order(&a, &b) == Ordering::Greater { b } else { a };
+    let highest = |a: String, b: String| if in_order(&a, &b) == Ordering::Less { b } else { a };
+    v1::SourceGap {
+        reason,
+        first_execution_id: lowest(first.first_execution_id, later.first_execution_id),
+        last_execution_id: highest(first.last_execution_id, later.last_execution_id),
+        ..later
+    }
+}
+
+/// Execution ids are numbers written as text.
+fn in_order(a: &str, b: &str) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}

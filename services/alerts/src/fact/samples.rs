@@ -1,0 +1,88 @@
+//! One fact of each topic.
+
+use super::*;
+
+fn at(text: &str) -> Option<prost_types::Timestamp> {
+    Some(proto::timestamp(text.parse().unwrap()))
+}
+
+pub(crate) fn gap(first: &str, last: &str) -> v1::SourceGap {
+    v1::SourceGap {
+        source_id: "north-n8n".into(),
+        epoch: 1,
+        reason: v1::GapReason::PrunedBeforeSeen.into(),
+        first_execution_id: first.into(),
+        last_execution_id: last.into(),
+        found_at: at("2026-11-24T12:00:00Z"),
+    }
+}
+
+pub(crate) fn failing() -> v1::SourceFailing {
+    v1::SourceFailing {
+        source_id: "north-n8n".into(),
+        reason: v1::FailureReason::Unauthorized.into(),
+        detail: "n8n refuses the API key: put a new one with `flowmeter apply`.".into(),
+        failing_since: at("2026-11-24T11:20:00Z"),
+        failed_at: at("2026-11-24T12:00:00Z"),
+        consecutive_failures: 5,
+    }
+}
+
+pub(crate) fn loss() -> v1::SourceSynced {
+    v1::SourceSynced {
+        source_id: "north-n8n".into(),
+        sweep_ended_at: at("2026-11-24T12:00:00Z"),
+        loss_expected_at: at("2026-11-24T12:07:00Z"),
+        ..v1::SourceSynced::default()
+    }
+}
+
+pub(crate) fn dead() -> v1::DeadLetter {
+    v1::DeadLetter {
+        service: "aggregator".into(),
+        original_subject: "flowmeter.v1.executions.3.north-n8n".into(),
+        original_payload: b"not protobuf".as_slice().into(),
+        original_headers: Vec::new(),
+        reason: "the payload is not an ExecutionBatch".into(),
+        failed_at: at("2026-11-24T12:00:00Z"),
+        deliveries: 1,
+    }
+}
+
+fn period() -> Option<v1::Period> {
+    Some(v1::Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") })
+}
+
+pub(crate) fn report() -> v1::ReportFailed {
+    v1::ReportFailed {
+        tenant_id: "north".into(),
+        period: period(),
+        identifier: "live-north-1793491200-3".into(),
+        quantity: 120,
+        reason: "Stripe does not know the customer: correct it with `flowmeter apply`.".into(),
+        failed_at: at("2026-11-24T12:00:00Z"),
+    }
+}
+
+pub(crate) fn drift() -> v1::DriftFound {
+    v1::DriftFound {
+        tenant_id: "north".into(),
+        period: period(),
+        billable: 12_400,
+        stripe_total: 12_520,
+        found_at: at("2026-11-24T12:00:00Z"),
+    }
+}
+
+/// One of each.
+pub(crate) fn all() -> [Fact; 7] {
+    [
+        Fact::Gap(gap("120", "180")),
+        Fact::Failing(failing()),
+        Fact::Recovered(failing()),
+        Fact::Loss(loss()),
+        Fact::Dead(dead()).abridged(),
+        Fact::Report(report()),
+        Fact::Drift(drift()),
+    ]
+}

@@ -1,0 +1,208 @@
+//! Gathers facts for the operator: each once, those of one topic and subject in one notice until that is due.
+
+use std::{marker::PhantomData, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use messaging::{Delivery, Dispose, Disposition, Handler, trace};
+use metering::Clock;
+use prost::Message;
+use proto::{required_instant, v1};
+use sqlx::{PgConnection, PgPool};
+use tokio::sync::Notify;
+
+use crate::{Fact, InvalidFact, Topic, fact::SETTLE, store::notices};
+
+/// Where facts come together.
+#[derive(Clone)]
+pub struct Gatherer {
+    /// Where they are kept.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// A source that fails for less is not told.
+    pub failing_after: Duration,
+    /// Told when a notice may be due.
+    pub wake: Arc<Notify>,
+}
+
+/// A fact cannot be gathered.
+#[derive(Debug, thiserror::Error)]
+pub enum GatherError {
+    /// The message makes no sense.
+    #[error("not a fact for the operator")]
+    Invalid(#[from] InvalidFact),
+    /// The database failed.
+    #[error("cannot keep a fact for the operator")]
+    Store(#[from] sqlx::Error),
+}
+
+impl Dispose for GatherError {
+    fn disposition(&self) -> Disposition {
+        match self {
+            Self::Invalid(_) => Disposition::DeadLetter,
+            Self::Store(error) => error.disposition(),
+        }
+    }
+}
+
+/// A message that tells at most one fact, which stands by itself.
+pub trait Tells: Message + Default {
+    /// The fact, where it concerns the operator.
+    fn fact(self) -> Result<Option<Fact>, InvalidFact>;
+}
+
+impl Tells for v1::SourceGap {
+    fn fact(self) -> Result<Option<Fact>, InvalidFact> {
+        Fact::gap(self).map(Some)
+    }
+}
+
+impl Tells for v1::DeadLetter {
+    fn fact(self) -> Result<Option<Fact>, InvalidFact> {
+        Fact::dead(self).map(Some)
+    }
+}
+
+impl Tells for v1::BillingEvent {
+    fn fact(self) -> Result<Option<Fact>, InvalidFact> {
+        Fact::billing(self)
+    }
+}
+
+/// Handles messages that tell facts.
+pub struct Gather<M> {
+    gatherer: Gatherer,
+    marker: PhantomData<fn(M)>,
+}
+
+impl<M> Gather<M> {
+    /// Hands the facts to `gatherer`.
+    pub fn new(gatherer: Gatherer) -> Self {
+        Self { gatherer, marker: PhantomData }
+    }
+}
+
+#[async_trait]
+impl<M: Tells + 'static> Handler for Gather<M> {
+    type Message = M;
+    type Error = GatherError;
+
+    async fn handle(&self, delivery: Delivery<M>) -> Result<(), GatherError> {
+        let Some(fact) = delivery.message.fact()? else { return Ok(()) };
+        let mut transaction = self.gatherer.pool.begin().await?;
+        let at = fact.at();
+        let settled_at = later(self.gatherer.clock.now(), SETTLE);
+        gather(&mut transaction, fact, at, settled_at).await?;
+        transaction.commit().await?;
+        self.gatherer.wake.notify_one();
+        Ok(())
+    }
+}
+
+/// Handles `SourceFailing`: the operator is told of a failure that lasts.
+pub struct GatherFailing(pub Gatherer);
+
+#[async_trait]
+impl Handler for GatherFailing {
+    type Message = v1::SourceFailing;
+    type Error = GatherError;
+
+    async fn handle(&self, delivery: Delivery<v1::SourceFailing>) -> Result<(), GatherError> {
+        let fact = Fact::failing(delivery.message)?;
+        let (source, since, key) = (fact.subject().to_owned(), fact.at(), fact.key());
+        let mut transaction = self.0.pool.begin().await?;
+        // The two topics come in any order: a sweep may have ended this failure already.
+        let swept_at = notices::put_sweep(&mut transaction, &source, Timestamp::UNIX_EPOCH).await?;
+        if swept_at > since {
+            return Ok(());
+        }
+        // A new row of failures: an earlier one has ended, also where that sweep was not heard of yet.
+        notices::withdraw(&mut *transaction, Topic::Failing, &source, since).await?;
+        if notices::is_known(&mut *transaction, &key).await? {
+            notices::renew(&mut *transaction, &key, &fact).await?;
+        } else {
+            let lasts = since.saturating_add(self.0.failing_after).unwrap_or(Timestamp::MAX);
+            // At least so long that a sweep that ended it can be heard of: after a start, all are read again.
+            let due_at = later(self.0.clock.now(), SETTLE).max(lasts);
+            gather(&mut transaction, fact, since, due_at).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// Handles `SourceSynced`: ends failures, and tells of losses that are ahead.
+pub struct GatherSynced(pub Gatherer);
+
+#[async_trait]
+impl Handler for GatherSynced {
+    type Message = v1::SourceSynced;
+    type Error = GatherError;
+
+    async fn handle(&self, delivery: Delivery<v1::SourceSynced>) -> Result<(), GatherError> {
+        let synced = delivery.message;
+        let loss = Fact::loss(&synced)?;
+        let ended_at =
+            required_instant(synced.sweep_ended_at.as_ref(), "sweep_ended_at").map_err(InvalidFact::from)?;
+        let now = self.0.clock.now();
+        let mut transaction = self.0.pool.begin().await?;
+        notices::put_sweep(&mut transaction, &synced.source_id, ended_at).await?;
+        end_failure(&mut transaction, &synced.source_id, ended_at, now).await?;
+        if let Some(loss) = loss {
+            gather(&mut transaction, loss, ended_at, now).await?;
+        }
+        transaction.commit().await?;
+        self.0.wake.notify_one();
+        Ok(())
+    }
+}
+
+/// What nobody was told is withdrawn; what somebody was told is followed by the good news, once.
+async fn end_failure(
+    connection: &mut PgConnection,
+    source: &str,
+    ended_at: Timestamp,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    notices::withdraw(&mut *connection, Topic::Failing, source, ended_at).await?;
+    let told = notices::last_told(&mut *connection, Topic::Failing, source, ended_at).await?;
+    let Some(Fact::Failing(failing)) = told else { return Ok(()) };
+    gather(connection, Fact::Recovered(failing), ended_at, now).await
+}
+
+/// Puts a fact that was found `at` into the notice of its topic and subject; a new one is due at `ready_at`, or
+/// later where its topic has spoken not long ago.
+async fn gather(
+    connection: &mut PgConnection,
+    fact: Fact,
+    at: Timestamp,
+    ready_at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let (key, fact) = (fact.key(), fact.abridged());
+    let (topic, subject) = (fact.topic(), fact.subject().to_owned());
+    notices::lock_topic(connection, topic, &subject).await?;
+    if notices::is_known(&mut *connection, &key).await? {
+        count(topic, "repeated");
+        return Ok(());
+    }
+    if let Some(open) = notices::find_open(connection, topic, &subject).await? {
+        notices::add(connection, &open.id, &key, &open.fact.and(fact), at).await?;
+    } else {
+        let spoke_at = notices::last_sealed_at(&mut *connection, topic, &subject).await?;
+        let may_speak_at = spoke_at.map_or(ready_at, |spoke_at| later(spoke_at, topic.spacing()));
+        let due_at = ready_at.max(may_speak_at);
+        notices::open(connection, &key, &fact, at, due_at, trace::current().as_deref()).await?;
+    }
+    count(topic, "gathered");
+    Ok(())
+}
+
+fn later(instant: Timestamp, wait: jiff::SignedDuration) -> Timestamp {
+    instant.saturating_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+fn count(topic: Topic, outcome: &'static str) {
+    metrics::counter!("flowmeter_operator_facts_total", "topic" => topic.as_str(), "outcome" => outcome)
+        .increment(1);
+}

@@ -1,0 +1,221 @@
+//! What a mail to the operator says. Instants are in UTC, and say so.
+
+mod english;
+mod spanish;
+#[cfg(test)]
+mod tests;
+
+use catalog::Language;
+use jiff::{Timestamp, tz::TimeZone};
+use proto::{instant, v1};
+
+use crate::{
+    Fact, Notice, locale,
+    phrases::{self, Phrases},
+};
+
+/// The sentences of one mail.
+struct Sentences {
+    subject: String,
+    what: String,
+    meaning: &'static str,
+    next: String,
+}
+
+/// The words of one language.
+struct Words {
+    code: &'static str,
+    look: &'static str,
+    button: &'static str,
+    because: &'static str,
+    /// `{}` to `{}`, of ids and of instants.
+    to: &'static str,
+    source: &'static str,
+    service: &'static str,
+    tenant: &'static str,
+    gaps: &'static str,
+    executions: &'static str,
+    reason: &'static str,
+    found: &'static str,
+    since: &'static str,
+    until: &'static str,
+    attempts: &'static str,
+    expected: &'static str,
+    messages: &'static str,
+    subject: &'static str,
+    reports: &'static str,
+    identifier: &'static str,
+    period: &'static str,
+    billable: &'static str,
+    stripe: &'static str,
+}
+
+impl Phrases {
+    /// The words for a notice.
+    pub fn of_notice(notice: &Notice) -> Self {
+        let parts = Parts { notice, language: notice.told.language };
+        let (words, sentences) = match notice.told.language {
+            Language::English => (&english::WORDS, english::sentences(&parts)),
+            Language::Spanish => (&spanish::WORDS, spanish::sentences(&parts)),
+        };
+        Self {
+            language: words.code,
+            subject: sentences.subject,
+            what: sentences.what,
+            meaning: sentences.meaning,
+            next: sentences.next,
+            figure: None,
+            facts: parts.facts(words),
+            look: words.look,
+            button: words.button,
+            because: words.because.to_owned(),
+        }
+    }
+}
+
+/// The notice's values, written as the language writes them.
+struct Parts<'a> {
+    notice: &'a Notice,
+    language: Language,
+}
+
+impl Parts<'_> {
+    fn number(&self, value: u64) -> String {
+        locale::number(self.language, value)
+    }
+
+    /// How many facts.
+    fn facts_count(&self) -> String {
+        self.number(self.notice.facts)
+    }
+
+    fn is_one(&self) -> bool {
+        self.notice.facts == 1
+    }
+
+    fn moment(&self, instant: Timestamp) -> String {
+        format!("{} UTC", locale::moment(self.language, instant, &TimeZone::UTC))
+    }
+
+    /// An instant that was checked when the message came.
+    fn moment_of(&self, wire: Option<&prost_types::Timestamp>) -> String {
+        instant(wire, "at").ok().flatten().map_or_else(|| "?".to_owned(), |at| self.moment(at))
+    }
+
+    fn on_moment(&self, instant: Timestamp) -> String {
+        format!("{} UTC", locale::on_moment(self.language, instant, &TimeZone::UTC))
+    }
+
+    fn on_moment_of(&self, wire: Option<&prost_types::Timestamp>) -> String {
+        instant(wire, "at").ok().flatten().map_or_else(|| "?".to_owned(), |at| self.on_moment(at))
+    }
+
+    /// When the facts were found.
+    fn found(&self, words: &Words) -> String {
+        let (first, last) = (self.moment(self.notice.first_at), self.moment(self.notice.last_at));
+        if first == last { first } else { format!("{first} {} {last}", words.to) }
+    }
+
+    fn period(&self, period: Option<&v1::Period>, words: &Words) -> String {
+        let at = |wire| self.moment_of(wire);
+        let start = at(period.and_then(|period| period.start.as_ref()));
+        format!("{start} {} {}", words.to, at(period.and_then(|period| period.end.as_ref())))
+    }
+
+    /// The table below the sentences.
+    fn facts(&self, words: &Words) -> Vec<phrases::Fact> {
+        let mut facts = match &self.notice.fact {
+            Fact::Gap(gap) => vec![
+                (words.source, gap.source_id.clone()),
+                (words.gaps, self.facts_count()),
+                (words.executions, ids(gap, words.to)),
+                (words.reason, gap_reason(self.language, gap.reason()).to_owned()),
+            ],
+            Fact::Failing(failing) => vec![
+                (words.source, failing.source_id.clone()),
+                (words.reason, failure_reason(self.language, failing.reason()).to_owned()),
+                (words.since, self.moment_of(failing.failing_since.as_ref())),
+                (words.attempts, self.number(failing.consecutive_failures.into())),
+            ],
+            Fact::Recovered(failing) => vec![
+                (words.source, failing.source_id.clone()),
+                (words.reason, failure_reason(self.language, failing.reason()).to_owned()),
+                (words.since, self.moment_of(failing.failing_since.as_ref())),
+                (words.until, self.moment(self.notice.first_at)),
+            ],
+            Fact::Loss(synced) => vec![
+                (words.source, synced.source_id.clone()),
+                (words.expected, self.moment_of(synced.loss_expected_at.as_ref())),
+            ],
+            Fact::Dead(letter) => vec![
+                (words.service, letter.service.clone()),
+                (words.messages, self.facts_count()),
+                (words.subject, letter.original_subject.clone()),
+            ],
+            Fact::Report(failed) => vec![
+                (words.tenant, failed.tenant_id.clone()),
+                (words.reports, self.facts_count()),
+                (words.identifier, failed.identifier.clone()),
+                (words.period, self.period(failed.period.as_ref(), words)),
+            ],
+            Fact::Drift(drift) => vec![
+                (words.tenant, drift.tenant_id.clone()),
+                (words.billable, self.number(drift.billable)),
+                (words.stripe, self.number(drift.stripe_total)),
+                (words.period, self.period(drift.period.as_ref(), words)),
+            ],
+        };
+        if !matches!(&self.notice.fact, Fact::Failing(_) | Fact::Recovered(_)) {
+            facts.push((words.found, self.found(words)));
+        }
+        facts.into_iter().map(|(label, value)| phrases::Fact { label, value }).collect()
+    }
+}
+
+/// `120 to 180`, or `120`; `?` where the range is not known.
+fn ids(gap: &v1::SourceGap, to: &str) -> String {
+    match (gap.first_execution_id.as_str(), gap.last_execution_id.as_str()) {
+        ("", "") => "?".to_owned(),
+        (first, last) if first == last || last.is_empty() => first.to_owned(),
+        ("", last) => format!("? {to} {last}"),
+        (first, last) => format!("{first} {to} {last}"),
+    }
+}
+
+fn gap_reason(language: Language, reason: v1::GapReason) -> &'static str {
+    use v1::GapReason::{EpochEnded, OpenExecutionVanished, PrunedBeforeSeen, Unspecified};
+    match (language, reason) {
+        (Language::English, OpenExecutionVanished) => "was running, and is gone",
+        (Language::English, PrunedBeforeSeen) => "pruned before they were seen",
+        (Language::English, EpochEnded) => "the database was restored or replaced",
+        (Language::English, Unspecified) => "several, or not known",
+        (Language::Spanish, OpenExecutionVanished) => "estaba en curso y ya no está",
+        (Language::Spanish, PrunedBeforeSeen) => "borradas antes de verlas",
+        (Language::Spanish, EpochEnded) => "la base de datos se restauró o se sustituyó",
+        (Language::Spanish, Unspecified) => "varios, o desconocido",
+    }
+}
+
+fn failure_reason(language: Language, reason: v1::FailureReason) -> &'static str {
+    use v1::FailureReason::{
+        Internal, RateLimited, SecretUnreadable, TooLarge, Unauthorized, Unreachable, Unreadable, Unspecified,
+    };
+    match (language, reason) {
+        (Language::English, Unreachable) => "it does not answer",
+        (Language::English, Unauthorized) => "it refuses the API key",
+        (Language::English, RateLimited) => "it answers that there are too many requests",
+        (Language::English, Unreadable) => "its answer is not understood",
+        (Language::English, TooLarge) => "its answer is too large",
+        (Language::English, SecretUnreadable) => "the stored API key cannot be opened",
+        (Language::English, Internal) => "Flowmeter's own broker or database does not answer",
+        (Language::English, Unspecified) => "the reason is not known",
+        (Language::Spanish, Unreachable) => "no responde",
+        (Language::Spanish, Unauthorized) => "rechaza la clave de API",
+        (Language::Spanish, RateLimited) => "responde que hay demasiadas peticiones",
+        (Language::Spanish, Unreadable) => "su respuesta no se entiende",
+        (Language::Spanish, TooLarge) => "su respuesta es demasiado grande",
+        (Language::Spanish, SecretUnreadable) => "la clave de API guardada no se puede abrir",
+        (Language::Spanish, Internal) => "no responde el bróker o la base de datos del propio Flowmeter",
+        (Language::Spanish, Unspecified) => "no se conoce el motivo",
+    }
+}

@@ -1,0 +1,161 @@
+//! In English.
+
+use proto::v1;
+
+use super::{Parts, Sentences, Words, failure_reason, ids};
+use crate::Fact;
+
+pub(super) const WORDS: Words = Words {
+    code: "en",
+    look: "The sources, and how complete the figures are, are on the dashboard.",
+    button: "Open the dashboard",
+    because: "You receive this mail because your address is among the operator's in Flowmeter's configuration.",
+    to: "to",
+    source: "Source",
+    service: "Service",
+    tenant: "Tenant",
+    gaps: "Gaps",
+    executions: "Executions",
+    reason: "Reason",
+    found: "Found",
+    since: "Failing since",
+    until: "Swept again",
+    attempts: "Attempts",
+    expected: "Expected",
+    messages: "Messages",
+    subject: "First from",
+    reports: "Reports",
+    identifier: "First identifier",
+    period: "Period",
+    billable: "Billable",
+    stripe: "Counted by Stripe",
+};
+
+pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
+    match &parts.notice.fact {
+        Fact::Gap(gap) => missing(parts, gap),
+        Fact::Failing(failing) => Sentences {
+            subject: format!("{} cannot be swept", failing.source_id),
+            what: format!(
+                "{} has been failing since {}: {}.",
+                failing.source_id,
+                parts.moment_of(failing.failing_since.as_ref()),
+                failure_reason(parts.language, failing.reason())
+            ),
+            meaning: "What it runs meanwhile is counted once it is swept again, as far as it still shows it then.",
+            next: if failing.detail.is_empty() { "Look at the source.".into() } else { failing.detail.clone() },
+        },
+        Fact::Recovered(failing) => Sentences {
+            subject: format!("{} is swept again", failing.source_id),
+            what: format!(
+                "{} had been failing since {}. A sweep ended well {}.",
+                failing.source_id,
+                parts.moment_of(failing.failing_since.as_ref()),
+                parts.on_moment(parts.notice.first_at)
+            ),
+            meaning: "What it ran meanwhile is being counted.",
+            next: "Executions that it no longer shows are told as a gap.".into(),
+        },
+        Fact::Loss(synced) => Sentences {
+            subject: format!("{} is about to lose executions", synced.source_id),
+            what: format!(
+                "At its present rate, {} will prune executions before the next sweep has seen them, about {}.",
+                synced.source_id,
+                parts.moment_of(synced.loss_expected_at.as_ref())
+            ),
+            meaning: "What is pruned before it is seen is never counted.",
+            next: "Let n8n keep more executions (EXECUTIONS_DATA_PRUNE_MAX_COUNT), sweep it more often (poll_interval), or \
+                   let it push what it runs."
+                .into(),
+        },
+        Fact::Dead(letter) => dead(parts, letter),
+        Fact::Report(failed) => report(parts, failed),
+        Fact::Drift(drift) => Sentences {
+            subject: format!("Stripe counts otherwise for {}", drift.tenant_id),
+            what: format!(
+                "For {}, {} executions of a period are billable, and Stripe has counted {}.",
+                drift.tenant_id,
+                parts.number(drift.billable),
+                parts.number(drift.stripe_total)
+            ),
+            meaning: "The invoice follows Stripe's figure.",
+            next: "Look for meter events that somebody else has sent or canceled, before the invoice is final.".into(),
+        },
+    }
+}
+
+fn missing(parts: &Parts<'_>, gap: &v1::SourceGap) -> Sentences {
+    let (source, ids, count) = (&gap.source_id, ids(gap, WORDS.to), parts.facts_count());
+    let next = match gap.reason() {
+        v1::GapReason::PrunedBeforeSeen => {
+            "Let n8n keep more executions (EXECUTIONS_DATA_PRUNE_MAX_COUNT, EXECUTIONS_DATA_MAX_AGE), or sweep it more \
+             often (poll_interval)."
+                .to_owned()
+        }
+        v1::GapReason::OpenExecutionVanished => {
+            "Somebody deleted it, or its workflow does not save executions that end so.".to_owned()
+        }
+        v1::GapReason::EpochEnded => {
+            "What ran between the last sweep and the restore cannot be seen. Sweeps go on with the new database."
+                .to_owned()
+        }
+        v1::GapReason::Unspecified => format!("`flowmeter sources gaps {source}` lists them."),
+    };
+    Sentences {
+        subject: if parts.is_one() {
+            format!("{source} has a gap in its executions")
+        } else {
+            format!("{source} has {count} gaps in its executions")
+        },
+        what: if parts.is_one() {
+            format!("{source} no longer shows what it ran as {ids}, and it was never collected.")
+        } else {
+            format!(
+                "{count} gaps were found at {source}, all of them within {ids}: it no longer shows what it ran there, \
+                     and that was never collected."
+            )
+        },
+        meaning: "What is missing is in no figure and on no invoice: true usage may be higher.",
+        next,
+    }
+}
+
+fn dead(parts: &Parts<'_>, letter: &v1::DeadLetter) -> Sentences {
+    let (service, count) = (&letter.service, parts.facts_count());
+    Sentences {
+        subject: if parts.is_one() {
+            format!("{service} could not handle a message")
+        } else {
+            format!("{service} could not handle {count} messages")
+        },
+        what: if parts.is_one() {
+            format!("A message has become a dead letter: {}.", letter.reason)
+        } else {
+            format!("{count} messages have become dead letters. The reason of the first: {}.", letter.reason)
+        },
+        meaning: "Nothing is lost: dead letters are kept for 30 days. What they say is in no figure yet.",
+        next: "`flowmeter dead list` shows them. When the cause is mended, `flowmeter dead replay` sends them again."
+            .into(),
+    }
+}
+
+fn report(parts: &Parts<'_>, failed: &v1::ReportFailed) -> Sentences {
+    let (tenant, count) = (&failed.tenant_id, parts.facts_count());
+    Sentences {
+        subject: if parts.is_one() {
+            format!("A report to Stripe about {tenant} has failed")
+        } else {
+            format!("{count} reports to Stripe about {tenant} have failed")
+        },
+        what: if parts.is_one() {
+            format!("Stripe does not accept {} executions of {tenant}.", failed.quantity)
+        } else {
+            format!(
+                "Stripe does not accept what {tenant} has used; the first report has {} executions.",
+                failed.quantity
+            )
+        },
+        meaning: "They are on no invoice until somebody has looked after it.",
+        next: failed.reason.clone(),
+    }
+}

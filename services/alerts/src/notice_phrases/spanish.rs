@@ -1,0 +1,162 @@
+//! In Spanish.
+
+use proto::v1;
+
+use super::{Parts, Sentences, Words, failure_reason, ids};
+use crate::Fact;
+
+pub(super) const WORDS: Words = Words {
+    code: "es",
+    look: "Los orígenes, y hasta dónde están completas las cifras, se ven en el panel.",
+    button: "Abrir el panel",
+    because: "Recibe este correo porque su dirección está entre las del operador en la configuración de Flowmeter.",
+    to: "a",
+    source: "Origen",
+    service: "Servicio",
+    tenant: "Cliente",
+    gaps: "Huecos",
+    executions: "Ejecuciones",
+    reason: "Motivo",
+    found: "Hallado",
+    since: "Falla desde",
+    until: "Leído de nuevo",
+    attempts: "Intentos",
+    expected: "Previsto",
+    messages: "Mensajes",
+    subject: "El primero, de",
+    reports: "Informes",
+    identifier: "Primer identificador",
+    period: "Período",
+    billable: "Facturables",
+    stripe: "Contadas por Stripe",
+};
+
+pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
+    match &parts.notice.fact {
+        Fact::Gap(gap) => missing(parts, gap),
+        Fact::Failing(failing) => Sentences {
+            subject: format!("No se puede leer {}", failing.source_id),
+            what: format!(
+                "{} falla desde {}: {}.",
+                failing.source_id,
+                parts.on_moment_of(failing.failing_since.as_ref()),
+                failure_reason(parts.language, failing.reason())
+            ),
+            meaning: "Lo que ejecute entretanto se contará cuando se vuelva a leer, en la medida en que aún lo muestre.",
+            next: if failing.detail.is_empty() { "Revise el origen.".into() } else { failing.detail.clone() },
+        },
+        Fact::Recovered(failing) => Sentences {
+            subject: format!("{} se lee de nuevo", failing.source_id),
+            what: format!(
+                "{} fallaba desde {}. Una lectura terminó bien {}.",
+                failing.source_id,
+                parts.on_moment_of(failing.failing_since.as_ref()),
+                parts.on_moment(parts.notice.first_at)
+            ),
+            meaning: "Lo que ejecutó entretanto se está contando.",
+            next: "De las ejecuciones que ya no muestre se avisará como hueco.".into(),
+        },
+        Fact::Loss(synced) => Sentences {
+            subject: format!("{} está a punto de perder ejecuciones", synced.source_id),
+            what: format!(
+                "Al ritmo actual, {} borrará ejecuciones antes de que la próxima lectura las vea, hacia {}.",
+                synced.source_id,
+                parts.on_moment_of(synced.loss_expected_at.as_ref())
+            ),
+            meaning: "Lo que se borra antes de verlo no se cuenta nunca.",
+            next: "Haga que n8n conserve más ejecuciones (EXECUTIONS_DATA_PRUNE_MAX_COUNT), léalo más a menudo \
+                   (poll_interval) o haga que envíe lo que ejecuta."
+                .into(),
+        },
+        Fact::Dead(letter) => dead(parts, letter),
+        Fact::Report(failed) => report(parts, failed),
+        Fact::Drift(drift) => Sentences {
+            subject: format!("Stripe cuenta otra cosa de {}", drift.tenant_id),
+            what: format!(
+                "De {} son facturables {} ejecuciones de un período, y Stripe ha contado {}.",
+                drift.tenant_id,
+                parts.number(drift.billable),
+                parts.number(drift.stripe_total)
+            ),
+            meaning: "La factura sigue la cifra de Stripe.",
+            next: "Busque eventos de medición que otro haya enviado o anulado, antes de que la factura sea definitiva."
+                .into(),
+        },
+    }
+}
+
+fn missing(parts: &Parts<'_>, gap: &v1::SourceGap) -> Sentences {
+    let (source, ids, count) = (&gap.source_id, ids(gap, WORDS.to), parts.facts_count());
+    let next = match gap.reason() {
+        v1::GapReason::PrunedBeforeSeen => {
+            "Haga que n8n conserve más ejecuciones (EXECUTIONS_DATA_PRUNE_MAX_COUNT, EXECUTIONS_DATA_MAX_AGE), o léalo \
+             más a menudo (poll_interval)."
+                .to_owned()
+        }
+        v1::GapReason::OpenExecutionVanished => {
+            "Alguien la borró, o su flujo no guarda las ejecuciones que terminan así.".to_owned()
+        }
+        v1::GapReason::EpochEnded => {
+            "Lo ejecutado entre la última lectura y la restauración no se puede ver. Las lecturas siguen con la base de \
+             datos nueva."
+                .to_owned()
+        }
+        v1::GapReason::Unspecified => format!("`flowmeter sources gaps {source}` los muestra."),
+    };
+    Sentences {
+        subject: if parts.is_one() {
+            format!("{source} tiene un hueco en sus ejecuciones")
+        } else {
+            format!("{source} tiene {count} huecos en sus ejecuciones")
+        },
+        what: if parts.is_one() {
+            format!("{source} ya no muestra lo que ejecutó como {ids}, y nunca se recogió.")
+        } else {
+            format!(
+                "Se hallaron {count} huecos en {source}, todos dentro de {ids}: ya no muestra lo que ejecutó allí, y \
+                     nunca se recogió."
+            )
+        },
+        meaning: "Lo que falta no está en ninguna cifra ni en ninguna factura: el consumo real puede ser mayor.",
+        next,
+    }
+}
+
+fn dead(parts: &Parts<'_>, letter: &v1::DeadLetter) -> Sentences {
+    let (service, count) = (&letter.service, parts.facts_count());
+    Sentences {
+        subject: if parts.is_one() {
+            format!("{service} no pudo tratar un mensaje")
+        } else {
+            format!("{service} no pudo tratar {count} mensajes")
+        },
+        what: if parts.is_one() {
+            format!("Un mensaje se ha apartado: {}.", letter.reason)
+        } else {
+            format!("Se han apartado {count} mensajes. El motivo del primero: {}.", letter.reason)
+        },
+        meaning: "No se pierde nada: los mensajes apartados se conservan 30 días. Lo que dicen no está aún en ninguna cifra.",
+        next: "`flowmeter dead list` los muestra. Resuelta la causa, `flowmeter dead replay` los envía de nuevo.".into(),
+    }
+}
+
+fn report(parts: &Parts<'_>, failed: &v1::ReportFailed) -> Sentences {
+    let (tenant, count) = (&failed.tenant_id, parts.facts_count());
+    Sentences {
+        subject: if parts.is_one() {
+            format!("Ha fallado un informe a Stripe sobre {tenant}")
+        } else {
+            format!("Han fallado {count} informes a Stripe sobre {tenant}")
+        },
+        what: if parts.is_one() {
+            format!("Stripe no acepta {} ejecuciones de {tenant}.", failed.quantity)
+        } else {
+            format!(
+                "Stripe no acepta lo que ha usado {tenant}; el primer informe tiene {} ejecuciones.",
+                failed.quantity
+            )
+        },
+        meaning: "No están en ninguna factura hasta que alguien lo resuelva.",
+        next: failed.reason.clone(),
+    }
+}

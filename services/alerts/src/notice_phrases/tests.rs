@@ -1,0 +1,52 @@
+//! Every mail to the operator, in both languages, as it is read.
+
+use catalog::Language;
+
+use crate::{
+    Fact, Letter, Notice,
+    fact::samples::{all, gap},
+    notice::samples::{notice, notice_of_many},
+    phrases::Phrases,
+};
+
+fn shown(notice: &Notice) -> String {
+    let letter = Letter::notice(notice).unwrap();
+    format!("Subject: {}\n\n{}", letter.subject, letter.text)
+}
+
+fn all_mails(language: Language) -> Vec<Notice> {
+    let many =
+        all().into_iter().filter(|fact| matches!(fact, Fact::Gap(_) | Fact::Dead(_) | Fact::Report(_)));
+    let many: Vec<Notice> = many.map(|fact| notice_of_many(fact, language)).collect();
+    all().into_iter().map(|fact| notice(fact, language)).chain(many).collect()
+}
+
+#[test]
+fn every_mail_reads_well() {
+    for (name, language) in [("english_notices", Language::English), ("spanish_notices", Language::Spanish)] {
+        let mails: Vec<String> = all_mails(language).iter().map(shown).collect();
+        insta::assert_snapshot!(name, mails.join("\n\n=====\n\n"));
+    }
+}
+
+#[test]
+fn both_bodies_say_the_same() {
+    for notice in [all_mails(Language::English), all_mails(Language::Spanish)].concat() {
+        let (letter, phrases) = (Letter::notice(&notice).unwrap(), Phrases::of_notice(&notice));
+        let facts = phrases.facts.iter().flat_map(|fact| [fact.label, fact.value.as_str()]);
+        let sentences =
+            [&phrases.subject, &phrases.what, &phrases.next, &phrases.because].map(String::as_str);
+        for phrase in facts.chain(sentences).chain([phrases.meaning, phrases.look]) {
+            assert!(letter.text.contains(phrase), "the text does not say {phrase:?}");
+            let escaped = phrase.replace('\'', "&#39;");
+            assert!(letter.html.contains(&escaped), "the HTML does not say {phrase:?}");
+        }
+        assert!(!letter.html.contains("width=\"0%\""), "there is no bar without a limit");
+    }
+}
+
+#[test]
+fn what_comes_from_outside_is_escaped() {
+    let hostile = notice(Fact::Gap(gap("<img src=x>", "2")), Language::English);
+    assert!(!Letter::notice(&hostile).unwrap().html.contains("<img"));
+}

@@ -1,0 +1,127 @@
+//! Seals the notices that are due: from then on each is a mail to every recipient of the operator.
+
+use std::{sync::Arc, time::Duration};
+
+use catalog::{Language, Source, store::CatalogError};
+use messaging::consume::chain;
+use metering::Clock;
+use sqlx::{PgConnection, PgPool};
+use tokio::{sync::Notify, time::sleep};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{
+    Fact, Topic,
+    notice::Told,
+    smtp::Mailer,
+    store::notices::{self, OpenNotice},
+};
+
+/// Due notices are looked for this often where nothing woke the loop.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Notices sealed in one transaction; the rest follows at once.
+const NOTICES_PER_ROUND: usize = 50;
+
+/// Why a notice is told to nobody.
+const NO_RECIPIENTS: &str = "there are no operator recipients";
+
+/// The sealing loop. Several may run: each takes notices that no other holds.
+pub struct Seal {
+    /// Where the notices are.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Names the mails.
+    pub mailer: Mailer,
+    /// Who is told.
+    pub recipients: Vec<String>,
+    /// In which language.
+    pub language: Language,
+    /// Where mails send people to look.
+    pub dashboard_url: Url,
+    /// Wakes this loop.
+    pub wake: Arc<Notify>,
+    /// Told when there is something to send.
+    pub mails: Arc<Notify>,
+}
+
+/// Notices cannot be sealed.
+#[derive(Debug, thiserror::Error)]
+enum SealError {
+    #[error("cannot seal notices")]
+    Store(#[from] sqlx::Error),
+    #[error("cannot look whether a source is still there")]
+    Catalog(#[from] CatalogError),
+}
+
+impl Seal {
+    /// Seals until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            match self.round().await {
+                Ok(NOTICES_PER_ROUND) => continue,
+                Ok(_) => {}
+                // The facts are kept; the next round finds them.
+                Err(error) => tracing::warn!(error = chain(&error), "notices wait"),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.wake.notified() => {}
+                () = sleep(POLL_INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn round(&self) -> Result<usize, SealError> {
+        let mut transaction = self.pool.begin().await?;
+        let due = notices::list_due(&mut transaction, self.clock.now(), NOTICES_PER_ROUND).await?;
+        for notice in &due {
+            if self.still_matters(&mut transaction, notice).await? {
+                self.seal(&mut transaction, notice).await?;
+            }
+        }
+        transaction.commit().await?;
+        if !due.is_empty() {
+            self.mails.notify_one();
+        }
+        Ok(due.len())
+    }
+
+    /// A source that was removed or paused since fails no more: nobody sweeps it. Were it swept again, its next
+    /// failure would be told.
+    async fn still_matters(
+        &self,
+        connection: &mut PgConnection,
+        notice: &OpenNotice,
+    ) -> Result<bool, SealError> {
+        let Fact::Failing(failing) = &notice.fact else { return Ok(true) };
+        let source: Option<Source> = catalog::store::find(&mut *connection, &failing.source_id).await?;
+        if source.is_some_and(|source| !source.paused) {
+            return Ok(true);
+        }
+        notices::withdraw(connection, Topic::Failing, &failing.source_id, jiff::Timestamp::MAX).await?;
+        Ok(false)
+    }
+
+    async fn seal(&self, connection: &mut PgConnection, notice: &OpenNotice) -> Result<(), SealError> {
+        let now = self.clock.now();
+        let told =
+            Told { sealed_at: now, language: self.language, dashboard_url: self.dashboard_url.to_string() };
+        let skipped_reason = self.recipients.is_empty().then_some(NO_RECIPIENTS);
+        notices::seal(&mut *connection, &notice.id, &told, skipped_reason).await?;
+        for recipient in &self.recipients {
+            let message_id = self.mailer.message_id(&notice.id, recipient);
+            notices::add_notification(&mut *connection, &notice.id, recipient, &message_id, now).await?;
+        }
+        let topic = notice.fact.topic().as_str();
+        match skipped_reason {
+            None => tracing::info!(notice = notice.id, topic, "the operator is told"),
+            Some(reason) => tracing::warn!(notice = notice.id, topic, reason, "nobody is told"),
+        }
+        let outcome = if skipped_reason.is_none() { "sealed" } else { "skipped" };
+        metrics::counter!("flowmeter_operator_notices_total", "topic" => topic, "outcome" => outcome)
+            .increment(1);
+        Ok(())
+    }
+}
