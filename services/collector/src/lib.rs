@@ -9,6 +9,8 @@ mod failure;
 mod n8n;
 mod names;
 mod publish;
+mod push;
+mod receive;
 mod replay;
 mod row;
 mod schedule;
@@ -17,7 +19,7 @@ mod settings;
 mod store;
 mod sweep;
 
-pub use service::Collector;
+pub use service::{Collector, start_on};
 pub use settings::Settings;
 
 /// The tables of the collector.

@@ -11,12 +11,15 @@ use messaging::consume;
 use proto::consumers::Consumer;
 use rand::{SeedableRng, rngs::StdRng};
 use sqlx::migrate::Migrator;
+use tokio::net::TcpListener;
 
 use crate::{
     MIGRATOR, Settings,
     activity::FollowCatalog,
     n8n::{Client, ClientLimits},
     publish::Publisher,
+    push,
+    receive::Receive,
     replay::Replay,
     schedule::{Schedule, Work},
 };
@@ -35,36 +38,47 @@ impl Service for Collector {
     }
 
     async fn start(context: Context, settings: Settings) -> anyhow::Result<()> {
-        let Context { clock, pool, bus, tasks } = context;
-        let publisher = Publisher::new(bus.clone());
-        let limits = ClientLimits {
-            request_timeout: settings.request_timeout,
-            page_bytes_max: settings.page_bytes_max,
-            allow_private_addresses: settings.allow_private_addresses,
-        };
-        let work = Work {
-            client: Client::new(limits).context("cannot make an HTTP client")?,
-            publisher: publisher.clone(),
-            pool: pool.clone(),
-            clock: clock.clone(),
-            opening_key: OpeningKey::parse(&settings.secret_key)?,
-            poll_interval: settings.poll_interval,
-            clock_skew: SignedDuration::try_from(settings.clock_skew).context("clock_skew is too long")?,
-        };
-
-        let mirror = Mirror::new(pool.clone(), Arc::new(FollowCatalog { clock: clock.clone() }));
-        let catalog = Consumer::COLLECTOR_CATALOG;
-        tasks.spawn_fallible(
-            "catalog",
-            consume::run(bus.clone(), clock.clone(), catalog, Arc::new(mirror), tasks.shutdown()),
-        );
-
-        let replay = Replay { publisher, pool, clock: clock.clone() };
-        let rows = Consumer::COLLECTOR_ROWS;
-        tasks.spawn_fallible("rows", consume::run(bus, clock, rows, Arc::new(replay), tasks.shutdown()));
-
-        let schedule = Schedule::new(work, settings.concurrency, tasks.clone(), StdRng::from_os_rng());
-        tasks.spawn(schedule.run());
-        Ok(())
+        let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+            format!("cannot listen on {} (collector.listen); is the port taken?", settings.listen)
+        })?;
+        start_on(listener, context, settings)
     }
+}
+
+/// Starts every loop of the collector, taking pushed executions on a port that is open already.
+pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> anyhow::Result<()> {
+    let Context { clock, pool, bus, tasks } = context;
+    let publisher = Publisher::new(bus.clone());
+    let limits = ClientLimits {
+        request_timeout: settings.request_timeout,
+        page_bytes_max: settings.page_bytes_max,
+        allow_private_addresses: settings.allow_private_addresses,
+    };
+    let work = Work {
+        client: Client::new(limits).context("cannot make an HTTP client")?,
+        publisher: publisher.clone(),
+        pool: pool.clone(),
+        clock: clock.clone(),
+        opening_key: OpeningKey::parse(&settings.secret_key)?,
+        poll_interval: settings.poll_interval,
+        clock_skew: SignedDuration::try_from(settings.clock_skew).context("clock_skew is too long")?,
+    };
+
+    let mirror = Mirror::new(pool.clone(), Arc::new(FollowCatalog { clock: clock.clone() }));
+    let catalog = Consumer::COLLECTOR_CATALOG;
+    tasks.spawn_fallible(
+        "catalog",
+        consume::run(bus.clone(), clock.clone(), catalog, Arc::new(mirror), tasks.shutdown()),
+    );
+
+    let receive = Receive { publisher: publisher.clone(), pool: pool.clone(), clock: clock.clone() };
+    tasks.spawn_fallible("push", push::serve(listener, receive, tasks.shutdown()));
+
+    let replay = Replay { publisher, pool, clock: clock.clone() };
+    let rows = Consumer::COLLECTOR_ROWS;
+    tasks.spawn_fallible("rows", consume::run(bus, clock, rows, Arc::new(replay), tasks.shutdown()));
+
+    let schedule = Schedule::new(work, settings.concurrency, tasks.clone(), StdRng::from_os_rng());
+    tasks.spawn(schedule.run());
+    Ok(())
 }

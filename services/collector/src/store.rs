@@ -288,6 +288,15 @@ async fn track(
     .map(drop)
 }
 
+/// The epoch under which a source's executions are pushed: its present one.
+pub async fn epoch(pool: &PgPool, source: &SourceId) -> Result<u32, sqlx::Error> {
+    let epoch: Option<i32> = sqlx::query_scalar("SELECT epoch FROM sources WHERE source_id = $1")
+        .bind(source.as_str())
+        .fetch_optional(pool)
+        .await?;
+    Ok(epoch.and_then(|epoch| u32::try_from(epoch).ok()).unwrap_or(1))
+}
+
 /// Notes that a batch outside of a sweep was published. A source without a row has never been in the catalog.
 pub async fn published(pool: &PgPool, source: &SourceId, sequence: u64) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE sources SET published_through = greatest(published_through, $2) WHERE source_id = $1")

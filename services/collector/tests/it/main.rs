@@ -5,6 +5,7 @@
 mod failures;
 mod gaps;
 mod lifecycle;
+mod push;
 mod real_n8n;
 mod rows;
 mod stage;

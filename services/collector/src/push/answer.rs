@@ -1,0 +1,153 @@
+//! Answers to who pushes.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use messaging::consume::chain;
+use serde::Serialize;
+
+use super::{BODY_BYTES_MAX, EXECUTIONS_MAX, item::Item};
+use crate::receive::ReceiveError;
+
+/// When to try again: a database or broker that restarts is back within seconds.
+const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
+
+/// The request was received: what became of its executions.
+#[derive(Debug, Default, Serialize)]
+pub struct ReceivedJson {
+    /// Executions that are durable now.
+    accepted: usize,
+    /// Executions that have not ended: they are taken when they have.
+    ignored: usize,
+    /// Executions that cannot be read; sending them again does not help.
+    rejected: Vec<RejectedJson>,
+}
+
+/// One execution that cannot be read.
+#[derive(Debug, Serialize)]
+struct RejectedJson {
+    /// Its place in the request, from 0.
+    index: usize,
+    /// Why.
+    reason: String,
+}
+
+impl ReceivedJson {
+    /// What is answered once the executions among the items are durable.
+    pub fn of(items: &[Item]) -> Self {
+        let mut answer = Self::default();
+        for (index, item) in items.iter().enumerate() {
+            match item {
+                Item::Final(_) => answer.accepted += 1,
+                Item::Open => answer.ignored += 1,
+                Item::Unreadable(reason) => {
+                    answer.rejected.push(RejectedJson { index, reason: reason.clone() });
+                }
+            }
+        }
+        answer
+    }
+
+    /// Adds it to the metrics.
+    pub fn count(&self) {
+        for (outcome, count) in
+            [("accepted", self.accepted), ("ignored", self.ignored), ("rejected", self.rejected.len())]
+        {
+            metrics::counter!("flowmeter_pushed_executions_total", "outcome" => outcome)
+                .increment(u64::try_from(count).unwrap_or(u64::MAX));
+        }
+    }
+}
+
+/// Why a request as a whole is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No token, or not the source's.
+    #[error("send the source's push token as `Authorization: Bearer ...`")]
+    Unauthorized,
+    /// The source is not metered now.
+    #[error("this source is paused, removed, or may not push")]
+    Forbidden,
+    /// A form that is not known.
+    #[error(
+        "send `application/json`, `application/cloudevents+json` or `application/cloudevents-batch+json`"
+    )]
+    MediaType,
+    /// The body is not JSON, or not of the form that its type says.
+    #[error("the body cannot be read: {0}")]
+    Malformed(String),
+    /// The body did not come whole.
+    #[error("the body ended early")]
+    Cut,
+    /// Too many bytes.
+    #[error("the body is larger than {BODY_BYTES_MAX} bytes; send less at once")]
+    TooLarge,
+    /// Too many executions.
+    #[error("there are more than {EXECUTIONS_MAX} executions; send fewer at once")]
+    TooMany,
+    /// There is no such path.
+    #[error("there is nothing here; executions go to POST /v1/executions")]
+    NotHere,
+    /// The path takes only POST.
+    #[error("executions are sent by POST")]
+    Method,
+    /// Too many requests at once.
+    #[error("too many requests at once; try again in a moment")]
+    Overloaded,
+    /// No answer in time.
+    #[error("this took too long; try again")]
+    TooSlow,
+    /// The broker or the database is away. Why is for the log.
+    #[error("nothing can be taken now; try again in a moment")]
+    Unavailable(#[source] ReceiveError),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Malformed(_) | Self::Cut => StatusCode::BAD_REQUEST,
+            Self::TooLarge | Self::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotHere => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Overloaded | Self::TooSlow | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl From<ReceiveError> for Refusal {
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::UnknownToken => Self::Unauthorized,
+            ReceiveError::Resting => Self::Forbidden,
+            other => Self::Unavailable(other),
+        }
+    }
+}
+
+/// The body of an answer that is not a success.
+#[derive(Serialize)]
+struct RefusalJson {
+    error: String,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        if let Self::Unavailable(error) = &self {
+            tracing::error!(error = chain(error), "pushed executions cannot be taken");
+        }
+        let status = self.status();
+        let mut response = (status, Json(RefusalJson { error: self.to_string() })).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

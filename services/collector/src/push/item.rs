@@ -1,0 +1,125 @@
+//! One pushed execution, read as the rows of a list are: what is pushed and what is polled must be the same.
+
+use jiff::{SignedDuration, Timestamp};
+use metering::Execution;
+use serde_json::Value;
+
+use crate::row::Row;
+
+/// How far ahead of ours a source's clock may be. An execution of next year would open next year's period.
+const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
+
+/// Both spellings of a field: ours, and n8n's own.
+const SPELLINGS: [(&str, &str); 5] = [
+    ("workflow_id", "workflowId"),
+    ("workflow_name", "workflowName"),
+    ("started_at", "startedAt"),
+    ("stopped_at", "stoppedAt"),
+    ("retry_of", "retryOf"),
+];
+
+/// What one pushed execution is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Ended.
+    Final(Box<Execution>),
+    /// Not ended: comes again when it has.
+    Open,
+    /// Not to be read, and why.
+    Unreadable(String),
+}
+
+impl Item {
+    /// The execution, where it has ended.
+    pub fn into_execution(self) -> Option<Execution> {
+        match self {
+            Self::Final(execution) => Some(*execution),
+            Self::Open | Self::Unreadable(_) => None,
+        }
+    }
+}
+
+/// Reads one execution.
+pub fn read(value: Result<Value, String>, now: Timestamp) -> Item {
+    let mut value = match value {
+        Ok(value) => value,
+        Err(reason) => return Item::Unreadable(reason),
+    };
+    if let Value::Object(fields) = &mut value {
+        for (ours, theirs) in SPELLINGS {
+            if let Some(field) = fields.remove(ours) {
+                fields.entry(theirs).or_insert(field);
+            }
+        }
+    }
+    match Row::parse(&value) {
+        Ok(Row::Open(..)) => Item::Open,
+        // Without a mode it would be taken for one that does not count.
+        Ok(Row::Final(..)) if value.get("mode").is_none() => Item::Unreadable("mode is missing".to_owned()),
+        Ok(Row::Final(_, execution))
+            if execution.stopped_at.max(execution.started_at.unwrap_or_default()).duration_since(now)
+                > AHEAD_MAX =>
+        {
+            Item::Unreadable("it is of the future: check the source's clock".to_owned())
+        }
+        Ok(Row::Final(_, execution)) => {
+            let workflow_name = value.get("workflowName").and_then(Value::as_str).map(str::to_owned);
+            Item::Final(Box::new(Execution { workflow_name, ..execution }))
+        }
+        Err(unreadable) => Item::Unreadable(unreadable.error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metering::{Mode, Status};
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: Value) -> Item {
+        super::read(Ok(value), "2026-11-24T01:00:00Z".parse().unwrap())
+    }
+
+    #[test]
+    fn both_spellings_are_the_same_execution() {
+        let ours = json!({"id": "7", "workflow_id": "w", "workflow_name": "Order sync", "status": "error",
+            "mode": "retry", "started_at": "2026-11-24T01:00:00Z", "stopped_at": "2026-11-24T01:00:01Z",
+            "retry_of": "3"});
+        let theirs = json!({"id": 7, "workflowId": "w", "workflowName": "Order sync", "status": "error",
+            "mode": "retry", "startedAt": "2026-11-24T01:00:00.000Z", "stoppedAt": "2026-11-24T01:00:01.000Z",
+            "retryOf": 3, "finished": false});
+        let item = read(ours);
+        assert_eq!(item, read(theirs));
+        let execution = item.into_execution().unwrap();
+        assert_eq!(execution.id.as_str(), "7");
+        assert_eq!((execution.status, execution.mode), (Status::Error, Mode::Retry));
+        assert_eq!(execution.workflow_name.as_deref(), Some("Order sync"));
+        assert_eq!(execution.retry_of.unwrap().as_str(), "3");
+    }
+
+    #[test]
+    fn what_has_not_ended_is_left_and_what_cannot_be_read_says_why() {
+        for status in ["waiting", "running", "new"] {
+            let open = json!({"id": "7", "workflowId": "w", "status": status, "mode": "webhook",
+                "stoppedAt": "2026-11-24T01:00:01Z"});
+            assert_eq!(read(open), Item::Open, "{status}");
+        }
+        let final_without =
+            json!({"id": "7", "workflowId": "w", "status": "success", "stoppedAt": "2026-11-24T01:00:01Z"});
+        for (value, words) in [
+            (json!({"status": "success"}), "id is missing"),
+            (final_without, "mode is missing"),
+            (json!({"id": "7", "status": "success", "mode": "cli"}), "without stoppedAt"),
+            (
+                json!({"id": "7", "workflowId": "w", "status": "success", "mode": "cli",
+                    "stoppedAt": "2027-11-24T01:00:01Z"}),
+                "of the future",
+            ),
+            (json!(null), "not an execution"),
+        ] {
+            let item = read(value);
+            assert!(matches!(&item, Item::Unreadable(reason) if reason.contains(words)), "{item:?}");
+        }
+    }
+}

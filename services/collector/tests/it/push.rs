@@ -1,0 +1,222 @@
+//! Executions that sources push.
+
+use std::{cell::Cell, collections::BTreeSet};
+
+use catalog::Source;
+use collector::start_on;
+use proto::v1::{ExecutionStatus, Origin};
+use reqwest::{Response, StatusCode, header};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use testkit::eventually;
+use tokio::net::TcpListener;
+
+use crate::stage::Stage;
+
+const TOKEN: &str = "fmp_north.0123456789012345678901234567890123456789012";
+
+const EVENT_TYPE: &str = "io.flowmeter.execution.finished.v1";
+
+/// A collector to push to.
+struct Push {
+    stage: Stage,
+    url: String,
+    revision: Cell<u64>,
+    http: reqwest::Client,
+}
+
+impl Push {
+    /// One that knows the source `north`.
+    async fn start() -> Self {
+        let stage = Stage::start().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1/executions", listener.local_addr().unwrap());
+        start_on(listener, stage.bench.context.clone(), stage.settings.clone()).unwrap();
+        let push = Self { stage, url, revision: Cell::new(0), http: reqwest::Client::new() };
+        push.know(push.source(TOKEN)).await;
+        push
+    }
+
+    fn source(&self, token: &str) -> Source {
+        let push_token_sha256 = Some(Sha256::digest(token.as_bytes()).into());
+        Source { push_token_sha256, ..self.stage.source("north") }
+    }
+
+    /// Tells the collector of the source, and waits until its copy of the catalog has it.
+    async fn know(&self, source: Source) {
+        self.revision.set(self.revision.get() + 1);
+        self.stage.add(&source, self.revision.get()).await;
+        let pool = self.stage.bench.pool().clone();
+        eventually("the catalog's copy has the source", || async {
+            let found = catalog::store::find::<Source>(&pool, source.id.as_str()).await.unwrap();
+            (found.as_ref() == Some(&source)).then_some(())
+        })
+        .await;
+    }
+
+    async fn send(&self, token: &str, content_type: &str, body: String) -> Response {
+        let request = self.http.post(&self.url).bearer_auth(token);
+        request.header(header::CONTENT_TYPE, content_type).body(body).send().await.unwrap()
+    }
+
+    async fn accepted(&self, content_type: &str, body: Value) -> Value {
+        let response = self.send(TOKEN, content_type, body.to_string()).await;
+        assert_eq!(response.status(), StatusCode::ACCEPTED);
+        response.json().await.unwrap()
+    }
+
+    async fn status(&self, token: &str) -> u16 {
+        self.send(token, "application/json", execution("1").to_string()).await.status().as_u16()
+    }
+
+    async fn finish(self) {
+        self.stage.finish().await;
+    }
+}
+
+fn execution(id: &str) -> Value {
+    json!({"id": id, "workflow_id": "orderSync", "workflow_name": "Order sync", "status": "success",
+           "mode": "webhook", "started_at": "2026-11-24T11:59:58Z", "stopped_at": "2026-11-24T11:59:59Z"})
+}
+
+fn event(data: Value) -> Value {
+    json!({"specversion": "1.0", "id": "e", "source": "/n8n", "type": EVENT_TYPE, "data": data})
+}
+
+#[tokio::test]
+async fn only_a_source_that_is_metered_may_push_and_only_with_its_own_token() {
+    let push = Push::start().await;
+    let anonymous = push.http.post(&push.url).json(&execution("1")).send().await.unwrap();
+    assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(anonymous.headers()[header::WWW_AUTHENTICATE], "Bearer");
+    for token in
+        ["nonsense", "fmp_north", "fmp_north.", "fmp_north.0123456789012345678901234567890123456789013"]
+    {
+        assert_eq!(push.status(token).await, 401, "{token}");
+    }
+    assert_eq!(push.status(&TOKEN.replace("north", "south")).await, 403, "there is no such source");
+    assert_eq!(push.status(TOKEN).await, 202);
+
+    push.know(push.source("another token")).await;
+    assert_eq!(push.status(TOKEN).await, 401, "it was replaced");
+    push.know(Source { push_token_sha256: None, ..push.source(TOKEN) }).await;
+    assert_eq!(push.status(TOKEN).await, 403, "it was taken back");
+    push.know(Source { paused: true, ..push.source(TOKEN) }).await;
+    assert_eq!(push.status(TOKEN).await, 403, "the source is paused");
+    push.know(push.source(TOKEN)).await;
+    assert_eq!(push.status(TOKEN).await, 202);
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn every_form_is_published_before_it_is_answered() {
+    let mut push = Push::start().await;
+    push.stage.swept_without_reading("north").await;
+    for (id, content_type, body) in [
+        ("101", "application/json", execution("101")),
+        ("102", "application/json; charset=utf-8", json!({"executions": [execution("102")]})),
+        ("103", "application/cloudevents+json", event(execution("103"))),
+        ("104", "application/cloudevents-batch+json", json!([event(execution("104"))])),
+    ] {
+        let answer = push.accepted(content_type, body).await;
+        assert_eq!(answer, json!({"accepted": 1, "ignored": 0, "rejected": []}), "{content_type}");
+        // The broker has it already: the count of its messages is read after the answer.
+        assert!(push.stage.published().await.contains_key(&(1, id.parse().unwrap())), "{id}");
+        let batch = push.stage.next_batch().await;
+        assert_eq!((batch.source_id.as_str(), batch.epoch, batch.origin()), ("north", 1, Origin::Push));
+        assert_eq!(batch.executions[0].execution_id, id);
+        assert_eq!(batch.executions[0].workflow_name, "Order sync");
+        assert_eq!(batch.executions[0].status(), ExecutionStatus::Success);
+    }
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_read_costs_only_itself() {
+    let mut push = Push::start().await;
+    let with = |field: &str, value: Value| {
+        let mut execution = execution("7");
+        execution[field] = value;
+        execution
+    };
+    let executions = [
+        execution("201"),
+        with("status", json!("suspended")),
+        with("status", json!("waiting")),
+        with("id", json!("x")),
+        execution("202"),
+    ];
+    let answer = push.accepted("application/json", json!({ "executions": executions })).await;
+    assert_eq!((&answer["accepted"], &answer["ignored"]), (&json!(2), &json!(1)));
+    assert_eq!(answer["rejected"][0], json!({"index": 1, "reason": "unknown status \"suspended\""}));
+    assert_eq!(answer["rejected"][1]["index"], 3);
+    let batch = push.stage.next_batch().await;
+    let ids: Vec<&str> = batch.executions.iter().map(|execution| execution.execution_id.as_str()).collect();
+    assert_eq!(ids, ["201", "202"]);
+
+    let other = json!({"specversion": "1.0", "id": "e", "source": "/n8n", "type": "com.example.other"});
+    let answer = push.accepted("application/cloudevents-batch+json", json!([other])).await;
+    assert_eq!((&answer["accepted"], &answer["rejected"][0]["index"]), (&json!(0), &json!(0)));
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn a_request_is_bounded() {
+    let push = Push::start().await;
+    let refused = |content_type: &'static str, body: String| {
+        let push = &push;
+        async move { push.send(TOKEN, content_type, body).await.status().as_u16() }
+    };
+    let many = |count: u32| json!({"executions": (1..=count).map(|id| execution(&id.to_string())).collect::<Vec<_>>()});
+    assert_eq!(refused("application/json", many(1_001).to_string()).await, 413);
+    assert_eq!(refused("application/json", " ".repeat(1024 * 1024 + 1)).await, 413);
+    assert_eq!(refused("application/json", "{".to_owned()).await, 400);
+    assert_eq!(refused("application/cloudevents+json", "[]".to_owned()).await, 400);
+    assert_eq!(refused("text/plain", execution("1").to_string()).await, 415);
+    let get = push.http.get(&push.url).send().await.unwrap();
+    assert_eq!(get.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert!(push.stage.published().await.is_empty(), "what is refused is not published");
+
+    assert_eq!(push.accepted("application/json", many(1_000)).await["accepted"], 1_000);
+    assert_eq!(push.stage.published().await.len(), 1_000);
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_that_the_broker_does_not_have() {
+    let push = Push::start().await;
+    let bus = push.stage.bench.context.bus.clone();
+    let stream = proto::streams::Stream::Executions.name(bus.namespace());
+    bus.jetstream().delete_stream(&stream).await.unwrap();
+    let response = push.send(TOKEN, "application/json", execution("1").to_string()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    bus.ensure_streams().await.unwrap();
+    assert_eq!(push.status(TOKEN).await, 202);
+    assert_eq!(push.stage.published().await.len(), 1);
+
+    push.stage.bench.pool().close().await;
+    let response = push.send(TOKEN, "application/json", execution("2").to_string()).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_pushed_and_then_polled_is_one_execution() {
+    let mut push = Push::start().await;
+    push.stage.swept_without_reading("north").await;
+    let ids = push.stage.run("north", 5);
+    // As n8n itself spells them.
+    let list = format!("{}/api/v1/executions", push.stage.sandbox.n8n_url("north"));
+    let list = push.http.get(list).header("X-N8N-API-KEY", "key-north").send().await.unwrap();
+    let rows = list.json::<Value>().await.unwrap()["data"].take();
+    assert_eq!(push.accepted("application/json", json!({ "executions": rows })).await["accepted"], 5);
+    let pushed = push.stage.next_batch().await;
+    let polled = push.stage.next_sweep("north").await;
+    assert_eq!(polled.ids(), ids);
+    assert_eq!((pushed.epoch, polled.synced.epoch), (1, 1));
+    let keys: BTreeSet<_> = push.stage.published().await.into_keys().collect();
+    assert_eq!(keys, ids.into_iter().map(|id| (1, id)).collect());
+    push.finish().await;
+}
