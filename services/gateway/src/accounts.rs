@@ -7,7 +7,7 @@ use std::{
 
 use catalog::Tenant;
 use jiff::Timestamp;
-use metering::{Clock, TenantId};
+use metering::{Clock, SourceId, TenantId};
 use rand::rngs::StdRng;
 use secrecy::SecretString;
 use sqlx::PgPool;
@@ -119,6 +119,11 @@ impl Accounts {
         };
         store::tokens::insert(&self.pool, &record, &Hash::of(&token)).await.map_err(AccountError::Create)?;
         Ok((token, record))
+    }
+
+    /// A new token with which a source pushes. It is the catalog that keeps its hash.
+    pub fn push_token(&self, source: &SourceId) -> SecretString {
+        tokens::generate_for_push(&mut *self.random.lock().unwrap_or_else(PoisonError::into_inner), source)
     }
 
     /// All tokens, newest first.

@@ -9,6 +9,7 @@ mod extract;
 mod guard;
 mod periods;
 mod plans;
+mod push_tokens;
 mod session;
 mod sources;
 mod tenants;
@@ -113,6 +114,7 @@ fn operator_routes() -> OpenApiRouter<App> {
         .routes(routes!(tenants::get, tenants::put, tenants::remove))
         .routes(routes!(sources::list))
         .routes(routes!(sources::get, sources::put, sources::remove))
+        .routes(routes!(push_tokens::create, push_tokens::revoke))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
 }

@@ -120,6 +120,14 @@ impl Editor {
         id: &str,
         make: impl FnOnce(Option<&E>) -> Result<E, InvalidEntry> + Send,
     ) -> Result<Revised<E>, ChangeError> {
+        self.put_with(id, |present| make(present).map_err(ChangeError::from)).await
+    }
+
+    async fn put_with<E: Original>(
+        &self,
+        id: &str,
+        make: impl FnOnce(Option<&E>) -> Result<E, ChangeError> + Send,
+    ) -> Result<Revised<E>, ChangeError> {
         let mut transaction = self.pool.begin().await.map_err(ChangeError::Write)?;
         originals::lock(&mut transaction).await.map_err(ChangeError::Write)?;
         let original = originals::find::<E>(&mut *transaction, id).await.map_err(ChangeError::Read)?;
@@ -142,6 +150,15 @@ impl Editor {
         transaction.commit().await.map_err(ChangeError::Write)?;
         self.directory.invalidate();
         Ok(Revised { value, revision })
+    }
+
+    /// Changes a value that is there. An equal value changes nothing.
+    pub async fn change<E: Original>(
+        &self,
+        id: &str,
+        change: impl FnOnce(&E) -> E + Send,
+    ) -> Result<Revised<E>, ChangeError> {
+        self.put_with(id, |present| present.map(change).ok_or_else(|| not_found::<E>(id))).await
     }
 
     /// Removes a value that nothing needs. Its tombstone keeps the revision growing.

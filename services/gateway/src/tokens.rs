@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use metering::TenantId;
+use metering::{SourceId, TenantId};
 use rand::CryptoRng;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -13,6 +13,9 @@ use uuid::Uuid;
 
 /// Makes a token recognisable where it has leaked to.
 const PREFIX: &str = "fm_";
+
+/// The same for a token with which a source pushes. The collector reads the source's id behind it.
+const PUSH_PREFIX: &str = "fmp_";
 
 /// 256 bits of randomness.
 const SECRET_BYTES: usize = 32;
@@ -72,6 +75,11 @@ impl Hash {
         bytes.try_into().ok().map(Self)
     }
 
+    /// The hash itself, for those who compare it elsewhere.
+    pub fn into_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// The bytes to keep.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -91,9 +99,18 @@ impl fmt::Debug for Hash {
 
 /// A new token or session id.
 pub fn generate(random: &mut impl CryptoRng) -> SecretString {
+    format!("{PREFIX}{}", secret(random)).into()
+}
+
+/// A new token with which a source pushes. It names its source: the collector then needs one row to check it.
+pub fn generate_for_push(random: &mut impl CryptoRng, source: &SourceId) -> SecretString {
+    format!("{PUSH_PREFIX}{source}.{}", secret(random)).into()
+}
+
+fn secret(random: &mut impl CryptoRng) -> String {
     let mut bytes = [0_u8; SECRET_BYTES];
     random.fill_bytes(&mut bytes);
-    format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes)).into()
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Whether the text could be one of ours; saves asking the database for what cannot be there.
@@ -119,6 +136,15 @@ mod tests {
         for bad in ["", "fm_", "fm_short", "xx_0123456789012345678901234567890123456789012"] {
             assert!(!is_well_formed(&bad.into()), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_push_token_names_its_source_and_opens_nothing_here() {
+        let source = SourceId::parse("north-n8n").unwrap();
+        let token = generate_for_push(&mut StdRng::seed_from_u64(7), &source);
+        let secret = token.expose_secret().strip_prefix("fmp_north-n8n.").unwrap();
+        assert_eq!(secret.len(), SECRET_CHARS);
+        assert!(!is_well_formed(&token));
     }
 
     #[test]

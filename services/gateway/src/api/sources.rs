@@ -70,6 +70,8 @@ pub struct SourceJson {
     pub base_url: String,
     /// Whether a key is kept; the key itself is never shown.
     pub has_api_key: bool,
+    /// Whether there is a token with which it may push: `POST /v1/sources/{id}/push-token`.
+    pub has_push_token: bool,
     /// Time between sweeps, e.g. `10m`.
     pub poll_interval: Option<String>,
     /// Not swept while paused.
@@ -242,6 +244,7 @@ impl SourceJson {
             kind: SourceKindJson::N8n,
             base_url: shown_url(&source.base_url),
             has_api_key: !key.is_empty(),
+            has_push_token: source.push_token_sha256.is_some(),
             poll_interval: source.poll_interval.map(interval_text),
             paused: source.paused,
             status,

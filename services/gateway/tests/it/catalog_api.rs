@@ -8,6 +8,7 @@ use proto::{
 use reqwest::{Method, header};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::support::{OPERATOR, World, answer, plan};
 
@@ -160,5 +161,47 @@ async fn bad_input_gets_one_shape_of_error() {
         assert!(body["error"]["message"].as_str().is_some_and(|message| !message.is_empty()));
     }
     assert_eq!(world.get("/v1/plans").await["plans"], json!([]));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_push_token_is_shown_once_and_the_catalog_carries_its_hash() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let path = "/v1/sources/north-n8n/push-token";
+    assert_eq!(world.ask(Method::POST, path, None).await.0, 404);
+    assert_eq!(world.put("/v1/sources/north-n8n", source()).await["has_push_token"], false);
+    let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.source").await;
+    told.next().await;
+    let tenant = world.token_of("north").await;
+    assert_eq!(world.ask_as(&tenant, Method::POST, path, None).await.0, 403);
+
+    let mut tokens = Vec::new();
+    for revision in [2, 3] {
+        let (status, body) = world.ask(Method::POST, path, None).await;
+        assert_eq!(status, 201, "{body}");
+        let token = body["token"].as_str().unwrap().to_owned();
+        assert!(token.starts_with("fmp_north-n8n.") && token.len() == 14 + 43, "{token}");
+        let Some(Entry::Source(wire)) = told.next().await.entry else { panic!("not a source") };
+        assert_eq!(wire.revision, revision);
+        assert_eq!(wire.push_token_sha256, Sha256::digest(token.as_bytes()).to_vec());
+        tokens.push(token);
+    }
+    assert_ne!(tokens[0], tokens[1]);
+
+    // A change of the rest leaves it alone, and it is never shown again.
+    let mut paused = source();
+    paused["paused"] = json!(true);
+    let shown = world.put("/v1/sources/north-n8n", paused).await;
+    assert_eq!(shown["has_push_token"], true);
+    assert!(!shown.to_string().contains("fmp_"), "{shown}");
+    let Some(Entry::Source(wire)) = told.next().await.entry else { panic!("not a source") };
+    assert_eq!(wire.push_token_sha256, Sha256::digest(tokens[1].as_bytes()).to_vec());
+
+    assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204);
+    let Some(Entry::Source(wire)) = told.next().await.entry else { panic!("not a source") };
+    assert_eq!((wire.revision, wire.push_token_sha256.is_empty()), (5, true));
+    assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204, "taken back already");
+    assert_eq!(world.get("/v1/sources/north-n8n").await["revision"], 5);
     world.finish().await;
 }
