@@ -1,0 +1,199 @@
+// node --test deploy/n8n/
+'use strict';
+
+const assert = require('node:assert/strict');
+const { execFile } = require('node:child_process');
+const http = require('node:http');
+const test = require('node:test');
+
+const FILE = require.resolve('./flowmeter-hooks.js');
+const PATIENCE_MS = 10_000;
+
+/** A collector that keeps what it is sent, and answers as `answer` says. */
+async function collector(answer = () => [202, { accepted: 1, ignored: 0, rejected: [] }]) {
+	const requests = [];
+	const server = http.createServer((request, response) => {
+		const chunks = [];
+		request.on('data', (chunk) => chunks.push(chunk));
+		request.on('end', () => {
+			const body = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+			requests.push({ headers: request.headers, url: request.url, executions: body.executions });
+			const said = answer(requests.length);
+			if (said === undefined) return; // Never answers.
+			response.writeHead(said[0], { 'content-type': 'application/json' });
+			response.end(JSON.stringify(said[1] ?? {}));
+		});
+	});
+	await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+	const url = `http://127.0.0.1:${server.address().port}/v1/executions`;
+	const stop = () => {
+		server.closeAllConnections();
+		return new Promise((resolve) => server.close(resolve));
+	};
+	return { requests, url, stop };
+}
+
+/** The hook file, loaded as n8n loads it. */
+function load(environment) {
+	delete require.cache[FILE];
+	Object.assign(process.env, { FLOWMETER_PUSH_URL: '', FLOWMETER_PUSH_TOKEN: '' }, environment);
+	const [post] = require(FILE).workflow.postExecute;
+	return post;
+}
+
+const hooked = (url) => load({ FLOWMETER_PUSH_URL: url, FLOWMETER_PUSH_TOKEN: 'fmp_north-n8n.secret' });
+
+function run(status = 'success') {
+	const startedAt = new Date('2026-11-24T01:00:00.000Z');
+	const stoppedAt = new Date('2026-11-24T01:00:00.250Z');
+	return { mode: 'webhook', status, startedAt, stoppedAt, finished: status === 'success', data: {} };
+}
+
+const workflow = { id: 'w1', name: 'Order sync', nodes: [] };
+
+async function eventually(what, look) {
+	const giveUpAt = Date.now() + PATIENCE_MS;
+	while (!look()) {
+		assert.ok(Date.now() < giveUpAt, `not reached: ${what}`);
+		await new Promise((resolve) => setTimeout(resolve, 5));
+	}
+}
+
+/** What is warned of while `act` runs. */
+async function warnings(act) {
+	const lines = [];
+	const warn = console.warn;
+	console.warn = (line) => lines.push(line);
+	try {
+		await act();
+	} finally {
+		console.warn = warn;
+	}
+	return lines;
+}
+
+test('a finished run is sent within a second, with its workflow', async () => {
+	const { requests, url, stop } = await collector();
+	const post = hooked(url);
+	const began = Date.now();
+	await post(run(), workflow, '926', { any: 'context' });
+	await eventually('it is sent', () => requests.length === 1);
+	assert.ok(Date.now() - began < 1_000);
+	assert.equal(requests[0].headers.authorization, 'Bearer fmp_north-n8n.secret');
+	assert.deepEqual(requests[0].executions, [
+		{
+			id: '926',
+			workflow_id: 'w1',
+			workflow_name: 'Order sync',
+			status: 'success',
+			mode: 'webhook',
+			started_at: '2026-11-24T01:00:00.000Z',
+			stopped_at: '2026-11-24T01:00:00.250Z',
+		},
+	]);
+	await stop();
+});
+
+test('what has not ended is skipped, and 1.x gives neither context nor always a run', async () => {
+	const { requests, url, stop } = await collector();
+	const post = hooked(url);
+	for (const status of ['waiting', 'running', 'new', 'unknown']) await post(run(status), workflow, '1');
+	await post(undefined, workflow, '2');
+	await post(run(), workflow, undefined);
+	await post(run('crashed'), workflow, '3');
+	await eventually('the crashed one is sent', () => requests.length === 1);
+	assert.deepEqual(requests[0].executions.map(({ id, status }) => [id, status]), [['3', 'crashed']]);
+	await stop();
+});
+
+test('many runs go in batches, each once and in order', async () => {
+	const { requests, url, stop } = await collector();
+	const post = hooked(url);
+	for (let id = 1; id <= 250; id += 1) await post(run(), workflow, String(id));
+	const sent = () => requests.flatMap(({ executions }) => executions.map(({ id }) => Number(id)));
+	await eventually('all are sent', () => sent().length === 250);
+	assert.deepEqual(requests.map(({ executions }) => executions.length), [100, 100, 50]);
+	assert.deepEqual(sent(), Array.from({ length: 250 }, (_, index) => index + 1));
+	await stop();
+});
+
+test('a collector that is away is asked again, and a silent one given up', async () => {
+	const { requests, url, stop } = await collector((count) =>
+		count === 1 ? [503] : count === 2 ? undefined : [202, { rejected: [] }],
+	);
+	const post = hooked(url);
+	const lines = await warnings(async () => {
+		await post(run(), workflow, '7');
+		await eventually('it is sent a third time', () => requests.length === 3);
+	});
+	assert.ok(requests.every(({ executions }) => executions[0].id === '7'));
+	assert.equal(lines.length, 1, 'one line a minute');
+	assert.match(lines[0], /status 503/);
+	await stop();
+});
+
+test('a refusal is not repeated, and what comes next is sent', async () => {
+	const { requests, url, stop } = await collector((count) => [count === 1 ? 403 : 202, { rejected: [] }]);
+	const post = hooked(url);
+	const lines = await warnings(async () => {
+		await post(run(), workflow, '1');
+		await eventually('the first is refused', () => requests.length === 1);
+		await post(run(), workflow, '2');
+		await eventually('the second is sent', () => requests.length === 2);
+	});
+	assert.deepEqual(requests.map(({ executions }) => executions.map(({ id }) => id)), [['1'], ['2']]);
+	assert.match(lines[0], /refused.*403/);
+	await stop();
+});
+
+test('no run waits for the network, and a full buffer drops the oldest with one line', async () => {
+	// Nothing listens on a port that was just closed.
+	const { url, stop } = await collector();
+	await stop();
+	const post = hooked(url);
+	const lines = await warnings(async () => {
+		const began = performance.now();
+		for (let id = 1; id <= 10_500; id += 1) await post(run(), workflow, String(id));
+		assert.ok(performance.now() - began < 2_000, 'the hook is slow');
+	});
+	assert.equal(lines.filter((line) => /not pushed; the poll/.test(line)).length, 1);
+});
+
+test('nothing that n8n may pass makes it throw', async () => {
+	const { url, stop } = await collector();
+	const post = hooked(url);
+	const broken = new Proxy({}, { get: () => { throw new Error('broken'); } });
+	await warnings(async () => {
+		for (const bad of [broken, null, 3, { status: 'success' }, { ...run(), stoppedAt: 'soon' }]) {
+			await post(bad, null, '1');
+			await post(run(), bad, '1');
+		}
+	});
+	await stop();
+	await warnings(async () => {
+		await load({})(run(), workflow, '1');
+		await load({ FLOWMETER_PUSH_URL: 'no url', FLOWMETER_PUSH_TOKEN: 'x' })(run(), workflow, '1');
+	});
+});
+
+for (const [how, end] of [['ends', ''], ['is stopped', 'process.kill(process.pid, "SIGTERM");']]) {
+	test(`a process that ${how} sends what is left, and does not hang`, async () => {
+		const { requests, url, stop } = await collector();
+		const script = `
+			const [post] = require(${JSON.stringify(FILE)}).workflow.postExecute;
+			const run = { mode: 'webhook', status: 'success', startedAt: new Date(0), stoppedAt: new Date(1) };
+			post(run, { id: 'w', name: 'W' }, '1');
+			${end}
+			${end && 'setInterval(() => {}, 1_000);'}`;
+		const env = { ...process.env, FLOWMETER_PUSH_URL: url, FLOWMETER_PUSH_TOKEN: 'fmp_x.y' };
+		await new Promise((resolve) => {
+			execFile(process.execPath, ['-e', script], { env, timeout: PATIENCE_MS }, (error) => {
+				assert.equal(error?.signal ?? 'none', end ? 'SIGTERM' : 'none');
+				assert.ok(!error?.killed, 'it had to be killed');
+				resolve();
+			});
+		});
+		await eventually('it was sent', () => requests.length === 1);
+		await stop();
+	});
+}
