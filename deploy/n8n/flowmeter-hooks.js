@@ -18,9 +18,12 @@
 const http = require('node:http');
 const https = require('node:https');
 
-/** Executions in one request, and the longest wait for a fuller one, in milliseconds. */
+/** Executions in one request. */
 const BATCH_MAX = 100;
+
+/** From one request to the next that is not full, in milliseconds; after a pause the first one leaves at once. */
 const FLUSH_AFTER_MS = 200;
+const FLUSH_SOON_MS = 10;
 
 /** Executions kept while the collector is away: about 4 MB. Beyond it the oldest are dropped. */
 const BUFFER_MAX = 10_000;
@@ -61,6 +64,7 @@ class Pusher {
 		this.buffer = [];
 		this.sending = 0;
 		this.timer = null;
+		this.flushedAt = 0;
 		this.retryMs = 0;
 		this.dropped = 0;
 		this.loggedAt = new Map();
@@ -71,7 +75,13 @@ class Pusher {
 		this.buffer.push(execution);
 		this.bound();
 		if (this.retryMs === 0 && this.sending === 0 && this.buffer.length >= BATCH_MAX) this.schedule(0);
-		else this.schedule(FLUSH_AFTER_MS);
+		else this.schedule(this.untilNext());
+	}
+
+	untilNext() {
+		const waitMs = this.flushedAt + FLUSH_AFTER_MS - Date.now();
+		// A clock that was set back must not hold it up.
+		return Math.min(Math.max(waitMs, FLUSH_SOON_MS), FLUSH_AFTER_MS);
 	}
 
 	/** Drops the oldest beyond the bound; never those that are under way, which stand first. */
@@ -102,6 +112,7 @@ class Pusher {
 	flush() {
 		if (this.sending > 0 || this.buffer.length === 0) return;
 		this.sending = Math.min(this.buffer.length, BATCH_MAX);
+		this.flushedAt = Date.now();
 		let body;
 		try {
 			body = JSON.stringify({ executions: this.buffer.slice(0, this.sending) });
@@ -126,7 +137,7 @@ class Pusher {
 		}
 		this.retryMs = 0;
 		this.buffer.splice(0, sent);
-		if (this.buffer.length > 0) this.schedule(this.buffer.length >= BATCH_MAX ? 0 : FLUSH_AFTER_MS);
+		if (this.buffer.length > 0) this.schedule(this.buffer.length >= BATCH_MAX ? 0 : this.untilNext());
 	}
 
 	/** Calls `done` once, with what became of the request. */
