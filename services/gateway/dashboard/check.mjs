@@ -15,7 +15,8 @@ Object.assign(globalThis, { localStorage: storage, sessionStorage: storage });
 
 const { WORDS } = await import("./words.js");
 const { chosenLanguage, formatsOf } = await import("./format.js");
-const { Activity, BUCKETS, UsageBook, isFloor, sourceState } = await import("./usage.js");
+const { Activity, BUCKETS, UsageBook, gapsOf, isFloor, isLosing, losingSources, sourceState } = await import("./usage.js");
+const { gapText, lossText } = await import("./parts.js");
 
 const folder = new URL(".", import.meta.url);
 const served = readdirSync(folder).filter((name) => /\.(js|html|css|svg)$/.test(name));
@@ -31,6 +32,8 @@ function source(values = {}) {
     open_executions: 0,
     paused: false,
     failing: null,
+    loss_expected_at: null,
+    gaps: 0,
     ...values,
   };
 }
@@ -144,4 +147,34 @@ test("a figure without all sources is a lower bound", () => {
   assert.equal(isFloor(usage({ counted: null, sources: [source({ failing: {} })] })), false);
   assert.equal(sourceState(source({ complete_until: at(7_200) }), NOW), "stale");
   assert.equal(sourceState(source({ paused: true, complete_until: null }), NOW), "paused");
+});
+
+test("a loss that is ahead is said, unless the source is not swept anyway", () => {
+  const losing = source({ loss_expected_at: at(-420) });
+  assert.equal(isLosing(source()), false);
+  assert.equal(isLosing(losing), true);
+  assert.equal(isLosing({ ...losing, failing: {} }), false);
+  assert.equal(isLosing({ ...losing, paused: true }), false);
+  assert.deepEqual(losingSources(usage({ sources: [source(), losing] })), [losing]);
+  const text = lossText(at(-420), formatsOf("en"), NOW);
+  assert.match(text, /^n8n will prune executions before the next sweep, about .*\d\d:07/);
+});
+
+test("a gap says its range, its reason and when it was found", () => {
+  const gap = {
+    reason: "epoch_ended",
+    epoch: 1,
+    first_execution_id: "120",
+    last_execution_id: "180",
+    found_at: at(60),
+  };
+  const [english, spanish] = [formatsOf("en"), formatsOf("es")];
+  assert.match(gapText(gap, english, NOW), /^Executions 120 to 180: the database was restored or replaced · /);
+  assert.match(gapText(gap, spanish, NOW), /^Ejecuciones 120 a 180: la base de datos se restauró o se sustituyó · /);
+  assert.match(gapText({ ...gap, last_execution_id: "120" }, english, NOW), /^Execution 120: /);
+  const nameless = { ...gap, first_execution_id: "", last_execution_id: "" };
+  assert.match(gapText(nameless, english, NOW), /^Executions whose ids are not known: /);
+  for (const reason of ["open_execution_vanished", "pruned_before_seen", "epoch_ended", "unspecified"])
+    for (const language of ["en", "es"]) assert.ok(WORDS[language][`gap_${reason}`], reason);
+  assert.equal(gapsOf(usage({ sources: [source({ gaps: 2 }), source({ gaps: 1 })] })), 3);
 });

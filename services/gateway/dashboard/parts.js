@@ -2,7 +2,7 @@
 
 import { el, setAttribute, setText, setVariable, show, svg } from "./dom.js";
 import { NONE } from "./format.js";
-import { BUCKETS, BUCKET_MS, WINDOW_MINUTES, isFloor } from "./usage.js";
+import { BUCKETS, BUCKET_MS, WINDOW_MINUTES, failingSources, isFloor, losingSources } from "./usage.js";
 
 const STATE_WORDS = { ok: "stateOk", warning: "stateWarning", over: "stateOver", unknown: "stateUnknown" };
 
@@ -154,31 +154,37 @@ export function peakText(series, { t }) {
   return peak > 0 ? t("peak", { count: peak, seconds: BUCKET_MS / 1_000 }) : "";
 }
 
-/** One sentence per failing source: which, what is wrong, since when, and what the collector says to do. */
-export function failures(context) {
+/**
+ * One sentence per source that needs a person: which, what is wrong, since when, and what the collector says to do; or
+ * when it will lose executions.
+ */
+export function troubles(context) {
   const node = el("ul", { class: "failures" });
   let shown = "";
   return {
     node,
-    update(sources, now) {
+    update(usage, now) {
       const { format } = context;
-      const lines = sources.map((source) => failureParts(source, format, now));
+      const lines = [
+        ...failingSources(usage).map((source) => ({ state: "over", ...failureParts(source, format, now) })),
+        ...losingSources(usage).map((source) => lossParts(source, format, now)),
+      ];
       const key = JSON.stringify(lines);
       show(node, lines.length > 0);
       if (key === shown) return;
       shown = key;
       node.replaceChildren(
-        ...lines.map(({ source, reason, since, detail }) =>
+        ...lines.map(({ state, source, reason, since, detail }) =>
           el(
             "li",
-            {},
-            stateIcon("over"),
+            { "data-state": state },
+            stateIcon(state),
             el(
               "span",
               {},
               el("strong", {}, source),
               " ",
-              el("span", { class: "reason" }, `${reason} ${since}`),
+              el("span", { class: "reason" }, `${reason} ${since}`.trim()),
               " ",
               el("span", { class: "detail" }, detail),
             ),
@@ -197,6 +203,23 @@ export function failureParts({ source, failing }, { t, moment }, now) {
     since: `${t("failingSince", { time: moment(failing.since, now) })} (${attempts}).`,
     detail: failing.detail,
   };
+}
+
+const lossParts = ({ source, loss_expected_at }, format, now) => ({
+  state: "warning",
+  source,
+  reason: lossText(loss_expected_at, format, now),
+  since: "",
+  detail: "",
+});
+
+export const lossText = (expectedAt, { t, moment }, now) => t("lossAhead", { time: moment(expectedAt, now) });
+
+/** Which executions are missing, why, and when that was found. */
+export function gapText(gap, { t, moment }, now) {
+  const { first_execution_id: first, last_execution_id: last } = gap;
+  const range = first === "" && last === "" ? t("gapUnknown") : first === last ? t("gapOne", { first }) : t("gapRange", { first, last });
+  return `${range}: ${t(`gap_${gap.reason}`)} · ${moment(gap.found_at, now)}`;
 }
 
 /** A label over a figure, with a line beneath. */

@@ -1,8 +1,11 @@
-// The tenant's sources: how far each is counted, and why one cannot be read.
+// The tenant's sources: how far each is counted, why one cannot be read, and what is missing of it.
 
 import { el, setAttribute, setText, show } from "./dom.js";
-import { failureParts } from "./parts.js";
-import { sourceState } from "./usage.js";
+import { failureParts, gapText, lossText } from "./parts.js";
+import { isLosing, sourceState } from "./usage.js";
+
+/** Gaps that a row lists; the command line has them all. */
+const GAPS_LISTED = 5;
 
 const WORDS = {
   failing: "sourceFailing",
@@ -39,6 +42,11 @@ export function sourcesCard(context) {
       if (nodes.length !== list.childElementCount || nodes.some((row, index) => row !== list.children[index]))
         list.replaceChildren(...nodes);
     },
+    /** Takes the latest gaps of those sources that have any. */
+    updateGaps(gaps) {
+      const bySource = new Map(gaps.map((one) => [one.source, one]));
+      for (const [source, row] of rows) row.updateGaps(bySource.get(source));
+    },
   };
 }
 
@@ -50,15 +58,20 @@ function sourceRow(context) {
   const complete = el("span", { class: "muted small" });
   const open = el("span", { class: "muted small" });
   const failure = el("p", { class: "source-failure" });
+  const loss = el("p", { class: "source-loss" });
+  const gaps = gapList(context);
   const node = el(
     "li",
     {},
     el("div", { class: "line spread" }, name, state),
     el("div", { class: "line spread" }, complete, open),
     failure,
+    loss,
+    gaps.node,
   );
   return {
     node,
+    updateGaps: gaps.update,
     update(source) {
       const now = context.book.now();
       const stands = sourceState(source, now);
@@ -72,10 +85,35 @@ function sourceRow(context) {
       );
       setAttribute(complete, "title", until === null ? null : full(until));
       setText(open, source.open_executions === null ? "" : t("open", { count: source.open_executions }));
+      show(loss, isLosing(source));
+      if (isLosing(source)) setText(loss, lossText(source.loss_expected_at, format, now));
       show(failure, stands === "failing");
       if (stands !== "failing") return;
       const { reason, since, detail } = failureParts(source, format, now);
       setText(failure, `${reason} ${since} ${detail}`);
+    },
+  };
+}
+
+/** The latest gaps of a source, newest first. */
+function gapList(context) {
+  const { format } = context;
+  const total = el("p", { class: "small", title: format.t("gapsHelp") });
+  const list = el("ul", { class: "gaps" });
+  const node = el("div", { class: "source-gaps" }, total, list);
+  show(node, false);
+  return {
+    node,
+    update(gaps) {
+      show(node, gaps !== undefined);
+      if (gaps === undefined) return;
+      const { t } = format;
+      const now = context.book.now();
+      const listed = gaps.recent.slice(0, GAPS_LISTED);
+      const lines = listed.map((gap) => gapText(gap, format, now));
+      if (gaps.count > listed.length) lines.push(t("gapsMore", { count: gaps.count - listed.length }));
+      setText(total, t("gapsCount", { count: gaps.count }));
+      list.replaceChildren(...lines.map((line) => el("li", { class: "muted small" }, line)));
     },
   };
 }

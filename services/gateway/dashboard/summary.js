@@ -3,7 +3,7 @@
 import { el, setText } from "./dom.js";
 import { NONE } from "./format.js";
 import { activityChart, figure, peakText, recentText } from "./parts.js";
-import { WINDOW_MINUTES, failedOf, isFloor, sourceState } from "./usage.js";
+import { WINDOW_MINUTES, failedOf, gapsOf, isFloor, isLosing, sourceState } from "./usage.js";
 
 export function summaryOf(context) {
   const { t } = context.format;
@@ -83,12 +83,18 @@ function updateMetering({ book, isOffline, format: { t, ago } }, metering, all) 
     .map((usage) => usage.complete_until)
     .filter((instant) => instant !== null)
     .sort((a, b) => Date.parse(a) - Date.parse(b))[0];
-  const note = oldest ? t("completeAgo", { when: ago(oldest, now) }) : "";
-  metering.node.dataset.state = isOffline() ? "unknown" : failing > 0 ? "over" : waiting + stale > 0 ? "warning" : "ok";
+  const losing = sources.filter(isLosing).length;
+  const gaps = all.reduce((sum, usage) => sum + gapsOf(usage), 0);
+  const note = [
+    ...(oldest ? [t("completeAgo", { when: ago(oldest, now) })] : []),
+    ...(gaps === 0 ? [] : [t("gapsCount", { count: gaps })]),
+  ].join(" · ");
+  metering.node.dataset.state = isOffline() ? "unknown" : failing > 0 ? "over" : losing + waiting + stale > 0 ? "warning" : "ok";
   if (total === 0) metering.update(t("noSources"));
   // Without a connection nobody knows whether the sources are still read.
   else if (isOffline()) metering.update(t("unknown"), note);
   else if (failing > 0) metering.update(t("sourcesFailing", { count: failing, total }), note);
+  else if (losing > 0) metering.update(t("sourcesLosing", { count: losing, total }), note);
   else if (stale > 0) metering.update(t("sourcesStale", { count: stale, total }), note);
   else if (waiting > 0) metering.update(t("sourcesWaiting", { count: waiting, total }), note);
   else metering.update(t("sourcesCurrent", { count: total }), note);

@@ -35,8 +35,15 @@ export function tenantView(context, tenant, { alone }) {
     periods.node,
   );
 
+  const detail = {
+    update(usage) {
+      workflows.update(usage);
+      sources.updateGaps(usage.gaps);
+    },
+    fail: workflows.fail,
+  };
   const refresh = throttled(REFRESH_MIN_MS, () => {
-    load(context, api.tenantUsage(tenant), workflows);
+    load(context, api.tenantUsage(tenant), detail);
     load(context, api.limitCheck(tenant), check);
   });
 

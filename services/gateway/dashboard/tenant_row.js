@@ -1,8 +1,17 @@
 // One tenant in the list.
 
 import { el, setAttribute, setText, show } from "./dom.js";
-import { activityChart, countText, failures, leftText, recentText, stateChip, usageBar } from "./parts.js";
-import { WINDOW_MINUTES, failedOf, failingSources, isFailing, meanDuration, sourceState } from "./usage.js";
+import { activityChart, countText, leftText, recentText, stateChip, troubles, usageBar } from "./parts.js";
+import {
+  WINDOW_MINUTES,
+  failedOf,
+  failingSources,
+  gapsOf,
+  isFailing,
+  losingSources,
+  meanDuration,
+  sourceState,
+} from "./usage.js";
 
 function cell(label, ...children) {
   return el("div", { class: "tenants-cell", role: "cell", "data-label": label }, ...children);
@@ -14,7 +23,7 @@ export function tenantRow(context, tenant) {
   const chip = stateChip(format);
   const bar = usageBar(format);
   const chart = activityChart(format);
-  const failing = failures(context);
+  const trouble = troubles(context);
   const text = (name) => el("span", { class: name });
   const parts = {
     name: el("a", { class: "tenant-link", href: `#/tenants/${encodeURIComponent(tenant)}` }),
@@ -55,8 +64,8 @@ export function tenantRow(context, tenant) {
   ];
   cells[1].classList.add("cell-usage");
   cells[2].classList.add("cell-chart");
-  const failingCell = el("div", { class: "failures-cell", role: "cell", "aria-colspan": cells.length }, failing.node);
-  const node = el("div", { class: "tenants-row", role: "row" }, ...cells, failingCell);
+  const troubleCell = el("div", { class: "failures-cell", role: "cell", "aria-colspan": cells.length }, trouble.node);
+  const node = el("div", { class: "tenants-row", role: "row" }, ...cells, troubleCell);
   let drawn = null;
   return {
     node,
@@ -72,8 +81,8 @@ export function tenantRow(context, tenant) {
       setText(parts.recent, recentText(series, format));
       writeUsage(parts, usage, format, now);
       writeFigures(parts, usage, format, now);
-      failing.update(failingSources(usage), now);
-      show(failingCell, failingSources(usage).length > 0);
+      trouble.update(usage, now);
+      show(troubleCell, failingSources(usage).length + losingSources(usage).length > 0);
     },
   };
 }
@@ -102,11 +111,17 @@ function writeFigures(parts, usage, { t, ...format }, now) {
   setText(parts.costNote, usage.cost_estimate === null && usage.counted !== null ? t("noPrice") : "");
   setText(parts.fresh, usage.complete_until === null ? t("never") : format.ago(usage.complete_until, now));
   setAttribute(parts.fresh, "title", usage.complete_until === null ? null : format.full(usage.complete_until));
-  setText(parts.open, usage.open_executions === null ? "" : t("open", { count: usage.open_executions }));
+  const gaps = gapsOf(usage);
+  const notes = [
+    ...(usage.open_executions === null ? [] : [t("open", { count: usage.open_executions })]),
+    ...(gaps === 0 ? [] : [t("gapsCount", { count: gaps })]),
+  ];
+  setText(parts.open, notes.join(" · "));
+  setAttribute(parts.open, "title", gaps === 0 ? null : t("gapsHelp"));
   const states = usage.sources.map((source) => sourceState(source, now));
   const fresh = states.includes("failing")
     ? "over"
-    : states.some((state) => state === "waiting" || state === "stale")
+    : losingSources(usage).length > 0 || states.some((state) => state === "waiting" || state === "stale")
       ? "warning"
       : "ok";
   parts.fresh.dataset.fresh = states.length === 0 ? "none" : fresh;

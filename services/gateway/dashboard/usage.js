@@ -15,6 +15,14 @@ export const STATES = ["over", "warning", "unknown", "ok"];
 
 export const failingSources = (usage) => usage.sources.filter((source) => source.failing);
 
+/** Sources that are swept, and not often enough for what they keep. */
+export const losingSources = (usage) => usage.sources.filter(isLosing);
+
+export const isLosing = (source) => !source.failing && !source.paused && source.loss_expected_at !== null;
+
+/** Gaps of all the sources. */
+export const gapsOf = (usage) => usage.sources.reduce((sum, source) => sum + source.gaps, 0);
+
 /** Whether a source is missing from the figure, so that the true one may be higher. */
 export const isFloor = (usage) =>
   usage.counted !== null && usage.sources.some((source) => source.failing || source.complete_until === null);

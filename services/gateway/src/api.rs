@@ -6,6 +6,7 @@ mod authenticate;
 mod error;
 mod events;
 mod extract;
+mod gaps;
 mod guard;
 mod periods;
 mod plans;
@@ -34,11 +35,12 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    accounts::Accounts, admit::Admissions, change_catalog::Editor, directory::Directory, sources::SourceView,
-    usage::UsageView,
+    accounts::Accounts, admit::Admissions, change_catalog::Editor, directory::Directory,
+    gap_counts::GapCounts, sources::SourceView, usage::UsageView,
 };
 
 pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};
+pub use gaps::count as count_gaps;
 
 /// What every request may use.
 pub type App = Arc<AppParts>;
@@ -57,6 +59,8 @@ pub struct AppParts {
     pub usage: Arc<UsageView>,
     /// The sources' state in memory.
     pub sources: SourceView,
+    /// How many gaps each source has.
+    pub gap_counts: Arc<GapCounts>,
     /// Decides on runs.
     pub admissions: Admissions,
     /// Tokens and sessions.
@@ -114,6 +118,7 @@ fn operator_routes() -> OpenApiRouter<App> {
         .routes(routes!(tenants::get, tenants::put, tenants::remove))
         .routes(routes!(sources::list))
         .routes(routes!(sources::get, sources::put, sources::remove))
+        .routes(routes!(gaps::list))
         .routes(routes!(push_tokens::create, push_tokens::revoke))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

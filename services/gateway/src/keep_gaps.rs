@@ -1,16 +1,22 @@
 //! Keeps gaps, to show them with their source.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use messaging::{Delivery, Dispose, Disposition, Handler};
 use metering::SourceId;
 use proto::{InvalidMessage, required_instant, v1};
 use sqlx::PgPool;
 
-use crate::store::history::{self, Gap};
+use crate::{
+    gap_counts::GapCounts,
+    store::history::{self, Gap},
+};
 
 /// Handles `SourceGap`.
 pub struct KeepGaps {
     pool: PgPool,
+    counts: Arc<GapCounts>,
 }
 
 /// A gap cannot be kept.
@@ -34,9 +40,9 @@ impl Dispose for KeepGapError {
 }
 
 impl KeepGaps {
-    /// Keeps gaps in `pool`.
-    pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+    /// Keeps gaps in `pool`, and lets `counts` know.
+    pub fn new(pool: PgPool, counts: Arc<GapCounts>) -> Self {
+        Self { pool, counts }
     }
 }
 
@@ -48,6 +54,7 @@ impl Handler for KeepGaps {
     async fn handle(&self, delivery: Delivery<v1::SourceGap>) -> Result<(), KeepGapError> {
         let gap = read(delivery.message)?;
         history::put_gap(&self.pool, &gap).await?;
+        self.counts.kept.notify_one();
         Ok(())
     }
 }

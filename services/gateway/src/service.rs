@@ -69,7 +69,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
             bus.clone(),
             clock.clone(),
             Consumer::GATEWAY_GAPS,
-            Arc::new(KeepGaps::new(pool.clone())),
+            Arc::new(KeepGaps::new(pool.clone(), app.gap_counts.clone())),
             tasks.shutdown(),
         ),
     );
@@ -83,6 +83,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
     let catalog = Topic { stream: Stream::Catalog, name: "catalog" };
     tasks.spawn(follow(bus, catalog, api::CatalogListener(app.clone()), tasks.shutdown()));
     tasks.spawn(api::announce(app.clone()));
+    tasks.spawn(api::count_gaps(app.clone()));
     tasks.spawn(purge::run(pool, clock, tasks.shutdown()));
     tasks.spawn_fallible("api", api::serve(listener, app));
     Ok(())
@@ -105,6 +106,7 @@ fn app(context: &Context, settings: &GatewaySettings) -> anyhow::Result<App> {
         sealing: SealingKey::parse(&settings.collector_public_key)?,
         secure_cookies: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
         sources: SourceView::default(),
+        gap_counts: Arc::default(),
         announcer: Announcer::default(),
         shutdown: tasks.shutdown(),
         clock,

@@ -24,6 +24,8 @@ pub struct Synced {
     pub executions_published: u32,
     /// The life of the source's id sequence.
     pub epoch: u32,
+    /// When the source is expected to prune what was not seen.
+    pub loss_expected_at: Option<Timestamp>,
 }
 
 /// A source that could not be swept.
@@ -51,6 +53,11 @@ pub struct SourceState {
 }
 
 impl SourceState {
+    /// When the source is expected to prune executions that were not seen; nothing where sweeps come often enough.
+    pub fn loss_expected_at(&self) -> Option<Timestamp> {
+        self.synced.as_ref().and_then(|synced| synced.loss_expected_at)
+    }
+
     /// The failure that holds now: a sweep that ended well after it has cleared it.
     pub fn failing(&self) -> Option<&Failing> {
         let cleared_at = self.synced.as_ref().map(|synced| synced.ended_at);
@@ -80,6 +87,7 @@ impl SourceView {
             ended_at: required_instant(wire.sweep_ended_at.as_ref(), "sweep_ended_at")?,
             executions_published: wire.executions_published,
             epoch: wire.epoch,
+            loss_expected_at: instant(wire.loss_expected_at.as_ref(), "loss_expected_at")?,
         };
         self.update(&source, |state| {
             if state.synced.as_ref().is_none_or(|known| known.ended_at <= synced.ended_at) {
@@ -157,6 +165,19 @@ mod tests {
             view.apply_failing(failing("2026-11-24T12:20:00Z")).unwrap();
             assert!(view.of(&source).failing().is_some());
         }
+    }
+
+    #[test]
+    fn an_expected_loss_holds_until_the_next_good_sweep() {
+        let view = SourceView::default();
+        let risk = v1::SourceSynced {
+            loss_expected_at: at("2026-11-24T12:07:00Z"),
+            ..synced("2026-11-24T12:00:00Z")
+        };
+        let source = view.apply_synced(&risk).unwrap();
+        assert!(view.of(&source).loss_expected_at().is_some());
+        view.apply_synced(&synced("2026-11-24T12:05:00Z")).unwrap();
+        assert_eq!(view.of(&source).loss_expected_at(), None);
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl Announcer {
         }
     }
 
+    /// What is shown of a source has changed.
+    pub fn source_changed(&self, source: SourceId) {
+        self.tell(|changed| changed.sources.insert(source));
+    }
+
     fn put_back(&self, not_told: Changed) {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         changed.tenants.extend(not_told.tenants);

@@ -1,6 +1,6 @@
 //! Sources over HTTP. The API key goes in and never comes out.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use axum::{Json, extract::State, http::StatusCode};
 use catalog::{
@@ -19,16 +19,13 @@ use super::{
     App,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId},
+    gaps::{self, GapsJson},
     usage::seconds_since,
 };
 use crate::{
     change_catalog::Revised,
     sources::{Failing, SourceState, Synced},
-    store::history::{self, GapRow},
 };
-
-/// Gaps shown with their source.
-const GAPS_SHOWN_MAX: u64 = 20;
 
 /// Longest API key; n8n's are tokens of some hundred characters.
 const API_KEY_CHARS_MAX: usize = 4_096;
@@ -93,6 +90,9 @@ pub struct SourceStatusJson {
     pub last_sweep: Option<SweepJson>,
     /// Why it cannot be swept now; null where it can.
     pub failing: Option<FailingJson>,
+    /// When it is expected to prune executions that were not seen, at its present rate; null where sweeps come
+    /// often enough.
+    pub loss_expected_at: Option<Timestamp>,
     /// Executions that were gone before they were seen.
     pub gaps: GapsJson,
 }
@@ -122,28 +122,6 @@ pub struct FailingJson {
     pub since: Timestamp,
     /// Failures in a row.
     pub consecutive_failures: u32,
-}
-
-/// Executions that were gone before they were seen.
-#[derive(Debug, Clone, Default, Serialize, ToSchema)]
-pub struct GapsJson {
-    /// How many gaps are kept (90 days).
-    pub count: u64,
-    /// The latest ones, newest first, at most 20.
-    pub recent: Vec<GapJson>,
-}
-
-/// A range of executions that the source no longer shows and that were never collected.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct GapJson {
-    /// `open_execution_vanished`, `pruned_before_seen`, `epoch_ended` or `unspecified`.
-    pub reason: String,
-    /// First id of the range.
-    pub first_execution_id: String,
-    /// Last id of the range, inclusive.
-    pub last_execution_id: String,
-    /// When it was found.
-    pub found_at: Timestamp,
 }
 
 /// All sources, by id.
@@ -261,6 +239,7 @@ impl SourceStatusJson {
             open_executions: synced.map(|synced| synced.open_executions.into()),
             last_sweep: synced.map(SweepJson::from),
             failing: state.failing().map(FailingJson::from),
+            loss_expected_at: state.loss_expected_at(),
             gaps,
         }
     }
@@ -300,14 +279,7 @@ impl From<&Failing> for FailingJson {
 /// Adds to each source how its metering goes.
 async fn with_status(app: &App, sources: Vec<Revised<Source>>) -> Result<Vec<SourceJson>, ApiError> {
     let ids: Vec<String> = sources.iter().map(|source| source.value.id.to_string()).collect();
-    let rows = history::list_gaps(&app.pool, &ids, GAPS_SHOWN_MAX).await.map_err(ApiError::unavailable)?;
-    let mut gaps: HashMap<String, GapsJson> = HashMap::new();
-    for row in rows {
-        let GapRow { source, count, first_execution_id, last_execution_id, reason, found_at } = row;
-        let of_source = gaps.entry(source).or_default();
-        of_source.count = count;
-        of_source.recent.push(GapJson { reason, first_execution_id, last_execution_id, found_at });
-    }
+    let mut gaps = gaps::shown(app, &ids).await?;
     let now = app.clock.now();
     let shown = sources.into_iter().map(|source| {
         let gaps = gaps.remove(source.value.id.as_str()).unwrap_or_default();

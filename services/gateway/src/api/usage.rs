@@ -14,6 +14,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::PathId,
+    gaps::{self, GapsJson},
     sources::FailingJson,
 };
 use crate::{directory::Snapshot, usage::Counted};
@@ -107,6 +108,11 @@ pub struct SourceFreshnessJson {
     pub paused: bool,
     /// Why it cannot be swept now; null where it can.
     pub failing: Option<FailingJson>,
+    /// When it is expected to prune executions that were not seen, at its present rate; null where sweeps come
+    /// often enough.
+    pub loss_expected_at: Option<Timestamp>,
+    /// How many gaps are kept of it (90 days): executions that were gone before they were seen.
+    pub gaps: u64,
 }
 
 /// One tenant's usage with its workflows.
@@ -119,6 +125,18 @@ pub struct UsageDetail {
     pub workflows: Vec<WorkflowJson>,
     /// Workflows that are not listed.
     pub workflows_omitted: u32,
+    /// The sources that have gaps, with the latest of each.
+    pub gaps: Vec<SourceGapsJson>,
+}
+
+/// The gaps of one source.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SourceGapsJson {
+    /// The source's id.
+    pub source: String,
+    /// Its gaps.
+    #[serde(flatten)]
+    pub gaps: GapsJson,
 }
 
 /// The usage of one workflow.
@@ -289,13 +307,16 @@ impl SourceFreshnessJson {
         let freshness = counted
             .and_then(|counted| counted.sources.iter().find(|known| known.source == source.id.as_str()));
         let complete_until = freshness.and_then(|known| known.complete_until);
+        let state = app.sources.of(&source.id);
         Self {
             source: source.id.to_string(),
             complete_until,
             lag_seconds: complete_until.map(|instant| seconds_since(instant, now)),
             open_executions: freshness.map(|known| known.open_executions.into()),
             paused: source.paused,
-            failing: app.sources.of(&source.id).failing().map(FailingJson::from),
+            failing: state.failing().map(FailingJson::from),
+            loss_expected_at: state.loss_expected_at(),
+            gaps: app.gap_counts.of(&source.id),
         }
     }
 }
@@ -368,6 +389,12 @@ pub async fn get(
     caller.check_may_see(&id)?;
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let usage = element(&app, &catalog, &id).ok_or_else(|| ApiError::no_tenant(&id))?;
+    let sources: Vec<String> = usage.sources.iter().map(|source| source.source.clone()).collect();
+    let mut gaps = gaps::shown(&app, &sources).await?;
+    let gaps = sources.into_iter().filter_map(|source| {
+        let gaps = gaps.remove(&source)?;
+        Some(SourceGapsJson { source, gaps })
+    });
     let current = app.usage.of(&id).filter(|counted| counted.is_current(app.clock.now()));
     let workflows =
         current.as_ref().map(|counted| counted.workflows.iter().map(WorkflowJson::from).collect());
@@ -375,6 +402,7 @@ pub async fn get(
         usage,
         workflows: workflows.unwrap_or_default(),
         workflows_omitted: current.map_or(0, |counted| counted.workflows_omitted),
+        gaps: gaps.collect(),
     }))
 }
 

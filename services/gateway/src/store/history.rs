@@ -132,6 +132,8 @@ pub struct GapRow {
     pub source: String,
     /// All gaps of that source.
     pub count: u64,
+    /// The life of the source's id sequence.
+    pub epoch: u32,
     /// First id of the range.
     pub first_execution_id: String,
     /// Last id of the range, inclusive.
@@ -149,7 +151,7 @@ pub async fn list_gaps(
     per_source_max: u64,
 ) -> Result<Vec<GapRow>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT source, total, first_execution_id, last_execution_id, reason, found_at
+        "SELECT source, total, epoch, first_execution_id, last_execution_id, reason, found_at
          FROM (SELECT *, count(*) OVER (PARTITION BY source) AS total,
                       row_number() OVER (PARTITION BY source ORDER BY found_at DESC, first_execution_id) AS place
                FROM gaps WHERE source = ANY($1)) AS placed
@@ -164,11 +166,29 @@ pub async fn list_gaps(
             Ok(GapRow {
                 source: row.try_get("source")?,
                 count: from_db(row.try_get("total")?),
+                // Written from a u32.
+                epoch: u32::try_from(row.try_get::<i64, _>("epoch")?).unwrap_or_default(),
                 first_execution_id: row.try_get("first_execution_id")?,
                 last_execution_id: row.try_get("last_execution_id")?,
                 reason: row.try_get("reason")?,
                 found_at: row.try_get::<jiff_sqlx::Timestamp, _>("found_at")?.to_jiff(),
             })
+        })
+        .collect()
+}
+
+/// How many gaps each source has; sources without any are not listed.
+pub async fn count_gaps(executor: impl PgExecutor<'_>) -> Result<Vec<(SourceId, u64)>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT source, count(*) AS total FROM gaps GROUP BY source").fetch_all(executor).await?;
+    rows.iter()
+        .map(|row| {
+            let source: String = row.try_get("source")?;
+            let source = SourceId::parse(&source).map_err(|error| sqlx::Error::ColumnDecode {
+                index: "source".to_owned(),
+                source: Box::new(error),
+            })?;
+            Ok((source, from_db(row.try_get("total")?)))
         })
         .collect()
 }

@@ -111,6 +111,7 @@ async fn a_source_shows_how_its_metering_goes() {
         sweep_started_at: at("2026-11-24T11:50:05Z"),
         sweep_ended_at: at("2026-11-24T11:50:06Z"),
         executions_published: 40,
+        loss_expected_at: at("2026-11-24T12:07:00Z"),
         ..v1::SourceSynced::default()
     };
     world.bench.publish(namespace.source_synced("north-n8n"), &synced).await;
@@ -143,7 +144,54 @@ async fn a_source_shows_how_its_metering_goes() {
     assert_eq!((&status["lag_seconds"], &status["open_executions"]), (&json!(600), &json!(2)));
     assert_eq!(status["failing"]["reason"], "unauthorized");
     assert_eq!(status["gaps"]["recent"][0]["reason"], "pruned_before_seen");
-    assert_eq!(world.get("/v1/usage/north").await["sources"][0]["failing"]["consecutive_failures"], 3);
+    assert_eq!(status["loss_expected_at"], "2026-11-24T12:07:00Z");
+    let freshness = eventually("the gap is counted in the live figures", || async {
+        let freshness = world.get("/v1/usage").await["usage"][0]["sources"][0].clone();
+        (freshness["gaps"] == 1).then_some(freshness)
+    })
+    .await;
+    assert_eq!(freshness["failing"]["consecutive_failures"], 3);
+    assert_eq!(freshness["loss_expected_at"], "2026-11-24T12:07:00Z");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn gaps_are_listed_with_their_range_and_reason() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let source = json!({"tenant": "north", "kind": "n8n", "base_url": "http://n8n", "api_key": "k"});
+    world.put("/v1/sources/north-n8n", source).await;
+    let subject = world.bench.namespace().source_gap("north-n8n");
+    for number in 0..25_u32 {
+        let gap = v1::SourceGap {
+            source_id: "north-n8n".into(),
+            epoch: 2,
+            reason: v1::GapReason::EpochEnded.into(),
+            first_execution_id: (100 + number).to_string(),
+            last_execution_id: (100 + number).to_string(),
+            found_at: at(&format!("2026-11-24T11:00:{number:02}Z")),
+        };
+        world.bench.publish(subject.clone(), &gap).await;
+    }
+    let list = eventually("all gaps are kept", || async {
+        let list = world.get("/v1/sources/north-n8n/gaps").await;
+        (list["count"] == 25).then_some(list)
+    })
+    .await;
+    let newest = json!({
+        "reason": "epoch_ended", "epoch": 2, "first_execution_id": "124", "last_execution_id": "124",
+        "found_at": "2026-11-24T11:00:24Z",
+    });
+    assert_eq!((list["gaps"].as_array().unwrap().len(), &list["gaps"][0]), (25, &newest));
+
+    // The tenant sees its own, the latest ones, and not the operator's list.
+    let token = world.token_of("north").await;
+    let (_, own) = world.ask_as(&token, Method::GET, "/v1/usage/north", None).await;
+    assert_eq!((&own["gaps"][0]["source"], &own["gaps"][0]["count"]), (&json!("north-n8n"), &json!(25)));
+    assert_eq!(own["gaps"][0]["recent"].as_array().unwrap().len(), 20);
+    assert_eq!(world.ask_as(&token, Method::GET, "/v1/sources/north-n8n/gaps", None).await.0, 403);
+    assert_eq!(world.get("/v1/usage/south").await["gaps"], json!([]));
+    assert_eq!(world.ask(Method::GET, "/v1/sources/nothing/gaps", None).await.0, 404);
     world.finish().await;
 }
 

@@ -1,0 +1,38 @@
+//! How many gaps each source has, in memory: every live figure says it.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
+
+use metering::SourceId;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+
+use crate::store::history;
+
+/// The counts as they were read last.
+#[derive(Default)]
+pub struct GapCounts {
+    counts: RwLock<HashMap<SourceId, u64>>,
+    /// A gap was kept.
+    pub kept: Notify,
+}
+
+impl GapCounts {
+    /// Gaps that are kept of a source.
+    pub fn of(&self, source: &SourceId) -> u64 {
+        self.counts.read().unwrap_or_else(PoisonError::into_inner).get(source).copied().unwrap_or_default()
+    }
+
+    /// Reads the counts again. Returns the sources whose count has changed.
+    pub async fn refresh(&self, pool: &PgPool) -> Result<Vec<SourceId>, sqlx::Error> {
+        let fresh: HashMap<SourceId, u64> = history::count_gaps(pool).await?.into_iter().collect();
+        let mut counts = self.counts.write().unwrap_or_else(PoisonError::into_inner);
+        let gone = counts.keys().filter(|source| !fresh.contains_key(*source));
+        let moved = fresh.iter().filter(|(source, count)| counts.get(*source) != Some(*count));
+        let changed = gone.chain(moved.map(|(source, _)| source)).cloned().collect();
+        *counts = fresh;
+        Ok(changed)
+    }
+}
