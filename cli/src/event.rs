@@ -243,13 +243,13 @@ fn gap(message: v1::SourceGap) -> Event {
     let reason = match message.reason() {
         v1::GapReason::OpenExecutionVanished => "was open and is gone",
         v1::GapReason::PrunedBeforeSeen => "pruned before seen",
-        v1::GapReason::EpochEnded => "epoch ended",
+        v1::GapReason::EpochEnded => "the database was restored or replaced",
         v1::GapReason::Unspecified => "unknown reason",
     };
-    let range = if message.first_execution_id == message.last_execution_id {
-        format!("execution {}", message.first_execution_id)
-    } else {
-        format!("executions {} to {}", message.first_execution_id, message.last_execution_id)
+    let range = match (message.first_execution_id.as_str(), message.last_execution_id.as_str()) {
+        ("", "") => "executions whose ids are not known".to_owned(),
+        (first, last) if first == last => format!("execution {first}"),
+        (first, last) => format!("executions {first} to {last}"),
     };
     Event {
         at: instant(message.found_at.as_ref()),
@@ -266,10 +266,13 @@ fn gap(message: v1::SourceGap) -> Event {
 
 fn synced(message: v1::SourceSynced) -> Event {
     let complete_until = instant(message.complete_until.as_ref());
+    let loss_expected_at = instant(message.loss_expected_at.as_ref());
+    let loss =
+        loss_expected_at.as_ref().map_or_else(String::new, |at| format!(", will lose executions about {at}"));
     Event {
         at: instant(message.sweep_ended_at.as_ref()),
         text: format!(
-            "complete until {}, {} published, {} open",
+            "complete until {}, {} published, {} open{loss}",
             complete_until.as_deref().unwrap_or("?"),
             message.executions_published,
             message.open_executions
@@ -280,6 +283,7 @@ fn synced(message: v1::SourceSynced) -> Event {
             "open_executions": message.open_executions,
             "published_through": message.published_through,
             "executions_published": message.executions_published,
+            "loss_expected_at": loss_expected_at,
         }),
         subject: message.source_id,
     }
@@ -367,6 +371,39 @@ mod tests {
         let event = Topic::Period.read(Bytes::new()).unwrap();
         assert!(event.text.contains("update this command line"), "{}", event.text);
         assert!(Topic::Counted.read(Bytes::from_static(b"\xff")).is_err());
+    }
+
+    #[test]
+    fn a_gap_says_what_is_missing_and_why() {
+        let gap = |first: &str, last: &str| v1::SourceGap {
+            source_id: "north-n8n".into(),
+            reason: v1::GapReason::EpochEnded.into(),
+            first_execution_id: first.into(),
+            last_execution_id: last.into(),
+            ..v1::SourceGap::default()
+        };
+        for (first, last, text) in [
+            ("120", "180", "executions 120 to 180: the database was restored or replaced"),
+            ("120", "120", "execution 120: the database was restored or replaced"),
+            ("", "", "executions whose ids are not known: the database was restored or replaced"),
+        ] {
+            let event = Topic::Gap.read(gap(first, last).encode_to_vec().into()).unwrap();
+            assert_eq!(event.text, text);
+            assert_eq!(event.json["reason"], "epoch_ended");
+        }
+    }
+
+    #[test]
+    fn a_loss_that_is_ahead_is_said() {
+        let message = v1::SourceSynced {
+            loss_expected_at: Some(proto::timestamp("2026-11-24T12:07:00Z".parse().unwrap())),
+            ..v1::SourceSynced::default()
+        };
+        let event = Topic::Synced.read(message.encode_to_vec().into()).unwrap();
+        assert!(event.text.ends_with(", will lose executions about 2026-11-24T12:07:00Z"), "{}", event.text);
+        assert_eq!(event.json["loss_expected_at"], "2026-11-24T12:07:00Z");
+        let event = Topic::Synced.read(v1::SourceSynced::default().encode_to_vec().into()).unwrap();
+        assert_eq!(event.json["loss_expected_at"], Value::Null);
     }
 
     #[test]

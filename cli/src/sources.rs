@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 use comfy_table::Table;
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,8 +17,20 @@ const DETAIL_CHARS_MAX: usize = 120;
 #[derive(Debug, Args)]
 pub struct Sources {
     /// Show the gateway's own answer.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+    #[command(subcommand)]
+    about: Option<About>,
+}
+
+/// What to show of one source.
+#[derive(Debug, Subcommand)]
+enum About {
+    /// Lists executions that were gone before they were seen, newest first.
+    Gaps {
+        /// The source's id.
+        id: String,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -41,6 +53,7 @@ struct Status {
     lag_seconds: Option<u64>,
     open_executions: Option<u64>,
     failing: Option<Failing>,
+    loss_expected_at: Option<String>,
     gaps: Option<Gaps>,
 }
 
@@ -56,19 +69,79 @@ struct Gaps {
     count: u64,
 }
 
+#[derive(Debug, Deserialize)]
+struct GapList {
+    count: u64,
+    gaps: Vec<Gap>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Gap {
+    reason: String,
+    epoch: u32,
+    first_execution_id: String,
+    last_execution_id: String,
+    found_at: String,
+}
+
 impl Sources {
     /// Asks the gateway and prints a table.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        let path: &[&str] = match &self.about {
+            None => &["sources"],
+            Some(About::Gaps { id }) => &["sources", id, "gaps"],
+        };
         if self.json {
-            let answer: Value = client.get(&["sources"]).await?;
+            let answer: Value = client.get(path).await?;
             writeln!(out, "{answer:#}")?;
-        } else {
-            let list: SourceList = client.get(&["sources"]).await?;
-            let table = source_table(&list.sources);
-            writeln!(out, "{}", table::or_none(&table, "No sources."))?;
+            return Ok(());
+        }
+        match self.about {
+            None => {
+                let list: SourceList = client.get(path).await?;
+                writeln!(out, "{}", table::or_none(&source_table(&list.sources), "No sources."))?;
+            }
+            Some(About::Gaps { .. }) => {
+                let list: GapList = client.get(path).await?;
+                writeln!(out, "{}", table::or_none(&gap_table(&list.gaps), "No gaps."))?;
+                if let Some(more) = not_listed(&list) {
+                    writeln!(out, "{more}")?;
+                }
+            }
         }
         Ok(())
     }
+}
+
+fn gap_table(gaps: &[Gap]) -> Table {
+    let mut table = table::new(&["found", "first execution", "last execution", "epoch", "reason"]);
+    for gap in gaps {
+        table.add_row([
+            gap.found_at.clone(),
+            gap.first_execution_id.clone(),
+            gap.last_execution_id.clone(),
+            gap.epoch.to_string(),
+            gap_reason(&gap.reason).to_owned(),
+        ]);
+    }
+    table::right(&mut table, &[1, 2, 3]);
+    table
+}
+
+fn gap_reason(reason: &str) -> &str {
+    match reason {
+        "open_execution_vanished" => "was running, and is gone: deleted, or not saved when it ended",
+        "pruned_before_seen" => "pruned before it was seen",
+        "epoch_ended" => "the database was restored or replaced",
+        "unspecified" => "not known",
+        newer => newer,
+    }
+}
+
+fn not_listed(list: &GapList) -> Option<String> {
+    let listed = u64::try_from(list.gaps.len()).unwrap_or(u64::MAX);
+    let more = list.count.saturating_sub(listed);
+    (more > 0).then(|| format!("{} older ones are not listed.", table::number(more)))
 }
 
 fn source_table(sources: &[Source]) -> Table {
@@ -96,7 +169,10 @@ fn state(source: &Source) -> String {
             let detail = table::shortened(&failing.detail, DETAIL_CHARS_MAX);
             format!("failing since {} ({}): {detail}", failing.since, failing.reason)
         }
-        None => "ok".to_owned(),
+        None => match &source.status.loss_expected_at {
+            Some(at) => format!("n8n will prune executions before the next sweep, about {at}"),
+            None => "ok".to_owned(),
+        },
     }
 }
 
@@ -105,6 +181,39 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_loss_that_is_ahead_is_said() {
+        let source: Source = serde_json::from_value(json!({
+            "id": "north-n8n", "tenant": "north",
+            "status": {
+                "complete_until": "2026-11-24T12:00:00Z", "lag_seconds": 4, "open_executions": 0, "failing": null,
+                "loss_expected_at": "2026-11-24T12:07:00Z", "gaps": { "count": 1_204, "recent": [] },
+            },
+        }))
+        .unwrap();
+        let shown = source_table(&[source]).to_string();
+        for part in ["about 2026-11-24T12:07:00Z", "1,204"] {
+            assert!(shown.contains(part), "{part} is missing:\n{shown}");
+        }
+    }
+
+    #[test]
+    fn gaps_are_listed_with_their_range_and_reason() {
+        let list: GapList = serde_json::from_value(json!({
+            "source": "north-n8n", "count": 1_500,
+            "gaps": [{
+                "reason": "epoch_ended", "epoch": 2, "first_execution_id": "120", "last_execution_id": "180",
+                "found_at": "2026-11-24T12:00:00Z",
+            }],
+        }))
+        .unwrap();
+        let shown = gap_table(&list.gaps).to_string();
+        for part in ["120", "180", "restored or replaced", "2026-11-24T12:00:00Z"] {
+            assert!(shown.contains(part), "{part} is missing:\n{shown}");
+        }
+        assert_eq!(not_listed(&list).as_deref(), Some("1,499 older ones are not listed."));
+    }
 
     #[test]
     fn a_failing_source_says_why() {

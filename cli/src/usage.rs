@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_row_tells_figures_cost_and_freshness() {
         let shown = usage_table(&[usage(json!(1_234))]).to_string();
-        for part in ["2026-11-01 .. 2026-12-01", "1,234", "1,000", "123.4 %", "99.9 %", "21.50 EUR"] {
+        for part in ["2026-11-01 .. 2026-11-30", "1,234", "1,000", "123.4 %", "99.9 %", "21.50 EUR"] {
             assert!(shown.contains(part), "{part} is missing:\n{shown}");
         }
         assert!(shown.contains("1 min 15 s behind; north-n8n failing: unauthorized"), "{shown}");
