@@ -32,7 +32,7 @@ enum Task {
     ///
     /// Uses the servers of DATABASE_URL and NATS_URL where set, and private ones in .flowmeter/test otherwise.
     Test(test::Test),
-    /// Check form: rustfmt, clippy, cargo-deny, buf lint. Says what was skipped and why.
+    /// Check form: rustfmt, clippy, buf lint, JavaScript, the compose file, cargo-deny. Says what was skipped and why.
     Verify(verify::Verify),
     /// Print the memory of each service and of the whole stack, idle and under the demo's load.
     Memory(memory::Measure),

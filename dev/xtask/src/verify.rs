@@ -17,6 +17,13 @@ use crate::binaries::{self, cargo};
 const CARGO_DENY: &str = "0.20.2";
 const BUF: &str = "1.75.0";
 
+/// Run by node's own test runner; they need no package.
+const JAVASCRIPT_TESTS: [&str; 2] =
+    ["services/gateway/dashboard/check.mjs", "deploy/n8n/flowmeter-hooks.test.js"];
+
+/// The exit code of `dev/check-compose.sh` where its tools cannot be installed.
+const CANNOT_INSTALL: i32 = 2;
+
 /// Arguments of `cargo xtask verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
@@ -43,6 +50,8 @@ impl Verify {
             passes(cargo(&project).args(clippy))
         });
         report.check("buf lint", || self.buf_lint(&project));
+        report.check("javascript", || javascript(&project));
+        report.check("compose file", || self.compose(&project));
         self.cargo_deny(&project, &mut report);
         Ok(report.print())
     }
@@ -75,6 +84,18 @@ impl Verify {
             bail!("npm cannot install buf {BUF}");
         }
         Ok(installed)
+    }
+
+    fn compose(&self, project: &Project) -> Result<Outcome> {
+        if self.no_install {
+            return Ok(Outcome::Skipped("its check installs its tools".to_owned()));
+        }
+        let status = binaries::run(Command::new("dev/check-compose.sh").current_dir(project.root()))?;
+        Ok(match status.code() {
+            Some(0) => Outcome::Passed,
+            Some(CANNOT_INSTALL) => Outcome::Skipped("its tools cannot be installed here".to_owned()),
+            _ => Outcome::Failed,
+        })
     }
 
     fn cargo_deny(&self, project: &Project, report: &mut Report) {
@@ -119,6 +140,16 @@ impl Verify {
             bail!("cargo cannot install cargo-deny {CARGO_DENY}");
         }
         Ok(installed)
+    }
+}
+
+/// The dashboard's and the hook's own checks.
+fn javascript(project: &Project) -> Result<Outcome> {
+    match install::on_path("node") {
+        Some(node) => {
+            passes(Command::new(node).arg("--test").args(JAVASCRIPT_TESTS).current_dir(project.root()))
+        }
+        None => Ok(Outcome::Skipped("node is not installed".to_owned())),
     }
 }
 
