@@ -1,6 +1,9 @@
 //! A small client of the HTTP faces: the gateway's API and the sandbox's control.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead, BufReader},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -57,6 +60,16 @@ impl Api {
     /// POST, which must succeed.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.send("POST", path, Some(body))
+    }
+
+    /// GET of an answer without end, line by line: live events.
+    pub fn stream(&self, path: &str) -> Result<impl BufRead + Send + use<>> {
+        let endless: Agent = Agent::config_builder().timeout_connect(Some(PROBE_WITHIN)).build().into();
+        let request = endless.get(format!("{}{path}", self.base));
+        let request =
+            self.headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+        let response = request.call().with_context(|| format!("no answer to GET {}{path}", self.base))?;
+        Ok(BufReader::new(response.into_body().into_reader()))
     }
 
     /// The JSON body of a success; null where it has none.

@@ -134,8 +134,7 @@ impl Stack {
 
     fn prepare(profile: Profile, options: Options) -> Result<Self> {
         let gateway = options.gateway_port.map_or_else(ports::free, ports::free_from)?;
-        let ports =
-            Ports { gateway, push: ports::free()?, sandbox: ports::free()?, smtp: ports::free()? };
+        let ports = Ports { gateway, push: ports::free()?, sandbox: ports::free()?, smtp: ports::free()? };
         let ops_ports = Program::SERVICES
             .into_iter()
             .map(|service| Ok((service, ports::free()?)))

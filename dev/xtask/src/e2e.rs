@@ -18,6 +18,7 @@ use stack::{
 use crate::{
     binaries,
     checks::Checks,
+    e2e_push::PushInput,
     real_n8n::{RealN8n, second},
 };
 
@@ -57,6 +58,8 @@ pub struct EndToEnd {
 enum Input {
     /// A real n8n: usage, mails, the limit check and Stripe's total against n8n's own list.
     N8n(RealInput),
+    /// A real n8n with the hook: the time from a run to its count, and the same count once the poll has found it.
+    Push(PushInput),
 }
 
 /// Arguments of `cargo xtask e2e n8n`.
@@ -82,8 +85,10 @@ struct RealInput {
 impl EndToEnd {
     /// Runs the task.
     pub fn run(&self) -> Result<ExitCode> {
-        let Input::N8n(input) = &self.input;
-        input.run()
+        match &self.input {
+            Input::N8n(input) => input.run(),
+            Input::Push(input) => input.run(),
+        }
     }
 }
 

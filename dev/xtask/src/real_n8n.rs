@@ -37,6 +37,11 @@ pub struct RealN8n {
 impl RealN8n {
     /// Starts n8n in a folder, installed there the first time (minutes).
     pub fn start(scripts: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(scripts, folder, &[])
+    }
+
+    /// The same with settings of n8n's own, which do not reach one that runs already.
+    pub fn start_with(scripts: &Path, folder: &Path, environment: &[(&str, String)]) -> Result<Self> {
         let script = scripts.join("start-n8n.sh");
         if !script.is_file() {
             bail!("{} is not there: name the folder with `--shared`", script.display());
@@ -47,6 +52,7 @@ impl RealN8n {
             .arg(&script)
             .arg(folder)
             .arg(port.to_string())
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
