@@ -31,6 +31,24 @@ enum About {
         /// The source's id.
         id: String,
     },
+    /// Makes the token with which a source pushes its executions, and shows it, once. An earlier one is refused from
+    /// then on.
+    PushToken(PushToken),
+}
+
+/// Arguments of `flowmeter sources push-token`.
+#[derive(Debug, Args)]
+struct PushToken {
+    /// The source's id.
+    id: String,
+    /// Take the token back instead. The source is still polled.
+    #[arg(long)]
+    revoke: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Made {
+    token: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,6 +108,7 @@ impl Sources {
         let path: &[&str] = match &self.about {
             None => &["sources"],
             Some(About::Gaps { id }) => &["sources", id, "gaps"],
+            Some(About::PushToken(token)) => return token.run(client, out).await,
         };
         if self.json {
             let answer: Value = client.get(path).await?;
@@ -101,6 +120,7 @@ impl Sources {
                 let list: SourceList = client.get(path).await?;
                 writeln!(out, "{}", table::or_none(&source_table(&list.sources), "No sources."))?;
             }
+            Some(About::PushToken(_)) => {}
             Some(About::Gaps { .. }) => {
                 let list: GapList = client.get(path).await?;
                 writeln!(out, "{}", table::or_none(&gap_table(&list.gaps), "No gaps."))?;
@@ -108,6 +128,20 @@ impl Sources {
                     writeln!(out, "{more}")?;
                 }
             }
+        }
+        Ok(())
+    }
+}
+
+impl PushToken {
+    async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        let path = ["sources", self.id.as_str(), "push-token"];
+        if self.revoke {
+            client.delete(&path).await?;
+            writeln!(out, "revoked the push token of {}", self.id)?;
+        } else {
+            let made: Made = client.post(&path, &Value::Null).await?;
+            writeln!(out, "token={}", made.token)?;
         }
         Ok(())
     }
