@@ -47,6 +47,9 @@ const EXIT_GRACE_MS = 1_000;
 /** What n8n calls an execution that has ended. */
 const FINAL = new Set(['success', 'error', 'crashed', 'canceled']);
 
+/** Runs that begin with the data of an earlier run's nodes. */
+const CARRIED = new Set(['retry', 'manual']);
+
 /** Answers that do not change by asking again. The other ones of 400 and above may. */
 const REFUSED = new Set([400, 401, 403, 404, 405, 413, 415, 422]);
 
@@ -229,6 +232,18 @@ function iso(time) {
 	return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
 }
 
+/**
+ * When the run began. After a wait n8n says when it went on, but its list keeps the first start; so does the data of
+ * the first node that ran.
+ */
+function startOf(run) {
+	const nodes = CARRIED.has(run.mode) ? [] : Object.values(run.data?.resultData?.runData ?? {});
+	const starts = nodes.map((runs) => runs?.[0]?.startTime);
+	const times = [run.startedAt, ...starts].filter(Boolean).map((time) => new Date(time).getTime());
+	const earliest = Math.min(...times.filter(Number.isFinite));
+	return Number.isFinite(earliest) ? iso(earliest) : undefined;
+}
+
 /** The execution as Flowmeter takes it; nothing where it has not ended, or n8n does not say how. */
 function execution(run, workflow, id) {
 	if (!run || !FINAL.has(run.status) || id === undefined || id === null) return undefined;
@@ -238,7 +253,7 @@ function execution(run, workflow, id) {
 		workflow_name: workflow?.name,
 		status: run.status,
 		mode: run.mode,
-		started_at: run.startedAt ? iso(run.startedAt) : undefined,
+		started_at: startOf(run),
 		stopped_at: iso(run.stoppedAt ?? Date.now()),
 	};
 }

@@ -106,6 +106,17 @@ test('what has not ended is skipped, and 1.x gives neither context nor always a 
 	await stop();
 });
 
+test('a run that waited began when it began, not when it went on', async () => {
+	const { requests, url, stop } = await collector();
+	const post = hooked(url);
+	const began = Date.parse('2026-11-24T00:00:00.005Z');
+	const runData = { Wait: [{ startTime: began + 20 }, { startTime: began + 9_000 }], Webhook: [{ startTime: began }] };
+	await post({ ...run(), data: { resultData: { runData } } }, workflow, '5');
+	await eventually('it is sent', () => requests.length === 1);
+	assert.equal(requests[0].executions[0].started_at, '2026-11-24T00:00:00.005Z');
+	await stop();
+});
+
 test('many runs go in batches, each once and in order', async () => {
 	const { requests, url, stop } = await collector();
 	const post = hooked(url);
