@@ -248,6 +248,7 @@ fn gap(message: v1::SourceGap) -> Event {
     };
     let range = match (message.first_execution_id.as_str(), message.last_execution_id.as_str()) {
         ("", "") => "executions whose ids are not known".to_owned(),
+        (first, "") => format!("executions {first} and later"),
         (first, last) if first == last => format!("execution {first}"),
         (first, last) => format!("executions {first} to {last}"),
     };
@@ -385,6 +386,7 @@ mod tests {
         for (first, last, text) in [
             ("120", "180", "executions 120 to 180: the database was restored or replaced"),
             ("120", "120", "execution 120: the database was restored or replaced"),
+            ("181", "", "executions 181 and later: the database was restored or replaced"),
             ("", "", "executions whose ids are not known: the database was restored or replaced"),
         ] {
             let event = Topic::Gap.read(gap(first, last).encode_to_vec().into()).unwrap();

@@ -152,14 +152,19 @@ fn gap_table(gaps: &[Gap]) -> Table {
     for gap in gaps {
         table.add_row([
             gap.found_at.clone(),
-            gap.first_execution_id.clone(),
-            gap.last_execution_id.clone(),
+            id_or_unknown(&gap.first_execution_id),
+            id_or_unknown(&gap.last_execution_id),
             gap.epoch.to_string(),
             gap_reason(&gap.reason).to_owned(),
         ]);
     }
     table::right(&mut table, &[1, 2, 3]);
     table
+}
+
+/// A range may have no known end.
+fn id_or_unknown(id: &str) -> String {
+    if id.is_empty() { "?".to_owned() } else { id.to_owned() }
 }
 
 fn gap_reason(reason: &str) -> &str {

@@ -282,11 +282,15 @@ impl Fact {
     }
 }
 
-/// All from the lowest to the highest id. A reason that is not that of all is said as none.
+/// All from the lowest to the highest id; without an end where one of them has none. A reason that is not that of all is said as none.
 fn span(first: v1::SourceGap, later: v1::SourceGap) -> v1::SourceGap {
     let reason = if first.reason == later.reason { first.reason } else { v1::GapReason::Unspecified.into() };
     let lowest = |a: String, b: String| if in_order(&a, &b) == Ordering::Greater { b } else { a };
-    let highest = |a: String, b: String| if in_order(&a, &b) == Ordering::Less { b } else { a };
+    let highest = |a: String, b: String| match (a.as_str(), b.as_str()) {
+        ("", _) | (_, "") => String::new(),
+        _ if in_order(&a, &b) == Ordering::Less => b,
+        _ => a,
+    };
     v1::SourceGap {
         reason,
         first_execution_id: lowest(first.first_execution_id, later.first_execution_id),

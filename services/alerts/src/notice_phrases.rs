@@ -30,6 +30,8 @@ struct Words {
     because: &'static str,
     /// `{}` to `{}`, of ids and of instants.
     to: &'static str,
+    /// After an id, where no end is known.
+    and_later: &'static str,
     source: &'static str,
     service: &'static str,
     tenant: &'static str,
@@ -128,7 +130,7 @@ impl Parts<'_> {
             Fact::Gap(gap) => vec![
                 (words.source, gap.source_id.clone()),
                 (words.gaps, self.facts_count()),
-                (words.executions, ids(gap, words.to)),
+                (words.executions, ids(gap, words)),
                 (words.reason, gap_reason(self.language, gap.reason()).to_owned()),
             ],
             Fact::Failing(failing) => vec![
@@ -172,13 +174,14 @@ impl Parts<'_> {
     }
 }
 
-/// `120 to 180`, or `120`; `?` where the range is not known.
-fn ids(gap: &v1::SourceGap, to: &str) -> String {
+/// `120 to 180`, or `120`; `120 and later` where no end is known, `?` where nothing is.
+fn ids(gap: &v1::SourceGap, words: &Words) -> String {
     match (gap.first_execution_id.as_str(), gap.last_execution_id.as_str()) {
         ("", "") => "?".to_owned(),
-        (first, last) if first == last || last.is_empty() => first.to_owned(),
-        ("", last) => format!("? {to} {last}"),
-        (first, last) => format!("{first} {to} {last}"),
+        ("", last) => format!("? {} {last}", words.to),
+        (first, "") => format!("{first} {}", words.and_later),
+        (first, last) if first == last => first.to_owned(),
+        (first, last) => format!("{first} {} {last}", words.to),
     }
 }
 

@@ -172,6 +172,7 @@ test("a gap says its range, its reason and when it was found", () => {
   assert.match(gapText(gap, english, NOW), /^Executions 120 to 180: the database was restored or replaced · /);
   assert.match(gapText(gap, spanish, NOW), /^Ejecuciones 120 a 180: la base de datos se restauró o se sustituyó · /);
   assert.match(gapText({ ...gap, last_execution_id: "120" }, english, NOW), /^Execution 120: /);
+  assert.match(gapText({ ...gap, last_execution_id: "" }, english, NOW), /^Executions 120 and later: /);
   const nameless = { ...gap, first_execution_id: "", last_execution_id: "" };
   assert.match(gapText(nameless, english, NOW), /^Executions whose ids are not known: /);
   for (const reason of ["open_execution_vanished", "pruned_before_seen", "epoch_ended", "unspecified"])

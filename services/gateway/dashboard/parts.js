@@ -218,8 +218,13 @@ export const lossText = (expectedAt, { t, moment }, now) => t("lossAhead", { tim
 /** Which executions are missing, why, and when that was found. */
 export function gapText(gap, { t, moment }, now) {
   const { first_execution_id: first, last_execution_id: last } = gap;
-  const range = first === "" && last === "" ? t("gapUnknown") : first === last ? t("gapOne", { first }) : t("gapRange", { first, last });
-  return `${range}: ${t(`gap_${gap.reason}`)} · ${moment(gap.found_at, now)}`;
+  return `${rangeText(first, last, t)}: ${t(`gap_${gap.reason}`)} · ${moment(gap.found_at, now)}`;
+}
+
+function rangeText(first, last, t) {
+  if (first === "") return t("gapUnknown");
+  if (last === "") return t("gapFrom", { first });
+  return first === last ? t("gapOne", { first }) : t("gapRange", { first, last });
 }
 
 /** A label over a figure, with a line beneath. */

@@ -31,6 +31,12 @@ fn gaps_are_told_together_from_the_lowest_to_the_highest() {
     assert_eq!(all.reason(), v1::GapReason::PrunedBeforeSeen);
     let Fact::Gap(all) = Fact::Gap(all).and(Fact::Gap(vanished)) else { panic!("a gap") };
     assert_eq!((all.first_execution_id.as_str(), all.reason()), ("99", v1::GapReason::Unspecified));
+    let Fact::Gap(all) = Fact::Gap(all).and(of("2000", "")) else { panic!("a gap") };
+    assert_eq!(
+        (all.first_execution_id.as_str(), all.last_execution_id.as_str()),
+        ("99", ""),
+        "no end is known"
+    );
 }
 
 #[test]

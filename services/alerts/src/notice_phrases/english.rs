@@ -11,6 +11,7 @@ pub(super) const WORDS: Words = Words {
     button: "Open the dashboard",
     because: "You receive this mail because your address is among the operator's in Flowmeter's configuration.",
     to: "to",
+    and_later: "and later",
     source: "Source",
     service: "Service",
     tenant: "Tenant",
@@ -85,7 +86,7 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
 }
 
 fn missing(parts: &Parts<'_>, gap: &v1::SourceGap) -> Sentences {
-    let (source, ids, count) = (&gap.source_id, ids(gap, WORDS.to), parts.facts_count());
+    let (source, ids, count) = (&gap.source_id, ids(gap, &WORDS), parts.facts_count());
     let next = match gap.reason() {
         v1::GapReason::PrunedBeforeSeen => {
             "Let n8n keep more executions (EXECUTIONS_DATA_PRUNE_MAX_COUNT, EXECUTIONS_DATA_MAX_AGE), or sweep it more \
@@ -111,7 +112,7 @@ fn missing(parts: &Parts<'_>, gap: &v1::SourceGap) -> Sentences {
             format!("{source} no longer shows what it ran as {ids}, and it was never collected.")
         } else {
             format!(
-                "{count} gaps were found at {source}, all of them within {ids}: it no longer shows what it ran there, \
+                "{count} gaps were found at {source} (executions {ids}): it no longer shows what it ran there, \
                      and that was never collected."
             )
         },

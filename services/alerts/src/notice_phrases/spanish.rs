@@ -11,6 +11,7 @@ pub(super) const WORDS: Words = Words {
     button: "Abrir el panel",
     because: "Recibe este correo porque su dirección está entre las del operador en la configuración de Flowmeter.",
     to: "a",
+    and_later: "y posteriores",
     source: "Origen",
     service: "Servicio",
     tenant: "Cliente",
@@ -86,7 +87,7 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
 }
 
 fn missing(parts: &Parts<'_>, gap: &v1::SourceGap) -> Sentences {
-    let (source, ids, count) = (&gap.source_id, ids(gap, WORDS.to), parts.facts_count());
+    let (source, ids, count) = (&gap.source_id, ids(gap, &WORDS), parts.facts_count());
     let next = match gap.reason() {
         v1::GapReason::PrunedBeforeSeen => {
             "Haga que n8n conserve más ejecuciones (EXECUTIONS_DATA_PRUNE_MAX_COUNT, EXECUTIONS_DATA_MAX_AGE), o léalo \
@@ -113,7 +114,7 @@ fn missing(parts: &Parts<'_>, gap: &v1::SourceGap) -> Sentences {
             format!("{source} ya no muestra lo que ejecutó como {ids}, y nunca se recogió.")
         } else {
             format!(
-                "Se hallaron {count} huecos en {source}, todos dentro de {ids}: ya no muestra lo que ejecutó allí, y \
+                "Se hallaron {count} huecos en {source} (ejecuciones {ids}): ya no muestra lo que ejecutó allí, y \
                      nunca se recogió."
             )
         },

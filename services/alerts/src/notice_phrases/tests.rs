@@ -30,6 +30,18 @@ fn every_mail_reads_well() {
 }
 
 #[test]
+fn a_range_may_have_no_end() {
+    for (first, last, english, spanish) in
+        [("181", "", "181 and later", "181 y posteriores"), ("", "", "?", "?"), ("7", "7", "7", "7")]
+    {
+        for (language, text) in [(Language::English, english), (Language::Spanish, spanish)] {
+            let phrases = Phrases::of_notice(&notice(Fact::Gap(gap(first, last)), language));
+            assert!(phrases.facts.iter().any(|fact| fact.value == text), "{phrases:?}");
+        }
+    }
+}
+
+#[test]
 fn both_bodies_say_the_same() {
     for notice in [all_mails(Language::English), all_mails(Language::Spanish)].concat() {
         let (letter, phrases) = (Letter::notice(&notice).unwrap(), Phrases::of_notice(&notice));

@@ -112,6 +112,17 @@ impl Desk {
         .await;
     }
 
+    /// Waits for this many mails whose senders have reported back: time that jumps would end a lease that still holds.
+    async fn settled(&self, count: usize) -> Vec<Message> {
+        let mails = self.mails(count).await;
+        eventually("every sender has reported back", || async {
+            let open = self.count("SELECT count(*) FROM notifications WHERE state <> 'sent'").await;
+            (open == 0).then_some(())
+        })
+        .await;
+        mails
+    }
+
     async fn count(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(self.bench.pool()).await.unwrap()
     }
@@ -127,12 +138,12 @@ async fn gaps_of_an_hour_are_one_mail_to_each_recipient() {
     desk.read(Consumer::ALERTS_GAPS).await;
     desk.gathered("gap", 2).await;
     desk.bench.clock.advance(A_MINUTE);
-    let mails = desk.mails(2).await;
+    let mails = desk.settled(2).await;
     let mut told: Vec<&str> = mails.iter().map(|mail| mail.to[0].as_str()).collect();
     told.sort_unstable();
     assert_eq!(told, ["cto@example.com", "ops@example.com"]);
     assert_eq!(mails[0].subject, "north-n8n has 2 gaps in its executions");
-    assert!(text(&mails[0]).contains("within 99 to 180"), "{}", text(&mails[0]));
+    assert!(text(&mails[0]).contains("(executions 99 to 180)"), "{}", text(&mails[0]));
 
     // What is told is told: a repeat opens nothing, and what is found soon after waits for its hour.
     desk.find_gap("120", "180").await;
@@ -141,10 +152,11 @@ async fn gaps_of_an_hour_are_one_mail_to_each_recipient() {
     desk.read(Consumer::ALERTS_GAPS).await;
     desk.bench.clock.advance(SPACING - A_MINUTE * 2);
     desk.cross("north", 80).await;
-    assert_eq!(desk.mails(3).await.len(), 3, "only the tenant's mail is added before the hour is over");
+    assert_eq!(desk.settled(3).await.len(), 3, "only the tenant's mail is added before the hour is over");
     desk.bench.clock.advance(A_MINUTE * 2);
-    let mails = desk.mails(5).await;
-    let later: Vec<&Message> = mails.iter().filter(|mail| text(mail).contains("within 300 to 330")).collect();
+    let mails = desk.settled(5).await;
+    let later: Vec<&Message> =
+        mails.iter().filter(|mail| text(mail).contains("(executions 300 to 330)")).collect();
     assert_eq!((mails.len(), later.len()), (5, 2));
     assert_eq!(later[0].subject, "north-n8n has 2 gaps in its executions");
     desk.close().await;
@@ -160,7 +172,7 @@ async fn a_failure_that_lasts_is_told_once_and_so_is_its_end() {
     desk.read(Consumer::ALERTS_FAILING).await;
     assert_eq!(desk.count("SELECT count(*) FROM notices WHERE sealed_at IS NOT NULL").await, 0);
     desk.bench.clock.advance(A_MINUTE);
-    let mails = desk.mails(2).await;
+    let mails = desk.settled(2).await;
     assert_eq!(mails[0].subject, "north-n8n cannot be swept");
     assert!(
         text(&mails[0]).contains("refused at 2026-11-24T12:29:00Z"),
@@ -175,11 +187,15 @@ async fn a_failure_that_lasts_is_told_once_and_so_is_its_end() {
     desk.read(Consumer::ALERTS_SYNCED).await;
     desk.fail("2026-11-24T12:40:00Z").await;
     desk.read(Consumer::ALERTS_FAILING).await;
-    let mails = desk.mails(4).await;
+    let mails = desk.settled(4).await;
     assert_eq!(mails[3].subject, "north-n8n is swept again");
     desk.bench.clock.advance(SPACING);
-    assert_eq!(desk.count("SELECT count(*) FROM notices").await, 2);
-    assert_eq!(desk.mails(4).await.len(), 4);
+    let topics: Vec<String> = sqlx::query_scalar("SELECT topic FROM notices ORDER BY topic")
+        .fetch_all(desk.bench.pool())
+        .await
+        .unwrap();
+    assert_eq!(topics, ["failing", "recovered"]);
+    assert_eq!(desk.settled(4).await.len(), 4);
     desk.close().await;
 }
 
@@ -223,12 +239,12 @@ async fn a_loss_that_is_ahead_is_told_once_a_day() {
         ..synced(ended_at)
     };
     desk.sync(&ahead("2026-11-24T12:00:00Z", "2026-11-24T12:07:00Z")).await;
-    let mails = desk.mails(2).await;
+    let mails = desk.settled(2).await;
     assert_eq!(mails[0].subject, "north-n8n is about to lose executions");
     assert!(text(&mails[0]).contains("about 24 November 2026, 12:07 UTC"), "{}", text(&mails[0]));
     desk.sync(&ahead("2026-11-24T12:10:00Z", "2026-11-24T12:17:00Z")).await;
     desk.sync(&ahead("2026-11-25T00:10:00Z", "2026-11-25T00:17:00Z")).await;
-    let mails = desk.mails(4).await;
+    let mails = desk.settled(4).await;
     assert!(text(&mails[3]).contains("about 25 November 2026, 00:17 UTC"), "{}", text(&mails[3]));
     assert_eq!(desk.count("SELECT count(*) FROM notices").await, 2);
     desk.close().await;
@@ -251,7 +267,7 @@ async fn a_burst_of_dead_letters_is_one_mail_with_the_first_reason() {
     }
     desk.gathered("dead", 120).await;
     desk.bench.clock.advance(A_MINUTE);
-    let mails = desk.mails(2).await;
+    let mails = desk.settled(2).await;
     assert_eq!(mails[0].subject, "billing could not handle 120 messages");
     assert!(text(&mails[0]).contains("The reason of the first: no tenant 0."), "{}", text(&mails[0]));
     desk.close().await;
@@ -289,7 +305,7 @@ async fn failed_reports_and_drift_are_told() {
     }
     desk.read(Consumer::ALERTS_BILLING).await;
     desk.bench.clock.advance(A_MINUTE);
-    let mails = desk.mails(4).await;
+    let mails = desk.settled(4).await;
     let mut subjects: Vec<&str> = mails.iter().map(|mail| mail.subject.as_str()).collect();
     subjects.sort_unstable();
     subjects.dedup();
@@ -308,7 +324,7 @@ async fn the_operator_is_told_in_its_language() {
     desk.find_gap("120", "180").await;
     desk.gathered("gap", 1).await;
     desk.bench.clock.advance(A_MINUTE);
-    let mails = desk.mails(1).await;
+    let mails = desk.settled(1).await;
     assert_eq!(mails[0].subject, "north-n8n tiene un hueco en sus ejecuciones");
     desk.close().await;
 }
@@ -330,7 +346,7 @@ async fn without_recipients_the_facts_are_kept_and_nobody_is_told() {
     .await;
     assert_eq!(reason.as_deref(), Some("there are no operator recipients"));
     desk.cross("north", 80).await;
-    assert_eq!(desk.mails(1).await.len(), 1);
+    assert_eq!(desk.settled(1).await.len(), 1);
     desk.close().await;
 }
 
@@ -343,7 +359,7 @@ async fn a_restart_tells_nothing_twice() {
     desk.find_gap("120", "180").await;
     desk.bench.clock.advance(A_MINUTE);
     desk.serve_operator(&["ops@example.com", "cto@example.com"]).await;
-    let mails = desk.mails(2).await;
+    let mails = desk.settled(2).await;
     desk.read(Consumer::ALERTS_GAPS).await;
     assert_eq!(mails[0].subject, "north-n8n has a gap in its executions");
     assert_eq!(desk.count("SELECT count(*) FROM notifications").await, 2);
@@ -360,6 +376,6 @@ async fn what_makes_no_sense_is_a_dead_letter_and_told_as_such() {
     assert!(letter.reason.contains("not a fact for the operator"), "{}", letter.reason);
     desk.gathered("dead", 1).await;
     desk.bench.clock.advance(A_MINUTE);
-    assert_eq!(desk.mails(2).await[0].subject, "alerts could not handle a message");
+    assert_eq!(desk.settled(2).await[0].subject, "alerts could not handle a message");
     desk.close().await;
 }

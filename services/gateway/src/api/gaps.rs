@@ -45,7 +45,7 @@ pub struct GapJson {
     pub epoch: u32,
     /// First id of the range.
     pub first_execution_id: String,
-    /// Last id of the range, inclusive.
+    /// Last id of the range, inclusive; empty where no end is known.
     pub last_execution_id: String,
     /// When it was found.
     pub found_at: Timestamp,
