@@ -59,6 +59,7 @@ impl Up {
             gateway_port: Some(self.port),
             sandbox_args: sandbox_arguments(&profile, !self.no_demo),
             ..Options::new(built, servers.backing.clone())
+                .with("ALERTS__OPERATOR_RECIPIENTS", "operator@flowmeter.example")
         };
         let mut stack = Stack::start(profile, options)?;
         if !self.no_demo {
