@@ -1,9 +1,11 @@
 //! One sweep of one source: asks what [`Sweep`] wants to know, and publishes what follows. The argument why
-//! nothing is lost stands there.
+//! nothing is lost stands there, the one why nothing is told twice in [`crate::epochs`].
 //!
-//! The order is: publish executions and gaps, publish `SourceSynced`, commit the cursor, each after the broker
-//! has acknowledged the one before. A crash in between repeats messages under the same ids or, after the
+//! The order is: raise the latest start that is told, publish executions and gaps, publish `SourceSynced`, commit the
+//! cursor, each after the broker has acknowledged the one before. A crash in between repeats messages under the same ids or, after the
 //! broker has forgotten those, executions that the aggregator knows already. It never skips any.
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use metering::{Clock, Execution, SourceId};
@@ -13,14 +15,14 @@ use sqlx::PgPool;
 use url::Url;
 
 use crate::{
-    cursor::Cursor,
+    cursor::{Backlog, Begin, Cursor},
     failure::SweepError,
     n8n::{Listing, N8n, N8nError, OpenStatus, PAGE_ROWS_MAX},
     names::Names,
     publish::{BATCH_EXECUTIONS_MAX, BadRow, Publisher, Synced, digest},
-    row::{self, Row, RunId, Unreadable},
-    store,
-    sweep::{Answer, Identity, Question, Sweep},
+    row::{self, Row, RunId, Unreadable, born_at},
+    store::{self, Claim},
+    sweep::{Answer, Identity, Part, Question, SLICE_PAGES, Sweep},
 };
 
 /// Pages of each list of what has not ended: 10,000 executions, which is more than n8n can hold.
@@ -36,11 +38,16 @@ const LETTERS_MAX: usize = 1_000;
 const OPEN_STATUSES: [OpenStatus; 4] =
     [OpenStatus::New, OpenStatus::Running, OpenStatus::Waiting, OpenStatus::Running];
 
+/// The list of all.
+const LISTING: Listing = Listing { status: None, rows_max: PAGE_ROWS_MAX };
+
 /// What a sweep works with.
 #[derive(Clone, Copy)]
 pub struct Collect<'a> {
     /// The source.
     pub source: &'a SourceId,
+    /// Its lease.
+    pub claim: &'a Claim,
     /// Its address, as the cursor remembers it.
     pub base_url: &'a Url,
     /// Its API.
@@ -66,27 +73,30 @@ pub struct Collected {
     pub executions_published: u32,
 }
 
-/// Sweeps the source from `before` on.
+/// Sweeps the source from `before` on. Nothing of it is told where it turns out that a new epoch has to begin.
 pub async fn collect(work: Collect<'_>, before: Cursor) -> Result<Collected, SweepError> {
     let started_at = work.clock.now();
-    let (known_url, published_through) = (before.base_url.clone(), before.published_through);
+    let known_url = before.base_url.clone();
     let mut collecting = Collecting {
         work,
+        published_through: before.published_through,
+        latest_start: before.latest_start,
         sweep: Sweep::new(before, started_at, work.clock_skew),
         names: Names::new(work.pool, work.n8n, work.source, started_at),
         executions_published: 0,
-        published_through,
         letters: 0,
     };
     let newest = collecting.read_newest().await?;
+    collecting.sweep.newest_is(newest.id, newest.row.as_ref());
     collecting.list_open().await?;
-    if collecting.sweep.was_restored(newest.as_ref()) {
-        collecting.sweep.begin_epoch();
-    }
+    collecting.sweep.compare(newest.row.as_ref());
+    collecting.check()?;
     let moved = known_url.is_some_and(|known| known != work.base_url.as_str());
-    collecting.list_all(moved).await?;
+    let backlog = collecting.list_live(moved).await?;
+    let backlog = collecting.list_backlog(backlog).await?;
     collecting.ask_one_by_one().await?;
-    collecting.finish(started_at).await
+    collecting.look_again().await?;
+    collecting.finish(started_at, backlog).await
 }
 
 struct Collecting<'a> {
@@ -95,20 +105,26 @@ struct Collecting<'a> {
     names: Names<'a>,
     executions_published: u32,
     published_through: u64,
+    latest_start: Option<Timestamp>,
     letters: usize,
+}
+
+/// The first row of the list of all: its id where at least that can be read.
+#[derive(Default)]
+struct Newest {
+    id: Option<RunId>,
+    row: Option<Row>,
 }
 
 impl Collecting<'_> {
     /// (0)
-    async fn read_newest(&mut self) -> Result<Option<Row>, SweepError> {
+    async fn read_newest(&self) -> Result<Newest, SweepError> {
         let page = self.work.n8n.executions(Listing { status: None, rows_max: 1 }, None).await?;
-        let newest = page.data.first().map(Row::parse);
-        self.sweep.newest_is(match &newest {
-            Some(Ok(row)) => Some(row.id()),
-            Some(Err(unreadable)) => unreadable.id,
-            None => None,
-        });
-        Ok(newest.and_then(Result::ok))
+        Ok(match page.data.first().map(Row::parse) {
+            Some(Ok(row)) => Newest { id: Some(row.id()), row: Some(row) },
+            Some(Err(unreadable)) => Newest { id: unreadable.id, row: None },
+            None => Newest::default(),
+        })
     }
 
     /// (1)
@@ -137,27 +153,60 @@ impl Collecting<'_> {
         Ok(())
     }
 
-    /// (2)
-    async fn list_all(&mut self, moved: bool) -> Result<(), SweepError> {
-        let listing = Listing { status: None, rows_max: PAGE_ROWS_MAX };
+    /// (2) Gives what is left to read on a first contact.
+    async fn list_live(&mut self, moved: bool) -> Result<Option<Backlog>, SweepError> {
+        let is_first = self.sweep.before().floor.is_none();
         let mut cursor: Option<String> = None;
+        let mut rows_read = 0;
         for page_number in 0..LIST_PAGES_MAX {
-            let page = self.work.n8n.executions(listing, cursor.as_deref()).await?;
+            let page = self.work.n8n.executions(LISTING, cursor.as_deref()).await?;
+            rows_read += count(page.data.len());
             let rows = self.read(page.data).await?;
             if page_number == 0 {
-                // Before anything is published: under which epoch depends on it.
                 self.recognise(&rows, moved).await?;
             }
-            let news = self.sweep.listed(rows);
-            self.publish(news).await?;
+            self.publish_listed(rows, Part::Live).await?;
             cursor = page.next_cursor;
             if self.sweep.has_listed_enough(cursor.is_none()) {
-                return Ok(());
+                return Ok(self.sweep.before().backlog.clone());
+            }
+            if is_first && page_number + 1 == SLICE_PAGES {
+                return Ok(cursor.map(|next_page| Backlog { next_page, rows_read }));
             }
         }
         Err(SweepError::Endless { what: "listed", pages_max: LIST_PAGES_MAX })
     }
 
+    /// Goes on with a first contact where the last sweep stopped. Gives what is left.
+    async fn list_backlog(&mut self, backlog: Option<Backlog>) -> Result<Option<Backlog>, SweepError> {
+        // Without a floor this sweep has read its slice already.
+        let Some(mut backlog) = backlog.filter(|_| self.sweep.before().floor.is_some()) else {
+            return Ok(None);
+        };
+        for _ in 0..SLICE_PAGES {
+            let page = self.work.n8n.executions(LISTING, Some(&backlog.next_page)).await?;
+            backlog.rows_read += count(page.data.len());
+            let rows = self.read(page.data).await?;
+            self.publish_listed(rows, Part::Backlog).await?;
+            match page.next_cursor {
+                Some(next_page) => backlog.next_page = next_page,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(backlog))
+    }
+
+    async fn publish_listed(&mut self, rows: Vec<Row>, part: Part) -> Result<(), SweepError> {
+        let news = self.sweep.listed(rows, part);
+        self.check()?;
+        self.publish(news).await
+    }
+
+    fn check(&self) -> Result<(), SweepError> {
+        self.sweep.contradiction().map_or(Ok(()), |begin| Err(SweepError::Contradicted(begin)))
+    }
+
+    /// Before anything is published: whether this is the source that the cursor was read from.
     async fn recognise(&mut self, first_page: &[Row], moved: bool) -> Result<(), SweepError> {
         let mut identity = self.sweep.identity(first_page);
         let known_ids = self.sweep.known_ids();
@@ -169,11 +218,31 @@ impl Collecting<'_> {
                 identity = self.sweep.identity(Row::parse(&row).iter());
             }
         }
-        let unknown_place = moved && identity == Identity::Unknown && !known_ids.is_empty();
-        if identity == Identity::Other || unknown_place {
-            self.sweep.begin_epoch();
+        match identity {
+            Identity::Other => Err(SweepError::Contradicted(Begin::Restored)),
+            Identity::Unknown if moved && !known_ids.is_empty() => {
+                Err(SweepError::Contradicted(Begin::Moved))
+            }
+            Identity::Same | Identity::Unknown => Ok(()),
         }
-        Ok(())
+    }
+
+    /// At the end: whether what was read is still there, or the database was restored meanwhile.
+    async fn look_again(&mut self) -> Result<(), SweepError> {
+        let newest = self.read_newest().await?;
+        let is_unchanged = match (self.sweep.is_unchanged(newest.row.as_ref()), self.sweep.anchor()) {
+            (Some(is_unchanged), _) => is_unchanged,
+            (None, None) => true,
+            (None, Some(anchor)) => {
+                let row = self.work.n8n.execution(anchor).await?;
+                row.is_some_and(|row| Row::parse(&row).is_ok_and(|row| self.sweep.is_anchor(&row)))
+            }
+        };
+        if !is_unchanged {
+            return Err(SweepError::Changed);
+        }
+        let held_back = self.sweep.take_held_back();
+        self.publish(held_back).await
     }
 
     /// (3)
@@ -183,7 +252,7 @@ impl Collecting<'_> {
             match self.ask(id, question).await? {
                 Answer::Publish(execution) => news.push(*execution),
                 Answer::Vanished => self.tell_gap(GapReason::OpenExecutionVanished, (id, id)).await?,
-                Answer::Nothing => {}
+                Answer::Nothing => self.check()?,
             }
             if news.len() == BATCH_EXECUTIONS_MAX {
                 self.publish(std::mem::take(&mut news)).await?;
@@ -203,21 +272,26 @@ impl Collecting<'_> {
         }
     }
 
-    async fn finish(mut self, started_at: Timestamp) -> Result<Collected, SweepError> {
-        if self.sweep.has_begun_epoch() {
-            tracing::warn!(
-                source = %self.work.source,
-                epoch = self.sweep.epoch(),
-                "execution ids are handed out again: the database was restored, or it is another one"
-            );
-        }
+    async fn finish(
+        mut self,
+        started_at: Timestamp,
+        backlog: Option<Backlog>,
+    ) -> Result<Collected, SweepError> {
         if let Some(range) = self.sweep.pruned() {
             self.tell_gap(GapReason::PrunedBeforeSeen, range).await?;
         }
-        let Collecting { work, sweep, executions_published, published_through, .. } = self;
-        let cursor = sweep.finish(work.base_url.to_string(), published_through);
+        for id in self.sweep.replaced().collect::<Vec<_>>() {
+            self.tell_gap(GapReason::OpenExecutionVanished, (id, id)).await?;
+        }
+        let Collecting { work, sweep, executions_published, published_through, latest_start, .. } = self;
+        let cursor = sweep.finish(work.base_url.to_string(), published_through, latest_start, backlog);
+        if let Some(backlog) = &cursor.backlog {
+            // Not before everything was read is it known until when everything was published.
+            tracing::info!(source = %work.source, rows_read = backlog.rows_read, "first contact goes on");
+            return Ok(Collected { cursor, started_at, executions_published });
+        }
         let synced = Synced {
-            epoch: cursor.epoch,
+            epoch: cursor.epochs.current(),
             complete_until: cursor.complete_until.unwrap_or(started_at),
             open_executions: cursor.open_executions(),
             published_through,
@@ -231,13 +305,32 @@ impl Collecting<'_> {
 
     async fn publish(&mut self, mut news: Vec<Execution>) -> Result<(), SweepError> {
         self.names.fill(&mut news).await?;
+        self.raise_latest_start(&news).await?;
         let Collect { source, publisher, clock, .. } = self.work;
-        for batch in news.chunks(BATCH_EXECUTIONS_MAX) {
-            let sequence =
-                publisher.executions(source, self.sweep.epoch(), Origin::Poll, clock.now(), batch).await?;
-            self.published_through = self.published_through.max(sequence);
-            let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-            self.executions_published = self.executions_published.saturating_add(count);
+        let mut by_epoch: BTreeMap<u32, Vec<Execution>> = BTreeMap::new();
+        for execution in news {
+            let epoch = self.sweep.before().epochs.of(born_at(&execution));
+            by_epoch.entry(epoch).or_default().push(execution);
+        }
+        for (epoch, executions) in by_epoch {
+            for batch in executions.chunks(BATCH_EXECUTIONS_MAX) {
+                let sequence = publisher.executions(source, epoch, Origin::Poll, clock.now(), batch).await?;
+                self.published_through = self.published_through.max(sequence);
+                let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+                self.executions_published = self.executions_published.saturating_add(count);
+            }
+        }
+        Ok(())
+    }
+
+    /// Before anything with a later start is told: a new epoch begins after all that may have been told.
+    async fn raise_latest_start(&mut self, news: &[Execution]) -> Result<(), SweepError> {
+        let latest = news.iter().map(born_at).max();
+        if latest > self.latest_start
+            && let Some(latest) = latest
+        {
+            store::epochs::announce(self.work.pool, self.work.claim, latest).await?;
+            self.latest_start = Some(latest);
         }
         Ok(())
     }
@@ -245,7 +338,7 @@ impl Collecting<'_> {
     async fn tell_gap(&mut self, reason: GapReason, range: (RunId, RunId)) -> Result<(), SweepError> {
         let Collect { source, publisher, clock, .. } = self.work;
         tracing::warn!(%source, first = %range.0, last = %range.1, reason = reason.as_str_name(), "gap");
-        Ok(publisher.gap(source, self.sweep.epoch(), reason, range, clock.now()).await?)
+        Ok(publisher.gap(source, self.sweep.before().epochs.current(), reason, range, clock.now()).await?)
     }
 
     /// The rows that can be read. The others become dead letters, once each.
@@ -275,9 +368,13 @@ impl Collecting<'_> {
             return Err(SweepError::Unreadable(LETTERS_MAX));
         }
         let received_at = clock.now();
-        let bad =
-            BadRow { epoch: self.sweep.epoch(), row, digest: &digest, error: &unreadable.error, received_at };
+        let epoch = self.sweep.before().epochs.current();
+        let bad = BadRow { epoch, row, digest: &digest, error: &unreadable.error, received_at };
         publisher.bad_row(source, bad).await?;
         Ok(store::remember_letter(pool, source, &digest, received_at).await?)
     }
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
 }

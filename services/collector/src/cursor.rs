@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use metering::Status;
 
-use crate::row::RunId;
+use crate::{epochs::Epochs, row::RunId};
 
 /// Ids below the newest that the next sweep lists again: ids are handed out before their rows can be seen,
 /// so a lower id may appear after a higher one. At 200 executions a second it spans one second, and a row
@@ -19,18 +19,47 @@ pub const RECHECK_SPAN: SignedDuration = SignedDuration::from_hours(1);
 /// What a sweep leaves for the next one. Committed after everything it speaks of was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// One life of the source's id sequence.
-    pub epoch: u32,
-    /// The newest id of the last sweep; missing before the first.
+    /// Under which epoch an execution is told.
+    pub epochs: Epochs,
+    /// The latest start that was ever told.
+    pub latest_start: Option<Timestamp>,
+    /// A sweep since then has published and was not committed: which ids it has told is not known.
+    pub unfinished: bool,
+    /// The newest id of the last sweep; missing before the first of an epoch that a restore has begun.
     pub floor: Option<RunId>,
-    /// Every execution that stopped before it has been published.
+    /// Where reading everything goes on; missing once that is done.
+    pub backlog: Option<Backlog>,
+    /// Every execution that stopped before it, and that is not in the backlog, has been published.
     pub complete_until: Option<Timestamp>,
+    /// What stopped earlier belongs to another place and is not told.
+    pub left_out_before: Option<Timestamp>,
     /// Where it was read.
     pub base_url: Option<String>,
     /// The executions stream's sequence that holds this source's last batch.
     pub published_through: u64,
     /// What the next sweep must know of single executions.
     pub tracked: BTreeMap<RunId, Tracked>,
+}
+
+/// Why a new epoch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// Ids may have been handed out again unnoticed: a sweep was not committed, so what it told is not known, or an
+    /// open execution has another start. Nothing else changes.
+    Doubtful,
+    /// The database was restored: everything is read again.
+    Restored,
+    /// Another address, and nothing that is known is there: everything is read, and what stopped earlier is left out.
+    Moved,
+}
+
+/// What is still to be read of a source that was met for the first time, or anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// The source's own cursor.
+    pub next_page: String,
+    /// Rows that were read so far.
+    pub rows_read: u64,
 }
 
 /// An execution that the next sweep must know of.
@@ -53,8 +82,6 @@ pub enum State {
     Unreadable,
     /// Finished and published.
     Final(Status),
-    /// Finished and published under an earlier epoch: never told again.
-    Former,
 }
 
 impl State {
@@ -64,17 +91,13 @@ impl State {
             Self::Open => "open",
             Self::Unreadable => "unreadable",
             Self::Final(status) => status.as_str(),
-            Self::Former => "former",
         }
     }
 
     /// The state of this name.
     pub fn parse(name: &str) -> Option<Self> {
         let finals = Status::ALL.into_iter().map(Self::Final);
-        [Self::Open, Self::Unreadable, Self::Former]
-            .into_iter()
-            .chain(finals)
-            .find(|state| state.as_str() == name)
+        [Self::Open, Self::Unreadable].into_iter().chain(finals).find(|state| state.as_str() == name)
     }
 }
 
@@ -83,12 +106,34 @@ impl Cursor {
     #[cfg(test)]
     pub fn start() -> Self {
         Self {
-            epoch: 1,
+            epochs: Epochs::new(Vec::new()),
+            latest_start: None,
+            unfinished: false,
             floor: None,
+            backlog: None,
             complete_until: None,
+            left_out_before: None,
             base_url: None,
             published_through: 0,
             tracked: BTreeMap::new(),
+        }
+    }
+
+    /// As the store leaves it when a new epoch begins; see [`Begin`].
+    #[cfg(test)]
+    pub fn begin_epoch(&mut self, begin: Begin) {
+        self.epochs.begin(self.latest_start.unwrap_or_default());
+        self.unfinished = false;
+        if begin == Begin::Doubtful {
+            let open = self.tracked.values_mut().filter(|tracked| tracked.state == State::Open);
+            open.for_each(|tracked| tracked.started_at = None);
+        } else {
+            self.floor = None;
+            self.backlog = None;
+            self.tracked.retain(|_, tracked| tracked.state == State::Open);
+        }
+        if begin == Begin::Moved {
+            self.left_out_before = self.complete_until;
         }
     }
 
@@ -120,8 +165,8 @@ impl Tracked {
             State::Open => true,
             State::Unreadable => recent,
             State::Final(Status::Crashed) if recent => true,
-            // Listed again by the overlap, or of an instant that a restored database may show again.
-            State::Final(_) | State::Former => {
+            // Listed again by the overlap, or so late that the next sweep would take it for news.
+            State::Final(_) => {
                 floor.is_none_or(|floor| id > floor.below(OVERLAP_IDS))
                     || self.stopped_at.is_some_and(|at| at >= complete_until)
             }
@@ -130,7 +175,7 @@ impl Tracked {
 
     /// Whether it has ended, as far as is known.
     pub fn has_ended(&self) -> bool {
-        matches!(self.state, State::Final(_) | State::Former)
+        matches!(self.state, State::Final(_))
     }
 
     /// Whether its id must be asked for where no list shows it.
@@ -145,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_state_survives_the_store() {
-        for name in ["open", "unreadable", "former", "success", "error", "crashed", "canceled"] {
+        for name in ["open", "unreadable", "success", "error", "crashed", "canceled"] {
             assert_eq!(State::parse(name).unwrap().as_str(), name);
         }
         assert_eq!(State::parse("new"), None);

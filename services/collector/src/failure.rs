@@ -6,7 +6,7 @@ use catalog::{sealing::CannotOpen, store::CatalogError};
 use messaging::{PublishError, consume::chain};
 use proto::v1::FailureReason;
 
-use crate::n8n::N8nError;
+use crate::{cursor::Begin, n8n::N8nError};
 
 /// A sweep has failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,12 @@ pub enum SweepError {
     /// The sweep took longer than it may.
     #[error("not done within {0:?}")]
     TooSlow(Duration),
+    /// What was seen cannot be in the database that the cursor was read from: a new epoch has to begin.
+    #[error("execution ids are handed out again: the database was restored, or it is another one")]
+    Contradicted(Begin),
+    /// What was read at the beginning of the sweep is not there at its end.
+    #[error("executions disappear while they are read")]
+    Changed,
     /// Another collector has taken the source over.
     #[error("the lease is lost")]
     LeaseLost,
@@ -75,6 +81,10 @@ impl SweepError {
             Self::Endless { .. } | Self::TooSlow(_) => (
                 FailureReason::TooLarge,
                 "Let n8n prune its executions (EXECUTIONS_DATA_PRUNE), or delete old ones.",
+            ),
+            Self::Contradicted(_) | Self::Changed => (
+                FailureReason::Unreadable,
+                "Check that one n8n at a time answers at this address, and that nobody restores it just now.",
             ),
             Self::Unreadable(_) => (
                 FailureReason::Unreadable,

@@ -5,6 +5,7 @@ mod activity;
 mod address;
 mod collect;
 mod cursor;
+mod epochs;
 mod failure;
 mod n8n;
 mod names;

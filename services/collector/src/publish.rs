@@ -157,6 +157,29 @@ impl Publisher {
         self.bus.publish(Outgoing::new(subject, message_id, &message, found_at)).await.map(drop)
     }
 
+    /// A restore has ended an epoch: what had an id from `first` on in it can be seen no more, and nobody knows up to
+    /// which, so that the last id is empty.
+    pub async fn epoch_ended(
+        &self,
+        source: &SourceId,
+        epoch: u32,
+        first: RunId,
+        found_at: Timestamp,
+    ) -> Result<(), PublishError> {
+        let reason = v1::GapReason::EpochEnded;
+        let message = v1::SourceGap {
+            source_id: source.to_string(),
+            epoch,
+            reason: reason.into(),
+            first_execution_id: first.to_string(),
+            last_execution_id: String::new(),
+            found_at: Some(timestamp(found_at)),
+        };
+        let subject = self.bus.namespace().source_gap(source.as_str());
+        let message_id = format!("gap:{source}:{epoch}:{}", reason.as_str_name());
+        self.bus.publish(Outgoing::new(subject, message_id, &message, found_at)).await.map(drop)
+    }
+
     /// A row that cannot be read becomes a dead letter; a replay sends it to [`crate::replay::Replay`].
     pub async fn bad_row(&self, source: &SourceId, bad: BadRow<'_>) -> Result<(), PublishError> {
         let row = v1::SourceRow {

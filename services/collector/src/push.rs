@@ -100,9 +100,9 @@ async fn handle(receive: &Receive, request: Request) -> Result<ReceivedJson, Ref
     let now = receive.clock.now();
     let read = |item| item::read(item, now);
     let items: Vec<Item> = body::items(form, &bytes)?.into_iter().map(read).collect();
-    let answer = ReceivedJson::of(&items);
+    let mut answer = ReceivedJson::of(&items);
     let executions = items.into_iter().filter_map(Item::into_execution).collect();
-    receive.publish(&pusher, executions).await?;
+    answer.leave(receive.publish(&pusher, executions).await?);
     answer.count();
     Ok(answer)
 }

@@ -1,8 +1,9 @@
 //! Takes pushed executions: checks who pushes, publishes, and only then says so.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use catalog::{Source, store::CatalogError};
+use jiff::SignedDuration;
 use messaging::PublishError;
 use metering::{Clock, Execution, SourceId};
 use proto::v1::Origin;
@@ -12,12 +13,18 @@ use sqlx::PgPool;
 use subtle::ConstantTimeEq;
 
 use crate::{
+    epochs::Epochs,
     publish::{BATCH_EXECUTIONS_MAX, Publisher},
+    row::born_at,
     store,
 };
 
 /// A push token is `fmp_<source>.<secret>`: it names its source, so that one row is read to check it.
 const TOKEN_PREFIX: &str = "fmp_";
+
+/// How much later than its row an execution may say that it started: n8n's hook tells when the workflow began,
+/// which on a busy machine is some 50 ms after its row says so.
+const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
 
 /// Takes pushed executions.
 pub struct Receive {
@@ -77,22 +84,43 @@ impl Receive {
         if found.paused { Err(ReceiveError::Resting) } else { Ok(Pusher { source }) }
     }
 
-    /// Publishes the executions. Returns when the broker has all of them durably. A failure in between leaves
-    /// some published: sent again, they are the same executions, and count once.
-    pub async fn publish(&self, pusher: &Pusher, executions: Vec<Execution>) -> Result<(), ReceiveError> {
-        if executions.is_empty() {
-            return Ok(());
-        }
+    /// Publishes the executions. Returns when the broker has all of them durably, and how many are left to the
+    /// sweep. A failure in between leaves some published: sent again, they are the same executions, and count
+    /// once.
+    pub async fn publish(&self, pusher: &Pusher, executions: Vec<Execution>) -> Result<usize, ReceiveError> {
+        let Some(latest_start) = executions.iter().map(born_at).max() else { return Ok(0) };
         let source = &pusher.source;
-        let epoch = store::epoch(&self.pool, source).await?;
-        let mut published_through = 0;
-        for batch in executions.chunks(BATCH_EXECUTIONS_MAX) {
-            let now = self.clock.now();
-            let sequence = self.publisher.executions(source, epoch, Origin::Push, now, batch).await?;
-            published_through = published_through.max(sequence);
+        let epochs = store::epochs::tell(&self.pool, source, latest_start).await?;
+        let mut by_epoch: BTreeMap<u32, Vec<Execution>> = BTreeMap::new();
+        let mut left = 0;
+        for execution in executions {
+            match epoch_of(&epochs, &execution) {
+                Some(epoch) => by_epoch.entry(epoch).or_default().push(execution),
+                None => left += 1,
+            }
         }
-        Ok(store::published(&self.pool, source, published_through).await?)
+        let mut published_through = 0;
+        for (epoch, executions) in by_epoch {
+            for batch in executions.chunks(BATCH_EXECUTIONS_MAX) {
+                let now = self.clock.now();
+                let sequence = self.publisher.executions(source, epoch, Origin::Push, now, batch).await?;
+                published_through = published_through.max(sequence);
+            }
+        }
+        store::published(&self.pool, source, published_through).await?;
+        Ok(left)
     }
+}
+
+/// The epoch under which the sweep tells the execution too. Nothing where its row may lie on the other side of an
+/// epoch's begin: told under both it would count twice, so it is left to the sweep.
+fn epoch_of(epochs: &Epochs, execution: &Execution) -> Option<u32> {
+    let epoch = epochs.of(born_at(execution));
+    let earliest = match execution.started_at {
+        Some(started_at) => epochs.of(started_at.saturating_sub(START_TOLERANCE).unwrap_or(started_at)),
+        None => Epochs::FIRST,
+    };
+    (earliest == epoch).then_some(epoch)
 }
 
 fn source_of(token: &SecretString) -> Option<SourceId> {
@@ -102,7 +130,33 @@ fn source_of(token: &SecretString) -> Option<SourceId> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+    use metering::{ExecutionId, Mode, Status, WorkflowId};
+
     use super::*;
+
+    #[test]
+    fn an_execution_near_an_epoch_s_begin_is_left_to_the_sweep() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut epochs = Epochs::new(Vec::new());
+        let started = |second| Execution {
+            id: ExecutionId::parse("7").unwrap(),
+            workflow: WorkflowId::parse("w").unwrap(),
+            workflow_name: None,
+            status: Status::Success,
+            mode: Mode::Webhook,
+            started_at: Some(at(second)),
+            stopped_at: at(second + 1),
+            retry_of: None,
+        };
+        let never_started = Execution { started_at: None, ..started(1_000) };
+        assert_eq!(epoch_of(&epochs, &never_started), Some(1));
+        epochs.begin(at(100));
+        assert_eq!(epoch_of(&epochs, &started(99)), Some(1));
+        assert_eq!(epoch_of(&epochs, &started(105)), None);
+        assert_eq!(epoch_of(&epochs, &started(111)), Some(2));
+        assert_eq!(epoch_of(&epochs, &never_started), None);
+    }
 
     #[test]
     fn a_token_names_its_source() {

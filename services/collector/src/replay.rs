@@ -10,7 +10,7 @@ use sqlx::PgPool;
 
 use crate::{
     publish::Publisher,
-    row::{Row, RowError, RunId},
+    row::{Row, RowError, RunId, born_at},
     store,
 };
 
@@ -70,10 +70,10 @@ impl Handler for Replay {
             Row::Final(_, execution) => execution,
             Row::Open(id, _) => return Err(ReplayError::NotFinal(id)),
         };
-        let sequence = self
-            .publisher
-            .executions(&source, message.epoch, Origin::Replay, self.clock.now(), &[execution])
-            .await?;
+        let born_at = born_at(&execution);
+        let epoch = store::epochs::tell(&self.pool, &source, born_at).await?.of(born_at);
+        let sequence =
+            self.publisher.executions(&source, epoch, Origin::Replay, self.clock.now(), &[execution]).await?;
         Ok(store::published(&self.pool, &source, sequence).await?)
     }
 }

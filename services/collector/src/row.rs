@@ -142,6 +142,11 @@ impl Row {
     }
 }
 
+/// What decides the epoch of an execution: its start, or its end where it never started.
+pub fn born_at(execution: &Execution) -> Timestamp {
+    execution.started_at.unwrap_or(execution.stopped_at)
+}
+
 fn read(id: Option<RunId>, row: &Value) -> Result<Row, RowError> {
     let fields = Fields::deserialize(row).map_err(|error| RowError::Shape(error.to_string()))?;
     let id = id.ok_or(RowError::Id)?;

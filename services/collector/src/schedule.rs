@@ -1,7 +1,7 @@
 //! When each source is swept, and by whom. A source that is due is leased in the database, so that several
 //! collectors share the sources and none is swept twice at a time; a collector that dies loses its leases.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use catalog::{Source, sealing::OpeningKey};
 use jiff::{SignedDuration, Timestamp};
@@ -18,9 +18,11 @@ use tracing::Instrument;
 
 use crate::{
     collect::{Collect, Collected, collect},
+    cursor::{Begin, Cursor, Tracked},
     failure::{Failure, SweepError},
     n8n::Client,
     publish::{Failing, Publisher},
+    row::RunId,
     store::{self, Claim, Health},
 };
 
@@ -30,11 +32,17 @@ const TICK: Duration = Duration::from_millis(250);
 /// How often a running sweep renews its lease: three times before it would run out.
 const RENEW_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Longest sweep: a first contact of a million executions fits.
+/// Longest sweep: a million executions since the last one fit.
 const SWEEP_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Sweeps that are begun in a row where the source turns out to be another one than it was.
+const ATTEMPTS_MAX: u32 = 3;
 
 /// Sweeps of failing sources may take one slot in this many, so that those that time out leave room.
 const FAILING_SHARE: usize = 4;
+
+/// And so may sweeps that go on with a first contact, so that they leave room for those that have been read.
+const BACKLOG_SHARE: usize = 4;
 
 /// A sweep is due this much earlier or later than its interval says, so that sources spread.
 const JITTER: f64 = 0.1;
@@ -53,8 +61,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 pub struct Schedule {
     work: Arc<Work>,
     clock: Arc<dyn Clock>,
-    /// Slots for sources whose last sweep ended well, and for those whose last sweep failed.
-    slots: [(Health, Arc<Semaphore>); 2],
+    /// Slots for each kind of source.
+    slots: [(Health, Arc<Semaphore>); 3],
     tasks: chassis::Tasks,
     rng: StdRng,
 }
@@ -80,10 +88,11 @@ pub struct Work {
 impl Schedule {
     /// A schedule with `concurrency` sweeps at once, whose jitter comes from `rng`.
     pub fn new(work: Work, concurrency: usize, tasks: chassis::Tasks, rng: StdRng) -> Self {
-        let failing = (concurrency / FAILING_SHARE).max(1);
+        let share = |parts: usize| Arc::new(Semaphore::new((concurrency / parts).max(1)));
         let slots = [
-            (Health::Well, Arc::new(Semaphore::new(concurrency))),
-            (Health::Failing, Arc::new(Semaphore::new(failing))),
+            (Health::Well, share(1)),
+            (Health::Failing, share(FAILING_SHARE)),
+            (Health::Behind, share(BACKLOG_SHARE)),
         ];
         Self { clock: work.clock.clone(), work: Arc::new(work), slots, tasks, rng }
     }
@@ -186,10 +195,9 @@ impl Work {
         };
         let key = self.opening_key.open(&source.api_key)?;
         let n8n = self.client.instance(&source.base_url, &key)?;
-        let before = store::cursor(&self.pool, &claim.source).await?;
-        let tracked = before.tracked.clone();
         let work = Collect {
             source: &claim.source,
+            claim,
             base_url: &source.base_url,
             n8n: &n8n,
             publisher: &self.publisher,
@@ -197,17 +205,59 @@ impl Work {
             clock: self.clock.as_ref(),
             clock_skew: self.clock_skew,
         };
-        let Collected { cursor, started_at, executions_published } = collect(work, before).await?;
-        let next = later(started_at, stretched(self.interval_of(&source), jitter));
+        let (tracked, collected) = self.collect(work).await?;
+        let Collected { cursor, started_at, executions_published } = collected;
+        let next = match cursor.backlog {
+            Some(_) => started_at,
+            None => later(started_at, stretched(self.interval_of(&source), jitter)),
+        };
         store::advance(&self.pool, claim, &tracked, &cursor, started_at, next).await?;
         tracing::info!(
             source = %claim.source,
-            epoch = cursor.epoch,
+            epoch = cursor.epochs.current(),
             executions_published,
             complete_until = cursor.complete_until.map(tracing::field::display),
             "swept"
         );
         Ok(true)
+    }
+
+    /// A sweep within one epoch. Where it turns out that another has begun, that is committed, and the sweep is done
+    /// from the start.
+    async fn collect(&self, work: Collect<'_>) -> Result<(BTreeMap<RunId, Tracked>, Collected), SweepError> {
+        let mut outcome = Err(SweepError::Changed);
+        for _ in 0..ATTEMPTS_MAX {
+            let mut before = store::cursor(&self.pool, work.source).await?;
+            if before.unfinished {
+                before = self.begin_epoch(work.claim, before, Begin::Doubtful).await?;
+            }
+            let tracked = before.tracked.clone();
+            outcome = match collect(work, before.clone()).await {
+                Ok(collected) => return Ok((tracked, collected)),
+                Err(error) => Err(error),
+            };
+            match &outcome {
+                Err(SweepError::Contradicted(begin)) => {
+                    drop(self.begin_epoch(work.claim, before, *begin).await?)
+                }
+                Err(SweepError::Changed) => {}
+                _ => break,
+            }
+        }
+        outcome
+    }
+
+    async fn begin_epoch(&self, claim: &Claim, ended: Cursor, begin: Begin) -> Result<Cursor, SweepError> {
+        let epoch = ended.epochs.current();
+        if begin != Begin::Doubtful {
+            tracing::warn!(source = %claim.source, epoch, ?begin, "an epoch has ended");
+            // Told before the commit: afterwards nobody would know of it any more.
+            if let Some(floor) = ended.floor {
+                self.publisher.epoch_ended(&claim.source, epoch, floor.next(), self.clock.now()).await?;
+            }
+        }
+        store::epochs::begin(&self.pool, claim, begin).await?;
+        store::cursor(&self.pool, &claim.source).await
     }
 
     async fn source(&self, claim: &Claim) -> Result<Option<Source>, SweepError> {

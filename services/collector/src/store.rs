@@ -1,5 +1,6 @@
 //! All SQL of the collector.
 
+pub mod epochs;
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    cursor::{Cursor, State, Tracked},
+    cursor::{Backlog, Cursor, State, Tracked},
     failure::SweepError,
     row::RunId,
 };
@@ -71,8 +72,10 @@ pub async fn set_activity(
 /// Which due sources to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Those whose last sweep ended well, or that have had none.
+    /// Those whose last sweep ended well and has read everything, or that have had none.
     Well,
+    /// Those whose last sweep ended well and has left something to read.
+    Behind,
     /// Those whose last sweep failed.
     Failing,
 }
@@ -90,6 +93,7 @@ pub async fn claim(
         "WITH due AS (
              SELECT source_id FROM sources
              WHERE active AND next_sweep_at <= $1 AND (failures > 0) = $2
+               AND ($2 OR (backlog IS NOT NULL) = $6)
                AND (leased_until IS NULL OR leased_until < now())
              ORDER BY next_sweep_at
              LIMIT $3
@@ -104,6 +108,7 @@ pub async fn claim(
     .bind(i64::try_from(count).unwrap_or(i64::MAX))
     .bind(lease)
     .bind(f64::from(LEASE_S))
+    .bind(health == Health::Behind)
     .fetch_all(pool)
     .await?;
     rows.iter()
@@ -173,7 +178,9 @@ pub async fn fail(
 /// The source's cursor.
 pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepError> {
     let row = sqlx::query(
-        "SELECT epoch, floor, complete_until, base_url, published_through FROM sources WHERE source_id = $1",
+        "SELECT latest_start, unfinished, floor, backlog, backlog_rows, complete_until, left_out_before, base_url,
+                published_through
+         FROM sources WHERE source_id = $1",
     )
     .bind(source.as_str())
     .fetch_one(pool)
@@ -184,8 +191,14 @@ pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepErr
     .bind(source.as_str())
     .fetch_all(pool)
     .await?;
+    let backlog = row.try_get::<Option<String>, _>("backlog")?;
+    let rows_read = u64::try_from(row.try_get::<i64, _>("backlog_rows")?).unwrap_or(0);
     Ok(Cursor {
-        epoch: u32::try_from(row.try_get::<i32, _>("epoch")?).map_err(|_| SweepError::Damaged("epoch"))?,
+        epochs: epochs::of(pool, source).await?,
+        latest_start: instant(&row, "latest_start")?,
+        unfinished: row.try_get("unfinished")?,
+        backlog: backlog.map(|next_page| Backlog { next_page, rows_read }),
+        left_out_before: instant(&row, "left_out_before")?,
         floor: row.try_get::<Option<i64>, _>("floor")?.map(run_id).transpose()?,
         complete_until: instant(&row, "complete_until")?,
         base_url: row.try_get("base_url")?,
@@ -218,14 +231,15 @@ pub async fn advance(
     // Rows that are read again may have raised `published_through` meanwhile.
     let advanced = sqlx::query(
         "UPDATE sources SET lease = NULL, leased_until = NULL, failures = 0, failing_since = NULL,
-             epoch = $3, floor = $4, complete_until = $5, base_url = $6, swept_at = $7,
+             unfinished = false, backlog = $3, backlog_rows = $11,
+             floor = $4, complete_until = $5, base_url = $6, swept_at = $7,
              published_through = greatest(published_through, $8),
              next_sweep_at = CASE WHEN changes = $9 THEN $10 ELSE next_sweep_at END
          WHERE source_id = $1 AND lease = $2",
     )
     .bind(claim.source.as_str())
     .bind(claim.lease)
-    .bind(i32::try_from(after.epoch).map_err(|_| SweepError::Damaged("epoch"))?)
+    .bind(after.backlog.as_ref().map(|backlog| &backlog.next_page))
     .bind(after.floor.map(column))
     .bind(after.complete_until.map(ToSqlx::to_sqlx))
     .bind(&after.base_url)
@@ -233,6 +247,7 @@ pub async fn advance(
     .bind(i64::try_from(after.published_through).unwrap_or(i64::MAX))
     .bind(claim.changes)
     .bind(next_sweep_at.to_sqlx())
+    .bind(after.backlog.as_ref().map_or(0, |backlog| i64::try_from(backlog.rows_read).unwrap_or(i64::MAX)))
     .execute(&mut *transaction)
     .await?;
     if advanced.rows_affected() != 1 {
@@ -286,15 +301,6 @@ async fn track(
     .execute(&mut *connection)
     .await
     .map(drop)
-}
-
-/// The epoch under which a source's executions are pushed: its present one.
-pub async fn epoch(pool: &PgPool, source: &SourceId) -> Result<u32, sqlx::Error> {
-    let epoch: Option<i32> = sqlx::query_scalar("SELECT epoch FROM sources WHERE source_id = $1")
-        .bind(source.as_str())
-        .fetch_optional(pool)
-        .await?;
-    Ok(epoch.and_then(|epoch| u32::try_from(epoch).ok()).unwrap_or(1))
 }
 
 /// Notes that a batch outside of a sweep was published. A source without a row has never been in the catalog.

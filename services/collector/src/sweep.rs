@@ -42,16 +42,39 @@
 //! Which of those ids were saved executions nobody can tell any more: the range is what is told. A missing
 //! id alone proves nothing, and an empty list does not either (an idle source is pruned to nothing).
 //!
-//! # When an epoch ends
+//! # When the database was restored
 //!
-//! A database restored from a backup hands the same ids out again. Two things prove it: an execution that we
-//! know to have ended is open now or has another start (neither can be); or the newest id has gone back below
-//! what was visible, and there is a row that we do not know although it started after `complete_until`. That
-//! the newest rows are gone proves nothing: somebody may have deleted them. In the new epoch everything is
-//! listed from an empty cursor, but a row that stopped before the old `complete_until`, or that is tracked
-//! with the same end, is of the former life and was published there: it is not published again. The same
-//! holds where a source is given another address and nothing known is found there: what had stopped before
-//! is left out, because a moved n8n that was counted twice would be worse than a history that was not asked for.
+//! A database restored from a backup hands the same ids out again. That no execution is counted twice then does
+//! not depend on this module: see [`crate::epochs`]. That none is lost does: a restore has to be noticed before
+//! an id is told a second time. Three things prove one: an execution that we know to have ended is open now or has
+//! another start (neither can be); the newest id has gone back below what was visible, and there is a row that we
+//! do not know although it started after `complete_until`; or what this sweep has seen is not there any more when it
+//! ends (the restore came in its middle). An open execution with another start is a doubt only, because old versions
+//! give one that wakes a new start: then an epoch begins, which costs nothing, and nothing is read again. That the newest rows are gone proves nothing: somebody may have deleted
+//! them. A sweep that finds such a proof is given up: a new epoch is committed, and the next sweep
+//! reads everything from an empty cursor, with only the open executions carried over. What it publishes again
+//! has its old key. So that a restore in the middle is noticed in time, what has started since the sweep began is
+//! held back until its end; everything else started before the restore and has its key already. The claim above so holds for the restored database too, whatever lives it has had.
+//!
+//! What ran between the last sweep and the restore, and is not in the backup, nobody can see any more: from the
+//! id after the old floor on, to an end that nobody knows. That is told as a gap, and so is each execution that was
+//! open and is not in the restored database.
+//!
+//! Where a source is given another address and nothing known is found there, what had stopped before is left out: a
+//! moved n8n that was counted twice would be worse than a history that was not asked for.
+//!
+//! # First contact
+//!
+//! With no floor, everything is listed, [`SLICE_PAGES`] pages in a sweep. The rest is the *backlog*: the next
+//! sweep does what every sweep does, and then reads on where the last one stopped. `complete_until` then leaves out
+//! the backlog, and is not told before that is read. An execution in the backlog that has not ended when its place
+//! is read is tracked like any other, so the claim holds for each part by itself.
+//!
+//! # Why there is no date filter
+//!
+//! From 2.37 on a list can be asked for `startedAfter`. It would save nothing: the walk ends at the first page below
+//! the floor, so that a quiet sweep reads one page and k new executions cost k/250 more. And it would lose: the
+//! filter skips rows that have not started, and those that started before the date and have ended since.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,12 +82,15 @@ use jiff::Timestamp;
 use metering::Execution;
 
 use crate::{
-    cursor::{Cursor, OVERLAP_IDS, State, Tracked},
-    row::{Row, RunId},
+    cursor::{Backlog, Begin, Cursor, OVERLAP_IDS, State, Tracked},
+    row::{Row, RunId, born_at},
 };
 
 /// Ids between floor and newest that no list has shown and that are asked for in one sweep.
 pub const HOLES_MAX: usize = 50;
+
+/// Pages of everything that one sweep reads on a first contact: 10,000 rows, which is what n8n keeps by default.
+pub const SLICE_PAGES: u32 = 40;
 
 /// Known executions that are asked for to recognise the source, where the first page shows none of them.
 pub const RECOGNISED_BY_MAX: usize = 3;
@@ -81,6 +107,15 @@ pub enum Identity {
     Other,
     /// None of the known ids was shown.
     Unknown,
+}
+
+/// Which part of the list a page belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// From the newest back to the floor.
+    Live,
+    /// Where the last sweep stopped on a first contact.
+    Backlog,
 }
 
 /// Why an id is asked for by itself.
@@ -111,22 +146,26 @@ pub struct Sweep {
     before: Cursor,
     started_at: Timestamp,
     complete_until: Timestamp,
-    epoch: u32,
-    /// Rows that stopped earlier belong to the former life; set where a new epoch begins.
-    former_life_until: Option<Timestamp>,
-    floor: Option<RunId>,
     newest: Option<RunId>,
+    newest_has_ended: bool,
+    /// News that started after the sweep began, held back until it is known that the source was one and the same.
+    held_back: Vec<Execution>,
     /// What this sweep has seen and the next one must know of.
     seen: BTreeMap<RunId, Tracked>,
     /// Tracked ids that neither list has shown yet.
     unsettled: BTreeSet<RunId>,
     unreadable: usize,
-    /// An execution that we know to have ended was listed as open: its id is another's now.
-    known_is_open: bool,
+    /// Something that was seen cannot be, or may not be, in the database that the cursor was read from.
+    contradiction: Option<Begin>,
+    /// Open executions whose ids are others' now, after a restore.
+    replaced: BTreeSet<RunId>,
     holes: Vec<RunId>,
     newest_listed: Option<RunId>,
     oldest_listed: Option<RunId>,
     list_ended: bool,
+    first_listed: Option<(RunId, Option<Timestamp>)>,
+    /// The first execution that was listed as ended: it is there to stay.
+    anchor: Option<(RunId, Option<Timestamp>)>,
 }
 
 impl Sweep {
@@ -136,66 +175,71 @@ impl Sweep {
         let unsettled =
             before.tracked.iter().filter(|(_, tracked)| tracked.is_unsettled()).map(|(id, _)| *id).collect();
         Self {
-            epoch: before.epoch,
-            floor: before.floor,
             // A clock that was set back must not take back what was told.
             complete_until: before.complete_until.map_or(proven, |earlier| earlier.max(proven)),
             before,
             started_at,
-            former_life_until: None,
             newest: None,
+            newest_has_ended: false,
+            held_back: Vec::new(),
             seen: BTreeMap::new(),
             unsettled,
             unreadable: 0,
-            known_is_open: false,
+            contradiction: None,
+            replaced: BTreeSet::new(),
             holes: Vec::new(),
             newest_listed: None,
             oldest_listed: None,
             list_ended: false,
+            first_listed: None,
+            anchor: None,
         }
     }
 
-    /// The epoch that executions of this sweep belong to.
-    pub fn epoch(&self) -> u32 {
-        self.epoch
+    /// The cursor that it goes on from.
+    pub fn before(&self) -> &Cursor {
+        &self.before
     }
 
-    /// (0) The newest visible id.
-    pub fn newest_is(&mut self, newest: Option<RunId>) {
+    /// (0) The newest visible id, and its row where that can be read.
+    pub fn newest_is(&mut self, newest: Option<RunId>, row: Option<&Row>) {
         self.newest = newest;
+        self.newest_has_ended = matches!(row, Some(Row::Final(..)));
     }
 
     /// (1) A row of a list of what has not ended. One that has ended in between comes again in (2) or (3).
     pub fn listed_open(&mut self, row: &Row) {
         if let Row::Open(id, started_at) = row {
-            self.known_is_open |= self.same_as_known(row) == Some(false);
+            if self.same_as_known(row) == Some(false) {
+                self.contradiction = Some(Begin::Restored);
+            }
+            self.note_replaced(row);
             self.unsettled.remove(id);
             self.see(*id, Tracked { state: State::Open, started_at: *started_at, stopped_at: None });
         }
     }
 
-    /// Whether (0) and (1) prove that the database was restored: the newest id has gone back below what was
-    /// visible and an unknown execution has started since, or a known one that had ended is at work.
-    /// `newest` is the row of (0).
-    pub fn was_restored(&self, newest: Option<&Row>) -> bool {
-        if self.known_is_open {
-            return true;
-        }
+    /// What (0) and (1) say of the database: whether the newest id has gone back below what was visible and an unknown
+    /// execution has started since, or a known one that had ended is at work. `newest` is the row of (0).
+    pub fn compare(&mut self, newest: Option<&Row>) {
         let listed = self.seen.iter().map(|(id, tracked)| (*id, tracked.started_at));
         let newest = newest.map(|row| (row.id(), row.started_at()));
-        listed.chain(newest).any(|(id, started_at)| self.has_gone_back(self.newest, id, started_at))
+        if listed.chain(newest).any(|(id, started_at)| self.has_gone_back(self.newest, id, started_at)) {
+            self.contradiction = Some(Begin::Restored);
+        }
     }
 
     /// Whether the ids have gone back: the newest visible one is below what was visible, and this execution is
-    /// unknown although it started after `complete_until`.
+    /// unknown although it started after `complete_until`, or waits to start.
     fn has_gone_back(&self, newest: Option<RunId>, id: RunId, started_at: Option<Timestamp>) -> bool {
-        let ended = self.before.tracked.iter().rev().find(|(_, known)| known.has_ended());
+        let known = &self.before.tracked;
+        let ended = known.iter().rev().find(|(_, known)| known.has_ended());
         let highest = self.before.floor.max(ended.map(|(id, _)| *id));
         let (Some(highest), Some(until)) = (highest, self.before.complete_until) else { return false };
         newest.is_none_or(|newest| newest < highest)
             && id < highest
-            && started_at.is_some_and(|at| at >= until)
-            && !self.before.tracked.contains_key(&id)
+            && started_at.is_none_or(|at| at >= until)
+            && known.get(&id).is_none_or(|known| known.started_at.is_some_and(|at| Some(at) != started_at))
     }
 
     /// What rows say about the source's identity.
@@ -217,39 +261,32 @@ impl Sweep {
         ended.map(|(id, _)| *id).take(RECOGNISED_BY_MAX).collect()
     }
 
-    /// Whether a new epoch has begun.
-    pub fn has_begun_epoch(&self) -> bool {
-        self.epoch != self.before.epoch
-    }
-
-    /// Begins a new epoch: everything is listed, and what the former life has published is left out.
-    pub fn begin_epoch(&mut self) {
-        if self.has_begun_epoch() {
-            return;
-        }
-        self.epoch = self.epoch.saturating_add(1);
-        self.floor = None;
-        self.former_life_until = self.before.complete_until;
-        // What (0) has read may be of the former life.
-        self.newest = self.newest.min(self.newest_listed.or(self.newest));
-        for told in self.seen.values_mut().filter(|seen| seen.has_ended()) {
-            told.state = State::Former;
-        }
-    }
-
     /// (2) A page of the list of all. Gives what is to be published. Rows come in descending order of id.
-    pub fn listed(&mut self, rows: Vec<Row>) -> Vec<Execution> {
+    /// Nothing of it may be published where there is a [`Self::contradiction`] afterwards.
+    pub fn listed(&mut self, rows: Vec<Row>, part: Part) -> Vec<Execution> {
         let mut news = Vec::new();
         for row in rows {
             let id = row.id();
-            self.newest_listed.get_or_insert(id);
-            self.note_holes(id);
-            self.oldest_listed = Some(self.oldest_listed.map_or(id, |oldest| oldest.min(id)));
-            if let Some(execution) = self.place(row) {
+            if part == Part::Live {
+                self.newest_listed.get_or_insert(id);
+                self.note_holes(id);
+                self.oldest_listed = Some(self.oldest_listed.map_or(id, |oldest| oldest.min(id)));
+                self.first_listed.get_or_insert((id, row.started_at()));
+                if matches!(row, Row::Final(..)) {
+                    self.anchor.get_or_insert((id, row.started_at()));
+                }
+            }
+            if let Some(execution) = self.place(row, part) {
                 news.push(execution);
             }
         }
         news
+    }
+
+    /// The epoch that has to begin, because the database cannot be, or may not be, the one that the cursor was read
+    /// from.
+    pub fn contradiction(&self) -> Option<Begin> {
+        self.contradiction
     }
 
     /// A row with this id, in a list or by itself, that cannot be read.
@@ -269,16 +306,14 @@ impl Sweep {
             self.list_ended = true;
             self.note_holes(RunId::LOWEST);
         }
-        let down_to = self.floor.map(|floor| floor.below(OVERLAP_IDS));
+        let down_to = self.before.floor.map(|floor| floor.below(OVERLAP_IDS));
         is_last_page || down_to.zip(self.oldest_listed).is_some_and(|(down_to, oldest)| oldest <= down_to)
     }
 
     /// (3) The ids to ask for, each with the reason.
     pub fn questions(&self) -> Vec<(RunId, Question)> {
         let tracked = self.unsettled.iter().map(|id| {
-            // What a restored database does not hold was lost with it, and is no gap of this epoch.
-            let was_open = !self.has_begun_epoch()
-                && self.before.tracked.get(id).is_some_and(|known| known.state == State::Open);
+            let was_open = self.before.tracked.get(id).is_some_and(|known| known.state == State::Open);
             (*id, if was_open { Question::WasOpen } else { Question::MayHaveChanged })
         });
         let holes = self.holes.iter().filter(|id| !self.is_known(**id)).map(|id| (*id, Question::Unseen));
@@ -293,12 +328,12 @@ impl Sweep {
             None => {
                 // Deleted. It is still what we knew under this id, should the id be handed out again.
                 let known = self.before.tracked.get(&id).filter(|known| known.has_ended()).copied();
-                if let Some(known) = known.filter(|_| !self.has_begun_epoch()) {
+                if let Some(known) = known {
                     self.see(id, known);
                 }
                 Answer::Nothing
             }
-            Some(row) => match self.place(row) {
+            Some(row) => match self.place(row, Part::Live) {
                 Some(execution) => Answer::Publish(Box::new(execution)),
                 None => Answer::Nothing,
             },
@@ -307,7 +342,7 @@ impl Sweep {
 
     /// The ids that were pruned before they were seen: first and last. See "What is a gap" above.
     pub fn pruned(&self) -> Option<(RunId, RunId)> {
-        let (floor, oldest) = self.floor.zip(self.oldest_listed)?;
+        let (floor, oldest) = self.before.floor.zip(self.oldest_listed)?;
         let had_rows = self.before.tracked.values().any(Tracked::has_ended);
         if !(self.list_ended && had_rows && oldest > floor.next()) {
             return None;
@@ -318,35 +353,88 @@ impl Sweep {
         Some((first, missing.next_back().unwrap_or(first)))
     }
 
-    /// The next cursor, once everything was published. `published_through` includes this sweep's batches.
-    pub fn finish(mut self, base_url: String, published_through: u64) -> Cursor {
+    /// Open executions of the former life that are gone: their ids are others' now.
+    pub fn replaced(&self) -> impl Iterator<Item = RunId> + '_ {
+        self.replaced.iter().copied()
+    }
+
+    /// The execution that must still be there when the sweep ends.
+    pub fn anchor(&self) -> Option<RunId> {
+        self.anchor.map(|(id, _)| id)
+    }
+
+    /// News that may be published once [`Self::is_unchanged`].
+    pub fn take_held_back(&mut self) -> Vec<Execution> {
+        std::mem::take(&mut self.held_back)
+    }
+
+    /// Whether the source still is what this sweep has read, as far as its newest row says now: nothing where that
+    /// does not tell, and [`Self::anchor`] has to be asked for.
+    pub fn is_unchanged(&self, newest: Option<&Row>) -> Option<bool> {
+        // What had ended at (0) is there at (2), too.
+        if self.newest_has_ended && self.newest_listed < self.newest {
+            return Some(false);
+        }
+        let Some(newest) = newest else { return self.anchor.is_none().then_some(true) };
+        let has_come_back = Some(newest.id()) > self.newest
+            && !self.is_known(newest.id())
+            && newest.started_at().is_some_and(|started_at| started_at < self.complete_until);
+        let first = self.first_listed.filter(|(id, _)| *id == newest.id());
+        let is_another =
+            first.and_then(|(_, at)| at).zip(newest.started_at()).is_some_and(|(before, now)| before != now);
+        if has_come_back || is_another || self.same_as_known(newest) == Some(false) {
+            return Some(false);
+        }
+        let Some((anchor, _)) = self.anchor else { return Some(true) };
+        (newest.id() == anchor).then(|| self.is_anchor(newest))
+    }
+
+    /// Whether this is the anchor, as it was.
+    pub fn is_anchor(&self, row: &Row) -> bool {
+        matches!(row, Row::Final(..)) && self.anchor == Some((row.id(), row.started_at()))
+    }
+
+    /// The next cursor, once everything was published. `published_through` includes this sweep's batches, `backlog` is
+    /// what is left to read.
+    pub fn finish(
+        mut self,
+        base_url: String,
+        published_through: u64,
+        latest_start: Option<Timestamp>,
+        backlog: Option<Backlog>,
+    ) -> Cursor {
         let floor = self.next_floor();
         let mut tracked = std::mem::take(&mut self.seen);
-        if !self.has_begun_epoch() {
-            for (id, known) in &self.before.tracked {
-                let settled = !known.is_unsettled() || self.unsettled.contains(id);
-                if settled && known.is_needed(*id, floor, self.complete_until, self.started_at) {
-                    tracked.entry(*id).or_insert(*known);
-                }
+        for (id, known) in &self.before.tracked {
+            let settled = !known.is_unsettled() || self.unsettled.contains(id);
+            if settled && known.is_needed(*id, floor, self.complete_until, self.started_at) {
+                tracked.entry(*id).or_insert(*known);
             }
         }
         Cursor {
-            epoch: self.epoch,
+            epochs: self.before.epochs,
+            latest_start,
+            unfinished: false,
             floor,
+            backlog,
             complete_until: Some(self.complete_until),
+            left_out_before: self.before.left_out_before,
             base_url: Some(base_url),
             published_through,
             tracked,
         }
     }
 
-    fn place(&mut self, row: Row) -> Option<Execution> {
+    fn place(&mut self, row: Row, part: Part) -> Option<Execution> {
         let id = row.id();
-        // Restored while the sweep was going on: what it has published keeps its keys, which were new ones.
-        let is_other = self.same_as_known(&row) == Some(false)
+        let was_restored = self.same_as_known(&row) == Some(false)
             || self.has_gone_back(self.newest_listed, id, row.started_at());
-        if is_other {
-            self.begin_epoch();
+        if was_restored {
+            self.contradiction = Some(Begin::Restored);
+        }
+        self.note_replaced(&row);
+        if self.contradiction.is_some() {
+            return None;
         }
         self.unsettled.remove(&id);
         match row {
@@ -355,43 +443,51 @@ impl Sweep {
                 None
             }
             Row::Final(_, execution) => {
+                let is_news = self.is_news(id, &execution, part);
                 let (started_at, stopped_at) = (execution.started_at, Some(execution.stopped_at));
-                let is_former = self.is_of_former_life(id, &execution);
-                let is_news = !is_former && self.is_news(id, &execution);
-                let state = if is_former { State::Former } else { State::Final(execution.status) };
-                self.see(id, Tracked { state, started_at, stopped_at });
+                self.see(id, Tracked { state: State::Final(execution.status), started_at, stopped_at });
+                if is_news && born_at(&execution) >= self.complete_until {
+                    self.held_back.push(execution);
+                    return None;
+                }
                 is_news.then_some(execution)
             }
         }
     }
 
-    /// Whether it was told under an earlier epoch. Told again, it would be counted again; where a crash becomes
-    /// an error after a restore, it therefore stays a crash.
-    fn is_of_former_life(&self, id: RunId, execution: &Execution) -> bool {
-        let known = self.seen.get(&id).filter(|seen| seen.state == State::Former);
-        match known.or_else(|| self.before.tracked.get(&id).filter(|known| known.has_ended())) {
-            Some(known) => {
-                let may_be = self.former_life_until.is_some() || known.state == State::Former;
-                may_be && known.started_at == execution.started_at
-            }
-            None => {
-                let was_open = self.before.tracked.contains_key(&id);
-                !was_open && self.former_life_until.is_some_and(|until| execution.stopped_at < until)
-            }
+    fn is_news(&self, id: RunId, execution: &Execution, part: Part) -> bool {
+        if self.before.left_out_before.is_some_and(|before| execution.stopped_at < before) {
+            return false;
         }
-    }
-
-    fn is_news(&self, id: RunId, execution: &Execution) -> bool {
         let seen_now = self.seen.get(&id).filter(|seen| seen.has_ended());
         if let Some(known) = seen_now.or_else(|| self.before.tracked.get(&id)) {
             let unchanged = known.state == State::Final(execution.status)
+                && known.started_at == execution.started_at
                 && known.stopped_at == Some(execution.stopped_at);
             return !unchanged;
         }
         // Below the overlap (a page does not end where that does) an untracked final row is one that an earlier
         // sweep has published, unless it stopped so late that it would be tracked then.
-        self.floor.is_none_or(|floor| id > floor.below(OVERLAP_IDS))
+        // What is still in the backlog no sweep has published.
+        part == Part::Backlog
+            || self.before.backlog.is_some()
+            || self.before.floor.is_none_or(|floor| id > floor.below(OVERLAP_IDS))
             || self.before.complete_until.is_none_or(|until| execution.stopped_at >= until)
+    }
+
+    /// An open execution with another start is another one. But old versions give one that wakes a new start, so that
+    /// only in the first sweep after a restore its loss is told; otherwise it is a doubt.
+    fn note_replaced(&mut self, row: &Row) {
+        let known = self.before.tracked.get(&row.id()).filter(|known| known.state == State::Open);
+        let starts = known.and_then(|known| known.started_at).zip(row.started_at());
+        if starts.is_none_or(|(known, now)| known == now) {
+            return;
+        }
+        if self.before.floor.is_none() {
+            self.replaced.insert(row.id());
+        } else {
+            self.contradiction.get_or_insert(Begin::Doubtful);
+        }
     }
 
     fn see(&mut self, id: RunId, tracked: Tracked) {
@@ -404,7 +500,7 @@ impl Sweep {
 
     /// Never lower within an epoch: that the newest rows are gone does not make the others unseen.
     fn next_floor(&self) -> Option<RunId> {
-        self.floor.max(self.newest)
+        self.before.floor.max(self.newest)
     }
 
     /// Whether the row shows the execution that is known under its id; nothing where none is known to have ended.
@@ -427,7 +523,7 @@ impl Sweep {
     fn note_holes(&mut self, id: RunId) {
         let above = self.oldest_listed.or(self.newest.map(RunId::next));
         if let (Some(newest), Some(above)) = (self.newest, above) {
-            let from = self.floor.map_or(id.next(), |floor| id.next().max(floor.next())).number();
+            let from = self.before.floor.map_or(id.next(), |floor| id.next().max(floor.next())).number();
             let to = above.number().min(newest.next().number());
             let room = HOLES_MAX.saturating_sub(self.holes.len());
             self.holes.extend((from..to).rev().take(room).filter_map(RunId::new));

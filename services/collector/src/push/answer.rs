@@ -19,7 +19,7 @@ const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
 pub struct ReceivedJson {
     /// Executions that are durable now.
     accepted: usize,
-    /// Executions that have not ended: they are taken when they have.
+    /// Executions that have not ended, and those that are left to the poll: they come again by themselves.
     ignored: usize,
     /// Executions that cannot be read; sending them again does not help.
     rejected: Vec<RejectedJson>,
@@ -48,6 +48,12 @@ impl ReceivedJson {
             }
         }
         answer
+    }
+
+    /// Of those that were read, so many are left to the poll.
+    pub fn leave(&mut self, left: usize) {
+        self.accepted -= left;
+        self.ignored += left;
     }
 
     /// Adds it to the metrics.

@@ -76,7 +76,7 @@ async fn unsaved_executions_and_old_pruning_are_no_gaps() {
 }
 
 #[tokio::test]
-async fn a_restored_database_starts_an_epoch_and_its_old_rows_are_not_published_again() {
+async fn a_restored_database_starts_an_epoch_and_its_old_rows_keep_their_keys() {
     // Back within the overlap; back below it; and past the old floor before anybody has looked.
     for (before, restored_to, after) in [(30, 20, 5), (500, 50, 3), (30, 20, 40)] {
         let mut stage = Stage::start().await;
@@ -93,10 +93,16 @@ async fn a_restored_database_starts_an_epoch_and_its_old_rows_are_not_published_
         assert_eq!(second.synced.epoch, 2, "restored to {restored_to}");
         assert_eq!(second.ids(), reused, "restored to {restored_to}");
 
+        let gap = stage.gaps.next().await;
+        assert_eq!((gap.reason(), gap.epoch), (GapReason::EpochEnded, 1));
+        assert_eq!((gap.first_execution_id, gap.last_execution_id.as_str()), ((before + 2).to_string(), ""));
+
+        // It was never told, and started after all that were.
         n8n.finish(waiting, Status::Success).unwrap();
         let third = stage.next_sweep("north").await;
-        assert_eq!((third.synced.epoch, third.ids()), (2, vec![waiting]));
-        assert!(stage.published().await.values().all(|times| *times == 1));
+        assert_eq!((third.synced.epoch, third.ids(), third.former.len()), (2, vec![waiting], 0));
+        let keys = stage.published().await.len();
+        assert_eq!(keys, first.executions.len() + reused.len() + 1);
         stage.finish().await;
     }
 }

@@ -44,6 +44,8 @@ pub struct Stage {
 pub struct Sweep {
     pub synced: SourceSynced,
     pub executions: Vec<Execution>,
+    /// Those that it has published under earlier epochs.
+    pub former: Vec<Execution>,
 }
 
 impl Sweep {
@@ -144,12 +146,13 @@ impl Stage {
     pub async fn swept(&mut self, name: &str) -> Sweep {
         let synced = self.swept_without_reading(name).await;
         let mut executions = Vec::new();
-        while executions.len() < usize::try_from(synced.executions_published).unwrap() {
+        let mut former = Vec::new();
+        while executions.len() + former.len() < usize::try_from(synced.executions_published).unwrap() {
             let batch = self.batches.next_where(|batch| batch.source_id == name).await;
-            assert_eq!(batch.epoch, synced.epoch);
-            executions.extend(batch.executions);
+            let of_epoch = if batch.epoch == synced.epoch { &mut executions } else { &mut former };
+            of_epoch.extend(batch.executions);
         }
-        Sweep { synced, executions }
+        Sweep { synced, executions, former }
     }
 
     /// Awaits a sweep of this source that began now, on the clock.
