@@ -5,7 +5,7 @@
 //! cursor, each after the broker has acknowledged the one before. A crash in between repeats messages under the same ids or, after the
 //! broker has forgotten those, executions that the aggregator knows already. It never skips any.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use metering::{Clock, Execution, SourceId};
@@ -20,6 +20,7 @@ use crate::{
     n8n::{Listing, N8n, N8nError, OpenStatus, PAGE_ROWS_MAX},
     names::Names,
     publish::{BATCH_EXECUTIONS_MAX, BadRow, Publisher, Synced, digest},
+    retention::{Forecast, Sight},
     row::{self, Row, RunId, Unreadable, born_at},
     store::{self, Claim},
     sweep::{Answer, Identity, Part, Question, SLICE_PAGES, Sweep},
@@ -60,6 +61,10 @@ pub struct Collect<'a> {
     pub clock: &'a dyn Clock,
     /// How far the source's clock may be behind.
     pub clock_skew: SignedDuration,
+    /// How often it is swept, as configured.
+    pub interval: Duration,
+    /// Rows that it is assumed to keep.
+    pub rows_kept: u64,
 }
 
 /// A sweep that has been told to the world and is still to be committed.
@@ -71,6 +76,8 @@ pub struct Collected {
     pub started_at: Timestamp,
     /// Executions it published.
     pub executions_published: u32,
+    /// When the source will prune what this sweep has not seen; nothing where no rate is known.
+    pub forecast: Option<Forecast>,
 }
 
 /// Sweeps the source from `before` on. Nothing of it is told where it turns out that a new epoch has to begin.
@@ -284,12 +291,15 @@ impl Collecting<'_> {
             self.tell_gap(GapReason::OpenExecutionVanished, (id, id)).await?;
         }
         let Collecting { work, sweep, executions_published, published_through, latest_start, .. } = self;
+        let before = sight(sweep.before());
         let cursor = sweep.finish(work.base_url.to_string(), published_through, latest_start, backlog);
         if let Some(backlog) = &cursor.backlog {
             // Not before everything was read is it known until when everything was published.
             tracing::info!(source = %work.source, rows_read = backlog.rows_read, "first contact goes on");
-            return Ok(Collected { cursor, started_at, executions_published });
+            return Ok(Collected { cursor, started_at, executions_published, forecast: None });
         }
+        let forecast =
+            before.zip(sight(&cursor)).and_then(|(before, now)| Forecast::of(before, now, work.rows_kept));
         let synced = Synced {
             epoch: cursor.epochs.current(),
             complete_until: cursor.complete_until.unwrap_or(started_at),
@@ -298,9 +308,10 @@ impl Collecting<'_> {
             started_at,
             ended_at: work.clock.now(),
             executions_published,
+            loss_expected_at: forecast.and_then(|forecast| forecast.loss_expected_at(work.interval)),
         };
         work.publisher.synced(work.source, synced).await?;
-        Ok(Collected { cursor, started_at, executions_published })
+        Ok(Collected { cursor, started_at, executions_published, forecast })
     }
 
     async fn publish(&mut self, mut news: Vec<Execution>) -> Result<(), SweepError> {
@@ -373,6 +384,11 @@ impl Collecting<'_> {
         publisher.bad_row(source, bad).await?;
         Ok(store::remember_letter(pool, source, &digest, received_at).await?)
     }
+}
+
+/// What a sweep has seen, as its cursor says.
+fn sight(cursor: &Cursor) -> Option<Sight> {
+    cursor.floor.zip(cursor.swept_at).map(|(newest, at)| Sight { newest, at })
 }
 
 fn count(rows: usize) -> u64 {

@@ -27,6 +27,8 @@ pub struct Cursor {
     pub unfinished: bool,
     /// The newest id of the last sweep; missing before the first of an epoch that a restore has begun.
     pub floor: Option<RunId>,
+    /// When the last sweep began.
+    pub swept_at: Option<Timestamp>,
     /// Where reading everything goes on; missing once that is done.
     pub backlog: Option<Backlog>,
     /// Every execution that stopped before it, and that is not in the backlog, has been published.
@@ -110,6 +112,7 @@ impl Cursor {
             latest_start: None,
             unfinished: false,
             floor: None,
+            swept_at: None,
             backlog: None,
             complete_until: None,
             left_out_before: None,

@@ -38,6 +38,8 @@ pub struct Synced {
     pub ended_at: Timestamp,
     /// Executions it published.
     pub executions_published: u32,
+    /// When the source is expected to prune what nobody has seen.
+    pub loss_expected_at: Option<Timestamp>,
 }
 
 /// A row that cannot be read, on its way to the dead letters.
@@ -114,7 +116,7 @@ impl Publisher {
             sweep_started_at: Some(timestamp(synced.started_at)),
             sweep_ended_at: Some(timestamp(synced.ended_at)),
             executions_published: synced.executions_published,
-            loss_expected_at: None,
+            loss_expected_at: synced.loss_expected_at.map(timestamp),
         };
         let subject = self.bus.namespace().source_synced(source.as_str());
         self.state(subject, &message, synced.ended_at).await

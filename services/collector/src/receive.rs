@@ -1,6 +1,6 @@
 //! Takes pushed executions: checks who pushes, publishes, and only then says so.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use catalog::{Source, store::CatalogError};
 use jiff::SignedDuration;
@@ -34,12 +34,15 @@ pub struct Receive {
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Time between sweeps of a source that does not say its own.
+    pub poll_interval: Duration,
 }
 
 /// A source that may push.
 #[derive(Debug)]
 pub struct Pusher {
     source: SourceId,
+    interval: Duration,
 }
 
 impl Pusher {
@@ -81,7 +84,8 @@ impl Receive {
         if !bool::from(hash.ct_eq(&expected)) {
             return Err(ReceiveError::UnknownToken);
         }
-        if found.paused { Err(ReceiveError::Resting) } else { Ok(Pusher { source }) }
+        let interval = found.poll_interval.unwrap_or(self.poll_interval);
+        if found.paused { Err(ReceiveError::Resting) } else { Ok(Pusher { source, interval }) }
     }
 
     /// Publishes the executions. Returns when the broker has all of them durably, and how many are left to the
@@ -108,6 +112,9 @@ impl Receive {
             }
         }
         store::published(&self.pool, source, published_through).await?;
+        if published_through > 0 {
+            store::pushed(&self.pool, source, pusher.interval, self.clock.now()).await?;
+        }
         Ok(left)
     }
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use catalog::{Source, sealing::OpeningKey};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use messaging::consume::chain;
 use metering::Clock;
 use rand::{Rng, rngs::StdRng};
@@ -21,6 +21,7 @@ use crate::{
     cursor::{Begin, Cursor, Tracked},
     failure::{Failure, SweepError},
     n8n::Client,
+    pace::{Pace, later, stretched},
     publish::{Failing, Publisher},
     row::RunId,
     store::{self, Claim, Health},
@@ -83,6 +84,8 @@ pub struct Work {
     pub poll_interval: Duration,
     /// How far a source's clock may be behind.
     pub clock_skew: SignedDuration,
+    /// Rows that a source is assumed to keep.
+    pub rows_kept: u64,
 }
 
 impl Schedule {
@@ -204,14 +207,16 @@ impl Work {
             pool: &self.pool,
             clock: self.clock.as_ref(),
             clock_skew: self.clock_skew,
+            interval: self.interval_of(&source),
+            rows_kept: self.rows_kept,
         };
         let (tracked, collected) = self.collect(work).await?;
-        let Collected { cursor, started_at, executions_published } = collected;
-        let next = match cursor.backlog {
-            Some(_) => started_at,
-            None => later(started_at, stretched(self.interval_of(&source), jitter)),
+        let Collected { cursor, started_at, executions_published, forecast } = collected;
+        let pace = match cursor.backlog {
+            Some(_) => Pace::at_once(started_at),
+            None => Pace::after(started_at, self.interval_of(&source), jitter, forecast),
         };
-        store::advance(&self.pool, claim, &tracked, &cursor, started_at, next).await?;
+        store::advance(&self.pool, claim, &tracked, &cursor, started_at, pace).await?;
         tracing::info!(
             source = %claim.source,
             epoch = cursor.epochs.current(),
@@ -302,14 +307,6 @@ fn pause(interval: Duration, failures: u32, failure: &Failure) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     let own = BACKOFF_FIRST.min(interval).saturating_mul(2_u32.pow(doublings)).min(cap);
     own.max(failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
-}
-
-fn stretched(duration: Duration, jitter: f64) -> Duration {
-    Duration::try_from_secs_f64(duration.as_secs_f64() * jitter).unwrap_or(duration)
-}
-
-fn later(at: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(at)
 }
 
 #[cfg(test)]

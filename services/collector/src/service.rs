@@ -62,6 +62,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
         opening_key: OpeningKey::parse(&settings.secret_key)?,
         poll_interval: settings.poll_interval,
         clock_skew: SignedDuration::try_from(settings.clock_skew).context("clock_skew is too long")?,
+        rows_kept: settings.assumed_rows_kept,
     };
 
     let mirror = Mirror::new(pool.clone(), Arc::new(FollowCatalog { clock: clock.clone() }));
@@ -71,7 +72,12 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
         consume::run(bus.clone(), clock.clone(), catalog, Arc::new(mirror), tasks.shutdown()),
     );
 
-    let receive = Receive { publisher: publisher.clone(), pool: pool.clone(), clock: clock.clone() };
+    let receive = Receive {
+        publisher: publisher.clone(),
+        pool: pool.clone(),
+        clock: clock.clone(),
+        poll_interval: settings.poll_interval,
+    };
     tasks.spawn_fallible("push", push::serve(listener, receive, tasks.shutdown()));
 
     let replay = Replay { publisher, pool, clock: clock.clone() };

@@ -38,6 +38,10 @@ pub struct Settings {
     /// The largest answer that is read.
     #[serde(default = "default_page_bytes_max")]
     pub page_bytes_max: usize,
+    /// Rows that a source keeps before it prunes the oldest (n8n's `EXECUTIONS_DATA_PRUNE_MAX_COUNT`): n8n does not
+    /// say it, so the warning before a loss goes by this.
+    #[serde(default = "default_assumed_rows_kept")]
+    pub assumed_rows_kept: u64,
     /// The private key that opens the sources' API keys: X25519, base64.
     pub secret_key: SecretString,
     /// Whether a source may be at a loopback, private or link-local address. Off, because whoever may add a
@@ -60,6 +64,9 @@ impl Validate for Settings {
         }
         if self.page_bytes_max < PAGE_BYTES_MIN {
             return Err(format!("page_bytes_max must be at least {PAGE_BYTES_MIN}: a page has 250 rows"));
+        }
+        if self.assumed_rows_kept == 0 {
+            return Err("assumed_rows_kept must not be zero".to_owned());
         }
         OpeningKey::parse(&self.secret_key).map_err(|error| format!("secret_key: {error}"))?;
         Ok(())
@@ -90,6 +97,10 @@ fn default_page_bytes_max() -> usize {
     8 * 1024 * 1024
 }
 
+fn default_assumed_rows_kept() -> u64 {
+    10_000
+}
+
 #[cfg(test)]
 mod tests {
     use catalog::sealing::KeyPair;
@@ -114,6 +125,7 @@ mod tests {
             (Settings { poll_interval: Duration::ZERO, ..settings() }, "poll_interval"),
             (Settings { concurrency: 0, ..settings() }, "concurrency"),
             (Settings { page_bytes_max: 1, ..settings() }, "page_bytes_max"),
+            (Settings { assumed_rows_kept: 0, ..settings() }, "assumed_rows_kept"),
             (Settings { secret_key: "short".into(), ..settings() }, "secret_key"),
         ] {
             assert!(wrong.validate().unwrap_err().contains(word), "{word}");

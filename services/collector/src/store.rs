@@ -1,7 +1,10 @@
 //! All SQL of the collector.
 
 pub mod epochs;
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -12,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     cursor::{Backlog, Cursor, State, Tracked},
     failure::SweepError,
+    pace::{Pace, later},
     row::RunId,
 };
 
@@ -20,6 +24,9 @@ pub const LEASE_S: i32 = 60;
 
 /// Names that were asked for and not given are asked for again after this many seconds.
 const NAME_RETRY_S: i64 = 24 * 60 * 60;
+
+/// Pushes of one source are noted at most once in this many seconds: a source may push many times a second.
+const PUSH_NOTED_S: i64 = 60;
 
 /// Unreadable rows are remembered this many seconds: as long as a dead letter is kept.
 const UNREADABLE_KEPT_S: i64 = 30 * 24 * 60 * 60;
@@ -59,7 +66,7 @@ pub async fn set_activity(
         "INSERT INTO sources (source_id, active, next_sweep_at) VALUES ($1, $2, $3)
          ON CONFLICT (source_id) DO UPDATE
          SET active = excluded.active, next_sweep_at = excluded.next_sweep_at,
-             changes = sources.changes + 1, failures = 0, failing_since = NULL",
+             changes = sources.changes + 1, failures = 0, failing_since = NULL, postponable_until = NULL",
     )
     .bind(source)
     .bind(activity == Activity::Active)
@@ -158,7 +165,7 @@ pub async fn fail(
 ) -> Result<(), sqlx::Error> {
     // A change that came in between has made the source due already, and starts the count anew.
     sqlx::query(
-        "UPDATE sources SET lease = NULL, leased_until = NULL,
+        "UPDATE sources SET lease = NULL, leased_until = NULL, postponable_until = NULL,
              failures      = CASE WHEN changes = $3 THEN $4 ELSE failures END,
              failing_since = CASE WHEN changes = $3 THEN $5 ELSE failing_since END,
              next_sweep_at = CASE WHEN changes = $3 THEN $6 ELSE next_sweep_at END
@@ -178,8 +185,8 @@ pub async fn fail(
 /// The source's cursor.
 pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepError> {
     let row = sqlx::query(
-        "SELECT latest_start, unfinished, floor, backlog, backlog_rows, complete_until, left_out_before, base_url,
-                published_through
+        "SELECT latest_start, unfinished, floor, swept_at, backlog, backlog_rows, complete_until,
+                left_out_before, base_url, published_through
          FROM sources WHERE source_id = $1",
     )
     .bind(source.as_str())
@@ -200,6 +207,7 @@ pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepErr
         backlog: backlog.map(|next_page| Backlog { next_page, rows_read }),
         left_out_before: instant(&row, "left_out_before")?,
         floor: row.try_get::<Option<i64>, _>("floor")?.map(run_id).transpose()?,
+        swept_at: instant(&row, "swept_at")?,
         complete_until: instant(&row, "complete_until")?,
         base_url: row.try_get("base_url")?,
         published_through: u64::try_from(row.try_get::<i64, _>("published_through")?)
@@ -225,7 +233,7 @@ pub async fn advance(
     before: &BTreeMap<RunId, Tracked>,
     after: &Cursor,
     swept_at: Timestamp,
-    next_sweep_at: Timestamp,
+    pace: Pace,
 ) -> Result<(), SweepError> {
     let mut transaction = pool.begin().await?;
     // Rows that are read again may have raised `published_through` meanwhile.
@@ -234,7 +242,8 @@ pub async fn advance(
              unfinished = false, backlog = $3, backlog_rows = $11,
              floor = $4, complete_until = $5, base_url = $6, swept_at = $7,
              published_through = greatest(published_through, $8),
-             next_sweep_at = CASE WHEN changes = $9 THEN $10 ELSE next_sweep_at END
+             next_sweep_at = CASE WHEN changes = $9 THEN $10 ELSE next_sweep_at END,
+             postponable_until = CASE WHEN changes = $9 THEN $12 END
          WHERE source_id = $1 AND lease = $2",
     )
     .bind(claim.source.as_str())
@@ -246,8 +255,9 @@ pub async fn advance(
     .bind(swept_at.to_sqlx())
     .bind(i64::try_from(after.published_through).unwrap_or(i64::MAX))
     .bind(claim.changes)
-    .bind(next_sweep_at.to_sqlx())
+    .bind(pace.next.to_sqlx())
     .bind(after.backlog.as_ref().map_or(0, |backlog| i64::try_from(backlog.rows_read).unwrap_or(i64::MAX)))
+    .bind(pace.postponable_until.map(ToSqlx::to_sqlx))
     .execute(&mut *transaction)
     .await?;
     if advanced.rows_affected() != 1 {
@@ -311,6 +321,28 @@ pub async fn published(pool: &PgPool, source: &SourceId, sequence: u64) -> Resul
         .execute(pool)
         .await
         .map(drop)
+}
+
+/// Notes that the source has pushed, and puts its next sweep off until its interval after that, as far as it may.
+pub async fn pushed(
+    pool: &PgPool,
+    source: &SourceId,
+    interval: Duration,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE sources SET last_pushed_at = $2,
+             next_sweep_at = CASE WHEN postponable_until IS NULL THEN next_sweep_at
+                                  ELSE greatest(next_sweep_at, least(postponable_until, $3)) END
+         WHERE source_id = $1 AND (last_pushed_at IS NULL OR last_pushed_at <= $4)",
+    )
+    .bind(source.as_str())
+    .bind(now.to_sqlx())
+    .bind(later(now, interval).to_sqlx())
+    .bind(seconds_before(now, PUSH_NOTED_S).to_sqlx())
+    .execute(pool)
+    .await
+    .map(drop)
 }
 
 /// Whether this row has a dead letter already.

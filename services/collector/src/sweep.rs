@@ -416,6 +416,7 @@ impl Sweep {
             latest_start,
             unfinished: false,
             floor,
+            swept_at: Some(self.started_at),
             backlog,
             complete_until: Some(self.complete_until),
             left_out_before: self.before.left_out_before,

@@ -7,6 +7,7 @@ mod gaps;
 mod lifecycle;
 mod push;
 mod real_n8n;
+mod requests;
 mod rows;
 mod stage;
 mod sweeps;

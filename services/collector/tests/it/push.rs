@@ -4,6 +4,7 @@ use std::{cell::Cell, collections::BTreeSet};
 
 use catalog::Source;
 use collector::start_on;
+use jiff::SignedDuration;
 use proto::v1::{ExecutionStatus, Origin};
 use reqwest::{Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -218,5 +219,37 @@ async fn what_is_pushed_and_then_polled_is_one_execution() {
     assert_eq!((pushed.epoch, polled.synced.epoch), (1, 1));
     let keys: BTreeSet<_> = push.stage.published().await.into_keys().collect();
     assert_eq!(keys, ids.into_iter().map(|id| (1, id)).collect());
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn a_push_puts_the_next_sweep_off_but_not_for_long() {
+    let mut push = Push::start().await;
+    push.stage.swept("north").await;
+    let pool = push.stage.bench.pool().clone();
+    let due_in = async || {
+        let seconds = "SELECT extract(epoch FROM next_sweep_at - swept_at)::float8 FROM sources
+                       WHERE source_id = 'north' AND lease IS NULL";
+        eventually("the sweep is committed", || async {
+            sqlx::query_scalar::<_, f64>(seconds).fetch_optional(&pool).await.unwrap()
+        })
+        .await
+    };
+    assert!((54.0..=66.0).contains(&due_in().await), "its own interval");
+
+    push.stage.bench.clock.advance(SignedDuration::from_secs(50));
+    push.accepted("application/json", execution("1")).await;
+    assert!((due_in().await - 110.0).abs() < 0.001, "an interval after the push");
+    for _ in 0..3 {
+        push.accepted("application/json", execution("1")).await;
+    }
+    push.stage.bench.clock.advance(SignedDuration::from_secs(59));
+    push.accepted("application/json", execution("1")).await;
+    assert!((due_in().await - 110.0).abs() < 0.001, "noted once a minute");
+
+    // It has stopped pushing.
+    push.stage.bench.clock.advance(SignedDuration::from_secs(1));
+    push.stage.swept("north").await;
+    assert!((54.0..=66.0).contains(&due_in().await), "its own interval again");
     push.finish().await;
 }

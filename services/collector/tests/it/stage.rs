@@ -82,6 +82,7 @@ impl Stage {
             request_timeout: Duration::from_secs(20),
             clock_skew: Duration::from_secs(5),
             page_bytes_max: 8 * 1024 * 1024,
+            assumed_rows_kept: 10_000,
             secret_key: keys.secret.clone(),
             allow_private_addresses: true,
         };
