@@ -6,7 +6,6 @@ mod failures;
 mod gaps;
 mod lifecycle;
 mod push;
-mod real_n8n;
 mod requests;
 mod rows;
 mod stage;
