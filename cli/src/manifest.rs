@@ -323,7 +323,7 @@ impl Source {
             ..v1::Source::default()
         })?;
         let body = json!({
-            "tenant": source.tenant.as_str(),
+            "tenant": source.tenant.as_ref().map(metering::TenantId::as_str),
             "kind": match self.kind { SourceKind::N8n => "n8n" },
             "base_url": source.base_url.as_str(),
             "poll_interval": self.poll_interval,

@@ -37,7 +37,7 @@ impl Default for Capacity {
 pub enum Stream {
     /// `ExecutionBatch`.
     Executions,
-    /// `SourceSynced` and `SourceFailing`: the last of each per source.
+    /// `SourceSynced`, `SourceFailing` and `SourceAudit`: the last of each per source.
     SourceState,
     /// `SourceGap`.
     SourceEvents,
@@ -53,13 +53,15 @@ pub enum Stream {
     Billing,
     /// `Tenant`, `Plan`, `Source`: the last per id.
     Catalog,
+    /// `AdmissionEvent`.
+    Admissions,
     /// `DeadLetter`.
     Dead,
 }
 
 impl Stream {
     /// All streams.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Executions,
         Self::SourceState,
         Self::SourceEvents,
@@ -69,6 +71,7 @@ impl Stream {
         Self::Periods,
         Self::Billing,
         Self::Catalog,
+        Self::Admissions,
         Self::Dead,
     ];
 
@@ -84,6 +87,7 @@ impl Stream {
             Self::Periods => "PERIODS",
             Self::Billing => "BILLING",
             Self::Catalog => "CATALOG",
+            Self::Admissions => "ADMISSIONS",
             Self::Dead => "DEAD",
         })
     }
@@ -91,7 +95,7 @@ impl Stream {
     fn topics(self) -> &'static [&'static str] {
         match self {
             Self::Executions => &["executions"],
-            Self::SourceState => &["source.synced", "source.failing"],
+            Self::SourceState => &["source.synced", "source.failing", "source.audit"],
             Self::SourceEvents => &["source.gap"],
             Self::Rows => &["rows"],
             Self::UsageState => &["usage.counted"],
@@ -99,6 +103,7 @@ impl Stream {
             Self::Periods => &["usage.period"],
             Self::Billing => &["billing"],
             Self::Catalog => &["catalog"],
+            Self::Admissions => &["admission"],
             Self::Dead => &["dead"],
         }
     }
@@ -109,7 +114,7 @@ impl Stream {
             Self::SourceState | Self::UsageState | Self::Catalog => None,
             Self::Executions | Self::Rows => Some(7 * DAY),
             Self::Dead => Some(30 * DAY),
-            Self::SourceEvents | Self::Thresholds | Self::Billing => Some(90 * DAY),
+            Self::SourceEvents | Self::Thresholds | Self::Billing | Self::Admissions => Some(90 * DAY),
             Self::Periods => Some(400 * DAY),
         }
     }

@@ -42,6 +42,43 @@ impl CatalogKind {
     }
 }
 
+/// What one service may ask another, and get one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Question {
+    /// `AdmissionQuestion`, answered by the gateway.
+    Admission,
+    /// `AuditQuestion`, answered by the collector.
+    Audit,
+    /// `RecordedQuestion`, answered by the aggregator.
+    Recorded,
+    /// `UsageQuestion`, answered by the aggregator.
+    Usage,
+    /// `WorkflowsQuestion`, answered by the aggregator.
+    Workflows,
+    /// `ExplainQuestion`, answered by the aggregator.
+    Explain,
+    /// `CorrectionQuestion`, answered by the aggregator.
+    Correct,
+    /// `UnmappedQuestion`, answered by the aggregator.
+    Unmapped,
+}
+
+impl Question {
+    /// The question's token in subjects.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admission => "admission",
+            Self::Audit => "audit",
+            Self::Recorded => "recorded",
+            Self::Usage => "usage",
+            Self::Workflows => "workflows",
+            Self::Explain => "explain",
+            Self::Correct => "correct",
+            Self::Unmapped => "unmapped",
+        }
+    }
+}
+
 impl Namespace {
     /// The namespace of an installation that has the broker to itself.
     pub const DEFAULT: &'static str = "flowmeter";
@@ -108,6 +145,21 @@ impl Namespace {
         self.subject(format_args!("catalog.{}.{id}", kind.as_str()))
     }
 
+    /// `SourceAudit` of one source.
+    pub fn source_audit(&self, source: &str) -> String {
+        self.subject(format_args!("source.audit.{source}"))
+    }
+
+    /// `AdmissionEvent` of one tenant.
+    pub fn admission(&self, tenant: &str) -> String {
+        self.subject(format_args!("admission.{tenant}"))
+    }
+
+    /// Where a question is asked; kept by no stream.
+    pub fn ask(&self, question: Question) -> String {
+        self.subject(format_args!("ask.{}", question.as_str()))
+    }
+
     /// `DeadLetter` of one service.
     pub fn dead(&self, service: &str) -> String {
         self.subject(format_args!("dead.{service}"))
@@ -169,6 +221,9 @@ mod tests {
             flowmeter.billing("north"),
             flowmeter.catalog(CatalogKind::Plan, "pro"),
             flowmeter.dead("aggregator"),
+            flowmeter.source_audit("north-n8n"),
+            flowmeter.admission("north"),
+            flowmeter.ask(Question::Usage),
         ]);
     }
 

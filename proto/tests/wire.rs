@@ -31,6 +31,7 @@ fn totals() -> Option<Totals> {
         canceled: 0,
         duration_ms: 13_600,
         late: 2,
+        ..Totals::default()
     })
 }
 
@@ -64,6 +65,7 @@ fn executions() {
         received_at: at(1_795_484_020),
         origin: Origin::Push.into(),
         executions: vec![execution()],
+        workflows: Vec::new(),
     }));
 }
 
@@ -123,6 +125,7 @@ fn usage() {
             open_executions: 3
         }],
         plan_id: "pro".into(),
+        limit: None,
     }));
     insta::assert_snapshot!(hex(&ThresholdCrossed {
         crossing_id: "8a6e0804-2bd0-4672-b79d-d97027f9071a".into(),
@@ -215,6 +218,7 @@ fn catalog() {
         alert_recipients: vec!["ops@north.example".into()],
         stripe_customer_id: "cus_north".into(),
         limit_override: Some(500),
+        limit_override_until: None,
     };
     let plan = Plan {
         plan_id: "pro".into(),
@@ -239,6 +243,7 @@ fn catalog() {
         }),
         meter_event_name: "executions".into(),
         outage_rule: OutageRule::Open.into(),
+        admission: None,
     };
     let source = Source {
         source_id: "north-n8n".into(),
@@ -251,6 +256,7 @@ fn catalog() {
         poll_interval: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
         paused: true,
         push_token_sha256: Default::default(),
+        attributions: Vec::new(),
     };
     for (entry, name) in [
         (catalog_entry::Entry::Tenant(tenant), "tenant"),
@@ -275,4 +281,89 @@ fn dead_letters() {
         failed_at: at(1_795_484_100),
         deliveries: 1,
     }));
+}
+
+/// Fields that came after the first publication: their numbers hold as well.
+#[test]
+fn later_fields() {
+    let batch = ExecutionBatch {
+        workflows: vec![Workflow {
+            workflow_id: "fBUhacu27uqiL8Xb".into(),
+            name: "Order sync".into(),
+            project_id: "p1".into(),
+            tags: vec!["north".into()],
+            read_at: at(1_795_484_020),
+        }],
+        ..ExecutionBatch::default()
+    };
+    let totals = Totals { voided: 1, adjusted: -2, ..Totals::default() };
+    let counted = UsageCounted { limit: Some(500), ..UsageCounted::default() };
+    let tenant = Tenant { limit_override_until: at(1_796_083_200), ..Tenant::default() };
+    let caps = Some(RunCaps { per_minute: Some(1), per_day: Some(2), concurrent: Some(3) });
+    let plan = Plan {
+        admission: Some(AdmissionRule {
+            shadow: true,
+            overage_max: Some(10),
+            grace: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            open_at_most: Some(prost_types::Duration { seconds: 61, nanos: 0 }),
+            tenant_caps: caps,
+            workflow_caps: caps,
+            workflow_share_percent: Some(50),
+            loop_rule: LoopRule::Refuse.into(),
+        }),
+        ..Plan::default()
+    };
+    let attribution = |scope| Attribution { tenant_id: "north".into(), scope, from: at(1_795_484_000) };
+    let source = Source {
+        attributions: vec![
+            attribution(None),
+            attribution(Some(attribution::Scope::WorkflowId("w".into()))),
+            attribution(Some(attribution::Scope::Tag("t".into()))),
+            attribution(Some(attribution::Scope::ProjectId("p".into()))),
+        ],
+        ..Source::default()
+    };
+    for (name, bytes) in [
+        ("later_batch", hex(&batch)),
+        ("later_totals", hex(&totals)),
+        ("later_counted", hex(&counted)),
+        ("later_tenant", hex(&tenant)),
+        ("later_plan", hex(&plan)),
+        ("later_source", hex(&source)),
+    ] {
+        insta::assert_snapshot!(name, bytes);
+    }
+}
+
+#[test]
+fn what_was_noticed() {
+    let detected = LoopDetected {
+        tenant_id: "north".into(),
+        source_id: "north-n8n".into(),
+        workflow_id: "w".into(),
+        runs_per_minute: 900,
+        usual_runs_per_minute: 3,
+        refusing: true,
+        detected_at: at(1_795_484_000),
+    };
+    let event = Some(admission_event::Event::LoopDetected(detected));
+    insta::assert_snapshot!("loop_detected", hex(&AdmissionEvent { event }));
+    let audit = SourceAudit {
+        source_id: "north-n8n".into(),
+        audit_id: "a".into(),
+        started_at: at(1),
+        ended_at: at(2),
+        updated_at: at(3),
+        listed: 4,
+        equal: 5,
+        differences: vec![AuditDifference {
+            epoch: 1,
+            execution_id: 7,
+            finding: AuditFinding::NotRecorded.into(),
+            detail: "d".into(),
+        }],
+        differences_total: 6,
+        failure: "f".into(),
+    };
+    insta::assert_snapshot!("audit", hex(&audit));
 }

@@ -1,5 +1,7 @@
 //! What tenants, plans and sources have in common.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use metering::{InvalidCalendar, InvalidCurrency, InvalidId, InvalidPercent};
 use proto::{subjects::CatalogKind, v1};
 
@@ -74,5 +76,29 @@ pub(crate) fn checked_name(name: String) -> Result<String, InvalidEntry> {
         Ok(name)
     } else {
         Err(InvalidEntry::field("name", format!("use 1 to {NAME_CHARS_MAX} printable characters")))
+    }
+}
+
+/// A duration within its bounds, both inclusive.
+pub(crate) fn checked_duration(
+    field: &'static str,
+    wire: Option<prost_types::Duration>,
+    bounds: &RangeInclusive<Duration>,
+) -> Result<Option<Duration>, InvalidEntry> {
+    let Some(wire) = wire else { return Ok(None) };
+    match Duration::try_from(wire) {
+        Ok(duration) if bounds.contains(&duration) => Ok(Some(duration)),
+        _ => {
+            let reason = format!("use {:?} to {} h", bounds.start(), bounds.end().as_secs() / 3_600);
+            Err(InvalidEntry::field(field, reason))
+        }
+    }
+}
+
+/// A duration for the wire.
+pub(crate) fn wire_duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
     }
 }

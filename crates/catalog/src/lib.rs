@@ -3,6 +3,8 @@
 //! The gateway owns the originals and publishes every change with a growing revision. Every other service
 //! keeps a [`store`] in its own schema, fed by a [`Mirror`], and so never asks another service.
 
+mod admission_rule;
+mod attribution;
 mod entry;
 mod mirror;
 mod plan;
@@ -11,6 +13,8 @@ mod source;
 pub mod store;
 mod tenant;
 
+pub use admission_rule::{AdmissionRule, LoopRule, RunCaps};
+pub use attribution::{Attribution, Placement, Scope};
 pub use entry::{Entry, InvalidEntry};
 pub use mirror::{Change, Mirror, MirrorError, OnChange};
 pub use plan::{LimitKind, OutageRule, Plan};

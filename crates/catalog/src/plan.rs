@@ -1,9 +1,10 @@
 //! What a tenant may use, and what it costs.
 
+use jiff::Timestamp;
 use metering::{CountingRule, Currency, Percent, PlanId, Price};
 use proto::{subjects::CatalogKind, v1};
 
-use crate::{Entry, InvalidEntry, Tenant, entry::checked_name};
+use crate::{AdmissionRule, Entry, InvalidEntry, Tenant, entry::checked_name};
 
 /// Thresholds of one plan; each is a mail per period.
 const THRESHOLDS_MAX: usize = 10;
@@ -49,12 +50,14 @@ pub struct Plan {
     pub meter_event_name: Option<String>,
     /// What the limit check answers where metering cannot tell.
     pub outage_rule: OutageRule,
+    /// How the limit check decides, beyond the monthly limit.
+    pub admission: AdmissionRule,
 }
 
 impl Plan {
-    /// The limit that holds for a tenant of this plan.
-    pub fn limit_for(&self, tenant: &Tenant) -> Option<u64> {
-        tenant.limit_override.or(self.monthly_limit)
+    /// The limit that holds for a tenant of this plan at this instant.
+    pub fn limit_for(&self, tenant: &Tenant, at: Timestamp) -> Option<u64> {
+        tenant.limit_override_at(at).or(self.monthly_limit)
     }
 }
 
@@ -89,6 +92,7 @@ impl Entry for Plan {
             price: wire.price.map(checked_price).transpose()?,
             meter_event_name: checked_event_name(wire.meter_event_name)?,
             outage_rule,
+            admission: AdmissionRule::from_wire(wire.admission.unwrap_or_default())?,
         })
     }
 
@@ -124,6 +128,7 @@ impl Entry for Plan {
                 OutageRule::Closed => v1::OutageRule::Closed,
             }
             .into(),
+            admission: Some(self.admission.to_wire()),
         }
     }
 
@@ -192,6 +197,7 @@ mod tests {
             price: Some(price),
             meter_event_name: Some("executions".into()),
             outage_rule: OutageRule::Closed,
+            admission: AdmissionRule { shadow: true, ..AdmissionRule::default() },
             ..Plan::from_wire(wire()).unwrap()
         };
         assert_eq!(Plan::from_wire(plan.to_wire(7)).unwrap(), plan);
@@ -211,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenants_own_limit_wins() {
+    fn a_tenants_own_limit_wins_until_it_ends() {
         let plan = Plan { monthly_limit: Some(100), ..Plan::from_wire(wire()).unwrap() };
         let mut tenant = Tenant::from_wire(v1::Tenant {
             tenant_id: "north".into(),
@@ -220,8 +226,12 @@ mod tests {
             ..v1::Tenant::default()
         })
         .unwrap();
-        assert_eq!(plan.limit_for(&tenant), Some(100));
+        let at = |text: &str| text.parse().unwrap();
+        assert_eq!(plan.limit_for(&tenant, at("2026-11-24T12:00:00Z")), Some(100));
         tenant.limit_override = Some(150);
-        assert_eq!(plan.limit_for(&tenant), Some(150));
+        assert_eq!(plan.limit_for(&tenant, at("2026-11-24T12:00:00Z")), Some(150));
+        tenant.limit_override_until = Some(at("2026-11-24T12:00:00Z"));
+        assert_eq!(plan.limit_for(&tenant, at("2026-11-24T11:59:59Z")), Some(150));
+        assert_eq!(plan.limit_for(&tenant, at("2026-11-24T12:00:00Z")), Some(100));
     }
 }

@@ -6,7 +6,12 @@ use metering::{SourceId, TenantId};
 use proto::{subjects::CatalogKind, v1};
 use url::Url;
 
-use crate::{Entry, InvalidEntry, sealing::Sealed};
+use crate::{
+    Attribution, Entry, InvalidEntry,
+    attribution::ATTRIBUTIONS_MAX,
+    entry::{checked_duration, wire_duration},
+    sealing::Sealed,
+};
 
 /// Shortest and longest time between sweeps that a source may ask for.
 const POLL_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -17,8 +22,10 @@ const POLL_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Source {
     /// The operator's word for it.
     pub id: SourceId,
-    /// Whose executions it runs.
-    pub tenant: TenantId,
+    /// Whose executions it runs, where no attribution says otherwise; missing where only attributions do.
+    pub tenant: Option<TenantId>,
+    /// Parts of it that belong to other tenants.
+    pub attributions: Vec<Attribution>,
     /// Where it is, without the API's path.
     pub base_url: Url,
     /// Its API key, readable by the collector only.
@@ -41,12 +48,20 @@ impl Entry for Source {
             v1::SourceKind::N8n => {}
             v1::SourceKind::Unspecified => return Err(InvalidEntry::field("kind", "use `n8n`")),
         }
+        if wire.tenant_id.is_empty() && wire.attributions.is_empty() {
+            return Err(InvalidEntry::field("tenant_id", "name a tenant, or attributions"));
+        }
         Ok(Self {
             id: SourceId::parse(&wire.source_id)?,
-            tenant: TenantId::parse(&wire.tenant_id)?,
+            tenant: some_text(&wire.tenant_id).map(TenantId::parse).transpose()?,
+            attributions: checked_attributions(wire.attributions)?,
             base_url: checked_url(&wire.base_url)?,
             api_key: Sealed::from_bytes(wire.sealed_api_key),
-            poll_interval: wire.poll_interval.map(checked_interval).transpose()?,
+            poll_interval: checked_duration(
+                "poll_interval",
+                wire.poll_interval,
+                &(POLL_INTERVAL_MIN..=POLL_INTERVAL_MAX),
+            )?,
             paused: wire.paused,
             push_token_sha256: checked_hash(&wire.push_token_sha256)?,
         })
@@ -57,14 +72,12 @@ impl Entry for Source {
             source_id: self.id.to_string(),
             revision,
             removed: false,
-            tenant_id: self.tenant.to_string(),
+            tenant_id: self.tenant.as_ref().map(ToString::to_string).unwrap_or_default(),
+            attributions: self.attributions.iter().map(Attribution::to_wire).collect(),
             kind: v1::SourceKind::N8n.into(),
             base_url: self.base_url.to_string(),
             sealed_api_key: self.api_key.to_bytes(),
-            poll_interval: self.poll_interval.map(|interval| prost_types::Duration {
-                seconds: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
-                nanos: i32::try_from(interval.subsec_nanos()).unwrap_or(0),
-            }),
+            poll_interval: self.poll_interval.map(wire_duration),
             paused: self.paused,
             push_token_sha256: self.push_token_sha256.map(|hash| hash.to_vec().into()).unwrap_or_default(),
         }
@@ -99,11 +112,15 @@ fn checked_hash(bytes: &[u8]) -> Result<Option<[u8; 32]>, InvalidEntry> {
     Ok(Some(hash))
 }
 
-fn checked_interval(wire: prost_types::Duration) -> Result<Duration, InvalidEntry> {
-    match Duration::try_from(wire) {
-        Ok(interval) if (POLL_INTERVAL_MIN..=POLL_INTERVAL_MAX).contains(&interval) => Ok(interval),
-        _ => Err(InvalidEntry::field("poll_interval", "use 1 s to 24 h")),
+fn some_text(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn checked_attributions(wires: Vec<v1::Attribution>) -> Result<Vec<Attribution>, InvalidEntry> {
+    if wires.len() > ATTRIBUTIONS_MAX {
+        return Err(InvalidEntry::field("attributions", format!("at most {ATTRIBUTIONS_MAX}")));
     }
+    wires.into_iter().map(Attribution::from_wire).collect()
 }
 
 #[cfg(test)]

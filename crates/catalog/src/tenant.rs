@@ -1,7 +1,8 @@
 //! A customer whose executions are metered.
 
+use jiff::Timestamp;
 use metering::{Calendar, PlanId, TenantId};
-use proto::{subjects::CatalogKind, v1};
+use proto::{instant, subjects::CatalogKind, timestamp, v1};
 
 use crate::{Entry, InvalidEntry, entry::checked_name};
 
@@ -56,6 +57,15 @@ pub struct Tenant {
     pub stripe_customer: Option<String>,
     /// Replaces the plan's limit.
     pub limit_override: Option<u64>,
+    /// When it ends and the plan's limit holds again; missing for as long as it stands.
+    pub limit_override_until: Option<Timestamp>,
+}
+
+impl Tenant {
+    /// The tenant's own limit, where it has one at this instant.
+    pub fn limit_override_at(&self, at: Timestamp) -> Option<u64> {
+        self.limit_override.filter(|_| self.limit_override_until.is_none_or(|until| at < until))
+    }
 }
 
 impl Entry for Tenant {
@@ -75,6 +85,8 @@ impl Entry for Tenant {
             alert_recipients: checked_recipients(wire.alert_recipients)?,
             stripe_customer: checked_customer(wire.stripe_customer_id)?,
             limit_override: wire.limit_override,
+            limit_override_until: instant(wire.limit_override_until.as_ref(), "limit_override_until")
+                .map_err(|error| InvalidEntry::field("limit_override_until", error.to_string()))?,
         })
     }
 
@@ -91,6 +103,7 @@ impl Entry for Tenant {
             alert_recipients: self.alert_recipients.clone(),
             stripe_customer_id: self.stripe_customer.clone().unwrap_or_default(),
             limit_override: self.limit_override,
+            limit_override_until: self.limit_override_until.map(timestamp),
         }
     }
 
@@ -161,6 +174,7 @@ mod tests {
             language: Language::Spanish,
             stripe_customer: Some("cus_north".into()),
             limit_override: Some(0),
+            limit_override_until: Some("2026-12-01T00:00:00Z".parse().unwrap()),
             ..Tenant::from_wire(wire()).unwrap()
         };
         assert_eq!(Tenant::from_wire(tenant.to_wire(7)).unwrap(), tenant);

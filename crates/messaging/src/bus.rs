@@ -178,6 +178,11 @@ impl Bus {
         self.inner.service
     }
 
+    /// Plain NATS, for questions and answers.
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
     /// JetStream, for what this crate does not wrap.
     pub fn jetstream(&self) -> &jetstream::Context {
         &self.inner.jetstream

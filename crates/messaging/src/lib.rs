@@ -3,8 +3,10 @@
 //! - [`Bus`] publishes with a deterministic message id, the W3C trace context and the event time.
 //! - [`consume`] runs a handler per message: acknowledged after it returns, so after its commit; retried with
 //!   backoff; dead-lettered with its reason when no retry can help.
+//! - [`ask`] asks another service one question and gets one answer, for what is not worth a stream.
 //! - [`outbox`] publishes what a transaction has decided, if and only if it committed.
 
+pub mod ask;
 mod bus;
 pub mod consume;
 pub mod dead;
@@ -13,6 +15,7 @@ pub mod outbox;
 mod outgoing;
 pub mod trace;
 
+pub use ask::{Answerer, AskError, Refusal};
 pub use bus::{Bus, BusConfig, ConnectError, PublishError};
 pub use consume::{Delivery, Handler};
 pub use disposition::{Dispose, Disposition};

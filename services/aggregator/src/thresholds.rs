@@ -40,7 +40,7 @@ pub(crate) async fn evaluate(
     now: Timestamp,
 ) -> Result<Vec<Crossing>, sqlx::Error> {
     let used = u64::try_from(store::totals(connection, tenant_number, period).await?.counted).unwrap_or(0);
-    let limit = plan.limit_for(tenant);
+    let limit = plan.limit_for(tenant, now);
     let reached = limit.map(|limit| metering::crossed(&plan.thresholds, used, limit)).unwrap_or_default();
     store::rearm(connection, tenant_number, period, MONTHLY_EXECUTIONS, &reached, now).await?;
     let mut crossings = Vec::new();

@@ -32,6 +32,8 @@ fn totals(totals: &Totals) -> v1::Totals {
         canceled: unsigned(totals.canceled),
         duration_ms: unsigned(totals.duration_ms),
         late: unsigned(totals.late),
+        voided: 0,
+        adjusted: 0,
     }
 }
 
@@ -79,6 +81,7 @@ pub(crate) fn usage_counted(
         open_executions: unsigned(snapshot.sources.iter().map(|source| source.counted_open).sum()),
         sources: sources.collect(),
         plan_id: tenant.plan.to_string(),
+        limit: None,
     };
     let id = format!("usage:{}:{revision}", tenant.id);
     Outgoing::new(namespace.usage_counted(tenant.id.as_str()), id, &message, now)

@@ -156,7 +156,7 @@ impl Admissions {
         let reserved = store::admissions::count_reserved(connection, &tenant.id, known.reserved_since)
             .await
             .map_err(AdmitError::Ledger)?;
-        let limit = plan.limit_for(tenant);
+        let limit = plan.limit_for(tenant, now);
         let terms = Terms { limit, kind: plan.limit_kind, outage_rule: plan.outage_rule };
         let mut verdict = Verdict {
             allowed: false,

@@ -270,7 +270,8 @@ impl Original for Tenant {
 
     async fn users(connection: &mut PgConnection, id: &str) -> Result<Vec<String>, ChangeError> {
         let sources = catalog::store::list::<Source>(connection).await?;
-        let users = sources.iter().filter(|source| source.tenant.as_str() == id);
+        let users =
+            sources.iter().filter(|source| source.tenants().iter().any(|tenant| tenant.as_str() == id));
         Ok(users.map(|source| format!("source {}", source.id)).collect())
     }
 }
@@ -283,10 +284,12 @@ impl Original for Source {
     }
 
     async fn check_references(&self, connection: &mut PgConnection) -> Result<(), ChangeError> {
-        match catalog::store::find::<Tenant>(connection, self.tenant.as_str()).await? {
-            Some(_) => Ok(()),
-            None => Err(InvalidEntry::field("tenant", format!("there is no tenant {}", self.tenant)).into()),
+        for tenant in self.tenants() {
+            if catalog::store::find::<Tenant>(&mut *connection, tenant.as_str()).await?.is_none() {
+                return Err(InvalidEntry::field("tenant", format!("there is no tenant {tenant}")).into());
+            }
         }
+        Ok(())
     }
 
     async fn users(_: &mut PgConnection, _: &str) -> Result<Vec<String>, ChangeError> {

@@ -33,9 +33,11 @@ impl Snapshot {
         self.sources.get(tenant).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whose executions a source runs.
-    pub fn tenant_of(&self, source: &SourceId) -> Option<&TenantId> {
-        self.sources.values().flatten().find(|known| known.id == *source).map(|known| &known.tenant)
+    /// Whose executions a source may run.
+    pub fn tenants_of(&self, source: &SourceId) -> impl Iterator<Item = &TenantId> {
+        let owners =
+            self.sources.iter().filter(|(_, sources)| sources.iter().any(|known| known.id == *source));
+        owners.map(|(tenant, _)| tenant)
     }
 }
 
@@ -86,7 +88,9 @@ async fn load(pool: &PgPool) -> Result<Snapshot, CatalogError> {
     transaction.commit().await?;
     let mut by_tenant: HashMap<TenantId, Vec<Source>> = HashMap::new();
     for source in sources {
-        by_tenant.entry(source.tenant.clone()).or_default().push(source);
+        for tenant in source.tenants() {
+            by_tenant.entry(tenant.clone()).or_default().push(source.clone());
+        }
     }
     Ok(Snapshot {
         tenants: tenants.into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect(),

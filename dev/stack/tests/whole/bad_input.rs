@@ -125,6 +125,7 @@ fn a_message_that_nobody_can_use_is_kept_with_its_reason_and_replayed() {
 fn batch_of(source: &str, now: jiff::Timestamp) -> v1::ExecutionBatch {
     let now = Some(proto::timestamp(now));
     v1::ExecutionBatch {
+        workflows: Vec::new(),
         source_id: source.to_owned(),
         epoch: 1,
         received_at: now,

@@ -27,8 +27,9 @@ pub(crate) async fn source(pool: &PgPool, source: &SourceId) -> Result<Option<So
 
 /// Keeps a source. Its tenant may come after it, because only the last value of each is kept on the topic.
 pub(crate) async fn put_source(connection: &mut PgConnection, source: &Source) -> Result<(), sqlx::Error> {
+    let Some(tenant) = &source.tenant else { return Ok(()) };
     sqlx::query("INSERT INTO tenants (tenant_id, plan_id) VALUES ($1, '') ON CONFLICT DO NOTHING")
-        .bind(source.tenant.as_str())
+        .bind(tenant.as_str())
         .execute(&mut *connection)
         .await?;
     sqlx::query(
@@ -38,7 +39,7 @@ pub(crate) async fn put_source(connection: &mut PgConnection, source: &Source) -
          SET tenant_number = excluded.tenant_number, active = excluded.active",
     )
     .bind(source.id.as_str())
-    .bind(source.tenant.as_str())
+    .bind(tenant.as_str())
     .bind(!source.paused)
     .execute(connection)
     .await?;

@@ -50,6 +50,7 @@ impl Running {
 
     pub async fn send_from(&self, source: &str, epoch: u32, executions: Vec<v1::Execution>) -> u64 {
         let batch = v1::ExecutionBatch {
+            workflows: Vec::new(),
             source_id: source.to_owned(),
             epoch,
             received_at: Some(timestamp(self.now())),

@@ -117,7 +117,8 @@ impl Stage {
     pub fn source_at(&self, name: &str, base_url: &str, key: &str) -> Source {
         Source {
             id: SourceId::parse(name).unwrap(),
-            tenant: TenantId::parse("north").unwrap(),
+            tenant: Some(TenantId::parse("north").unwrap()),
+            attributions: Vec::new(),
             base_url: base_url.parse().unwrap(),
             api_key: SealingKey::parse(&self.keys.public).unwrap().seal(&key.to_owned().into()),
             poll_interval: None,

@@ -71,7 +71,7 @@ impl Changed {
     /// The tenants whose elements differ now.
     fn resolve(self, catalog: &Snapshot) -> BTreeSet<TenantId> {
         let mut tenants = self.tenants;
-        tenants.extend(self.sources.iter().filter_map(|source| catalog.tenant_of(source)).cloned());
+        tenants.extend(self.sources.iter().flat_map(|source| catalog.tenants_of(source)).cloned());
         if !self.plans.is_empty() {
             let on_plan = catalog.tenants.values().filter(|tenant| self.plans.contains(&tenant.plan));
             tenants.extend(on_plan.map(|tenant| tenant.id.clone()));

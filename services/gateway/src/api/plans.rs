@@ -169,6 +169,7 @@ impl PlanInput {
                 OutageRuleJson::Closed => v1::OutageRule::Closed,
             }
             .into(),
+            admission: None,
         })
     }
 }

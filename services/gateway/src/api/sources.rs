@@ -164,6 +164,7 @@ impl SourceInput {
             poll_interval: self.poll_interval.as_deref().map(interval_to_wire).transpose()?,
             paused: self.paused,
             push_token_sha256: Default::default(),
+            attributions: Vec::new(),
         })?;
         let api_key = match (given, present) {
             (Some(key), _) => key,
@@ -218,7 +219,7 @@ impl SourceJson {
         Self {
             id: source.id.to_string(),
             revision,
-            tenant: source.tenant.to_string(),
+            tenant: source.tenant.as_ref().map(ToString::to_string).unwrap_or_default(),
             kind: SourceKindJson::N8n,
             base_url: shown_url(&source.base_url),
             has_api_key: !key.is_empty(),

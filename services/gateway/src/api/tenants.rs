@@ -94,6 +94,7 @@ impl TenantInput {
             alert_recipients: self.alert_recipients,
             stripe_customer_id: self.stripe_customer_id.unwrap_or_default(),
             limit_override: self.limit_override,
+            limit_override_until: None,
         })?;
         Ok(tenant)
     }

@@ -252,7 +252,7 @@ impl UsageJson {
         let totals = current_totals(counted, period, now);
         let figure = |of: fn(&v1::Totals) -> u64| totals.as_ref().map(of);
         let used = figure(|totals| totals.counted);
-        let limit = plan.limit_for(tenant);
+        let limit = plan.limit_for(tenant, now);
         let complete_until = counted.and_then(|counted| counted.complete_until);
         Self {
             tenant: tenant.id.to_string(),
