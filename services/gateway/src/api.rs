@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use axum::{Router, middleware};
 use catalog::sealing::SealingKey;
+use messaging::Bus;
 use metering::Clock;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -53,6 +54,8 @@ pub struct AppParts {
     pub pool: PgPool,
     /// Changes the catalog.
     pub editor: Editor,
+    /// Asks the other services.
+    pub bus: Bus,
     /// The catalog in memory.
     pub directory: Arc<Directory>,
     /// Usage in memory.

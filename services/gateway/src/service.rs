@@ -111,6 +111,7 @@ fn app(context: &Context, settings: &GatewaySettings) -> anyhow::Result<App> {
         shutdown: tasks.shutdown(),
         clock,
         pool,
+        bus,
         directory,
         usage,
     }))

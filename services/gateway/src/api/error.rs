@@ -8,8 +8,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use catalog::InvalidEntry;
-use messaging::consume::chain;
+use messaging::{AskError, consume::chain};
 use metering::{InvalidCalendar, InvalidId};
+use proto::v1::RefusalKind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -197,6 +198,22 @@ impl From<AccountError> for ApiError {
             | AccountError::List(_)
             | AccountError::Revoke(_)
             | AccountError::Session(_) => Self::unavailable(error),
+        }
+    }
+}
+
+impl From<AskError> for ApiError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Refused { kind: RefusalKind::NotFound, reason } => Self::NotFound(reason),
+            AskError::Refused { kind: RefusalKind::Invalid, reason } => {
+                Self::InvalidValue { field: None, reason }
+            }
+            AskError::Refused { .. }
+            | AskError::Nobody(_)
+            | AskError::TimedOut { .. }
+            | AskError::Broker { .. }
+            | AskError::Unreadable { .. } => Self::unavailable(error),
         }
     }
 }
