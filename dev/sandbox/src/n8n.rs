@@ -8,6 +8,7 @@ mod instance;
 mod load;
 mod query;
 mod retention;
+mod workflow;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,7 @@ pub use instance::{
 pub use load::LOAD_PER_SECOND_MAX;
 pub(crate) use load::run as run_load;
 pub use retention::{GONE_ROWS_MAX, RETAIN_ROWS_MAX, Tally};
+pub use workflow::WorkflowChange;
 
 use crate::clock::SandboxClock;
 use crate::faults::Faults;
@@ -127,6 +129,14 @@ impl N8n {
         self.change(|instance, _| instance.delete(id).map(drop))
     }
 
+    /// Renames, tags or moves a workflow, made if there is none.
+    ///
+    /// # Errors
+    /// More workflows than the bound allows.
+    pub fn change_workflow(&self, change: &WorkflowChange) -> Result<(), InstanceError> {
+        self.change(|instance, now| instance.change_workflow(change, now))
+    }
+
     /// Deletes a workflow and its executions; gives how many.
     pub fn delete_workflow(&self, workflow: &str) -> usize {
         self.change(|instance, _| instance.delete_workflow(workflow))
@@ -214,8 +224,9 @@ impl N8n {
         change(&mut instance, now)
     }
 
-    pub(crate) fn take_fault(&self, is_list: bool) -> Option<N8nFault> {
-        self.shared.faults.take_if(|fault| is_list || !fault.alters_list())
+    /// The fault that a call of this path suffers.
+    pub(crate) fn take_fault(&self, path: &str) -> Option<N8nFault> {
+        self.shared.faults.take_if(|fault| fault.concerns(path))
     }
 
     pub(crate) fn slowness(&self) -> Duration {

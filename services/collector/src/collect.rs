@@ -18,12 +18,12 @@ use crate::{
     cursor::{Backlog, Begin, Cursor},
     failure::SweepError,
     n8n::{Listing, N8n, N8nError, OpenStatus, PAGE_ROWS_MAX},
-    names::Names,
-    publish::{BATCH_EXECUTIONS_MAX, BadRow, Publisher, Synced, digest},
+    publish::{BATCH_EXECUTIONS_MAX, BadRow, Publisher, Received, Synced, digest},
     retention::{Forecast, Sight},
     row::{self, Row, RunId, Unreadable, born_at},
     store::{self, Claim},
     sweep::{Answer, Identity, Part, Question, SLICE_PAGES, Sweep},
+    workflows::Workflows,
 };
 
 /// Pages of each list of what has not ended: 10,000 executions, which is more than n8n can hold.
@@ -65,6 +65,8 @@ pub struct Collect<'a> {
     pub interval: Duration,
     /// Rows that it is assumed to keep.
     pub rows_kept: u64,
+    /// How old the last reading of its workflows may be.
+    pub workflows_fresh_for: Duration,
 }
 
 /// A sweep that has been told to the world and is still to be committed.
@@ -89,7 +91,7 @@ pub async fn collect(work: Collect<'_>, before: Cursor) -> Result<Collected, Swe
         published_through: before.published_through,
         latest_start: before.latest_start,
         sweep: Sweep::new(before, started_at, work.clock_skew),
-        names: Names::new(work.pool, work.n8n, work.source, started_at),
+        workflows: Workflows::new(work.pool, work.n8n, work.source, started_at, work.workflows_fresh_for),
         executions_published: 0,
         letters: 0,
     };
@@ -109,7 +111,7 @@ pub async fn collect(work: Collect<'_>, before: Cursor) -> Result<Collected, Swe
 struct Collecting<'a> {
     work: Collect<'a>,
     sweep: Sweep,
-    names: Names<'a>,
+    workflows: Workflows<'a>,
     executions_published: u32,
     published_through: u64,
     latest_start: Option<Timestamp>,
@@ -290,6 +292,8 @@ impl Collecting<'_> {
         for id in self.sweep.replaced().collect::<Vec<_>>() {
             self.tell_gap(GapReason::OpenExecutionVanished, (id, id)).await?;
         }
+        // Also where there were no executions: names, tags and projects change without them.
+        self.tell_workflows(&[]).await?;
         let Collecting { work, sweep, executions_published, published_through, latest_start, .. } = self;
         let before = sight(sweep.before());
         let cursor = sweep.finish(work.base_url.to_string(), published_through, latest_start, backlog);
@@ -315,7 +319,8 @@ impl Collecting<'_> {
     }
 
     async fn publish(&mut self, mut news: Vec<Execution>) -> Result<(), SweepError> {
-        self.names.fill(&mut news).await?;
+        self.tell_workflows(&news).await?;
+        self.workflows.name(&mut news);
         self.raise_latest_start(&news).await?;
         let Collect { source, publisher, clock, .. } = self.work;
         let mut by_epoch: BTreeMap<u32, Vec<Execution>> = BTreeMap::new();
@@ -325,13 +330,27 @@ impl Collecting<'_> {
         }
         for (epoch, executions) in by_epoch {
             for batch in executions.chunks(BATCH_EXECUTIONS_MAX) {
-                let sequence = publisher.executions(source, epoch, Origin::Poll, clock.now(), batch).await?;
+                let received = Received { epoch, origin: Origin::Poll, at: clock.now() };
+                let sequence = publisher.executions(source, received, batch, Vec::new()).await?;
                 self.published_through = self.published_through.max(sequence);
                 let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
                 self.executions_published = self.executions_published.saturating_add(count);
             }
         }
         Ok(())
+    }
+
+    /// Before the executions of these workflows, and remembered after: a tenant may follow from it.
+    async fn tell_workflows(&mut self, executions: &[Execution]) -> Result<(), SweepError> {
+        let news = self.workflows.learn(executions).await?;
+        let Some(read_at) = news.read_at else { return Ok(()) };
+        let Collect { source, publisher, clock, .. } = self.work;
+        let workflows = news.changed.iter().map(|(id, workflow)| workflow.to_wire(id, read_at)).collect();
+        let epoch = self.sweep.before().epochs.current();
+        let received = Received { epoch, origin: Origin::Poll, at: clock.now() };
+        let sequence = publisher.workflows(source, received, workflows).await?;
+        self.published_through = self.published_through.max(sequence.unwrap_or(0));
+        self.workflows.keep(&news).await
     }
 
     /// Before anything with a later start is told: a new epoch begins after all that may have been told.

@@ -8,7 +8,6 @@ mod cursor;
 mod epochs;
 mod failure;
 mod n8n;
-mod names;
 mod pace;
 mod publish;
 mod push;
@@ -21,6 +20,8 @@ mod service;
 mod settings;
 mod store;
 mod sweep;
+mod workflow;
+mod workflows;
 
 pub use service::{Collector, start_on};
 pub use settings::Settings;

@@ -15,6 +15,7 @@ use url::Url;
 use crate::{
     address::{self, PrivateAddress, PublicOnly},
     row::RunId,
+    workflow::WorkflowRow,
 };
 
 /// The largest page that every version gives. More is an error on 1.x, and 0 means "all rows".
@@ -67,15 +68,6 @@ pub struct Page<T = Value> {
     /// Where the next page begins; missing on the last.
     #[serde(rename = "nextCursor")]
     pub next_cursor: Option<String>,
-}
-
-/// A workflow's name.
-#[derive(Debug, Deserialize)]
-pub struct NamedWorkflow {
-    /// Its id.
-    pub id: String,
-    /// Its name.
-    pub name: String,
 }
 
 /// A call failed.
@@ -232,8 +224,8 @@ impl N8n {
         serde_json::from_slice::<Refusal>(&body).map(|_| None).map_err(N8nError::Shape)
     }
 
-    /// A page of workflow names.
-    pub async fn workflows(&self, cursor: Option<&str>) -> Result<Page<NamedWorkflow>, N8nError> {
+    /// A page of workflows, by an offset cursor: one that is added or removed meanwhile may shift another out of sight.
+    pub async fn workflows(&self, cursor: Option<&str>) -> Result<Page<WorkflowRow>, N8nError> {
         let mut url = self.url(&["workflows"])?;
         url.query_pairs_mut().append_pair("limit", &WORKFLOWS_PER_PAGE.to_string());
         if let Some(cursor) = cursor {

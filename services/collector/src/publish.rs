@@ -15,6 +15,23 @@ use crate::{
 /// Executions in one message: a page of n8n's list. More would come near the broker's largest message.
 pub const BATCH_EXECUTIONS_MAX: usize = 250;
 
+/// Workflows in one message.
+const BATCH_WORKFLOWS_MAX: usize = 250;
+
+/// Bytes of workflows in one message: half of the broker's largest. One workflow takes at most a sixth of it.
+const BATCH_WORKFLOW_BYTES_MAX: usize = 512 * 1024;
+
+/// How a batch has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Received {
+    /// Under which epoch it is told.
+    pub epoch: u32,
+    /// By poll, push or replay.
+    pub origin: v1::Origin,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Publishes for one collector.
 #[derive(Clone)]
 pub struct Publisher {
@@ -76,33 +93,58 @@ impl Publisher {
         Self { bus }
     }
 
-    /// At most [`BATCH_EXECUTIONS_MAX`] executions of one source. Returns the batch's stream sequence.
+    /// At most [`BATCH_EXECUTIONS_MAX`] executions of one source, with what is known of their workflows where that was
+    /// not published with them before. Returns the batch's stream sequence.
     pub async fn executions(
         &self,
         source: &SourceId,
-        epoch: u32,
-        origin: v1::Origin,
-        received_at: Timestamp,
+        received: Received,
         executions: &[Execution],
+        workflows: Vec<v1::Workflow>,
     ) -> Result<u64, PublishError> {
         let content = v1::ExecutionBatch {
             source_id: source.to_string(),
-            epoch,
+            epoch: received.epoch,
             executions: executions.iter().map(v1::Execution::from).collect(),
             ..v1::ExecutionBatch::default()
         };
-        // The id is of the content only: the same page, read again after a crash, is the same message.
+        // The id is of the executions only: the same page, read again after a crash, is the same message.
         let message_id = digest(&content.encode_to_vec());
         let batch = v1::ExecutionBatch {
-            received_at: Some(timestamp(received_at)),
-            origin: origin.into(),
+            received_at: Some(timestamp(received.at)),
+            origin: received.origin.into(),
+            workflows,
             ..content
         };
         let subject = self.bus.namespace().executions(source.as_str());
-        let sequence = self.bus.publish(Outgoing::new(subject, message_id, &batch, received_at)).await?;
+        let sequence = self.bus.publish(Outgoing::new(subject, message_id, &batch, received.at)).await?;
         let count = u64::try_from(executions.len()).unwrap_or(u64::MAX);
         metrics::counter!("flowmeter_executions_published_total").increment(count);
         Ok(sequence)
+    }
+
+    /// Workflows by themselves. Returns the stream sequence of the last batch; nothing where there is none.
+    pub async fn workflows(
+        &self,
+        source: &SourceId,
+        received: Received,
+        workflows: Vec<v1::Workflow>,
+    ) -> Result<Option<u64>, PublishError> {
+        let mut last = None;
+        for workflows in packed(workflows) {
+            let batch = v1::ExecutionBatch {
+                source_id: source.to_string(),
+                epoch: received.epoch,
+                received_at: Some(timestamp(received.at)),
+                origin: received.origin.into(),
+                workflows,
+                ..v1::ExecutionBatch::default()
+            };
+            let message_id = digest(&batch.encode_to_vec());
+            let subject = self.bus.namespace().executions(source.as_str());
+            last = Some(self.bus.publish(Outgoing::new(subject, message_id, &batch, received.at)).await?);
+        }
+        Ok(last)
     }
 
     /// A sweep has ended well.
@@ -214,9 +256,43 @@ impl Publisher {
     }
 }
 
+/// The workflows in messages of bounded size.
+fn packed(workflows: Vec<v1::Workflow>) -> Vec<Vec<v1::Workflow>> {
+    let mut messages: Vec<Vec<v1::Workflow>> = Vec::new();
+    let mut bytes = 0;
+    for workflow in workflows {
+        let more = workflow.encoded_len();
+        match messages.last_mut() {
+            Some(last) if last.len() < BATCH_WORKFLOWS_MAX && bytes + more <= BATCH_WORKFLOW_BYTES_MAX => {
+                last.push(workflow);
+                bytes += more;
+            }
+            _ => {
+                messages.push(vec![workflow]);
+                bytes = more;
+            }
+        }
+    }
+    messages
+}
+
 /// Identifies content: the first half of its SHA-256, which is more than enough to tell messages apart.
 pub fn digest(content: &[u8]) -> String {
     let hash: [u8; 32] = Sha256::digest(content).into();
     let (half, _) = hash.split_at(16);
     hex::encode(half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workflows_travel_in_messages_of_bounded_size() {
+        let workflow = |name: &str| v1::Workflow { name: name.to_owned(), ..v1::Workflow::default() };
+        let lengths = |workflows| packed(workflows).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(Vec::new()), Vec::<usize>::new());
+        assert_eq!(lengths(vec![workflow("w"); 501]), [250, 250, 1]);
+        assert_eq!(lengths(vec![workflow(&"x".repeat(200 * 1024)); 5]), [2, 2, 1]);
+    }
 }

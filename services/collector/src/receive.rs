@@ -1,12 +1,16 @@
 //! Takes pushed executions: checks who pushes, publishes, and only then says so.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use catalog::{Source, store::CatalogError};
 use jiff::SignedDuration;
 use messaging::PublishError;
 use metering::{Clock, Execution, SourceId};
-use proto::v1::Origin;
+use proto::v1::{self, Origin};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
@@ -14,9 +18,10 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     epochs::Epochs,
-    publish::{BATCH_EXECUTIONS_MAX, Publisher},
+    publish::{BATCH_EXECUTIONS_MAX, Publisher, Received},
     row::born_at,
     store,
+    workflows::depends_on_places,
 };
 
 /// A push token is `fmp_<source>.<secret>`: it names its source, so that one row is read to check it.
@@ -38,11 +43,16 @@ pub struct Receive {
     pub poll_interval: Duration,
 }
 
+/// A pushed execution of a workflow that nothing is known of makes the next sweep come at once, where a tenant follows
+/// from it; at most once in so many seconds, because the source may list no such workflow.
+const UNKNOWN_WORKFLOW_PAUSE_S: i64 = 60;
+
 /// A source that may push.
 #[derive(Debug)]
 pub struct Pusher {
     source: SourceId,
     interval: Duration,
+    depends_on_places: bool,
 }
 
 impl Pusher {
@@ -85,7 +95,11 @@ impl Receive {
             return Err(ReceiveError::UnknownToken);
         }
         let interval = found.poll_interval.unwrap_or(self.poll_interval);
-        if found.paused { Err(ReceiveError::Resting) } else { Ok(Pusher { source, interval }) }
+        let depends_on_places = depends_on_places(&found);
+        if found.paused {
+            return Err(ReceiveError::Resting);
+        }
+        Ok(Pusher { source, interval, depends_on_places })
     }
 
     /// Publishes the executions. Returns when the broker has all of them durably, and how many are left to the
@@ -104,10 +118,11 @@ impl Receive {
             }
         }
         let mut published_through = 0;
-        for (epoch, executions) in by_epoch {
-            for batch in executions.chunks(BATCH_EXECUTIONS_MAX) {
-                let now = self.clock.now();
-                let sequence = self.publisher.executions(source, epoch, Origin::Push, now, batch).await?;
+        for (epoch, mut executions) in by_epoch {
+            for batch in executions.chunks_mut(BATCH_EXECUTIONS_MAX) {
+                let workflows = self.describe(pusher, batch).await?;
+                let received = Received { epoch, origin: Origin::Push, at: self.clock.now() };
+                let sequence = self.publisher.executions(source, received, batch, workflows).await?;
                 published_through = published_through.max(sequence);
             }
         }
@@ -116,6 +131,26 @@ impl Receive {
             store::pushed(&self.pool, source, pusher.interval, self.clock.now()).await?;
         }
         Ok(left)
+    }
+
+    /// What is known of the executions' workflows; names those that come without a name.
+    async fn describe(
+        &self,
+        pusher: &Pusher,
+        executions: &mut [Execution],
+    ) -> Result<Vec<v1::Workflow>, ReceiveError> {
+        let ids: BTreeSet<_> = executions.iter().map(|execution| execution.workflow.clone()).collect();
+        let known = store::workflows::of(&self.pool, &pusher.source, &ids).await?;
+        if pusher.depends_on_places && known.len() < ids.len() {
+            let pause_s = UNKNOWN_WORKFLOW_PAUSE_S;
+            store::workflows::want(&self.pool, &pusher.source, pause_s, self.clock.now()).await?;
+        }
+        for execution in executions.iter_mut().filter(|execution| execution.workflow_name.is_none()) {
+            let workflow = known.get(&execution.workflow).and_then(Option::as_ref);
+            execution.workflow_name = workflow.map(|(workflow, _)| workflow.name.clone());
+        }
+        let told = known.iter().filter_map(|(id, known)| known.as_ref().map(|known| (id, known)));
+        Ok(told.map(|(id, (workflow, read_at))| workflow.to_wire(id, *read_at)).collect())
     }
 }
 

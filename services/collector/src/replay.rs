@@ -9,7 +9,7 @@ use proto::v1::{Origin, SourceRow};
 use sqlx::PgPool;
 
 use crate::{
-    publish::Publisher,
+    publish::{Publisher, Received},
     row::{Row, RowError, RunId, born_at},
     store,
 };
@@ -72,8 +72,8 @@ impl Handler for Replay {
         };
         let born_at = born_at(&execution);
         let epoch = store::epochs::tell(&self.pool, &source, born_at).await?.of(born_at);
-        let sequence =
-            self.publisher.executions(&source, epoch, Origin::Replay, self.clock.now(), &[execution]).await?;
+        let received = Received { epoch, origin: Origin::Replay, at: self.clock.now() };
+        let sequence = self.publisher.executions(&source, received, &[execution], Vec::new()).await?;
         Ok(store::published(&self.pool, &source, sequence).await?)
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     publish::{Failing, Publisher},
     row::RunId,
     store::{self, Claim, Health},
+    workflows,
 };
 
 /// How often due sources are looked for. The machine's time; whether one is due is the clock's.
@@ -209,6 +210,7 @@ impl Work {
             clock_skew: self.clock_skew,
             interval: self.interval_of(&source),
             rows_kept: self.rows_kept,
+            workflows_fresh_for: workflows::fresh_for(&source),
         };
         let (tracked, collected) = self.collect(work).await?;
         let Collected { cursor, started_at, executions_published, forecast } = collected;

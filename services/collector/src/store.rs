@@ -1,14 +1,13 @@
 //! All SQL of the collector.
 
 pub mod epochs;
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+pub mod workflows;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use metering::{SourceId, WorkflowId};
+use metering::SourceId;
 use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -21,9 +20,6 @@ use crate::{
 
 /// How long a lease holds without being renewed, in seconds of the machine's time.
 pub const LEASE_S: i32 = 60;
-
-/// Names that were asked for and not given are asked for again after this many seconds.
-const NAME_RETRY_S: i64 = 24 * 60 * 60;
 
 /// Pushes of one source are noted at most once in this many seconds: a source may push many times a second.
 const PUSH_NOTED_S: i64 = 60;
@@ -367,52 +363,6 @@ pub async fn remember_letter(
     .bind(source.as_str())
     .bind(digest)
     .bind(found_at.to_sqlx())
-    .execute(pool)
-    .await
-    .map(drop)
-}
-
-/// What is known of these workflows' names: an entry without a name was asked for not long ago.
-pub async fn workflow_names(
-    pool: &PgPool,
-    source: &SourceId,
-    workflows: &[WorkflowId],
-    now: Timestamp,
-) -> Result<HashMap<WorkflowId, Option<String>>, SweepError> {
-    let rows = sqlx::query(
-        "SELECT workflow_id, name FROM workflow_names
-         WHERE source_id = $1 AND workflow_id = ANY($2) AND (name IS NOT NULL OR asked_at > $3)",
-    )
-    .bind(source.as_str())
-    .bind(workflows.iter().map(WorkflowId::as_str).collect::<Vec<_>>())
-    .bind(seconds_before(now, NAME_RETRY_S).to_sqlx())
-    .fetch_all(pool)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let id: String = row.try_get("workflow_id")?;
-            let id = WorkflowId::parse(&id).map_err(|_| SweepError::Damaged("workflow id"))?;
-            Ok((id, row.try_get("name")?))
-        })
-        .collect()
-}
-
-/// Keeps names, and which ones were not given.
-pub async fn keep_workflow_names(
-    pool: &PgPool,
-    source: &SourceId,
-    names: &[(WorkflowId, Option<String>)],
-    asked_at: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO workflow_names (source_id, workflow_id, name, asked_at)
-         SELECT $1, workflow_id, name, $4 FROM unnest($2::text[], $3::text[]) AS given (workflow_id, name)
-         ON CONFLICT (source_id, workflow_id) DO UPDATE SET name = excluded.name, asked_at = excluded.asked_at",
-    )
-    .bind(source.as_str())
-    .bind(names.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>())
-    .bind(names.iter().map(|(_, name)| name.as_deref()).collect::<Vec<_>>())
-    .bind(asked_at.to_sqlx())
     .execute(pool)
     .await
     .map(drop)

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{ControlError, Controls, FaultRequest};
 use crate::n8n::{
     Execution, Gone, InstanceConfig, Mode, N8n, N8nFault, RETAIN_ROWS_MAX, Runs, Start, Status, Tally,
-    Version, Wait,
+    Version, Wait, WorkflowChange,
 };
 
 /// Longest that executions can be told to be kept: ten years.
@@ -34,6 +34,7 @@ pub(super) fn router() -> Router<Controls> {
         .route("/{instance}/resume", post(resume))
         .route("/{instance}/commit", post(commit))
         .route("/{instance}/retry", post(retry))
+        .route("/{instance}/workflow", post(workflow))
         .route("/{instance}/delete", post(delete))
         .route("/{instance}/prune", post(prune))
         .route("/{instance}/restore", post(restore))
@@ -287,6 +288,27 @@ struct RetryRequest {
 async fn retry(Named(n8n): Named, Json(request): Json<RetryRequest>) -> Result<Json<IdAnswer>, ControlError> {
     let retried = n8n.retry(request.id.parse()?, request.status.unwrap_or(Status::Success))?;
     Ok(id_answer(retried))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WorkflowRequest {
+    id: String,
+    name: Option<String>,
+    tags: Option<Vec<String>>,
+    project: Option<String>,
+}
+
+async fn workflow(
+    Named(n8n): Named,
+    Json(request): Json<WorkflowRequest>,
+) -> Result<Json<Value>, ControlError> {
+    let mut change = WorkflowChange::of(request.id);
+    change.name = request.name;
+    change.tags = request.tags;
+    change.project = request.project;
+    n8n.change_workflow(&change)?;
+    Ok(Json(json!({})))
 }
 
 #[derive(Debug, Deserialize)]

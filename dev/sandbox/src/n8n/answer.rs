@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::execution::{Execution, Mode, Status};
-use super::instance::{Instance, Version, Workflow};
+use super::instance::{Instance, Version};
+use super::workflow::Workflow;
 
 /// One element of a list.
 #[derive(Debug, Serialize)]
@@ -169,12 +170,14 @@ pub(crate) fn workflow(version: Version, id: &str, workflow: &Workflow) -> Value
     let version_id = hash_uuid(id);
     let nodes = nodes(id);
     let connections = connections();
-    let project = hash_uuid("project");
+    let project = workflow.project.clone().unwrap_or_else(|| hash_uuid("project"));
+    let tag = |name: &String| json!({"id": hash_uuid(name), "name": name, "createdAt": created_at, "updatedAt": created_at});
+    let tags: Vec<Value> = workflow.tags.iter().map(tag).collect();
     let mut row = json!({
         "id": id, "name": workflow.name, "active": true, "createdAt": created_at, "updatedAt": created_at,
         "isArchived": false, "versionId": version_id, "triggerCount": 1, "nodes": nodes,
         "connections": connections, "settings": {"executionOrder": "v1"}, "staticData": null, "pinData": null,
-        "meta": null, "tags": [],
+        "meta": null, "tags": tags,
         "shared": [{"role": "workflow:owner", "workflowId": id, "projectId": project,
                     "createdAt": created_at, "updatedAt": created_at}],
     });

@@ -59,8 +59,7 @@ async fn guard(
     let Some(n8n) = registry.find(&path.instance) else {
         return (StatusCode::NOT_FOUND, "no such n8n in this sandbox").into_response();
     };
-    let is_list = request.uri().path().ends_with("/executions");
-    let fault = n8n.take_fault(is_list);
+    let fault = n8n.take_fault(request.uri().path());
     if let Some(fault) = fault {
         if fault == N8nFault::Slow {
             tokio::time::sleep(n8n.slowness()).await;

@@ -35,12 +35,20 @@ pub enum N8nFault {
     Http500,
     /// 429 with `Retry-After`.
     RateLimit,
+    /// 403 to the list of workflows, as for a key without that scope.
+    WorkflowsForbidden,
+    /// 500 to the list of workflows.
+    WorkflowsBroken,
 }
 
 impl N8nFault {
-    /// Whether it changes the content of a list instead of replacing the answer.
-    pub(crate) fn alters_list(self) -> bool {
-        matches!(self, N8nFault::BigPage | N8nFault::UnknownStatus)
+    /// Whether a call of this path suffers it.
+    pub(crate) fn concerns(self, path: &str) -> bool {
+        match self {
+            N8nFault::BigPage | N8nFault::UnknownStatus => path.ends_with("/executions"),
+            N8nFault::WorkflowsForbidden | N8nFault::WorkflowsBroken => path.ends_with("/workflows"),
+            _ => true,
+        }
     }
 
     /// The answer that replaces the right one, for the faults that have one.
@@ -49,7 +57,10 @@ impl N8nFault {
             N8nFault::Html => Some(Html("n8n is starting up. Please wait").into_response()),
             N8nFault::NotFoundHtml => Some((StatusCode::NOT_FOUND, Html(NOT_FOUND_PAGE)).into_response()),
             N8nFault::Unauthorized => Some(message(StatusCode::UNAUTHORIZED, "Unauthorized")),
-            N8nFault::Http500 => Some(message(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error")),
+            N8nFault::WorkflowsForbidden => Some(message(StatusCode::FORBIDDEN, "Forbidden")),
+            N8nFault::Http500 | N8nFault::WorkflowsBroken => {
+                Some(message(StatusCode::INTERNAL_SERVER_ERROR, "Internal server error"))
+            }
             N8nFault::RateLimit => {
                 let refusal = message(StatusCode::TOO_MANY_REQUESTS, "Too many requests");
                 Some(([(header::RETRY_AFTER, RETRY_AFTER_S)], refusal).into_response())

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::execution::{Ending, Execution, Gone, Mode, Runs, Start, Status};
 use super::retention;
+use super::workflow::{Workflow, WorkflowChange};
 
 /// Most runs one call may make: n8n's own list would need 400 pages for them.
 pub const RUNS_PER_CALL_MAX: u32 = 100_000;
@@ -81,12 +82,6 @@ pub enum InstanceError {
         /// The bound.
         max: usize,
     },
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Workflow {
-    pub(crate) name: String,
-    pub(crate) created_at: Timestamp,
 }
 
 /// An execution of an earlier life of the database, before it was restored from a backup.
@@ -319,12 +314,25 @@ impl Instance {
         if !self.workflows.contains_key(id) && self.workflows.len() >= WORKFLOWS_MAX {
             return Err(InstanceError::TooMany { what: "workflows", max: WORKFLOWS_MAX });
         }
-        let workflow = self
-            .workflows
-            .entry(id.to_owned())
-            .or_insert_with(|| Workflow { name: id.to_owned(), created_at: now });
+        let workflow = self.workflows.entry(id.to_owned()).or_insert_with(|| Workflow::new(id, now));
         if let Some(name) = name {
             name.clone_into(&mut workflow.name);
+        }
+        Ok(())
+    }
+
+    /// Renames, tags or moves a workflow.
+    pub(crate) fn change_workflow(
+        &mut self,
+        change: &WorkflowChange,
+        now: Timestamp,
+    ) -> Result<(), InstanceError> {
+        self.name_workflow(&change.workflow, change.name.as_deref(), now)?;
+        if let Some(workflow) = self.workflows.get_mut(&change.workflow) {
+            if let Some(tags) = &change.tags {
+                workflow.tags.clone_from(tags);
+            }
+            workflow.project = change.project.clone().or(workflow.project.take());
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use metering::Clock as _;
-use sandbox::n8n::{BIG_PAGE_BYTES, Mode, N8nFault, Runs, Start, Status, Version, Wait};
+use sandbox::n8n::{BIG_PAGE_BYTES, Mode, N8nFault, Runs, Start, Status, Version, Wait, WorkflowChange};
 use serde_json::Value;
 
 use crate::bench::{Bench, send, until};
@@ -274,4 +274,25 @@ async fn background_load_makes_runs_of_many_kinds() {
     assert!(tallies.iter().any(|tally| tally.status == Status::Error));
     assert!(tallies.iter().any(|tally| tally.mode == Mode::Integrated));
     assert!(n8n.load(f64::NAN).is_err() && n8n.load(-1.0).is_err() && n8n.load(1e9).is_err());
+}
+
+#[tokio::test]
+async fn a_workflow_shows_its_tags_its_project_and_its_new_name() {
+    let bench = Bench::new().await;
+    let n8n = bench.sandbox.n8n("north");
+    n8n.run(&Runs::of("w1").named("Old name")).unwrap();
+    let change = WorkflowChange::of("w1").named("New name").tagged(["south", "east"]).in_project("p1");
+    n8n.change_workflow(&change).unwrap();
+    let workflow = bench.n8n("/workflows/w1").await.json();
+    assert_eq!(workflow["name"], "New name");
+    assert_eq!(
+        (&workflow["tags"][0]["name"], &workflow["tags"][1]["name"]),
+        (&"south".into(), &"east".into())
+    );
+    assert_eq!(workflow["shared"][0]["projectId"], "p1");
+
+    n8n.change_workflow(&WorkflowChange::of("w1").tagged(Vec::<String>::new())).unwrap();
+    let workflow = bench.n8n("/workflows/w1").await.json();
+    assert_eq!(workflow["tags"], serde_json::json!([]));
+    assert_eq!((&workflow["name"], &workflow["shared"][0]["projectId"]), (&"New name".into(), &"p1".into()));
 }

@@ -63,7 +63,7 @@ async fn a_restart_in_the_middle_of_a_sweep_loses_and_doubles_nothing() {
     stage.n8n("north").set_slowness(Duration::from_millis(200));
     stage.n8n("north").fault(N8nFault::Slow, None);
     stage.add(&stage.source("north"), 1).await;
-    assert_eq!(stage.next_batch().await.executions.len(), 250);
+    assert_eq!(stage.next_executions().await.executions.len(), 250);
 
     stage.bench.restart().await;
     let before = stage.published().await.len();

@@ -10,3 +10,4 @@ mod requests;
 mod rows;
 mod stage;
 mod sweeps;
+mod workflows;

@@ -1,12 +1,13 @@
 //! Executions that sources push.
 
-use std::{cell::Cell, collections::BTreeSet};
+use std::{cell::Cell, collections::BTreeSet, time::Duration};
 
-use catalog::Source;
+use catalog::{Attribution, Scope, Source};
 use collector::start_on;
 use jiff::SignedDuration;
 use proto::v1::{ExecutionStatus, Origin};
 use reqwest::{Response, StatusCode, header};
+use sandbox::n8n::WorkflowChange;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use testkit::eventually;
@@ -123,7 +124,7 @@ async fn every_form_is_published_before_it_is_answered() {
         assert_eq!(answer, json!({"accepted": 1, "ignored": 0, "rejected": []}), "{content_type}");
         // The broker has it already: the count of its messages is read after the answer.
         assert!(push.stage.published().await.contains_key(&(1, id.parse().unwrap())), "{id}");
-        let batch = push.stage.next_batch().await;
+        let batch = push.stage.next_executions().await;
         assert_eq!((batch.source_id.as_str(), batch.epoch, batch.origin()), ("north", 1, Origin::Push));
         assert_eq!(batch.executions[0].execution_id, id);
         assert_eq!(batch.executions[0].workflow_name, "Order sync");
@@ -151,7 +152,7 @@ async fn one_that_cannot_be_read_costs_only_itself() {
     assert_eq!((&answer["accepted"], &answer["ignored"]), (&json!(2), &json!(1)));
     assert_eq!(answer["rejected"][0], json!({"index": 1, "reason": "unknown status \"suspended\""}));
     assert_eq!(answer["rejected"][1]["index"], 3);
-    let batch = push.stage.next_batch().await;
+    let batch = push.stage.next_executions().await;
     let ids: Vec<&str> = batch.executions.iter().map(|execution| execution.execution_id.as_str()).collect();
     assert_eq!(ids, ["201", "202"]);
 
@@ -213,7 +214,7 @@ async fn what_is_pushed_and_then_polled_is_one_execution() {
     let list = push.http.get(list).header("X-N8N-API-KEY", "key-north").send().await.unwrap();
     let rows = list.json::<Value>().await.unwrap()["data"].take();
     assert_eq!(push.accepted("application/json", json!({ "executions": rows })).await["accepted"], 5);
-    let pushed = push.stage.next_batch().await;
+    let pushed = push.stage.next_executions().await;
     let polled = push.stage.next_sweep("north").await;
     assert_eq!(polled.ids(), ids);
     assert_eq!((pushed.epoch, polled.synced.epoch), (1, 1));
@@ -251,5 +252,42 @@ async fn a_push_puts_the_next_sweep_off_but_not_for_long() {
     push.stage.bench.clock.advance(SignedDuration::from_secs(1));
     push.stage.swept("north").await;
     assert!((54.0..=66.0).contains(&due_in().await), "its own interval again");
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn a_pushed_execution_carries_what_is_known_and_asks_for_what_is_not() {
+    let mut push = Push::start().await;
+    let tenant = metering::TenantId::parse("south").unwrap();
+    let attribution = Attribution { tenant, scope: Scope::Tag("south".into()), from: None };
+    let tagged = WorkflowChange::of("orderSync").named("Order sync").tagged(["south"]);
+    push.stage.n8n("north").change_workflow(&tagged).unwrap();
+    let poll_interval = Some(Duration::from_secs(3_600));
+    push.know(Source { attributions: vec![attribution], poll_interval, ..push.source(TOKEN) }).await;
+    eventually("the workflow is known", || async {
+        let known: i64 = sqlx::query_scalar("SELECT count(*) FROM workflows")
+            .fetch_one(push.stage.bench.pool())
+            .await
+            .unwrap();
+        (known == 1).then_some(())
+    })
+    .await;
+    let mut nameless = execution("1");
+    nameless.as_object_mut().unwrap().remove("workflow_name");
+    push.accepted("application/json", nameless).await;
+    let batch = push.stage.next_executions().await;
+    assert_eq!(batch.executions[0].workflow_name, "Order sync");
+    assert_eq!((batch.workflows.len(), batch.workflows[0].tags.join(",")), (1, "south".into()));
+
+    // Long before the next sweep is due, but not within a minute of the last.
+    push.stage.n8n("north").change_workflow(&WorkflowChange::of("newOne").tagged(["south"])).unwrap();
+    let mut unknown = execution("2");
+    unknown["workflow_id"] = json!("newOne");
+    push.accepted("application/json", unknown.clone()).await;
+    assert!(push.stage.next_executions().await.workflows.is_empty());
+    push.stage.bench.clock.advance(SignedDuration::from_secs(61));
+    push.accepted("application/json", unknown).await;
+    push.stage.swept_without_reading("north").await;
+    assert_eq!(push.stage.next_workflows().await[0].workflow_id, "newOne");
     push.finish().await;
 }

@@ -49,7 +49,7 @@ async fn a_row_is_read_again_when_it_is_replayed() {
     let good = json!({"id": "7", "status": "success", "mode": "webhook", "workflowId": "w",
                       "startedAt": "2026-11-24T01:00:00.000Z", "stoppedAt": "2026-11-24T01:00:01.000Z"});
     stage.bench.publish(rows.clone(), &source_row(&good)).await;
-    let batch = stage.next_batch().await;
+    let batch = stage.next_executions().await;
     assert_eq!((batch.origin(), batch.epoch), (Origin::Replay, 1));
     assert_eq!(batch.executions[0].execution_id, "7");
 

@@ -13,7 +13,7 @@ use metering::{Clock as _, SourceId, TenantId};
 use proto::{
     instant,
     streams::Stream,
-    v1::{DeadLetter, Execution, ExecutionBatch, SourceFailing, SourceGap, SourceSynced},
+    v1::{DeadLetter, Execution, ExecutionBatch, SourceFailing, SourceGap, SourceSynced, Workflow},
 };
 use sandbox::{
     Sandbox, SandboxOptions,
@@ -166,6 +166,17 @@ impl Stage {
                 synced.source_id == name && began_at >= Some(now)
             })
             .await
+    }
+
+    /// The next batch of executions that was published.
+    pub async fn next_executions(&mut self) -> ExecutionBatch {
+        self.batches.next_where(|batch| !batch.executions.is_empty()).await
+    }
+
+    /// The next workflows that were told without executions.
+    pub async fn next_workflows(&mut self) -> Vec<Workflow> {
+        let tells = |batch: &ExecutionBatch| batch.executions.is_empty() && !batch.workflows.is_empty();
+        self.batches.next_where(tells).await.workflows
     }
 
     /// The next batch that was published.

@@ -1,0 +1,205 @@
+//! Keeps what is known of a source's workflows fresh, and says what is new of it. Executions carry no names, tags or
+//! projects; the list of workflows does, and is read
+//!
+//! - when a sweep meets an execution of a workflow that the last reading did not have, once in that sweep, and
+//! - when the last reading is older than [`fresh_for`] says, be there executions or not.
+//!
+//! So a new workflow is known with its first execution, and a new name, tag or project after that time and one interval
+//! between sweeps. What cannot be read is done without: a count needs no name, and an execution without a tenant is kept
+//! and attributed later.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use catalog::{Scope, Source};
+use jiff::{SignedDuration, Timestamp};
+use metering::{Execution, SourceId, WorkflowId};
+use sqlx::PgPool;
+
+use crate::{
+    failure::SweepError,
+    n8n::{N8n, N8nError},
+    store,
+    workflow::Workflow,
+};
+
+/// Pages of workflows that one sweep reads: 2,000 workflows.
+const PAGES_MAX: u32 = 40;
+
+/// How long names may be old. With the default interval every sixth sweep reads one page per 50 workflows.
+const NAMES_FRESH_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// How long tags and projects may be old where a tenant follows from them: the default interval between sweeps.
+const PLACES_FRESH_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// How old the last reading of the source's workflows may be.
+pub fn fresh_for(source: &Source) -> Duration {
+    if depends_on_places(source) { PLACES_FRESH_FOR } else { NAMES_FRESH_FOR }
+}
+
+/// Whether somebody's executions are told by tags or projects.
+pub fn depends_on_places(source: &Source) -> bool {
+    source
+        .attributions
+        .iter()
+        .any(|attribution| matches!(attribution.scope, Scope::Tag(_) | Scope::Project(_)))
+}
+
+/// The workflows of one source, for one sweep.
+pub struct Workflows<'a> {
+    pool: &'a PgPool,
+    n8n: &'a N8n,
+    source: &'a SourceId,
+    now: Timestamp,
+    fresh_for: Duration,
+    names: HashMap<WorkflowId, Option<String>>,
+    /// Whether the last reading is too old; not known before it was asked for.
+    is_stale: Option<bool>,
+    /// Whether this sweep has read the list, or tried to.
+    has_listed: bool,
+}
+
+/// What a reading has brought.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Workflows that are new or have changed.
+    pub changed: BTreeMap<WorkflowId, Workflow>,
+    /// Workflows of executions that the source does not list.
+    pub missing: BTreeSet<WorkflowId>,
+    /// When the list was read; nothing where it was not.
+    pub read_at: Option<Timestamp>,
+}
+
+/// What the source answered.
+enum Listed {
+    /// Its workflows, as far as they may be read.
+    Given(BTreeMap<WorkflowId, Workflow>),
+    /// Nothing, this time.
+    Failed,
+}
+
+impl<'a> Workflows<'a> {
+    /// Nothing asked yet.
+    pub fn new(
+        pool: &'a PgPool,
+        n8n: &'a N8n,
+        source: &'a SourceId,
+        now: Timestamp,
+        fresh_for: Duration,
+    ) -> Self {
+        Self { pool, n8n, source, now, fresh_for, names: HashMap::new(), is_stale: None, has_listed: false }
+    }
+
+    /// Looks for what these executions need, and reads the list where that is due. What it gives is to be published, and
+    /// then [kept](Self::keep): a crash in between publishes it again.
+    pub async fn learn(&mut self, executions: &[Execution]) -> Result<News, SweepError> {
+        let unknown: BTreeSet<WorkflowId> = executions
+            .iter()
+            .map(|execution| &execution.workflow)
+            .filter(|workflow| !self.names.contains_key(workflow))
+            .cloned()
+            .collect();
+        if !unknown.is_empty() {
+            let stored = store::workflows::of(self.pool, self.source, &unknown).await?;
+            self.names
+                .extend(stored.into_iter().map(|(id, known)| (id, known.map(|(workflow, _)| workflow.name))));
+        }
+        let mut missing: BTreeSet<WorkflowId> =
+            unknown.into_iter().filter(|workflow| !self.names.contains_key(workflow)).collect();
+        self.names.extend(missing.iter().map(|workflow| (workflow.clone(), None)));
+        let is_due = self.is_stale().await? || !missing.is_empty();
+        // What no reading has looked for is not kept as missing: the next sweep that meets it reads the list again.
+        if !is_due || self.has_listed {
+            return Ok(News::default());
+        }
+        self.has_listed = true;
+        let Listed::Given(listed) = self.list().await else { return Ok(News::default()) };
+        let known = store::workflows::all(self.pool, self.source).await?;
+        self.names.extend(listed.iter().map(|(id, workflow)| (id.clone(), Some(workflow.name.clone()))));
+        missing.retain(|workflow| !listed.contains_key(workflow));
+        let changed = listed.into_iter().filter(|(id, workflow)| known.get(id) != Some(workflow)).collect();
+        Ok(News { changed, missing, read_at: Some(self.now) })
+    }
+
+    /// Remembers what was published.
+    pub async fn keep(&self, news: &News) -> Result<(), SweepError> {
+        match news.read_at {
+            Some(read_at) => Ok(store::workflows::keep(self.pool, self.source, news, read_at).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Fills in the names that are known.
+    pub fn name(&self, executions: &mut [Execution]) {
+        for execution in executions {
+            execution.workflow_name = self.names.get(&execution.workflow).cloned().flatten();
+        }
+    }
+
+    async fn is_stale(&mut self) -> Result<bool, SweepError> {
+        if let Some(is_stale) = self.is_stale {
+            return Ok(is_stale);
+        }
+        let read_at = store::workflows::read_at(self.pool, self.source).await?;
+        let fresh_for = SignedDuration::try_from(self.fresh_for).unwrap_or(SignedDuration::MAX);
+        let is_stale = read_at.is_none_or(|read_at| self.now.duration_since(read_at) >= fresh_for);
+        self.is_stale = Some(is_stale);
+        Ok(is_stale)
+    }
+
+    async fn list(&self) -> Listed {
+        let mut workflows = BTreeMap::new();
+        let mut cursor = None;
+        for _ in 0..PAGES_MAX {
+            match self.n8n.workflows(cursor.as_deref()).await {
+                Ok(page) => {
+                    workflows.extend(page.data.into_iter().filter_map(|row| row.read()));
+                    cursor = page.next_cursor;
+                }
+                // Asked again when this reading is old: a scope is not added, and a page not made smaller, by itself.
+                Err(error @ (N8nError::Forbidden | N8nError::TooLarge(_))) => {
+                    tracing::debug!(source = %self.source, %error, "the list of workflows is not to be had");
+                    break;
+                }
+                Err(error) => {
+                    tracing::debug!(source = %self.source, %error, "cannot read the list of workflows");
+                    return Listed::Failed;
+                }
+            }
+            if cursor.is_none() {
+                break;
+            }
+        }
+        Listed::Given(workflows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::{Attribution, Entry};
+    use metering::TenantId;
+    use proto::v1;
+
+    use super::*;
+
+    #[test]
+    fn tags_and_projects_are_read_more_often_where_a_tenant_follows_from_them() {
+        let scoped = |scope| {
+            let source = Source::from_wire(v1::Source {
+                source_id: "shared".into(),
+                tenant_id: "north".into(),
+                kind: v1::SourceKind::N8n.into(),
+                base_url: "https://n8n.example".into(),
+                ..v1::Source::default()
+            });
+            let attribution = Attribution { tenant: TenantId::parse("south").unwrap(), scope, from: None };
+            fresh_for(&Source { attributions: vec![attribution], ..source.unwrap() })
+        };
+        assert_eq!(scoped(Scope::Tag("south".into())), PLACES_FRESH_FOR);
+        assert_eq!(scoped(Scope::Project("p".into())), PLACES_FRESH_FOR);
+        assert_eq!(scoped(Scope::Workflow(WorkflowId::parse("w").unwrap())), NAMES_FRESH_FOR);
+        assert_eq!(scoped(Scope::Whole), NAMES_FRESH_FOR);
+    }
+}
