@@ -3,7 +3,9 @@
 
 mod activity;
 mod address;
+mod audit;
 mod collect;
+mod comparison;
 mod cursor;
 mod epochs;
 mod failure;

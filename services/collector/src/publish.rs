@@ -164,6 +164,16 @@ impl Publisher {
         self.state(subject, &message, synced.ended_at).await
     }
 
+    /// How far an audit has come.
+    pub async fn audit(
+        &self,
+        source: &SourceId,
+        audit: &v1::SourceAudit,
+        at: Timestamp,
+    ) -> Result<(), PublishError> {
+        self.state(self.bus.namespace().source_audit(source.as_str()), audit, at).await
+    }
+
     /// A sweep has failed.
     pub async fn failing(&self, source: &SourceId, failing: Failing<'_>) -> Result<(), PublishError> {
         let message = v1::SourceFailing {

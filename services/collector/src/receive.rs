@@ -9,7 +9,7 @@ use std::{
 use catalog::{Source, store::CatalogError};
 use jiff::SignedDuration;
 use messaging::PublishError;
-use metering::{Clock, Execution, SourceId};
+use metering::{Clock, Execution, Mode, SourceId};
 use proto::v1::{self, Origin};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -159,6 +159,9 @@ impl Receive {
 fn epoch_of(epochs: &Epochs, execution: &Execution) -> Option<u32> {
     let epoch = epochs.of(born_at(execution));
     let earliest = match execution.started_at {
+        // After a wait these say when they went on: the data of their nodes, by which others tell the start, is in part
+        // that of the run they began with.
+        Some(_) if matches!(execution.mode, Mode::Retry | Mode::Manual) => Epochs::FIRST,
         Some(started_at) => epochs.of(started_at.saturating_sub(START_TOLERANCE).unwrap_or(started_at)),
         None => Epochs::FIRST,
     };
@@ -173,7 +176,7 @@ fn source_of(token: &SecretString) -> Option<SourceId> {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use metering::{ExecutionId, Mode, Status, WorkflowId};
+    use metering::{ExecutionId, Status, WorkflowId};
 
     use super::*;
 
@@ -192,12 +195,20 @@ mod tests {
             retry_of: None,
         };
         let never_started = Execution { started_at: None, ..started(1_000) };
+        let retry = |second| Execution { mode: Mode::Retry, ..started(second) };
         assert_eq!(epoch_of(&epochs, &never_started), Some(1));
+        assert_eq!(epoch_of(&epochs, &retry(1_000)), Some(1), "there is no other");
         epochs.begin(at(100));
         assert_eq!(epoch_of(&epochs, &started(99)), Some(1));
         assert_eq!(epoch_of(&epochs, &started(105)), None);
         assert_eq!(epoch_of(&epochs, &started(111)), Some(2));
         assert_eq!(epoch_of(&epochs, &never_started), None);
+        assert_eq!(epoch_of(&epochs, &retry(99)), Some(1), "an earlier start is in it as well");
+        assert_eq!(
+            epoch_of(&epochs, &retry(1_000)),
+            None,
+            "it may have waited since before the second began"
+        );
     }
 
     #[test]

@@ -7,15 +7,16 @@ use async_trait::async_trait;
 use catalog::{Mirror, sealing::OpeningKey};
 use chassis::{Context, Service};
 use jiff::SignedDuration;
-use messaging::consume;
-use proto::consumers::Consumer;
+use messaging::{ask, consume};
+use proto::{consumers::Consumer, subjects::Question};
 use rand::{SeedableRng, rngs::StdRng};
 use sqlx::migrate::Migrator;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{
     MIGRATOR, Settings,
     activity::FollowCatalog,
+    audit::{AUDITS_MAX, AnswerAudit, Auditor},
     n8n::{Client, ClientLimits},
     publish::Publisher,
     push,
@@ -54,8 +55,22 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
         page_bytes_max: settings.page_bytes_max,
         allow_private_addresses: settings.allow_private_addresses,
     };
+    let client = Client::new(limits).context("cannot make an HTTP client")?;
+    let auditor = Auditor {
+        client: client.clone(),
+        bus: bus.clone(),
+        publisher: publisher.clone(),
+        pool: pool.clone(),
+        clock: clock.clone(),
+        opening_key: OpeningKey::parse(&settings.secret_key)?,
+        tasks: tasks.clone(),
+        places: Arc::new(Semaphore::new(AUDITS_MAX)),
+    };
+    let audits = Arc::new(AnswerAudit(Arc::new(auditor)));
+    tasks.spawn(ask::answer(bus.clone(), Question::Audit, audits, tasks.shutdown()));
+
     let work = Work {
-        client: Client::new(limits).context("cannot make an HTTP client")?,
+        client,
         publisher: publisher.clone(),
         pool: pool.clone(),
         clock: clock.clone(),

@@ -1,5 +1,6 @@
 //! All SQL of the collector.
 
+pub mod audits;
 pub mod epochs;
 pub mod workflows;
 
