@@ -108,6 +108,19 @@ impl Client {
         self.send(Method::GET, self.address(path), None::<&()>).await
     }
 
+    /// GET of a path with a query.
+    pub async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, ClientError> {
+        let mut url = self.address(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.send(Method::GET, url, None::<&()>).await
+    }
+
     /// GET of something that may not be there.
     pub async fn find<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Option<T>, ClientError> {
         match self.get(path).await {

@@ -4,9 +4,12 @@ mod apply;
 mod broker;
 mod check;
 mod client;
+mod corrections;
 mod dead;
 mod environment;
 mod event;
+mod explain;
+mod figures;
 mod health;
 mod keys;
 mod letter;
@@ -54,6 +57,14 @@ enum Command {
     Apply(apply::Apply),
     /// Shows usage.
     Usage(usage::Usage),
+    /// Shows the executions behind a period's figure.
+    Explain(explain::Explain),
+    /// Takes an execution out of the count, for good.
+    Void(corrections::Void),
+    /// Changes a period's count by hand.
+    Adjust(corrections::Adjust),
+    /// Lists what was corrected by hand.
+    Corrections(corrections::Corrections),
     /// Asks whether a tenant may run a workflow; exit code 0: allowed, 3: refused.
     Check(check::Check),
     /// Follows what the services publish, one line per event.
@@ -103,6 +114,10 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
     match arguments.command {
         Command::Apply(apply) => apply.run(&client()?, out).await?,
         Command::Usage(usage) => usage.run(&client()?, out).await?,
+        Command::Explain(explain) => explain.run(&client()?, out).await?,
+        Command::Void(void) => void.run(&client()?, out).await?,
+        Command::Adjust(adjust) => adjust.run(&client()?, out).await?,
+        Command::Corrections(corrections) => corrections.run(&client()?, out).await?,
         Command::Check(check) => return check.run(&client()?, out).await,
         Command::Watch(watch) => watch.run(&broker.connect().await?, out).await?,
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,

@@ -37,6 +37,11 @@ pub fn number(value: u64) -> String {
     grouped
 }
 
+/// A success rate. Cut, not rounded: a single failure in many runs still shows.
+pub fn rate(rate: Option<f64>) -> String {
+    rate.map_or("-".to_owned(), |rate| format!("{:.1} %", (rate * 1_000.0).floor() / 10.0))
+}
+
 /// A time span in its two largest units: `1 min 15 s`.
 pub fn lag(seconds: u64) -> String {
     let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];

@@ -10,7 +10,7 @@ use metering::{Currency, Money};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{client::Client, table};
+use crate::{client::Client, figures::Division, table};
 
 /// What the gateway does not know is not zero.
 const UNKNOWN: &str = "?";
@@ -26,6 +26,8 @@ pub struct Usage {
     /// Show the tenant's closed periods instead of the current one.
     #[arg(long, requires = "tenant")]
     periods: bool,
+    #[command(flatten)]
+    division: Division,
     /// Show the gateway's own answer.
     #[arg(long)]
     json: bool,
@@ -47,6 +49,7 @@ struct TenantUsage {
     used_percent: Option<f64>,
     cost_estimate: Option<Amount>,
     lag_seconds: Option<u64>,
+    forecast: Option<Forecast>,
     #[serde(default)]
     sources: Vec<SourceFreshness>,
     #[serde(default)]
@@ -66,6 +69,13 @@ struct Period {
 struct Amount {
     amount_minor: i64,
     currency: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Forecast {
+    counted_at_end: u64,
+    limit_reached_on: Option<String>,
+    cost_estimate: Option<Amount>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,6 +123,9 @@ struct ClosedPeriod {
 impl Usage {
     /// Asks the gateway and prints a table.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        if let (Some(tenant), true) = (&self.tenant, self.division.is_asked()) {
+            return self.division.run(client, tenant, self.json, out).await;
+        }
         let path = match (&self.tenant, self.periods) {
             (None, _) => vec!["usage"],
             (Some(tenant), false) => vec!["usage", tenant],
@@ -128,6 +141,9 @@ impl Usage {
         } else if self.tenant.is_some() {
             let usage: TenantUsage = client.get(&path).await?;
             writeln!(out, "{}", usage_table(std::slice::from_ref(&usage)))?;
+            if let Some(forecast) = &usage.forecast {
+                writeln!(out, "{forecast}")?;
+            }
             if self.workflows {
                 writeln!(out, "{}", workflow_table(&usage.workflows))?;
             }
@@ -155,7 +171,7 @@ fn usage_table(usage: &[TenantUsage]) -> Table {
             tenant.counted.map_or(UNKNOWN.to_owned(), table::number),
             tenant.limit.map_or("no limit".to_owned(), table::number),
             tenant.used_percent.map_or("-".to_owned(), |percent| format!("{percent:.1} %")),
-            rate(tenant.success_rate),
+            table::rate(tenant.success_rate),
             tenant.cost_estimate.as_ref().map_or("-".to_owned(), Amount::to_string),
             freshness(tenant),
         ]);
@@ -173,7 +189,7 @@ fn workflow_table(workflows: &[Workflow]) -> Table {
             workflow.source.clone(),
             table::number(workflow.counted),
             table::number(workflow.uncounted),
-            rate(workflow.success_rate),
+            table::rate(workflow.success_rate),
             workflow.mean_duration_ms.map_or("-".to_owned(), |ms| format!("{} ms", table::number(ms))),
         ]);
     }
@@ -191,18 +207,13 @@ fn period_table(periods: &[ClosedPeriod]) -> Table {
             table::number(closed.counted),
             table::number(closed.uncounted),
             table::number(closed.late),
-            rate(closed.success_rate),
+            table::rate(closed.success_rate),
             closed.closed_at.to_string(),
             closed.incomplete_sources.join(", "),
         ]);
     }
     table::right(&mut table, &[2, 3, 4, 5]);
     table
-}
-
-/// Cut, not rounded: a single failure in many runs still shows.
-fn rate(rate: Option<f64>) -> String {
-    rate.map_or("-".to_owned(), |rate| format!("{:.1} %", (rate * 1_000.0).floor() / 10.0))
 }
 
 fn freshness(usage: &TenantUsage) -> String {
@@ -224,6 +235,19 @@ fn freshness(usage: &TenantUsage) -> String {
 impl std::fmt::Display for Period {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&table::days(self.start, self.end, &self.time_zone))
+    }
+}
+
+impl std::fmt::Display for Forecast {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Forecast for the period's end: {} counted", table::number(self.counted_at_end))?;
+        if let Some(cost) = &self.cost_estimate {
+            write!(f, ", {cost}")?;
+        }
+        if let Some(date) = &self.limit_reached_on {
+            write!(f, "; the limit is reached on {date}")?;
+        }
+        f.write_str(".")
     }
 }
 

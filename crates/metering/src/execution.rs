@@ -114,11 +114,16 @@ pub struct Execution {
 impl Execution {
     /// How long it ran: zero where it never started, or where the source's clock went backwards.
     pub fn duration(&self) -> SignedDuration {
-        self.started_at
-            .map(|started_at| self.stopped_at.duration_since(started_at))
-            .unwrap_or_default()
-            .max(SignedDuration::ZERO)
+        run_time(self.started_at, self.stopped_at)
     }
+}
+
+/// How long a run took: zero where it never started, or where the source's clock went backwards.
+pub fn run_time(started_at: Option<Timestamp>, stopped_at: Timestamp) -> SignedDuration {
+    started_at
+        .map(|started_at| stopped_at.duration_since(started_at))
+        .unwrap_or_default()
+        .max(SignedDuration::ZERO)
 }
 
 #[cfg(test)]

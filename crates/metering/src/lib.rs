@@ -11,7 +11,7 @@ mod threshold;
 
 pub use clock::{Clock, SimulatedClock, SystemClock};
 pub use counting::CountingRule;
-pub use execution::{Execution, Mode, Status};
+pub use execution::{Execution, Mode, Status, run_time};
 pub use ids::{ExecutionId, InvalidId, PlanId, SourceId, TenantId, WorkflowId};
 pub use money::{Currency, InvalidCurrency, Money, Price};
 pub use period::{Calendar, InvalidCalendar, Period};

@@ -77,6 +77,24 @@ impl Calendar {
         }
     }
 
+    /// The day that holds the instant, from midnight to midnight in the calendar's time zone: 23 or 25 hours long where
+    /// the clocks change.
+    pub fn day_of(&self, instant: Timestamp) -> Period {
+        let date = self.date_of(instant);
+        let tomorrow = date.saturating_add(jiff::Span::new().days(1));
+        Period { start: self.instant(date), end: self.instant(tomorrow) }
+    }
+
+    /// The date of the instant in the calendar's time zone.
+    pub fn date_of(&self, instant: Timestamp) -> civil::Date {
+        instant.to_zoned(self.time_zone.clone()).date()
+    }
+
+    /// The first instant of a date in the calendar's time zone.
+    pub fn start_of(&self, date: civil::Date) -> Timestamp {
+        self.instant(date)
+    }
+
     /// The period after `period`.
     pub fn next(&self, period: Period) -> Period {
         self.period_of(period.end)
@@ -176,6 +194,11 @@ mod tests {
             let next = calendar.next(period);
             prop_assert_eq!(next.start, period.end);
             prop_assert!(next.end > next.start);
+            let today = calendar.day_of(instant);
+            prop_assert!(today.contains(instant));
+            prop_assert_eq!(calendar.day_of(today.start), today);
+            prop_assert_eq!(calendar.day_of(today.end).start, today.end);
+            prop_assert!(period.start <= today.start && today.end <= period.end);
         }
     }
 }

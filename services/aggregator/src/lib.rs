@@ -5,11 +5,19 @@
 //! compares the period with the limit in the same transaction, [`publish`] tells the tenant's new usage,
 //! [`close`] ends the period when every source is complete past its end ([`progress`]).
 
+mod answer_usage;
+mod answer_workflows;
+mod asked;
 mod attribution;
 mod close;
+mod correct;
+mod durations;
+mod explain;
+mod fold;
 mod progress;
 mod publish;
 mod record;
+mod rollup;
 mod service;
 mod settings;
 mod store;

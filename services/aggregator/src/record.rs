@@ -10,15 +10,18 @@ use async_trait::async_trait;
 use catalog::{Plan, Tenant, store::CatalogError};
 use jiff::{SignedDuration, Timestamp};
 use messaging::{Bus, Delivery, Dispose, Disposition, Handler, PublishError, dead, outbox};
-use metering::{Clock, Execution, InvalidId, Period, SourceId, Status};
+use metering::{Clock, Execution, InvalidId, Period, SourceId, Status, WorkflowId};
 use prost::Message;
 use proto::v1;
 use sqlx::{PgConnection, PgPool};
 
 use crate::{
+    rollup::{Changes, Share},
     store::{self, PeriodRow, SourceRow},
     tally::{Changed, Decided, Tally, replaces, tally, unique},
-    thresholds, wire,
+    thresholds,
+    totals::Totals,
+    wire,
 };
 
 /// A source whose clock is further ahead than this is wrong, and would open periods that have not begun.
@@ -189,8 +192,40 @@ async fn record(
         return Ok(());
     }
     let revision = store::next_revision(connection, source.tenant_number).await?;
-    store::add(connection, source, &tally).await?;
+    let names = tally.names();
+    let workflows = store::workflow_numbers(connection, source, &names).await?;
+    store::add(connection, source, &tally, &workflows).await?;
+    let changes = changes_of(attributed, &fresh, &changed, &workflows);
+    store::log_changes(connection, &changes, now).await?;
     tell(connection, bus, now, attributed, &periods, &tally, revision).await
+}
+
+/// The same as the tally, hour by hour, for the roll-ups.
+fn changes_of(
+    attributed: &Attributed,
+    fresh: &[Decided],
+    changed: &[Changed],
+    workflows: &BTreeMap<WorkflowId, i32>,
+) -> Changes {
+    let Attributed { source, tenant, .. } = attributed;
+    let share = |decided: &Decided, execution: &Execution, totals: Totals| Share {
+        tenant: source.tenant_number,
+        workflow: workflows.get(&decided.execution.workflow).copied().unwrap_or_default(),
+        period_start: decided.period.start,
+        stopped_at: execution.stopped_at,
+        duration: execution.duration(),
+        totals,
+    };
+    let mut changes = Changes::default();
+    for decided in fresh {
+        changes.add(share(decided, &decided.execution, decided.totals(&decided.execution)), &tenant.calendar);
+    }
+    for Changed { before, after } in changed {
+        let taken = before.totals(&before.execution).negated();
+        changes.add(share(before, &before.execution, taken), &tenant.calendar);
+        changes.add(share(before, after, before.totals(after)), &tenant.calendar);
+    }
+    changes
 }
 
 /// Period, counted, late: decided once, when the execution is first seen.
@@ -206,7 +241,7 @@ fn decide(
         .map(|(number, execution)| {
             let period = tenant.calendar.period_of(execution.stopped_at);
             let counted = plan.counting.counts(execution.mode, execution.status);
-            Decided { number, counted, late: is_closed(&period), period, execution }
+            Decided { number, counted, late: is_closed(&period), voided: false, period, execution }
         })
         .collect()
 }

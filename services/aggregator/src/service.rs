@@ -5,13 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use catalog::Mirror;
 use chassis::{Context, Service};
-use messaging::{consume, outbox};
-use proto::consumers::Consumer;
+use messaging::{ask, consume, outbox};
+use proto::{consumers::Consumer, subjects::Question};
 use sqlx::migrate::Migrator;
 
 use crate::{
-    AggregatorSettings, MIGRATOR, attribution::Attribution, close::Closer, progress::SyncedHandler,
-    publish::Publisher, record::Recorder,
+    AggregatorSettings, MIGRATOR, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
+    attribution::Attribution, close::Closer, correct::Correct, explain::Explain, fold::Folder,
+    progress::SyncedHandler, publish::Publisher, record::Recorder,
 };
 
 /// The aggregator.
@@ -35,6 +36,7 @@ impl Service for Aggregator {
         let synced = SyncedHandler::new(pool.clone());
         let publisher = Publisher::new(pool.clone(), bus.clone(), clock.clone(), executions);
         let closer = Closer::new(pool.clone(), bus.clone(), clock.clone(), settings.close_grace)?;
+        let folder = Arc::new(Folder::new(pool.clone()));
 
         let consume = |consumer| (bus.clone(), clock.clone(), consumer, tasks.shutdown());
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_CATALOG);
@@ -43,9 +45,18 @@ impl Service for Aggregator {
         tasks.spawn_fallible("executions", consume::run(b, c, consumer, Arc::new(recorder), stop));
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_SYNCED);
         tasks.spawn_fallible("synced", consume::run(b, c, consumer, Arc::new(synced), stop));
+        let usage = Arc::new(AnswerUsage::new(pool.clone(), clock.clone()));
+        tasks.spawn(ask::answer(bus.clone(), Question::Usage, usage, tasks.shutdown()));
+        let workflows = Arc::new(AnswerWorkflows::new(pool.clone(), clock.clone()));
+        tasks.spawn(ask::answer(bus.clone(), Question::Workflows, workflows, tasks.shutdown()));
+        let explain = Arc::new(Explain::new(pool.clone()));
+        tasks.spawn(ask::answer(bus.clone(), Question::Explain, explain, tasks.shutdown()));
+        let correct = Arc::new(Correct::new(pool.clone(), bus.clone(), clock.clone()));
+        tasks.spawn(ask::answer(bus.clone(), Question::Correct, correct, tasks.shutdown()));
         tasks.spawn(outbox::relay(pool, bus.clone(), tasks.shutdown()));
         tasks.spawn(publisher.run(settings.publish_interval, tasks.shutdown()));
         tasks.spawn(closer.run(tasks.shutdown()));
+        tasks.spawn(folder.run(settings.rollup_interval, tasks.shutdown()));
         Ok(())
     }
 }

@@ -15,11 +15,18 @@ pub struct AggregatorSettings {
     /// A tenant's usage is published at most this often.
     #[serde(with = "chassis::duration")]
     pub publish_interval: Duration,
+    /// Figures by hour, day and workflow are at most this much behind the counts.
+    #[serde(with = "chassis::duration")]
+    pub rollup_interval: Duration,
 }
 
 impl Default for AggregatorSettings {
     fn default() -> Self {
-        Self { close_grace: Duration::from_secs(6 * 60 * 60), publish_interval: Duration::from_millis(250) }
+        Self {
+            close_grace: Duration::from_secs(6 * 60 * 60),
+            publish_interval: Duration::from_millis(250),
+            rollup_interval: Duration::from_secs(2),
+        }
     }
 }
 
@@ -30,6 +37,9 @@ impl Validate for AggregatorSettings {
         }
         if !(Duration::from_millis(20)..=Duration::from_secs(60)).contains(&self.publish_interval) {
             return Err("publish_interval must be 20ms to 60s".to_owned());
+        }
+        if !(Duration::from_millis(20)..=Duration::from_secs(60)).contains(&self.rollup_interval) {
+            return Err("rollup_interval must be 20ms to 60s".to_owned());
         }
         Ok(())
     }

@@ -19,6 +19,15 @@ pub(crate) struct Decided {
     pub(crate) counted: bool,
     /// Whether its period had closed before.
     pub(crate) late: bool,
+    /// Whether an operator has voided it since.
+    pub(crate) voided: bool,
+}
+
+impl Decided {
+    /// Its share in the figures, where it is known to have ended as `execution`.
+    pub(crate) fn totals(&self, execution: &Execution) -> Totals {
+        if self.voided { Totals::VOIDED } else { Totals::of(execution, self.counted, self.late) }
+    }
 }
 
 /// An execution that was counted before and is different now.
@@ -36,6 +45,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// The workflows, with the names that came with their executions.
+    pub(crate) fn names(&self) -> BTreeMap<WorkflowId, Option<String>> {
+        self.workflows.iter().map(|((_, workflow), (name, _))| (workflow.clone(), name.clone())).collect()
+    }
+
     fn add(&mut self, period: Period, execution: &Execution, change: Totals) {
         *self.periods.entry(period.start).or_default() += change;
         let key = (period.start, execution.workflow.clone());
@@ -51,12 +65,12 @@ impl Tally {
 pub(crate) fn tally(fresh: &[Decided], changed: &[Changed]) -> Tally {
     let mut tally = Tally::default();
     for decided in fresh {
-        let change = Totals::of(&decided.execution, decided.counted, decided.late);
+        let change = decided.totals(&decided.execution);
         tally.add(decided.period, &decided.execution, change);
     }
     for Changed { before, after } in changed {
-        let mut change = Totals::of(&before.execution, before.counted, before.late).negated();
-        change += Totals::of(after, before.counted, before.late);
+        let mut change = before.totals(&before.execution).negated();
+        change += before.totals(after);
         tally.add(before.period, &before.execution, change);
     }
     tally
@@ -105,7 +119,7 @@ mod tests {
 
     fn decided(execution: Execution, counted: bool, late: bool) -> Decided {
         let period = Calendar::utc().period_of(execution.stopped_at);
-        Decided { number: 7, execution, period, counted, late }
+        Decided { number: 7, execution, period, counted, late, voided: false }
     }
 
     #[test]
@@ -121,6 +135,13 @@ mod tests {
         let tally = tally(&[], &[Changed { before, after: execution(Status::Error, 3) }]);
         let expected = Totals { error: 1, crashed: -1, duration_ms: 2_000, ..Totals::default() };
         assert_eq!(tally.periods.into_values().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
+    fn a_voided_crash_that_becomes_an_error_stays_voided() {
+        let before = Decided { voided: true, ..decided(execution(Status::Crashed, 1), true, false) };
+        let tally = tally(&[], &[Changed { before, after: execution(Status::Error, 3) }]);
+        assert_eq!(tally.periods.into_values().collect::<Vec<_>>(), [Totals::ZERO]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 
+use jiff::SignedDuration;
 use metering::{Execution, Status};
 
 /// Figures, or a change of figures: signed, because a correction takes away.
@@ -20,17 +21,45 @@ pub(crate) struct Totals {
     pub(crate) duration_ms: i64,
     /// Counted ones that came after their period had closed.
     pub(crate) late: i64,
+    /// Ones that an operator has voided: in none of the figures above.
+    #[sqlx(default)]
+    pub(crate) voided: i64,
+    /// Added to `counted` by hand, and part of it.
+    #[sqlx(default)]
+    pub(crate) adjusted: i64,
 }
 
 impl Totals {
+    /// The share of an execution that an operator has voided, whatever became of it.
+    pub(crate) const VOIDED: Self = Self { voided: 1, ..Self::ZERO };
+
+    /// No executions.
+    pub(crate) const ZERO: Self = Self {
+        counted: 0,
+        uncounted: 0,
+        success: 0,
+        error: 0,
+        crashed: 0,
+        canceled: 0,
+        duration_ms: 0,
+        late: 0,
+        voided: 0,
+        adjusted: 0,
+    };
+
     /// One execution's share.
     pub(crate) fn of(execution: &Execution, counted: bool, late: bool) -> Self {
+        Self::ended(execution.status, execution.duration(), counted, late)
+    }
+
+    /// The share of an execution that ended so.
+    pub(crate) fn ended(status: Status, duration: SignedDuration, counted: bool, late: bool) -> Self {
         if !counted {
             return Self { uncounted: 1, ..Self::default() };
         }
-        let duration_ms = i64::try_from(execution.duration().as_millis()).unwrap_or(i64::MAX);
+        let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let mut totals = Self { counted: 1, duration_ms, late: i64::from(late), ..Self::default() };
-        *totals.of_status(execution.status) = 1;
+        *totals.of_status(status) = 1;
         totals
     }
 
@@ -54,6 +83,8 @@ impl Totals {
             canceled: -self.canceled,
             duration_ms: self.duration_ms.saturating_neg(),
             late: -self.late,
+            voided: -self.voided,
+            adjusted: -self.adjusted,
         }
     }
 }
@@ -69,5 +100,7 @@ impl AddAssign for Totals {
         // Durations come from a source's clock, so their sum must bear nonsense.
         self.duration_ms = self.duration_ms.saturating_add(other.duration_ms);
         self.late += other.late;
+        self.voided += other.voided;
+        self.adjusted += other.adjusted;
     }
 }

@@ -6,11 +6,11 @@ use messaging::Outgoing;
 use metering::Period;
 use proto::{
     Namespace, timestamp,
-    v1::{self, period_event::Event},
+    v1::{self, correction_question::Change, period_event::Event},
 };
 
 use crate::{
-    store::{DuePeriod, Snapshot},
+    store::{Correcting, Correction, DuePeriod, Snapshot},
     thresholds::Crossing,
     totals::Totals,
 };
@@ -22,7 +22,8 @@ fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-fn totals(totals: &Totals) -> v1::Totals {
+/// Figures, as they travel.
+pub(crate) fn totals(totals: &Totals) -> v1::Totals {
     v1::Totals {
         counted: unsigned(totals.counted),
         uncounted: unsigned(totals.uncounted),
@@ -32,8 +33,8 @@ fn totals(totals: &Totals) -> v1::Totals {
         canceled: unsigned(totals.canceled),
         duration_ms: unsigned(totals.duration_ms),
         late: unsigned(totals.late),
-        voided: 0,
-        adjusted: 0,
+        voided: unsigned(totals.voided),
+        adjusted: totals.adjusted,
     }
 }
 
@@ -167,4 +168,30 @@ pub(crate) fn late_usage(
 fn period_event(namespace: &Namespace, tenant: &str, id: String, event: Event, now: Timestamp) -> Outgoing {
     let message = v1::PeriodEvent { event: Some(event) };
     Outgoing::new(namespace.usage_period(tenant), id, &message, now)
+}
+
+/// A correction as it stands.
+pub(crate) fn correction(tenant: &str, made: &Correction) -> v1::Correction {
+    let change = match &made.change {
+        Correcting::Void(key) => Change::VoidExecution(v1::VoidExecution {
+            source_id: key.source_id.clone(),
+            epoch: key.epoch.unsigned_abs(),
+            execution_id: unsigned(key.execution_id),
+        }),
+        Correcting::Adjust(quantity) => Change::AdjustCount(v1::AdjustCount {
+            period_start: Some(timestamp(made.period.start)),
+            quantity: *quantity,
+        }),
+    };
+    v1::Correction {
+        correction: Some(v1::CorrectionQuestion {
+            correction_id: made.id.clone(),
+            tenant_id: tenant.to_owned(),
+            author: made.author.clone(),
+            reason: made.reason.clone(),
+            change: Some(change),
+        }),
+        period: Some(made.period.into()),
+        corrected_at: Some(timestamp(made.corrected_at)),
+    }
 }

@@ -3,9 +3,13 @@
 mod admissions;
 mod assets;
 mod authenticate;
+mod corrections;
 mod error;
 mod events;
+mod explain;
 mod extract;
+mod figures;
+mod forecasts;
 mod gaps;
 mod guard;
 mod periods;
@@ -122,6 +126,7 @@ fn operator_routes() -> OpenApiRouter<App> {
         .routes(routes!(sources::list))
         .routes(routes!(sources::get, sources::put, sources::remove))
         .routes(routes!(gaps::list))
+        .routes(routes!(corrections::create, corrections::list))
         .routes(routes!(push_tokens::create, push_tokens::revoke))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
@@ -133,6 +138,9 @@ fn tenant_routes() -> OpenApiRouter<App> {
         .routes(routes!(usage::list))
         .routes(routes!(usage::get))
         .routes(routes!(periods::list))
+        .routes(routes!(figures::series))
+        .routes(routes!(figures::workflows))
+        .routes(routes!(explain::get))
         .routes(routes!(admissions::admit))
         .routes(routes!(admissions::look))
         .routes(routes!(events::stream))

@@ -8,6 +8,7 @@ mod api;
 mod change_catalog;
 mod directory;
 mod follow;
+mod forecast;
 mod gap_counts;
 mod keep_gaps;
 mod keep_periods;

@@ -33,6 +33,16 @@ fn code_of<T: PartialEq>(all: &[T], value: &T) -> i16 {
     i16::try_from(position).unwrap_or_default()
 }
 
+/// The status that a stored number stands for.
+pub(crate) fn status_of(code: i16) -> Status {
+    usize::try_from(code).ok().and_then(|code| STATUSES.get(code).copied()).unwrap_or(Status::Error)
+}
+
+/// The mode that a stored number stands for.
+pub(crate) fn mode_of(code: i16) -> Mode {
+    usize::try_from(code).ok().and_then(|code| MODES.get(code).copied()).unwrap_or(Mode::Other)
+}
+
 /// Claims executions: those that were not there before. The primary key decides, so of any number of claims,
 /// at any time and from any replica, exactly one succeeds.
 pub(crate) async fn claim(
@@ -79,6 +89,7 @@ struct CrashedRow {
     mode: i16,
     counted: bool,
     late: bool,
+    voided: bool,
     started_at: Option<SqlInstant>,
     stopped_at: SqlInstant,
     period_start: SqlInstant,
@@ -96,7 +107,7 @@ pub(crate) async fn crashed(
         return Ok(Vec::new());
     }
     let rows: Vec<CrashedRow> = sqlx::query_as(
-        "SELECT execution_id, workflow_id, mode, executions.counted, executions.late, started_at, stopped_at, period_start,
+        "SELECT execution_id, workflow_id, mode, executions.counted, executions.late, executions.voided, started_at, stopped_at, period_start,
                 period_end
          FROM executions JOIN periods USING (tenant_number, period_start)
          WHERE source_number = $1 AND epoch = $2 AND execution_id = ANY($3) AND status = $4",
@@ -112,7 +123,6 @@ pub(crate) async fn crashed(
 
 fn decided(row: CrashedRow) -> Result<Decided, sqlx::Error> {
     let damaged = |error: metering::InvalidId| sqlx::Error::Decode(Box::new(error));
-    let mode = usize::try_from(row.mode).ok().and_then(|code| MODES.get(code).copied());
     Ok(Decided {
         number: row.execution_id,
         execution: Execution {
@@ -120,7 +130,7 @@ fn decided(row: CrashedRow) -> Result<Decided, sqlx::Error> {
             workflow: WorkflowId::parse(&row.workflow_id).map_err(damaged)?,
             workflow_name: None,
             status: Status::Crashed,
-            mode: mode.unwrap_or(Mode::Other),
+            mode: mode_of(row.mode),
             started_at: row.started_at.map(SqlInstant::to_jiff),
             stopped_at: row.stopped_at.to_jiff(),
             retry_of: None,
@@ -128,6 +138,7 @@ fn decided(row: CrashedRow) -> Result<Decided, sqlx::Error> {
         period: Period { start: row.period_start.to_jiff(), end: row.period_end.to_jiff() },
         counted: row.counted,
         late: row.late,
+        voided: row.voided,
     })
 }
 

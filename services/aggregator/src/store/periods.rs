@@ -1,10 +1,10 @@
 //! Periods and their figures.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use metering::Period;
+use metering::{Period, WorkflowId};
 use sqlx::{PgConnection, PgPool};
 
 use super::SourceRow;
@@ -57,6 +57,7 @@ pub(crate) async fn add(
     connection: &mut PgConnection,
     source: &SourceRow,
     tally: &Tally,
+    workflows: &BTreeMap<WorkflowId, i32>,
 ) -> Result<(), sqlx::Error> {
     for (start, change) in &tally.periods {
         let query = sqlx::query(
@@ -69,25 +70,43 @@ pub(crate) async fn add(
             .execute(&mut *connection)
             .await?;
     }
-    for ((start, workflow), (name, change)) in &tally.workflows {
+    for ((start, workflow), (_, change)) in &tally.workflows {
         let query = sqlx::query(
             "INSERT INTO workflow_usage AS kept (tenant_number, period_start, counted, uncounted, success, error,
-                 crashed, canceled, duration_ms, late, source_number, workflow_id, workflow_name)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-             ON CONFLICT (tenant_number, period_start, source_number, workflow_id) DO UPDATE
+                 crashed, canceled, duration_ms, late, workflow_number)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             ON CONFLICT (tenant_number, period_start, workflow_number) DO UPDATE
              SET counted = kept.counted + $3, uncounted = kept.uncounted + $4, success = kept.success + $5,
                  error = kept.error + $6, crashed = kept.crashed + $7, canceled = kept.canceled + $8,
-                 duration_ms = kept.duration_ms + $9, late = kept.late + $10,
-                 workflow_name = coalesce($13, kept.workflow_name)",
+                 duration_ms = kept.duration_ms + $9, late = kept.late + $10",
         );
         bind_totals(query.bind(source.tenant_number).bind(start.to_sqlx()), change)
-            .bind(source.number)
-            .bind(workflow.as_str())
-            .bind(name)
+            .bind(workflows.get(workflow))
             .execute(&mut *connection)
             .await?;
     }
     Ok(())
+}
+
+/// The numbers that stand for a source's workflows; new ones are given one. Their names are kept.
+pub(crate) async fn workflow_numbers(
+    connection: &mut PgConnection,
+    source: &SourceRow,
+    names: &BTreeMap<WorkflowId, Option<String>>,
+) -> Result<BTreeMap<WorkflowId, i32>, sqlx::Error> {
+    let rows: Vec<(String, i32)> = sqlx::query_as(
+        "INSERT INTO workflows AS kept (source_number, workflow_id, name)
+         SELECT $1, * FROM UNNEST($2::text[], $3::text[])
+         ON CONFLICT (source_number, workflow_id) DO UPDATE SET name = coalesce(excluded.name, kept.name)
+         RETURNING workflow_id, number",
+    )
+    .bind(source.number)
+    .bind(names.keys().map(WorkflowId::as_str).collect::<Vec<_>>())
+    .bind(names.values().cloned().collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let damaged = |error: metering::InvalidId| sqlx::Error::Decode(Box::new(error));
+    rows.into_iter().map(|(id, number)| Ok((WorkflowId::parse(&id).map_err(damaged)?, number))).collect()
 }
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
@@ -111,7 +130,7 @@ pub(crate) async fn totals(
     period: Period,
 ) -> Result<Totals, sqlx::Error> {
     let totals: Option<Totals> = sqlx::query_as(
-        "SELECT counted, uncounted, success, error, crashed, canceled, duration_ms, late
+        "SELECT counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted
          FROM periods WHERE tenant_number = $1 AND period_start = $2",
     )
     .bind(tenant_number)
@@ -241,13 +260,14 @@ pub(crate) async fn snapshot(
         // Counted backwards from the total: only what stopped since the last sweep is looked at.
         let since: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM executions
-             WHERE tenant_number = $1 AND counted AND stopped_at >= $2 AND period_start = $3",
+             WHERE tenant_number = $1 AND counted AND NOT voided AND stopped_at >= $2 AND period_start = $3",
         )
         .bind(tenant_number)
         .bind(until.to_sqlx())
         .bind(period.start.to_sqlx())
         .fetch_one(connection)
         .await?;
+        // What was adjusted by hand belongs to no instant, and is complete at once.
         snapshot.counted_complete = snapshot.totals.counted - since;
     }
     Ok(snapshot)
@@ -260,9 +280,10 @@ async fn workflows(
     limit: i64,
 ) -> Result<Vec<WorkflowRow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT source_id, workflow_id, workflow_name, counted, uncounted, success, error, crashed, canceled,
-                duration_ms, late
-         FROM workflow_usage JOIN sources ON number = source_number
+        "SELECT source_id, workflow_id, name AS workflow_name, counted, uncounted, success, error, crashed, canceled,
+                duration_ms, late, voided
+         FROM workflow_usage JOIN workflows ON workflows.number = workflow_number
+         JOIN sources ON sources.number = source_number
          WHERE workflow_usage.tenant_number = $1 AND period_start = $2
          ORDER BY counted DESC, uncounted DESC, source_id, workflow_id LIMIT $3",
     )

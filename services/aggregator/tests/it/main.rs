@@ -8,7 +8,9 @@
 )]
 
 mod bad_input;
+mod corrections;
 mod counting;
+mod figures;
 mod periods;
 mod support;
 mod thresholds;

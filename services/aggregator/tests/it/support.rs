@@ -6,7 +6,9 @@ use aggregator::{Aggregator, AggregatorSettings};
 use catalog::{Entry, Plan, Source, Tenant};
 use chassis::Service;
 use jiff::{SignedDuration, Timestamp};
-use proto::{consumers::Consumer, streams::Stream, timestamp, v1};
+use messaging::AskError;
+use prost::Message;
+use proto::{consumers::Consumer, streams::Stream, subjects::Question, timestamp, v1};
 use testkit::{Bench, Topic};
 
 /// A Tuesday in the middle of a month.
@@ -33,6 +35,7 @@ impl Running {
     pub async fn start_service(&self) {
         let settings = AggregatorSettings {
             publish_interval: Duration::from_millis(20),
+            rollup_interval: Duration::from_millis(20),
             ..AggregatorSettings::default()
         };
         Aggregator::start(self.bench.context.clone(), settings).await.expect("the aggregator starts");
@@ -81,9 +84,42 @@ impl Running {
         self.usage.next_where(|usage| usage.totals.as_ref().is_some_and(&wanted)).await
     }
 
+    /// Asks the aggregator, as soon as it listens.
+    pub async fn ask<A: Message + Default>(
+        &self,
+        question: Question,
+        message: &impl Message,
+    ) -> Result<A, AskError> {
+        testkit::eventually("the aggregator listens", || async {
+            match self.bench.context.bus.ask(question, message, Duration::from_secs(10)).await {
+                Err(AskError::Nobody(_)) => None,
+                outcome => Some(outcome),
+            }
+        })
+        .await
+    }
+
+    /// The first figures over time that `wanted` accepts: roll-ups are a little behind.
+    pub async fn usage_answer(
+        &self,
+        question: &v1::UsageQuestion,
+        wanted: impl Fn(&v1::UsageAnswer) -> bool,
+    ) -> v1::UsageAnswer {
+        testkit::eventually("the roll-ups have it", || async {
+            let answer = self.ask::<v1::UsageAnswer>(Question::Usage, question).await.ok()?;
+            wanted(&answer).then_some(answer)
+        })
+        .await
+    }
+
     pub fn now(&self) -> Timestamp {
         self.bench.context.clock.now()
     }
+}
+
+/// An instant, as it travels.
+pub fn at(text: &str) -> Option<prost_types::Timestamp> {
+    Some(timestamp(text.parse().expect("an instant")))
 }
 
 pub fn plan(limit: Option<u64>) -> Plan {

@@ -14,6 +14,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::PathId,
+    forecasts::{self, ForecastJson},
     gaps::{self, GapsJson},
     sources::FailingJson,
 };
@@ -53,6 +54,10 @@ pub struct UsageJson {
     pub canceled: Option<u64>,
     /// Counted executions that were found after their period had closed.
     pub late: Option<u64>,
+    /// Executions that an operator has voided: in none of the other figures.
+    pub voided: Option<u64>,
+    /// What an operator has added to `counted`, or taken from it, by hand.
+    pub adjusted: Option<i64>,
     /// success / counted, 0 to 1; null where nothing is counted.
     pub success_rate: Option<f64>,
     /// Run time of the counted executions together.
@@ -121,6 +126,8 @@ pub struct UsageDetail {
     /// The tenant's usage.
     #[serde(flatten)]
     pub usage: UsageJson,
+    /// Where the period will end; null where too little is known.
+    pub forecast: Option<ForecastJson>,
     /// The workflows with the most counted executions, at most 1,000.
     pub workflows: Vec<WorkflowJson>,
     /// Workflows that are not listed.
@@ -266,6 +273,8 @@ impl UsageJson {
             crashed: figure(|totals| totals.crashed),
             canceled: figure(|totals| totals.canceled),
             late: figure(|totals| totals.late),
+            voided: figure(|totals| totals.voided),
+            adjusted: totals.as_ref().map(|totals| totals.adjusted),
             success_rate: totals.as_ref().and_then(success_rate),
             duration_ms: figure(|totals| totals.duration_ms),
             limit,
@@ -398,8 +407,14 @@ pub async fn get(
     let current = app.usage.of(&id).filter(|counted| counted.is_current(app.clock.now()));
     let workflows =
         current.as_ref().map(|counted| counted.workflows.iter().map(WorkflowJson::from).collect());
+    let parts = catalog.tenants.get(&id).and_then(|tenant| Some((tenant, catalog.plans.get(&tenant.plan)?)));
+    let forecast = match (parts, &current) {
+        (Some((tenant, plan)), Some(counted)) => forecasts::of(&app, tenant, plan, counted).await,
+        _ => None,
+    };
     Ok(Json(UsageDetail {
         usage,
+        forecast,
         workflows: workflows.unwrap_or_default(),
         workflows_omitted: current.map_or(0, |counted| counted.workflows_omitted),
         gaps: gaps.collect(),

@@ -10,5 +10,6 @@
 mod admissions;
 mod auth;
 mod catalog_api;
+mod figures;
 mod support;
 mod usage;

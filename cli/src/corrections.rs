@@ -1,0 +1,182 @@
+//! `flowmeter void`, `flowmeter adjust` and `flowmeter corrections`: what an operator changes by hand.
+
+use std::{fmt, io::Write};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{client::Client, table};
+
+/// Arguments of `flowmeter void`.
+#[derive(Debug, Args)]
+pub struct Void {
+    /// The tenant.
+    tenant: String,
+    /// The source that ran the execution.
+    source: String,
+    /// The execution's id there.
+    execution: u64,
+    /// Which life of the source's ids, as `flowmeter explain` shows it.
+    #[arg(long, default_value_t = 1)]
+    epoch: u32,
+    #[command(flatten)]
+    because: Because,
+}
+
+/// Arguments of `flowmeter adjust`.
+#[derive(Debug, Args)]
+pub struct Adjust {
+    /// The tenant.
+    tenant: String,
+    /// Added to the count; negative to take away.
+    #[arg(allow_negative_numbers = true)]
+    quantity: i64,
+    /// An instant (RFC 3339) or date in the period; otherwise the current one.
+    #[arg(long)]
+    period: Option<String>,
+    #[command(flatten)]
+    because: Because,
+}
+
+/// Arguments of `flowmeter corrections`.
+#[derive(Debug, Args)]
+pub struct Corrections {
+    /// The tenant.
+    tenant: String,
+    /// An instant (RFC 3339) or date in the period; otherwise the current one.
+    #[arg(long)]
+    period: Option<String>,
+}
+
+/// Who corrects, and why: kept for ever.
+#[derive(Debug, Args)]
+struct Because {
+    /// Why.
+    #[arg(long)]
+    reason: String,
+    /// Who does it.
+    #[arg(long, env = "FLOWMETER_AUTHOR")]
+    author: String,
+    /// The correction's id; the same one again changes nothing.
+    #[arg(long)]
+    id: Option<String>,
+}
+
+/// A correction that was made.
+#[derive(Debug, Deserialize)]
+pub struct Correction {
+    id: String,
+    author: String,
+    reason: String,
+    corrected_at: Timestamp,
+    void: Option<Voided>,
+    adjusted: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Voided {
+    source: String,
+    epoch: u32,
+    execution: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct CorrectionList {
+    corrections: Vec<Correction>,
+}
+
+impl Void {
+    /// Voids the execution.
+    pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        let Self { tenant, source, epoch, execution, because } = self;
+        // The execution's own key: voiding it twice is one correction.
+        let id = because.id.clone().unwrap_or_else(|| format!("void:{source}:{epoch}:{execution}"));
+        let void = json!({ "source": source, "epoch": epoch, "execution": execution });
+        because.correct(client, tenant, &id, ("void", void), out).await
+    }
+}
+
+impl Adjust {
+    /// Adjusts the period's count.
+    pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        let id = self.because.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        let adjust = json!({ "period": self.period, "quantity": self.quantity });
+        self.because.correct(client, &self.tenant, &id, ("adjust", adjust), out).await
+    }
+}
+
+impl Corrections {
+    /// Lists a period's corrections.
+    pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        let query: Vec<_> = self.period.as_deref().map(|period| ("period", period)).into_iter().collect();
+        let list: CorrectionList = client.get_with(&["tenants", &self.tenant, "corrections"], &query).await?;
+        if list.corrections.is_empty() {
+            writeln!(out, "No corrections in that period.")?;
+        }
+        for correction in list.corrections {
+            writeln!(out, "{correction}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Because {
+    async fn correct(
+        &self,
+        client: &Client,
+        tenant: &str,
+        id: &str,
+        (kind, change): (&str, Value),
+        out: &mut dyn Write,
+    ) -> Result<()> {
+        let body = json!({ "id": id, "author": self.author, "reason": self.reason, kind: change });
+        let made: Correction = client
+            .post(&["tenants", tenant, "corrections"], &body)
+            .await
+            .with_context(|| format!("the correction may not have been made; repeat it with --id {id}"))?;
+        writeln!(out, "{made}")?;
+        Ok(())
+    }
+}
+
+impl fmt::Display for Correction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, author, reason, corrected_at, void, adjusted } = self;
+        match (void, adjusted) {
+            (Some(Voided { source, epoch, execution }), _) => {
+                write!(f, "voided execution {execution} of {source} (epoch {epoch})")?;
+            }
+            (None, quantity) => write!(f, "count adjusted by {:+}", quantity.unwrap_or_default())?,
+        }
+        let reason = table::shortened(reason, 200);
+        write!(f, ", {corrected_at}, by {author}: {reason} [{id}]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_correction_says_what_who_and_why() {
+        let correction = |void: Value, adjusted: Value| -> Correction {
+            serde_json::from_value(json!({
+                "id": "c1", "author": "operator", "reason": "a test run", "corrected_at": "2026-11-24T12:00:00Z",
+                "void": void, "adjusted": adjusted,
+            }))
+            .unwrap()
+        };
+        let adjusted = correction(Value::Null, json!(-5)).to_string();
+        assert_eq!(adjusted, "count adjusted by -5, 2026-11-24T12:00:00Z, by operator: a test run [c1]");
+        let void = json!({ "source": "north-n8n", "epoch": 1, "execution": "7" });
+        assert!(
+            correction(void, Value::Null)
+                .to_string()
+                .starts_with("voided execution 7 of north-n8n (epoch 1)")
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! `UsageQuestion`: a tenant's figures over time, from the roll-ups.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use messaging::ask::{Answerer, Refusal};
+use metering::{Calendar, Clock, Period};
+use proto::{
+    timestamp,
+    v1::{self, Grain},
+};
+use sqlx::PgPool;
+
+use crate::{
+    asked::{self, Asked},
+    durations::Durations,
+    store::{self, Slice},
+    wire,
+};
+
+/// The longest span that is answered, by grain: bounds an answer to about 800 slices.
+const HOURS_SPAN_MAX: SignedDuration = SignedDuration::from_hours(32 * 24);
+const DAYS_SPAN_MAX: SignedDuration = SignedDuration::from_hours(400 * 24);
+const PERIODS_SPAN_MAX: SignedDuration = SignedDuration::from_hours(5 * 366 * 24);
+
+/// Answers.
+pub(crate) struct AnswerUsage {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+}
+
+impl AnswerUsage {
+    pub(crate) fn new(pool: PgPool, clock: Arc<dyn Clock>) -> Self {
+        Self { pool, clock }
+    }
+
+    async fn slices(
+        &self,
+        asked: &Asked,
+        grain: Grain,
+        span: Period,
+        workflow: Option<i32>,
+    ) -> Result<Vec<v1::UsageSlice>, Refusal> {
+        let (pool, number) = (&self.pool, asked.number);
+        let calendar = &asked.tenant.calendar;
+        let slices = match (grain, workflow) {
+            (Grain::Hour, None) => store::hours(pool, number, span).await?,
+            (Grain::Hour, Some(_)) => {
+                return Err(Refusal::invalid("hours are not kept by workflow; ask for days"));
+            }
+            (Grain::Day, None) => store::days(pool, number, span).await?,
+            (Grain::Day, Some(workflow)) => store::workflow_days(pool, number, workflow, span).await?,
+            (Grain::Period, None) => {
+                let mut periods = store::periods_in(pool, number, span).await?;
+                let reach = Period { start: span.start, end: periods_end(&periods, span) };
+                add_durations(&mut periods, store::days(pool, number, reach).await?);
+                periods
+            }
+            (Grain::Period, Some(workflow)) => store::workflow_periods(pool, number, workflow, span).await?,
+            (Grain::Unspecified, _) => return Err(Refusal::invalid("ask for hours, days or periods")),
+        };
+        Ok(slices.into_iter().map(|slice| to_wire(slice, grain, calendar)).collect())
+    }
+}
+
+#[async_trait]
+impl Answerer for AnswerUsage {
+    type Question = v1::UsageQuestion;
+    type Answer = v1::UsageAnswer;
+
+    async fn answer(&self, question: v1::UsageQuestion) -> Result<v1::UsageAnswer, Refusal> {
+        let grain = question.grain();
+        let span = question.span.ok_or_else(|| Refusal::invalid("say from when until when"))?;
+        let span = Period::try_from(span).map_err(Refusal::invalid)?;
+        check_span(span, grain)?;
+        let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let workflow = asked::workflow(&self.pool, &question.source_id, &question.workflow_id).await?;
+        // Read before the figures: what is folded meanwhile only makes them fresher.
+        let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
+        let slices = self.slices(&asked, grain, span, workflow).await?;
+        Ok(v1::UsageAnswer { slices, as_of: Some(timestamp(as_of)) })
+    }
+}
+
+fn check_span(span: Period, grain: Grain) -> Result<(), Refusal> {
+    let longest = match grain {
+        Grain::Hour => HOURS_SPAN_MAX,
+        Grain::Day => DAYS_SPAN_MAX,
+        Grain::Period | Grain::Unspecified => PERIODS_SPAN_MAX,
+    };
+    if span.end.duration_since(span.start) > longest {
+        let days = longest.as_hours() / 24;
+        return Err(Refusal::invalid(format!("ask for at most {days} days at once with this grain")));
+    }
+    Ok(())
+}
+
+fn periods_end(periods: &[Slice], span: Period) -> Timestamp {
+    periods.iter().filter_map(|slice| slice.end).max().unwrap_or(span.end).max(span.end)
+}
+
+/// A period's durations are those of its days.
+fn add_durations(periods: &mut [Slice], days: Vec<Slice>) {
+    let by_start: BTreeMap<Timestamp, Durations> =
+        days.into_iter().filter_map(|day| Some((day.start, day.durations?))).collect();
+    for period in periods {
+        let end = period.end.unwrap_or(Timestamp::MAX);
+        let mut durations = Durations::default();
+        by_start.range(period.start..end).for_each(|(_, day)| durations += day);
+        period.durations = Some(durations);
+    }
+}
+
+fn to_wire(slice: Slice, grain: Grain, calendar: &Calendar) -> v1::UsageSlice {
+    let end = slice.end.unwrap_or_else(|| match grain {
+        Grain::Day => calendar.day_of(slice.start).end,
+        _ => slice.start.saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX),
+    });
+    let quantile = |percent| slice.durations.as_ref().and_then(|durations| durations.quantile_ms(percent));
+    v1::UsageSlice {
+        span: Some(Period { start: slice.start, end }.into()),
+        totals: Some(wire::totals(&slice.totals)),
+        duration_p50_ms: quantile(50),
+        duration_p95_ms: quantile(95),
+    }
+}

@@ -1,0 +1,62 @@
+//! `WorkflowsQuestion`: the largest workflows of a tenant's period, with how long their runs take.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use messaging::ask::{Answerer, Refusal};
+use metering::Clock;
+use proto::{required_instant, timestamp, v1};
+use sqlx::PgPool;
+
+use crate::{asked, store, wire};
+
+/// Workflows in one answer: keeps it far below the broker's 1 MB.
+const WORKFLOWS_MAX: u32 = 1_000;
+
+/// Answers.
+pub(crate) struct AnswerWorkflows {
+    pool: PgPool,
+    clock: Arc<dyn Clock>,
+}
+
+impl AnswerWorkflows {
+    pub(crate) fn new(pool: PgPool, clock: Arc<dyn Clock>) -> Self {
+        Self { pool, clock }
+    }
+}
+
+#[async_trait]
+impl Answerer for AnswerWorkflows {
+    type Question = v1::WorkflowsQuestion;
+    type Answer = v1::WorkflowsAnswer;
+
+    async fn answer(&self, question: v1::WorkflowsQuestion) -> Result<v1::WorkflowsAnswer, Refusal> {
+        if !(1..=WORKFLOWS_MAX).contains(&question.count_max) {
+            return Err(Refusal::invalid(format!("ask for 1 to {WORKFLOWS_MAX} workflows")));
+        }
+        let start =
+            required_instant(question.period_start.as_ref(), "period_start").map_err(Refusal::invalid)?;
+        let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
+        let (rows, total) =
+            store::top_workflows(&self.pool, asked.number, start, question.count_max.into()).await?;
+        let workflows = rows.into_iter().map(|row| {
+            let quantile = |percent| row.durations.as_ref().and_then(|kept| kept.quantile_ms(percent));
+            v1::WorkflowFigures {
+                duration_p50_ms: quantile(50),
+                duration_p95_ms: quantile(95),
+                usage: Some(v1::WorkflowUsage {
+                    source_id: row.source_id,
+                    workflow_id: row.workflow_id,
+                    workflow_name: row.workflow_name.unwrap_or_default(),
+                    totals: Some(wire::totals(&row.totals)),
+                }),
+            }
+        });
+        Ok(v1::WorkflowsAnswer {
+            workflows: workflows.collect(),
+            workflows_total: u64::try_from(total).unwrap_or(0),
+            as_of: Some(timestamp(as_of)),
+        })
+    }
+}

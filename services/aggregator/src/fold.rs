@@ -1,0 +1,84 @@
+//! Folding logged changes into the roll-ups: many transactions' changes at once, so that a workflow that runs in each
+//! of them is written once. One replica folds at a time; a crash leaves the changes waiting.
+
+use std::{sync::Arc, time::Duration};
+
+use messaging::consume::chain;
+use sqlx::PgPool;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    rollup::{Changes, DamagedChange, Figures},
+    store,
+};
+
+/// Logged changes that one transaction folds: bounds its memory and how long it holds the turn.
+const CHANGES_PER_FOLD: i64 = 64;
+
+/// Folds.
+pub(crate) struct Folder {
+    pool: PgPool,
+}
+
+/// Changes are not folded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FoldError {
+    #[error("cannot write the roll-ups")]
+    Database(#[from] sqlx::Error),
+    #[error("logged change {number} cannot be folded")]
+    Damaged { number: i64, source: DamagedChange },
+}
+
+impl Folder {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Folds at this interval until shutdown; at once again while more is waiting.
+    pub(crate) async fn run(self: Arc<Self>, every: Duration, shutdown: CancellationToken) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            loop {
+                match self.fold().await {
+                    Ok(count) if count < usize::try_from(CHANGES_PER_FOLD).unwrap_or(usize::MAX) => break,
+                    Ok(_) if shutdown.is_cancelled() => return,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(error = chain(&error), "roll-ups are written later");
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Folds the oldest waiting changes. Returns how many; none where another replica folds.
+    pub(crate) async fn fold(&self) -> Result<usize, FoldError> {
+        let mut transaction = self.pool.begin().await?;
+        if !store::try_fold_turn(&mut transaction).await? {
+            return Ok(0);
+        }
+        let waiting = store::waiting(&mut transaction, CHANGES_PER_FOLD).await?;
+        if !waiting.is_empty() {
+            let mut figures = Figures::default();
+            for row in &waiting {
+                let change = Changes::from_bytes(&row.change)
+                    .map_err(|source| FoldError::Damaged { number: row.number, source })?;
+                figures.apply(&change);
+            }
+            store::add_figures(&mut transaction, &figures).await?;
+            let numbers: Vec<i64> = waiting.iter().map(|row| row.number).collect();
+            store::folded(&mut transaction, &numbers).await?;
+        }
+        store::forget_folded(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(waiting.len())
+    }
+}

@@ -1,0 +1,226 @@
+//! Figures by hour, day and workflow, made of changes. Pure.
+//!
+//! A recording transaction collects its [`Changes`] and logs them in one row; [`crate::fold`] adds many such rows to
+//! the stored [`Figures`] at once. Changes add up in any order, so what is folded when does not matter.
+
+mod figures;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use metering::Calendar;
+use prost::Message;
+
+use crate::{
+    durations::{DamagedDurations, Durations},
+    totals::Totals,
+};
+
+pub(crate) use figures::{Figures, WorkflowPeriod};
+
+/// Hours are those of UTC; the finest figures that are kept.
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// Offsets of time zones are whole quarters of an hour, so an instant's quarter tells its day.
+const QUARTER_SECONDS: i64 = 15 * 60;
+
+/// Changes of the figures of any number of tenants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    cells: BTreeMap<CellKey, Cell>,
+    /// Days by tenant and quarter of an hour: a batch asks for the same few again and again.
+    days: BTreeMap<(i32, i64), Timestamp>,
+}
+
+/// Where an execution is counted. The finest division: every figure is a sum of such cells.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CellKey {
+    pub(crate) tenant: i32,
+    pub(crate) period_start: Timestamp,
+    pub(crate) day_start: Timestamp,
+    pub(crate) hour_start: Timestamp,
+    /// The number that stands for a source and its workflow.
+    pub(crate) workflow: i32,
+}
+
+/// What changes there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub(crate) totals: Totals,
+    /// Of counted executions.
+    pub(crate) durations: Durations,
+}
+
+/// An execution's share in the figures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share {
+    /// The tenant's number.
+    pub(crate) tenant: i32,
+    /// The workflow's number.
+    pub(crate) workflow: i32,
+    /// Decided when the execution was first seen.
+    pub(crate) period_start: Timestamp,
+    pub(crate) stopped_at: Timestamp,
+    pub(crate) duration: SignedDuration,
+    /// What it adds to the period's figures; negated to take it away.
+    pub(crate) totals: Totals,
+}
+
+/// A logged change cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DamagedChange {
+    #[error("a logged change is not what was written")]
+    Decode(#[from] prost::DecodeError),
+    #[error("a logged change holds damaged durations")]
+    Durations(#[from] DamagedDurations),
+    #[error("a logged change has an instant out of range")]
+    Instant(#[from] jiff::Error),
+}
+
+impl Changes {
+    /// Adds an execution's share. `calendar` is its tenant's.
+    pub(crate) fn add(&mut self, share: Share, calendar: &Calendar) {
+        let quarter = share.stopped_at.as_second().div_euclid(QUARTER_SECONDS);
+        let day_start = *self
+            .days
+            .entry((share.tenant, quarter))
+            .or_insert_with(|| calendar.day_of(share.stopped_at).start);
+        let key = CellKey {
+            tenant: share.tenant,
+            period_start: share.period_start,
+            day_start,
+            hour_start: hour_of(share.stopped_at),
+            workflow: share.workflow,
+        };
+        let cell = self.cells.entry(key).or_default();
+        cell.totals += share.totals;
+        if share.totals.counted != 0 {
+            cell.durations.add(share.duration, share.totals.counted);
+        }
+    }
+
+    /// Whether nothing has changed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// The cells, by key.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = (&CellKey, &Cell)> {
+        self.cells.iter()
+    }
+
+    /// Bytes for the log.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let cells = self.cells.iter().map(|(key, cell)| StoredCell::new(key, cell)).collect();
+        StoredChanges { cells }.encode_to_vec()
+    }
+
+    /// Reads what [`Self::to_bytes`] has written.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, DamagedChange> {
+        let mut changes = Self::default();
+        for stored in StoredChanges::decode(bytes)?.cells {
+            let (key, cell) = stored.read()?;
+            changes.cells.insert(key, cell);
+        }
+        Ok(changes)
+    }
+}
+
+fn hour_of(instant: Timestamp) -> Timestamp {
+    let into_hour = instant.as_second().rem_euclid(HOUR.as_secs());
+    Timestamp::from_second(instant.as_second().saturating_sub(into_hour)).unwrap_or(instant)
+}
+
+/// The log's bytes: protobuf, so that a field may be added while old rows wait.
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredChanges {
+    #[prost(message, repeated, tag = "1")]
+    cells: Vec<StoredCell>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct StoredCell {
+    #[prost(int32, tag = "1")]
+    tenant: i32,
+    /// Seconds since 1970.
+    #[prost(int64, tag = "2")]
+    period_start: i64,
+    /// Seconds after the period's start; before it where a run's end was corrected across the period's edge.
+    #[prost(sint64, tag = "3")]
+    day_offset: i64,
+    /// Seconds after the day's start; before it where the day begins within an hour.
+    #[prost(sint64, tag = "4")]
+    hour_offset: i64,
+    #[prost(int32, tag = "5")]
+    workflow: i32,
+    #[prost(sint64, tag = "6")]
+    counted: i64,
+    #[prost(sint64, tag = "7")]
+    uncounted: i64,
+    #[prost(sint64, tag = "8")]
+    success: i64,
+    #[prost(sint64, tag = "9")]
+    error: i64,
+    #[prost(sint64, tag = "10")]
+    crashed: i64,
+    #[prost(sint64, tag = "11")]
+    canceled: i64,
+    #[prost(sint64, tag = "12")]
+    duration_ms: i64,
+    #[prost(sint64, tag = "13")]
+    late: i64,
+    #[prost(sint64, tag = "14")]
+    voided: i64,
+    #[prost(bytes = "vec", tag = "15")]
+    durations: Vec<u8>,
+}
+
+impl StoredCell {
+    fn new(key: &CellKey, cell: &Cell) -> Self {
+        let totals = cell.totals;
+        Self {
+            tenant: key.tenant,
+            period_start: key.period_start.as_second(),
+            day_offset: key.day_start.as_second() - key.period_start.as_second(),
+            hour_offset: key.hour_start.as_second() - key.day_start.as_second(),
+            workflow: key.workflow,
+            counted: totals.counted,
+            uncounted: totals.uncounted,
+            success: totals.success,
+            error: totals.error,
+            crashed: totals.crashed,
+            canceled: totals.canceled,
+            duration_ms: totals.duration_ms,
+            late: totals.late,
+            voided: totals.voided,
+            durations: cell.durations.to_bytes(),
+        }
+    }
+
+    fn read(self) -> Result<(CellKey, Cell), DamagedChange> {
+        let day_start = self.period_start.saturating_add(self.day_offset);
+        let key = CellKey {
+            tenant: self.tenant,
+            period_start: Timestamp::from_second(self.period_start)?,
+            day_start: Timestamp::from_second(day_start)?,
+            hour_start: Timestamp::from_second(day_start.saturating_add(self.hour_offset))?,
+            workflow: self.workflow,
+        };
+        let totals = Totals {
+            counted: self.counted,
+            uncounted: self.uncounted,
+            success: self.success,
+            error: self.error,
+            crashed: self.crashed,
+            canceled: self.canceled,
+            duration_ms: self.duration_ms,
+            late: self.late,
+            voided: self.voided,
+            adjusted: 0,
+        };
+        Ok((key, Cell { totals, durations: Durations::from_bytes(&self.durations)? }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

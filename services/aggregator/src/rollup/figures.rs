@@ -1,0 +1,64 @@
+//! The stored figures, each a sum of cells.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::Changes;
+use crate::{durations::Durations, totals::Totals};
+
+/// Everything that is derived from executions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    /// By tenant and the period's start. Without what was adjusted by hand.
+    pub(crate) periods: BTreeMap<(i32, Timestamp), Totals>,
+    pub(crate) workflows: BTreeMap<WorkflowPeriod, Totals>,
+    /// By tenant and the hour's start.
+    pub(crate) hours: BTreeMap<(i32, Timestamp), Totals>,
+    /// By tenant and the day's start.
+    pub(crate) days: BTreeMap<(i32, Timestamp), DayFigures>,
+    pub(crate) workflow_days: BTreeMap<WorkflowDay, Totals>,
+    pub(crate) workflow_durations: BTreeMap<WorkflowPeriod, Durations>,
+}
+
+/// A workflow in a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WorkflowPeriod {
+    pub(crate) tenant: i32,
+    pub(crate) period_start: Timestamp,
+    pub(crate) workflow: i32,
+}
+
+/// A workflow on a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WorkflowDay {
+    pub(crate) tenant: i32,
+    pub(crate) workflow: i32,
+    pub(crate) day_start: Timestamp,
+}
+
+/// The figures of a day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct DayFigures {
+    pub(crate) totals: Totals,
+    pub(crate) durations: Durations,
+}
+
+impl Figures {
+    /// Adds what has changed.
+    pub(crate) fn apply(&mut self, changes: &Changes) {
+        for (key, cell) in changes.cells() {
+            let (tenant, workflow) = (key.tenant, key.workflow);
+            let in_period = WorkflowPeriod { tenant, period_start: key.period_start, workflow };
+            let on_day = WorkflowDay { tenant, workflow, day_start: key.day_start };
+            *self.periods.entry((tenant, key.period_start)).or_default() += cell.totals;
+            *self.hours.entry((tenant, key.hour_start)).or_default() += cell.totals;
+            let day = self.days.entry((tenant, key.day_start)).or_default();
+            day.totals += cell.totals;
+            day.durations += &cell.durations;
+            *self.workflow_days.entry(on_day).or_default() += cell.totals;
+            *self.workflow_durations.entry(in_period).or_default() += &cell.durations;
+            *self.workflows.entry(in_period).or_default() += cell.totals;
+        }
+    }
+}

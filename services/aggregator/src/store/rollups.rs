@@ -1,0 +1,241 @@
+//! Roll-ups: the log of changes, and what is folded out of it.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use sqlx::{PgConnection, PgExecutor, Postgres, postgres::PgArguments, query::Query};
+
+use crate::{
+    durations::Durations,
+    rollup::{Changes, Figures, WorkflowPeriod},
+    totals::Totals,
+};
+
+type SqlInstant = jiff_sqlx::Timestamp;
+
+/// Logs what this transaction changes; nothing where it changes nothing.
+pub(crate) async fn log_changes(
+    connection: &mut PgConnection,
+    changes: &Changes,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("INSERT INTO rollup_log (logged_at, change) VALUES ($1, $2)")
+        .bind(now.to_sqlx())
+        .bind(changes.to_bytes())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Takes the folder's turn until the transaction ends; not given while another replica has it.
+pub(crate) async fn try_fold_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.folder'))")
+        .fetch_one(connection)
+        .await
+}
+
+/// A logged change that the roll-ups do not have yet.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Waiting {
+    pub(crate) number: i64,
+    pub(crate) change: Vec<u8>,
+}
+
+/// The oldest waiting changes, at most `limit`.
+pub(crate) async fn waiting(connection: &mut PgConnection, limit: i64) -> Result<Vec<Waiting>, sqlx::Error> {
+    sqlx::query_as("SELECT number, change FROM rollup_log WHERE NOT folded ORDER BY number LIMIT $1")
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+}
+
+/// When the oldest waiting change was logged: up to there the roll-ups have everything.
+pub(crate) async fn waiting_since(executor: impl PgExecutor<'_>) -> Result<Option<Timestamp>, sqlx::Error> {
+    let since: Option<SqlInstant> =
+        sqlx::query_scalar("SELECT min(logged_at) FROM rollup_log WHERE NOT folded")
+            .fetch_one(executor)
+            .await?;
+    Ok(since.map(SqlInstant::to_jiff))
+}
+
+/// Notes that the roll-ups have these changes.
+pub(crate) async fn folded(connection: &mut PgConnection, numbers: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE rollup_log SET folded = true WHERE number = ANY($1)")
+        .bind(numbers)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Removes what was folded, unless a rebuild goes on: it needs what was logged since it began.
+pub(crate) async fn forget_folded(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM rollup_log WHERE folded
+         AND (SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.rebuild')))",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Adds figures to what is stored. The caller has the folder's turn: nobody else writes roll-ups.
+pub(crate) async fn add_figures(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
+    add_hours(connection, figures).await?;
+    add_days(connection, figures).await?;
+    add_workflow_days(connection, figures).await?;
+    add_workflow_durations(connection, figures).await
+}
+
+/// `INSERT` of rows that may be there, in which case the totals are added. The totals are `$1` to `$9`, the key's and
+/// any further columns come after them.
+macro_rules! add_totals {
+    ($table:literal, $columns:literal, $types:literal, $key:literal $(, $set:literal)?) => {
+        concat!(
+            "INSERT INTO ", $table, " AS kept (counted, uncounted, success, error, crashed, canceled, duration_ms,
+                 late, voided, ", $columns, ")
+             SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                 $7::bigint[], $8::bigint[], $9::bigint[], ", $types, ")
+             ON CONFLICT (", $key, ") DO UPDATE
+             SET counted = kept.counted + excluded.counted, uncounted = kept.uncounted + excluded.uncounted,
+                 success = kept.success + excluded.success, error = kept.error + excluded.error,
+                 crashed = kept.crashed + excluded.crashed, canceled = kept.canceled + excluded.canceled,
+                 duration_ms = kept.duration_ms + excluded.duration_ms, late = kept.late + excluded.late,
+                 voided = kept.voided + excluded.voided" $(, $set)?
+        )
+    };
+}
+
+fn bind_totals<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    totals: &[Totals],
+) -> Query<'q, Postgres, PgArguments> {
+    let column = |value: fn(&Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
+    query
+        .bind(column(|totals| totals.counted))
+        .bind(column(|totals| totals.uncounted))
+        .bind(column(|totals| totals.success))
+        .bind(column(|totals| totals.error))
+        .bind(column(|totals| totals.crashed))
+        .bind(column(|totals| totals.canceled))
+        .bind(column(|totals| totals.duration_ms))
+        .bind(column(|totals| totals.late))
+        .bind(column(|totals| totals.voided))
+}
+
+fn column<K, V, C>(rows: &[(&K, &V)], value: impl Fn(&K) -> C) -> Vec<C> {
+    rows.iter().map(|(key, _)| value(key)).collect()
+}
+
+async fn add_hours(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> = figures.hours.iter().collect();
+    let totals: Vec<Totals> = figures.hours.values().copied().collect();
+    let query = sqlx::query(add_totals!(
+        "usage_hours",
+        "tenant_number, hour_start",
+        "$10::integer[], $11::timestamptz[]",
+        "tenant_number, hour_start"
+    ));
+    bind_totals(query, &totals)
+        .bind(column(&rows, |key| key.0))
+        .bind(column(&rows, |key| key.1.to_sqlx()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn add_days(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> = figures.days.iter().collect();
+    let (tenants, starts) = (column(&rows, |key| key.0), column(&rows, |key| key.1.to_sqlx()));
+    let kept: Vec<(i32, SqlInstant, Vec<u8>)> = sqlx::query_as(
+        "SELECT tenant_number, day_start, durations FROM usage_days
+         JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, day_start)
+         USING (tenant_number, day_start)",
+    )
+    .bind(&tenants)
+    .bind(&starts)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut days = figures.days.clone();
+    for (tenant, start, bytes) in kept {
+        if let Some(day) = days.get_mut(&(tenant, start.to_jiff())) {
+            day.durations += &read_durations(&bytes)?;
+        }
+    }
+    let totals: Vec<Totals> = days.values().map(|day| day.totals).collect();
+    let query = sqlx::query(add_totals!(
+        "usage_days",
+        "tenant_number, day_start, durations",
+        "$10::integer[], $11::timestamptz[], $12::bytea[]",
+        "tenant_number, day_start",
+        ", durations = excluded.durations"
+    ));
+    bind_totals(query, &totals)
+        .bind(tenants)
+        .bind(starts)
+        .bind(days.values().map(|day| day.durations.to_bytes()).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn add_workflow_days(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> = figures.workflow_days.iter().collect();
+    let totals: Vec<Totals> = figures.workflow_days.values().copied().collect();
+    let query = sqlx::query(add_totals!(
+        "workflow_days",
+        "tenant_number, workflow_number, day_start",
+        "$10::integer[], $11::integer[], $12::timestamptz[]",
+        "tenant_number, workflow_number, day_start"
+    ));
+    bind_totals(query, &totals)
+        .bind(column(&rows, |key| key.tenant))
+        .bind(column(&rows, |key| key.workflow))
+        .bind(column(&rows, |key| key.day_start.to_sqlx()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn add_workflow_durations(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
+    let mut merged = figures.workflow_durations.clone();
+    merged.retain(|_, durations| !durations.is_empty());
+    let rows: Vec<_> = merged.iter().collect();
+    let (tenants, workflows) = (column(&rows, |key| key.tenant), column(&rows, |key| key.workflow));
+    let starts = column(&rows, |key| key.period_start.to_sqlx());
+    let kept: Vec<(i32, SqlInstant, i32, Vec<u8>)> = sqlx::query_as(
+        "SELECT tenant_number, period_start, workflow_number, durations FROM workflow_durations
+         JOIN UNNEST($1::integer[], $2::timestamptz[], $3::integer[])
+             AS wanted (tenant_number, period_start, workflow_number)
+         USING (tenant_number, period_start, workflow_number)",
+    )
+    .bind(&tenants)
+    .bind(&starts)
+    .bind(&workflows)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (tenant, start, workflow, bytes) in kept {
+        let key = WorkflowPeriod { tenant, period_start: start.to_jiff(), workflow };
+        if let Some(durations) = merged.get_mut(&key) {
+            *durations += &read_durations(&bytes)?;
+        }
+    }
+    sqlx::query(
+        "INSERT INTO workflow_durations (tenant_number, period_start, workflow_number, durations)
+         SELECT * FROM UNNEST($1::integer[], $2::timestamptz[], $3::integer[], $4::bytea[])
+         ON CONFLICT (tenant_number, period_start, workflow_number) DO UPDATE SET durations = excluded.durations",
+    )
+    .bind(tenants)
+    .bind(starts)
+    .bind(workflows)
+    .bind(merged.values().map(Durations::to_bytes).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Stored bytes of a sketch.
+pub(crate) fn read_durations(bytes: &[u8]) -> Result<Durations, sqlx::Error> {
+    Durations::from_bytes(bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}

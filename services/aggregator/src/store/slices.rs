@@ -1,0 +1,203 @@
+//! Figures over time, as they are asked for.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use metering::{Period, TenantId};
+use sqlx::{PgPool, Postgres, postgres::PgArguments, query::QueryAs};
+
+use super::read_durations;
+use crate::{durations::Durations, totals::Totals};
+
+type SqlInstant = jiff_sqlx::Timestamp;
+
+/// The figures of one slice of time.
+#[derive(Debug, Clone)]
+pub(crate) struct Slice {
+    pub(crate) start: Timestamp,
+    /// Kept for periods; hours and days end by the calendar.
+    pub(crate) end: Option<Timestamp>,
+    pub(crate) totals: Totals,
+    pub(crate) durations: Option<Durations>,
+}
+
+/// The figures of one workflow in a period.
+#[derive(Debug, Clone)]
+pub(crate) struct WorkflowFigures {
+    pub(crate) source_id: String,
+    pub(crate) workflow_id: String,
+    pub(crate) workflow_name: Option<String>,
+    pub(crate) totals: Totals,
+    pub(crate) durations: Option<Durations>,
+}
+
+#[derive(sqlx::FromRow)]
+struct SliceRow {
+    slice_start: SqlInstant,
+    #[sqlx(default)]
+    slice_end: Option<SqlInstant>,
+    #[sqlx(flatten)]
+    totals: Totals,
+    #[sqlx(default)]
+    durations: Option<Vec<u8>>,
+}
+
+type SliceQuery = QueryAs<'static, Postgres, SliceRow, PgArguments>;
+
+/// The number that stands for a tenant; nothing where the catalog never had it.
+pub(crate) async fn tenant_number(pool: &PgPool, tenant: &TenantId) -> Result<Option<i32>, sqlx::Error> {
+    sqlx::query_scalar("SELECT number FROM tenants WHERE tenant_id = $1")
+        .bind(tenant.as_str())
+        .fetch_optional(pool)
+        .await
+}
+
+/// The number that stands for a workflow; nothing where it has not run.
+pub(crate) async fn workflow_number(
+    pool: &PgPool,
+    source_id: &str,
+    workflow_id: &str,
+) -> Result<Option<i32>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT workflows.number FROM workflows JOIN sources ON sources.number = source_number
+         WHERE source_id = $1 AND workflow_id = $2",
+    )
+    .bind(source_id)
+    .bind(workflow_id)
+    .fetch_optional(pool)
+    .await
+}
+
+/// The tenant's hours that begin in the span.
+pub(crate) async fn hours(pool: &PgPool, tenant: i32, span: Period) -> Result<Vec<Slice>, sqlx::Error> {
+    let query: SliceQuery = sqlx::query_as(
+        "SELECT hour_start AS slice_start, counted, uncounted, success, error, crashed, canceled, duration_ms, late,
+                voided
+         FROM usage_hours WHERE tenant_number = $1 AND hour_start >= $2 AND hour_start < $3 ORDER BY hour_start",
+    );
+    slices(pool, query.bind(tenant), span).await
+}
+
+/// The tenant's days that begin in the span.
+pub(crate) async fn days(pool: &PgPool, tenant: i32, span: Period) -> Result<Vec<Slice>, sqlx::Error> {
+    let query: SliceQuery = sqlx::query_as(
+        "SELECT day_start AS slice_start, counted, uncounted, success, error, crashed, canceled, duration_ms, late,
+                voided, durations
+         FROM usage_days WHERE tenant_number = $1 AND day_start >= $2 AND day_start < $3 ORDER BY day_start",
+    );
+    slices(pool, query.bind(tenant), span).await
+}
+
+/// The days of one of the tenant's workflows that begin in the span.
+pub(crate) async fn workflow_days(
+    pool: &PgPool,
+    tenant: i32,
+    workflow: i32,
+    span: Period,
+) -> Result<Vec<Slice>, sqlx::Error> {
+    let query: SliceQuery = sqlx::query_as(
+        "SELECT day_start AS slice_start, counted, uncounted, success, error, crashed, canceled, duration_ms, late,
+                voided
+         FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2 AND day_start < $3 AND workflow_number = $4
+         ORDER BY day_start",
+    );
+    let query = query.bind(tenant).bind(span.start.to_sqlx()).bind(span.end.to_sqlx()).bind(workflow);
+    read(query.fetch_all(pool).await?)
+}
+
+/// The tenant's periods that begin in the span.
+pub(crate) async fn periods_in(pool: &PgPool, tenant: i32, span: Period) -> Result<Vec<Slice>, sqlx::Error> {
+    let query: SliceQuery = sqlx::query_as(
+        "SELECT period_start AS slice_start, period_end AS slice_end, counted, uncounted, success, error, crashed,
+                canceled, duration_ms, late, voided, adjusted
+         FROM periods WHERE tenant_number = $1 AND period_start >= $2 AND period_start < $3 ORDER BY period_start",
+    );
+    slices(pool, query.bind(tenant), span).await
+}
+
+/// One of the tenant's workflows in the periods that begin in the span.
+pub(crate) async fn workflow_periods(
+    pool: &PgPool,
+    tenant: i32,
+    workflow: i32,
+    span: Period,
+) -> Result<Vec<Slice>, sqlx::Error> {
+    let query: SliceQuery = sqlx::query_as(
+        "SELECT used.period_start AS slice_start, period_end AS slice_end, used.counted, used.uncounted,
+                used.success, used.error, used.crashed, used.canceled, used.duration_ms, used.late, used.voided,
+                durations
+         FROM workflow_usage AS used JOIN periods USING (tenant_number, period_start)
+         LEFT JOIN workflow_durations USING (tenant_number, period_start, workflow_number)
+         WHERE tenant_number = $1 AND period_start >= $2 AND period_start < $3 AND workflow_number = $4
+         ORDER BY period_start",
+    );
+    let query = query.bind(tenant).bind(span.start.to_sqlx()).bind(span.end.to_sqlx()).bind(workflow);
+    read(query.fetch_all(pool).await?)
+}
+
+async fn slices(pool: &PgPool, query: SliceQuery, span: Period) -> Result<Vec<Slice>, sqlx::Error> {
+    read(query.bind(span.start.to_sqlx()).bind(span.end.to_sqlx()).fetch_all(pool).await?)
+}
+
+fn read(rows: Vec<SliceRow>) -> Result<Vec<Slice>, sqlx::Error> {
+    let slices = rows.into_iter().map(|row| {
+        Ok(Slice {
+            start: row.slice_start.to_jiff(),
+            end: row.slice_end.map(SqlInstant::to_jiff),
+            totals: row.totals,
+            durations: row.durations.as_deref().map(read_durations).transpose()?,
+        })
+    });
+    slices.collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct WorkflowRow {
+    source_id: String,
+    workflow_id: String,
+    name: Option<String>,
+    #[sqlx(flatten)]
+    totals: Totals,
+    durations: Option<Vec<u8>>,
+}
+
+/// The workflows of a period with the most counted executions, at most `limit`, and how many there are.
+pub(crate) async fn top_workflows(
+    pool: &PgPool,
+    tenant: i32,
+    period_start: Timestamp,
+    limit: i64,
+) -> Result<(Vec<WorkflowFigures>, i64), sqlx::Error> {
+    // Chosen first: only what is shown is looked up by name and has its durations read.
+    let rows: Vec<WorkflowRow> = sqlx::query_as(
+        "SELECT source_id, workflow_id, name, top.*, durations
+         FROM (SELECT * FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2
+               ORDER BY counted DESC, uncounted DESC, workflow_number LIMIT $3) AS top
+         JOIN workflows ON workflows.number = workflow_number
+         JOIN sources ON sources.number = source_number
+         LEFT JOIN workflow_durations AS took ON took.tenant_number = top.tenant_number
+             AND took.period_start = top.period_start AND took.workflow_number = top.workflow_number
+         ORDER BY counted DESC, uncounted DESC, source_id, workflow_id",
+    )
+    .bind(tenant)
+    .bind(period_start.to_sqlx())
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    let total: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2",
+    )
+    .bind(tenant)
+    .bind(period_start.to_sqlx())
+    .fetch_one(pool)
+    .await?;
+    let figures = rows.into_iter().map(|row| {
+        Ok(WorkflowFigures {
+            source_id: row.source_id,
+            workflow_id: row.workflow_id,
+            workflow_name: row.name,
+            totals: row.totals,
+            durations: row.durations.as_deref().map(read_durations).transpose()?,
+        })
+    });
+    Ok((figures.collect::<Result<_, sqlx::Error>>()?, total))
+}

@@ -1,0 +1,206 @@
+//! Corrections by an operator: `POST` and `GET /v1/tenants/{id}/corrections`. Nothing is taken back: another correction
+//! says the opposite.
+
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
+use axum::{Json, extract::State};
+use jiff::Timestamp;
+use metering::Period;
+use proto::{
+    InvalidMessage, required_instant, subjects::Question, timestamp, v1, v1::correction_question::Change,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    App,
+    authenticate::Caller,
+    error::{ApiError, ErrorJson},
+    extract::{JsonBody, PathId, QueryOf},
+    figures::{ANSWER_WITHIN, period_of, tenant_of},
+    usage::PeriodJson,
+};
+
+/// A correction as it is written. Either `void` or `adjust`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CorrectionInput {
+    /// Chosen by the caller: the same id again changes nothing.
+    pub id: String,
+    /// Who does it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// An execution that counts no more.
+    #[serde(default)]
+    pub void: Option<VoidInput>,
+    /// A change of a period's count.
+    #[serde(default)]
+    pub adjust: Option<AdjustInput>,
+}
+
+/// An execution, by its key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VoidInput {
+    /// The source that ran it.
+    pub source: String,
+    /// Which life of the source's ids, as `explain` shows it.
+    pub epoch: u32,
+    /// Its id there.
+    pub execution: u64,
+}
+
+/// A change of a period's count.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdjustInput {
+    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    #[serde(default)]
+    pub period: Option<String>,
+    /// Added to the count; negative to take away.
+    pub quantity: i64,
+}
+
+/// A correction that was made.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CorrectionJson {
+    /// Chosen by who made it.
+    pub id: String,
+    /// Who made it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub corrected_at: Timestamp,
+    /// The period that it changes: inclusive.
+    pub period_start: Timestamp,
+    /// Exclusive.
+    pub period_end: Timestamp,
+    /// The execution that counts no more.
+    pub void: Option<VoidedJson>,
+    /// What was added to the count.
+    pub adjusted: Option<i64>,
+}
+
+/// An execution that counts no more.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VoidedJson {
+    /// The source that ran it.
+    pub source: String,
+    /// Which life of the source's ids.
+    pub epoch: u32,
+    /// Its id there.
+    pub execution: String,
+}
+
+/// Which corrections.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct CorrectionsQuery {
+    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    period: Option<String>,
+}
+
+/// The corrections of a period, oldest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CorrectionList {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The period.
+    pub period: PeriodJson,
+    /// The corrections.
+    pub corrections: Vec<CorrectionJson>,
+}
+
+impl TryFrom<v1::Correction> for CorrectionJson {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::Correction) -> Result<Self, InvalidMessage> {
+        let made = wire.correction.ok_or(InvalidMessage::Missing("correction"))?;
+        let period = Period::try_from(wire.period.ok_or(InvalidMessage::Missing("period"))?)?;
+        let (void, adjusted) = match made.change.ok_or(InvalidMessage::Missing("change"))? {
+            Change::VoidExecution(void) => {
+                let execution = void.execution_id.to_string();
+                (Some(VoidedJson { source: void.source_id, epoch: void.epoch, execution }), None)
+            }
+            Change::AdjustCount(adjust) => (None, Some(adjust.quantity)),
+        };
+        Ok(Self {
+            id: made.correction_id,
+            author: made.author,
+            reason: made.reason,
+            corrected_at: required_instant(wire.corrected_at.as_ref(), "corrected_at")?,
+            period_start: period.start,
+            period_end: period.end,
+            void,
+            adjusted,
+        })
+    }
+}
+
+/// Voids an execution, or adjusts a period's count.
+#[utoipa::path(post, path = "/v1/tenants/{id}/corrections", operation_id = "correct_usage", tag = "usage", params(("id" = String, Path)), request_body = CorrectionInput, responses(
+    (status = 200, body = CorrectionJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    JsonBody(input): JsonBody<CorrectionInput>,
+) -> Result<Json<CorrectionJson>, ApiError> {
+    let (tenant, _) = tenant_of(&app, &caller, &id).await?;
+    let change = match (input.void, input.adjust) {
+        (Some(void), None) => Change::VoidExecution(v1::VoidExecution {
+            source_id: void.source,
+            epoch: void.epoch,
+            execution_id: void.execution,
+        }),
+        (None, Some(adjust)) => {
+            let period = period_of(adjust.period.as_deref(), &tenant.calendar, app.clock.now())?;
+            let period_start = Some(timestamp(period.start));
+            Change::AdjustCount(v1::AdjustCount { period_start, quantity: adjust.quantity })
+        }
+        _ => return Err(ApiError::field("void", "say either `void` or `adjust`")),
+    };
+    let question = v1::CorrectionQuestion {
+        correction_id: input.id,
+        tenant_id: tenant.id.to_string(),
+        author: input.author,
+        reason: input.reason,
+        change: Some(change),
+    };
+    let made: v1::Correction = app.bus.ask(Question::Correct, &question, ANSWER_WITHIN).await?;
+    CorrectionJson::try_from(made).map(Json).map_err(ApiError::unavailable)
+}
+
+/// The corrections of a period, oldest first.
+#[utoipa::path(get, path = "/v1/tenants/{id}/corrections", operation_id = "list_corrections", tag = "usage", params(("id" = String, Path), CorrectionsQuery), responses(
+    (status = 200, body = CorrectionList),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryOf(query): QueryOf<CorrectionsQuery>,
+) -> Result<Json<CorrectionList>, ApiError> {
+    let (tenant, _) = tenant_of(&app, &caller, &id).await?;
+    let period = period_of(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    // The first page of an explanation brings them; one execution is the least that can be asked for.
+    let question = v1::ExplainQuestion {
+        tenant_id: tenant.id.to_string(),
+        period_start: Some(timestamp(period.start)),
+        count_max: 1,
+        ..v1::ExplainQuestion::default()
+    };
+    let answer: v1::ExplainAnswer = app.bus.ask(Question::Explain, &question, ANSWER_WITHIN).await?;
+    let corrections = answer.corrections.into_iter().map(CorrectionJson::try_from).collect::<Result<_, _>>();
+    Ok(Json(CorrectionList {
+        tenant: tenant.id.to_string(),
+        period: PeriodJson::new(period, &tenant.calendar),
+        corrections: corrections.map_err(ApiError::unavailable)?,
+    }))
+}

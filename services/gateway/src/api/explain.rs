@@ -1,0 +1,146 @@
+//! What a figure is made of: `GET /v1/tenants/{id}/usage/explain`, down to the executions' ids.
+
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
+use axum::{Json, extract::State};
+use jiff::Timestamp;
+use metering::Execution;
+use proto::{InvalidMessage, required_instant, subjects::Question, timestamp, v1};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    App,
+    authenticate::Caller,
+    corrections::CorrectionJson,
+    error::{ApiError, ErrorJson},
+    extract::{PathId, QueryOf},
+    figures::{ANSWER_WITHIN, TotalsJson, period_of, tenant_of, workflow_of},
+    usage::PeriodJson,
+};
+
+/// Executions in one answer where nothing is said.
+const EXECUTIONS_SHOWN: u32 = 100;
+
+/// Which figure.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ExplainQuery {
+    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    period: Option<String>,
+    /// Only this workflow, by its id at its source.
+    workflow: Option<String>,
+    /// The workflow's source; needed where the tenant has several.
+    source: Option<String>,
+    /// Executions in one answer, 1 to 1,000; 100 where nothing is said.
+    limit: Option<u32>,
+    /// `next_page` of an earlier answer.
+    page: Option<String>,
+}
+
+/// A figure and a page of the executions behind it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Explanation {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The period.
+    pub period: PeriodJson,
+    /// The figure that is explained: its counted executions, and what was adjusted.
+    pub totals: TotalsJson,
+    /// What operators have changed by hand; with the first page only.
+    pub corrections: Vec<CorrectionJson>,
+    /// Executions in the order in which they stopped.
+    pub executions: Vec<ExplainedJson>,
+    /// Ask with this for the next page; null at the end.
+    pub next_page: Option<String>,
+}
+
+/// An execution, and what became of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ExplainedJson {
+    /// The source that ran it.
+    pub source: String,
+    /// Which life of the source's ids.
+    pub epoch: u32,
+    /// Its id there.
+    pub execution: String,
+    /// The workflow's id there.
+    pub workflow: String,
+    /// The workflow's name; null where the source did not say.
+    pub name: Option<String>,
+    /// `success`, `error`, `crashed` or `canceled`.
+    pub status: String,
+    /// What started it, as n8n names it.
+    pub mode: String,
+    /// When it started; null where it never did.
+    pub started_at: Option<Timestamp>,
+    /// When it stopped.
+    pub stopped_at: Timestamp,
+    /// Whether it counts.
+    pub counted: bool,
+    /// Whether it was found after the period had closed.
+    pub late: bool,
+    /// Whether an operator has voided it: then it counts no more.
+    pub voided: bool,
+    /// When it was counted.
+    pub recorded_at: Timestamp,
+}
+
+impl TryFrom<v1::ExplainedExecution> for ExplainedJson {
+    type Error = InvalidMessage;
+
+    fn try_from(wire: v1::ExplainedExecution) -> Result<Self, InvalidMessage> {
+        let execution = Execution::try_from(wire.execution.ok_or(InvalidMessage::Missing("execution"))?)?;
+        Ok(Self {
+            source: wire.source_id,
+            epoch: wire.epoch,
+            execution: execution.id.to_string(),
+            workflow: execution.workflow.to_string(),
+            name: execution.workflow_name,
+            status: execution.status.as_str().to_owned(),
+            mode: execution.mode.as_str().to_owned(),
+            started_at: execution.started_at,
+            stopped_at: execution.stopped_at,
+            counted: wire.counted,
+            late: wire.late,
+            voided: wire.voided,
+            recorded_at: required_instant(wire.recorded_at.as_ref(), "recorded_at")?,
+        })
+    }
+}
+
+/// The executions behind a period's figure.
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/explain", operation_id = "explain_usage", tag = "usage", params(("id" = String, Path), ExplainQuery), responses(
+    (status = 200, body = Explanation),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryOf(query): QueryOf<ExplainQuery>,
+) -> Result<Json<Explanation>, ApiError> {
+    let (tenant, catalog) = tenant_of(&app, &caller, &id).await?;
+    let period = period_of(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    let (source_id, workflow_id) = workflow_of(&catalog, &tenant, query.source, query.workflow)?;
+    let question = v1::ExplainQuestion {
+        tenant_id: tenant.id.to_string(),
+        period_start: Some(timestamp(period.start)),
+        source_id,
+        workflow_id,
+        count_max: query.limit.unwrap_or(EXECUTIONS_SHOWN),
+        page: query.page.unwrap_or_default(),
+    };
+    let answer: v1::ExplainAnswer = app.bus.ask(Question::Explain, &question, ANSWER_WITHIN).await?;
+    let executions = answer.executions.into_iter().map(ExplainedJson::try_from).collect::<Result<_, _>>();
+    let corrections = answer.corrections.into_iter().map(CorrectionJson::try_from).collect::<Result<_, _>>();
+    Ok(Json(Explanation {
+        tenant: tenant.id.to_string(),
+        period: PeriodJson::new(period, &tenant.calendar),
+        totals: TotalsJson::from(&answer.totals.unwrap_or_default()),
+        corrections: corrections.map_err(ApiError::unavailable)?,
+        executions: executions.map_err(ApiError::unavailable)?,
+        next_page: (!answer.next_page.is_empty()).then_some(answer.next_page),
+    }))
+}

@@ -1,0 +1,347 @@
+//! Figures over time and by workflow: `GET /v1/tenants/{id}/usage/series` and `.../usage/workflows`. The aggregator has
+//! them; the gateway asks, and says whose they are.
+
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Json, extract::State};
+use catalog::Tenant;
+use jiff::{SignedDuration, Timestamp, civil};
+use metering::{Calendar, Period, TenantId};
+use proto::{InvalidMessage, instant, subjects::Question, timestamp, v1};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    App,
+    authenticate::Caller,
+    error::{ApiError, ErrorJson},
+    extract::{PathId, QueryOf},
+    usage::{PeriodJson, WorkflowJson, success_rate},
+};
+use crate::directory::Snapshot;
+
+/// The aggregator answers in milliseconds; a person waits no longer than this.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a series shows where nothing is said: two days of hours, a year of periods.
+const HOURS_SHOWN: SignedDuration = SignedDuration::from_hours(48);
+const PERIODS_SHOWN: SignedDuration = SignedDuration::from_hours(366 * 24);
+
+/// Workflows where nothing is said, and at most.
+const WORKFLOWS_SHOWN: u32 = 20;
+
+/// How long a slice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GrainJson {
+    /// Hours of UTC; not kept by workflow.
+    Hour,
+    /// Days in the tenant's time zone.
+    #[default]
+    Day,
+    /// The tenant's periods.
+    Period,
+}
+
+/// Which figures.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SeriesQuery {
+    /// How long a slice is.
+    #[serde(default)]
+    #[param(inline)]
+    grain: GrainJson,
+    /// Slices that begin at or after this instant (RFC 3339) or date (in the tenant's time zone).
+    from: Option<String>,
+    /// Slices that begin before this instant or date.
+    to: Option<String>,
+    /// Only this workflow, by its id at its source.
+    workflow: Option<String>,
+    /// The workflow's source; needed where the tenant has several.
+    source: Option<String>,
+}
+
+/// Which workflows.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WorkflowsQuery {
+    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    period: Option<String>,
+    /// How many, 1 to 1,000; 20 where nothing is said.
+    limit: Option<u32>,
+}
+
+/// A tenant's figures over time, oldest slice first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SeriesJson {
+    /// The tenant's id.
+    pub tenant: String,
+    /// How long a slice is.
+    pub grain: GrainJson,
+    /// Inclusive.
+    pub from: Timestamp,
+    /// Exclusive.
+    pub to: Timestamp,
+    /// The tenant's time zone, by its IANA name.
+    pub time_zone: String,
+    /// Everything that was counted until then is in.
+    pub as_of: Option<Timestamp>,
+    /// Slices without executions are left out.
+    pub slices: Vec<SliceJson>,
+}
+
+/// The figures of one slice of time.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SliceJson {
+    /// Inclusive.
+    pub start: Timestamp,
+    /// Exclusive.
+    pub end: Timestamp,
+    /// The figures.
+    #[serde(flatten)]
+    pub totals: TotalsJson,
+    /// Half of the counted executions took no longer; null where there are none, or it is not kept.
+    pub duration_p50_ms: Option<u64>,
+    /// 95 of 100 counted executions took no longer.
+    pub duration_p95_ms: Option<u64>,
+}
+
+/// Figures over a set of executions.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TotalsJson {
+    /// Executions that count, what was adjusted by hand included.
+    pub counted: u64,
+    /// Executions that the plan does not count.
+    pub uncounted: u64,
+    /// Counted executions that ended well.
+    pub success: u64,
+    /// Counted executions that ended with an error.
+    pub error: u64,
+    /// Counted executions whose process died.
+    pub crashed: u64,
+    /// Counted executions that were stopped by a person.
+    pub canceled: u64,
+    /// Counted executions that were found after their period had closed.
+    pub late: u64,
+    /// Executions that an operator has voided: in none of the other figures.
+    pub voided: u64,
+    /// What an operator has added to `counted`, or taken from it, by hand; whole periods only.
+    pub adjusted: i64,
+    /// Run time of the counted executions together.
+    pub duration_ms: u64,
+    /// success / counted, 0 to 1; null where nothing is counted.
+    pub success_rate: Option<f64>,
+}
+
+/// The workflows of a tenant's period, the largest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TopWorkflows {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The period.
+    pub period: PeriodJson,
+    /// Everything that was counted until then is in.
+    pub as_of: Option<Timestamp>,
+    /// The workflows.
+    pub workflows: Vec<TopWorkflow>,
+    /// How many there are.
+    pub workflows_total: u64,
+}
+
+/// One workflow, and how long its counted executions take.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TopWorkflow {
+    /// Its figures.
+    #[serde(flatten)]
+    pub figures: WorkflowJson,
+    /// Half of its counted executions took no longer; null where there are none.
+    pub duration_p50_ms: Option<u64>,
+    /// 95 of 100 of its counted executions took no longer.
+    pub duration_p95_ms: Option<u64>,
+}
+
+impl From<&v1::Totals> for TotalsJson {
+    fn from(totals: &v1::Totals) -> Self {
+        Self {
+            counted: totals.counted,
+            uncounted: totals.uncounted,
+            success: totals.success,
+            error: totals.error,
+            crashed: totals.crashed,
+            canceled: totals.canceled,
+            late: totals.late,
+            voided: totals.voided,
+            adjusted: totals.adjusted,
+            duration_ms: totals.duration_ms,
+            success_rate: success_rate(totals),
+        }
+    }
+}
+
+impl TryFrom<v1::UsageSlice> for SliceJson {
+    type Error = InvalidMessage;
+
+    fn try_from(slice: v1::UsageSlice) -> Result<Self, InvalidMessage> {
+        let span = Period::try_from(slice.span.ok_or(InvalidMessage::Missing("span"))?)?;
+        Ok(Self {
+            start: span.start,
+            end: span.end,
+            totals: TotalsJson::from(&slice.totals.unwrap_or_default()),
+            duration_p50_ms: slice.duration_p50_ms,
+            duration_p95_ms: slice.duration_p95_ms,
+        })
+    }
+}
+
+/// The tenant of a path, once the caller may see it.
+pub async fn tenant_of(app: &App, caller: &Caller, id: &str) -> Result<(Tenant, Arc<Snapshot>), ApiError> {
+    let id = TenantId::parse(id)?;
+    caller.check_may_see(&id)?;
+    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
+    let tenant = catalog.tenants.get(&id).cloned().ok_or_else(|| ApiError::no_tenant(&id))?;
+    Ok((tenant, catalog))
+}
+
+/// An instant, or a date's first instant in the calendar's time zone.
+pub fn moment(text: &str, calendar: &Calendar, field: &'static str) -> Result<Timestamp, ApiError> {
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Ok(instant);
+    }
+    let date: civil::Date = text.parse().map_err(|_| {
+        ApiError::field(field, format!("{text:?} is neither an instant (RFC 3339) nor a date (2026-11-24)"))
+    })?;
+    Ok(calendar.start_of(date))
+}
+
+/// The period that the text lies in; the current one where nothing is said.
+pub fn period_of(text: Option<&str>, calendar: &Calendar, now: Timestamp) -> Result<Period, ApiError> {
+    let instant = text.map_or(Ok(now), |text| moment(text, calendar, "period"))?;
+    Ok(calendar.period_of(instant))
+}
+
+/// Source and workflow of a query. The source may be left out where the tenant has only one.
+pub fn workflow_of(
+    catalog: &Snapshot,
+    tenant: &Tenant,
+    source: Option<String>,
+    workflow: Option<String>,
+) -> Result<(String, String), ApiError> {
+    let Some(workflow) = workflow else {
+        return match source {
+            None => Ok(Default::default()),
+            Some(_) => {
+                Err(ApiError::field("workflow", "a source alone is not a filter: name the workflow too"))
+            }
+        };
+    };
+    match (source, catalog.sources_of(&tenant.id)) {
+        (Some(source), _) => Ok((source, workflow)),
+        (None, [only]) => Ok((only.id.to_string(), workflow)),
+        (None, _) => Err(ApiError::field("source", "name the workflow's source too")),
+    }
+}
+
+impl SeriesQuery {
+    fn span(&self, calendar: &Calendar, now: Timestamp) -> Result<Period, ApiError> {
+        let given = |text: &Option<String>, field| {
+            text.as_deref().map(|text| moment(text, calendar, field)).transpose()
+        };
+        let current = calendar.period_of(now);
+        let back = |by| now.saturating_sub(by).unwrap_or(Timestamp::MIN);
+        let usual = match self.grain {
+            GrainJson::Hour => Period { start: back(HOURS_SHOWN), end: now },
+            GrainJson::Day => current,
+            GrainJson::Period => Period { start: back(PERIODS_SHOWN), end: current.end },
+        };
+        let start = given(&self.from, "from")?.unwrap_or(usual.start);
+        let end = given(&self.to, "to")?.unwrap_or(usual.end);
+        if start < end {
+            Ok(Period { start, end })
+        } else {
+            Err(ApiError::field("from", "`from` must lie before `to`"))
+        }
+    }
+}
+
+impl From<GrainJson> for v1::Grain {
+    fn from(grain: GrainJson) -> Self {
+        match grain {
+            GrainJson::Hour => Self::Hour,
+            GrainJson::Day => Self::Day,
+            GrainJson::Period => Self::Period,
+        }
+    }
+}
+
+/// A tenant's figures by hour, day or period.
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/series", operation_id = "get_usage_series", tag = "usage", params(("id" = String, Path), SeriesQuery), responses(
+    (status = 200, body = SeriesJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn series(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryOf(query): QueryOf<SeriesQuery>,
+) -> Result<Json<SeriesJson>, ApiError> {
+    let (tenant, catalog) = tenant_of(&app, &caller, &id).await?;
+    let span = query.span(&tenant.calendar, app.clock.now())?;
+    let (source_id, workflow_id) = workflow_of(&catalog, &tenant, query.source, query.workflow)?;
+    let question = v1::UsageQuestion {
+        tenant_id: tenant.id.to_string(),
+        span: Some(span.into()),
+        grain: v1::Grain::from(query.grain).into(),
+        source_id,
+        workflow_id,
+    };
+    let answer: v1::UsageAnswer = app.bus.ask(Question::Usage, &question, ANSWER_WITHIN).await?;
+    let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
+    let slices = answer.slices.into_iter().map(SliceJson::try_from).collect::<Result<_, _>>();
+    Ok(Json(SeriesJson {
+        tenant: tenant.id.to_string(),
+        grain: query.grain,
+        from: span.start,
+        to: span.end,
+        time_zone: tenant.calendar.time_zone_name().to_owned(),
+        as_of,
+        slices: slices.map_err(ApiError::unavailable)?,
+    }))
+}
+
+/// A period's workflows with the most counted executions, and how long those take.
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/workflows", operation_id = "list_top_workflows", tag = "usage", params(("id" = String, Path), WorkflowsQuery), responses(
+    (status = 200, body = TopWorkflows),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn workflows(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryOf(query): QueryOf<WorkflowsQuery>,
+) -> Result<Json<TopWorkflows>, ApiError> {
+    let (tenant, _) = tenant_of(&app, &caller, &id).await?;
+    let period = period_of(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    let question = v1::WorkflowsQuestion {
+        tenant_id: tenant.id.to_string(),
+        period_start: Some(timestamp(period.start)),
+        count_max: query.limit.unwrap_or(WORKFLOWS_SHOWN),
+    };
+    let answer: v1::WorkflowsAnswer = app.bus.ask(Question::Workflows, &question, ANSWER_WITHIN).await?;
+    let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
+    let workflows = answer.workflows.iter().map(|workflow| TopWorkflow {
+        figures: WorkflowJson::from(&workflow.usage.clone().unwrap_or_default()),
+        duration_p50_ms: workflow.duration_p50_ms,
+        duration_p95_ms: workflow.duration_p95_ms,
+    });
+    Ok(Json(TopWorkflows {
+        tenant: tenant.id.to_string(),
+        period: PeriodJson::new(period, &tenant.calendar),
+        as_of,
+        workflows: workflows.collect(),
+        workflows_total: answer.workflows_total,
+    }))
+}

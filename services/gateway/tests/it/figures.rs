@@ -1,0 +1,224 @@
+//! Figures over time, by workflow, explained and corrected: what the aggregator is asked, and what becomes of its answer.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use messaging::ask::{self, Answerer, Refusal};
+use proto::{
+    subjects::Question,
+    v1::{self, correction_question::Change},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+use testkit::eventually;
+
+use crate::support::{NOW, World, at, november, period, usage};
+
+/// An aggregator that a test plays: it keeps what it was asked, and says what it was told to say.
+struct Played<Q, A> {
+    asked: Mutex<Vec<Q>>,
+    answer: Box<dyn Fn(&Q) -> Result<A, Refusal> + Send + Sync>,
+}
+
+#[async_trait]
+impl<Q, A> Answerer for Played<Q, A>
+where
+    Q: prost::Message + Default + Clone + 'static,
+    A: prost::Message + 'static,
+{
+    type Question = Q;
+    type Answer = A;
+
+    async fn answer(&self, question: Q) -> Result<A, Refusal> {
+        self.asked.lock().unwrap().push(question.clone());
+        (self.answer)(&question)
+    }
+}
+
+impl<Q, A> Played<Q, A>
+where
+    Q: prost::Message + Default + Clone + 'static,
+    A: prost::Message + 'static,
+{
+    fn start(
+        world: &World,
+        question: Question,
+        answer: impl Fn(&Q) -> Result<A, Refusal> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let played = Arc::new(Self { asked: Mutex::default(), answer: Box::new(answer) });
+        let context = &world.bench.context;
+        let shutdown = context.tasks.shutdown();
+        context.tasks.spawn(ask::answer(context.bus.clone(), question, played.clone(), shutdown));
+        played
+    }
+
+    fn last(&self) -> Q {
+        self.asked.lock().unwrap().last().cloned().expect("was asked")
+    }
+}
+
+/// Asks until the played aggregator listens.
+async fn get(world: &World, path: &str) -> Value {
+    eventually("the aggregator answers", || async {
+        let (status, body) = world.ask(Method::GET, path, None).await;
+        (status != 503).then(|| {
+            assert_eq!(status, 200, "GET {path}: {body}");
+            body
+        })
+    })
+    .await
+}
+
+fn counted(counted: u64) -> Option<v1::Totals> {
+    Some(v1::Totals { counted, success: counted, ..v1::Totals::default() })
+}
+
+fn slice(start: &str, end: &str, count: u64) -> v1::UsageSlice {
+    v1::UsageSlice {
+        span: period(start, end),
+        totals: counted(count),
+        duration_p50_ms: Some(40),
+        duration_p95_ms: Some(900),
+    }
+}
+
+/// Ten executions on each day of November before the 24th.
+fn ten_a_day(question: &v1::UsageQuestion) -> Result<v1::UsageAnswer, Refusal> {
+    let (from, to) = (question.span.unwrap().start.unwrap(), question.span.unwrap().end.unwrap());
+    let days = (1..24).map(|day| {
+        slice(&format!("2026-11-{day:02}T00:00:00Z"), &format!("2026-11-{:02}T00:00:00Z", day + 1), 10)
+    });
+    let in_span = |slice: &v1::UsageSlice| {
+        let start = slice.span.unwrap().start.unwrap().seconds;
+        from.seconds <= start && start < to.seconds
+    };
+    Ok(v1::UsageAnswer { slices: days.filter(in_span).collect(), as_of: at(NOW) })
+}
+
+#[tokio::test]
+async fn a_series_is_asked_for_and_only_its_tenant_sees_it() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let played = Played::start(&world, Question::Usage, ten_a_day);
+    let shown = get(&world, "/v1/tenants/north/usage/series").await;
+    assert_eq!((&shown["grain"], shown["slices"].as_array().unwrap().len()), (&json!("day"), 23));
+    let first = &shown["slices"][0];
+    assert_eq!((&first["counted"], &first["duration_p95_ms"]), (&json!(10), &json!(900)));
+    assert_eq!((played.last().span, played.last().tenant_id.as_str()), (november(), "north"));
+
+    let path = "/v1/tenants/north/usage/series?grain=hour&from=2026-11-02&to=2026-11-03T06:00:00Z";
+    get(&world, path).await;
+    assert_eq!(played.last().span, period("2026-11-02T00:00:00Z", "2026-11-03T06:00:00Z"));
+    assert_eq!(played.last().grain(), v1::Grain::Hour);
+
+    let own = world.token_of("north").await;
+    let as_north = |path| world.ask_as(&own, Method::GET, path, None);
+    assert_eq!(as_north("/v1/tenants/north/usage/series").await.0, 200);
+    for path in ["series", "workflows", "explain"] {
+        let path = format!("/v1/tenants/south/usage/{path}");
+        assert_eq!(world.ask_as(&own, Method::GET, &path, None).await.0, 403, "{path}");
+    }
+    for (path, status) in [
+        ("/v1/tenants/nobody/usage/series", 404),
+        ("/v1/tenants/north/usage/series?from=2026-11-03&to=2026-11-02", 422),
+        ("/v1/tenants/north/usage/series?from=yesterday", 422),
+        ("/v1/tenants/north/usage/series?workflow=w1", 422),
+        ("/v1/tenants/north/usage/series?grain=week", 400),
+    ] {
+        assert_eq!(world.ask(Method::GET, path, None).await.0, status, "{path}");
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn usage_says_where_the_period_will_end_once_enough_is_known() {
+    let world = World::start().await;
+    world.with_tenants(260).await;
+    world.counted(usage("north", 230, 1)).await;
+    assert_eq!(world.get("/v1/usage/north").await["forecast"], Value::Null, "nobody answers");
+    Played::start(&world, Question::Usage, ten_a_day);
+    let forecast = eventually("a forecast", || async {
+        let forecast = world.get("/v1/usage/north").await["forecast"].clone();
+        (!forecast.is_null()).then_some(forecast)
+    })
+    .await;
+    // Half of the 24th, and six days: 5 + 60.
+    assert_eq!(forecast["counted_at_end"], 295);
+    assert_eq!(forecast["limit_reached_on"], "2026-11-27");
+    assert_eq!((&forecast["days_observed"], &forecast["cost_estimate"]), (&json!(23), &Value::Null));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_largest_workflows_come_with_their_durations() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let played = Played::start(&world, Question::Workflows, |_: &v1::WorkflowsQuestion| {
+        let usage = v1::WorkflowUsage {
+            source_id: "north-n8n".into(),
+            workflow_id: "w1".into(),
+            workflow_name: "Order sync".into(),
+            totals: counted(7),
+        };
+        let figures =
+            v1::WorkflowFigures { usage: Some(usage), duration_p50_ms: Some(40), duration_p95_ms: Some(900) };
+        Ok(v1::WorkflowsAnswer { workflows: vec![figures], workflows_total: 31, as_of: at(NOW) })
+    });
+    let shown = get(&world, "/v1/tenants/north/usage/workflows?period=2026-10-15&limit=1").await;
+    assert_eq!(
+        (&shown["workflows_total"], &shown["period"]["start"]),
+        (&json!(31), &json!("2026-10-01T00:00:00Z"))
+    );
+    let first = &shown["workflows"][0];
+    assert_eq!((&first["name"], &first["counted"]), (&json!("Order sync"), &json!(7)));
+    assert_eq!((&first["success_rate"], &first["duration_p50_ms"]), (&json!(1.0), &json!(40)));
+    assert_eq!((played.last().period_start, played.last().count_max), (at("2026-10-01T00:00:00Z"), 1));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn only_the_operator_corrects_and_the_aggregators_refusal_is_told() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let played =
+        Played::start(&world, Question::Correct, |question: &v1::CorrectionQuestion| {
+            match &question.change {
+                Some(Change::VoidExecution(void)) if void.execution_id == 404 => {
+                    Err(Refusal::not_found("there is no such execution"))
+                }
+                _ => Ok(v1::Correction {
+                    correction: Some(question.clone()),
+                    period: november(),
+                    corrected_at: at(NOW),
+                }),
+            }
+        });
+    let path = "/v1/tenants/north/corrections";
+    let correction = |id: &str, kind: &str, change: Value| json!({ "id": id, "author": "operator", "reason": "a test run", kind: change });
+    let void = |execution: u64| json!({ "source": "north-n8n", "epoch": 1, "execution": execution });
+    let made = eventually("the aggregator answers", || async {
+        let body = correction("c1", "void", void(7));
+        let (status, body) = world.ask(Method::POST, path, Some(body)).await;
+        (status == 200).then_some(body)
+    })
+    .await;
+    assert_eq!((&made["id"], &made["void"]["execution"]), (&json!("c1"), &json!("7")));
+    assert_eq!((&made["corrected_at"], &made["adjusted"]), (&json!(NOW), &Value::Null));
+
+    let (status, made) =
+        world.ask(Method::POST, path, Some(correction("c2", "adjust", json!({ "quantity": -5 })))).await;
+    assert_eq!((status, &made["adjusted"]), (200, &json!(-5)));
+    let asked =
+        Change::AdjustCount(v1::AdjustCount { period_start: at("2026-11-01T00:00:00Z"), quantity: -5 });
+    assert_eq!((played.last().change, played.last().author.as_str()), (Some(asked), "operator"));
+
+    let gone = world.ask(Method::POST, path, Some(correction("c3", "void", void(404)))).await;
+    assert_eq!((gone.0, &gone.1["error"]["message"]), (404, &json!("there is no such execution")));
+    let neither = json!({ "id": "c4", "author": "operator", "reason": "none" });
+    assert_eq!(world.ask(Method::POST, path, Some(neither)).await.0, 422);
+    let own = world.token_of("north").await;
+    let body = Some(correction("c5", "void", void(7)));
+    assert_eq!(world.ask_as(&own, Method::POST, path, body).await.0, 403);
+    assert_eq!(world.ask_as(&own, Method::GET, path, None).await.0, 403);
+    world.finish().await;
+}
