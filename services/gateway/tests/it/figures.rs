@@ -17,8 +17,10 @@ use crate::support::{NOW, World, at, november, period, usage};
 /// An aggregator that a test plays: it keeps what it was asked, and says what it was told to say.
 struct Played<Q, A> {
     asked: Mutex<Vec<Q>>,
-    answer: Box<dyn Fn(&Q) -> Result<A, Refusal> + Send + Sync>,
+    answer: Says<Q, A>,
 }
+
+type Says<Q, A> = Box<dyn Fn(&Q) -> Result<A, Refusal> + Send + Sync>;
 
 #[async_trait]
 impl<Q, A> Answerer for Played<Q, A>
