@@ -3,7 +3,6 @@
 mod binaries;
 mod checks;
 mod e2e;
-mod e2e_push;
 mod interrupt;
 mod memory;
 mod real_n8n;
