@@ -19,7 +19,7 @@ use crate::{
 
 /// A service: what it is told, what tables it has, and how it starts.
 #[async_trait]
-pub trait Service: 'static {
+pub trait Service: Send + Sync + 'static {
     /// Its name: of its section, its schema, its metrics, its user on the broker.
     const NAME: &'static str;
 
@@ -31,6 +31,12 @@ pub trait Service: 'static {
 
     /// Starts its loops on `context.tasks` and returns; an error ends the process.
     async fn start(context: Context, settings: Self::Settings) -> anyhow::Result<()>;
+
+    /// Runs a task instead of the service, and returns when it is done: work by hand that needs the service's database
+    /// and may go on beside it. A service has none unless it says so.
+    async fn perform(task: &str, _context: Context) -> anyhow::Result<()> {
+        anyhow::bail!("{} has no task {task:?}", Self::NAME)
+    }
 }
 
 #[derive(Parser)]
@@ -42,6 +48,8 @@ struct Arguments {
     /// Checks the configuration and exits.
     #[arg(long)]
     check_config: bool,
+    /// A task to run instead of the service, e.g. `rebuild` of the aggregator.
+    task: Option<String>,
 }
 
 /// The `main` of every service.
@@ -67,7 +75,12 @@ fn start<S: Service>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let telemetry = Telemetry::start(S::NAME, &common.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let outcome = runtime.block_on(serve::<S>(&common, own, &telemetry));
+    let outcome = runtime.block_on(async {
+        match &arguments.task {
+            Some(task) => perform::<S>(&common, task).await,
+            None => serve::<S>(&common, own, &telemetry).await,
+        }
+    });
     if let Err(error) = &outcome {
         tracing::error!(error = format!("{error:#}"), "stopped by an error");
     }
@@ -76,17 +89,31 @@ fn start<S: Service>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-async fn serve<S: Service>(
-    common: &CommonSettings,
-    own: S::Settings,
-    telemetry: &Telemetry,
-) -> anyhow::Result<ExitCode> {
+async fn open<S: Service>(common: &CommonSettings) -> anyhow::Result<Context> {
     let tasks = Tasks::default();
     let clock = clock::start(common.clock.follow.as_ref(), &tasks).await?;
     let pool = database::open(S::NAME, &common.database, &S::migrators()).await?;
     let bus = Bus::connect(S::NAME, Namespace::parse(&common.namespace)?, &bus_config(common)).await?;
     bus.ensure_streams().await?;
-    let context = Context { clock, pool: pool.clone(), bus: bus.clone(), tasks: tasks.clone() };
+    Ok(Context { clock, pool, bus, tasks })
+}
+
+async fn perform<S: Service>(common: &CommonSettings, task: &str) -> anyhow::Result<ExitCode> {
+    let context = open::<S>(common).await?;
+    let Context { pool, tasks, .. } = context.clone();
+    let outcome = S::perform(task, context).await;
+    tasks.stop().await;
+    pool.close().await;
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve<S: Service>(
+    common: &CommonSettings,
+    own: S::Settings,
+    telemetry: &Telemetry,
+) -> anyhow::Result<ExitCode> {
+    let context = open::<S>(common).await?;
+    let Context { pool, bus, tasks, .. } = context.clone();
     S::start(context, own).await?;
     ops::start(common.ops.listen, pool.clone(), bus, telemetry.metrics.clone(), &tasks).await?;
     tracing::info!(service = S::NAME, ops = %common.ops.listen, "ready");

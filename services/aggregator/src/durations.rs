@@ -50,6 +50,11 @@ impl Durations {
         self.counts.is_empty()
     }
 
+    /// How many executions it holds.
+    pub(crate) fn count(&self) -> i64 {
+        self.counts.values().sum()
+    }
+
     /// The duration in milliseconds that `percent` of all executions do not pass; nothing where there are none.
     pub(crate) fn quantile_ms(&self, percent: u32) -> Option<u64> {
         let counts =

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use messaging::consume::chain;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -65,20 +65,32 @@ impl Folder {
         if !store::try_fold_turn(&mut transaction).await? {
             return Ok(0);
         }
-        let waiting = store::waiting(&mut transaction, CHANGES_PER_FOLD).await?;
-        if !waiting.is_empty() {
-            let mut figures = Figures::default();
-            for row in &waiting {
-                let change = Changes::from_bytes(&row.change)
-                    .map_err(|source| FoldError::Damaged { number: row.number, source })?;
-                figures.apply(&change);
-            }
-            store::add_figures(&mut transaction, &figures).await?;
-            let numbers: Vec<i64> = waiting.iter().map(|row| row.number).collect();
-            store::folded(&mut transaction, &numbers).await?;
-        }
+        let count = fold_some(&mut transaction).await?;
         store::forget_folded(&mut transaction).await?;
         transaction.commit().await?;
-        Ok(waiting.len())
+        Ok(count)
     }
+}
+
+/// Folds everything that waits, in the caller's transaction, which has the folder's turn.
+pub(crate) async fn fold_waiting(connection: &mut PgConnection) -> Result<(), FoldError> {
+    while fold_some(connection).await? > 0 {}
+    Ok(())
+}
+
+async fn fold_some(connection: &mut PgConnection) -> Result<usize, FoldError> {
+    let waiting = store::waiting(connection, CHANGES_PER_FOLD).await?;
+    if waiting.is_empty() {
+        return Ok(0);
+    }
+    let mut figures = Figures::default();
+    for row in &waiting {
+        let change = Changes::from_bytes(&row.change)
+            .map_err(|source| FoldError::Damaged { number: row.number, source })?;
+        figures.apply(&change);
+    }
+    store::add_figures(connection, &figures).await?;
+    let numbers: Vec<i64> = waiting.iter().map(|row| row.number).collect();
+    store::folded(connection, &numbers).await?;
+    Ok(waiting.len())
 }

@@ -16,6 +16,7 @@ mod explain;
 mod fold;
 mod progress;
 mod publish;
+mod rebuild;
 mod record;
 mod rollup;
 mod service;
@@ -26,6 +27,7 @@ mod thresholds;
 mod totals;
 mod wire;
 
+pub use rebuild::{Difference, Rebuild, RebuildError};
 pub use service::Aggregator;
 pub use settings::AggregatorSettings;
 

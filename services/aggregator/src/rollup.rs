@@ -16,7 +16,7 @@ use crate::{
     totals::Totals,
 };
 
-pub(crate) use figures::{Figures, WorkflowPeriod};
+pub(crate) use figures::{DayFigures, Figures, WorkflowDay, WorkflowPeriod};
 
 /// Hours are those of UTC; the finest figures that are kept.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -97,6 +97,12 @@ impl Changes {
         if share.totals.counted != 0 {
             cell.durations.add(share.duration, share.totals.counted);
         }
+    }
+
+    /// Only what concerns one tenant.
+    pub(crate) fn of_tenant(mut self, tenant: i32) -> Self {
+        self.cells.retain(|key, _| key.tenant == tenant);
+        self
     }
 
     /// Whether nothing has changed.

@@ -10,9 +10,9 @@ use proto::{consumers::Consumer, subjects::Question};
 use sqlx::migrate::Migrator;
 
 use crate::{
-    AggregatorSettings, MIGRATOR, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
-    attribution::Attribution, close::Closer, correct::Correct, explain::Explain, fold::Folder,
-    progress::SyncedHandler, publish::Publisher, record::Recorder,
+    AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_usage::AnswerUsage,
+    answer_workflows::AnswerWorkflows, attribution::Attribution, close::Closer, correct::Correct,
+    explain::Explain, fold::Folder, progress::SyncedHandler, publish::Publisher, record::Recorder,
 };
 
 /// The aggregator.
@@ -57,6 +57,22 @@ impl Service for Aggregator {
         tasks.spawn(publisher.run(settings.publish_interval, tasks.shutdown()));
         tasks.spawn(closer.run(tasks.shutdown()));
         tasks.spawn(folder.run(settings.rollup_interval, tasks.shutdown()));
+        Ok(())
+    }
+
+    async fn perform(task: &str, context: Context) -> anyhow::Result<()> {
+        anyhow::ensure!(task == "rebuild", "the aggregator has no task {task:?}; it can `rebuild`");
+        let Context { clock, pool, bus, .. } = context;
+        let mut count = 0_u64;
+        let tell = |difference: &Difference| {
+            count += 1;
+            println!("{difference}");
+        };
+        Rebuild { pool, bus, clock }.run(tell).await?;
+        match count {
+            0 => println!("All figures are what the executions say."),
+            _ => println!("{count} figures put right."),
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod crossings;
 mod executions;
 mod explained;
 mod periods;
+mod rebuilds;
 mod rollups;
 mod slices;
 mod sources;
@@ -20,6 +21,10 @@ pub(crate) use explained::{After, Explained, explained, period_at, workflow_tota
 pub(crate) use periods::{
     DuePeriod, PeriodRow, Snapshot, add, close, due_periods, ensure_periods, snapshot, totals,
     workflow_numbers,
+};
+pub(crate) use rebuilds::{
+    adjustments, all_tenants, fold_turn, freeze, hold_rebuild, logged_since, replace_rollups, set_period,
+    shares, stored_figures,
 };
 pub(crate) use rollups::{
     add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, waiting, waiting_since,

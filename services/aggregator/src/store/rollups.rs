@@ -239,3 +239,24 @@ async fn add_workflow_durations(connection: &mut PgConnection, figures: &Figures
 pub(crate) fn read_durations(bytes: &[u8]) -> Result<Durations, sqlx::Error> {
     Durations::from_bytes(bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
+
+/// Inserts the figures of workflows by period; none of them is there.
+pub(super) async fn insert_workflow_usage(
+    connection: &mut PgConnection,
+    keys: &[WorkflowPeriod],
+    totals: &[Totals],
+) -> Result<(), sqlx::Error> {
+    let query = sqlx::query(add_totals!(
+        "workflow_usage",
+        "tenant_number, period_start, workflow_number",
+        "$10::integer[], $11::timestamptz[], $12::integer[]",
+        "tenant_number, period_start, workflow_number"
+    ));
+    bind_totals(query, totals)
+        .bind(keys.iter().map(|key| key.tenant).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.period_start.to_sqlx()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| key.workflow).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -12,5 +12,6 @@ mod corrections;
 mod counting;
 mod figures;
 mod periods;
+mod rebuild;
 mod support;
 mod thresholds;

@@ -1,0 +1,272 @@
+//! Rebuilding all figures from the stored executions and corrections, while recording goes on.
+//!
+//! Tenant by tenant: the executions are read in one snapshot, without any lock, and added up. Then, in one transaction
+//! that holds the tenant's lock, what was logged by transactions the snapshot does not see is added: every change of the
+//! figures is in the log (`rollup_log`) with the transaction that wrote it, so nothing is missed and nothing is added
+//! twice. What results is compared with what is stored, and put in its place where it differs. While a rebuild goes on
+//! the log keeps what is folded.
+//!
+//! Days are cut by the calendar that the tenant has now: after a change of its time zone a rebuild moves them.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use catalog::{Tenant, store::CatalogError};
+use futures_util::TryStreamExt;
+use jiff::Timestamp;
+use messaging::{Bus, outbox};
+use metering::{Clock, Period};
+use sqlx::{Connection, PgConnection, PgPool};
+
+use crate::{
+    asked::Asked,
+    correct,
+    durations::Durations,
+    fold::{FoldError, fold_waiting},
+    rollup::{Changes, DamagedChange, Figures},
+    store,
+    totals::Totals,
+};
+
+/// Executions that are added up before they are divided into figures: bounds memory.
+const EXECUTIONS_PER_STEP: usize = 100_000;
+
+/// Rebuilds.
+pub struct Rebuild {
+    /// The aggregator's database.
+    pub pool: PgPool,
+    /// Tells what has changed, through the outbox.
+    pub bus: Bus,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A figure that was not what the executions say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The tenant's id.
+    pub tenant: String,
+    /// What kind of figure.
+    pub figure: &'static str,
+    /// Which one: its start, and the workflow's number where it is of a workflow.
+    pub place: String,
+    /// What was stored, without what was adjusted by hand; counted executions.
+    pub stored: i64,
+    /// What it is now; counted executions.
+    pub rebuilt: i64,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tenant, figure, place, stored, rebuilt } = self;
+        write!(f, "{tenant}: {figure} {place}: ")?;
+        if stored == rebuilt {
+            write!(f, "{stored} counted, other figures differed")
+        } else {
+            write!(f, "{stored} counted, now {rebuilt}")
+        }
+    }
+}
+
+/// Figures were not rebuilt. What was done for other tenants stays.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The database failed.
+    #[error("cannot rebuild")]
+    Database(#[from] sqlx::Error),
+    /// The catalog's copy is damaged, or cannot be read.
+    #[error("cannot read the tenant's calendar")]
+    Catalog(#[from] CatalogError),
+    /// A logged change is damaged.
+    #[error("a logged change cannot be read")]
+    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<DamagedChange> for RebuildError {
+    fn from(error: DamagedChange) -> Self {
+        Self::Log(Box::new(error))
+    }
+}
+
+impl From<FoldError> for RebuildError {
+    fn from(error: FoldError) -> Self {
+        match error {
+            FoldError::Database(error) => Self::Database(error),
+            damaged @ FoldError::Damaged { .. } => Self::Log(Box::new(damaged)),
+        }
+    }
+}
+
+impl Rebuild {
+    /// Rebuilds the figures of all tenants, and tells each difference. One rebuild goes on at a time; another one waits.
+    pub async fn run(&self, mut tell: impl FnMut(&Difference) + Send) -> Result<(), RebuildError> {
+        // A connection of its own: its end, also by a crash, ends the hold.
+        let mut reader = self.pool.acquire().await?.detach();
+        store::hold_rebuild(&mut reader).await?;
+        for (number, id) in store::all_tenants(&self.pool).await? {
+            // A removed tenant has no calendar any more; its figures are of the past and stay.
+            let tenant: Option<Tenant> = catalog::store::find(&self.pool, &id).await?;
+            let Some(tenant) = tenant else { continue };
+            let asked = Asked { number, tenant };
+            let (snapshot, shadow) = add_up(&mut reader, &asked).await?;
+            self.swap(&asked, &snapshot, shadow).await?.iter().for_each(&mut tell);
+        }
+        reader.close().await?;
+        Ok(())
+    }
+
+    /// Compares the shadow with what is stored, and puts it in its place.
+    async fn swap(
+        &self,
+        asked: &Asked,
+        snapshot: &str,
+        mut shadow: Figures,
+    ) -> Result<Vec<Difference>, RebuildError> {
+        let mut transaction = self.pool.begin().await?;
+        store::fold_turn(&mut transaction).await?;
+        // Most is folded before the tenant has to wait.
+        fold_waiting(&mut transaction).await?;
+        store::lock_tenant(&mut transaction, asked.number).await?;
+        fold_waiting(&mut transaction).await?;
+        for (_, change) in store::logged_since(&mut transaction, snapshot).await? {
+            shadow.apply(&Changes::from_bytes(&change)?.of_tenant(asked.number));
+        }
+        shadow.forget_empty();
+        let mut stored = store::stored_figures(&mut transaction, asked.number).await?;
+        stored.forget_empty();
+        let differences = differences(asked.tenant.id.as_str(), &stored, &shadow);
+        if stored != shadow {
+            self.replace(&mut transaction, asked, &stored, &shadow).await?;
+        }
+        transaction.commit().await?;
+        Ok(differences)
+    }
+
+    async fn replace(
+        &self,
+        connection: &mut PgConnection,
+        asked: &Asked,
+        stored: &Figures,
+        shadow: &Figures,
+    ) -> Result<(), RebuildError> {
+        let now = self.clock.now();
+        let changed = self.set_periods(connection, asked, stored, shadow, now).await?;
+        store::replace_rollups(connection, asked.number, shadow).await?;
+        let messages = correct::told(connection, &self.bus, asked, &changed, now).await?;
+        outbox::enqueue(connection, &messages).await?;
+        Ok(())
+    }
+
+    async fn set_periods(
+        &self,
+        connection: &mut PgConnection,
+        asked: &Asked,
+        stored: &Figures,
+        shadow: &Figures,
+        now: Timestamp,
+    ) -> Result<Vec<Period>, RebuildError> {
+        let adjusted = store::adjustments(connection, asked.number).await?;
+        let mut changed = Vec::new();
+        for (start, (_, totals)) in changes_between(&stored.periods, &shadow.periods) {
+            let start = start.1;
+            let period = match store::period_at(connection, asked.number, start).await? {
+                Some(period) => period,
+                None => asked.tenant.calendar.period_of(start),
+            };
+            store::ensure_periods(connection, asked.number, &[period].into(), now).await?;
+            let adjusted = adjusted.get(&start).copied().unwrap_or_default();
+            let totals = Totals { counted: totals.counted + adjusted, adjusted, ..totals };
+            store::set_period(connection, asked.number, period, totals).await?;
+            changed.push(period);
+        }
+        Ok(changed)
+    }
+}
+
+/// Adds up all executions of a tenant in one snapshot.
+async fn add_up(reader: &mut PgConnection, asked: &Asked) -> Result<(String, Figures), RebuildError> {
+    let mut transaction = reader.begin().await?;
+    let snapshot = store::freeze(&mut transaction).await?;
+    let mut figures = Figures::default();
+    let mut changes = Changes::default();
+    let mut count = 0;
+    let mut shares = Box::pin(store::shares(&mut transaction, asked.number));
+    while let Some(share) = shares.try_next().await? {
+        changes.add(share, &asked.tenant.calendar);
+        count += 1;
+        if count % EXECUTIONS_PER_STEP == 0 {
+            figures.apply(&changes);
+            changes = Changes::default();
+        }
+    }
+    drop(shares);
+    figures.apply(&changes);
+    transaction.commit().await?;
+    Ok((snapshot, figures))
+}
+
+fn differences(tenant: &str, stored: &Figures, shadow: &Figures) -> Vec<Difference> {
+    let difference = |figure, place: String, stored: i64, rebuilt: i64| Difference {
+        tenant: tenant.to_owned(),
+        figure,
+        place,
+        stored,
+        rebuilt,
+    };
+    let mut found = Vec::new();
+    for (figure, one, other) in
+        [("period", &stored.periods, &shadow.periods), ("hour", &stored.hours, &shadow.hours)]
+    {
+        found.extend(
+            changes_between(one, other).into_iter().map(|((_, start), (was, is))| {
+                difference(figure, start.to_string(), was.counted, is.counted)
+            }),
+        );
+    }
+    found.extend(changes_between(&stored.days, &shadow.days).into_iter().map(|((_, start), (was, is))| {
+        difference("day", start.to_string(), was.totals.counted, is.totals.counted)
+    }));
+    found.extend(changes_between(&stored.workflows, &shadow.workflows).into_iter().map(
+        |(key, (was, is))| {
+            let place = format!("{} of workflow {}", key.period_start, key.workflow);
+            difference("period", place, was.counted, is.counted)
+        },
+    ));
+    found.extend(changes_between(&stored.workflow_days, &shadow.workflow_days).into_iter().map(
+        |(key, (was, is))| {
+            let place = format!("{} of workflow {}", key.day_start, key.workflow);
+            difference("day", place, was.counted, is.counted)
+        },
+    ));
+    let durations = changes_between(&stored.workflow_durations, &shadow.workflow_durations);
+    found.extend(durations.into_iter().map(|(key, (was, is))| {
+        let place = format!("{} of workflow {}", key.period_start, key.workflow);
+        difference("durations", place, was.count(), is.count())
+    }));
+    found
+}
+
+/// What differs: before and after. What is missing is empty.
+fn changes_between<K: Ord + Clone, V: Default + Clone + PartialEq>(
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) -> BTreeMap<K, (V, V)> {
+    let value = |map: &BTreeMap<K, V>, key: &K| map.get(key).cloned().unwrap_or_default();
+    before
+        .keys()
+        .chain(after.keys())
+        .map(|key| (key.clone(), (value(before, key), value(after, key))))
+        .filter(|(_, (before, after))| before != after)
+        .collect()
+}
+
+impl Figures {
+    /// Forgets what says nothing: a row of zeros is as good as none.
+    fn forget_empty(&mut self) {
+        self.periods.retain(|_, totals| *totals != Totals::ZERO);
+        self.workflows.retain(|_, totals| *totals != Totals::ZERO);
+        self.hours.retain(|_, totals| *totals != Totals::ZERO);
+        self.days.retain(|_, day| day.totals != Totals::ZERO || !day.durations.is_empty());
+        self.workflow_days.retain(|_, totals| *totals != Totals::ZERO);
+        self.workflow_durations.retain(|_, durations: &mut Durations| !durations.is_empty());
+    }
+}

@@ -1,0 +1,243 @@
+//! What a rebuild reads and writes: the executions in one snapshot, what was logged since, and all figures of a tenant.
+
+use std::collections::BTreeMap;
+
+use futures_util::{Stream, StreamExt};
+use jiff::{SignedDuration, Timestamp};
+use jiff_sqlx::ToSqlx;
+use metering::Period;
+use sqlx::{PgConnection, PgPool};
+
+use super::{add_figures, read_durations, status_of};
+use crate::{
+    rollup::{DayFigures, Figures, Share, WorkflowDay, WorkflowPeriod},
+    totals::Totals,
+};
+
+type SqlInstant = jiff_sqlx::Timestamp;
+
+/// Waits until no other rebuild goes on, and holds that place for the life of the connection.
+pub(crate) async fn hold_rebuild(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_lock(hashtext(current_schema() || '.rebuild'))")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Takes the folder's turn until the transaction ends, waiting for it.
+pub(crate) async fn fold_turn(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.folder'))")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// All tenants that were ever known, by number.
+pub(crate) async fn all_tenants(pool: &PgPool) -> Result<Vec<(i32, String)>, sqlx::Error> {
+    sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(pool).await
+}
+
+/// Makes the transaction see one instant only. Returns the snapshot's name, for [`logged_since`].
+pub(crate) async fn freeze(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query_scalar("SELECT pg_current_snapshot()::text").fetch_one(connection).await
+}
+
+#[derive(sqlx::FromRow)]
+struct ShareRow {
+    workflow_number: i32,
+    period_start: SqlInstant,
+    started_at: Option<SqlInstant>,
+    stopped_at: SqlInstant,
+    status: i16,
+    counted: bool,
+    late: bool,
+    voided: bool,
+}
+
+/// The shares of all executions of a tenant.
+pub(crate) fn shares(
+    connection: &mut PgConnection,
+    tenant: i32,
+) -> impl Stream<Item = Result<Share, sqlx::Error>> {
+    sqlx::query_as(
+        "SELECT workflows.number AS workflow_number, period_start, started_at, stopped_at, status, counted, late,
+                voided
+         FROM executions JOIN workflows USING (source_number, workflow_id)
+         WHERE executions.tenant_number = $1",
+    )
+    .bind(tenant)
+    .fetch(connection)
+    .map(move |row: Result<ShareRow, sqlx::Error>| row.map(|row| share(tenant, &row)))
+}
+
+fn share(tenant: i32, row: &ShareRow) -> Share {
+    let (started_at, stopped_at) = (row.started_at.map(SqlInstant::to_jiff), row.stopped_at.to_jiff());
+    let duration: SignedDuration = metering::run_time(started_at, stopped_at);
+    let totals = if row.voided {
+        Totals::VOIDED
+    } else {
+        Totals::ended(status_of(row.status), duration, row.counted, row.late)
+    };
+    Share {
+        tenant,
+        workflow: row.workflow_number,
+        period_start: row.period_start.to_jiff(),
+        stopped_at,
+        duration,
+        totals,
+    }
+}
+
+/// What was logged by transactions that the snapshot does not see.
+pub(crate) async fn logged_since(
+    connection: &mut PgConnection,
+    snapshot: &str,
+) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT number, change FROM rollup_log WHERE NOT pg_visible_in_snapshot(written_by, $1::pg_snapshot)",
+    )
+    .bind(snapshot)
+    .fetch_all(connection)
+    .await
+}
+
+#[derive(sqlx::FromRow)]
+struct FiguresRow {
+    start: SqlInstant,
+    #[sqlx(default)]
+    workflow: i32,
+    #[sqlx(flatten)]
+    totals: Totals,
+    #[sqlx(default)]
+    durations: Option<Vec<u8>>,
+}
+
+macro_rules! figures_of {
+    ($columns:literal, $table:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            ", counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided
+             FROM ",
+            $table,
+            " WHERE tenant_number = $1"
+        )
+    };
+}
+
+/// Everything that is stored of a tenant, and by period what was adjusted by hand.
+pub(crate) async fn stored_figures(
+    connection: &mut PgConnection,
+    tenant: i32,
+) -> Result<Figures, sqlx::Error> {
+    let mut figures = Figures::default();
+    for row in rows(connection, figures_of!("period_start AS start, adjusted", "periods"), tenant).await? {
+        // What was adjusted is part of `counted`, and comes from no execution.
+        let totals = Totals { counted: row.totals.counted - row.totals.adjusted, adjusted: 0, ..row.totals };
+        figures.periods.insert((tenant, row.start.to_jiff()), totals);
+    }
+    let workflows = figures_of!("period_start AS start, workflow_number AS workflow", "workflow_usage");
+    for row in rows(connection, workflows, tenant).await? {
+        let key = WorkflowPeriod { tenant, period_start: row.start.to_jiff(), workflow: row.workflow };
+        figures.workflows.insert(key, row.totals);
+    }
+    for row in rows(connection, figures_of!("hour_start AS start", "usage_hours"), tenant).await? {
+        figures.hours.insert((tenant, row.start.to_jiff()), row.totals);
+    }
+    for row in rows(connection, figures_of!("day_start AS start, durations", "usage_days"), tenant).await? {
+        let durations = read_durations(&row.durations.unwrap_or_default())?;
+        figures.days.insert((tenant, row.start.to_jiff()), DayFigures { totals: row.totals, durations });
+    }
+    let days = figures_of!("day_start AS start, workflow_number AS workflow", "workflow_days");
+    for row in rows(connection, days, tenant).await? {
+        let key = WorkflowDay { tenant, workflow: row.workflow, day_start: row.start.to_jiff() };
+        figures.workflow_days.insert(key, row.totals);
+    }
+    let durations: Vec<(SqlInstant, i32, Vec<u8>)> = sqlx::query_as(
+        "SELECT period_start, workflow_number, durations FROM workflow_durations WHERE tenant_number = $1",
+    )
+    .bind(tenant)
+    .fetch_all(connection)
+    .await?;
+    for (start, workflow, bytes) in durations {
+        let key = WorkflowPeriod { tenant, period_start: start.to_jiff(), workflow };
+        figures.workflow_durations.insert(key, read_durations(&bytes)?);
+    }
+    Ok(figures)
+}
+
+async fn rows(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    tenant: i32,
+) -> Result<Vec<FiguresRow>, sqlx::Error> {
+    sqlx::query_as(statement).bind(tenant).fetch_all(connection).await
+}
+
+/// What was adjusted by hand, by period.
+pub(crate) async fn adjustments(
+    connection: &mut PgConnection,
+    tenant: i32,
+) -> Result<BTreeMap<Timestamp, i64>, sqlx::Error> {
+    let rows: Vec<(SqlInstant, i64)> = sqlx::query_as(
+        "SELECT period_start, sum(quantity)::bigint FROM corrections
+         WHERE tenant_number = $1 AND quantity IS NOT NULL GROUP BY period_start",
+    )
+    .bind(tenant)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(start, quantity)| (start.to_jiff(), quantity)).collect())
+}
+
+/// Puts the figures in the place of what is stored of a tenant's roll-ups and workflows. The caller has the folder's
+/// turn and the tenant's lock, and nothing of the tenant waits to be folded.
+pub(crate) async fn replace_rollups(
+    connection: &mut PgConnection,
+    tenant: i32,
+    figures: &Figures,
+) -> Result<(), sqlx::Error> {
+    for statement in [
+        "DELETE FROM usage_hours WHERE tenant_number = $1",
+        "DELETE FROM usage_days WHERE tenant_number = $1",
+        "DELETE FROM workflow_days WHERE tenant_number = $1",
+        "DELETE FROM workflow_durations WHERE tenant_number = $1",
+        "DELETE FROM workflow_usage WHERE tenant_number = $1",
+    ] {
+        sqlx::query(statement).bind(tenant).execute(&mut *connection).await?;
+    }
+    add_figures(&mut *connection, figures).await?;
+    let (keys, totals): (Vec<WorkflowPeriod>, Vec<Totals>) = figures.workflows.iter().unzip();
+    super::rollups::insert_workflow_usage(connection, &keys, &totals).await
+}
+
+/// Sets a period's figures.
+pub(crate) async fn set_period(
+    connection: &mut PgConnection,
+    tenant: i32,
+    period: Period,
+    totals: Totals,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE periods SET counted = $3, uncounted = $4, success = $5, error = $6, crashed = $7, canceled = $8,
+             duration_ms = $9, late = $10, voided = $11, adjusted = $12
+         WHERE tenant_number = $1 AND period_start = $2",
+    )
+    .bind(tenant)
+    .bind(period.start.to_sqlx())
+    .bind(totals.counted)
+    .bind(totals.uncounted)
+    .bind(totals.success)
+    .bind(totals.error)
+    .bind(totals.crashed)
+    .bind(totals.canceled)
+    .bind(totals.duration_ms)
+    .bind(totals.late)
+    .bind(totals.voided)
+    .bind(totals.adjusted)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
