@@ -42,6 +42,12 @@ impl Api {
         self
     }
 
+    /// The same, but an answer that is not there within this time is none.
+    #[must_use]
+    pub fn answering_within(self, within: Duration) -> Self {
+        Self { agent: agent(within), ..self }
+    }
+
     /// Its address.
     pub fn base(&self) -> &str {
         &self.base

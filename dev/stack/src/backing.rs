@@ -22,6 +22,29 @@ pub struct Backing {
     pub broker: Broker,
 }
 
+impl Backing {
+    /// The same servers at other ports of this machine.
+    #[must_use]
+    pub fn through(&self, database_port: u16, broker_port: u16) -> Self {
+        let broker = match &self.broker {
+            Broker::Shared(url) => Broker::Shared(at_port(url, broker_port)),
+            Broker::PerService { url, users } => {
+                Broker::PerService { url: at_port(url, broker_port), users: users.clone() }
+            }
+        };
+        Self { database_url: at_port(&self.database_url, database_port), broker }
+    }
+}
+
+/// The URL with another port in place of its own.
+fn at_port(url: &str, port: u16) -> String {
+    let host = url.find("://").map_or(0, |scheme| scheme + 3);
+    let end = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |slash| host + slash);
+    let (address, path) = url.split_at(end);
+    let address = address.rsplit_once(':').map_or(address, |(address, _)| address);
+    format!("{address}:{port}{path}")
+}
+
 /// How to connect to the broker.
 #[derive(Debug, Clone)]
 pub enum Broker {
@@ -166,6 +189,12 @@ fn named(variable: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_port_is_replaced() {
+        assert_eq!(at_port("postgres://u@127.0.0.1:5432/flowmeter", 7), "postgres://u@127.0.0.1:7/flowmeter");
+        assert_eq!(at_port("nats://127.0.0.1:4222", 7), "nats://127.0.0.1:7");
+    }
 
     #[test]
     fn a_user_in_the_url_becomes_a_login() {

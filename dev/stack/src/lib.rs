@@ -15,10 +15,14 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod project;
+pub mod proxy;
+pub mod replica;
 pub mod services;
 pub mod wait;
 
 pub use api::Api;
 pub use backing::Backing;
 pub use project::{Profile, Project};
+pub use proxy::Proxy;
+pub use replica::Replica;
 pub use services::{Program, Stack};

@@ -74,6 +74,11 @@ impl Nats {
         self.passwords.get(user).map_or("", String::as_str)
     }
 
+    /// The port it listens on, over restarts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The server process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -75,6 +75,11 @@ impl Postgres {
         database::ensure(&self.url("postgres"), name)
     }
 
+    /// The port it listens on, over restarts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The server process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

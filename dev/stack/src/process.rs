@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Profile, wait};
+use crate::{Profile, memory, wait};
 
 /// Time to finish the work in hand after the polite signal.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
@@ -184,7 +184,9 @@ impl Process {
     /// The polite signal, then after 15 seconds the other one.
     pub fn stop(&mut self) -> Result<()> {
         if self.ended()?.is_none() {
-            self.signal(self.launch.stop_signal)?;
+            self.ask_to_stop()?;
+            // One that is paused hears nothing else.
+            self.resume()?;
             if self.wait_gone(STOP_WITHIN).is_err() {
                 self.kill()?;
             }
@@ -201,6 +203,28 @@ impl Process {
         }
         let _ = fs::remove_file(&self.pid_file);
         Ok(())
+    }
+
+    /// The polite signal, without waiting.
+    pub fn ask_to_stop(&self) -> Result<()> {
+        self.signal(self.launch.stop_signal)
+    }
+
+    /// SIGSTOP to it and its children: nothing moves, nothing is lost, and nobody is told.
+    pub fn pause(&self) -> Result<()> {
+        // First itself: what stands still starts no more children.
+        self.signal(Signal::SIGSTOP)?;
+        self.signal_children(Signal::SIGSTOP)
+    }
+
+    /// SIGCONT to it and its children.
+    pub fn resume(&self) -> Result<()> {
+        self.signal_children(Signal::SIGCONT)?;
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal_children(&self, signal: Signal) -> Result<()> {
+        memory::children(self.child.id()).into_iter().try_for_each(|child| send(child, signal))
     }
 
     fn wait_gone(&mut self, within: Duration) -> Result<()> {

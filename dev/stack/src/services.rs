@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    Api, Backing, Profile,
+    Api, Backing, Profile, Replica,
     keys::{self, SealingKeys},
     ports,
     process::{Launch, Process},
@@ -64,6 +64,10 @@ pub struct Options {
     pub sandbox_args: Vec<String>,
     /// Settings that win over the usual ones, e.g. `FLOWMETER__COLLECTOR__POLL_INTERVAL`.
     pub settings: BTreeMap<String, String>,
+    /// How many processes of a program there are; one where nothing is said. There is one sandbox.
+    pub replicas: BTreeMap<Program, u8>,
+    /// Another way to the same database and broker for some programs: through a [`crate::Proxy`].
+    pub detours: BTreeMap<Program, Backing>,
 }
 
 impl Options {
@@ -76,7 +80,16 @@ impl Options {
             gateway_port: None,
             sandbox_args: Vec::new(),
             settings: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            detours: BTreeMap::new(),
         }
+    }
+
+    /// Every process of the services.
+    fn services(&self) -> impl Iterator<Item = Replica> {
+        Program::SERVICES
+            .into_iter()
+            .flat_map(|service| Replica::of(service, self.replicas.get(&service).copied().unwrap_or(1)))
     }
 
     /// The same with one setting, named without its prefix: `COLLECTOR__POLL_INTERVAL`.
@@ -98,11 +111,17 @@ pub fn binaries_beside_test() -> Result<PathBuf> {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Ports {
-    gateway: u16,
-    push: u16,
-    sandbox: u16,
+struct SandboxPorts {
+    http: u16,
     smtp: u16,
+}
+
+/// Where one process of a service listens.
+#[derive(Debug, Clone, Copy)]
+struct ServicePorts {
+    ops: u16,
+    /// The gateway's API and the collector's push address; free in the others.
+    face: u16,
 }
 
 /// A running stack: the sandbox and the five services.
@@ -110,38 +129,41 @@ struct Ports {
 pub struct Stack {
     profile: Profile,
     options: Options,
-    ports: Ports,
-    ops_ports: BTreeMap<Program, u16>,
+    sandbox_ports: SandboxPorts,
+    ports: BTreeMap<Replica, ServicePorts>,
     operator_token: String,
     sealing: SealingKeys,
-    processes: BTreeMap<Program, Process>,
+    processes: BTreeMap<Replica, Process>,
 }
 
 impl Stack {
     /// Starts the sandbox and then the services, and waits until each is ready.
     pub fn start(profile: Profile, options: Options) -> Result<Self> {
         let mut stack = Self::prepare(profile, options)?;
-        stack.launch(Program::Sandbox)?;
+        stack.launch(Program::Sandbox.into())?;
         stack.wait_ready(Program::Sandbox)?;
-        for service in Program::SERVICES {
-            stack.launch(service)?;
+        let services: Vec<Replica> = stack.options.services().collect();
+        for replica in &services {
+            stack.launch(*replica)?;
         }
-        for service in Program::SERVICES {
-            stack.wait_ready(service)?;
+        for replica in services {
+            stack.wait_ready(replica)?;
         }
         Ok(stack)
     }
 
     fn prepare(profile: Profile, options: Options) -> Result<Self> {
-        let gateway = options.gateway_port.map_or_else(ports::free, ports::free_from)?;
-        let ports = Ports { gateway, push: ports::free()?, sandbox: ports::free()?, smtp: ports::free()? };
-        let ops_ports = Program::SERVICES
-            .into_iter()
-            .map(|service| Ok((service, ports::free()?)))
-            .collect::<Result<_>>()?;
+        let sandbox_ports = SandboxPorts { http: ports::free()?, smtp: ports::free()? };
+        let mut ports = BTreeMap::new();
+        for replica in options.services() {
+            let wanted = options.gateway_port.filter(|_| replica == Program::Gateway.into());
+            let face = wanted.map_or_else(ports::free, ports::free_from)?;
+            ports.insert(replica, ServicePorts { ops: ports::free()?, face });
+        }
         let operator_token = keys::operator_token(&profile)?;
         let sealing = keys::sealing_keys(&profile, &options.binaries.join("flowmeter"))?;
-        Ok(Self { profile, options, ports, ops_ports, operator_token, sealing, processes: BTreeMap::new() })
+        let processes = BTreeMap::new();
+        Ok(Self { profile, options, sandbox_ports, ports, operator_token, sealing, processes })
     }
 
     /// The profile it runs in.
@@ -151,17 +173,36 @@ impl Stack {
 
     /// The gateway's API as the operator.
     pub fn gateway(&self) -> Api {
-        Api::new(&format!("http://127.0.0.1:{}", self.ports.gateway)).with_token(&self.operator_token)
+        Api::new(&self.face_of(Program::Gateway)).with_token(&self.operator_token)
+    }
+
+    /// The API of each gateway as the operator.
+    pub fn gateways(&self) -> Vec<Api> {
+        self.faces(Program::Gateway).map(|base| Api::new(&base).with_token(&self.operator_token)).collect()
     }
 
     /// Where sources push executions to.
     pub fn push_url(&self) -> String {
-        format!("http://127.0.0.1:{}/v1/executions", self.ports.push)
+        format!("{}/v1/executions", self.face_of(Program::Collector))
+    }
+
+    /// The address of each collector that takes pushed executions.
+    pub fn collectors(&self) -> Vec<String> {
+        self.faces(Program::Collector).collect()
+    }
+
+    fn face_of(&self, service: Program) -> String {
+        self.faces(service).next().unwrap_or_default()
+    }
+
+    fn faces(&self, service: Program) -> impl Iterator<Item = String> {
+        let ports = self.ports.iter().filter(move |(replica, _)| replica.program == service);
+        ports.map(|(_, ports)| format!("http://127.0.0.1:{}", ports.face))
     }
 
     /// The sandbox.
     pub fn sandbox(&self) -> Api {
-        Api::new(&format!("http://127.0.0.1:{}", self.ports.sandbox))
+        Api::new(&format!("http://127.0.0.1:{}", self.sandbox_ports.http))
     }
 
     /// The token that may do everything.
@@ -175,8 +216,8 @@ impl Stack {
     }
 
     /// Where a service answers for its health and metrics.
-    pub fn ops_url(&self, service: Program) -> Option<String> {
-        self.ops_ports.get(&service).map(|port| format!("http://127.0.0.1:{port}"))
+    pub fn ops_url(&self, service: impl Into<Replica>) -> Option<String> {
+        self.ports.get(&service.into()).map(|ports| format!("http://127.0.0.1:{}", ports.ops))
     }
 
     /// The environment of the command line.
@@ -201,105 +242,116 @@ impl Stack {
     }
 
     /// Every running process.
-    pub fn processes(&self) -> impl Iterator<Item = (Program, &Process)> {
-        self.processes.iter().map(|(program, process)| (*program, process))
+    pub fn processes(&self) -> impl Iterator<Item = (Replica, &Process)> {
+        self.processes.iter().map(|(replica, process)| (*replica, process))
     }
 
-    /// The programs that have ended by themselves, with their last words.
-    pub fn find_dead(&mut self) -> Result<Vec<(Program, anyhow::Error)>> {
+    /// The processes that have ended by themselves, with their last words.
+    pub fn find_dead(&mut self) -> Result<Vec<(Replica, anyhow::Error)>> {
         let mut dead = Vec::new();
-        for (program, process) in &mut self.processes {
+        for (replica, process) in &mut self.processes {
             if let Some(status) = process.ended()? {
-                dead.push((*program, process.obituary(status)));
+                dead.push((*replica, process.obituary(status)));
             }
         }
         Ok(dead)
     }
 
-    /// SIGKILL to one program.
-    pub fn kill(&mut self, program: Program) -> Result<()> {
-        self.process(program)?.kill()
+    /// SIGKILL to one process.
+    pub fn kill(&mut self, replica: impl Into<Replica>) -> Result<()> {
+        self.process(replica)?.kill()
     }
 
-    /// Stops one program as an operator would.
-    pub fn stop_one(&mut self, program: Program) -> Result<()> {
-        self.process(program)?.stop()
+    /// Stops one process as an operator would.
+    pub fn stop_one(&mut self, replica: impl Into<Replica>) -> Result<()> {
+        self.process(replica)?.stop()
     }
 
-    /// Starts one program again, on its ports, without waiting for it.
-    pub fn relaunch(&mut self, program: Program) -> Result<()> {
-        self.processes.remove(&program);
-        self.launch(program)
+    /// Starts one process again, on its ports, without waiting for it.
+    pub fn relaunch(&mut self, replica: impl Into<Replica>) -> Result<()> {
+        let replica = replica.into();
+        self.processes.remove(&replica);
+        self.launch(replica)
     }
 
-    /// Starts one program again, on its ports, and waits until it is ready.
-    pub fn restart(&mut self, program: Program) -> Result<()> {
-        self.relaunch(program)?;
-        self.wait_ready(program)
+    /// Starts one process again, on its ports, and waits until it is ready.
+    pub fn restart(&mut self, replica: impl Into<Replica>) -> Result<()> {
+        let replica = replica.into();
+        self.relaunch(replica)?;
+        self.wait_ready(replica)
     }
 
     /// Stops all: first what talks to the world, last what the others talk to.
     pub fn stop(&mut self) -> Result<()> {
         for program in Program::SERVICES.into_iter().chain([Program::Sandbox]) {
-            if let Some(mut process) = self.processes.remove(&program) {
-                process.stop()?;
+            let replicas: Vec<Replica> =
+                self.processes.keys().copied().filter(|replica| replica.program == program).collect();
+            for replica in replicas {
+                if let Some(mut process) = self.processes.remove(&replica) {
+                    process.stop()?;
+                }
             }
         }
         Ok(())
     }
 
-    fn process(&mut self, program: Program) -> Result<&mut Process> {
-        self.processes.get_mut(&program).with_context(|| format!("{} was not started", program.name()))
+    /// One process.
+    pub fn process(&mut self, replica: impl Into<Replica>) -> Result<&mut Process> {
+        let replica = replica.into();
+        self.processes.get_mut(&replica).with_context(|| format!("{replica} was not started"))
     }
 
-    fn launch(&mut self, program: Program) -> Result<()> {
-        let binary = self.options.binaries.join(format!("flowmeter-{}", program.name()));
-        let mut launch = Launch::new(program.name(), binary);
-        if program == Program::Sandbox {
+    fn launch(&mut self, replica: Replica) -> Result<()> {
+        let binary = self.options.binaries.join(format!("flowmeter-{}", replica.program.name()));
+        let mut launch = Launch::new(&replica.name(), binary);
+        if replica.program == Program::Sandbox {
             launch.args = self.sandbox_arguments();
         } else {
-            launch.env = self.environment(program)?;
+            launch.env = self.environment(replica)?;
         }
         let process = Process::start(&self.profile, launch)?;
-        self.processes.insert(program, process);
+        self.processes.insert(replica, process);
         Ok(())
     }
 
-    fn wait_ready(&mut self, program: Program) -> Result<()> {
-        let url = match program {
+    fn wait_ready(&mut self, replica: impl Into<Replica>) -> Result<()> {
+        let replica = replica.into();
+        let url = match replica.program {
             Program::Sandbox => format!("{}/clock", self.sandbox().base()),
-            service => format!("{}/readyz", self.ops_url(service).unwrap_or_default()),
+            _ => format!("{}/readyz", self.ops_url(replica).unwrap_or_default()),
         };
-        self.process(program)?.wait_ready(READY_WITHIN, || crate::api::answers_ok(&url))
+        self.process(replica)?.wait_ready(READY_WITHIN, || crate::api::answers_ok(&url))
     }
 
     fn sandbox_arguments(&self) -> Vec<String> {
         let mut arguments = vec![
             "--listen".to_owned(),
-            format!("127.0.0.1:{}", self.ports.sandbox),
+            format!("127.0.0.1:{}", self.sandbox_ports.http),
             "--smtp".to_owned(),
-            format!("127.0.0.1:{}", self.ports.smtp),
+            format!("127.0.0.1:{}", self.sandbox_ports.smtp),
         ];
         arguments.extend(self.options.sandbox_args.iter().cloned());
         arguments
     }
 
-    fn environment(&self, service: Program) -> Result<BTreeMap<String, String>> {
+    fn environment(&self, replica: Replica) -> Result<BTreeMap<String, String>> {
+        let service = replica.program;
         let sandbox = self.sandbox();
-        let ops_port = self.ops_ports.get(&service).context("a service has an ops port")?;
-        let login = self.options.backing.broker.login(service.name());
+        let ports = self.ports.get(&replica).context("a service has ports")?;
+        let backing = self.options.detours.get(&service).unwrap_or(&self.options.backing);
+        let login = backing.broker.login(service.name());
         let mut settings = vec![
             ("NAMESPACE", self.options.namespace.clone()),
-            ("DATABASE__URL", self.options.backing.database_url.clone()),
+            ("DATABASE__URL", backing.database_url.clone()),
             ("NATS__URL", login.url),
-            ("OPS__LISTEN", format!("127.0.0.1:{ops_port}")),
+            ("OPS__LISTEN", format!("127.0.0.1:{}", ports.ops)),
             ("CLOCK__FOLLOW", format!("{}/clock", sandbox.base())),
             ("TELEMETRY__OTLP_ENDPOINT", format!("{}/otlp", sandbox.base())),
         ];
         if let Some((user, password)) = login.user {
             settings.extend([("NATS__USER", user), ("NATS__PASSWORD", password)]);
         }
-        settings.extend(self.own_settings(service));
+        settings.extend(self.own_settings(service, ports.face));
         let mut environment: BTreeMap<String, String> =
             settings.into_iter().map(|(name, value)| (format!("FLOWMETER__{name}"), value)).collect();
         let meant = self.options.settings.iter().filter(|(setting, _)| concerns(service, setting));
@@ -307,12 +359,12 @@ impl Stack {
         Ok(environment)
     }
 
-    fn own_settings(&self, service: Program) -> Vec<(&'static str, String)> {
+    fn own_settings(&self, service: Program, face: u16) -> Vec<(&'static str, String)> {
         let sandbox = self.sandbox();
         let gateway = self.gateway();
         match service {
             Program::Collector => vec![
-                ("COLLECTOR__LISTEN", format!("127.0.0.1:{}", self.ports.push)),
+                ("COLLECTOR__LISTEN", format!("127.0.0.1:{face}")),
                 ("COLLECTOR__SECRET_KEY", self.sealing.secret.clone()),
                 ("COLLECTOR__ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
             ],
@@ -322,12 +374,12 @@ impl Stack {
                 ("BILLING__STRIPE_KEY", "sk_test_sandbox".to_owned()),
             ],
             Program::Alerts => vec![
-                ("ALERTS__SMTP_URL", format!("smtp://127.0.0.1:{}", self.ports.smtp)),
+                ("ALERTS__SMTP_URL", format!("smtp://127.0.0.1:{}", self.sandbox_ports.smtp)),
                 ("ALERTS__FROM", "Flowmeter <alerts@flowmeter.example>".to_owned()),
                 ("ALERTS__DASHBOARD_URL", gateway.base().to_owned()),
             ],
             Program::Gateway => vec![
-                ("GATEWAY__LISTEN", format!("127.0.0.1:{}", self.ports.gateway)),
+                ("GATEWAY__LISTEN", format!("127.0.0.1:{face}")),
                 ("GATEWAY__OPERATOR_TOKEN", self.operator_token.clone()),
                 ("GATEWAY__PUBLIC_URL", gateway.base().to_owned()),
                 ("GATEWAY__COLLECTOR_PUBLIC_KEY", self.sealing.public.clone()),

@@ -85,10 +85,10 @@ struct Peaks {
 impl Peaks {
     fn sample(&mut self, stack: &Stack, servers: &mut Servers) {
         let mut now_kib = 0;
-        for (program, process) in stack.processes() {
+        for (replica, process) in stack.processes() {
             if let Some(memory) = memory::of(process.pid()) {
                 now_kib += memory.now_kib;
-                self.raise(program.name(), memory.peak_kib);
+                self.raise(&replica.name(), memory.peak_kib);
             }
         }
         if let Some(memory) = servers.nats.as_mut().and_then(|nats| memory::of(nats.process().pid())) {

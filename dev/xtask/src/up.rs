@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use stack::{Profile, Program, Project, Stack, backing::Servers, postgres::Durability, services::Options};
+use stack::{Profile, Project, Replica, Stack, backing::Servers, postgres::Durability, services::Options};
 
 use crate::{binaries, interrupt::Interrupt};
 
@@ -139,7 +139,7 @@ fn greeting(stack: &Stack) -> Result<String> {
 
 #[derive(Default)]
 struct Watch {
-    restarts: BTreeMap<Program, Restarts>,
+    restarts: BTreeMap<Replica, Restarts>,
 }
 
 struct Restarts {
@@ -152,8 +152,8 @@ impl Watch {
     /// Reports who has died, and starts it again when its time has come.
     fn look(&mut self, stack: &mut Stack) -> Result<()> {
         let now = Instant::now();
-        for (program, obituary) in stack.find_dead()? {
-            let restarts = self.restarts.entry(program).or_insert(Restarts {
+        for (replica, obituary) in stack.find_dead()? {
+            let restarts = self.restarts.entry(replica).or_insert(Restarts {
                 backoff: BACKOFF_MIN,
                 started: now.checked_sub(RECOVERED_AFTER).unwrap_or(now),
                 due: None,
@@ -162,11 +162,11 @@ impl Watch {
                 None => {
                     eprintln!("{obituary:#}");
                     restarts.backoff = next_backoff(restarts.backoff, now - restarts.started);
-                    eprintln!("Starting {} again in {} s", program.name(), restarts.backoff.as_secs());
+                    eprintln!("Starting {replica} again in {} s", restarts.backoff.as_secs());
                     restarts.due = Some(now + restarts.backoff);
                 }
                 Some(due) if due <= now => {
-                    stack.relaunch(program)?;
+                    stack.relaunch(replica)?;
                     restarts.started = now;
                     restarts.due = None;
                 }

@@ -5,3 +5,4 @@
 mod nats;
 mod postgres;
 mod process;
+mod proxy;

@@ -1,0 +1,187 @@
+//! A way to a server that can be cut or stalled, as a network can.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+/// The part of a stream that is passed on at once.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// A connection that the system refused to take is no reason to end; the next try comes after this.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(20);
+
+/// Passes TCP connections on to a server on this machine. It stops with its last handle.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+}
+
+/// What happens to the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    /// They pass.
+    Open,
+    /// They stay where they are. Connections stand, and new ones are taken, but nobody answers.
+    Stalled,
+    /// New connections end at once.
+    Refused,
+    /// The proxy is gone.
+    Ended,
+}
+
+#[derive(Debug)]
+struct Shared {
+    target: SocketAddr,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    flow: Flow,
+    connections: BTreeMap<u64, [TcpStream; 2]>,
+    next: u64,
+}
+
+impl Proxy {
+    /// Listens on a free port and passes on to `target_port`.
+    pub fn start(target_port: u16) -> Result<Self> {
+        let port = crate::ports::free()?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context("cannot open a proxy")?;
+        let state = State { flow: Flow::Open, connections: BTreeMap::new(), next: 0 };
+        let shared = Arc::new(Shared {
+            target: SocketAddr::from((Ipv4Addr::LOCALHOST, target_port)),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || accepting.accept(&listener));
+        Ok(Self { port, shared })
+    }
+
+    /// Where to connect instead of to the server.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Cuts every connection. New ones pass.
+    pub fn cut(&self) -> usize {
+        self.shared.cut()
+    }
+
+    /// Cuts every connection, and ends new ones at once until [`Proxy::open`].
+    pub fn refuse(&self) {
+        self.shared.turn(Flow::Refused);
+        self.shared.cut();
+    }
+
+    /// Lets nothing through until [`Proxy::open`]; nobody is told.
+    pub fn stall(&self) {
+        self.shared.turn(Flow::Stalled);
+    }
+
+    /// Lets everything through again, also what waited.
+    pub fn open(&self) {
+        self.shared.turn(Flow::Open);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.turn(Flow::Ended);
+        self.shared.cut();
+        // Wakes the thread that waits for connections.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self, flow: Flow) {
+        self.lock().flow = flow;
+        self.changed.notify_all();
+    }
+
+    fn cut(&self) -> usize {
+        let cut = std::mem::take(&mut self.lock().connections);
+        for stream in cut.values().flatten() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        // Those that wait for the flow are told.
+        self.changed.notify_all();
+        cut.len()
+    }
+
+    fn accept(self: Arc<Self>, listener: &TcpListener) {
+        loop {
+            let Ok((client, _)) = listener.accept() else {
+                thread::sleep(ACCEPT_AGAIN);
+                continue;
+            };
+            match self.lock().flow {
+                Flow::Ended => return,
+                Flow::Refused => continue,
+                Flow::Open | Flow::Stalled => {}
+            }
+            // A server that is away refuses at once: the client is dropped, as it would be without us.
+            if let Ok(server) = TcpStream::connect(self.target) {
+                let _ = self.join(client, server);
+            }
+        }
+    }
+
+    fn join(self: &Arc<Self>, client: TcpStream, server: TcpStream) -> io::Result<()> {
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let (client_again, server_again) = (client.try_clone()?, server.try_clone()?);
+        let kept = [client.try_clone()?, server.try_clone()?];
+        let id = {
+            let mut state = self.lock();
+            state.next += 1;
+            let id = state.next;
+            state.connections.insert(id, kept);
+            id
+        };
+        for (from, to) in [(client, server), (server_again, client_again)] {
+            let shared = Arc::clone(self);
+            thread::spawn(move || shared.pump(id, from, to));
+        }
+        Ok(())
+    }
+
+    /// Passes on in one direction until either side ends; then both do.
+    fn pump(&self, id: u64, mut from: TcpStream, mut to: TcpStream) {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        while let Ok(read @ 1..) = from.read(&mut chunk) {
+            self.wait_for_flow(id);
+            let Some(bytes) = chunk.get(..read) else { break };
+            if to.write_all(bytes).is_err() {
+                break;
+            }
+        }
+        // The end of a connection does not pass a stalled way either.
+        self.wait_for_flow(id);
+        for stream in [from, to] {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        self.lock().connections.remove(&id);
+    }
+
+    /// Waits while nothing may pass, but not for a connection that has been cut.
+    fn wait_for_flow(&self, id: u64) {
+        let stalled = |state: &mut State| state.flow == Flow::Stalled && state.connections.contains_key(&id);
+        let waited = self.changed.wait_while(self.lock(), stalled);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+}
