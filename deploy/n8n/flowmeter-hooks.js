@@ -1,22 +1,30 @@
 /**
- * Tells Flowmeter of every finished execution within a second: one file for n8n's EXTERNAL_HOOK_FILES.
+ * One file for n8n's EXTERNAL_HOOK_FILES. It tells Flowmeter of every finished execution within a second, and, where a
+ * gateway is named, asks it before each run whether that may start.
  *
- *   FLOWMETER_PUSH_URL    the collector's address, e.g. https://push.flowmeter.example/v1/executions
- *   FLOWMETER_PUSH_TOKEN  the source's push token, from `flowmeter sources push-token ID`
+ *   FLOWMETER_PUSH_TOKEN   the source's push token, from `flowmeter sources push-token ID`
+ *   FLOWMETER_PUSH_URL     the collector's address, e.g. https://push.flowmeter.example/v1/executions
+ *   FLOWMETER_GATEWAY_URL  the gateway's address, e.g. https://flowmeter.example; nothing is asked without it
+ *   FLOWMETER_WHEN_AWAY    `open` or `closed`: whether runs start while the gateway cannot be reached and has never
+ *                          answered (open). Once it has, the rule of the tenant's plan holds, as the last answer told it.
+ *   FLOWMETER_WAIT_MS      how long a run waits for the answer at most (250)
  *
- * Without both, it does nothing. It never breaks or delays a run: a hook that throws would turn a success into an
- * error, so everything is caught, and nothing waits for the network. It may lose (a full buffer, a killed
- * process): Flowmeter's poll finds what was lost.
+ * Telling never breaks or delays a run: a hook that throws would turn a success into an error, so everything is caught,
+ * and nothing waits for the network. It may lose (a full buffer, a killed process): Flowmeter's poll finds what was lost.
+ * In queue mode n8n tells the hook twice of a run, on the main process and on the worker. Both send the same execution,
+ * which counts once.
  *
- * In queue mode n8n calls the hook twice for a run, on the main process and on the worker. Both send the same
- * execution, which counts once.
+ * Asking throws where a run is refused, and only then. From 2.40 on nothing is left of such a run in n8n, and the caller
+ * of a webhook gets status and reason; before, n8n writes an execution with the status `error`, and the caller gets 500.
  *
  * Node built-ins only. n8n 1.123 and 2.x.
  */
 'use strict';
 
+const { randomUUID } = require('node:crypto');
 const http = require('node:http');
 const https = require('node:https');
+const path = require('node:path');
 
 /** Executions in one request. */
 const BATCH_MAX = 100;
@@ -31,12 +39,33 @@ const BUFFER_MAX = 10_000;
 /** A collector that has not answered by then is asked again. */
 const TIMEOUT_MS = 2_000;
 
+/** The steps in which the time for an answer runs, in milliseconds. */
+const STEP_MS = 25;
+
 /** Pauses between attempts double between these bounds, in milliseconds. */
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 30_000;
 
 /** The most of an answer that is read, in bytes. */
 const ANSWER_BYTES_MAX = 64 * 1024;
+
+/** How long a run waits for the gateway, in milliseconds, where nothing else is set; then the rule for an outage decides. */
+const ADMISSION_WAIT_MS = 250;
+
+/** Connections to the gateway: runs that start at once beyond them wait for one of these. */
+const ADMISSION_SOCKETS_MAX = 32;
+
+/**
+ * Never asked for. A refused sub-workflow would make an error of its parent, which has started and counts; a refused
+ * error workflow would be an error itself, and start another.
+ */
+const UNASKED = new Set(['integrated', 'error']);
+
+/** A quota that is used up. All other refusals end by themselves or by waiting, and are 429. */
+const USED_UP = new Set(['limit_reached', 'overage_reached']);
+
+/** The first version in which a refusal leaves no execution, and the caller gets the status of n8n's own error. */
+const CLEAN_REFUSAL_SINCE = [2, 40];
 
 /** A log line of each kind is written once in so many milliseconds. */
 const LOG_EVERY_MS = 60_000;
@@ -53,6 +82,86 @@ const CARRIED = new Set(['retry', 'manual']);
 /** Answers that do not change by asking again. The other ones of 400 and above may. */
 const REFUSED = new Set([400, 401, 403, 404, 405, 413, 415, 422]);
 
+/** When a log line of each kind was written. */
+const warnedAt = new Map();
+
+/** Whether the line was written: one of each kind a minute. */
+function warnOnce(kind, text) {
+	const now = Date.now();
+	if (now - (warnedAt.get(kind) ?? -Infinity) < LOG_EVERY_MS) return false;
+	warnedAt.set(kind, now);
+	console.warn(`[flowmeter] ${text}`);
+	return true;
+}
+
+/** JSON to one address, over connections that are kept. */
+class Line {
+	/**
+	 * @param {URL} url
+	 * @param {string} token
+	 * @param {number} maxSockets
+	 */
+	constructor(url, token, maxSockets) {
+		this.url = url;
+		this.token = token;
+		this.transport = url.protocol === 'https:' ? https : http;
+		this.agent = new this.transport.Agent({ keepAlive: true, maxSockets });
+	}
+
+	/**
+	 * The answer to one POST: `{status, headers, body}`. Rejects where there is none in time. `holdsProcess` says whether
+	 * the process may not end meanwhile.
+	 */
+	post(body, { timeoutMs, holdsProcess }) {
+		return new Promise((resolve, reject) => {
+			const request = this.transport.request(this.url, {
+				method: 'POST',
+				agent: this.agent,
+				headers: {
+					authorization: `Bearer ${this.token}`,
+					'content-type': 'application/json',
+					'content-length': Buffer.byteLength(body),
+				},
+			});
+			// Of the whole exchange: a socket's own timeout begins anew with every byte. In steps, each of which counts once
+			// however late it comes: while n8n itself is busy, an answer may be there and not be read yet.
+			let stepsLeft = Math.ceil(timeoutMs / STEP_MS);
+			const deadline = setInterval(() => {
+				stepsLeft -= 1;
+				if (stepsLeft <= 0) request.destroy(new Error(`no answer within ${timeoutMs} ms`));
+			}, STEP_MS);
+			if (!holdsProcess) {
+				deadline.unref();
+				request.on('socket', (socket) => socket.unref());
+			}
+			request.on('error', (error) => {
+				// The other side may close a kept connection at the very moment at which it is used again.
+				error.isStale = request.reusedSocket && error.code === 'ECONNRESET';
+				reject(error);
+			});
+			request.on('response', (response) => readAnswer(response, resolve, reject));
+			request.on('close', () => clearInterval(deadline));
+			request.end(body);
+		});
+	}
+}
+
+/** Reads an answer to its end, so that its connection can be used again. */
+function readAnswer(response, resolve, reject) {
+	const chunks = [];
+	let bytes = 0;
+	response.on('data', (chunk) => {
+		bytes += chunk.length;
+		if (bytes > ANSWER_BYTES_MAX) response.destroy(new Error('the answer is too long'));
+		else chunks.push(chunk);
+	});
+	response.on('error', reject);
+	response.on('close', () => reject(new Error('the answer ended early')));
+	response.on('end', () => {
+		resolve({ status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks) });
+	});
+}
+
 /** Sends executions in the background. */
 class Pusher {
 	/**
@@ -60,17 +169,13 @@ class Pusher {
 	 * @param {string} token
 	 */
 	constructor(url, token) {
-		this.url = new URL(url);
-		this.transport = this.url.protocol === 'https:' ? https : http;
-		this.agent = new this.transport.Agent({ keepAlive: true, maxSockets: 2 });
-		this.token = token;
+		this.line = new Line(new URL(url), token, 2);
 		this.buffer = [];
 		this.sending = 0;
 		this.timer = null;
 		this.flushedAt = 0;
 		this.retryMs = 0;
 		this.dropped = 0;
-		this.loggedAt = new Map();
 	}
 
 	/** Takes one execution. Returns at once. */
@@ -93,7 +198,7 @@ class Pusher {
 		if (excess <= 0) return;
 		this.buffer.splice(this.sending, excess);
 		this.dropped += excess;
-		if (this.log('dropped', `${this.dropped} executions were not pushed; the poll will find them`)) this.dropped = 0;
+		if (warnOnce('dropped', `${this.dropped} executions were not pushed; the poll will find them`)) this.dropped = 0;
 	}
 
 	schedule(delayMs) {
@@ -130,13 +235,13 @@ class Pusher {
 		this.sending = 0;
 		if (failed !== undefined) {
 			this.retryMs = Math.min(Math.max(this.retryMs * 2, RETRY_MIN_MS), RETRY_MAX_MS);
-			this.log('failed', `cannot push executions, trying again: ${failed}`);
+			warnOnce('failed', `cannot push executions, trying again: ${failed}`);
 			// Spread, so that many processes do not come back at the same moment.
 			const delayMs = Math.max(this.retryMs, Math.min(retryAfterMs, RETRY_MAX_MS));
 			return this.schedule(delayMs * (0.75 + Math.random() / 2));
 		}
 		if (refused !== undefined) {
-			this.log('refused', `${sent} executions were refused, the poll will find them: ${refused}`);
+			warnOnce('refused', `${sent} executions were refused, the poll will find them: ${refused}`);
 		}
 		this.retryMs = 0;
 		this.buffer.splice(0, sent);
@@ -144,55 +249,17 @@ class Pusher {
 	}
 
 	/** Calls `done` once, with what became of the request. */
-	post(body, done) {
-		let settled = false;
-		let deadline = null;
-		const once = (outcome) => {
-			if (settled) return;
-			settled = true;
-			clearTimeout(deadline);
-			done(outcome);
-		};
+	async post(body, done) {
+		let answer;
 		try {
-			const request = this.transport.request(this.url, {
-				method: 'POST',
-				agent: this.agent,
-				headers: {
-					authorization: `Bearer ${this.token}`,
-					'content-type': 'application/json',
-					'content-length': Buffer.byteLength(body),
-				},
-			});
-			// Of the whole exchange: a socket's own timeout begins anew with every byte.
-			deadline = setTimeout(() => request.destroy(new Error(`no answer within ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
-			deadline.unref();
-			request.on('error', (error) => once({ failed: error.message }));
-			request.on('socket', (socket) => socket.unref());
-			request.on('response', (response) => this.read(response, once));
-			request.end(body);
+			answer = await this.line.post(body, { timeoutMs: TIMEOUT_MS, holdsProcess: false });
 		} catch (error) {
-			once({ failed: error.message });
+			return done({ failed: error.message });
 		}
-	}
-
-	/** Reads an answer to its end, so that its connection can be used again. */
-	read(response, once) {
-		const chunks = [];
-		let bytes = 0;
-		response.on('data', (chunk) => {
-			bytes += chunk.length;
-			if (bytes > ANSWER_BYTES_MAX) response.destroy(new Error('the answer is too long'));
-			else chunks.push(chunk);
-		});
-		response.on('error', (error) => once({ failed: error.message }));
-		response.on('close', () => once({ failed: 'the answer ended early' }));
-		response.on('end', () => {
-			const status = response.statusCode;
-			if (status >= 200 && status < 300) return once(accepted(Buffer.concat(chunks)));
-			if (REFUSED.has(status) || (status >= 300 && status < 400)) return once({ refused: `status ${status}` });
-			const retryAfterMs = Number(response.headers['retry-after']) * 1_000 || 0;
-			once({ failed: `status ${status}`, retryAfterMs });
-		});
+		const { status } = answer;
+		if (status >= 200 && status < 300) return done(accepted(answer.body));
+		if (REFUSED.has(status) || (status >= 300 && status < 400)) return done({ refused: `status ${status}` });
+		done({ failed: `status ${status}`, retryAfterMs: Number(answer.headers['retry-after']) * 1_000 || 0 });
 	}
 
 	/** Sends what is left before the process ends, for a moment at most. */
@@ -204,15 +271,6 @@ class Pusher {
 			this.flush();
 			await new Promise((resolve) => setTimeout(resolve, 10));
 		}
-	}
-
-	/** Whether the line was written: one of each kind a minute. */
-	log(kind, text) {
-		const now = Date.now();
-		if (now - (this.loggedAt.get(kind) ?? -Infinity) < LOG_EVERY_MS) return false;
-		this.loggedAt.set(kind, now);
-		console.warn(`[flowmeter] ${text}`);
-		return true;
 	}
 }
 
@@ -258,21 +316,126 @@ function execution(run, workflow, id) {
 	};
 }
 
-function start(environment) {
-	const { FLOWMETER_PUSH_URL: url, FLOWMETER_PUSH_TOKEN: token } = environment;
-	if (!url || !token) {
-		console.warn('[flowmeter] FLOWMETER_PUSH_URL or FLOWMETER_PUSH_TOKEN is not set: executions are not pushed');
-		return null;
+/** A run that may not start. */
+class Refusal {
+	/**
+	 * @param {number} status what the caller of a webhook gets
+	 * @param {string} message for a person
+	 * @param {string} [hint] what ends it
+	 */
+	constructor(status, message, hint) {
+		Object.assign(this, { status, message, hint });
 	}
+
+	/** n8n's own error where it makes a clean answer of it. */
+	toError() {
+		const OfN8n = responseError();
+		return OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : new Error(this.message);
+	}
+}
+
+/** The class of n8n's errors that have a status; nothing before 2.40, or where n8n is built another way. */
+function responseError() {
 	try {
-		return new Pusher(url, token);
+		const root = path.join(path.dirname(require.main.filename), '..');
+		const version = require(path.join(root, 'package.json')).version.split('.').map(Number);
+		const [major, minor] = CLEAN_REFUSAL_SINCE;
+		if (version[0] < major || (version[0] === major && version[1] < minor)) return undefined;
+		return require(path.join(root, 'dist/errors/response-errors/abstract/response.error.js')).ResponseError;
+	} catch {
+		return undefined;
+	}
+}
+
+/** Asks before a run whether it may start. */
+class Gate {
+	/**
+	 * @param {string} url of the gateway
+	 * @param {string} token
+	 * @param {{whenAway?: string, waitMs?: string}} settings
+	 */
+	constructor(url, token, { whenAway = 'open', waitMs = '' }) {
+		if (whenAway !== 'open' && whenAway !== 'closed') throw new Error('FLOWMETER_WHEN_AWAY is neither open nor closed');
+		this.line = new Line(new URL('v1/admissions', url.endsWith('/') ? url : `${url}/`), token, ADMISSION_SOCKETS_MAX);
+		this.waitMs = Number(waitMs) > 0 ? Number(waitMs) : ADMISSION_WAIT_MS;
+		this.outage = { rule: whenAway, open_at_most_seconds: null };
+		this.answeredAt = Date.now();
+	}
+
+	/** Why the run may not start; nothing where it may. */
+	async ask(workflow, mode) {
+		// One id for both attempts: they are one reservation.
+		const body = JSON.stringify({ id: randomUUID(), workflow: String(workflow.id), mode });
+		let verdict;
+		try {
+			verdict = await this.verdict(body);
+		} catch (error) {
+			return this.away(error.message);
+		}
+		this.answeredAt = Date.now();
+		this.outage = verdict.outage ?? this.outage;
+		return verdict.allowed ? undefined : refusal(verdict);
+	}
+
+	async verdict(body) {
+		const giveUpAt = performance.now() + this.waitMs;
+		const send = () => {
+			const leftMs = Math.max(Math.round(giveUpAt - performance.now()), STEP_MS);
+			return this.line.post(body, { timeoutMs: leftMs, holdsProcess: true });
+		};
+		const { status, body: said } = await send().catch((error) => {
+			if (!error.isStale) throw error;
+			return send();
+		});
+		if (status !== 200) throw new Error(`status ${status}`);
+		const verdict = JSON.parse(said.toString('utf8'));
+		if (typeof verdict?.allowed !== 'boolean') throw new Error('the answer is no verdict');
+		return verdict;
+	}
+
+	/** What the rule for an outage says. */
+	away(why) {
+		const { rule, open_at_most_seconds: openSeconds } = this.outage;
+		const isOpen = rule === 'open' && Date.now() - this.answeredAt <= (openSeconds ?? Infinity) * 1_000;
+		warnOnce('away', `cannot ask whether a run may start, so it is ${isOpen ? 'let through' : 'refused'}: ${why}`);
+		if (isOpen) return undefined;
+		return new Refusal(503, 'Refused: whether this run is within its limit cannot be told at the moment.');
+	}
+}
+
+function refusal({ reason, message, retry_at: retryAt }) {
+	const status = USED_UP.has(reason) ? 402 : 429;
+	return new Refusal(status, message ?? `Refused: ${reason}`, retryAt ? `Runs may start again at ${retryAt}.` : undefined);
+}
+
+/** What `make` makes of the settings; nothing, and a line in the log, where they are no good. */
+function configured(what, make) {
+	try {
+		return make();
 	} catch (error) {
-		console.warn(`[flowmeter] executions are not pushed: ${error.message}`);
+		console.warn(`[flowmeter] ${what}: ${error.message}`);
 		return null;
 	}
 }
 
-const pusher = start(process.env);
+function startPusher({ FLOWMETER_PUSH_URL: url, FLOWMETER_PUSH_TOKEN: token }) {
+	return configured('executions are not pushed', () => {
+		if (!url || !token) throw new Error('FLOWMETER_PUSH_URL or FLOWMETER_PUSH_TOKEN is not set');
+		return new Pusher(url, token);
+	});
+}
+
+function startGate({ FLOWMETER_GATEWAY_URL: url, FLOWMETER_PUSH_TOKEN: token, ...others }) {
+	if (!url) return null;
+	const settings = { whenAway: others.FLOWMETER_WHEN_AWAY || undefined, waitMs: others.FLOWMETER_WAIT_MS };
+	return configured('no run is asked for', () => {
+		if (!token) throw new Error('FLOWMETER_PUSH_TOKEN is not set');
+		return new Gate(url, token, settings);
+	});
+}
+
+const pusher = startPusher(process.env);
+const gate = startGate(process.env);
 
 /** n8n's own handlers end the process once its runs are over. Where there are none, this one must. */
 async function leave(signal) {
@@ -301,4 +464,22 @@ async function postExecute(run, workflow, executionId) {
 	}
 }
 
-module.exports = { workflow: { postExecute: [postExecute] } };
+/**
+ * n8n: (workflow, mode, ctx, source); 1.x: (workflow, mode). A throw refuses the run.
+ *
+ * In queue mode before 2.40 n8n calls it on the main process as well, without a workflow, when the run is in the queue
+ * already: only the worker can refuse it, so only the worker asks. That makes one reservation of both calls.
+ */
+async function preExecute(workflow, mode) {
+	let refused;
+	try {
+		if (!workflow?.id || UNASKED.has(mode)) return;
+		refused = await gate.ask(workflow, mode);
+	} catch (error) {
+		// A fault of ours refuses nothing.
+		warnOnce('fault', `a run was not asked for: ${error?.message}`);
+	}
+	if (refused !== undefined) throw refused.toError();
+}
+
+module.exports = { workflow: { postExecute: [postExecute], ...(gate === null ? {} : { preExecute: [preExecute] }) } };

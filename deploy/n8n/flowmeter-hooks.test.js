@@ -36,7 +36,7 @@ async function collector(answer = () => [202, { accepted: 1, ignored: 0, rejecte
 /** The hook file, loaded as n8n loads it. */
 function load(environment) {
 	delete require.cache[FILE];
-	Object.assign(process.env, { FLOWMETER_PUSH_URL: '', FLOWMETER_PUSH_TOKEN: '' }, environment);
+	Object.assign(process.env, { FLOWMETER_PUSH_URL: '', FLOWMETER_PUSH_TOKEN: '', FLOWMETER_GATEWAY_URL: '' }, environment);
 	const [post] = require(FILE).workflow.postExecute;
 	return post;
 }

@@ -68,6 +68,11 @@ impl Api {
         self.send("POST", path, Some(body))
     }
 
+    /// POST, whatever comes of it: the status and the text of the answer.
+    pub fn try_post(&self, path: &str, body: &Value) -> Result<(u16, String)> {
+        self.exchange("POST", path, Some(body))
+    }
+
     /// GET of an answer without end, line by line: live events.
     pub fn stream(&self, path: &str) -> Result<impl BufRead + Send + use<>> {
         let endless: Agent = Agent::config_builder().timeout_connect(Some(PROBE_WITHIN)).build().into();
@@ -80,6 +85,14 @@ impl Api {
 
     /// The JSON body of a success; null where it has none.
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, text) = self.exchange(method, path, body)?;
+        if !(200..300).contains(&status) {
+            bail!("{method} {path} answers {status}: {text}");
+        }
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         let request =
             self.headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
@@ -92,10 +105,7 @@ impl Api {
         };
         let mut response = sent.with_context(|| format!("no answer to {method} {}{path}", self.base))?;
         let text = response.body_mut().read_to_string().context("the answer breaks off")?;
-        if !response.status().is_success() {
-            bail!("{method} {path} answers {}: {text}", response.status());
-        }
-        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+        Ok((response.status().as_u16(), text))
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask e2e`: the whole path on real input.
 
+mod admission;
 mod metered;
 mod push;
 mod restore;
@@ -25,6 +26,8 @@ enum Input {
     Push(push::Push),
     /// A real n8n, stopped, restarted and restored from a copy of its database: nothing lost, nothing twice, the gap told.
     Restore(restore::Restore),
+    /// A real n8n with the hook at its limit: as many runs as the limit, clean refusals, and more once it is raised.
+    Admission(admission::Admission),
 }
 
 impl EndToEnd {
@@ -34,6 +37,7 @@ impl EndToEnd {
             Input::N8n(input) => input.run(),
             Input::Push(input) => input.run(),
             Input::Restore(input) => input.run(),
+            Input::Admission(input) => input.run(),
         }
     }
 }

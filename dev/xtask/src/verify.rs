@@ -18,8 +18,11 @@ const CARGO_DENY: &str = "0.20.2";
 const BUF: &str = "1.75.0";
 
 /// Run by node's own test runner; they need no package.
-const JAVASCRIPT_TESTS: [&str; 2] =
-    ["services/gateway/dashboard/check.mjs", "deploy/n8n/flowmeter-hooks.test.js"];
+const JAVASCRIPT_TESTS: [&str; 3] = [
+    "services/gateway/dashboard/check.mjs",
+    "deploy/n8n/flowmeter-hooks.test.js",
+    "deploy/n8n/admission.test.js",
+];
 
 /// The exit code of `dev/check-compose.sh` where its tools cannot be installed.
 const CANNOT_INSTALL: i32 = 2;

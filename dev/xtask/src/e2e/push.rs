@@ -73,7 +73,7 @@ impl Push {
             let backends = Backends { postgres_url: &servers.admin_database_url, redis: &self.redis };
             self.instance.start_queue(stack.profile(), &backends, &environment)?
         } else {
-            self.instance.start(&project, &environment)?
+            self.instance.start(stack.profile(), &environment)?
         };
         let mut checks = Checks::default();
         self.measure(&stack, &metered, &n8n, &mut checks)?;

@@ -51,7 +51,7 @@ impl Restore {
         let options = Options::new(built, servers.backing.clone()).with("COLLECTOR__CLOCK_SKEW", "1s");
         let mut stack = Stack::start(profile, options)?;
         let metered = Metered::set_up(&stack, &servers.backing, LIMIT)?;
-        let n8n = self.instance.start(&project, &[])?;
+        let n8n = self.instance.start(stack.profile(), &[])?;
 
         let mut story = Story { metered, n8n, checks: Checks::default(), shown: BTreeMap::new(), newest: 0 };
         story.restart(self.runs)?;

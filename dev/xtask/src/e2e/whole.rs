@@ -69,10 +69,6 @@ impl Whole {
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
         let built = binaries::build(&project, false)?;
-        let mut n8n = match (&self.url, &self.key) {
-            (Some(url), Some(key)) => RealN8n::running(self.instance.scripts(&project), url, key),
-            _ => self.instance.start(&project, &[])?,
-        };
         let profile = Profile::fresh(&project, "e2e")?;
         let mut servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         println!("Starting a fresh stack");
@@ -80,6 +76,10 @@ impl Whole {
             .with("COLLECTOR__CLOCK_SKEW", "1s")
             .with("BILLING__REPORT_INTERVAL", "1m");
         let stack = Stack::start(profile, options)?;
+        let mut n8n = match (&self.url, &self.key) {
+            (Some(url), Some(key)) => RealN8n::running(self.instance.scripts(&project), url, key),
+            _ => self.instance.start(stack.profile(), &[])?,
+        };
 
         let mut run = Run { stack, backing: servers.backing.clone(), checks: Checks::default() };
         run.set_up()?;

@@ -1,8 +1,11 @@
-//! Which n8n a task runs, where it is installed, and its SQLite database.
+//! Which n8n a task runs, where it is installed, and its SQLite database. Its data is new in each task: figures of an
+//! earlier one would spoil the next one's.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -30,15 +33,15 @@ pub struct Instance {
     /// n8n's version on npm.
     #[arg(long, default_value = "2.40.7")]
     n8n_version: String,
-    /// Where it is installed (the first time takes minutes) and keeps its data [default: .flowmeter/n8n-VERSION].
+    /// Where it is installed the first time, which takes minutes [default: .flowmeter/n8n-VERSION].
     #[arg(long)]
     n8n: Option<PathBuf>,
 }
 
 impl Instance {
     /// Starts it in main mode, with settings of n8n's own.
-    pub fn start(&self, project: &Project, environment: &[(&str, String)]) -> Result<RealN8n> {
-        RealN8n::main(self.installation(project, environment)?)
+    pub fn start(&self, profile: &Profile, environment: &[(&str, String)]) -> Result<RealN8n> {
+        RealN8n::main(self.fresh(profile, environment)?)
     }
 
     /// Starts it in queue mode: a main, a worker and a webhook process, each with these settings.
@@ -48,8 +51,7 @@ impl Instance {
         backends: &Backends,
         environment: &[(&str, String)],
     ) -> Result<RealN8n> {
-        let installation = self.installation(profile.project(), environment)?;
-        installation.ensure_installed()?;
+        let installation = self.fresh(profile, environment)?;
         let queue = Queue::start(profile, &installation, backends)?;
         let printed = installation.prepare(&queue.main_url(), profile.folder())?;
         RealN8n::queue(queue, installation.scripts, &printed)
@@ -60,19 +62,42 @@ impl Instance {
         project.root().join(&self.shared).join("tools/n8n")
     }
 
-    fn installation(&self, project: &Project, environment: &[(&str, String)]) -> Result<Installation> {
+    /// An instance without data in the profile's folder, which shares the installed files.
+    fn fresh(&self, profile: &Profile, environment: &[(&str, String)]) -> Result<Installation> {
+        let project = profile.project();
         let scripts = self.scripts(project);
         if !scripts.join("start-n8n.sh").is_file() {
             bail!("{} has no start-n8n.sh: name the folder with `--shared`", scripts.display());
         }
         let usual = || project.folder().join(format!("n8n-{}", self.n8n_version));
+        let installed =
+            self.in_folder(scripts.clone(), self.n8n.clone().unwrap_or_else(usual), environment)?;
+        installed.ensure_installed()?;
+        let fresh = self.in_folder(scripts, profile.folder().join("n8n"), environment)?;
+        fs::create_dir_all(&fresh.folder).context("cannot create n8n's folder")?;
+        let source = fs::canonicalize(&installed.folder).context("n8n was not installed")?;
+        for shared in ["node", "app", ".installed"] {
+            symlink(source.join(shared), fresh.folder.join(shared)).context("cannot share n8n's files")?;
+        }
+        Ok(fresh)
+    }
+
+    fn in_folder(
+        &self,
+        scripts: PathBuf,
+        folder: PathBuf,
+        environment: &[(&str, String)],
+    ) -> Result<Installation> {
+        // n8n does not start where a module is named that it does not have.
+        let needless = if self.n8n_version.starts_with("1.") { "insights" } else { "mcp-registry" };
+        let modules = ("N8N_DISABLED_MODULES".to_owned(), needless.to_owned());
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         Ok(Installation {
             scripts,
-            folder: self.n8n.clone().unwrap_or_else(usual),
+            folder,
             version: self.n8n_version.clone(),
             port: ports::free()?,
-            environment: environment.collect(),
+            environment: environment.chain([modules]).collect(),
         })
     }
 }
@@ -193,7 +218,10 @@ pub struct Printed(BTreeMap<String, String>);
 
 impl Printed {
     fn by(script: &mut Command) -> Result<Self> {
-        let name = format!("{script:?}");
+        // Not the whole command: its environment may have a token.
+        let arguments: Vec<_> = script.get_args().collect();
+        let name =
+            format!("{} {}", script.get_program().display(), arguments.join(OsStr::new(" ")).display());
         let Output { status, stdout, .. } = script
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())

@@ -134,7 +134,6 @@ fn shared_environment(profile: &Profile, backends: &Backends<'_>) -> Result<BTre
         ("QUEUE_BULL_REDIS_PORT", redis_port),
         ("QUEUE_BULL_REDIS_DB", &redis_db),
         ("QUEUE_BULL_PREFIX", &prefix),
-        ("N8N_DISABLED_MODULES", "mcp-registry"),
         ("N8N_RUNNERS_ENABLED", "true"),
         ("GENERIC_TIMEZONE", "UTC"),
         ("TZ", "UTC"),

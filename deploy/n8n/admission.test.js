@@ -1,0 +1,215 @@
+// node --test deploy/n8n/admission.test.js
+'use strict';
+
+const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const http = require('node:http');
+const os = require('node:os');
+const path = require('node:path');
+const test = require('node:test');
+
+const FILE = require.resolve('./flowmeter-hooks.js');
+
+const OUTAGE = { rule: 'open', open_at_most_seconds: null };
+const ALLOWED = { allowed: true, reason: 'within_limit', outage: OUTAGE };
+const REFUSED = {
+	allowed: false,
+	reason: 'limit_reached',
+	message: 'Refused: 50 of 50 executions are used.',
+	retry_at: '2026-12-01T00:00:00Z',
+	outage: OUTAGE,
+};
+
+const workflow = { id: 'w1', name: 'Order sync' };
+
+/** A gateway that keeps what it is asked; `answer` gives status and body, or nothing where it never answers. */
+async function gateway(answer = () => [200, ALLOWED]) {
+	const asked = [];
+	const connections = new Set();
+	const server = http.createServer((request, response) => {
+		const chunks = [];
+		request.on('data', (chunk) => chunks.push(chunk));
+		request.on('end', () => {
+			connections.add(request.socket);
+			const body = JSON.parse(Buffer.concat(chunks).toString('utf8'));
+			asked.push({ method: request.method, url: request.url, headers: request.headers, body });
+			const said = answer(asked.length, response);
+			if (said === undefined) return;
+			response.writeHead(said[0], { 'content-type': 'application/json' });
+			response.end(JSON.stringify(said[1] ?? {}));
+		});
+	});
+	await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+	const url = `http://127.0.0.1:${server.address().port}`;
+	const stop = () => {
+		server.closeAllConnections();
+		return new Promise((resolve) => server.close(resolve));
+	};
+	return { asked, connections, server, url, stop };
+}
+
+/** The hooks of the file, loaded as n8n loads it. */
+function hooks(environment) {
+	delete require.cache[FILE];
+	const unset = { FLOWMETER_PUSH_URL: '', FLOWMETER_WHEN_AWAY: '', FLOWMETER_WAIT_MS: '' };
+	Object.assign(process.env, unset, { FLOWMETER_PUSH_TOKEN: 'fmp_north-n8n.secret' }, environment);
+	return require(FILE).workflow;
+}
+
+const gated = (url, others = {}) => hooks({ FLOWMETER_GATEWAY_URL: url, ...others }).preExecute[0];
+
+/** An address at which nothing listens any more. */
+async function nowhere() {
+	const { url, stop } = await gateway();
+	await stop();
+	return url;
+}
+
+test.beforeEach((context) => context.mock.method(console, 'warn', () => {}));
+
+test('nothing is asked where no gateway is named', () => {
+	assert.equal(hooks({ FLOWMETER_GATEWAY_URL: '' }).preExecute, undefined);
+	assert.equal(hooks({ FLOWMETER_GATEWAY_URL: 'no url' }).preExecute, undefined);
+	const misspelt = { FLOWMETER_GATEWAY_URL: 'http://127.0.0.1:9', FLOWMETER_WHEN_AWAY: 'maybe' };
+	assert.equal(hooks(misspelt).preExecute, undefined);
+});
+
+test('a run is asked for with its workflow, mode and an id of its own, as the source', async () => {
+	const { asked, url, stop } = await gateway();
+	const pre = gated(url);
+	await pre(workflow, 'webhook', { any: 'context' }, 'webhook');
+	await pre(workflow, 'trigger');
+	assert.deepEqual([asked[0].method, asked[0].url], ['POST', '/v1/admissions']);
+	assert.equal(asked[0].headers.authorization, 'Bearer fmp_north-n8n.secret');
+	assert.deepEqual(asked.map(({ body }) => [body.workflow, body.mode]), [['w1', 'webhook'], ['w1', 'trigger']]);
+	assert.notEqual(asked[0].body.id, asked[1].body.id);
+	await stop();
+});
+
+test('sub-workflows and error workflows are never asked for, nor a call without a workflow', async () => {
+	const { asked, url, stop } = await gateway(() => [200, REFUSED]);
+	const pre = gated(url);
+	await pre(workflow, 'integrated');
+	await pre(workflow, 'error');
+	await pre(undefined, 'webhook');
+	assert.equal(asked.length, 0);
+	await stop();
+});
+
+test('a refusal throws the reason: a plain error where n8n has none of its own', async () => {
+	const { url, stop } = await gateway(() => [200, REFUSED]);
+	await assert.rejects(gated(url)(workflow, 'webhook'), { name: 'Error', message: REFUSED.message });
+	await stop();
+});
+
+for (const [version, reason, expected] of [
+	['2.40.7', 'limit_reached', { name: 'ResponseError', httpStatusCode: 402, hint: /2026-12-01/ }],
+	['3.0.0', 'tenant_minute_cap', { name: 'ResponseError', httpStatusCode: 429 }],
+	['2.39.1', 'limit_reached', { name: 'Error' }],
+	['1.123.81', 'limit_reached', { name: 'Error' }],
+]) {
+	test(`n8n ${version} refuses for ${reason} with ${expected.httpStatusCode ?? 'a plain error'}`, async () => {
+		const { url, stop } = await gateway(() => [200, { ...REFUSED, reason }]);
+		const root = installed(version);
+		const ours = require.main.filename;
+		require.main.filename = path.join(root, 'bin/n8n');
+		try {
+			await assert.rejects(gated(url)(workflow, 'webhook'), { ...expected, message: REFUSED.message });
+		} finally {
+			require.main.filename = ours;
+			fs.rmSync(root, { recursive: true });
+		}
+		await stop();
+	});
+}
+
+/** An n8n of this version, as far as the hook looks at it. */
+function installed(version) {
+	const root = fs.mkdtempSync(path.join(os.tmpdir(), 'n8n-'));
+	const errors = path.join(root, 'dist/errors/response-errors/abstract');
+	fs.mkdirSync(errors, { recursive: true });
+	fs.writeFileSync(path.join(root, 'package.json'), JSON.stringify({ version }));
+	fs.writeFileSync(
+		path.join(errors, 'response.error.js'),
+		`exports.ResponseError = class extends Error {
+			constructor(message, httpStatusCode, errorCode, hint) {
+				super(message);
+				Object.assign(this, { name: 'ResponseError', httpStatusCode, errorCode, hint });
+			}
+		};`,
+	);
+	return root;
+}
+
+test('runs that start at once are asked for at once, over kept connections', async () => {
+	const { asked, connections, url, stop } = await gateway((count) => [200, count > 50 ? REFUSED : ALLOWED]);
+	const pre = gated(url, { FLOWMETER_WAIT_MS: '5000' });
+	const runs = await Promise.allSettled(Array.from({ length: 80 }, () => pre(workflow, 'webhook')));
+	assert.equal(runs.filter(({ status }) => status === 'fulfilled').length, 50);
+	assert.equal(runs.filter(({ status }) => status === 'rejected').length, 30);
+	assert.ok(connections.size <= 32, `${connections.size} connections`);
+	const before = connections.size;
+	await assert.rejects(pre(workflow, 'webhook'));
+	assert.equal(connections.size, before);
+	assert.equal(new Set(asked.map(({ body }) => body.id)).size, 81);
+	await stop();
+});
+
+test('a kept connection that the gateway has closed is no outage, and no second reservation', async () => {
+	const seen = [];
+	const { url, asked, stop } = await gateway((count, response) => {
+		seen.push(count);
+		if (count !== 2) return [200, count === 1 ? ALLOWED : REFUSED];
+		response.socket.resetAndDestroy();
+		return undefined;
+	});
+	const pre = gated(url);
+	await pre(workflow, 'webhook');
+	await assert.rejects(pre(workflow, 'webhook'), { message: REFUSED.message });
+	assert.equal(seen.length, 3);
+	assert.equal(asked[1].body.id, asked[2].body.id);
+	await stop();
+});
+
+test('a gateway that has never answered leaves it to the setting', async () => {
+	const url = await nowhere();
+	await gated(url)(workflow, 'webhook');
+	await assert.rejects(gated(url, { FLOWMETER_WHEN_AWAY: 'closed' })(workflow, 'webhook'), /cannot be told/);
+});
+
+for (const [what, said] of [
+	['is silent', undefined],
+	['is unavailable', [503, { error: { code: 'unavailable' } }]],
+	['refuses the token', [401, { error: { code: 'unauthorized' } }]],
+	['makes no sense', [200, { sense: 'none' }]],
+]) {
+	test(`once it has answered, the plan's rule holds while the gateway ${what}`, async () => {
+		const outage = { rule: 'closed', open_at_most_seconds: null };
+		const { url, stop } = await gateway((count) => (count === 1 ? [200, { ...ALLOWED, outage }] : said));
+		const pre = gated(url, { FLOWMETER_WHEN_AWAY: 'open', FLOWMETER_WAIT_MS: '100' });
+		await pre(workflow, 'webhook');
+		await assert.rejects(pre(workflow, 'webhook'), /cannot be told/);
+		await stop();
+	});
+}
+
+test('a plan that is open for a time is closed after it', async (context) => {
+	const outage = { rule: 'open', open_at_most_seconds: 60 };
+	const { url, stop } = await gateway((count) => (count === 1 ? [200, { ...ALLOWED, outage }] : [503]));
+	context.mock.timers.enable({ apis: ['Date'], now: 1_000_000 });
+	const pre = gated(url);
+	await pre(workflow, 'webhook');
+	context.mock.timers.setTime(1_059_000);
+	await pre(workflow, 'webhook');
+	context.mock.timers.setTime(1_061_000);
+	await assert.rejects(pre(workflow, 'webhook'), /cannot be told/);
+	await stop();
+});
+
+test('nothing that n8n may pass is refused by a fault of the hook', async () => {
+	const { url, stop } = await gateway();
+	const pre = gated(url);
+	const broken = new Proxy({}, { get: () => { throw new Error('broken'); } });
+	for (const bad of [broken, null, 3, {}]) await pre(bad, 'webhook');
+	await stop();
+});

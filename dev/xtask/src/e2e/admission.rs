@@ -1,0 +1,180 @@
+//! `cargo xtask e2e admission`: a real n8n whose hook asks before each run, at its limit.
+
+use std::{
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use serde_json::{Value, json};
+use stack::{Api, Profile, Project, Stack, backing::Servers, postgres::Durability, services::Options, wait};
+
+use super::metered::{Metered, TENANT};
+use crate::{
+    binaries,
+    checks::Checks,
+    real_n8n::{Backends, Instance, RealN8n, RedisInput},
+};
+
+/// A prepared workflow that succeeds. It answers when its run has ended.
+const WEBHOOK: &str = "/webhook/meter-ok";
+
+/// What the caller of a webhook gets where the quota is used up.
+const REFUSED: u16 = 402;
+
+/// What the product promises after a limit was raised.
+const RAISED_HOLDS_WITHIN: Duration = Duration::from_secs(1);
+
+/// For what has been pushed to be counted, on a busy machine.
+const COUNTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// For a raised limit to hold at all.
+const RAISED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Arguments of `cargo xtask e2e admission`.
+#[derive(Debug, Args)]
+pub struct Admission {
+    #[command(flatten)]
+    instance: Instance,
+    /// Run n8n in queue mode: a main, a worker and a webhook process, each with the hook.
+    #[arg(long)]
+    queue: bool,
+    #[command(flatten)]
+    redis: RedisInput,
+    /// The tenant's limit.
+    #[arg(long, default_value_t = 50)]
+    limit: u64,
+    /// What it is raised to.
+    #[arg(long, default_value_t = 60)]
+    raised: u64,
+    /// Calls of a webhook at the same moment.
+    #[arg(long, default_value_t = 80)]
+    calls: u64,
+}
+
+impl Admission {
+    /// Runs the task.
+    pub fn run(&self) -> Result<ExitCode> {
+        let project = Project::find()?;
+        let built = binaries::build(&project, false)?;
+        let profile = Profile::fresh(&project, "e2e-admission")?;
+        let mut servers = Servers::start_private(&profile, Durability::PowerLoss)?;
+        println!("Starting a fresh stack");
+        let mut stack = Stack::start(profile, Options::new(built, servers.backing.clone()))?;
+        let metered = Metered::set_up(&stack, &servers.backing, self.limit)?;
+
+        let hook = project.root().join("deploy/n8n/flowmeter-hooks.js").display().to_string();
+        let environment = [
+            ("EXTERNAL_HOOK_FILES", hook),
+            ("FLOWMETER_PUSH_URL", stack.push_url()),
+            ("FLOWMETER_PUSH_TOKEN", metered.push_token()?),
+            ("FLOWMETER_GATEWAY_URL", stack.gateway().base().to_owned()),
+        ];
+        let mut n8n = if self.queue {
+            let backends = Backends { postgres_url: &servers.admin_database_url, redis: &self.redis };
+            self.instance.start_queue(stack.profile(), &backends, &environment)?
+        } else {
+            self.instance.start(stack.profile(), &environment)?
+        };
+        let mut checks = Checks::default();
+        self.tell(&metered, &n8n, &mut checks)?;
+        let passed = checks.print();
+        n8n.stop()?;
+        stack.stop()?;
+        servers.stop()?;
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn tell(&self, metered: &Metered, n8n: &RealN8n, checks: &mut Checks) -> Result<()> {
+        // An admission is taken as fresh once the source has been seen.
+        metered.sweep(n8n)?;
+        println!("{} calls at the same moment, limit {}", self.calls, self.limit);
+        let began = Instant::now();
+        let answers = call(n8n, self.calls)?;
+        println!("  answered after {} ms", began.elapsed().as_millis());
+        judge("limit", &answers, self.limit, checks);
+        counted("limit", metered, n8n, self.limit, checks)?;
+
+        println!("Raising the limit to {}", self.raised);
+        let tenant = json!({ "name": "North", "plan": "start", "limit_override": self.raised });
+        let raised_at = Instant::now();
+        metered.gateway.put(&format!("/v1/tenants/{TENANT}"), &tenant)?;
+        let first = wait::until("a run under the raised limit", RAISED_WITHIN, || {
+            Ok(call(n8n, 1)?.into_iter().find(|answer| answer.status == 200))
+        })?;
+        let waited = raised_at.elapsed();
+        let found = format!("{} ms", waited.as_millis());
+        checks.judged(
+            "raised: from the change to a run",
+            "<= 1000 ms",
+            &found,
+            waited <= RAISED_HOLDS_WITHIN,
+        );
+        let more = self.raised - self.limit;
+        let mut answers = call(n8n, more * 2 - 1)?;
+        answers.push(first);
+        println!("  {more} more runs after {} ms", raised_at.elapsed().as_millis());
+        judge("raised", &answers, more, checks);
+        counted("raised", metered, n8n, self.raised, checks)?;
+
+        println!("Sweeping: the poll finds the same runs");
+        metered.sweep(n8n)?;
+        checks.equal("swept: executions counted", self.raised, metered.counted()?);
+        Ok(())
+    }
+}
+
+/// What the caller of a webhook got.
+struct Answer {
+    status: u16,
+    text: String,
+}
+
+/// Calls the webhook so many times at the same moment.
+fn call(n8n: &RealN8n, calls: u64) -> Result<Vec<Answer>> {
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..calls)
+            .map(|_| {
+                scope.spawn(|| {
+                    // A client of its own: one connection each.
+                    let (status, text) = Api::new(&n8n.webhook_url).try_post(WEBHOOK, &json!({ "n": {} }))?;
+                    Ok(Answer { status, text })
+                })
+            })
+            .collect();
+        callers.into_iter().map(|caller| caller.join().map_err(|_| anyhow!("a caller has failed"))?).collect()
+    })
+}
+
+/// Exactly `allowed` of the answers are runs, and all others are refusals that say why.
+fn judge(when: &str, answers: &[Answer], allowed: u64, checks: &mut Checks) {
+    let count = |is_meant: &dyn Fn(&Answer) -> bool| answers.iter().filter(|answer| is_meant(answer)).count();
+    let all = u64::try_from(answers.len()).unwrap_or(u64::MAX);
+    let equal = |checks: &mut Checks, what: &str, expected: u64, found: usize| {
+        checks.equal(&format!("{when}: {what}"), expected.to_string(), found.to_string());
+    };
+    equal(checks, "runs", allowed, count(&|answer| answer.status == 200));
+    let says_why = |answer: &Answer| {
+        let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+        body.get("message").and_then(Value::as_str).is_some_and(|message| message.starts_with("Refused"))
+    };
+    let clean = count(&|answer| answer.status == REFUSED && says_why(answer));
+    equal(checks, "refused with 402 and the reason", all.saturating_sub(allowed), clean);
+    if let Some(refusal) = answers.iter().find(|answer| answer.status != 200) {
+        println!("  {} {}", refusal.status, refusal.text);
+    }
+}
+
+/// n8n has a row for each run and none for a refusal, and the count says the same.
+fn counted(when: &str, metered: &Metered, n8n: &RealN8n, expected: u64, checks: &mut Checks) -> Result<()> {
+    let arrived = wait::until("every run to be counted", COUNTED_WITHIN, || {
+        Ok(Some(metered.counted()?).filter(|counted| *counted >= expected))
+    });
+    let arrived = arrived.or_else(|_| metered.counted())?;
+    checks.equal(&format!("{when}: executions counted"), expected, arrived);
+    let rows = u64::try_from(n8n.list()?.len())?;
+    checks.equal(&format!("{when}: executions that n8n lists"), expected, rows);
+    Ok(())
+}
