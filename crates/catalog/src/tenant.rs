@@ -85,8 +85,7 @@ impl Entry for Tenant {
             alert_recipients: checked_recipients(wire.alert_recipients)?,
             stripe_customer: checked_customer(wire.stripe_customer_id)?,
             limit_override: wire.limit_override,
-            limit_override_until: instant(wire.limit_override_until.as_ref(), "limit_override_until")
-                .map_err(|error| InvalidEntry::field("limit_override_until", error.to_string()))?,
+            limit_override_until: checked_end(wire.limit_override, wire.limit_override_until)?,
         })
     }
 
@@ -133,6 +132,17 @@ fn checked_recipients(recipients: Vec<String>) -> Result<Vec<String>, InvalidEnt
         }
         None => Ok(recipients),
     }
+}
+
+fn checked_end(
+    limit_override: Option<u64>,
+    until: Option<prost_types::Timestamp>,
+) -> Result<Option<Timestamp>, InvalidEntry> {
+    const FIELD: &str = "limit_override_until";
+    if until.is_some() && limit_override.is_none() {
+        return Err(InvalidEntry::field(FIELD, "says when an override ends: set limit_override too"));
+    }
+    instant(until.as_ref(), FIELD).map_err(|error| InvalidEntry::field(FIELD, error.to_string()))
 }
 
 fn checked_customer(customer: String) -> Result<Option<String>, InvalidEntry> {
@@ -186,6 +196,12 @@ mod tests {
             let wire = v1::Tenant { alert_recipients: vec![bad.into()], ..wire() };
             assert!(Tenant::from_wire(wire).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn only_an_override_can_end() {
+        let limit_override_until = Some(timestamp("2026-12-01T00:00:00Z".parse().unwrap()));
+        assert!(Tenant::from_wire(v1::Tenant { limit_override_until, ..wire() }).is_err());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The HTTP API: DTOs and handlers by what they are about, the router that puts them behind their guards.
 
+mod admission_rules;
 mod admissions;
 mod assets;
 mod authenticate;
 mod corrections;
+mod duration;
 mod error;
 mod events;
 mod explain;

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     App,
+    admission_rules::AdmissionRuleJson,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId},
 };
@@ -41,6 +42,9 @@ pub struct PlanInput {
     /// What the limit check answers where metering cannot tell.
     #[serde(default)]
     pub outage_rule: OutageRuleJson,
+    /// How the limit check decides, beyond the monthly limit.
+    #[serde(default)]
+    pub admission: AdmissionRuleJson,
 }
 
 /// A plan.
@@ -66,6 +70,8 @@ pub struct PlanJson {
     pub meter_event_name: Option<String>,
     /// What the limit check answers where metering cannot tell.
     pub outage_rule: OutageRuleJson,
+    /// How the limit check decides, beyond the monthly limit.
+    pub admission: AdmissionRuleJson,
 }
 
 /// All plans, by id.
@@ -169,7 +175,7 @@ impl PlanInput {
                 OutageRuleJson::Closed => v1::OutageRule::Closed,
             }
             .into(),
-            admission: None,
+            admission: Some(self.admission.into_wire()?),
         })
     }
 }
@@ -193,6 +199,7 @@ impl From<Revised<Plan>> for PlanJson {
                 OutageRule::Open => OutageRuleJson::Open,
                 OutageRule::Closed => OutageRuleJson::Closed,
             },
+            admission: plan.admission.into(),
         }
     }
 }
@@ -278,7 +285,10 @@ mod tests {
     fn a_plan_survives_the_way_out_and_in() {
         let json = r#"{"name": "Pro", "monthly_limit": 2500, "limit_kind": "soft", "thresholds_percent": [100, 80],
             "counting": {"manual": true}, "meter_event_name": "executions", "outage_rule": "closed",
-            "price": {"currency": "eur", "base_fee_minor": 2000, "included_executions": 2500, "overage_per_thousand_minor": 150}}"#;
+            "price": {"currency": "eur", "base_fee_minor": 2000, "included_executions": 2500, "overage_per_thousand_minor": 150},
+            "admission": {"shadow": true, "overage_max": 50, "grace": "24h", "open_at_most": "1h 30m",
+                "tenant_caps": {"per_minute": 60, "per_day": 1000, "concurrent": 5}, "workflow_caps": {"per_minute": 0},
+                "workflow_share_percent": 50, "loop_rule": "refuse"}}"#;
         let before = plan(json).unwrap();
         let shown =
             serde_json::to_value(PlanJson::from(Revised { value: before.clone(), revision: 7 })).unwrap();
@@ -292,7 +302,7 @@ mod tests {
     fn what_is_not_said_has_a_default() {
         let plan = plan(r#"{"name": "Free"}"#).unwrap();
         assert_eq!((plan.monthly_limit, plan.limit_kind, plan.price), (None, LimitKind::Hard, None));
-        assert_eq!(plan.thresholds.len(), 2);
+        assert_eq!((plan.thresholds.len(), plan.admission), (2, catalog::AdmissionRule::default()));
     }
 
     #[test]
@@ -303,6 +313,12 @@ mod tests {
             (r#"{"name": "x", "price": {"currency": "EUR"}}"#, "price.currency"),
             (r#"{"name": "x", "price": {"currency": "eur", "base_fee_minor": -1}}"#, "price"),
             (r#"{"name": "x", "meter_event_name": "a b"}"#, "meter_event_name"),
+            (r#"{"name": "x", "admission": {"grace": "a day"}}"#, "admission.grace"),
+            (r#"{"name": "x", "admission": {"open_at_most": "-1s"}}"#, "admission.open_at_most"),
+            (
+                r#"{"name": "x", "admission": {"workflow_share_percent": 0}}"#,
+                "admission.workflow_share_percent",
+            ),
         ] {
             match plan(json).unwrap_err() {
                 ApiError::InvalidValue { field: named, .. } => assert_eq!(named, Some(field), "{json}"),

@@ -1,13 +1,11 @@
 //! Sources over HTTP. The API key goes in and never comes out.
 
-use std::time::Duration;
-
 use axum::{Json, extract::State, http::StatusCode};
 use catalog::{
     Entry, InvalidEntry, Source,
     sealing::{Sealed, SealingKey},
 };
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use metering::{SourceId, TenantId};
 use proto::v1;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,7 +14,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::{
-    App,
+    App, duration,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId},
     gaps::{self, GapsJson},
@@ -161,7 +159,11 @@ impl SourceInput {
             .into(),
             base_url: self.base_url,
             sealed_api_key: Default::default(),
-            poll_interval: self.poll_interval.as_deref().map(interval_to_wire).transpose()?,
+            poll_interval: self
+                .poll_interval
+                .as_deref()
+                .map(|text| duration::to_wire("poll_interval", text))
+                .transpose()?,
             paused: self.paused,
             push_token_sha256: Default::default(),
             attributions: Vec::new(),
@@ -195,16 +197,6 @@ fn sealed(key: &SecretString, sealing: &SealingKey) -> Result<Sealed, InvalidEnt
     }
 }
 
-fn interval_to_wire(text: &str) -> Result<prost_types::Duration, InvalidEntry> {
-    let invalid = || InvalidEntry::field("poll_interval", "use a duration such as `10m` or `30s`");
-    let interval: SignedDuration = text.parse().map_err(|_| invalid())?;
-    Ok(prost_types::Duration { seconds: interval.as_secs(), nanos: interval.subsec_nanos() })
-}
-
-fn interval_text(interval: Duration) -> String {
-    SignedDuration::try_from(interval).map_or_else(|_| String::new(), |signed| format!("{signed:#}"))
-}
-
 /// As it was written: without the slash that the parser adds to an address without a path.
 fn shown_url(url: &Url) -> String {
     match url.path() {
@@ -224,7 +216,7 @@ impl SourceJson {
             base_url: shown_url(&source.base_url),
             has_api_key: !key.is_empty(),
             has_push_token: source.push_token_sha256.is_some(),
-            poll_interval: source.poll_interval.map(interval_text),
+            poll_interval: source.poll_interval.map(duration::text),
             paused: source.paused,
             status,
         }

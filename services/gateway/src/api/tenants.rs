@@ -2,8 +2,9 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use catalog::{Entry, Tenant};
+use jiff::Timestamp;
 use metering::{PlanId, TenantId};
-use proto::v1;
+use proto::{timestamp, v1};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -40,6 +41,10 @@ pub struct TenantInput {
     /// Replaces the plan's limit; null for the plan's own.
     #[serde(default)]
     pub limit_override: Option<u64>,
+    /// When the override ends and the plan's limit holds again; null for as long as it stands.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub limit_override_until: Option<Timestamp>,
 }
 
 /// A tenant.
@@ -65,6 +70,8 @@ pub struct TenantJson {
     pub stripe_customer_id: Option<String>,
     /// Replaces the plan's limit.
     pub limit_override: Option<u64>,
+    /// When the override ends and the plan's limit holds again; null for as long as it stands.
+    pub limit_override_until: Option<Timestamp>,
 }
 
 /// All tenants, by id.
@@ -94,7 +101,7 @@ impl TenantInput {
             alert_recipients: self.alert_recipients,
             stripe_customer_id: self.stripe_customer_id.unwrap_or_default(),
             limit_override: self.limit_override,
-            limit_override_until: None,
+            limit_override_until: self.limit_override_until.map(timestamp),
         })?;
         Ok(tenant)
     }
@@ -113,6 +120,7 @@ impl From<Revised<Tenant>> for TenantJson {
             alert_recipients: tenant.alert_recipients,
             stripe_customer_id: tenant.stripe_customer,
             limit_override: tenant.limit_override,
+            limit_override_until: tenant.limit_override_until,
         }
     }
 }
@@ -174,7 +182,8 @@ mod tests {
     #[test]
     fn a_tenant_survives_the_way_out_and_in() {
         let json = r#"{"name": "North", "plan": "pro", "time_zone": "Europe/Madrid", "anchor_day": 31, "language": "es",
-            "alert_recipients": ["ops@north.example"], "stripe_customer_id": "cus_north", "limit_override": 0}"#;
+            "alert_recipients": ["ops@north.example"], "stripe_customer_id": "cus_north", "limit_override": 0,
+            "limit_override_until": "2026-12-01T00:00:00Z"}"#;
         let before = tenant(json).unwrap();
         let mut written =
             serde_json::to_value(TenantJson::from(Revised { value: before.clone(), revision: 7 })).unwrap();
@@ -192,6 +201,7 @@ mod tests {
             (r#""plan": "pro", "language": "de""#, "language"),
             (r#""plan": "pro", "alert_recipients": ["nobody"]"#, "alert_recipients"),
             (r#""plan": "pro", "stripe_customer_id": "sub_1""#, "stripe_customer_id"),
+            (r#""plan": "pro", "limit_override_until": "2026-12-01T00:00:00Z""#, "limit_override_until"),
         ] {
             match tenant(&format!(r#"{{"name": "North", {change}}}"#)).unwrap_err() {
                 ApiError::InvalidValue { field: named, .. } => assert_eq!(named, Some(field), "{change}"),
