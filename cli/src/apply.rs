@@ -94,14 +94,18 @@ fn judge(item: &Item, kept: Option<&Value>) -> Outcome {
     }
 }
 
+/// Durations, which have several spellings: `60s` and `1m`.
+const DURATIONS: [&str; 3] = ["poll_interval", "grace", "open_at_most"];
+
+/// Whether the gateway holds what is wanted. It may show more than that.
 fn same(field: &str, wanted: &Value, kept: Option<&Value>) -> bool {
     let kept = kept.unwrap_or(&Value::Null);
-    if wanted == kept {
-        return true;
+    if let (Some(wanted), Some(kept)) = (wanted.as_object(), kept.as_object()) {
+        return wanted.iter().all(|(field, value)| same(field, value, kept.get(field)));
     }
-    // One duration has several spellings: `60s` and `1m`.
     let duration = |value: &Value| value.as_str()?.parse::<jiff::SignedDuration>().ok();
-    field == "poll_interval" && duration(wanted).is_some() && duration(wanted) == duration(kept)
+    wanted == kept
+        || (DURATIONS.contains(&field) && duration(wanted).is_some() && duration(wanted) == duration(kept))
 }
 
 /// The body with the source's key: made only to be sent, and shown nowhere.
@@ -136,6 +140,18 @@ mod tests {
         assert_eq!(judge(&item(Some("k")), Some(&kept)), Outcome::KeyRenewed);
         let paused = json!({ "tenant": "north", "poll_interval": "1m", "paused": true });
         assert_eq!(judge(&item(None), Some(&paused)), Outcome::Updated);
+    }
+
+    #[test]
+    fn what_is_inside_is_compared_too() {
+        let plan = |grace: &str| Item {
+            kind: CatalogKind::Plan,
+            body: json!({ "name": "Pro", "admission": { "shadow": false, "grace": grace } }),
+            ..item(None)
+        };
+        let kept = json!({ "name": "Pro", "admission": { "shadow": false, "grace": "1h", "later": null } });
+        assert_eq!(judge(&plan("60m"), Some(&kept)), Outcome::Unchanged);
+        assert_eq!(judge(&plan("2h"), Some(&kept)), Outcome::Updated);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `flowmeter`: the command line of an operator.
 
 mod apply;
+mod audit;
 mod broker;
 mod check;
 mod client;
@@ -20,6 +21,7 @@ mod sources;
 mod table;
 mod tenants;
 mod token;
+mod unmapped;
 mod usage;
 mod watch;
 
@@ -78,7 +80,10 @@ enum Command {
     #[command(subcommand)]
     Token(token::Token),
     /// Shows the sources: how complete they are and what is wrong with them.
+    #[command(visible_alias = "source")]
     Sources(sources::Sources),
+    /// Executions that no attribution gives to a tenant.
+    Unmapped(unmapped::Unmapped),
     /// Lists the tenants.
     Tenants(tenants::Tenants),
     /// Lists the plans.
@@ -123,7 +128,8 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,
         Command::Keys => keys::run(out)?,
         Command::Token(token) => token.run(&client()?, out).await?,
-        Command::Sources(sources) => sources.run(&client()?, out).await?,
+        Command::Sources(sources) => return sources.run(&client()?, out).await,
+        Command::Unmapped(unmapped) => unmapped.run(&client()?, out).await?,
         Command::Tenants(tenants) => tenants.run(&client()?, out).await?,
         Command::Plans(plans) => plans.run(&client()?, out).await?,
         Command::Health(health) => health.run(out).await?,

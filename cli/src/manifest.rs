@@ -2,14 +2,19 @@
 //!
 //! Everything is checked before anything is sent, by the same rules as the gateway's.
 
+mod admission;
+mod attribution;
+
 use std::{fs, io, path::Path, time::Duration};
 
 use catalog::{CatalogKind, Entry, InvalidEntry};
-use proto::v1;
+use jiff::Timestamp;
+use proto::{timestamp, v1};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::{admission::Admission, attribution::Attribution};
 use crate::environment::{self, InvalidReference};
 
 /// One plan, tenant or source, ready to be sent.
@@ -104,6 +109,8 @@ struct Plan {
     meter_event_name: Option<String>,
     #[serde(default)]
     outage_rule: OutageRule,
+    #[serde(default)]
+    admission: Admission,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -160,13 +167,16 @@ struct Tenant {
     alert_recipients: Vec<String>,
     stripe_customer_id: Option<String>,
     limit_override: Option<u64>,
+    limit_override_until: Option<Timestamp>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Source {
     id: String,
-    tenant: String,
+    tenant: Option<String>,
+    #[serde(default)]
+    attributions: Vec<Attribution>,
     #[serde(default)]
     kind: SourceKind,
     base_url: String,
@@ -245,6 +255,7 @@ impl Plan {
                 included_executions: price.included_executions,
                 overage_per_thousand_minor: price.overage_per_thousand_minor,
             }),
+            admission: Some(self.admission.to_wire()?),
             ..v1::Plan::default()
         };
         let plan = catalog::Plan::from_wire(wire)?;
@@ -269,6 +280,7 @@ impl Plan {
             })),
             "meter_event_name": plan.meter_event_name,
             "outage_rule": match rule { OutageRule::Open => "open", OutageRule::Closed => "closed" },
+            "admission": self.admission.to_json(),
         });
         Ok(Item { kind: CatalogKind::Plan, id: plan.id.to_string(), body, api_key: None })
     }
@@ -286,6 +298,7 @@ impl Tenant {
             alert_recipients: self.alert_recipients,
             stripe_customer_id: self.stripe_customer_id.unwrap_or_default(),
             limit_override: self.limit_override,
+            limit_override_until: self.limit_override_until.map(timestamp),
             ..v1::Tenant::default()
         })?;
         let body = json!({
@@ -297,6 +310,7 @@ impl Tenant {
             "alert_recipients": tenant.alert_recipients,
             "stripe_customer_id": tenant.stripe_customer,
             "limit_override": tenant.limit_override,
+            "limit_override_until": tenant.limit_override_until,
         });
         Ok(Item { kind: CatalogKind::Tenant, id: tenant.id.to_string(), body, api_key: None })
     }
@@ -314,16 +328,22 @@ impl Source {
         };
         let source = catalog::Source::from_wire(v1::Source {
             source_id: self.id,
-            tenant_id: self.tenant,
+            tenant_id: self.tenant.unwrap_or_default(),
+            attributions: self.attributions.iter().map(Attribution::to_wire).collect::<Result<_, _>>()?,
             kind: match self.kind {
                 SourceKind::N8n => v1::SourceKind::N8n.into(),
             },
             base_url,
-            poll_interval: self.poll_interval.as_deref().map(interval).transpose()?,
+            poll_interval: self
+                .poll_interval
+                .as_deref()
+                .map(|text| span("poll_interval", text))
+                .transpose()?,
             ..v1::Source::default()
         })?;
         let body = json!({
             "tenant": source.tenant.as_ref().map(metering::TenantId::as_str),
+            "attributions": self.attributions.iter().map(Attribution::to_json).collect::<Vec<_>>(),
             "kind": match self.kind { SourceKind::N8n => "n8n" },
             "base_url": source.base_url.as_str(),
             "poll_interval": self.poll_interval,
@@ -333,12 +353,13 @@ impl Source {
     }
 }
 
-fn interval(text: &str) -> Result<prost_types::Duration, InvalidEntry> {
+/// The span of time that `text` writes, for the wire, where the bounds of `field` are checked.
+fn span(field: &'static str, text: &str) -> Result<prost_types::Duration, InvalidEntry> {
     text.parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|signed| Duration::try_from(signed).ok())
-        .and_then(|interval| prost_types::Duration::try_from(interval).ok())
-        .ok_or_else(|| InvalidEntry::field("poll_interval", "use a duration such as `10m` or `30s`"))
+        .and_then(|span| prost_types::Duration::try_from(span).ok())
+        .ok_or_else(|| InvalidEntry::field(field, "use a duration such as `24h`, `10m` or `30s`"))
 }
 
 #[cfg(test)]
@@ -414,6 +435,33 @@ sources:
 
         let error = refused(&FILE.replace("NORTH_KEY", "SOUTH_KEY"));
         assert!(error.contains("source north-n8n: api_key: the environment variable SOUTH_KEY"), "{error}");
+    }
+
+    #[test]
+    fn a_shared_source_says_whose_its_parts_are() {
+        let shared = FILE.replace(
+            "    tenant: north\n    base_url",
+            "    attributions:\n      - {tenant: north, project: p1, from: 2026-11-01T00:00:00Z}\n    base_url",
+        );
+        let items = parse(&shared, "demo.yaml", &variable).unwrap();
+        assert_eq!(items[2].body["tenant"], Value::Null);
+        let expected = json!([{"tenant": "north", "project": "p1", "from": "2026-11-01T00:00:00Z"}]);
+        assert_eq!(items[2].body["attributions"], expected);
+        let both = refused(&shared.replace("project: p1", "project: p1, tag: t"));
+        assert!(both.contains("source north-n8n: attributions"), "{both}");
+    }
+
+    #[test]
+    fn a_plan_says_how_the_limit_check_decides() {
+        let strict = FILE.replace(
+            "    monthly_limit",
+            "    admission: {grace: 24h, loop_rule: refuse}\n    monthly_limit",
+        );
+        let items = parse(&strict, "demo.yaml", &variable).unwrap();
+        assert_eq!(items[0].body["admission"]["grace"], "24h");
+        assert_eq!(items[0].body["admission"]["loop_rule"], "refuse");
+        let error = refused(&strict.replace("24h", "soon"));
+        assert!(error.contains("plan starter: admission.grace"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `flowmeter sources`.
 
-use std::io::Write;
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -8,10 +8,13 @@ use comfy_table::Table;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{client::Client, table};
+use crate::{audit::Audit, client::Client, table};
 
 /// Longest failure in the table, in characters; `--json` has all of it.
 const DETAIL_CHARS_MAX: usize = 120;
+
+/// Tenants of a shared source in the table.
+const TENANTS_SHOWN_MAX: usize = 3;
 
 /// Arguments of `flowmeter sources`.
 #[derive(Debug, Args)]
@@ -34,6 +37,9 @@ enum About {
     /// Makes the token with which a source pushes its executions, and shows it, once. An earlier one is refused from
     /// then on.
     PushToken(PushToken),
+    /// Compares all that a source shows with what was counted, and lists the differences by id; exit code 1 where there
+    /// are any.
+    Audit(Audit),
 }
 
 /// Arguments of `flowmeter sources push-token`.
@@ -59,10 +65,17 @@ struct SourceList {
 #[derive(Debug, Deserialize)]
 struct Source {
     id: String,
-    tenant: String,
+    tenant: Option<String>,
+    #[serde(default)]
+    attributions: Vec<Attribution>,
     #[serde(default)]
     paused: bool,
     status: Status,
+}
+
+#[derive(Debug, Deserialize)]
+struct Attribution {
+    tenant: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,23 +117,27 @@ struct Gap {
 
 impl Sources {
     /// Asks the gateway and prints a table.
-    pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+    pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<ExitCode> {
         let path: &[&str] = match &self.about {
             None => &["sources"],
             Some(About::Gaps { id }) => &["sources", id, "gaps"],
-            Some(About::PushToken(token)) => return token.run(client, out).await,
+            Some(About::PushToken(token)) => {
+                token.run(client, out).await?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            Some(About::Audit(audit)) => return audit.run(client, self.json, out).await,
         };
         if self.json {
             let answer: Value = client.get(path).await?;
             writeln!(out, "{answer:#}")?;
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
         match self.about {
             None => {
                 let list: SourceList = client.get(path).await?;
                 writeln!(out, "{}", table::or_none(&source_table(&list.sources), "No sources."))?;
             }
-            Some(About::PushToken(_)) => {}
+            Some(About::PushToken(_) | About::Audit(_)) => {}
             Some(About::Gaps { .. }) => {
                 let list: GapList = client.get(path).await?;
                 writeln!(out, "{}", table::or_none(&gap_table(&list.gaps), "No gaps."))?;
@@ -129,7 +146,7 @@ impl Sources {
                 }
             }
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -189,7 +206,7 @@ fn source_table(sources: &[Source]) -> Table {
         let status = &source.status;
         table.add_row([
             source.id.clone(),
-            source.tenant.clone(),
+            whose(source),
             status.complete_until.clone().unwrap_or_else(|| "not swept yet".to_owned()),
             status.lag_seconds.map_or("-".to_owned(), table::lag),
             status.open_executions.map_or("-".to_owned(), table::number),
@@ -199,6 +216,19 @@ fn source_table(sources: &[Source]) -> Table {
     }
     table::right(&mut table, &[3, 4, 5]);
     table
+}
+
+/// The tenants of a source; `--json` says which parts are whose.
+fn whose(source: &Source) -> String {
+    let attributed = source.attributions.iter().map(|attribution| attribution.tenant.as_str());
+    let mut tenants: Vec<&str> = source.tenant.as_deref().into_iter().chain(attributed).collect();
+    tenants.sort_unstable();
+    tenants.dedup();
+    let named = tenants.iter().take(TENANTS_SHOWN_MAX).copied().collect::<Vec<_>>().join(", ");
+    match tenants.len().saturating_sub(TENANTS_SHOWN_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 fn state(source: &Source) -> String {
@@ -235,6 +265,16 @@ mod tests {
         for part in ["about 2026-11-24T12:07:00Z", "1,204"] {
             assert!(shown.contains(part), "{part} is missing:\n{shown}");
         }
+    }
+
+    #[test]
+    fn a_shared_source_names_its_tenants_once() {
+        let source: Source = serde_json::from_value(json!({
+            "id": "shared", "tenant": null, "status": { "complete_until": null },
+            "attributions": [{ "tenant": "south", "tag": "t" }, { "tenant": "north" }, { "tenant": "south" }],
+        }))
+        .unwrap();
+        assert_eq!(whose(&source), "north, south");
     }
 
     #[test]

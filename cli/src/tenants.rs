@@ -35,6 +35,7 @@ struct Tenant {
     alert_recipients: Vec<String>,
     stripe_customer_id: Option<String>,
     limit_override: Option<u64>,
+    limit_override_until: Option<String>,
 }
 
 impl Tenants {
@@ -61,7 +62,7 @@ fn tenant_table(tenants: &[Tenant]) -> Table {
             tenant.id.clone(),
             tenant.name.clone(),
             tenant.plan.clone(),
-            tenant.limit_override.map_or("-".to_owned(), table::number),
+            own_limit(tenant),
             format!("from day {}, {}", tenant.anchor_day, tenant.time_zone),
             tenant.language.clone(),
             tenant.alert_recipients.join(", "),
@@ -70,4 +71,12 @@ fn tenant_table(tenants: &[Tenant]) -> Table {
     }
     table::right(&mut table, &[3]);
     table
+}
+
+fn own_limit(tenant: &Tenant) -> String {
+    match (tenant.limit_override.map(table::number), &tenant.limit_override_until) {
+        (None, _) => "-".to_owned(),
+        (Some(limit), None) => limit,
+        (Some(limit), Some(until)) => format!("{limit} until {until}"),
+    }
 }

@@ -3,6 +3,8 @@
 mod admission_rules;
 mod admissions;
 mod assets;
+mod attributions;
+mod audit;
 mod authenticate;
 mod corrections;
 mod duration;
@@ -21,6 +23,7 @@ mod session;
 mod sources;
 mod tenants;
 mod tokens;
+mod unmapped;
 mod usage;
 
 use std::sync::Arc;
@@ -43,9 +46,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     accounts::Accounts, admit::Admissions, change_catalog::Editor, directory::Directory,
-    gap_counts::GapCounts, sources::SourceView, usage::UsageView,
+    gap_counts::GapCounts, source_audits::AuditView, sources::SourceView, usage::UsageView,
 };
 
+pub use audit::AuditListener;
 pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};
 pub use gaps::count as count_gaps;
 
@@ -68,6 +72,8 @@ pub struct AppParts {
     pub usage: Arc<UsageView>,
     /// The sources' state in memory.
     pub sources: SourceView,
+    /// The sources' last audits.
+    pub audits: AuditView,
     /// How many gaps each source has.
     pub gap_counts: Arc<GapCounts>,
     /// Decides on runs.
@@ -128,6 +134,8 @@ fn operator_routes() -> OpenApiRouter<App> {
         .routes(routes!(sources::list))
         .routes(routes!(sources::get, sources::put, sources::remove))
         .routes(routes!(gaps::list))
+        .routes(routes!(audit::begin, audit::get))
+        .routes(routes!(unmapped::list))
         .routes(routes!(corrections::create, corrections::list))
         .routes(routes!(push_tokens::create, push_tokens::revoke))
         .routes(routes!(tokens::list, tokens::create))

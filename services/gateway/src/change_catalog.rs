@@ -286,7 +286,8 @@ impl Original for Source {
     async fn check_references(&self, connection: &mut PgConnection) -> Result<(), ChangeError> {
         for tenant in self.tenants() {
             if catalog::store::find::<Tenant>(&mut *connection, tenant.as_str()).await?.is_none() {
-                return Err(InvalidEntry::field("tenant", format!("there is no tenant {tenant}")).into());
+                let field = if self.tenant.as_ref() == Some(tenant) { "tenant" } else { "attributions" };
+                return Err(InvalidEntry::field(field, format!("there is no tenant {tenant}")).into());
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ mod keep_periods;
 mod purge;
 mod service;
 mod settings;
+mod source_audits;
 mod sources;
 mod store;
 mod tokens;

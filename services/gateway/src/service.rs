@@ -23,6 +23,7 @@ use crate::{
     keep_gaps::KeepGaps,
     keep_periods::KeepPeriods,
     purge,
+    source_audits::AuditView,
     sources::SourceView,
     usage::UsageView,
 };
@@ -79,6 +80,8 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
     tasks.spawn(follow(bus.clone(), synced, api::SyncedListener(app.clone()), tasks.shutdown()));
     let failing = Topic { stream: Stream::SourceState, name: "source.failing" };
     tasks.spawn(follow(bus.clone(), failing, api::FailingListener(app.clone()), tasks.shutdown()));
+    let audits = Topic { stream: Stream::SourceState, name: "source.audit" };
+    tasks.spawn(follow(bus.clone(), audits, api::AuditListener(app.clone()), tasks.shutdown()));
     // Changes made by another replica; this one's own are known at once.
     let catalog = Topic { stream: Stream::Catalog, name: "catalog" };
     tasks.spawn(follow(bus, catalog, api::CatalogListener(app.clone()), tasks.shutdown()));
@@ -106,6 +109,7 @@ fn app(context: &Context, settings: &GatewaySettings) -> anyhow::Result<App> {
         sealing: SealingKey::parse(&settings.collector_public_key)?,
         secure_cookies: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
         sources: SourceView::default(),
+        audits: AuditView::default(),
         gap_counts: Arc::default(),
         announcer: Announcer::default(),
         shutdown: tasks.shutdown(),

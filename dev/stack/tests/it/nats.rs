@@ -1,13 +1,17 @@
 //! A private NATS with the permissions of production.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use async_nats::{Client, ConnectOptions, Message, Subscriber, jetstream};
+use async_nats::{Client, ConnectOptions, Message, Request, Subscriber, jetstream};
 use futures_util::{StreamExt, future::join_all};
 use proto::{
     Namespace,
     streams::{Capacity, Stream},
-    subjects::CatalogKind,
+    subjects::{CatalogKind, Question},
 };
 use stack::{Profile, Project, nats::Nats};
 
@@ -63,11 +67,13 @@ async fn each_user_publishes_its_own_subjects_only() {
         ("collector", flowmeter.source_synced("north-n8n")),
         ("collector", flowmeter.source_failing("north-n8n")),
         ("collector", flowmeter.source_gap("north-n8n")),
+        ("collector", flowmeter.source_audit("north-n8n")),
         ("aggregator", flowmeter.usage_counted("north")),
         ("aggregator", flowmeter.usage_threshold("north")),
         ("aggregator", flowmeter.usage_period("north")),
         ("billing", flowmeter.billing("north")),
         ("gateway", flowmeter.catalog(CatalogKind::Source, "north-n8n")),
+        ("gateway", flowmeter.admission("north")),
         ("collector", flowmeter.dead("collector")),
         ("aggregator", flowmeter.dead("aggregator")),
         ("billing", flowmeter.dead("billing")),
@@ -139,6 +145,68 @@ async fn an_inbox_is_read_by_its_owner_only() {
     assert!(heard.is_some(), "its own inbox is readable");
     assert!(next_of(&mut foreign).await.is_none());
     nats.stop().unwrap();
+}
+
+/// Each question, who answers it and who asks it.
+const QUESTIONS: [(Question, &str, &[&str]); 8] = [
+    (Question::Admission, "gateway", &[]),
+    (Question::Audit, "collector", &["gateway"]),
+    (Question::Recorded, "aggregator", &["collector", "gateway"]),
+    (Question::Usage, "aggregator", &["gateway"]),
+    (Question::Workflows, "aggregator", &["gateway"]),
+    (Question::Explain, "aggregator", &["gateway"]),
+    (Question::Correct, "aggregator", &["gateway"]),
+    (Question::Unmapped, "aggregator", &["gateway"]),
+];
+
+#[tokio::test]
+async fn questions_are_asked_and_answered_by_those_who_may() {
+    let profile = profile("nats-questions");
+    let mut nats = Nats::start(&profile).unwrap();
+    let mut clients = Vec::new();
+    for user in ["collector", "aggregator", "billing", "alerts", "gateway"] {
+        clients.push((user, connect(&nats, user).await));
+    }
+    let operator = connect(&nats, "operator").await;
+    let heard = Arc::new(Mutex::new(BTreeSet::new()));
+    for (question, _, _) in QUESTIONS {
+        let subject = Namespace::default().ask(question);
+        for (user, client) in &clients {
+            let mut questions = client.subscribe(subject.clone()).await.unwrap();
+            let (user, client, heard) = (*user, client.clone(), heard.clone());
+            tokio::spawn(async move {
+                while let Some(message) = questions.next().await {
+                    heard.lock().unwrap().insert((question, user));
+                    client.publish(message.reply.unwrap(), "x".into()).await.unwrap();
+                }
+            });
+        }
+        // The operator may ask everything: once it has an answer, the subscriptions stand.
+        let mut answered = false;
+        for _ in 0..ATTEMPTS_MAX {
+            answered = is_answered(&operator, &subject).await;
+            if answered {
+                break;
+            }
+        }
+        assert!(answered, "{subject} is answered");
+    }
+    for (question, _, askers) in QUESTIONS {
+        let subject = Namespace::default().ask(question);
+        let answered = join_all(clients.iter().map(|(_, client)| is_answered(client, &subject))).await;
+        for ((user, _), answered) in clients.iter().zip(answered) {
+            assert_eq!(answered, askers.contains(user), "{user} asking {subject}");
+        }
+    }
+    let expected: BTreeSet<_> =
+        QUESTIONS.iter().map(|(question, answerer, _)| (*question, *answerer)).collect();
+    assert_eq!(*heard.lock().unwrap(), expected);
+    nats.stop().unwrap();
+}
+
+async fn is_answered(client: &Client, subject: &str) -> bool {
+    let request = Request::new().payload("x".into()).timeout(Some(NO_ANSWER));
+    client.send_request(subject.to_owned(), request).await.is_ok()
 }
 
 async fn next_of(subscription: &mut Subscriber) -> Option<Message> {

@@ -56,7 +56,8 @@ const COALESCE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 struct Announcement {
     tenant: TenantId,
-    json: Arc<str>,
+    for_operator: Arc<str>,
+    for_tenant: Arc<str>,
 }
 
 /// What has changed since the last announcement. Sets: bounded by the catalog, however often a thing changes.
@@ -156,10 +157,12 @@ async fn announce_changed(app: &App) -> Result<(), catalog::store::CatalogError>
     };
     for tenant in changed.resolve(&catalog) {
         if let Some(usage) = element(app, &catalog, &tenant)
-            && let Ok(json) = serde_json::to_string(&usage)
+            && let Ok(for_operator) = serde_json::to_string(&usage)
+            && let Ok(for_tenant) = serde_json::to_string(&usage.for_tenant())
         {
+            let (for_operator, for_tenant) = (for_operator.into(), for_tenant.into());
             // Fails only where the last listener has just gone.
-            let _ = app.announcer.sender.send(Announcement { tenant, json: json.into() });
+            let _ = app.announcer.sender.send(Announcement { tenant, for_operator, for_tenant });
         }
     }
     Ok(())
@@ -181,7 +184,10 @@ pub async fn stream(State(app): State<App>, caller: Caller) -> Result<impl IntoR
         let (app, caller) = (app.clone(), caller.clone());
         async move {
             match change {
-                Ok(change) if caller.principal.may_see(&change.tenant) => vec![usage_event(&change.json)],
+                Ok(change) if caller.principal.tenant().is_none() => vec![usage_event(&change.for_operator)],
+                Ok(change) if caller.principal.may_see(&change.tenant) => {
+                    vec![usage_event(&change.for_tenant)]
+                }
                 Ok(_) => Vec::new(),
                 Err(BroadcastStreamRecvError::Lagged(_)) => all(&app, &caller).await,
             }

@@ -14,7 +14,9 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::{
-    App, duration,
+    App,
+    attributions::AttributionJson,
+    duration,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId},
     gaps::{self, GapsJson},
@@ -32,8 +34,13 @@ const API_KEY_CHARS_MAX: usize = 4_096;
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceInput {
-    /// The id of the tenant whose executions it runs, which must exist.
-    pub tenant: String,
+    /// The id of the tenant whose executions it runs, where no attribution says otherwise; it must exist. Null where
+    /// only attributions name tenants: what none of them matches is kept, and belongs to nobody until one does.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// Parts of it that belong to other tenants; at most 1,000.
+    #[serde(default)]
+    pub attributions: Vec<AttributionJson>,
     /// What software it runs.
     pub kind: SourceKindJson,
     /// Without the API's path, e.g. `https://n8n.example.com`.
@@ -57,8 +64,10 @@ pub struct SourceJson {
     pub id: String,
     /// Grows with every change.
     pub revision: u64,
-    /// The id of its tenant.
-    pub tenant: String,
+    /// The id of the tenant whose executions it runs, where no attribution says otherwise.
+    pub tenant: Option<String>,
+    /// Parts of it that belong to other tenants.
+    pub attributions: Vec<AttributionJson>,
     /// What software it runs.
     pub kind: SourceKindJson,
     /// Without the API's path.
@@ -145,14 +154,18 @@ impl SourceInput {
         sealing: &SealingKey,
         present: Option<&Source>,
     ) -> Result<Source, InvalidEntry> {
-        let tenant = TenantId::parse(&self.tenant)
-            .map_err(|error| InvalidEntry::field("tenant", error.to_string()))?;
+        let tenant = self.tenant.as_deref().map(TenantId::parse).transpose();
+        let tenant = tenant.map_err(|error| InvalidEntry::field("tenant", error.to_string()))?;
+        if tenant.is_none() && self.attributions.is_empty() {
+            return Err(InvalidEntry::field("tenant", "name a tenant, or attributions"));
+        }
+        let attributions = self.attributions.into_iter().map(AttributionJson::into_wire);
         let given = self.api_key.as_ref().map(|key| sealed(key, sealing)).transpose()?;
         let source = Source::from_wire(v1::Source {
             source_id: id.to_string(),
             revision: 0,
             removed: false,
-            tenant_id: tenant.to_string(),
+            tenant_id: tenant.map(|tenant| tenant.to_string()).unwrap_or_default(),
             kind: match self.kind {
                 SourceKindJson::N8n => v1::SourceKind::N8n,
             }
@@ -166,7 +179,7 @@ impl SourceInput {
                 .transpose()?,
             paused: self.paused,
             push_token_sha256: Default::default(),
-            attributions: Vec::new(),
+            attributions: attributions.collect::<Result<_, _>>()?,
         })?;
         let api_key = match (given, present) {
             (Some(key), _) => key,
@@ -211,7 +224,8 @@ impl SourceJson {
         Self {
             id: source.id.to_string(),
             revision,
-            tenant: source.tenant.as_ref().map(ToString::to_string).unwrap_or_default(),
+            tenant: source.tenant.as_ref().map(ToString::to_string),
+            attributions: source.attributions.iter().map(AttributionJson::from).collect(),
             kind: SourceKindJson::N8n,
             base_url: shown_url(&source.base_url),
             has_api_key: !key.is_empty(),

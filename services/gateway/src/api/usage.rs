@@ -118,6 +118,9 @@ pub struct SourceFreshnessJson {
     pub loss_expected_at: Option<Timestamp>,
     /// How many gaps are kept of it (90 days): executions that were gone before they were seen.
     pub gaps: u64,
+    /// Whether other tenants' executions run there too.
+    #[serde(skip)]
+    is_shared: bool,
 }
 
 /// One tenant's usage with its workflows.
@@ -291,6 +294,25 @@ impl UsageJson {
     }
 }
 
+impl UsageJson {
+    /// As the tenant itself may see it. What a shared source says of itself as a whole tells of others too: how many
+    /// executions run there, and the words of a failure, which may name an address or a workflow.
+    #[must_use]
+    pub fn for_tenant(mut self) -> Self {
+        for source in self.sources.iter_mut().filter(|source| source.is_shared) {
+            source.open_executions = None;
+            if let Some(failing) = &mut source.failing {
+                failing.detail = SHARED_FAILURE.to_owned();
+            }
+            self.open_executions = None;
+        }
+        self
+    }
+}
+
+/// What a tenant reads of a failure of a source that it shares.
+const SHARED_FAILURE: &str = "the instance cannot be read at the moment; its operator knows more";
+
 /// In tenths of a percent, rounded down: 100 is shown only once it is reached.
 fn used_percent(used: u64, limit: u64) -> Option<f64> {
     let tenths = (u128::from(used) * 1_000).checked_div(u128::from(limit))?;
@@ -326,6 +348,7 @@ impl SourceFreshnessJson {
             failing: state.failing().map(FailingJson::from),
             loss_expected_at: state.loss_expected_at(),
             gaps: app.gap_counts.of(&source.id),
+            is_shared: source.tenants().len() > 1 || source.tenant.is_none(),
         }
     }
 }
@@ -369,7 +392,7 @@ pub fn element(app: &App, catalog: &Snapshot, id: &TenantId) -> Option<UsageJson
 /// The elements of every tenant that `caller` may see.
 pub fn visible(app: &App, catalog: &Snapshot, caller: &Caller) -> Vec<UsageJson> {
     match caller.principal.tenant() {
-        Some(own) => element(app, catalog, own).into_iter().collect(),
+        Some(own) => element(app, catalog, own).map(UsageJson::for_tenant).into_iter().collect(),
         None => catalog.tenants.keys().filter_map(|id| element(app, catalog, id)).collect(),
     }
 }
@@ -398,7 +421,11 @@ pub async fn get(
     caller.check_may_see(&id)?;
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let usage = element(&app, &catalog, &id).ok_or_else(|| ApiError::no_tenant(&id))?;
-    let sources: Vec<String> = usage.sources.iter().map(|source| source.source.clone()).collect();
+    let is_tenant = caller.principal.tenant().is_some();
+    let usage = if is_tenant { usage.for_tenant() } else { usage };
+    // The ids of a shared source's gaps tell how much others run, and a lost execution may be theirs.
+    let shown = usage.sources.iter().filter(|source| !(is_tenant && source.is_shared));
+    let sources: Vec<String> = shown.map(|source| source.source.clone()).collect();
     let mut gaps = gaps::shown(&app, &sources).await?;
     let gaps = sources.into_iter().filter_map(|source| {
         let gaps = gaps.remove(&source)?;

@@ -205,3 +205,89 @@ async fn a_push_token_is_shown_once_and_the_catalog_carries_its_hash() {
     assert_eq!(world.get("/v1/sources/north-n8n").await["revision"], 5);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_shared_source_holds_its_tenants_and_keeps_them_apart() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let shared = |tenant: &str| {
+        json!({"kind": "n8n", "base_url": "https://n8n.example", "api_key": SECRET, "attributions": [
+            {"tenant": "north", "project": "p1", "from": "2026-11-01T00:00:00Z"}, {"tenant": tenant, "tag": "t"}]})
+    };
+    let (status, answer) = world.ask(Method::PUT, "/v1/sources/shared", Some(shared("nobody"))).await;
+    assert_eq!((status, &answer["error"]["field"]), (422, &json!("attributions")));
+    let put = world.put("/v1/sources/shared", shared("south")).await;
+    assert_eq!((&put["tenant"], &put["attributions"]), (&Value::Null, &shared("south")["attributions"]));
+    let (status, used) = world.ask(Method::DELETE, "/v1/tenants/south", None).await;
+    assert!(status == 409 && used.to_string().contains("source shared"), "{used}");
+
+    let failing = v1::SourceFailing {
+        source_id: "shared".into(),
+        reason: v1::FailureReason::Unreachable.into(),
+        detail: "workflow of south".into(),
+        failed_at: crate::support::at("2026-11-24T12:00:00Z"),
+        ..v1::SourceFailing::default()
+    };
+    world.bench.publish(world.bench.namespace().source_failing("shared"), &failing).await;
+    let freshness = v1::SourceFreshness {
+        source_id: "shared".into(),
+        open_executions: 7,
+        ..v1::SourceFreshness::default()
+    };
+    world
+        .counted(v1::UsageCounted {
+            sources: vec![freshness],
+            open_executions: 7,
+            ..crate::support::usage("north", 5, 1)
+        })
+        .await;
+    testkit::eventually("the failure is shown", || async {
+        world.get("/v1/usage/north").await["sources"][0]["failing"].is_object().then_some(())
+    })
+    .await;
+    assert_eq!(world.get("/v1/usage/north").await["open_executions"], 7, "the operator sees all of it");
+    let north = world.token_of("north").await;
+    for path in ["/v1/usage", "/v1/usage/north"] {
+        let (status, shown) = world.ask_as(&north, Method::GET, path, None).await;
+        assert_eq!(status, 200);
+        let text = shown.to_string();
+        assert!(text.contains("unreachable") && !text.contains("south") && !text.contains(":7"), "{text}");
+    }
+    assert_eq!(world.ask_as(&north, Method::GET, "/v1/unmapped", None).await.0, 403);
+    assert_eq!(world.ask_as(&north, Method::GET, "/v1/sources/shared/audit", None).await.0, 403);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_audit_is_shown_as_the_collector_tells_it() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    world.put("/v1/sources/north-n8n", source()).await;
+    assert_eq!(world.ask(Method::GET, "/v1/sources/north-n8n/audit", None).await.0, 404);
+    let begin = world.ask(Method::POST, "/v1/sources/north-n8n/audit", None).await;
+    assert_eq!(begin.0, 503, "no collector answers: {}", begin.1);
+    let audit = v1::SourceAudit {
+        source_id: "north-n8n".into(),
+        audit_id: "a1".into(),
+        started_at: crate::support::at("2026-11-24T11:59:00Z"),
+        ended_at: crate::support::at("2026-11-24T12:00:00Z"),
+        listed: 3,
+        equal: 2,
+        differences: vec![v1::AuditDifference {
+            epoch: 1,
+            execution_id: 17,
+            finding: v1::AuditFinding::NotRecorded.into(),
+            detail: "success at 11:58".into(),
+        }],
+        differences_total: 1,
+        ..v1::SourceAudit::default()
+    };
+    world.bench.publish(world.bench.namespace().source_audit("north-n8n"), &audit).await;
+    let shown = testkit::eventually("the audit is shown", || async {
+        let (status, shown) = world.ask(Method::GET, "/v1/sources/north-n8n/audit", None).await;
+        (status == 200).then_some(shown)
+    })
+    .await;
+    assert_eq!((&shown["state"], &shown["differences"][0]["execution"]), (&json!("done"), &json!("17")));
+    world.finish().await;
+}

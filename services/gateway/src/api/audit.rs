@@ -1,0 +1,186 @@
+//! Audits over HTTP: `POST /v1/sources/{id}/audit` begins one, `GET` tells how far the last one has come.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State, http::StatusCode};
+use catalog::Source;
+use jiff::{SignedDuration, Timestamp};
+use metering::SourceId;
+use proto::{InvalidMessage, subjects::Question, v1};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    App,
+    error::{ApiError, ErrorJson},
+    extract::PathId,
+};
+use crate::{follow::Listen, source_audits::Audit};
+
+/// The collector answers as soon as the audit has begun.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The collector tells of an audit every few seconds; after this time without a word it is not running any more.
+const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// How a source compares with the count.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditJson {
+    /// The source's id.
+    pub source: String,
+    /// The audit's id.
+    pub id: String,
+    /// How it stands.
+    pub state: AuditState,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended; null while it goes on.
+    pub ended_at: Option<Timestamp>,
+    /// When the collector last told of it.
+    pub updated_at: Timestamp,
+    /// Final executions that the source has shown so far.
+    pub listed: u64,
+    /// Those that were recorded with the same status and end.
+    pub equal: u64,
+    /// The first differences, at most 1,000.
+    pub differences: Vec<DifferenceJson>,
+    /// All differences.
+    pub differences_total: u64,
+    /// Why it ended before everything was compared; null where it did not.
+    pub failure: Option<String>,
+}
+
+/// How an audit stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditState {
+    /// It goes on.
+    Running,
+    /// It has not been heard of for a minute: the collector has stopped. Begin another.
+    Stalled,
+    /// It ended before everything was compared.
+    Failed,
+    /// Everything was compared.
+    Done,
+}
+
+/// One execution that the source and the count do not agree on.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DifferenceJson {
+    /// The life of the source's id sequence that the id belongs to.
+    pub epoch: u32,
+    /// Its id there.
+    pub execution: String,
+    /// `not_recorded`, `different`, `not_shown` or `unspecified`.
+    pub finding: &'static str,
+    /// For a person: how the source has it, and how the count.
+    pub detail: String,
+}
+
+impl AuditJson {
+    fn new(audit: &Audit, now: Timestamp) -> Self {
+        let told = &audit.told;
+        Self {
+            source: told.source_id.clone(),
+            id: told.audit_id.clone(),
+            state: state(audit, now),
+            started_at: audit.started_at,
+            ended_at: audit.ended_at,
+            updated_at: audit.updated_at,
+            listed: told.listed,
+            equal: told.equal,
+            differences: told.differences.iter().map(DifferenceJson::from).collect(),
+            differences_total: told.differences_total,
+            failure: (!told.failure.is_empty()).then(|| told.failure.clone()),
+        }
+    }
+}
+
+fn state(audit: &Audit, now: Timestamp) -> AuditState {
+    match audit.ended_at {
+        Some(_) if audit.told.failure.is_empty() => AuditState::Done,
+        Some(_) => AuditState::Failed,
+        None if now.duration_since(audit.updated_at) > STALLED_AFTER => AuditState::Stalled,
+        None => AuditState::Running,
+    }
+}
+
+impl From<&v1::AuditDifference> for DifferenceJson {
+    fn from(difference: &v1::AuditDifference) -> Self {
+        Self {
+            epoch: difference.epoch,
+            execution: difference.execution_id.to_string(),
+            finding: match difference.finding() {
+                v1::AuditFinding::Unspecified => "unspecified",
+                v1::AuditFinding::NotRecorded => "not_recorded",
+                v1::AuditFinding::Different => "different",
+                v1::AuditFinding::NotShown => "not_shown",
+            },
+            detail: difference.detail.clone(),
+        }
+    }
+}
+
+/// Begins to compare all that a source shows with what was counted.
+#[utoipa::path(post, path = "/v1/sources/{id}/audit", operation_id = "begin_audit", tag = "catalog", params(("id" = String, Path)), responses(
+    (status = 202, body = AuditJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn begin(
+    State(app): State<App>,
+    PathId(id): PathId,
+) -> Result<(StatusCode, Json<AuditJson>), ApiError> {
+    let source = app.editor.find::<Source>(&id).await?.value.id;
+    let question = v1::AuditQuestion { source_id: source.to_string() };
+    let begun: v1::SourceAudit = app.bus.ask(Question::Audit, &question, ANSWER_WITHIN).await?;
+    let audit = Audit::try_from(begun.clone()).map_err(ApiError::unavailable)?;
+    app.audits.apply(begun).map_err(ApiError::unavailable)?;
+    Ok((StatusCode::ACCEPTED, Json(AuditJson::new(&audit, app.clock.now()))))
+}
+
+/// How far the last audit of a source has come.
+#[utoipa::path(get, path = "/v1/sources/{id}/audit", operation_id = "get_audit", tag = "catalog", params(("id" = String, Path)), responses(
+    (status = 200, body = AuditJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<AuditJson>, ApiError> {
+    let id = SourceId::parse(&id)?;
+    let none = || ApiError::NotFound(format!("there is no audit of a source {id}"));
+    let audit = app.audits.of(&id).ok_or_else(none)?;
+    Ok(Json(AuditJson::new(&audit, app.clock.now())))
+}
+
+/// Takes `SourceAudit` into the view.
+pub struct AuditListener(pub App);
+
+impl Listen for AuditListener {
+    type Message = v1::SourceAudit;
+
+    fn hear(&self, message: v1::SourceAudit) -> Result<(), InvalidMessage> {
+        self.0.audits.apply(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::timestamp;
+
+    use super::*;
+
+    #[test]
+    fn silence_is_a_stall_and_a_reason_a_failure() {
+        let at = |text: &str| Some(timestamp(text.parse().unwrap()));
+        let running = v1::SourceAudit { started_at: at("2026-11-24T12:00:00Z"), ..Default::default() };
+        let ended = v1::SourceAudit { ended_at: at("2026-11-24T12:00:30Z"), ..running.clone() };
+        let failed = v1::SourceAudit { failure: "n8n is away".into(), ..ended.clone() };
+        for (wire, now, expected) in [
+            (&running, "2026-11-24T12:01:00Z", AuditState::Running),
+            (&running, "2026-11-24T12:01:01Z", AuditState::Stalled),
+            (&ended, "2026-11-24T13:00:00Z", AuditState::Done),
+            (&failed, "2026-11-24T13:00:00Z", AuditState::Failed),
+        ] {
+            let audit = Audit::try_from(wire.clone()).unwrap();
+            assert_eq!(state(&audit, now.parse().unwrap()), expected, "{now}");
+        }
+    }
+}
