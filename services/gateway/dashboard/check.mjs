@@ -17,6 +17,7 @@ const { WORDS } = await import("./words.js");
 const { chosenLanguage, formatsOf } = await import("./format.js");
 const { Activity, BUCKETS, UsageBook, gapsOf, isFloor, isLosing, losingSources, sourceState } = await import("./usage.js");
 const { gapText, lossText } = await import("./parts.js");
+const { barsOf, forecastText } = await import("./daily.js");
 
 const folder = new URL(".", import.meta.url);
 const served = readdirSync(folder).filter((name) => /\.(js|html|css|svg)$/.test(name));
@@ -178,4 +179,27 @@ test("a gap says its range, its reason and when it was found", () => {
   for (const reason of ["open_execution_vanished", "pruned_before_seen", "epoch_ended", "unspecified"])
     for (const language of ["en", "es"]) assert.ok(WORDS[language][`gap_${reason}`], reason);
   assert.equal(gapsOf(usage({ sources: [source({ gaps: 2 }), source({ gaps: 1 })] })), 3);
+});
+
+test("a day's bar stands at its time and shows what failed", () => {
+  const period = { start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" };
+  const day = (number, counted, error = 0) => ({
+    start: `2026-11-${number}T00:00:00Z`,
+    end: `2026-11-${number + 1}T00:00:00Z`,
+    counted,
+    error,
+    crashed: 0,
+  });
+  const [first, last] = barsOf(period, [day(10, 50, 25), day(11, 0), day(25, 100)]);
+  assert.ok(first.x < last.x && first.height * 2 === last.height);
+  assert.deepEqual([first.failed * 2 === first.height, last.failed], [true, 0]);
+});
+
+test("a forecast says only what is known", () => {
+  const [english, spanish] = [formatsOf("en"), formatsOf("es")];
+  const forecast = { counted_at_end: 9300, limit_reached_on: null, cost_estimate: null, days_observed: 12 };
+  assert.equal(forecastText(usage({ forecast: null }), english), "");
+  assert.equal(forecastText(usage({ forecast }), english), "Forecast: about 9,300 at the period's end");
+  const reached = { ...forecast, limit_reached_on: "2026-11-27" };
+  assert.match(forecastText(usage({ forecast: reached }), spanish), /el límite se alcanza el 27 nov 2026$/);
 });

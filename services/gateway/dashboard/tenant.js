@@ -1,6 +1,7 @@
 // One tenant: its period, the limit check, its sources, workflows and closed periods.
 
 import * as api from "./api.js";
+import { dailyCard } from "./daily.js";
 import { el, setAttribute, setText, show } from "./dom.js";
 import { limitCheckCard } from "./limit_check.js";
 import { activityChart, countText, figure, leftText, peakText, recentText, stateChip, usageBar } from "./parts.js";
@@ -21,6 +22,7 @@ export function tenantView(context, tenant, { alone }) {
   const sources = sourcesCard(context);
   const workflows = workflowsCard(context);
   const periods = periodsCard(context);
+  const daily = dailyCard(context);
   const node = el(
     "div",
     { class: "page" },
@@ -31,6 +33,7 @@ export function tenantView(context, tenant, { alone }) {
       el("div", { class: "column" }, period.node),
       el("div", { class: "column" }, check.node, sources.node),
     ),
+    daily.node,
     workflows.node,
     periods.node,
   );
@@ -38,13 +41,18 @@ export function tenantView(context, tenant, { alone }) {
   const detail = {
     update(usage) {
       workflows.update(usage);
+      daily.updateForecast(usage);
       sources.updateGaps(usage.gaps);
     },
     fail: workflows.fail,
   };
+  // Without durations the workflows are shown all the same.
+  const durations = { update: workflows.updateDurations, fail() {} };
   const refresh = throttled(REFRESH_MIN_MS, () => {
     load(context, api.tenantUsage(tenant), detail);
     load(context, api.limitCheck(tenant), check);
+    load(context, api.dailySeries(tenant), daily);
+    load(context, api.topWorkflows(tenant), durations);
   });
 
   function draw() {

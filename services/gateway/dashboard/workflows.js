@@ -7,6 +7,7 @@ import { failedOf, isFailing } from "./usage.js";
 const PAGE_ROWS = 50;
 const FIND_FROM_WORKFLOWS = 11;
 
+const keyOf = ({ source, workflow }) => JSON.stringify([source, workflow]);
 const nameOf = (workflow) => workflow.name ?? workflow.workflow;
 
 /** `read` gives what a column is sorted by; figures begin with the largest. */
@@ -17,6 +18,8 @@ const COLUMNS = [
   { key: "successRate", read: (workflow) => workflow.success_rate ?? -1, number: true },
   { key: "failures", read: failedOf, number: true },
   { key: "meanDuration", read: (workflow) => workflow.mean_duration_ms ?? -1, number: true },
+  { key: "durationP50", read: (workflow) => workflow.duration_p50_ms ?? -1, number: true },
+  { key: "durationP95", read: (workflow) => workflow.duration_p95_ms ?? -1, number: true },
   { key: "uncounted", read: (workflow) => workflow.uncounted, number: true },
 ];
 
@@ -24,6 +27,8 @@ export function workflowsCard(context) {
   const { t, count } = context.format;
   const view = { column: COLUMNS[2], descending: true, text: "", rows: PAGE_ROWS };
   let answer = null;
+  /** From another answer, which may come first, later, or not at all. */
+  let durations = new Map();
   const heads = COLUMNS.map((column) =>
     heading(t, column, () => {
       sortBy(view, column);
@@ -71,7 +76,7 @@ export function workflowsCard(context) {
   [table, find, more, omitted].forEach((part) => show(part, false));
 
   function draw() {
-    const all = answer.workflows;
+    const all = answer.workflows.map((workflow) => ({ ...workflow, ...durations.get(keyOf(workflow)) }));
     const found = sorted(
       all.filter((workflow) => matches(workflow, view.text)),
       view,
@@ -99,6 +104,15 @@ export function workflowsCard(context) {
     update(detail) {
       answer = detail;
       draw();
+    },
+    updateDurations({ workflows }) {
+      durations = new Map(
+        workflows.map((workflow) => {
+          const { duration_p50_ms, duration_p95_ms } = workflow;
+          return [keyOf(workflow), { duration_p50_ms, duration_p95_ms }];
+        }),
+      );
+      if (answer) draw();
     },
     fail(error) {
       setText(message, t("loadFailed", { reason: error.message }));
@@ -151,6 +165,8 @@ function row({ count, percent, duration }, workflow, largest) {
     number(percent(workflow.success_rate)),
     number(count(failedOf(workflow)), { "data-bad": String(isFailing(workflow)) }),
     number(duration(workflow.mean_duration_ms)),
+    number(duration(workflow.duration_p50_ms)),
+    number(duration(workflow.duration_p95_ms)),
     number(count(workflow.uncounted)),
   );
 }
