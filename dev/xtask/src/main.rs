@@ -1,5 +1,7 @@
 //! `cargo xtask`: everything a contributor runs.
 
+mod bench;
+mod bench_usage;
 mod binaries;
 mod checks;
 mod e2e;
@@ -36,6 +38,8 @@ enum Task {
     Verify(verify::Verify),
     /// Print the memory of each service and of the whole stack, idle and under the demo's load.
     Memory(memory::Measure),
+    /// Measure how fast the parts are.
+    Bench(bench::Bench),
     /// Check the whole path on real input, and print a table of figures.
     E2e(e2e::EndToEnd),
 }
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Task::Test(task) => task.run(),
         Task::Verify(task) => task.run(),
         Task::Memory(task) => task.run(),
+        Task::Bench(task) => task.run(),
         Task::E2e(task) => task.run(),
     };
     match outcome {
