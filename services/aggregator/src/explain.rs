@@ -41,6 +41,12 @@ impl Answerer for Explain {
         let after = read_page(&question.page)?;
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
         let workflow = asked::workflow(&self.pool, &question.source_id, &question.workflow_id).await?;
+        let kept_since = store::kept_since(&self.pool).await?;
+        if start < kept_since {
+            let reason =
+                format!("only executions since {kept_since} are kept one by one; this period began before");
+            return Err(Refusal::not_found(reason));
+        }
         let mut connection = self.pool.acquire().await?;
         let Some(period) = store::period_at(&mut connection, asked.number, start).await? else {
             return Ok(v1::ExplainAnswer {

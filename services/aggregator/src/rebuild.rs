@@ -6,6 +6,7 @@
 //! twice. What results is compared with what is stored, and put in its place where it differs. While a rebuild goes on
 //! the log keeps what is folded.
 //!
+//! Figures that begin before the oldest month whose executions are kept stay as they are.
 //! Days are cut by the calendar that the tenant has now: after a change of its time zone a rebuild moves them.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
@@ -20,9 +21,8 @@ use sqlx::{Connection, PgConnection, PgPool};
 use crate::{
     asked::Asked,
     correct,
-    durations::Durations,
     fold::{FoldError, fold_waiting},
-    rollup::{Changes, DamagedChange, Figures},
+    rollup::{Changes, DamagedChange, DayFigures, Figures},
     store,
     totals::Totals,
 };
@@ -130,30 +130,20 @@ impl Rebuild {
         for (_, change) in store::logged_since(&mut transaction, snapshot).await? {
             shadow.apply(&Changes::from_bytes(&change)?.of_tenant(asked.number));
         }
-        shadow.forget_empty();
+        let since = store::kept_since(&mut *transaction).await?;
+        shadow.keep_since(since);
         let mut stored = store::stored_figures(&mut transaction, asked.number).await?;
-        stored.forget_empty();
+        stored.keep_since(since);
         let differences = differences(asked.tenant.id.as_str(), &stored, &shadow);
         if stored != shadow {
-            self.replace(&mut transaction, asked, &stored, &shadow).await?;
+            let changed = self.set_periods(&mut transaction, asked, &stored, &shadow).await?;
+            store::replace_rollups(&mut transaction, asked.number, since, &shadow).await?;
+            let now = self.clock.now();
+            let messages = correct::told(&mut transaction, &self.bus, asked, &changed, now).await?;
+            outbox::enqueue(&mut transaction, &messages).await?;
         }
         transaction.commit().await?;
         Ok(differences)
-    }
-
-    async fn replace(
-        &self,
-        connection: &mut PgConnection,
-        asked: &Asked,
-        stored: &Figures,
-        shadow: &Figures,
-    ) -> Result<(), RebuildError> {
-        let now = self.clock.now();
-        let changed = self.set_periods(connection, asked, stored, shadow, now).await?;
-        store::replace_rollups(connection, asked.number, shadow).await?;
-        let messages = correct::told(connection, &self.bus, asked, &changed, now).await?;
-        outbox::enqueue(connection, &messages).await?;
-        Ok(())
     }
 
     async fn set_periods(
@@ -162,8 +152,8 @@ impl Rebuild {
         asked: &Asked,
         stored: &Figures,
         shadow: &Figures,
-        now: Timestamp,
     ) -> Result<Vec<Period>, RebuildError> {
+        let now = self.clock.now();
         let adjusted = store::adjustments(connection, asked.number).await?;
         let mut changed = Vec::new();
         for (start, (_, totals)) in changes_between(&stored.periods, &shadow.periods) {
@@ -260,13 +250,14 @@ fn changes_between<K: Ord + Clone, V: Default + Clone + PartialEq>(
 }
 
 impl Figures {
-    /// Forgets what says nothing: a row of zeros is as good as none.
-    fn forget_empty(&mut self) {
-        self.periods.retain(|_, totals| *totals != Totals::ZERO);
-        self.workflows.retain(|_, totals| *totals != Totals::ZERO);
-        self.hours.retain(|_, totals| *totals != Totals::ZERO);
-        self.days.retain(|_, day| day.totals != Totals::ZERO || !day.durations.is_empty());
-        self.workflow_days.retain(|_, totals| *totals != Totals::ZERO);
-        self.workflow_durations.retain(|_, durations: &mut Durations| !durations.is_empty());
+    /// Forgets what begins before `since`, whose executions are not kept any more, and what says nothing: a row of zeros
+    /// is as good as none.
+    fn keep_since(&mut self, since: Timestamp) {
+        self.periods.retain(|(_, start), totals| *start >= since && *totals != Totals::ZERO);
+        self.workflows.retain(|key, totals| key.period_start >= since && *totals != Totals::ZERO);
+        self.hours.retain(|(_, start), totals| *start >= since && *totals != Totals::ZERO);
+        self.days.retain(|(_, start), day| *start >= since && *day != DayFigures::default());
+        self.workflow_days.retain(|key, totals| key.day_start >= since && *totals != Totals::ZERO);
+        self.workflow_durations.retain(|key, durations| key.period_start >= since && !durations.is_empty());
     }
 }

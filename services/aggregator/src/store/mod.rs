@@ -23,8 +23,8 @@ pub(crate) use periods::{
     workflow_numbers,
 };
 pub(crate) use rebuilds::{
-    adjustments, all_tenants, fold_turn, freeze, hold_rebuild, logged_since, replace_rollups, set_period,
-    shares, stored_figures,
+    adjustments, all_tenants, fold_turn, freeze, hold_rebuild, kept_since, logged_since, replace_rollups,
+    set_period, shares, stored_figures,
 };
 pub(crate) use rollups::{
     add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, waiting, waiting_since,

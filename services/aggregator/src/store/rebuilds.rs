@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx;
 use metering::Period;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::{add_figures, read_durations, status_of};
 use crate::{
@@ -177,6 +177,13 @@ async fn rows(
     sqlx::query_as(statement).bind(tenant).fetch_all(connection).await
 }
 
+/// Since when all executions are kept: figures of what began before cannot be made anew, nor explained.
+pub(crate) async fn kept_since(executor: impl PgExecutor<'_>) -> Result<Timestamp, sqlx::Error> {
+    let since: SqlInstant =
+        sqlx::query_scalar("SELECT since FROM executions_kept").fetch_one(executor).await?;
+    Ok(since.to_jiff())
+}
+
 /// What was adjusted by hand, by period.
 pub(crate) async fn adjustments(
     connection: &mut PgConnection,
@@ -192,21 +199,22 @@ pub(crate) async fn adjustments(
     Ok(rows.into_iter().map(|(start, quantity)| (start.to_jiff(), quantity)).collect())
 }
 
-/// Puts the figures in the place of what is stored of a tenant's roll-ups and workflows. The caller has the folder's
+/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups and workflows. The caller has the folder's
 /// turn and the tenant's lock, and nothing of the tenant waits to be folded.
 pub(crate) async fn replace_rollups(
     connection: &mut PgConnection,
     tenant: i32,
+    since: Timestamp,
     figures: &Figures,
 ) -> Result<(), sqlx::Error> {
     for statement in [
-        "DELETE FROM usage_hours WHERE tenant_number = $1",
-        "DELETE FROM usage_days WHERE tenant_number = $1",
-        "DELETE FROM workflow_days WHERE tenant_number = $1",
-        "DELETE FROM workflow_durations WHERE tenant_number = $1",
-        "DELETE FROM workflow_usage WHERE tenant_number = $1",
+        "DELETE FROM usage_hours WHERE tenant_number = $1 AND hour_start >= $2",
+        "DELETE FROM usage_days WHERE tenant_number = $1 AND day_start >= $2",
+        "DELETE FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2",
+        "DELETE FROM workflow_durations WHERE tenant_number = $1 AND period_start >= $2",
+        "DELETE FROM workflow_usage WHERE tenant_number = $1 AND period_start >= $2",
     ] {
-        sqlx::query(statement).bind(tenant).execute(&mut *connection).await?;
+        sqlx::query(statement).bind(tenant).bind(since.to_sqlx()).execute(&mut *connection).await?;
     }
     add_figures(&mut *connection, figures).await?;
     let (keys, totals): (Vec<WorkflowPeriod>, Vec<Totals>) = figures.workflows.iter().unzip();

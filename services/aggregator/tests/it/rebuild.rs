@@ -135,3 +135,26 @@ async fn a_rebuild_during_recording_loses_and_repeats_nothing() {
     assert_eq!(all, [truth; 5]);
     running.bench.finish().await;
 }
+
+#[tokio::test]
+async fn figures_whose_executions_are_kept_no_more_stay() {
+    let mut running = Running::start(None).await;
+    running.send(vec![execution(1, "2026-10-20T08:00:00Z"), execution(2, "2026-11-20T08:00:00Z")]).await;
+    running.usage_where(|totals| totals.counted == 1).await;
+    assert_eq!(rebuild(&running).await, []);
+    execute(&running, "DELETE FROM executions WHERE stopped_at < '2026-11-01T00:00:00Z'").await;
+    execute(&running, "UPDATE executions_kept SET since = '2026-11-01T00:00:00Z'").await;
+    execute(&running, "UPDATE usage_hours SET counted = 7").await;
+    let differences = rebuild(&running).await;
+    assert_eq!(differences.len(), 1, "only November can be told: {differences:?}");
+    assert_eq!(running.snapshot().await, (2, 0));
+    let question = v1::ExplainQuestion {
+        tenant_id: "north".into(),
+        period_start: at("2026-10-01T00:00:00Z"),
+        count_max: 10,
+        ..v1::ExplainQuestion::default()
+    };
+    let refused = running.ask::<v1::ExplainAnswer>(Question::Explain, &question).await.unwrap_err();
+    assert!(refused.to_string().contains("since 2026-11-01"), "{refused}");
+    running.bench.finish().await;
+}
