@@ -29,6 +29,8 @@ impl Consumer {
     pub const COLLECTOR_CATALOG: Self = Self::of("collector", Stream::Catalog);
     /// The collector reads rows again.
     pub const COLLECTOR_ROWS: Self = Self::of("collector", Stream::Rows);
+    /// The collector learns which tenants are near their limit.
+    pub const COLLECTOR_USAGE: Self = Self::of("collector", Stream::UsageState);
     /// The aggregator counts executions.
     pub const AGGREGATOR_EXECUTIONS: Self = Self::of("aggregator", Stream::Executions);
     /// The aggregator learns how complete sources are.

@@ -9,6 +9,7 @@ mod comparison;
 mod cursor;
 mod epochs;
 mod failure;
+mod limits;
 mod n8n;
 mod pace;
 mod publish;

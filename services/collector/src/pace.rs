@@ -18,6 +18,12 @@ const PUSHING_STRETCH: u32 = 3;
 /// as long to fill what it keeps.
 const RISK_PAUSE_MIN: Duration = Duration::from_secs(5);
 
+/// Sources of a tenant near its limit are swept this many times an interval, and not put off by pushes.
+const SWEEPS_NEAR_LIMIT: u32 = 4;
+
+/// A limit never makes sweeps come closer than this, where the interval is not shorter: seven requests each.
+const LIMIT_PAUSE_MIN: Duration = Duration::from_secs(15);
+
 /// When a source is swept next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
@@ -40,6 +46,14 @@ impl Pace {
         let next = later(swept_at, stretched(interval.min(safe), jitter));
         let last = later(swept_at, interval.saturating_mul(PUSHING_STRETCH).min(safe));
         Self { next, postponable_until: (interval < safe && last > next).then_some(last) }
+    }
+}
+
+impl Pace {
+    /// The same for a source that runs executions of a tenant near its limit.
+    pub fn near_limit(self, swept_at: Timestamp, interval: Duration, jitter: f64) -> Self {
+        let pause = (interval / SWEEPS_NEAR_LIMIT).max(LIMIT_PAUSE_MIN.min(interval));
+        Self { next: self.next.min(later(swept_at, stretched(pause, jitter))), postponable_until: None }
     }
 }
 
@@ -87,6 +101,23 @@ mod tests {
     fn a_short_interval_stays_as_it_is() {
         assert_eq!(paced(Some(60_000), Duration::from_secs(2), 1.0), (2, Some(6)));
         assert_eq!(paced(Some(u64::from(u32::MAX)), Duration::from_secs(2), 1.0).0, 2);
+    }
+
+    #[test]
+    fn near_a_limit_it_is_swept_at_a_quarter_of_its_interval() {
+        let near = |ids: Option<u64>, interval| {
+            let at = |second| Timestamp::from_second(second).unwrap();
+            let (next, postponable) = paced(ids, interval, 1.0);
+            let pace = Pace { next: at(next), postponable_until: postponable.map(at) };
+            let pace = pace.near_limit(at(0), interval, 1.0);
+            assert_eq!(pace.postponable_until, None);
+            pace.next.as_second()
+        };
+        assert_eq!(near(None, INTERVAL), 150);
+        assert_eq!(near(None, Duration::from_secs(40)), 15);
+        assert_eq!(near(None, Duration::from_secs(10)), 10);
+        // Risk comes before.
+        assert_eq!(near(Some(60_000), INTERVAL), 50);
     }
 
     #[test]

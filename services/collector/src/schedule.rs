@@ -216,7 +216,14 @@ impl Work {
         let Collected { cursor, started_at, executions_published, forecast } = collected;
         let pace = match cursor.backlog {
             Some(_) => Pace::at_once(started_at),
-            None => Pace::after(started_at, self.interval_of(&source), jitter, forecast),
+            None => {
+                let interval = self.interval_of(&source);
+                let pace = Pace::after(started_at, interval, jitter, forecast);
+                match store::limits::is_any_near(&self.pool, &source.tenants()).await? {
+                    true => pace.near_limit(started_at, interval, jitter),
+                    false => pace,
+                }
+            }
         };
         store::advance(&self.pool, claim, &tracked, &cursor, started_at, pace).await?;
         tracing::info!(

@@ -17,6 +17,7 @@ use crate::{
     MIGRATOR, Settings,
     activity::FollowCatalog,
     audit::{AUDITS_MAX, AnswerAudit, Auditor},
+    limits::FollowUsage,
     n8n::{Client, ClientLimits},
     publish::Publisher,
     push,
@@ -85,6 +86,13 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
     tasks.spawn_fallible(
         "catalog",
         consume::run(bus.clone(), clock.clone(), catalog, Arc::new(mirror), tasks.shutdown()),
+    );
+
+    let follow = FollowUsage { pool: pool.clone(), clock: clock.clone() };
+    let usage = Consumer::COLLECTOR_USAGE;
+    tasks.spawn_fallible(
+        "usage",
+        consume::run(bus.clone(), clock.clone(), usage, Arc::new(follow), tasks.shutdown()),
     );
 
     let receive = Receive {

@@ -2,6 +2,7 @@
 
 pub mod audits;
 pub mod epochs;
+pub mod limits;
 pub mod workflows;
 
 use std::{collections::BTreeMap, time::Duration};

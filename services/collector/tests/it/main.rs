@@ -6,6 +6,7 @@ mod audits;
 mod failures;
 mod gaps;
 mod lifecycle;
+mod limits;
 mod push;
 mod requests;
 mod rows;
