@@ -51,4 +51,5 @@ export const closedPeriods = (tenant) => request("GET", `/v1/usage/${tenantPath(
 export const dailySeries = (tenant) => request("GET", `/v1/tenants/${tenantPath(tenant)}/usage/series?grain=day`);
 export const topWorkflows = (tenant) => request("GET", `/v1/tenants/${tenantPath(tenant)}/usage/workflows?limit=1000`);
 export const limitCheck = (tenant) => request("GET", `/v1/admissions/${tenantPath(tenant)}`);
+export const unmapped = () => request("GET", "/v1/unmapped");
 export const EVENTS = "/v1/events";

@@ -4,6 +4,7 @@ import { el, setAttribute, setText, show } from "./dom.js";
 import { stateIcon, stateWord } from "./parts.js";
 import { summaryOf } from "./summary.js";
 import { tenantRow } from "./tenant_row.js";
+import { unmappedCard } from "./unmapped.js";
 import { STATES, WINDOW_MINUTES } from "./usage.js";
 
 /** Fewer than this are found by looking. */
@@ -12,6 +13,7 @@ const FIND_FROM_TENANTS = 9;
 export function overview(context) {
   const { t } = context.format;
   const summary = summaryOf(context);
+  const unmapped = unmappedCard(context);
   const rows = new Map();
   const filter = { state: null, text: "" };
   const body = el("div", { class: "tenants-body", role: "rowgroup" });
@@ -50,6 +52,7 @@ export function overview(context) {
     { class: "page" },
     el("h1", { class: "hidden-text" }, t("overview")),
     summary.node,
+    unmapped.node,
     list,
     welcome,
   );
@@ -78,7 +81,16 @@ export function overview(context) {
   }
 
   update();
-  return { node, title: t("overview"), update, tick: () => update({ timeMoved: true }) };
+  unmapped.tick();
+  return {
+    node,
+    title: t("overview"),
+    update,
+    tick() {
+      update({ timeMoved: true });
+      unmapped.tick();
+    },
+  };
 }
 
 function matches(usage, { state, text }) {

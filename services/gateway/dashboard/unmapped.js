@@ -1,0 +1,59 @@
+// Executions that belong to no tenant: for the operator, who alone can map them.
+
+import * as api from "./api.js";
+import { el, setText, show } from "./dom.js";
+
+/** New ones come with sweeps; the answer reads one index. */
+const REFRESH_MS = 60_000;
+/** The largest; the command line lists all. */
+const WORKFLOWS_LISTED = 10;
+
+export function unmappedCard(context) {
+  const { format } = context;
+  const { t } = format;
+  const title = el("h2", { id: "unmapped-title" });
+  const list = el("ul");
+  const more = el("p", { class: "muted small" });
+  const node = el(
+    "section",
+    { class: "card", "aria-labelledby": "unmapped-title", hidden: true },
+    el("div", { class: "card-head" }, title),
+    el("p", { class: "muted small" }, t("unmappedHelp")),
+    list,
+    more,
+  );
+  let askedAt = null;
+
+  async function refresh() {
+    try {
+      draw(await api.unmapped());
+    } catch {
+      // What was shown stays: an aggregator that is away has mapped nothing.
+    }
+  }
+
+  function draw(answer) {
+    show(node, answer.executions > 0);
+    setText(title, t("unmapped", { count: answer.executions }));
+    const shown = answer.workflows.slice(0, WORKFLOWS_LISTED);
+    list.replaceChildren(...shown.map((workflow) => el("li", {}, lineOf(workflow, format))));
+    const rest = answer.workflows_total - shown.length;
+    show(more, rest > 0);
+    setText(more, t("unmappedMore", { count: rest }));
+  }
+
+  return {
+    node,
+    tick() {
+      const now = Date.now();
+      if (askedAt !== null && now - askedAt < REFRESH_MS) return;
+      askedAt = now;
+      refresh();
+    },
+  };
+}
+
+function lineOf({ source, workflow, name, tags, project, executions }, { t, count }) {
+  const where = [source, ...(project === null ? [] : [project]), ...tags].join(" · ");
+  return t("unmappedLine", { count: count(executions), name: name ?? workflow, where });
+}
