@@ -32,8 +32,8 @@ use crate::clock::SandboxClock;
 use crate::faults::Faults;
 use crate::snapshot::Changes;
 
-/// Most instances of one sandbox: a load test with a source for each of a thousand tenants fits.
-pub const INSTANCES_MAX: usize = 2_000;
+/// Most instances of one sandbox: the benchmark of one collector has ten thousand.
+pub const INSTANCES_MAX: usize = 20_000;
 
 /// One n8n instance. Cloning it gives another handle to the same instance.
 #[derive(Debug, Clone)]

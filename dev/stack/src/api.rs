@@ -73,6 +73,11 @@ impl Api {
         self.exchange("POST", path, Some(body))
     }
 
+    /// GET of an answer that is not JSON, such as `/metrics`.
+    pub fn text(&self, path: &str) -> Result<String> {
+        self.answer("GET", path, None)
+    }
+
     /// GET of an answer without end, line by line: live events.
     pub fn stream(&self, path: &str) -> Result<impl BufRead + Send + use<>> {
         let endless: Agent = Agent::config_builder().timeout_connect(Some(PROBE_WITHIN)).build().into();
@@ -85,11 +90,15 @@ impl Api {
 
     /// The JSON body of a success; null where it has none.
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        Ok(serde_json::from_str(&self.answer(method, path, body)?).unwrap_or(Value::Null))
+    }
+
+    fn answer(&self, method: &str, path: &str, body: Option<&Value>) -> Result<String> {
         let (status, text) = self.exchange(method, path, body)?;
         if !(200..300).contains(&status) {
             bail!("{method} {path} answers {status}: {text}");
         }
-        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+        Ok(text)
     }
 
     fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {

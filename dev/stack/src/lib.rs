@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod backing;
+pub mod cpu;
 pub mod database;
 pub mod install;
 pub mod keys;

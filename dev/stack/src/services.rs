@@ -1,6 +1,6 @@
 //! The five services and the sandbox as child processes, configured by their environment.
 
-use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, env, net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
@@ -62,6 +62,10 @@ pub struct Options {
     pub gateway_port: Option<u16>,
     /// Arguments of the sandbox.
     pub sandbox_args: Vec<String>,
+    /// Where the sandbox listens. `0.0.0.0` gives every instance an address of its own: all of 127.0.0.0/8 is here.
+    pub sandbox_listen: Ipv4Addr,
+    /// Whether the services send their spans to the sandbox.
+    pub spans: bool,
     /// Settings that win over the usual ones, e.g. `FLOWMETER__COLLECTOR__POLL_INTERVAL`.
     pub settings: BTreeMap<String, String>,
     /// How many processes of a program there are; one where nothing is said. There is one sandbox.
@@ -79,6 +83,8 @@ impl Options {
             namespace: "flowmeter".to_owned(),
             gateway_port: None,
             sandbox_args: Vec::new(),
+            sandbox_listen: Ipv4Addr::LOCALHOST,
+            spans: true,
             settings: BTreeMap::new(),
             replicas: BTreeMap::new(),
             detours: BTreeMap::new(),
@@ -139,10 +145,16 @@ pub struct Stack {
 impl Stack {
     /// Starts the sandbox and then the services, and waits until each is ready.
     pub fn start(profile: Profile, options: Options) -> Result<Self> {
+        Self::start_some(profile, options, &Program::SERVICES)
+    }
+
+    /// Starts the sandbox and then these services only. [`Self::restart`] starts the others.
+    pub fn start_some(profile: Profile, options: Options, services: &[Program]) -> Result<Self> {
         let mut stack = Self::prepare(profile, options)?;
         stack.launch(Program::Sandbox.into())?;
         stack.wait_ready(Program::Sandbox)?;
-        let services: Vec<Replica> = stack.options.services().collect();
+        let chosen = |replica: &Replica| services.contains(&replica.program);
+        let services: Vec<Replica> = stack.options.services().filter(chosen).collect();
         for replica in &services {
             stack.launch(*replica)?;
         }
@@ -208,6 +220,11 @@ impl Stack {
     /// The token that may do everything.
     pub fn operator_token(&self) -> &str {
         &self.operator_token
+    }
+
+    /// The key that seals the sources' API keys for this collector.
+    pub fn sealing_key(&self) -> &str {
+        &self.sealing.public
     }
 
     /// The dashboard's address, which signs in. The part after `#` never reaches a log.
@@ -326,7 +343,7 @@ impl Stack {
     fn sandbox_arguments(&self) -> Vec<String> {
         let mut arguments = vec![
             "--listen".to_owned(),
-            format!("127.0.0.1:{}", self.sandbox_ports.http),
+            format!("{}:{}", self.options.sandbox_listen, self.sandbox_ports.http),
             "--smtp".to_owned(),
             format!("127.0.0.1:{}", self.sandbox_ports.smtp),
         ];
@@ -346,8 +363,10 @@ impl Stack {
             ("NATS__URL", login.url),
             ("OPS__LISTEN", format!("127.0.0.1:{}", ports.ops)),
             ("CLOCK__FOLLOW", format!("{}/clock", sandbox.base())),
-            ("TELEMETRY__OTLP_ENDPOINT", format!("{}/otlp", sandbox.base())),
         ];
+        if self.options.spans {
+            settings.push(("TELEMETRY__OTLP_ENDPOINT", format!("{}/otlp", sandbox.base())));
+        }
         if let Some((user, password)) = login.user {
             settings.extend([("NATS__USER", user), ("NATS__PASSWORD", password)]);
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use crate::bench_collector::CollectorBench;
 use crate::bench_usage::UsageBench;
 
 /// Arguments of `cargo xtask bench`.
@@ -16,6 +17,13 @@ pub struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// One collector with thousands of sources: a round of quiet sweeps, first contact, news, memory, against bare
+    /// HTTP fetches of the same pages.
+    ///
+    /// All sources are instances of one sandbox, each at an address of its own in 127.0.0.0/8, so that connections
+    /// are as many as with machines of their own. The sandbox listens on every address of the machine meanwhile.
+    /// Its cost is on the same cores, and is printed.
+    Collector(CollectorBench),
     /// The aggregator's answers for the month view of one tenant among 1,000, over the broker, with the roll-ups of
     /// 50 million executions.
     Usage(UsageBench),
@@ -25,6 +33,7 @@ impl Bench {
     /// Runs the benchmark.
     pub fn run(&self) -> Result<ExitCode> {
         match &self.part {
+            Part::Collector(bench) => bench.run(),
             Part::Usage(bench) => bench.run(),
         }
     }

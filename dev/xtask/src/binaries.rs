@@ -43,6 +43,18 @@ pub fn build(project: &Project, release: bool) -> Result<PathBuf> {
     Ok(target(project)?.join(if release { "release" } else { "debug" }))
 }
 
+/// Builds some packages with optimisations, as a benchmark needs them. Returns the folder with the binaries.
+pub fn build_some(project: &Project, packages: &[&str]) -> Result<PathBuf> {
+    println!("Building with optimisations (the first time takes minutes)");
+    let mut cargo_build = cargo(project);
+    cargo_build.args(["build", "--release", "--bins"]);
+    cargo_build.args(packages.iter().flat_map(|package| ["--package", package]));
+    if !run(&mut cargo_build)?.success() {
+        bail!("the build failed");
+    }
+    Ok(target(project)?.join("release"))
+}
+
 /// Builds everything that the tests need, with the features that the tests have.
 pub fn build_for_tests(project: &Project) -> Result<()> {
     println!("Building all binaries and tests (the first time takes minutes)");

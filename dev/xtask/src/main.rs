@@ -1,15 +1,18 @@
 //! `cargo xtask`: everything a contributor runs.
 
 mod bench;
+mod bench_collector;
 mod bench_usage;
 mod binaries;
 mod checks;
 mod e2e;
 mod interrupt;
 mod memory;
+mod progress;
 mod real_n8n;
 mod test;
 mod up;
+mod usage;
 mod verify;
 
 use std::process::ExitCode;
@@ -38,10 +41,10 @@ enum Task {
     Verify(verify::Verify),
     /// Print the memory of each service and of the whole stack, idle and under the demo's load.
     Memory(memory::Measure),
-    /// Measure how fast the parts are.
-    Bench(bench::Bench),
     /// Check the whole path on real input, and print a table of figures.
     E2e(e2e::EndToEnd),
+    /// Measure how fast a part is, against a ceiling in the same run, and print the figures.
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -50,8 +53,8 @@ fn main() -> ExitCode {
         Task::Test(task) => task.run(),
         Task::Verify(task) => task.run(),
         Task::Memory(task) => task.run(),
-        Task::Bench(task) => task.run(),
         Task::E2e(task) => task.run(),
+        Task::Bench(task) => task.run(),
     };
     match outcome {
         Ok(code) => code,

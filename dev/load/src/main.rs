@@ -1,0 +1,46 @@
+//! What the benchmarks of `cargo xtask bench` compare with or put load on, as a program of its own: xtask is built
+//! without optimisations, and figures of such code say nothing. Each task prints one line of JSON.
+
+mod fetch;
+mod instances;
+mod sources;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Load for benchmarks.
+#[derive(Debug, Parser)]
+#[command(name = "flowmeter-load", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// GET the same paths of many n8n instances and throw the answers away: the most that any collector could do.
+    Fetch(fetch::Fetch),
+    /// Tell the collector of many n8n instances, as the gateway would.
+    Sources(sources::Sources),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Only the first call counts, and this is the only one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let outcome = match Arguments::parse().task {
+        Task::Fetch(task) => task.run().await,
+        Task::Sources(task) => task.run().await,
+    };
+    match outcome {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
