@@ -27,6 +27,13 @@ const WORKFLOWS_PER_PAGE: u32 = 50;
 /// Time for a connection; what is not reached by then is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a connection waits for the next request of its sweep. Longer keeps one for each source that was swept in
+/// that time, with its TLS buffers, and none is used again: the next sweep comes minutes later.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// Connections that wait for one host: sources behind the same proxy share them.
+const IDLE_PER_HOST_MAX: usize = 16;
+
 /// Longest piece of an answer that an error quotes, in characters.
 const QUOTE_CHARS_MAX: usize = 120;
 
@@ -158,7 +165,8 @@ impl Client {
             // A redirect would carry the key to another host; a proxy would resolve names unguarded.
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .pool_max_idle_per_host(1);
+            .pool_idle_timeout(IDLE_MAX)
+            .pool_max_idle_per_host(IDLE_PER_HOST_MAX);
         if !limits.allow_private_addresses {
             builder = builder.dns_resolver(Arc::new(PublicOnly));
         }
