@@ -23,6 +23,7 @@ pub mod wait;
 
 pub use api::Api;
 pub use backing::Backing;
+pub use process::Process;
 pub use project::{Profile, Project};
 pub use proxy::Proxy;
 pub use replica::Replica;

@@ -4,6 +4,7 @@ mod bench;
 mod bench_collector;
 mod bench_usage;
 mod binaries;
+mod chaos;
 mod checks;
 mod e2e;
 mod interrupt;
@@ -39,6 +40,10 @@ enum Task {
     Test(test::Test),
     /// Check form: rustfmt, clippy, buf lint, JavaScript, the compose file, cargo-deny. Says what was skipped and why.
     Verify(verify::Verify),
+    /// Break a whole stack at random for some minutes, and compare what it says with the truth.
+    ///
+    /// Private servers in .flowmeter/chaos-SEED; logs stay there. Prints each fault, and fails on any difference.
+    Chaos(chaos::Chaos),
     /// Print the memory of each service and of the whole stack, idle and under the demo's load.
     Memory(memory::Measure),
     /// Check the whole path on real input, and print a table of figures.
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         Task::Up(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::Verify(task) => task.run(),
+        Task::Chaos(task) => task.run(),
         Task::Memory(task) => task.run(),
         Task::E2e(task) => task.run(),
         Task::Bench(task) => task.run(),

@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod bench;
+mod chaos;
 mod crash;
 mod period_end;
 mod trace;

@@ -1,0 +1,85 @@
+//! The broker as its administrator sees it: bad messages are put in, streams are filled, and read at the end.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use async_nats::{ConnectOptions, HeaderMap, ServerAddr, header::NATS_MESSAGE_ID, jetstream};
+use futures_util::StreamExt;
+use proto::{Namespace, consumers, streams::Stream};
+use tokio::runtime::Runtime;
+
+/// The broker may be away; who asks tries again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// A blocking connection. Cheap to clone.
+#[derive(Clone)]
+pub struct Broker {
+    runtime: Arc<Runtime>,
+    jetstream: jetstream::Context,
+}
+
+impl Broker {
+    /// Connects with name and password in the URL; reconnects by itself afterwards.
+    pub fn connect(url: &str) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let address: ServerAddr = url.parse().context("not the address of a broker")?;
+        let mut options = ConnectOptions::new().request_timeout(Some(ANSWER_WITHIN));
+        if let (Some(user), Some(password)) = (address.username(), address.password()) {
+            options = options.user_and_password(user.to_owned(), password.to_owned());
+        }
+        let client = runtime.block_on(options.connect(address)).context("cannot connect to the broker")?;
+        let mut jetstream = jetstream::new(client);
+        jetstream.set_timeout(ANSWER_WITHIN);
+        Ok(Self { runtime: Arc::new(runtime), jetstream })
+    }
+
+    /// Publishes and waits until the broker has it. Under the same id it is there once, however often it is tried.
+    pub fn publish(&self, subject: String, id: &str, payload: Vec<u8>) -> Result<()> {
+        self.runtime.block_on(async {
+            let mut headers = HeaderMap::new();
+            headers.insert(NATS_MESSAGE_ID, id);
+            let sent = self.jetstream.publish_with_headers(subject, headers, payload.into()).await?;
+            sent.await?;
+            Ok(())
+        })
+    }
+
+    /// Lets a stream hold no more than it does. Returns what it may hold otherwise.
+    pub fn fill(&self, stream: Stream) -> Result<jetstream::stream::Config> {
+        self.runtime.block_on(async {
+            let info =
+                self.jetstream.get_stream(stream.name(&Namespace::default())).await?.get_info().await?;
+            let bytes_max = i64::try_from(info.state.bytes.max(1))?;
+            let full = jetstream::stream::Config { max_bytes: bytes_max, ..info.config.clone() };
+            self.jetstream.update_stream(full).await?;
+            Ok(info.config)
+        })
+    }
+
+    /// Lets a stream hold what it may.
+    pub fn make_room(&self, config: &jetstream::stream::Config) -> Result<()> {
+        self.runtime.block_on(async { Ok(self.jetstream.update_stream(config.clone()).await.map(drop)?) })
+    }
+
+    /// Everything on a topic: the payloads, in order. `topic` is e.g. `usage.threshold`.
+    pub fn read(&self, stream: Stream, topic: &str) -> Result<Vec<Vec<u8>>> {
+        self.runtime.block_on(async {
+            let namespace = Namespace::default();
+            let mut stream = self.jetstream.get_stream(stream.name(&namespace)).await?;
+            let mut payloads = Vec::new();
+            if stream.info().await?.state.messages == 0 {
+                return Ok(payloads);
+            }
+            let consumer = stream.create_consumer(consumers::live(&namespace, topic)).await?;
+            let mut messages = consumer.messages().await?;
+            while let Some(message) = messages.next().await {
+                let message = message?;
+                payloads.push(message.payload.to_vec());
+                if message.info().map_err(|error| anyhow::anyhow!("{error}"))?.pending == 0 {
+                    break;
+                }
+            }
+            Ok(payloads)
+        })
+    }
+}

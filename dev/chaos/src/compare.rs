@@ -1,0 +1,207 @@
+//! The truth beside what has come out. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    cast::{Month, SOURCES, TENANTS},
+    gather::Found,
+    play::Made,
+    truth::Figures,
+};
+
+/// Thresholds of every plan here, in percent: the default.
+const THRESHOLDS: [u32; 2] = [80, 100];
+
+/// What is compared with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The tenants' limits, in the order of [`TENANTS`].
+    pub limits: &'a [u64],
+    /// Months that must be closed; the others are current.
+    pub closed: &'a [Month],
+    /// Faults that may lie between a mail's "taken" and its record.
+    pub mail_faults: usize,
+}
+
+/// Everything that is not as it must be, in words.
+pub fn differences(found: &Found, made: &Made, terms: Terms<'_>) -> Vec<String> {
+    let mut told = Vec::new();
+    workflows(found, &mut told);
+    for (number, tenant) in TENANTS.iter().enumerate() {
+        let months = Month::ALL.map(|month| of_tenant(found, number, month));
+        for (month, truth) in Month::ALL.into_iter().zip(&months) {
+            if terms.closed.contains(&month) {
+                let shown = found.closed.get(&(tenant.id.to_owned(), month)).copied();
+                if shown != Some(*truth) {
+                    told.push(format!("closed {month:?} of {}: {shown:?}, in truth {truth:?}", tenant.id));
+                }
+            } else if found.current.get(tenant.id) != Some(&truth.counted) {
+                let shown = found.current.get(tenant.id);
+                told.push(format!("{}: {shown:?} counted, in truth {}", tenant.id, truth.counted));
+            }
+        }
+        let billable = if tenant.billed { months.iter().map(|it| it.counted).sum() } else { 0 };
+        let billed = found.stripe.get(&tenant.customer()).copied().unwrap_or_default();
+        if billed != billable {
+            told.push(format!("Stripe has {billed} of {}, billable are {billable}", tenant.id));
+        }
+        let limit = terms.limits.get(number).copied().unwrap_or(1);
+        crossings(found, number, limit, &months, &mut told);
+    }
+    mails(found, terms.mail_faults, &mut told);
+    letters(found, made, &mut told);
+    told.extend(found.troubles.iter().cloned());
+    if found.delivered.1 != found.executions + known_strangers(made) {
+        let (different, there) = (found.delivered.1, found.executions);
+        told.push(format!("{different} different executions were published, there are {there}"));
+    }
+    told
+}
+
+/// Executions of planted batches: each kind has one key, whatever it says.
+fn known_strangers(made: &Made) -> u64 {
+    made.strangers.len() as u64
+}
+
+fn workflows(found: &Found, told: &mut Vec<String>) {
+    let keys: BTreeSet<_> = found.truth.keys().chain(found.workflows.keys()).collect();
+    for key in keys {
+        let truth = found.truth.get(key).copied().unwrap_or_default();
+        let shown = found.workflows.get(key).copied().unwrap_or_default();
+        if truth != shown {
+            let (month, source, workflow) = key;
+            told.push(format!("{month:?}, {source}, {workflow}: {shown}; in truth {truth}"));
+        }
+    }
+}
+
+fn of_tenant(found: &Found, tenant: usize, month: Month) -> Figures {
+    let mut sum = Figures::default();
+    for ((of, source, _), figures) in &found.truth {
+        if *of == month && SOURCES.iter().any(|it| it.id == source && it.tenant == tenant) {
+            sum.add(figures);
+        }
+    }
+    sum
+}
+
+/// Each threshold that was reached while its month was current: one crossing, one mail to each recipient.
+fn crossings(found: &Found, tenant: usize, limit: u64, months: &[Figures; 2], told: &mut Vec<String>) {
+    let Some(tenant) = TENANTS.get(tenant) else { return };
+    let mut expected = 0;
+    for (month, figures) in Month::ALL.into_iter().zip(months) {
+        for percent in THRESHOLDS {
+            // Late executions change no crossing: their month is over.
+            let used = figures.counted - figures.late;
+            let reached = used * 100 >= limit * u64::from(percent);
+            let ids = found.crossings.iter().filter(|(of, in_month, of_percent, _)| {
+                (of.as_str(), *in_month, *of_percent) == (tenant.id, month, percent)
+            });
+            let count = ids.count();
+            expected += usize::from(reached);
+            if count != usize::from(reached) {
+                told.push(format!(
+                    "{} crossed {percent} % of {limit} in {month:?} {count} times, with {used} used",
+                    tenant.id
+                ));
+            }
+        }
+    }
+    for recipient in tenant.recipients {
+        let ids: BTreeSet<&str> = found
+            .mails
+            .iter()
+            .filter(|mail| mail.to == *recipient)
+            .map(|mail| mail.message_id.as_str())
+            .collect();
+        if ids.len() != expected {
+            told.push(format!("{recipient} has {} different mails, not {expected}", ids.len()));
+        }
+    }
+}
+
+fn mails(found: &Found, faults: usize, told: &mut Vec<String>) {
+    let mut by_id: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
+    for mail in &found.mails {
+        by_id.entry(&mail.message_id).or_default().insert((&mail.to, &mail.subject));
+    }
+    told.extend(
+        by_id.iter().filter(|(_, mails)| mails.len() > 1).map(|(id, _)| format!("{id} names two mails")),
+    );
+    let repeats = found.mails.len() - by_id.len();
+    // One fault can meet each recipient's mail at most once.
+    if repeats > 0 && faults == 0 {
+        told.push(format!("{repeats} mails came again, and nothing lay between"));
+    }
+}
+
+fn letters(found: &Found, made: &Made, told: &mut Vec<String>) {
+    let mut missing = made.planted.clone();
+    for (service, payload, reason) in &found.letters {
+        let text = String::from_utf8_lossy(payload);
+        let planted = |(of, mark): &&(String, String)| of == service && ends_with_mark(&text, mark);
+        match made.planted.iter().find(planted) {
+            Some(known) => drop(missing.remove(known)),
+            None => told.push(format!("a dead letter of {service} that nobody planted: {reason}")),
+        }
+    }
+    told.extend(missing.iter().map(|(service, mark)| format!("{service} wrote no dead letter of {mark}")));
+}
+
+/// Whether the text holds this mark and not a longer one that begins the same.
+fn ends_with_mark(text: &str, mark: &str) -> bool {
+    text.match_indices(mark).any(|(at, _)| {
+        let next = text.get(at + mark.len()..).and_then(|rest| rest.chars().next());
+        !next.is_some_and(|next| next.is_ascii_digit())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn truth(counted: u64) -> Found {
+        let key = (Month::March, "north-n8n".to_owned(), "orderSync".to_owned());
+        let figures = Figures { counted, success: counted, ..Figures::default() };
+        let mut found = Found { executions: counted, ..Found::default() };
+        found.delivered = (counted, counted);
+        found.truth.insert(key.clone(), figures);
+        found.workflows.insert(key, figures);
+        for tenant in TENANTS {
+            let counted = if tenant.id == "north" { counted } else { 0 };
+            found.current.insert(tenant.id.to_owned(), 0);
+            found.stripe.insert(tenant.customer(), counted);
+            let figures = Figures { counted, success: counted, ..Figures::default() };
+            found.closed.insert((tenant.id.to_owned(), Month::March), figures);
+        }
+        found
+    }
+
+    fn told(found: &Found, made: &Made) -> Vec<String> {
+        let terms = Terms { limits: &[100, 100, 100, 100], closed: &[Month::March], mail_faults: 0 };
+        differences(found, made, terms)
+    }
+
+    #[test]
+    fn what_is_as_it_must_be_is_not_told() {
+        assert_eq!(told(&truth(70), &Made::default()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_kind_of_difference_is_told() {
+        let made = Made::default();
+        let mut lost = truth(70);
+        lost.workflows.clear();
+        assert_eq!(told(&lost, &made).len(), 1);
+        let mut billed_twice = truth(70);
+        billed_twice.stripe.insert("cus_north".to_owned(), 71);
+        assert!(told(&billed_twice, &made)[0].contains("Stripe has 71"));
+        assert_eq!(told(&truth(80), &made).len(), 3, "a crossing is missing, and two mails");
+        let mut dead = truth(70);
+        dead.letters.push(("aggregator".to_owned(), b"\0planted-12".to_vec(), "why".to_owned()));
+        assert_eq!(told(&dead, &made).len(), 1);
+        let mut planted = Made::default();
+        planted.planted.insert(("aggregator".to_owned(), "planted-1".to_owned()));
+        assert_eq!(told(&dead, &planted).len(), 2, "12 is not 1");
+    }
+}

@@ -1,0 +1,306 @@
+//! What breaks, drawn from a seed and a weighted list: the same seed, the same faults.
+
+use std::{collections::BTreeMap, fmt};
+
+use proto::streams::Stream;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use stack::{Program, Replica};
+
+/// Faults at one time: enough to meet each other, few enough that work goes on.
+const AT_ONCE_MAX: usize = 3;
+
+/// The pause between the beginnings of two faults, at most.
+const PAUSE_MS_MAX: u64 = 2_400;
+
+/// The stack works undisturbed for this long at first.
+const FIRST_AT_MS: u64 = 1_000;
+
+/// From this length on, a run has room for pauses that outlast every lease and acknowledgement wait.
+const ROOM_FOR_LONG_MS: u64 = 60_000;
+
+/// Tries to find a fault that meets nothing that is broken already.
+const DRAWS_MAX: u32 = 20;
+
+/// What the services stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Server {
+    /// The broker.
+    Nats,
+    /// The database.
+    Postgres,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Nats => "nats",
+            Self::Postgres => "postgres",
+        })
+    }
+}
+
+/// What is outside and fails for some calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outside {
+    /// Stripe, with one of the stand-in's faults.
+    Stripe(&'static str),
+    /// The mail server, likewise.
+    Mail(&'static str),
+    /// An n8n instance (an index into the sources), likewise.
+    N8n(usize, &'static str),
+}
+
+/// One way to break something.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fault {
+    /// SIGKILL, and a start afterwards.
+    Kill(Replica),
+    /// SIGTERM, and a start afterwards: a deployment.
+    Roll(Replica),
+    /// SIGSTOP, and SIGCONT afterwards.
+    Pause(Replica),
+    /// SIGKILL of a server, and a start on the same data.
+    KillServer(Server),
+    /// SIGSTOP of a server with all its processes.
+    PauseServer(Server),
+    /// SIGSTOP in bursts: what a slow disk looks like from outside.
+    SlowServer(Server),
+    /// Every connection of a service to a server is cut.
+    Cut(Program, Server),
+    /// Connections of a service to a server stand still.
+    Stall(Program, Server),
+    /// A service cannot reach a server.
+    Refuse(Program, Server),
+    /// The database ends every session.
+    EndSessions,
+    /// A stream takes nothing more.
+    Full(Stream),
+    /// Some calls to what is outside fail.
+    Fail(Outside, u32),
+}
+
+/// A part that one fault at a time may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Process(Replica),
+    Server(Server),
+    Way(Program, Server),
+    Outside(Outside),
+}
+
+impl Fault {
+    /// What the summary counts it as.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Kill(replica) => format!("SIGKILL of {}", replica.program.name()),
+            Self::KillServer(server) => format!("SIGKILL of {server}"),
+            Self::Roll(_) => "orderly restarts".to_owned(),
+            Self::Pause(_) => "paused services".to_owned(),
+            Self::PauseServer(server) => format!("paused {server}"),
+            Self::SlowServer(server) => format!("slow {server}"),
+            Self::Cut(..) | Self::EndSessions => "cut connections".to_owned(),
+            Self::Stall(..) => "stalled connections".to_owned(),
+            Self::Refuse(..) => "refused connections".to_owned(),
+            Self::Full(_) => "full streams".to_owned(),
+            Self::Fail(..) => "failures outside".to_owned(),
+        }
+    }
+
+    /// Whether it is a SIGKILL.
+    pub fn is_kill(&self) -> bool {
+        matches!(self, Self::Kill(_) | Self::KillServer(_))
+    }
+
+    /// Whether it can come between a mail's "taken" and the row that says so.
+    pub fn may_repeat_a_mail(&self) -> bool {
+        match self {
+            Self::Kill(replica) | Self::Roll(replica) | Self::Pause(replica) => {
+                replica.program == Program::Alerts
+            }
+            Self::KillServer(server) | Self::PauseServer(server) | Self::SlowServer(server) => {
+                *server == Server::Postgres
+            }
+            Self::Cut(program, server) | Self::Stall(program, server) | Self::Refuse(program, server) => {
+                (*program, *server) == (Program::Alerts, Server::Postgres)
+            }
+            Self::EndSessions => true,
+            Self::Full(_) => false,
+            Self::Fail(outside, _) => matches!(outside, Outside::Mail("drop_after_data")),
+        }
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        match *self {
+            Self::Kill(replica) | Self::Roll(replica) | Self::Pause(replica) => vec![Part::Process(replica)],
+            Self::KillServer(server) | Self::PauseServer(server) | Self::SlowServer(server) => {
+                vec![Part::Server(server)]
+            }
+            Self::Cut(program, server) | Self::Stall(program, server) | Self::Refuse(program, server) => {
+                vec![Part::Way(program, server)]
+            }
+            Self::EndSessions => vec![Part::Server(Server::Postgres)],
+            // The stream is changed at the broker, which must answer.
+            Self::Full(_) => vec![Part::Server(Server::Nats)],
+            Self::Fail(outside, _) => vec![Part::Outside(outside)],
+        }
+    }
+
+    /// How long it may last.
+    fn lasts_ms(&self, long: bool) -> std::ops::Range<u64> {
+        match self {
+            Self::Cut(..) | Self::EndSessions | Self::Fail(..) => 0..1,
+            Self::Pause(_) | Self::Stall(..) if long => 15_500..24_000,
+            Self::Pause(_) | Self::Stall(..) | Self::Refuse(..) => 300..5_000,
+            Self::Kill(_) | Self::KillServer(_) => 0..2_500,
+            // Time for the work in hand.
+            Self::Roll(_) => 1_500..4_000,
+            Self::PauseServer(_) => 300..4_000,
+            Self::SlowServer(_) => 1_000..6_000,
+            Self::Full(_) => 1_000..6_000,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill(replica) => write!(formatter, "SIGKILL of {replica}"),
+            Self::Roll(replica) => write!(formatter, "orderly restart of {replica}"),
+            Self::Pause(replica) => write!(formatter, "{replica} is paused"),
+            Self::KillServer(server) => write!(formatter, "SIGKILL of {server}"),
+            Self::PauseServer(server) => write!(formatter, "{server} is paused"),
+            Self::SlowServer(server) => write!(formatter, "{server} is slow"),
+            Self::Cut(program, server) => write!(formatter, "{} is cut from {server}", program.name()),
+            Self::Stall(program, server) => {
+                write!(formatter, "{} and {server} do not hear each other", program.name())
+            }
+            Self::Refuse(program, server) => write!(formatter, "{} cannot reach {server}", program.name()),
+            Self::EndSessions => formatter.write_str("postgres ends every session"),
+            Self::Full(stream) => write!(formatter, "the stream {stream:?} is full"),
+            Self::Fail(Outside::Stripe(fault), calls) => write!(formatter, "stripe: {fault}, {calls} times"),
+            Self::Fail(Outside::Mail(fault), calls) => write!(formatter, "mail: {fault}, {calls} times"),
+            Self::Fail(Outside::N8n(source, fault), calls) => {
+                write!(formatter, "n8n {source}: {fault}, {calls} times")
+            }
+        }
+    }
+}
+
+/// A fault with its time, in milliseconds since the first input.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Strike {
+    /// When it begins.
+    pub at_ms: u64,
+    /// How long it lasts.
+    pub lasts_ms: u64,
+    /// What breaks.
+    pub fault: Fault,
+}
+
+impl Strike {
+    /// When it is over.
+    pub fn ends_ms(&self) -> u64 {
+        self.at_ms + self.lasts_ms
+    }
+}
+
+/// Draws the faults of a run of this length; all are over at its end.
+pub fn draw(seed: u64, length_ms: u64, replicas: &BTreeMap<Program, u8>) -> Vec<Strike> {
+    // Another sequence than the script's.
+    let mut rng = StdRng::seed_from_u64(seed ^ 0x00C4_A055);
+    let mut strikes: Vec<Strike> = Vec::new();
+    let mut at_ms = FIRST_AT_MS;
+    while at_ms < length_ms {
+        let active: Vec<&Strike> = strikes.iter().filter(|strike| strike.ends_ms() >= at_ms).collect();
+        let free = |fault: &Fault| {
+            let taken = active.iter().flat_map(|strike| strike.fault.parts());
+            !taken.into_iter().any(|part| fault.parts().contains(&part))
+        };
+        let drawn = (0..DRAWS_MAX).map(|_| one(&mut rng, replicas)).find(free);
+        if let Some(fault) = drawn.filter(|_| active.len() < AT_ONCE_MAX) {
+            let long = length_ms >= ROOM_FOR_LONG_MS && rng.random_bool(0.15);
+            let lasts_ms = rng.random_range(fault.lasts_ms(long));
+            if at_ms + lasts_ms < length_ms {
+                strikes.push(Strike { at_ms, lasts_ms, fault });
+            }
+        }
+        at_ms += rng.random_range(200..PAUSE_MS_MAX);
+    }
+    strikes
+}
+
+fn one(rng: &mut StdRng, replicas: &BTreeMap<Program, u8>) -> Fault {
+    let service = Program::SERVICES.get(rng.random_range(0..5)).copied().unwrap_or(Program::Aggregator);
+    let count = replicas.get(&service).copied().unwrap_or(1);
+    let replica = Replica { program: service, number: rng.random_range(1..=count) };
+    let server = if rng.random_bool(0.5) { Server::Nats } else { Server::Postgres };
+    let calls = rng.random_range(1..4);
+    match rng.random_range(0..100) {
+        0..28 => Fault::Kill(replica),
+        28..34 => Fault::Roll(replica),
+        34..46 => Fault::Pause(replica),
+        46..56 => Fault::KillServer(server),
+        56..61 => Fault::PauseServer(server),
+        61..66 => Fault::SlowServer(server),
+        66..74 => Fault::Cut(service, server),
+        74..80 => Fault::Stall(service, server),
+        80..84 => Fault::Refuse(service, server),
+        84..87 => Fault::EndSessions,
+        87..92 => {
+            let streams = [
+                Stream::Executions,
+                Stream::Executions,
+                Stream::Thresholds,
+                Stream::Periods,
+                Stream::Billing,
+                Stream::Dead,
+            ];
+            Fault::Full(
+                streams.get(rng.random_range(0..streams.len())).copied().unwrap_or(Stream::Executions),
+            )
+        }
+        _ => Fault::Fail(outside(rng), calls),
+    }
+}
+
+fn outside(rng: &mut StdRng) -> Outside {
+    const STRIPE: [&str; 6] =
+        ["http_500_after", "http_500_before", "html_502_after", "drop_after", "drop_before", "rate_limit"];
+    const MAIL: [&str; 2] = ["reject_451", "drop_after_data"];
+    const N8N: [&str; 4] = ["html", "http_500", "rate_limit", "not_found_html"];
+    let mut pick =
+        |list: &[&'static str]| list.get(rng.random_range(0..list.len())).copied().unwrap_or("none");
+    let (stripe, mail, n8n) = (pick(&STRIPE), pick(&MAIL), pick(&N8N));
+    match rng.random_range(0..3) {
+        0 => Outside::Stripe(stripe),
+        1 => Outside::Mail(mail),
+        _ => Outside::N8n(rng.random_range(0..crate::cast::SOURCES.len()), n8n),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_breaks_the_same_things() {
+        let replicas = BTreeMap::from([(Program::Aggregator, 2)]);
+        assert_eq!(draw(7, 120_000, &replicas), draw(7, 120_000, &replicas));
+        assert_ne!(draw(7, 120_000, &replicas), draw(8, 120_000, &replicas));
+    }
+
+    #[test]
+    fn a_long_run_meets_every_kind_and_no_two_faults_share_a_part() {
+        let strikes = draw(3, 600_000, &BTreeMap::new());
+        let kinds: std::collections::BTreeSet<String> =
+            strikes.iter().map(|strike| strike.fault.kind()).collect();
+        assert_eq!(kinds.len(), 17, "{kinds:?}");
+        for (place, strike) in strikes.iter().enumerate() {
+            assert!(strike.ends_ms() < 600_000);
+            for other in strikes.iter().take(place).filter(|other| other.ends_ms() >= strike.at_ms) {
+                let shared = other.fault.parts().iter().any(|part| strike.fault.parts().contains(part));
+                assert!(!shared, "{other:?} and {strike:?}");
+            }
+        }
+    }
+}

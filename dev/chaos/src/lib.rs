@@ -1,0 +1,15 @@
+//! Plays a known history in a whole stack while everything that can break does, and compares what comes out
+//! with the truth. `cargo xtask chaos` and the whole-stack tests use it.
+
+pub mod broker;
+pub mod cast;
+pub mod compare;
+pub mod fault;
+pub mod gather;
+pub mod play;
+pub mod run;
+pub mod script;
+pub mod strike;
+pub mod truth;
+
+pub use run::{Plan, Verdict, run};

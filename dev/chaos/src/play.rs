@@ -1,0 +1,421 @@
+//! Lets the script happen: in the instances, at the push address, and at the broker for what is planted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use jiff::{SignedDuration, Timestamp};
+use prost::Message;
+use proto::{Namespace, v1};
+use serde_json::{Value, json};
+use stack::{Api, wait};
+
+use crate::{
+    broker::Broker,
+    cast::{self, METER, SOURCES, TENANTS, WORKFLOWS},
+    script::{Input, Planted, Runs, Script, Timed},
+};
+
+/// Everything is tried for this long: servers are away for seconds.
+pub const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Pause between two tries of what failed.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+
+/// A sender gives up on a push after so many tries: the poll brings it.
+const PUSH_TRIES_MAX: usize = 4;
+
+/// While a state is awaited, the clock moves this far with each look, so that pauses after failures end.
+const STEP_MS: u64 = 20_000;
+const LOOK_EVERY: Duration = Duration::from_millis(700);
+
+/// What the player has done, for the comparison.
+#[derive(Debug, Default)]
+pub struct Made {
+    /// Executions of closed March, by source and id.
+    pub late: BTreeSet<(String, String)>,
+    /// The services that must write a dead letter, and the mark in its payload.
+    pub planted: BTreeSet<(String, String)>,
+    /// Sources whose batches were planted: all of one source share one execution id.
+    pub strangers: BTreeSet<&'static str>,
+    tokens: BTreeMap<usize, String>,
+}
+
+/// What the player and the others share.
+#[derive(Clone)]
+pub struct Scene {
+    /// The stand-ins.
+    pub sandbox: Api,
+    /// The API of each gateway.
+    pub gateways: Vec<Api>,
+    /// The push address of each collector.
+    pub collectors: Vec<String>,
+    /// The broker.
+    pub broker: Broker,
+    /// Executions that have happened.
+    pub executions: Arc<AtomicU64>,
+    /// Deliveries of pushed executions that were accepted.
+    pub pushed: Arc<AtomicU64>,
+    made: Arc<Mutex<Made>>,
+}
+
+impl Scene {
+    /// Nothing has happened yet.
+    pub fn new(sandbox: Api, gateways: Vec<Api>, collectors: Vec<String>, broker: Broker) -> Self {
+        let (executions, pushed) = (Arc::default(), Arc::default());
+        Self { sandbox, gateways, collectors, broker, executions, pushed, made: Arc::default() }
+    }
+
+    /// What has been done.
+    pub fn made(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks one gateway after the other.
+    pub fn ask(&self, path: &str) -> Result<Value> {
+        let mut last = anyhow::anyhow!("there is no gateway");
+        for gateway in &self.gateways {
+            match gateway.get(path) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Tries with each gateway in turn until one does it.
+    fn insist(&self, what: &str, act: impl Fn(&Api) -> Result<Value>) -> Result<Value> {
+        let mut turn = 0;
+        wait::until(what, PATIENCE, || {
+            turn += 1;
+            let gateway = self.gateways.get(turn % self.gateways.len().max(1));
+            let done = gateway.and_then(|gateway| act(gateway).ok());
+            if done.is_none() {
+                thread::sleep(TRY_AGAIN);
+            }
+            Ok(done)
+        })
+    }
+
+    /// Moves the clock.
+    pub fn step(&self, ms: u64) -> Result<()> {
+        self.sandbox.post("/control/clock", &json!({ "advance_ms": ms })).map(drop)
+    }
+
+    fn now(&self) -> Result<Timestamp> {
+        let shown = self.sandbox.get("/clock")?;
+        Ok(shown.get("now").and_then(Value::as_str).context("a clock shows its time")?.parse()?)
+    }
+
+    /// Looks until a state is there, while the clock moves.
+    pub fn await_state(&self, what: &str, mut there: impl FnMut() -> Result<bool>) -> Result<()> {
+        wait::until(what, PATIENCE, || {
+            if there()? {
+                return Ok(Some(()));
+            }
+            self.step(STEP_MS)?;
+            thread::sleep(LOOK_EVERY);
+            Ok(None)
+        })
+    }
+
+    /// What a tenant has counted in its current period, where that is known.
+    pub fn counted(&self, tenant: &str) -> Option<u64> {
+        self.ask(&format!("/v1/usage/{tenant}")).ok()?.get("counted")?.as_u64()
+    }
+
+    /// Puts Stripe, and the tenants that are there from the beginning, in place.
+    pub fn prepare(&self, script: &Script) -> Result<()> {
+        self.sandbox.post("/control/clock", &json!({ "now": cast::opening() }))?;
+        self.sandbox.post("/control/stripe/meters", &json!({ "event_name": METER }))?;
+        for tenant in TENANTS.iter().filter(|tenant| tenant.billed) {
+            self.sandbox.post("/control/stripe/customers", &json!({ "id": tenant.customer() }))?;
+        }
+        self.put_tenants(script, false)
+    }
+
+    fn put_tenants(&self, script: &Script, later: bool) -> Result<()> {
+        for (number, tenant) in TENANTS.iter().enumerate().filter(|(_, it)| it.joins_later == later) {
+            let plan = json!({
+                "name": tenant.id, "monthly_limit": script.limit(number), "meter_event_name": METER,
+            });
+            let path = format!("/v1/plans/plan-{}", tenant.id);
+            self.insist("a plan to be kept", |gateway| gateway.put(&path, &plan))?;
+            let mut body = json!({
+                "name": tenant.id, "plan": format!("plan-{}", tenant.id), "alert_recipients": tenant.recipients,
+            });
+            if let (true, Some(fields)) = (tenant.billed, body.as_object_mut()) {
+                fields.insert("stripe_customer_id".to_owned(), json!(tenant.customer()));
+            }
+            let path = format!("/v1/tenants/{}", tenant.id);
+            self.insist("a tenant to be kept", |gateway| gateway.put(&path, &body))?;
+            for (place, source) in SOURCES.iter().enumerate().filter(|(_, it)| it.tenant == number) {
+                self.put_source(place, source, tenant.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_source(&self, place: usize, source: &cast::Source, tenant: &str) -> Result<()> {
+        // Kept for as long as the play lasts on its own clock: nothing is pruned.
+        let keeps = json!({ "retain": 200_000, "retain_hours": 8_000 });
+        self.sandbox.post(&format!("/control/n8n/{}", source.id), &keeps)?;
+        let body = json!({
+            "tenant": tenant, "kind": "n8n", "api_key": format!("key-{}", source.id), "poll_interval": "1s",
+            "base_url": format!("{}/n8n/{}", self.sandbox.base(), source.id),
+        });
+        let path = format!("/v1/sources/{}", source.id);
+        self.insist("a source to be kept", |gateway| gateway.put(&path, &body))?;
+        if source.pushes {
+            let made = self
+                .insist("a push token", |gateway| gateway.post(&format!("{path}/push-token"), &json!({})))?;
+            let token = made.get("token").and_then(Value::as_str).context("a token was made")?;
+            self.made().tokens.insert(place, token.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Plays one script.
+pub struct Player {
+    scene: Scene,
+    script: Script,
+    crashed: Vec<(usize, String)>,
+    open: VecDeque<(usize, String)>,
+    pushes: Vec<(Instant, usize, Value)>,
+    planted: u32,
+}
+
+impl Player {
+    /// Nothing has been played.
+    pub fn new(scene: Scene, script: Script) -> Self {
+        let (crashed, open, pushes) = (Vec::new(), VecDeque::new(), Vec::new());
+        Self { scene, script, crashed, open, pushes, planted: 0 }
+    }
+
+    /// Plays to the end.
+    pub fn play(mut self) -> Result<()> {
+        let march = std::mem::take(&mut self.script.march);
+        self.play_month(march)?;
+        let script = self.script.clone();
+        self.await_march_counted()?;
+        for input in &script.last_moments {
+            self.perform(input, None)?;
+        }
+        println!("            March ends");
+        self.scene.sandbox.post("/control/clock", &json!({ "now": cast::april() }))?;
+        let scene = self.scene.clone();
+        scene.await_state("March to be closed", || Ok(TENANTS.iter().all(|it| is_closed(&scene, it.id))))?;
+        println!("            March is closed");
+        let before_the_end = cast::Month::April.start().checked_sub(SignedDuration::from_mins(30))?;
+        for input in &script.late {
+            self.perform(input, Some(before_the_end))?;
+        }
+        self.play_month(script.april)?;
+        while !self.pushes.is_empty() {
+            self.push_due(Instant::now())?;
+            thread::sleep(TRY_AGAIN);
+        }
+        Ok(())
+    }
+
+    fn play_month(&mut self, inputs: Vec<Timed>) -> Result<()> {
+        let began = Instant::now();
+        for (at_ms, input) in inputs {
+            let due = began + Duration::from_millis(at_ms);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            self.perform(&input, None)?;
+            self.push_due(Instant::now())?;
+        }
+        Ok(())
+    }
+
+    /// Crossings of March are told while it is March: what decides them is counted before it ends.
+    fn await_march_counted(&mut self) -> Result<()> {
+        let mut figures = BTreeMap::new();
+        for source in SOURCES {
+            let path = format!("/control/n8n/{}/executions", source.id);
+            let Ok(all) = self.scene.sandbox.get(&path) else { continue };
+            let mut of_source = BTreeMap::new();
+            crate::truth::tally(&mut of_source, source.id, all.as_array().context("a list")?, |_| false)?;
+            let entry: &mut crate::truth::Figures = figures.entry(source.tenant).or_default();
+            of_source.values().for_each(|it| entry.add(it));
+        }
+        let scene = self.scene.clone();
+        scene.await_state("March to be counted", || {
+            self.push_due(Instant::now())?;
+            Ok(figures.iter().all(|(tenant, truth)| {
+                let tenant = TENANTS.get(*tenant).map_or("", |tenant| tenant.id);
+                scene.ask(&format!("/v1/usage/{tenant}")).is_ok_and(|usage| {
+                    let shown = |field: &str| usage.get(field).and_then(Value::as_u64);
+                    shown("counted") == Some(truth.counted) && shown("error") == Some(truth.error)
+                })
+            }))
+        })
+    }
+
+    fn perform(&mut self, input: &Input, stopped_at: Option<Timestamp>) -> Result<()> {
+        match input {
+            Input::Run(runs) => self.run(runs, stopped_at),
+            Input::Recover => std::mem::take(&mut self.crashed)
+                .into_iter()
+                .try_for_each(|(source, id)| self.finish(source, &id, "error")),
+            Input::Open { source, workflow } => {
+                let body = json!({ "workflow": WORKFLOWS.get(*workflow) });
+                let started = self.scene.sandbox.post(&control(*source, "start"), &body)?;
+                let id = started.get("id").and_then(Value::as_str).context("an id")?;
+                self.open.push_back((*source, id.to_owned()));
+                Ok(())
+            }
+            Input::Finish => {
+                let Some((source, id)) = self.open.pop_front() else { return Ok(()) };
+                self.scene.executions.fetch_add(1, Ordering::Relaxed);
+                self.finish(source, &id, "success")
+            }
+            Input::Plant(planted) => self.plant(*planted),
+            Input::Step { ms } => self.scene.step(*ms),
+            Input::Join => self.scene.put_tenants(&self.script, true),
+        }
+    }
+
+    fn finish(&self, source: usize, id: &str, status: &str) -> Result<()> {
+        let body = json!({ "id": id, "status": status });
+        self.scene.sandbox.post(&control(source, "finish"), &body).map(drop)
+    }
+
+    fn run(&mut self, runs: &Runs, late_at: Option<Timestamp>) -> Result<()> {
+        let stopped_at = match late_at {
+            Some(at) => at,
+            None => Timestamp::from_millisecond(self.scene.now()?.as_millisecond())?,
+        };
+        let workflow = WORKFLOWS.get(runs.workflow);
+        let body = json!({
+            "workflow": workflow, "mode": runs.mode, "status": runs.status, "count": runs.count,
+            "duration_ms": runs.duration_ms, "stopped_at": stopped_at,
+        });
+        let ran = self.scene.sandbox.post(&control(runs.source, "run"), &body)?;
+        let ids: Vec<&str> = ran
+            .get("ids")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        self.scene.executions.fetch_add(ids.len() as u64, Ordering::Relaxed);
+        if runs.status == "crashed" {
+            self.crashed.extend(ids.iter().map(|id| (runs.source, (*id).to_owned())));
+        }
+        if late_at.is_some() {
+            let source = SOURCES.get(runs.source).map_or("", |source| source.id);
+            self.scene.made().late.extend(ids.iter().map(|id| (source.to_owned(), (*id).to_owned())));
+        }
+        let lasted = SignedDuration::from_millis(i64::try_from(runs.duration_ms)?);
+        let started_at = stopped_at.checked_sub(lasted)?;
+        let executions: Vec<Value> = ids
+            .iter()
+            .map(|id| {
+                json!({
+                    "id": id, "workflow_id": workflow, "mode": runs.mode, "status": runs.status,
+                    "started_at": started_at, "stopped_at": stopped_at,
+                })
+            })
+            .collect();
+        let body = json!({ "executions": executions });
+        for after_ms in &runs.push_after_ms {
+            let due = Instant::now() + Duration::from_millis(*after_ms);
+            self.pushes.push((due, runs.source, body.clone()));
+        }
+        Ok(())
+    }
+
+    /// Sends what is due, each on a thread of its own: a sender does not wait for another.
+    fn push_due(&mut self, now: Instant) -> Result<()> {
+        let (due, later) = std::mem::take(&mut self.pushes).into_iter().partition(|(at, _, _)| *at <= now);
+        self.pushes = later;
+        let due: Vec<(Instant, usize, Value)> = due;
+        for (_, source, body) in due {
+            let Some(token) = self.scene.made().tokens.get(&source).cloned() else { continue };
+            let scene = self.scene.clone();
+            thread::spawn(move || push(&scene, &token, &body));
+        }
+        Ok(())
+    }
+
+    fn plant(&mut self, planted: Planted) -> Result<()> {
+        self.planted += 1;
+        let mark = format!("planted-{}", self.planted);
+        let namespace = Namespace::default();
+        // No field of any message has the number 0.
+        let garbage = [b"\x00".as_slice(), mark.as_bytes()].concat();
+        let (subject, payload) = match planted {
+            Planted::BadExecutions => (namespace.executions("north-n8n"), garbage),
+            Planted::BadCrossing => (namespace.usage_threshold("north"), garbage),
+            Planted::BadPeriod => (namespace.usage_period("north"), garbage),
+            Planted::UnknownSource => (namespace.executions("nowhere"), self.batch("nowhere", &mark, true)?),
+            Planted::BadRow => (namespace.executions("north-n8n"), self.batch("north-n8n", &mark, false)?),
+        };
+        match planted {
+            Planted::UnknownSource => drop(self.scene.made().strangers.insert("nowhere")),
+            Planted::BadRow => drop(self.scene.made().strangers.insert("north-n8n")),
+            Planted::BadExecutions | Planted::BadCrossing | Planted::BadPeriod => {}
+        }
+        for reader in planted.readers() {
+            self.scene.made().planted.insert(((*reader).to_owned(), mark.clone()));
+        }
+        wait::until("a bad message to be planted", PATIENCE, || {
+            Ok(self.scene.broker.publish(subject.clone(), &mark, payload.clone()).ok())
+        })
+    }
+
+    fn batch(&self, source: &str, workflow: &str, readable: bool) -> Result<Vec<u8>> {
+        let now = Some(proto::timestamp(self.scene.now()?));
+        let status =
+            if readable { v1::ExecutionStatus::Success } else { v1::ExecutionStatus::Unspecified }.into();
+        let execution = v1::Execution {
+            execution_id: "999999999".to_owned(),
+            workflow_id: workflow.to_owned(),
+            status,
+            mode: v1::ExecutionMode::Webhook.into(),
+            started_at: now,
+            stopped_at: now,
+            ..v1::Execution::default()
+        };
+        let batch = v1::ExecutionBatch {
+            source_id: source.to_owned(),
+            epoch: 1,
+            received_at: now,
+            origin: v1::Origin::Push.into(),
+            executions: vec![execution],
+            ..v1::ExecutionBatch::default()
+        };
+        Ok(batch.encode_to_vec())
+    }
+}
+
+fn push(scene: &Scene, token: &str, body: &Value) {
+    for turn in 0..PUSH_TRIES_MAX {
+        let Some(base) = scene.collectors.get(turn % scene.collectors.len().max(1)) else { return };
+        let collector = Api::new(base).with_token(token).answering_within(Duration::from_secs(5));
+        if collector.post("/v1/executions", body).is_ok() {
+            scene.pushed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        thread::sleep(TRY_AGAIN);
+    }
+}
+
+fn control(source: usize, what: &str) -> String {
+    format!("/control/n8n/{}/{what}", SOURCES.get(source).map_or("", |source| source.id))
+}
+
+fn is_closed(scene: &Scene, tenant: &str) -> bool {
+    let Ok(answer) = scene.ask(&format!("/v1/usage/{tenant}/periods")) else { return false };
+    crate::gather::closed(&answer).is_ok_and(|closed| closed.contains_key(&cast::Month::March))
+}

@@ -1,0 +1,278 @@
+//! One run: start, play and break, wait until all is still, compare.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::Path,
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow};
+use serde_json::json;
+use stack::{Profile, Program, Project, Stack, backing::Servers, postgres::Durability, services::Options};
+
+use crate::{
+    broker::Broker,
+    cast::{self, Month, TENANTS},
+    compare::{Terms, differences},
+    fault::{self, Strike},
+    gather::{Found, gather},
+    play::{Player, Scene},
+    script::Script,
+    strike::{Breaker, Ways},
+};
+
+/// Faults begin and end, and slow servers have their bursts, with this precision.
+const TICK: Duration = Duration::from_millis(20);
+const LOOK_AFTER_EVERY: Duration = Duration::from_millis(500);
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// After the last fault everything must be right within this time.
+const SETTLED_WITHIN: Duration = Duration::from_secs(180);
+
+/// While it settles, the clock moves this far with each look: reports and retries come due.
+const SETTLE_STEP_MS: u64 = 60_000;
+const SETTLE_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A request through a gateway that is paused goes to the next one after this.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Differences that are printed; a broken run has thousands.
+const DIFFERENCES_MAX: usize = 40;
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The folder below `.flowmeter` with the databases and logs.
+    pub profile: String,
+    /// Which inputs and faults.
+    pub seed: u64,
+    /// How long things break.
+    pub length: Duration,
+    /// Processes of each service.
+    pub replicas: BTreeMap<Program, u8>,
+}
+
+impl Plan {
+    /// Two of each service.
+    pub fn new(profile: &str, seed: u64, length: Duration) -> Self {
+        let replicas = Program::SERVICES.map(|service| (service, 2)).into();
+        Self { profile: profile.to_owned(), seed, length, replicas }
+    }
+
+    fn length_ms(&self) -> u64 {
+        u64::try_from(self.length.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// The seed.
+    pub seed: u64,
+    /// Faults by kind.
+    pub faults: BTreeMap<String, u32>,
+    /// Faults that are SIGKILLs.
+    pub kills: usize,
+    /// Processes that ended by themselves, because they started while a server was away.
+    pub fallen: BTreeMap<&'static str, u32>,
+    /// Executions that have happened.
+    pub executions: u64,
+    /// Executions that were published again.
+    pub duplicates: u64,
+    /// Dead letters that were planted, and how many were written.
+    pub letters: (usize, usize),
+    /// Different mails, and how often one came again.
+    pub mails: (usize, usize),
+    /// What is not as it must be.
+    pub differences: Vec<String>,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "\nseed {}", self.seed)?;
+        for (kind, count) in &self.faults {
+            writeln!(formatter, "{kind:<28}{count:>8}")?;
+        }
+        for (program, count) in &self.fallen {
+            writeln!(formatter, "{:<28}{count:>8}", format!("{program} ended by itself"))?;
+        }
+        writeln!(formatter, "{:<28}{:>8}", "kills", self.kills)?;
+        writeln!(formatter, "{:<28}{:>8}", "executions", self.executions)?;
+        writeln!(formatter, "{:<28}{:>8}", "duplicates delivered", self.duplicates)?;
+        writeln!(formatter, "{:<28}{:>8} (planted {})", "dead letters", self.letters.1, self.letters.0)?;
+        writeln!(formatter, "{:<28}{:>8} (again {})", "mails", self.mails.0, self.mails.1)?;
+        for difference in self.differences.iter().take(DIFFERENCES_MAX) {
+            writeln!(formatter, "DIFFERENCE: {difference}")?;
+        }
+        write!(formatter, "{:<28}{:>8}", "differences", self.differences.len())
+    }
+}
+
+/// Runs a plan with the services' binaries in this folder.
+pub fn run(plan: &Plan, binaries: &Path) -> Result<Verdict> {
+    let script = Script::draw(plan.seed, plan.length_ms());
+    let strikes = fault::draw(plan.seed, plan.length_ms(), &plan.replicas);
+    println!(
+        "seed {}: {} faults, {} planted dead letters in {} s",
+        plan.seed,
+        strikes.len(),
+        script.dead_letters(),
+        plan.length.as_secs()
+    );
+    let mut breaker = raise(plan, binaries)?;
+    let scene = breaker.scene.clone();
+    scene.prepare(&script)?;
+    let player = Player::new(scene.clone(), script.clone());
+    let playing = thread::spawn(move || player.play());
+    strike_all(&mut breaker, &strikes, || playing.is_finished())?;
+    playing.join().map_err(|_| anyhow!("the player has panicked"))??;
+
+    let limits: Vec<u64> = (0..TENANTS.len()).map(|tenant| script.limit(tenant)).collect();
+    let mail_faults = strikes.iter().filter(|strike| strike.fault.may_repeat_a_mail()).count();
+    let march = [Month::March];
+    let terms = Terms { limits: &limits, closed: &march, mail_faults };
+    println!("            nothing breaks any more; waiting until all is still");
+    let mut settled = settle(&mut breaker, terms)?;
+    if settled.1.is_empty() {
+        scene.sandbox.post("/control/clock", &json!({ "now": cast::curtain() }))?;
+        println!("            April ends");
+        settled = settle(&mut breaker, Terms { closed: &Month::ALL, ..terms })?;
+    }
+    let (found, mut differences) = settled;
+    differences.extend(panics(breaker.stack.profile().folder()));
+    let verdict = conclude(plan, &strikes, &breaker, &found, differences);
+    breaker.stack.stop()?;
+    breaker.servers.stop()?;
+    Ok(verdict)
+}
+
+fn raise(plan: &Plan, binaries: &Path) -> Result<Breaker> {
+    let profile = Profile::fresh(&Project::find()?, &plan.profile)?;
+    let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
+    let (ways, detours) = Ways::open(&servers)?;
+    let options = Options {
+        replicas: plan.replicas.clone(),
+        detours,
+        ..Options::new(binaries.to_owned(), servers.backing.clone())
+            .with("COLLECTOR__CLOCK_SKEW", "1s")
+            .with("BILLING__REPORT_INTERVAL", "1m")
+            // Late executions are still billed: the play's clock does not run for three days.
+            .with("BILLING__INVOICE_GRACE", "72h")
+            .with("DATABASE__CONNECTIONS_MAX", "6")
+    };
+    println!(
+        "Starting the sandbox and {} services",
+        plan.replicas.values().map(|it| u32::from(*it)).sum::<u32>()
+    );
+    let stack = Stack::start(profile, options)?;
+    let broker = Broker::connect(&servers.admin_nats_url)?;
+    let gateways = stack.gateways().into_iter().map(|api| api.answering_within(ANSWER_WITHIN)).collect();
+    let scene = Scene::new(stack.sandbox(), gateways, stack.collectors(), broker);
+    Ok(Breaker::new(stack, servers, ways, scene))
+}
+
+/// Breaks one after the other, until all is over and the player has ended too.
+fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bool) -> Result<()> {
+    let began = Instant::now();
+    let mut waiting = strikes.iter();
+    let mut next = waiting.next();
+    let mut active: Vec<Strike> = Vec::new();
+    let (mut look_after_at, mut progress_at) = (began, began + PROGRESS_EVERY);
+    let mut done = 0;
+    while next.is_some() || !active.is_empty() || !played() {
+        let now_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let (over, going_on): (Vec<Strike>, Vec<Strike>) =
+            active.into_iter().partition(|strike| strike.ends_ms() <= now_ms);
+        over.iter().try_for_each(|strike| breaker.end(strike))?;
+        going_on.iter().try_for_each(|strike| breaker.go_on(strike, now_ms))?;
+        active = going_on;
+        if let Some(strike) = next.filter(|strike| strike.at_ms <= now_ms) {
+            let lasts_s = Duration::from_millis(strike.lasts_ms).as_secs_f32();
+            println!("{:>8.1} s  {} ({lasts_s:.1} s)", began.elapsed().as_secs_f32(), strike.fault);
+            breaker.begin(strike)?;
+            // Where the machine was slow, a fault still lasts as long as it should.
+            let late_ms = now_ms.saturating_sub(strike.at_ms);
+            active.push(Strike { at_ms: strike.at_ms + late_ms, ..*strike });
+            done += 1;
+            next = waiting.next();
+        }
+        if look_after_at <= Instant::now() {
+            for replica in breaker.look_after()? {
+                println!("{:>8.1} s  {replica} had ended by itself", began.elapsed().as_secs_f32());
+            }
+            look_after_at = Instant::now() + LOOK_AFTER_EVERY;
+        }
+        if progress_at <= Instant::now() {
+            let made = breaker.scene.executions.load(Ordering::Relaxed);
+            println!("{:>8.0} s  .. {made} executions, {done} faults", began.elapsed().as_secs_f32());
+            progress_at = Instant::now() + PROGRESS_EVERY;
+        }
+        thread::sleep(TICK);
+    }
+    breaker.heal()
+}
+
+/// Looks until nothing differs or time is over.
+fn settle(breaker: &mut Breaker, terms: Terms<'_>) -> Result<(Found, Vec<String>)> {
+    let began = Instant::now();
+    loop {
+        breaker.look_after()?;
+        let scene = &breaker.scene;
+        let looked = gather(scene, &breaker.servers.backing.database_url);
+        let over = began.elapsed() >= SETTLED_WITHIN;
+        match looked {
+            Ok(found) => {
+                let told = differences(&found, &scene.made(), terms);
+                if told.is_empty() || over {
+                    return Ok((found, told));
+                }
+            }
+            // A service may still be starting.
+            Err(error) if over => return Err(error),
+            Err(_) => {}
+        }
+        scene.step(SETTLE_STEP_MS)?;
+        thread::sleep(SETTLE_LOOK_EVERY);
+    }
+}
+
+/// A service that panics is started again and nobody would know.
+fn panics(profile: &Path) -> Vec<String> {
+    let logs = fs::read_dir(profile.join("logs")).into_iter().flatten().flatten();
+    let texts = logs.filter_map(|log| fs::read_to_string(log.path()).ok());
+    let lines: Vec<String> = texts
+        .flat_map(|text| {
+            text.lines().filter(|line| line.contains("panicked at")).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    lines.into_iter().map(|line| format!("a panic: {line}")).collect()
+}
+
+fn conclude(
+    plan: &Plan,
+    strikes: &[Strike],
+    breaker: &Breaker,
+    found: &Found,
+    differences: Vec<String>,
+) -> Verdict {
+    let mut faults: BTreeMap<String, u32> = BTreeMap::new();
+    for strike in strikes {
+        *faults.entry(strike.fault.kind()).or_default() += 1;
+    }
+    let ids: std::collections::BTreeSet<&str> =
+        found.mails.iter().map(|mail| mail.message_id.as_str()).collect();
+    Verdict {
+        seed: plan.seed,
+        faults,
+        kills: strikes.iter().filter(|strike| strike.fault.is_kill()).count(),
+        fallen: breaker.fallen.clone(),
+        executions: found.executions,
+        duplicates: found.delivered.0 - found.delivered.1,
+        letters: (breaker.scene.made().planted.len(), found.letters.len()),
+        mails: (ids.len(), found.mails.len() - ids.len()),
+        differences,
+    }
+}

@@ -1,0 +1,186 @@
+//! Breaks things, and puts them right again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use async_nats::jetstream::stream::Config;
+use serde_json::json;
+use stack::{Backing, Process, Program, Proxy, Replica, Stack, backing::Servers, database};
+
+use crate::{
+    cast::SOURCES,
+    fault::{Fault, Outside, Server, Strike},
+    play::Scene,
+};
+
+/// Of each burst of a slow server, this long it stands still, and then it runs for the rest.
+const BURST_MS: u64 = 200;
+const STANDS_STILL_MS: u64 = 150;
+
+/// The ways of each service to the servers, which can be cut.
+#[derive(Debug)]
+pub struct Ways(BTreeMap<(Program, Server), Proxy>);
+
+impl Ways {
+    /// Opens a way from each service to each server.
+    pub fn open(servers: &Servers) -> Result<(Self, BTreeMap<Program, Backing>)> {
+        let database_port = servers.postgres.as_ref().context("a private Postgres")?.port();
+        let broker_port = servers.nats.as_ref().context("a private NATS")?.port();
+        let (mut ways, mut detours) = (BTreeMap::new(), BTreeMap::new());
+        for service in Program::SERVICES {
+            let (database, broker) = (Proxy::start(database_port)?, Proxy::start(broker_port)?);
+            detours.insert(service, servers.backing.through(database.port(), broker.port()));
+            ways.insert((service, Server::Postgres), database);
+            ways.insert((service, Server::Nats), broker);
+        }
+        Ok((Self(ways), detours))
+    }
+
+    fn of(&self, service: Program, server: Server) -> Result<&Proxy> {
+        self.0.get(&(service, server)).context("every service has a way to every server")
+    }
+}
+
+/// All that can be broken.
+pub struct Breaker {
+    /// The services.
+    pub stack: Stack,
+    /// What they stand on.
+    pub servers: Servers,
+    /// Between them.
+    pub ways: Ways,
+    /// What is outside.
+    pub scene: Scene,
+    /// Processes that we have ended and not started yet.
+    down: BTreeSet<Replica>,
+    full: BTreeMap<String, Config>,
+    /// Processes that have ended by themselves.
+    pub fallen: BTreeMap<&'static str, u32>,
+}
+
+impl Breaker {
+    /// Nothing is broken.
+    pub fn new(stack: Stack, servers: Servers, ways: Ways, scene: Scene) -> Self {
+        let (down, full, fallen) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { stack, servers, ways, scene, down, full, fallen }
+    }
+
+    /// Breaks it.
+    pub fn begin(&mut self, strike: &Strike) -> Result<()> {
+        match strike.fault {
+            Fault::Kill(replica) => {
+                self.down.insert(replica);
+                self.stack.kill(replica)
+            }
+            Fault::Roll(replica) => {
+                self.down.insert(replica);
+                self.stack.process(replica)?.ask_to_stop()
+            }
+            Fault::Pause(replica) => self.stack.process(replica)?.pause(),
+            Fault::KillServer(server) => self.server(server)?.kill(),
+            Fault::PauseServer(server) | Fault::SlowServer(server) => self.server(server)?.pause(),
+            Fault::Cut(service, server) => {
+                self.ways.of(service, server)?.cut();
+                Ok(())
+            }
+            Fault::Stall(service, server) => self.ways.of(service, server).map(Proxy::stall),
+            Fault::Refuse(service, server) => self.ways.of(service, server).map(Proxy::refuse),
+            Fault::EndSessions => {
+                let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+                database::ask(&self.servers.backing.database_url, others).map(drop)
+            }
+            Fault::Full(stream) => {
+                let config = self.scene.broker.fill(stream)?;
+                self.full.insert(format!("{stream:?}"), config);
+                Ok(())
+            }
+            Fault::Fail(outside, calls) => self.fail(outside, calls),
+        }
+    }
+
+    /// Lets a slow server have its bursts.
+    pub fn go_on(&mut self, strike: &Strike, now_ms: u64) -> Result<()> {
+        let Fault::SlowServer(server) = strike.fault else { return Ok(()) };
+        let process = self.server(server)?;
+        let into_burst = now_ms.saturating_sub(strike.at_ms) % BURST_MS;
+        if into_burst < STANDS_STILL_MS { process.pause() } else { process.resume() }
+    }
+
+    /// Puts it right.
+    pub fn end(&mut self, strike: &Strike) -> Result<()> {
+        match strike.fault {
+            Fault::Kill(replica) | Fault::Roll(replica) => {
+                // What was asked to stop and has not is killed.
+                self.stack.stop_one(replica)?;
+                self.down.remove(&replica);
+                self.stack.relaunch(replica)
+            }
+            Fault::Pause(replica) => self.stack.process(replica)?.resume(),
+            Fault::KillServer(Server::Nats) => {
+                let nats = self.servers.nats.as_mut().context("a private NATS")?;
+                nats.restart(self.stack.profile())
+            }
+            Fault::KillServer(Server::Postgres) => {
+                let postgres = self.servers.postgres.as_mut().context("a private Postgres")?;
+                postgres.restart(self.stack.profile())
+            }
+            Fault::PauseServer(server) | Fault::SlowServer(server) => self.server(server)?.resume(),
+            Fault::Stall(service, server) | Fault::Refuse(service, server) => {
+                self.ways.of(service, server).map(Proxy::open)
+            }
+            Fault::Full(stream) => match self.full.remove(&format!("{stream:?}")) {
+                Some(config) => self.scene.broker.make_room(&config),
+                None => Ok(()),
+            },
+            Fault::Cut(..) | Fault::EndSessions | Fault::Fail(..) => Ok(()),
+        }
+    }
+
+    /// Starts again what has ended by itself, as whatever runs services does. One that starts while a server is
+    /// away ends.
+    pub fn look_after(&mut self) -> Result<Vec<Replica>> {
+        let dead = self.stack.find_dead()?;
+        let mut started = Vec::new();
+        for (replica, _) in dead.into_iter().filter(|(replica, _)| !self.down.contains(replica)) {
+            *self.fallen.entry(replica.program.name()).or_default() += 1;
+            self.stack.relaunch(replica)?;
+            started.push(replica);
+        }
+        Ok(started)
+    }
+
+    /// Ends what has no end of its own.
+    pub fn heal(&mut self) -> Result<()> {
+        self.ways.0.values().for_each(Proxy::open);
+        let none = json!({ "kind": "none" });
+        self.scene.sandbox.post("/control/stripe/fault", &none)?;
+        self.scene.sandbox.post("/control/mail/fault", &none)?;
+        for source in SOURCES {
+            // The instance of a tenant that has not joined is not there.
+            let _ = self.scene.sandbox.post(&format!("/control/n8n/{}/fault", source.id), &none);
+        }
+        Ok(())
+    }
+
+    fn server(&mut self, server: Server) -> Result<&mut Process> {
+        match server {
+            Server::Nats => Ok(self.servers.nats.as_mut().context("a private NATS")?.process()),
+            Server::Postgres => Ok(self.servers.postgres.as_mut().context("a private Postgres")?.process()),
+        }
+    }
+
+    fn fail(&self, outside: Outside, calls: u32) -> Result<()> {
+        let (path, kind) = match outside {
+            Outside::Stripe(kind) => ("/control/stripe/fault".to_owned(), kind),
+            Outside::Mail(kind) => ("/control/mail/fault".to_owned(), kind),
+            Outside::N8n(source, kind) => {
+                let source = SOURCES.get(source).map_or("", |source| source.id);
+                (format!("/control/n8n/{source}/fault"), kind)
+            }
+        };
+        // The instance of a tenant that has not joined is not there.
+        let _ = self.scene.sandbox.post(&path, &json!({ "kind": kind, "count": calls }));
+        Ok(())
+    }
+}
