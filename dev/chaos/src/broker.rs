@@ -28,8 +28,11 @@ impl Broker {
             options = options.user_and_password(user.to_owned(), password.to_owned());
         }
         let client = runtime.block_on(options.connect(address)).context("cannot connect to the broker")?;
+        // Its acknowledgements are awaited by a task.
+        let entered = runtime.enter();
         let mut jetstream = jetstream::new(client);
         jetstream.set_timeout(ANSWER_WITHIN);
+        drop(entered);
         Ok(Self { runtime: Arc::new(runtime), jetstream })
     }
 

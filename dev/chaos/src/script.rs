@@ -151,15 +151,12 @@ impl Script {
 
     /// What each tenant's plan counts before March ends: the measure of its limit.
     pub fn counted_in_march(&self, tenant: usize) -> u64 {
-        let inputs = self.march.iter().map(|(_, input)| input);
-        inputs
-            .map(|input| match input {
-                Input::Run(runs) if SOURCES.get(runs.source).is_some_and(|it| it.tenant == tenant) => {
-                    if runs.counts() { u64::from(runs.count) } else { 0 }
-                }
-                _ => 0,
-            })
-            .sum()
+        let of_tenant = |runs: &&Runs| SOURCES.get(runs.source).is_some_and(|it| it.tenant == tenant);
+        let runs = self.march.iter().filter_map(|(_, input)| match input {
+            Input::Run(runs) => Some(runs),
+            _ => None,
+        });
+        runs.filter(of_tenant).filter(|runs| runs.counts()).map(|runs| u64::from(runs.count)).sum()
     }
 
     /// The monthly limit of a tenant.
