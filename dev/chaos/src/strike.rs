@@ -1,17 +1,23 @@
 //! Breaks things, and puts them right again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use async_nats::jetstream::stream::Config;
 use serde_json::json;
-use stack::{Backing, Process, Program, Proxy, Replica, Stack, backing::Servers, database};
+use stack::{Backing, Process, Program, Proxy, Replica, Stack, backing::Servers, database, wait};
 
 use crate::{
     cast::SOURCES,
     fault::{Fault, Outside, Server, Strike},
     play::Scene,
 };
+
+/// A broker that has just started, on a busy machine, answers its administrator by then.
+const BROKER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Of each burst of a slow server, this long it stands still, and then it runs for the rest.
 const BURST_MS: u64 = 200;
@@ -91,7 +97,9 @@ impl Breaker {
                 database::ask(&self.servers.backing.database_url, others).map(drop)
             }
             Fault::Full(stream) => {
-                let config = self.scene.broker.fill(stream)?;
+                let broker = &self.scene.broker;
+                let config =
+                    wait::until("a stream to be filled", BROKER_WITHIN, || Ok(broker.fill(stream).ok()))?;
                 self.full.insert(format!("{stream:?}"), config);
                 Ok(())
             }
@@ -130,7 +138,9 @@ impl Breaker {
                 self.ways.of(service, server).map(Proxy::open)
             }
             Fault::Full(stream) => match self.full.remove(&format!("{stream:?}")) {
-                Some(config) => self.scene.broker.make_room(&config),
+                Some(config) => wait::until("a stream to have room", BROKER_WITHIN, || {
+                    Ok(self.scene.broker.make_room(&config).ok())
+                }),
                 None => Ok(()),
             },
             Fault::Cut(..) | Fault::EndSessions | Fault::Fail(..) => Ok(()),
