@@ -294,7 +294,7 @@ mod tests {
         let strikes = draw(3, 600_000, &BTreeMap::new());
         let kinds: std::collections::BTreeSet<String> =
             strikes.iter().map(|strike| strike.fault.kind()).collect();
-        assert_eq!(kinds.len(), 17, "{kinds:?}");
+        assert_eq!(kinds.len(), 18, "{kinds:?}");
         for (place, strike) in strikes.iter().enumerate() {
             assert!(strike.ends_ms() < 600_000);
             for other in strikes.iter().take(place).filter(|other| other.ends_ms() >= strike.at_ms) {

@@ -31,6 +31,12 @@ const STEP_MS_MAX: u64 = 60 * 1_000;
 /// The longest that a pushed execution may be held back by its sender.
 const PUSH_DELAY_MS_MAX: u64 = 6_000;
 
+/// Executions of one tenant in the last moments of March, at most: one of each of its sources.
+const LAST_MOMENTS_MAX: u64 = 3;
+
+/// Thresholds of every plan here: the default.
+const THRESHOLDS_PERCENT: [u64; 2] = [80, 100];
+
 /// Executions of one kind in one workflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runs {
@@ -159,10 +165,22 @@ impl Script {
         runs.filter(of_tenant).filter(|runs| runs.counts()).map(|runs| u64::from(runs.count)).sum()
     }
 
-    /// The monthly limit of a tenant.
+    /// The monthly limit of a tenant: the wanted one, or the next at which the last moments of March, whose
+    /// executions may be counted after its end, decide no crossing.
     pub fn limit(&self, tenant: usize) -> u64 {
         let percent = TENANTS.get(tenant).map_or(100, |tenant| tenant.limit_percent);
-        (self.counted_in_march(tenant) * percent / 100).max(1)
+        let sure = self.counted_in_march(tenant);
+        let most = sure + LAST_MOMENTS_MAX;
+        let wanted = (sure * percent / 100).max(1);
+        // Twice the most has both thresholds above it.
+        (wanted..=wanted + 2 * most)
+            .find(|limit| {
+                THRESHOLDS_PERCENT.iter().all(|percent| {
+                    let crossed = |used: u64| used * 100 >= limit * percent;
+                    crossed(sure) == crossed(most)
+                })
+            })
+            .unwrap_or(wanted)
     }
 
     /// The bad messages in it, counted as dead letters.
