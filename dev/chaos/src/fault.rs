@@ -129,6 +129,12 @@ impl Fault {
         }
     }
 
+    /// Whether both have the same part of the stack.
+    pub fn meets(&self, other: &Self) -> bool {
+        let parts = other.parts();
+        self.parts().iter().any(|part| parts.contains(part))
+    }
+
     fn parts(&self) -> Vec<Part> {
         match *self {
             Self::Kill(replica) | Self::Roll(replica) | Self::Pause(replica) => vec![Part::Process(replica)],
