@@ -185,9 +185,10 @@ fn fill(url: &str, executions: u64) -> Result<()> {
          FROM weights, generate_series(date_trunc('month', now(), 'UTC') - interval '11 months',
              date_trunc('day', now(), 'UTC'), interval '1 day') AS day,
              LATERAL (SELECT date_trunc('month', day, 'UTC') AS period) AS month;
-         INSERT INTO periods (tenant_number, period_start, period_end, opened_at, counted, success, error, duration_ms)
+         INSERT INTO periods (tenant_number, period_start, period_end, opened_at, closed_at, counted, success, error,
+             duration_ms)
          SELECT tenant, period, (period AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC', period,
-             sum(counted), sum(counted) - sum(counted / 50), sum(counted / 50), sum(counted) * 900
+             CASE WHEN period < date_trunc('month', now(), 'UTC') THEN now() END, sum(counted), sum(counted) - sum(counted / 50), sum(counted / 50), sum(counted) * 900
          FROM days GROUP BY tenant, period
          ON CONFLICT (tenant_number, period_start) DO UPDATE SET counted = excluded.counted,
              success = excluded.success, error = excluded.error, duration_ms = excluded.duration_ms;

@@ -107,7 +107,7 @@ async fn a_rebuild_during_recording_loses_and_repeats_nothing() {
     // Every second one crashed first, and is known better while the rebuild goes on.
     let recording = async {
         let mut last = 0;
-        for first in (500..2_000).step_by(50) {
+        for first in (500..1_200).step_by(50) {
             let mut batch = some_errors(first..first + 50);
             let better = batch.clone();
             batch.iter_mut().step_by(2).for_each(|one| one.status = ExecutionStatus::Crashed.into());
@@ -117,7 +117,7 @@ async fn a_rebuild_during_recording_loses_and_repeats_nothing() {
         running.handled(last).await;
     };
     let rebuilding = async {
-        for _ in 0..8 {
+        for _ in 0..5 {
             rebuild(&running).await;
         }
     };
