@@ -330,7 +330,10 @@ class Refusal {
 	/** n8n's own error where it makes a clean answer of it. */
 	toError() {
 		const OfN8n = responseError();
-		return OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : new Error(this.message);
+		const error = OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : new Error(this.message);
+		// Outside production n8n shows it to the caller.
+		error.stack = `${error.name}: ${error.message}`;
+		return error;
 	}
 }
 

@@ -35,6 +35,13 @@ impl Api {
         self.with_header("authorization", format!("Bearer {token}"))
     }
 
+    /// The same with other patience: the time for one answer.
+    #[must_use]
+    pub fn with_patience(mut self, within: Duration) -> Self {
+        self.agent = agent(within);
+        self
+    }
+
     /// The same with a header on each request.
     #[must_use]
     pub fn with_header(mut self, name: &'static str, value: String) -> Self {

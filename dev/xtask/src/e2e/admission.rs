@@ -27,6 +27,9 @@ const REFUSED: u16 = 402;
 /// What the product promises after a limit was raised.
 const RAISED_HOLDS_WITHIN: Duration = Duration::from_secs(1);
 
+/// For all calls of a moment to be answered: on a busy machine n8n runs a few a second.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(180);
+
 /// For what has been pushed to be counted, on a busy machine.
 const COUNTED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -49,6 +52,10 @@ pub struct Admission {
     /// What it is raised to.
     #[arg(long, default_value_t = 60)]
     raised: u64,
+    /// How long a run waits for the gateway. More than the hook's own 250 ms: a debug build on a busy machine must not
+    /// let runs through by the rule for an outage.
+    #[arg(long, default_value_t = 20_000)]
+    wait_ms: u32,
     /// Calls of a webhook at the same moment.
     #[arg(long, default_value_t = 80)]
     calls: u64,
@@ -70,6 +77,7 @@ impl Admission {
             ("EXTERNAL_HOOK_FILES", hook),
             ("FLOWMETER_PUSH_URL", stack.push_url()),
             ("FLOWMETER_PUSH_TOKEN", metered.push_token()?),
+            ("FLOWMETER_WAIT_MS", self.wait_ms.to_string()),
             ("FLOWMETER_GATEWAY_URL", stack.gateway().base().to_owned()),
         ];
         let mut n8n = if self.queue {
@@ -139,7 +147,8 @@ fn call(n8n: &RealN8n, calls: u64) -> Result<Vec<Answer>> {
             .map(|_| {
                 scope.spawn(|| {
                     // A client of its own: one connection each.
-                    let (status, text) = Api::new(&n8n.webhook_url).try_post(WEBHOOK, &json!({ "n": {} }))?;
+                    let client = Api::new(&n8n.webhook_url).with_patience(ANSWERED_WITHIN);
+                    let (status, text) = client.try_post(WEBHOOK, &json!({ "n": {} }))?;
                     Ok(Answer { status, text })
                 })
             })
@@ -159,6 +168,7 @@ fn judge(when: &str, answers: &[Answer], allowed: u64, checks: &mut Checks) {
     let says_why = |answer: &Answer| {
         let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
         body.get("message").and_then(Value::as_str).is_some_and(|message| message.starts_with("Refused"))
+            && !answer.text.contains("flowmeter-hooks.js")
     };
     let clean = count(&|answer| answer.status == REFUSED && says_why(answer));
     equal(checks, "refused with 402 and the reason", all.saturating_sub(allowed), clean);
