@@ -116,7 +116,7 @@ fn shared_environment(profile: &Profile, backends: &Backends<'_>) -> Result<BTre
     let (host, port) = host.split_once(':').context("Postgres has a port")?;
     let (redis_host, redis_port) = backends.redis.redis.split_once(':').context("--redis is HOST:PORT")?;
     let redis_db = backends.redis.redis_db.to_string();
-    // Jobs that an earlier task has left are not ours.
+    // Jobs and webhooks that an earlier task has left are not ours.
     let prefix = format!("flowmeter-{}", process::id());
     let folder = profile.folder().join("n8n");
     std::fs::create_dir_all(&folder).context("cannot create n8n's folder")?;
@@ -134,6 +134,8 @@ fn shared_environment(profile: &Profile, backends: &Backends<'_>) -> Result<BTre
         ("QUEUE_BULL_REDIS_PORT", redis_port),
         ("QUEUE_BULL_REDIS_DB", &redis_db),
         ("QUEUE_BULL_PREFIX", &prefix),
+        ("N8N_REDIS_KEY_PREFIX", &prefix),
+        ("N8N_CACHE_REDIS_KEY_PREFIX", &prefix),
         ("N8N_RUNNERS_ENABLED", "true"),
         ("GENERIC_TIMEZONE", "UTC"),
         ("TZ", "UTC"),
