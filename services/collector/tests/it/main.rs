@@ -7,6 +7,7 @@ mod failures;
 mod gaps;
 mod lifecycle;
 mod limits;
+mod many;
 mod push;
 mod requests;
 mod rows;

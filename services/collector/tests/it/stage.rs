@@ -179,6 +179,16 @@ impl Stage {
         self.batches.next_where(tells).await.workflows
     }
 
+    /// The next sweep of any source that ended well.
+    pub async fn next_synced(&mut self) -> SourceSynced {
+        self.synced.next().await
+    }
+
+    /// What the clock shows.
+    pub fn now(&self) -> Timestamp {
+        self.bench.clock.now()
+    }
+
     /// The next batch that was published.
     pub async fn next_batch(&mut self) -> ExecutionBatch {
         self.batches.next().await
