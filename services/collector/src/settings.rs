@@ -81,8 +81,8 @@ fn default_poll_interval() -> Duration {
     Duration::from_secs(10 * 60)
 }
 
-/// A sweep of a source far away takes about a second: a handshake and seven requests, each a round trip and n8n's own
-/// time. 16 at once would just make ten thousand sources in ten minutes; this leaves room for slow and failing ones.
+/// By estimate, a sweep of a source far away takes a second: a handshake and seven requests, each a round trip and
+/// n8n's own time. 16 at once would just make ten thousand sources in ten minutes; this leaves room for slow and failing ones.
 fn default_concurrency() -> usize {
     64
 }
