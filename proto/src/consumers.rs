@@ -10,8 +10,15 @@ use crate::{Namespace, streams::Stream};
 /// do the messages wait that a killed process had fetched. Slow handlers send heartbeats well within it.
 pub const ACK_WAIT: Duration = Duration::from_secs(15);
 
+/// The same for a partition of executions: what a killed replica had in hand is counted by another one this soon.
+/// Longer than a transaction takes; slower ones send heartbeats.
+pub const EXECUTIONS_ACK_WAIT: Duration = Duration::from_secs(5);
+
 /// Deliveries in flight to one consumer: enough for several batches, little enough to bound memory.
 const ACK_PENDING_MAX: i64 = 1_000;
+
+/// The same for a partition of executions: three transactions of messages that hold one execution each.
+const EXECUTIONS_ACK_PENDING_MAX: i64 = 20_000;
 
 /// A durable consumer: who reads what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +29,8 @@ pub struct Consumer {
     pub stream: Stream,
     /// The topic it reads, where the stream carries several.
     topic: Option<&'static str>,
+    /// The partition it reads, where the topic has them.
+    partition: Option<u32>,
 }
 
 impl Consumer {
@@ -31,8 +40,6 @@ impl Consumer {
     pub const COLLECTOR_ROWS: Self = Self::of("collector", Stream::Rows);
     /// The collector learns which tenants are near their limit.
     pub const COLLECTOR_USAGE: Self = Self::of("collector", Stream::UsageState);
-    /// The aggregator counts executions.
-    pub const AGGREGATOR_EXECUTIONS: Self = Self::of("aggregator", Stream::Executions);
     /// The aggregator learns how complete sources are.
     pub const AGGREGATOR_SYNCED: Self = Self::topic("aggregator", Stream::SourceState, "source.synced");
     /// The aggregator reads the catalog.
@@ -62,12 +69,17 @@ impl Consumer {
     /// The gateway keeps gaps to show them.
     pub const GATEWAY_GAPS: Self = Self::of("gateway", Stream::SourceEvents);
 
+    /// The aggregator counts the executions of one partition, below [`crate::subjects::PARTITIONS`].
+    pub const fn aggregator_executions(partition: u32) -> Self {
+        Self { partition: Some(partition), ..Self::of("aggregator", Stream::Executions) }
+    }
+
     const fn of(service: &'static str, stream: Stream) -> Self {
-        Self { service, stream, topic: None }
+        Self { service, stream, topic: None, partition: None }
     }
 
     const fn topic(service: &'static str, stream: Stream, topic: &'static str) -> Self {
-        Self { service, stream, topic: Some(topic) }
+        Self { service, stream, topic: Some(topic), partition: None }
     }
 
     /// The durable name; also what metrics and logs call the consumer.
@@ -76,7 +88,23 @@ impl Consumer {
             Some(topic) => topic.replace('.', "-"),
             None => self.stream.name(&Namespace::default()).to_ascii_lowercase().replace("flowmeter_", ""),
         };
-        format!("{}-{stream}", self.service)
+        match self.partition {
+            Some(partition) => format!("{}-{stream}-{partition}", self.service),
+            None => format!("{}-{stream}", self.service),
+        }
+    }
+
+    /// How long a delivery may go without an acknowledgement or a heartbeat.
+    pub fn ack_wait(&self) -> Duration {
+        if self.partition.is_some() { EXECUTIONS_ACK_WAIT } else { ACK_WAIT }
+    }
+
+    fn filter(&self, namespace: &Namespace) -> String {
+        match (self.partition, self.topic) {
+            (Some(partition), _) => namespace.executions_of(partition),
+            (None, Some(topic)) => namespace.all(topic),
+            (None, None) => String::new(),
+        }
     }
 
     /// The consumer's whole configuration. The broker never gives up on a message: the consume loop counts
@@ -86,10 +114,13 @@ impl Consumer {
             durable_name: Some(self.name()),
             deliver_policy: DeliverPolicy::All,
             ack_policy: AckPolicy::Explicit,
-            ack_wait: ACK_WAIT,
+            ack_wait: self.ack_wait(),
             max_deliver: -1,
-            max_ack_pending: ACK_PENDING_MAX,
-            filter_subject: self.topic.map(|topic| namespace.all(topic)).unwrap_or_default(),
+            max_ack_pending: match self.partition {
+                Some(_) => EXECUTIONS_ACK_PENDING_MAX,
+                None => ACK_PENDING_MAX,
+            },
+            filter_subject: self.filter(namespace),
             ..pull::Config::default()
         }
     }

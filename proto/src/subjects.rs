@@ -100,6 +100,11 @@ impl Namespace {
         self.subject(format_args!("executions.{}.{source}", partition(source)))
     }
 
+    /// `ExecutionBatch` messages of all sources of a partition, as a filter.
+    pub(crate) fn executions_of(&self, partition: u32) -> String {
+        self.subject(format_args!("executions.{partition}.>"))
+    }
+
     /// `SourceSynced` of one source.
     pub fn source_synced(&self, source: &str) -> String {
         self.subject(format_args!("source.synced.{source}"))

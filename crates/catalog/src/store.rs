@@ -45,6 +45,17 @@ pub async fn find<E: Entry>(executor: impl PgExecutor<'_>, id: &str) -> Result<O
     value.map(|value| decode(&value, id)).transpose()
 }
 
+/// The values with these ids, in no order; those that are not there or were removed are left out.
+pub async fn find_all<E: Entry>(executor: impl PgExecutor<'_>, ids: &[&str]) -> Result<Vec<E>, CatalogError> {
+    let rows: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT id, value FROM catalog WHERE kind = $1 AND id = ANY($2) AND NOT removed")
+            .bind(E::KIND.as_str())
+            .bind(ids)
+            .fetch_all(executor)
+            .await?;
+    rows.into_iter().map(|(id, value)| decode(&value, &id)).collect()
+}
+
 /// All values of a kind, by id.
 pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<E>, CatalogError> {
     let rows = sqlx::query("SELECT id, value FROM catalog WHERE kind = $1 AND NOT removed ORDER BY id")

@@ -16,26 +16,20 @@ use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{Bus, Dispose, Disposition, bus::OCCURRED_AT, dead, trace};
-
-/// Deliveries of a message that may succeed on retry, before it is given up: with the backoff below, after
-/// about 15 seconds.
-pub const DELIVERIES_MAX: u64 = 6;
+pub use crate::settle::DELIVERIES_MAX;
+use crate::{Bus, Dispose, bus::OCCURRED_AT, settle::Settler, trace};
 
 /// Messages that one pull asks for: enough to hide the round trip, little enough to hand over on shutdown.
 const MESSAGES_PER_PULL: usize = 64;
 
 /// The broker says this often that it is alive; two misses recreate the subscription.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// A handler that takes longer tells the broker this often that it is still at work.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(ACK_WAIT.as_secs() / 3);
 
 /// Pause before a broken subscription is made again.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
-
-const BACKOFF_FIRST: Duration = Duration::from_millis(500);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// A decoded message with what the broker knows of it.
 #[derive(Debug, Clone)]
@@ -50,6 +44,8 @@ pub struct Delivery<M> {
     pub deliveries: u64,
     /// When the fact occurred, by its publisher.
     pub occurred_at: Option<Timestamp>,
+    /// The trace that it belongs to.
+    pub traceparent: Option<String>,
 }
 
 /// Handles messages of one type. Must be idempotent: every message may come more than once.
@@ -95,8 +91,7 @@ pub async fn run<H: Handler>(
 ) -> Result<(), ConsumeError> {
     let puller = open(&bus, consumer).await?;
     let reader = Reader {
-        bus,
-        clock,
+        settler: Settler::new(bus, clock, consumer.name()),
         name: consumer.name(),
         handler,
         shutdown: shutdown.clone(),
@@ -134,8 +129,7 @@ async fn subscribe(puller: &PullConsumer) -> Result<pull::Stream, StreamError> {
 }
 
 struct Reader<H: Handler> {
-    bus: Bus,
-    clock: Arc<dyn Clock>,
+    settler: Settler,
     name: String,
     handler: Arc<H>,
     shutdown: CancellationToken,
@@ -170,8 +164,7 @@ impl<H: Handler> Reader<H> {
             consumer = self.name,
             subject = %message.subject
         );
-        let traceparent = message.headers.as_ref().and_then(|headers| headers.get(trace::TRACEPARENT));
-        trace::continue_from(&span, traceparent.map(|value| value.as_str()));
+        trace::continue_from(&span, traceparent_of(&message));
         async {
             let answer = self.answer(&message).await;
             // A lost acknowledgement means one more delivery, which the handler must bear anyway.
@@ -187,36 +180,15 @@ impl<H: Handler> Reader<H> {
         let started_at = tokio::time::Instant::now();
         let delivery = match delivery_of::<H::Message>(message) {
             Ok(delivery) => delivery,
-            Err(reason) => return self.bury(message, 1, reason).await,
+            Err(reason) => return self.settler.bury(message, 1, reason).await,
         };
         let deliveries = delivery.deliveries;
         let outcome = self.handle_with_progress(message, delivery).await;
         metrics::histogram!("flowmeter_message_seconds", "consumer" => self.name.clone())
             .record(started_at.elapsed().as_secs_f64());
-        let Err(error) = outcome else {
-            self.count("handled");
-            return AckKind::Ack;
-        };
-        match error.disposition() {
-            Disposition::Ignore => {
-                tracing::debug!(consumer = self.name, error = chain(&error), "message ignored");
-                self.count("ignored");
-                AckKind::Ack
-            }
-            Disposition::DeadLetter => self.bury(message, deliveries, chain(&error)).await,
-            Disposition::Retry if deliveries >= DELIVERIES_MAX => {
-                self.bury(message, deliveries, chain(&error)).await
-            }
-            Disposition::Retry | Disposition::Wait => {
-                tracing::warn!(
-                    consumer = self.name,
-                    deliveries,
-                    error = chain(&error),
-                    "will be delivered again"
-                );
-                self.count("retried");
-                AckKind::Nak(Some(backoff(deliveries)))
-            }
+        match outcome {
+            Ok(()) => self.settler.handled(),
+            Err(error) => self.settler.failed(message, deliveries, &error).await,
         }
     }
 
@@ -238,40 +210,10 @@ impl<H: Handler> Reader<H> {
             }
         }
     }
-
-    /// Writes the dead letter first and takes the message off the consumer after it: a crash between the two
-    /// writes the same letter again, under the same id.
-    async fn bury(&self, message: &jetstream::Message, deliveries: u64, reason: String) -> AckKind {
-        let sequence = message.info().map(|info| info.stream_sequence).unwrap_or_default();
-        let letter = dead::Dead {
-            letter_id: format!("dead:{}:{sequence}:{deliveries}", self.name),
-            original_subject: message.subject.to_string(),
-            original_payload: message.payload.clone(),
-            original_headers: dead::kept_headers(message.headers.as_ref()),
-            reason,
-            failed_at: self.clock.now(),
-            deliveries,
-        };
-        match dead::publish(&self.bus, letter).await {
-            Ok(()) => {
-                self.count("dead");
-                AckKind::Ack
-            }
-            Err(error) => {
-                tracing::error!(consumer = self.name, error = chain(&error), "cannot write a dead letter");
-                AckKind::Nak(Some(backoff(deliveries)))
-            }
-        }
-    }
-
-    fn count(&self, outcome: &'static str) {
-        metrics::counter!("flowmeter_messages_total", "consumer" => self.name.clone(), "outcome" => outcome)
-            .increment(1);
-    }
 }
 
 /// Gives fetched messages back at once, so that the next process need not wait for them.
-async fn hand_back(mut messages: pull::Stream) {
+pub(crate) async fn hand_back(mut messages: pull::Stream) {
     while let Some(Some(Ok(message))) = messages.next().now_or_never() {
         if message.ack_with(AckKind::Nak(None)).await.is_err() {
             return;
@@ -279,7 +221,11 @@ async fn hand_back(mut messages: pull::Stream) {
     }
 }
 
-fn delivery_of<M: Message + Default>(message: &jetstream::Message) -> Result<Delivery<M>, String> {
+fn traceparent_of(message: &jetstream::Message) -> Option<&str> {
+    message.headers.as_ref()?.get(trace::TRACEPARENT).map(|value| value.as_str())
+}
+
+pub(crate) fn delivery_of<M: Message + Default>(message: &jetstream::Message) -> Result<Delivery<M>, String> {
     let info = message.info().map_err(|error| format!("no delivery information: {error}"))?;
     let decoded = M::decode(message.payload.clone())
         .map_err(|error| format!("the payload is not a {}: {error}", short_name::<M>()))?;
@@ -290,17 +236,13 @@ fn delivery_of<M: Message + Default>(message: &jetstream::Message) -> Result<Del
         stream_sequence: info.stream_sequence,
         deliveries: u64::try_from(info.delivered).unwrap_or(1),
         occurred_at: occurred_at.and_then(|value| value.as_str().parse().ok()),
+        traceparent: traceparent_of(message).map(str::to_owned),
     })
 }
 
 fn short_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     name.rsplit("::").next().unwrap_or(name)
-}
-
-fn backoff(deliveries: u64) -> Duration {
-    let doublings = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    BACKOFF_FIRST.saturating_mul(2_u32.pow(doublings)).min(BACKOFF_MAX)
 }
 
 /// An error with all its sources, on one line.
@@ -313,16 +255,4 @@ pub fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn backoff_doubles_up_to_its_bound() {
-        assert_eq!(backoff(1), Duration::from_millis(500));
-        assert_eq!(backoff(3), Duration::from_secs(2));
-        assert_eq!(backoff(u64::MAX), BACKOFF_MAX);
-    }
 }

@@ -3,6 +3,7 @@
 //! - [`Bus`] publishes with a deterministic message id, the W3C trace context and the event time.
 //! - [`consume`] runs a handler per message: acknowledged after it returns, so after its commit; retried with
 //!   backoff; dead-lettered with its reason when no retry can help.
+//! - [`intake`] takes many messages in hand, for a service that handles them in one transaction.
 //! - [`ask`] asks another service one question and gets one answer, for what is not worth a stream.
 //! - [`outbox`] publishes what a transaction has decided, if and only if it committed.
 
@@ -11,14 +12,17 @@ mod bus;
 pub mod consume;
 pub mod dead;
 mod disposition;
+pub mod intake;
 pub mod outbox;
 mod outgoing;
+mod settle;
 pub mod trace;
 
 pub use ask::{Answerer, AskError, Refusal};
 pub use bus::{Bus, BusConfig, ConnectError, PublishError};
 pub use consume::{Delivery, Handler};
 pub use disposition::{Dispose, Disposition};
+pub use intake::{InHand, Intake};
 pub use outgoing::Outgoing;
 
 /// The tables that this crate needs in a service's schema.

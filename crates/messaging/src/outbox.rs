@@ -30,18 +30,18 @@ pub async fn enqueue(connection: &mut PgConnection, messages: &[Outgoing]) -> Re
     if messages.is_empty() {
         return Ok(());
     }
-    for message in messages {
-        sqlx::query(
-            "INSERT INTO outbox (subject, message_id, payload, traceparent, occurred_at) VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(&message.subject)
-        .bind(&message.message_id)
-        .bind(message.payload.as_ref())
-        .bind(&message.traceparent)
-        .bind(message.occurred_at.to_sqlx())
-        .execute(&mut *connection)
-        .await?;
-    }
+    let text = |of: fn(&Outgoing) -> &str| messages.iter().map(of).collect::<Vec<_>>();
+    sqlx::query(
+        "INSERT INTO outbox (subject, message_id, payload, traceparent, occurred_at)
+         SELECT * FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::text[], $5::timestamptz[])",
+    )
+    .bind(text(|message| &message.subject))
+    .bind(text(|message| &message.message_id))
+    .bind(messages.iter().map(|message| message.payload.as_ref()).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.traceparent.as_deref()).collect::<Vec<_>>())
+    .bind(messages.iter().map(|message| message.occurred_at.to_sqlx()).collect::<Vec<_>>())
+    .execute(&mut *connection)
+    .await?;
     // Wakes the relay when the transaction commits. Only a wake-up: the relay also looks by itself.
     sqlx::query("SELECT pg_notify('outbox_' || current_schema(), '')").execute(connection).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Which tenant a source belongs to, by the catalog. A change of plan or limit is news for the tenant: its
+//! Which tenants a source's executions may belong to, by the catalog. A change of plan or limit is news for the tenant: its
 //! thresholds are looked at again.
 
 use async_trait::async_trait;
@@ -14,7 +14,11 @@ pub(crate) struct Attribution;
 impl OnChange for Attribution {
     async fn changed(&self, connection: &mut PgConnection, change: &Change) -> Result<(), CatalogError> {
         match change {
-            Change::Tenant(tenant) => store::put_tenant(connection, tenant).await?,
+            Change::Tenant(tenant) => {
+                // Sources before tenants, as everywhere.
+                store::map_again_for_tenant(connection, tenant.id.as_str()).await?;
+                store::put_tenant(connection, tenant).await?;
+            }
             Change::Plan(plan) => store::touch_tenants_of_plan(connection, plan.id.as_str()).await?,
             Change::Source(source) => store::put_source(connection, source).await?,
             Change::Removed { kind: CatalogKind::Source, id } => {
@@ -23,6 +27,7 @@ impl OnChange for Attribution {
             // Its figures stay; its open period closes in time.
             Change::Removed { .. } => {}
         }
+        store::raise_catalog_version(connection).await?;
         Ok(())
     }
 }

@@ -2,18 +2,20 @@
 //!
 //! `SourceSynced` says that everything up to `complete_until` is *published*, at or before the sequence
 //! `published_through` of the executions stream. It may overtake those executions, because it travels on a
-//! stream of its own and any of them may be waiting for a retry. They are *counted* once the executions
-//! consumer has acknowledged that sequence and all before it: a message is acknowledged after its commit only
+//! stream of its own and any of them may be waiting for a retry. They are *counted* once the consumer
+//! of the source's partition has acknowledged that sequence and all before it: a message is acknowledged after its commit only
 //! (or after it went to the dead letters, where it can be seen). Until then `counted_until` does not move.
+
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_trait::async_trait;
-use messaging::{Delivery, Dispose, Disposition, Handler};
+use messaging::{Bus, Delivery, Dispose, Disposition, Handler, consume};
 use metering::{InvalidId, SourceId};
-use proto::{InvalidTimestamp, required_instant, v1};
+use proto::{InvalidTimestamp, consumers::Consumer, required_instant, subjects::partition, v1};
 use sqlx::PgPool;
 
-use crate::store;
+use crate::store::{self, Behind};
 
 /// Handles `SourceSynced`.
 pub(crate) struct SyncedHandler {
@@ -70,12 +72,47 @@ impl Handler for SyncedHandler {
     }
 }
 
-/// Moves `counted_until` of every source whose published executions have all been acknowledged.
-pub(crate) async fn advance(pool: &PgPool, executions: &mut PullConsumer) -> anyhow::Result<()> {
-    if !store::any_behind(pool).await? {
-        return Ok(());
+/// Sources that one round looks at; the others come next.
+const SOURCES_PER_ROUND: i64 = 1_000;
+
+/// The consumers whose acknowledgements say what has been counted, one for each partition that was asked about.
+pub(crate) struct Acknowledged {
+    bus: Bus,
+    consumers: HashMap<u32, PullConsumer>,
+}
+
+impl Acknowledged {
+    pub(crate) fn new(bus: Bus) -> Self {
+        Self { bus, consumers: HashMap::new() }
     }
-    let acknowledged = executions.info().await?.ack_floor.stream_sequence;
-    store::advance_counted(pool, i64::try_from(acknowledged).unwrap_or(i64::MAX)).await?;
-    Ok(())
+
+    /// Everything in the partition up to this sequence of the stream has been acknowledged.
+    async fn through(&mut self, partition: u32) -> anyhow::Result<i64> {
+        let consumer = match self.consumers.entry(partition) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(consume::open(&self.bus, Consumer::aggregator_executions(partition)).await?)
+            }
+        };
+        let sequence = consumer.info().await?.ack_floor.stream_sequence;
+        Ok(i64::try_from(sequence).unwrap_or(i64::MAX))
+    }
+
+    /// Moves `counted_until` of every source whose published executions have all been acknowledged.
+    pub(crate) async fn advance(&mut self, pool: &PgPool) -> anyhow::Result<()> {
+        let mut by_partition: BTreeMap<u32, Vec<Behind>> = BTreeMap::new();
+        for source in store::behind(pool, SOURCES_PER_ROUND).await? {
+            by_partition.entry(partition(&source.source_id)).or_default().push(source);
+        }
+        let mut reached = Vec::new();
+        for (partition, sources) in by_partition {
+            let acknowledged = self.through(partition).await?;
+            let waiting = sources.into_iter().filter(|source| source.published_through <= acknowledged);
+            reached.extend(waiting.map(|source| (source.number, acknowledged)));
+        }
+        if !reached.is_empty() {
+            store::advance_counted(pool, &reached).await?;
+        }
+        Ok(())
+    }
 }

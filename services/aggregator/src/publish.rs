@@ -4,7 +4,6 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use async_nats::jetstream::consumer::PullConsumer;
 use catalog::{Plan, Tenant};
 use messaging::{Bus, Outgoing, consume::chain, outbox};
 use metering::{Clock, Period};
@@ -12,7 +11,7 @@ use sqlx::PgPool;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::{progress, store, thresholds, wire};
+use crate::{progress::Acknowledged, store, thresholds, wire};
 
 /// Tenants whose usage one round publishes; the others come next, after the same interval.
 const TENANTS_PER_ROUND: i64 = 500;
@@ -22,7 +21,7 @@ pub(crate) struct Publisher {
     pool: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
-    executions: PullConsumer,
+    acknowledged: Acknowledged,
 }
 
 /// A tenant's usage, ready to be told.
@@ -33,9 +32,8 @@ struct News {
 }
 
 impl Publisher {
-    /// `executions` is the consumer whose acknowledgements say what has been counted.
-    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>, executions: PullConsumer) -> Self {
-        Self { pool, bus, clock, executions }
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
+        Self { acknowledged: Acknowledged::new(bus.clone()), pool, bus, clock }
     }
 
     /// Publishes until shutdown.
@@ -61,7 +59,7 @@ impl Publisher {
         if !store::take_publishing_turn(&mut turn).await? {
             return Ok(());
         }
-        progress::advance(&self.pool, &mut self.executions).await.context("cannot tell what is counted")?;
+        self.acknowledged.advance(&self.pool).await.context("cannot tell what is counted")?;
         store::touch_tenants_in_new_period(&self.pool, self.clock.now()).await?;
         for (number, tenant) in store::tenants_with_news(&self.pool, TENANTS_PER_ROUND).await? {
             if let Err(error) = self.publish(number, &tenant).await {
@@ -111,7 +109,9 @@ impl Publisher {
         outbox::enqueue(&mut transaction, &messages).await?;
         let snapshot = store::snapshot(&mut transaction, number, period, wire::WORKFLOWS_MAX).await?;
         transaction.commit().await?;
-        let message = wire::usage_counted(self.bus.namespace(), &tenant, period, revision, &snapshot, now);
+        let limit = plan.as_ref().and_then(|plan| plan.limit_for(&tenant, now));
+        let message =
+            wire::usage_counted(self.bus.namespace(), &tenant, limit, period, revision, &snapshot, now);
         Ok(Some(News { revision, period, message }))
     }
 }

@@ -1,52 +1,65 @@
-//! Recording a batch: each execution is claimed by its key, and what is new is added to its period, in one
-//! transaction with what the world is told. A repeat, in whatever order and however often, changes nothing.
+//! Recording: many messages in one transaction. What is new is added to its period, with what the world is told. A
+//! repeat, in whatever order and however often, changes nothing.
+//!
+//! The transaction holds the rows of all its sources, so what is recorded for a source is recorded by one at a time, and
+//! knows all ids of the source: from the rows, or from memory where the source's version says that memory is right. The
+//! primary key is the second guard. ADR 0007 has the whole argument.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
-use async_trait::async_trait;
-use catalog::{Plan, Tenant, store::CatalogError};
-use jiff::{SignedDuration, Timestamp};
-use messaging::{Bus, Delivery, Dispose, Disposition, Handler, PublishError, dead, outbox};
-use metering::{Clock, Execution, InvalidId, Period, SourceId, Status, WorkflowId};
+use catalog::store::CatalogError;
+use jiff::civil::Date;
+use messaging::{Bus, Dispose, Disposition, InHand, PublishError, dead};
+use metering::{Clock, PlanId, SourceId, TenantId, WorkflowId};
 use prost::Message;
 use proto::v1;
 use sqlx::{PgConnection, PgPool};
+use tokio::time::{Instant, interval_at};
 
 use crate::{
-    rollup::{Changes, Share},
-    store::{self, PeriodRow, SourceRow},
-    tally::{Changed, Decided, Tally, replaces, tally, unique},
-    thresholds,
-    totals::Totals,
-    wire,
+    decide::{Decisions, month_of},
+    directory::Directory,
+    memory::{Memory, place_of},
+    parcel::Parcel,
+    store, write,
 };
 
-/// A source whose clock is further ahead than this is wrong, and would open periods that have not begun.
-const CLOCK_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
+/// Attempts at one transaction: the second finds memory refreshed, and the months made.
+const ATTEMPTS_MAX: usize = 3;
 
-/// Handles `ExecutionBatch`.
+/// A transaction that takes longer tells the broker this often that its messages are still worked on.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(1_500);
+
+/// A message with what it holds.
+pub(crate) struct Item {
+    pub(crate) in_hand: InHand<v1::ExecutionBatch>,
+    pub(crate) parcel: Parcel,
+}
+
+/// Records for one worker.
 pub(crate) struct Recorder {
     pool: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
+    memory: Memory,
+    directory: Directory,
+    numbers: HashMap<SourceId, i32>,
+    months: HashSet<Date>,
 }
 
-/// A batch cannot be recorded.
+/// A message cannot be recorded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
-    #[error("the batch names no source")]
-    Source(#[from] InvalidId),
-    #[error("epoch {0} is out of range")]
-    Epoch(u32),
     #[error("source {0} is not in the catalog; add it, then replay")]
     UnknownSource(SourceId),
     #[error("tenant {0} is not in the catalog; add it, then replay")]
-    UnknownTenant(String),
+    UnknownTenant(TenantId),
     #[error("plan {0} is not in the catalog; add it, then replay")]
-    UnknownPlan(String),
+    UnknownPlan(PlanId),
     #[error("cannot read the catalog")]
     Catalog(#[from] CatalogError),
     #[error("cannot write the executions")]
@@ -58,7 +71,6 @@ pub(crate) enum RecordError {
 impl Dispose for RecordError {
     fn disposition(&self) -> Disposition {
         match self {
-            Self::Source(_) | Self::Epoch(_) => Disposition::DeadLetter,
             // The catalog may be on its way.
             Self::UnknownSource(_) | Self::UnknownTenant(_) | Self::UnknownPlan(_) => Disposition::Retry,
             Self::Catalog(error) => error.disposition(),
@@ -68,47 +80,71 @@ impl Dispose for RecordError {
     }
 }
 
-/// Whose executions a batch holds, and by which rules they count.
-struct Attributed {
-    source: SourceRow,
-    epoch: i32,
-    tenant: Tenant,
-    plan: Plan,
+impl RecordError {
+    /// Whether the next attempt may succeed because what is remembered was wrong: an id that is there after all, or a
+    /// month that was dropped.
+    fn is_stale(&self) -> bool {
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        matches!(error.code().as_deref(), Some("23505" | "23514"))
+    }
 }
 
 impl Recorder {
     pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, bus, clock }
+        Self {
+            pool,
+            bus,
+            clock,
+            memory: Memory::default(),
+            directory: Directory::default(),
+            numbers: HashMap::new(),
+            months: HashSet::new(),
+        }
     }
 
-    async fn attribute(&self, batch: &v1::ExecutionBatch) -> Result<Attributed, RecordError> {
-        let source_id = SourceId::parse(&batch.source_id)?;
-        let epoch = i32::try_from(batch.epoch).map_err(|_| RecordError::Epoch(batch.epoch))?;
-        let source =
-            store::source(&self.pool, &source_id).await?.ok_or(RecordError::UnknownSource(source_id))?;
-        let tenant: Tenant = catalog::store::find(&self.pool, &source.tenant_id)
-            .await?
-            .ok_or_else(|| RecordError::UnknownTenant(source.tenant_id.clone()))?;
-        let plan: Plan = catalog::store::find(&self.pool, tenant.plan.as_str())
-            .await?
-            .ok_or_else(|| RecordError::UnknownPlan(tenant.plan.to_string()))?;
-        Ok(Attributed { source, epoch, tenant, plan })
+    /// Records messages, and settles each: acknowledged after the commit, or as its error says.
+    pub(crate) async fn record(&mut self, items: Vec<Item>) {
+        let mut batch = Vec::with_capacity(items.len());
+        for item in items {
+            match self.put_aside(&item).await {
+                Ok(()) => batch.push(item),
+                Err(error) => item.in_hand.failed(&RecordError::from(error)).await,
+            }
+        }
+        match self.commit_with_progress(&batch).await {
+            Ok(refused) => settle(batch, refused).await,
+            // One of them may be to blame: each on its own, so that the others are recorded.
+            Err(error) if batch.len() > 1 && error.disposition() == Disposition::DeadLetter => {
+                for item in batch {
+                    let alone = [item];
+                    let outcome = self.commit(&alone).await;
+                    let [item] = alone;
+                    match outcome {
+                        Ok(refused) => settle(vec![item], refused).await,
+                        Err(error) => item.in_hand.failed(&error).await,
+                    }
+                }
+            }
+            Err(error) => {
+                for item in batch {
+                    item.in_hand.failed(&error).await;
+                }
+            }
+        }
     }
 
-    /// Puts executions that make no sense into one dead letter of their own; the rest of the batch goes on.
-    async fn put_aside(
-        &self,
-        delivery: &Delivery<v1::ExecutionBatch>,
-        unreadable: Vec<Unreadable>,
-    ) -> Result<(), PublishError> {
-        let Some((_, first_reason)) = unreadable.first() else { return Ok(()) };
-        let reason = format!(
-            "{} of {} executions: {first_reason}",
-            unreadable.len(),
-            delivery.message.executions.len()
-        );
-        let executions = unreadable.into_iter().map(|(execution, _)| execution).collect();
-        let rest = v1::ExecutionBatch { executions, ..delivery.message.clone() };
+    /// Puts executions that make no sense into one dead letter of their own; the rest of the message goes on.
+    async fn put_aside(&self, item: &Item) -> Result<(), PublishError> {
+        let Some((_, first_reason)) = item.parcel.unreadable.first() else { return Ok(()) };
+        let Ok(message) = v1::ExecutionBatch::decode(item.in_hand.payload()) else { return Ok(()) };
+        let total = message.executions.len();
+        let reason = format!("{} of {total} executions: {first_reason}", item.parcel.unreadable.len());
+        let places: HashSet<usize> = item.parcel.unreadable.iter().map(|(place, _)| *place).collect();
+        let executions = message.executions.into_iter().enumerate();
+        let executions =
+            executions.filter(|(place, _)| places.contains(place)).map(|(_, execution)| execution).collect();
+        let rest = v1::ExecutionBatch { executions, ..message };
+        let delivery = &item.in_hand.delivery;
         let letter = dead::Dead {
             letter_id: format!("dead:aggregator-unreadable:{}", delivery.stream_sequence),
             original_subject: delivery.subject.clone(),
@@ -120,186 +156,232 @@ impl Recorder {
         };
         dead::publish(&self.bus, letter).await
     }
-}
 
-#[async_trait]
-impl Handler for Recorder {
-    type Message = v1::ExecutionBatch;
-    type Error = RecordError;
+    /// Tells the broker that the messages are still worked on, while the transaction takes long.
+    async fn commit_with_progress(
+        &mut self,
+        items: &[Item],
+    ) -> Result<Vec<(usize, RecordError)>, RecordError> {
+        let mut progress = interval_at(Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
+        let committing = self.commit(items);
+        tokio::pin!(committing);
+        loop {
+            tokio::select! {
+                outcome = &mut committing => return outcome,
+                _ = progress.tick() => {
+                    for item in items {
+                        item.in_hand.progress().await;
+                    }
+                }
+            }
+        }
+    }
 
-    async fn handle(&self, delivery: Delivery<v1::ExecutionBatch>) -> Result<(), RecordError> {
-        let attributed = self.attribute(&delivery.message).await?;
+    /// Records all messages in one transaction. Returns those that it had to leave out.
+    async fn commit(&mut self, items: &[Item]) -> Result<Vec<(usize, RecordError)>, RecordError> {
+        if items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.attempt(items).await {
+                Err(error) => {
+                    // Whether it committed may not be known: only the database knows what is recorded.
+                    self.memory.forget(
+                        items.iter().filter_map(|item| self.numbers.get(&item.parcel.source).copied()),
+                    );
+                    self.months.clear();
+                    if !error.is_stale() || attempts >= ATTEMPTS_MAX {
+                        return Err(error);
+                    }
+                    metrics::counter!("flowmeter_recording_retried_total").increment(1);
+                }
+                recorded => return recorded,
+            }
+        }
+    }
+
+    async fn attempt(&mut self, items: &[Item]) -> Result<Vec<(usize, RecordError)>, RecordError> {
         let now = self.clock.now();
-        let (readable, unreadable) = read(&delivery.message.executions, now);
-        self.put_aside(&delivery, unreadable).await?;
+        self.ensure_months(items).await?;
         let mut transaction = self.pool.begin().await?;
-        record(&mut transaction, &self.bus, now, &attributed, readable).await?;
+        let sources = self.hold(&mut transaction, items).await?;
+        let moved = self.learn(&mut transaction, items).await?;
+        self.load_chunks(&mut transaction, items).await?;
+        let mut tenants: BTreeSet<TenantId> = BTreeSet::new();
+        for source in sources {
+            if let Some(known) = self.memory.of(source) {
+                tenants.extend(known.ownership.tenants().into_iter().cloned());
+            }
+        }
+        self.directory.load(&mut transaction, tenants.into_iter().collect()).await?;
+        let (decisions, refused) = self.decide(items);
+        let touched = write::write(&mut transaction, &self.bus, &mut self.directory, decisions, now).await?;
+        let raised: Vec<i32> = touched.sources.union(&moved.touched).copied().collect();
+        let map_again: Vec<i32> = moved.map_again.into_iter().collect();
+        store::raise_versions(&mut transaction, &raised, &map_again).await?;
         transaction.commit().await?;
+        self.memory.committed(&raised);
+        metrics::counter!("flowmeter_executions_recorded_total").increment(touched.fresh);
+        Ok(refused)
+    }
+
+    async fn ensure_months(&mut self, items: &[Item]) -> Result<(), sqlx::Error> {
+        let executions = items.iter().flat_map(|item| &item.parcel.executions);
+        let mut last = None;
+        for (_, execution) in executions {
+            let day = execution.stopped_at.as_second().div_euclid(24 * 60 * 60);
+            if last == Some(day) {
+                continue;
+            }
+            last = Some(day);
+            let month = month_of(execution.stopped_at);
+            if !self.months.contains(&month) {
+                store::ensure_month(&self.pool, month).await?;
+                self.months.insert(month);
+            }
+        }
         Ok(())
     }
+
+    /// Holds the sources of a batch, and forgets what is remembered of them where others have recorded since.
+    async fn hold(&mut self, connection: &mut PgConnection, items: &[Item]) -> Result<Vec<i32>, sqlx::Error> {
+        let unknown: BTreeSet<&SourceId> = items
+            .iter()
+            .map(|item| &item.parcel.source)
+            .filter(|source| !self.numbers.contains_key(*source))
+            .collect();
+        if !unknown.is_empty() {
+            let unknown: Vec<SourceId> = unknown.into_iter().cloned().collect();
+            self.numbers.extend(store::source_numbers(connection, &unknown).await?);
+        }
+        let sources: BTreeSet<i32> =
+            items.iter().filter_map(|item| self.numbers.get(&item.parcel.source).copied()).collect();
+        let sources: Vec<i32> = sources.into_iter().collect();
+        let versions: HashMap<i32, i64> =
+            store::lock_sources(connection, &sources).await?.into_iter().collect();
+        let stale: Vec<i32> = versions
+            .iter()
+            .filter(|(source, version)| self.memory.recall(**source, **version).is_none())
+            .map(|(source, _)| *source)
+            .collect();
+        if !stale.is_empty() {
+            for (source, ownership) in store::ownerships(connection, &stale).await? {
+                self.memory.begin(source, versions.get(&source).copied().unwrap_or_default(), ownership);
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Learns the workflows of a batch, and keeps what is new of them.
+    async fn learn(&mut self, connection: &mut PgConnection, items: &[Item]) -> Result<Moved, sqlx::Error> {
+        let mut wanted: BTreeSet<(i32, WorkflowId)> = BTreeSet::new();
+        for item in items {
+            let Some(number) = self.numbers.get(&item.parcel.source).copied() else { continue };
+            let Some(source) = self.memory.of(number) else { continue };
+            let runs = item.parcel.executions.iter().map(|(_, execution)| &execution.workflow);
+            let facts = item.parcel.workflows.iter().map(|facts| &facts.workflow);
+            for workflow in runs.chain(facts) {
+                if !source.workflows.contains_key(workflow) {
+                    wanted.insert((number, workflow.clone()));
+                }
+            }
+        }
+        if !wanted.is_empty() {
+            let wanted: Vec<_> = wanted.into_iter().collect();
+            for (source, id, workflow) in store::workflows(connection, &wanted).await? {
+                if let Some(source) = self.memory.of(source) {
+                    source.workflows.insert(id, workflow);
+                }
+            }
+        }
+        let mut moved = Moved::default();
+        let mut dirty: BTreeSet<(i32, WorkflowId)> = BTreeSet::new();
+        for item in items {
+            let Some(number) = self.numbers.get(&item.parcel.source).copied() else { continue };
+            let Some(source) = self.memory.of(number) else { continue };
+            for facts in &item.parcel.workflows {
+                if source.learn(facts.clone()) {
+                    moved.map_again.insert(number);
+                }
+                dirty.insert((number, facts.workflow.clone()));
+            }
+            for (_, execution) in &item.parcel.executions {
+                source.name(&execution.workflow, execution.workflow_name.as_ref(), item.parcel.received_at);
+                if source.workflows.get(&execution.workflow).is_some_and(|known| known.dirty) {
+                    dirty.insert((number, execution.workflow.clone()));
+                }
+            }
+        }
+        for (number, id) in dirty {
+            let Some(known) = self.memory.of(number).and_then(|source| source.workflows.get_mut(&id)) else {
+                continue;
+            };
+            if known.dirty {
+                known.number = store::put_workflow(connection, number, &id, known).await?;
+                known.dirty = false;
+                moved.touched.insert(number);
+            }
+        }
+        Ok(moved)
+    }
+
+    async fn load_chunks(
+        &mut self,
+        connection: &mut PgConnection,
+        items: &[Item],
+    ) -> Result<(), sqlx::Error> {
+        for item in items {
+            let Some(number) = self.numbers.get(&item.parcel.source).copied() else { continue };
+            let epoch = item.parcel.epoch;
+            for (id, _) in &item.parcel.executions {
+                let (chunk, _) = place_of(*id);
+                let Some(source) = self.memory.of(number) else { break };
+                if !source.chunks.contains_key(&(epoch, chunk)) {
+                    let loaded = store::chunk(connection, number, epoch, chunk).await?;
+                    source.chunks.insert((epoch, chunk), loaded);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, items: &[Item]) -> (Decisions, Vec<(usize, RecordError)>) {
+        let (mut decisions, mut refused) = (Decisions::default(), Vec::new());
+        for (place, item) in items.iter().enumerate() {
+            let parcel = &item.parcel;
+            let number = self.numbers.get(&parcel.source).copied();
+            let known = number.and_then(|number| Some((number, self.memory.of(number)?)));
+            let outcome = match known {
+                None => Err(RecordError::UnknownSource(parcel.source.clone())),
+                Some((number, memory)) => {
+                    let trace = item.in_hand.delivery.traceparent.as_deref();
+                    decisions.add(parcel, number, memory, &self.directory, trace)
+                }
+            };
+            if let Err(error) = outcome {
+                refused.push((place, error));
+            }
+        }
+        (decisions, refused)
+    }
 }
 
-/// An execution with its id as a number.
-type Numbered = (i64, Execution);
+/// Sources whose workflows are known better now.
+#[derive(Debug, Default)]
+struct Moved {
+    touched: BTreeSet<i32>,
+    /// Those whose executions may belong to other tenants.
+    map_again: BTreeSet<i32>,
+}
 
-/// A row that is no execution, with the reason.
-type Unreadable = (v1::Execution, String);
-
-fn read(rows: &[v1::Execution], now: Timestamp) -> (Vec<Numbered>, Vec<Unreadable>) {
-    let (mut readable, mut unreadable) = (Vec::new(), Vec::new());
-    for row in rows {
-        match read_one(row, now) {
-            Ok(execution) => readable.push(execution),
-            Err(reason) => unreadable.push((row.clone(), reason)),
+async fn settle(items: Vec<Item>, refused: Vec<(usize, RecordError)>) {
+    let refused: BTreeMap<usize, RecordError> = refused.into_iter().collect();
+    for (place, item) in items.into_iter().enumerate() {
+        match refused.get(&place) {
+            None => item.in_hand.handled().await,
+            Some(error) => item.in_hand.failed(error).await,
         }
     }
-    (readable, unreadable)
-}
-
-fn read_one(row: &v1::Execution, now: Timestamp) -> Result<Numbered, String> {
-    let execution = Execution::try_from(row.clone()).map_err(|error| error.to_string())?;
-    let id = execution.id.as_str();
-    let number: i64 = id.parse().map_err(|_| format!("execution id {id:?} is not a number"))?;
-    if execution.stopped_at.duration_since(now) > CLOCK_AHEAD_MAX {
-        return Err(format!("execution {id} stopped at {}, more than a day ahead", execution.stopped_at));
-    }
-    Ok((number, execution))
-}
-
-async fn record(
-    connection: &mut PgConnection,
-    bus: &Bus,
-    now: Timestamp,
-    attributed: &Attributed,
-    executions: Vec<Numbered>,
-) -> Result<(), RecordError> {
-    let Attributed { source, epoch, tenant, plan } = attributed;
-    // Everything about one tenant happens one after the other: no deadlock, and one order of revisions.
-    store::lock_tenant(connection, source.tenant_number).await?;
-    let executions = unique(executions);
-    let periods: BTreeSet<Period> =
-        executions.values().map(|execution| tenant.calendar.period_of(execution.stopped_at)).collect();
-    let periods = store::ensure_periods(connection, source.tenant_number, &periods, now).await?;
-    let decided = decide(executions, tenant, plan, &periods);
-    let claimed = store::claim(connection, source, *epoch, &decided, now).await?;
-    let (fresh, repeated): (Vec<Decided>, Vec<Decided>) =
-        decided.into_iter().partition(|decided| claimed.contains(&decided.number));
-    let changed = change(connection, source, *epoch, repeated).await?;
-    let tally = tally(&fresh, &changed);
-    metrics::counter!("flowmeter_executions_recorded_total")
-        .increment(u64::try_from(fresh.len()).unwrap_or(0));
-    if tally.periods.is_empty() {
-        return Ok(());
-    }
-    let revision = store::next_revision(connection, source.tenant_number).await?;
-    let names = tally.names();
-    let workflows = store::workflow_numbers(connection, source, &names).await?;
-    store::add(connection, source, &tally, &workflows).await?;
-    let changes = changes_of(attributed, &fresh, &changed, &workflows);
-    store::log_changes(connection, &changes, now).await?;
-    tell(connection, bus, now, attributed, &periods, &tally, revision).await
-}
-
-/// The same as the tally, hour by hour, for the roll-ups.
-fn changes_of(
-    attributed: &Attributed,
-    fresh: &[Decided],
-    changed: &[Changed],
-    workflows: &BTreeMap<WorkflowId, i32>,
-) -> Changes {
-    let Attributed { source, tenant, .. } = attributed;
-    let share = |decided: &Decided, execution: &Execution, totals: Totals| Share {
-        tenant: source.tenant_number,
-        workflow: workflows.get(&decided.execution.workflow).copied().unwrap_or_default(),
-        period_start: decided.period.start,
-        stopped_at: execution.stopped_at,
-        duration: execution.duration(),
-        totals,
-    };
-    let mut changes = Changes::default();
-    for decided in fresh {
-        changes.add(share(decided, &decided.execution, decided.totals(&decided.execution)), &tenant.calendar);
-    }
-    for Changed { before, after } in changed {
-        let taken = before.totals(&before.execution).negated();
-        changes.add(share(before, &before.execution, taken), &tenant.calendar);
-        changes.add(share(before, after, before.totals(after)), &tenant.calendar);
-    }
-    changes
-}
-
-/// Period, counted, late: decided once, when the execution is first seen.
-fn decide(
-    executions: BTreeMap<i64, Execution>,
-    tenant: &Tenant,
-    plan: &Plan,
-    periods: &[PeriodRow],
-) -> Vec<Decided> {
-    let is_closed = |period: &Period| periods.iter().any(|row| row.period == *period && row.closed);
-    executions
-        .into_iter()
-        .map(|(number, execution)| {
-            let period = tenant.calendar.period_of(execution.stopped_at);
-            let counted = plan.counting.counts(execution.mode, execution.status);
-            Decided { number, counted, late: is_closed(&period), voided: false, period, execution }
-        })
-        .collect()
-}
-
-/// Rewrites executions that were counted as crashed and are known better now.
-async fn change(
-    connection: &mut PgConnection,
-    source: &SourceRow,
-    epoch: i32,
-    repeated: Vec<Decided>,
-) -> Result<Vec<Changed>, sqlx::Error> {
-    let candidates: Vec<Decided> =
-        repeated.into_iter().filter(|decided| replaces(Status::Crashed, decided.execution.status)).collect();
-    let numbers: Vec<i64> = candidates.iter().map(|decided| decided.number).collect();
-    let crashed = store::crashed(connection, source, epoch, &numbers).await?;
-    let mut changed = Vec::new();
-    for candidate in candidates {
-        let Some(before) = crashed.iter().find(|before| before.number == candidate.number) else { continue };
-        store::rewrite(connection, source, epoch, candidate.number, &candidate.execution).await?;
-        changed.push(Changed { before: before.clone(), after: candidate.execution });
-    }
-    Ok(changed)
-}
-
-/// Writes to the outbox what follows: opened periods, crossed thresholds, late usage.
-async fn tell(
-    connection: &mut PgConnection,
-    bus: &Bus,
-    now: Timestamp,
-    attributed: &Attributed,
-    periods: &[PeriodRow],
-    tally: &Tally,
-    revision: i64,
-) -> Result<(), RecordError> {
-    let Attributed { source, tenant, plan, .. } = attributed;
-    let mut messages = Vec::new();
-    for row in periods {
-        if row.opened {
-            messages.push(wire::period_opened(bus.namespace(), tenant.id.as_str(), row.period, now));
-        }
-        if row.closed && tally.periods.contains_key(&row.period.start) {
-            let totals = store::totals(connection, source.tenant_number, row.period).await?;
-            messages.push(wire::late_usage(
-                bus.namespace(),
-                tenant.id.as_str(),
-                row.period,
-                revision,
-                &totals,
-                now,
-            ));
-        }
-        if row.period.contains(now) {
-            let crossed =
-                thresholds::evaluate(connection, source.tenant_number, tenant, plan, row.period, now).await?;
-            messages
-                .extend(crossed.iter().map(|crossing| wire::threshold_crossed(bus.namespace(), crossing)));
-        }
-    }
-    outbox::enqueue(connection, &messages).await?;
-    Ok(())
 }

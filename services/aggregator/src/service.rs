@@ -12,7 +12,8 @@ use sqlx::migrate::Migrator;
 use crate::{
     AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_usage::AnswerUsage,
     answer_workflows::AnswerWorkflows, attribution::Attribution, close::Closer, correct::Correct,
-    explain::Explain, fold::Folder, progress::SyncedHandler, publish::Publisher, record::Recorder,
+    explain::Explain, fold::Folder, intake::Executions, leases::Leases, progress::SyncedHandler,
+    publish::Publisher,
 };
 
 /// The aggregator.
@@ -30,19 +31,19 @@ impl Service for Aggregator {
 
     async fn start(context: Context, settings: AggregatorSettings) -> anyhow::Result<()> {
         let Context { clock, pool, bus, tasks } = context;
-        let executions = consume::open(&bus, Consumer::AGGREGATOR_EXECUTIONS).await?;
         let mirror = Mirror::new(pool.clone(), Arc::new(Attribution));
-        let recorder = Recorder::new(pool.clone(), bus.clone(), clock.clone());
+        let leases = Leases::new(pool.clone());
+        let executions = Executions { pool: pool.clone(), bus: bus.clone(), clock: clock.clone() };
         let synced = SyncedHandler::new(pool.clone());
-        let publisher = Publisher::new(pool.clone(), bus.clone(), clock.clone(), executions);
+        let publisher = Publisher::new(pool.clone(), bus.clone(), clock.clone());
         let closer = Closer::new(pool.clone(), bus.clone(), clock.clone(), settings.close_grace)?;
         let folder = Arc::new(Folder::new(pool.clone()));
 
         let consume = |consumer| (bus.clone(), clock.clone(), consumer, tasks.shutdown());
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_CATALOG);
         tasks.spawn_fallible("catalog", consume::run(b, c, consumer, Arc::new(mirror), stop));
-        let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_EXECUTIONS);
-        tasks.spawn_fallible("executions", consume::run(b, c, consumer, Arc::new(recorder), stop));
+        tasks.spawn(executions.run(settings.workers, leases.held(), tasks.shutdown()));
+        tasks.spawn(leases.run(tasks.shutdown()));
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_SYNCED);
         tasks.spawn_fallible("synced", consume::run(b, c, consumer, Arc::new(synced), stop));
         let usage = Arc::new(AnswerUsage::new(pool.clone(), clock.clone()));

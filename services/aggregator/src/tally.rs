@@ -2,20 +2,41 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use metering::{Execution, Period, Status, WorkflowId};
+use jiff::{Timestamp, civil::Date};
+use metering::{Mode, Period, Status, run_time};
 
 use crate::totals::Totals;
 
-/// An execution as it will be kept, with what was decided about it.
+/// How an execution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) status: Status,
+    pub(crate) started_at: Option<Timestamp>,
+    pub(crate) stopped_at: Timestamp,
+}
+
+/// Whose an execution is, and in which of the tenant's periods it belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) tenant: i32,
+    pub(crate) period: Period,
+}
+
+/// An execution as it will be kept, with what was decided about it when it was first seen, which never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decided {
+    pub(crate) source: i32,
+    pub(crate) epoch: i32,
     /// The source's id as a number; the key's last part.
     pub(crate) number: i64,
-    pub(crate) execution: Execution,
-    /// Decided by `stopped_at` when the execution was first seen; never changes.
-    pub(crate) period: Period,
-    /// Decided by the plan when the execution was first seen; never changes.
+    /// First day of the UTC month in which it stopped.
+    pub(crate) month: Date,
+    pub(crate) workflow: i32,
+    pub(crate) mode: Mode,
+    pub(crate) ended: Ended,
+    /// Nothing while no attribution matches.
+    pub(crate) placed: Option<Placed>,
+    /// Decided by the plan.
     pub(crate) counted: bool,
     /// Whether its period had closed before.
     pub(crate) late: bool,
@@ -24,9 +45,13 @@ pub(crate) struct Decided {
 }
 
 impl Decided {
-    /// Its share in the figures, where it is known to have ended as `execution`.
-    pub(crate) fn totals(&self, execution: &Execution) -> Totals {
-        if self.voided { Totals::VOIDED } else { Totals::of(execution, self.counted, self.late) }
+    /// Its share in the figures, where it is known to have ended so.
+    pub(crate) fn totals(&self, ended: &Ended) -> Totals {
+        if self.voided {
+            return Totals::VOIDED;
+        }
+        let duration = run_time(ended.started_at, ended.stopped_at);
+        Totals::ended(ended.status, duration, self.counted, self.late)
     }
 }
 
@@ -34,46 +59,45 @@ impl Decided {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Changed {
     pub(crate) before: Decided,
-    pub(crate) after: Execution,
+    pub(crate) after: Ended,
 }
 
-/// Changes of the figures of one tenant's periods and workflows.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) periods: BTreeMap<Timestamp, Totals>,
-    pub(crate) workflows: BTreeMap<(Timestamp, WorkflowId), (Option<String>, Totals)>,
-}
-
-impl Tally {
-    /// The workflows, with the names that came with their executions.
-    pub(crate) fn names(&self) -> BTreeMap<WorkflowId, Option<String>> {
-        self.workflows.iter().map(|((_, workflow), (name, _))| (workflow.clone(), name.clone())).collect()
-    }
-
-    fn add(&mut self, period: Period, execution: &Execution, change: Totals) {
-        *self.periods.entry(period.start).or_default() += change;
-        let key = (period.start, execution.workflow.clone());
-        let (name, totals) = self.workflows.entry(key).or_default();
-        *totals += change;
-        if execution.workflow_name.is_some() {
-            name.clone_from(&execution.workflow_name);
-        }
+impl Changed {
+    /// What it does to the figures.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut change = self.before.totals(&self.before.ended).negated();
+        change += self.before.totals(&self.after);
+        change
     }
 }
 
-/// What fresh and changed executions do to the figures.
-pub(crate) fn tally(fresh: &[Decided], changed: &[Changed]) -> Tally {
-    let mut tally = Tally::default();
-    for decided in fresh {
-        let change = decided.totals(&decided.execution);
-        tally.add(decided.period, &decided.execution, change);
+/// A tenant's number and the start of one of its periods.
+pub(crate) type PeriodKey = (i32, Timestamp);
+
+/// What fresh and changed executions do to the figures of periods.
+pub(crate) fn by_period(fresh: &[Decided], changed: &[Changed]) -> BTreeMap<PeriodKey, (Period, Totals)> {
+    let mut periods: BTreeMap<PeriodKey, (Period, Totals)> = BTreeMap::new();
+    for (decided, change) in shares(fresh, changed) {
+        let Some(placed) = decided.placed else { continue };
+        let key = (placed.tenant, placed.period.start);
+        periods.entry(key).or_insert((placed.period, Totals::ZERO)).1 += change;
     }
-    for Changed { before, after } in changed {
-        let mut change = before.totals(&before.execution).negated();
-        change += before.totals(after);
-        tally.add(before.period, &before.execution, change);
+    periods
+}
+
+/// What they do to the figures of workflows, by period and the workflow's number.
+pub(crate) fn by_workflow(fresh: &[Decided], changed: &[Changed]) -> BTreeMap<(i32, Timestamp, i32), Totals> {
+    let mut workflows: BTreeMap<(i32, Timestamp, i32), Totals> = BTreeMap::new();
+    for (decided, change) in shares(fresh, changed) {
+        let Some(placed) = decided.placed else { continue };
+        *workflows.entry((placed.tenant, placed.period.start, decided.workflow)).or_default() += change;
     }
-    tally
+    workflows
+}
+
+fn shares<'a>(fresh: &'a [Decided], changed: &'a [Changed]) -> impl Iterator<Item = (&'a Decided, Totals)> {
+    let new = fresh.iter().map(|decided| (decided, decided.totals(&decided.ended)));
+    new.chain(changed.iter().map(|changed| (&changed.before, changed.totals())))
 }
 
 /// Whether what is seen now replaces what was counted. Only a crash is not the last word: its process died,
@@ -83,65 +107,63 @@ pub(crate) fn replaces(before: Status, after: Status) -> bool {
     before == Status::Crashed && after != Status::Crashed
 }
 
-/// One execution per number, in order; of two the one that replaces the other.
-pub(crate) fn unique(executions: impl IntoIterator<Item = (i64, Execution)>) -> BTreeMap<i64, Execution> {
-    let mut unique: BTreeMap<i64, Execution> = BTreeMap::new();
-    for (number, execution) in executions {
-        match unique.get(&number) {
-            Some(kept) if !replaces(kept.status, execution.status) => {}
-            _ => {
-                unique.insert(number, execution);
-            }
-        }
-    }
-    unique
-}
-
 #[cfg(test)]
 mod tests {
-    use metering::{Calendar, ExecutionId, Mode};
+    use metering::Calendar;
 
     use super::*;
 
-    fn execution(status: Status, seconds: i64) -> Execution {
+    fn ended(status: Status, seconds: i64) -> Ended {
         let started_at: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
-        Execution {
-            id: ExecutionId::parse("7").unwrap(),
-            workflow: WorkflowId::parse("w").unwrap(),
-            workflow_name: Some("Order sync".into()),
-            status,
-            mode: Mode::Webhook,
-            started_at: Some(started_at),
-            stopped_at: started_at + jiff::SignedDuration::from_secs(seconds),
-            retry_of: None,
-        }
+        let stopped_at = started_at + jiff::SignedDuration::from_secs(seconds);
+        Ended { status, started_at: Some(started_at), stopped_at }
     }
 
-    fn decided(execution: Execution, counted: bool, late: bool) -> Decided {
-        let period = Calendar::utc().period_of(execution.stopped_at);
-        Decided { number: 7, execution, period, counted, late, voided: false }
+    fn decided(ended: Ended, counted: bool, late: bool) -> Decided {
+        let period = Calendar::utc().period_of(ended.stopped_at);
+        Decided {
+            source: 1,
+            epoch: 1,
+            number: 7,
+            month: jiff::civil::date(2026, 11, 1),
+            workflow: 3,
+            mode: Mode::Webhook,
+            ended,
+            placed: Some(Placed { tenant: 2, period }),
+            counted,
+            late,
+            voided: false,
+        }
     }
 
     #[test]
     fn an_uncounted_execution_is_kept_apart() {
-        let tally = tally(&[decided(execution(Status::Success, 1), false, false)], &[]);
-        let totals = tally.periods.values().next().unwrap();
+        let periods = by_period(&[decided(ended(Status::Success, 1), false, false)], &[]);
+        let (_, totals) = periods.values().next().unwrap();
         assert_eq!((totals.counted, totals.uncounted, totals.duration_ms), (0, 1, 0));
     }
 
     #[test]
-    fn a_crash_that_becomes_an_error_is_moved_and_not_counted_again() {
-        let before = decided(execution(Status::Crashed, 1), true, true);
-        let tally = tally(&[], &[Changed { before, after: execution(Status::Error, 3) }]);
-        let expected = Totals { error: 1, crashed: -1, duration_ms: 2_000, ..Totals::default() };
-        assert_eq!(tally.periods.into_values().collect::<Vec<_>>(), [expected]);
+    fn an_unmapped_execution_is_in_no_figure() {
+        let unmapped = Decided { placed: None, ..decided(ended(Status::Success, 1), false, false) };
+        assert!(by_period(std::slice::from_ref(&unmapped), &[]).is_empty());
+        assert!(by_workflow(&[unmapped], &[]).is_empty());
     }
 
     #[test]
-    fn a_voided_crash_that_becomes_an_error_stays_voided() {
-        let before = Decided { voided: true, ..decided(execution(Status::Crashed, 1), true, false) };
-        let tally = tally(&[], &[Changed { before, after: execution(Status::Error, 3) }]);
-        assert_eq!(tally.periods.into_values().collect::<Vec<_>>(), [Totals::ZERO]);
+    fn a_crash_that_becomes_an_error_is_moved_and_not_counted_again() {
+        let before = decided(ended(Status::Crashed, 1), true, true);
+        let changed = [Changed { before, after: ended(Status::Error, 3) }];
+        let expected = Totals { error: 1, crashed: -1, duration_ms: 2_000, ..Totals::ZERO };
+        let periods: Vec<Totals> = by_period(&[], &changed).into_values().map(|(_, totals)| totals).collect();
+        assert_eq!(periods, [expected]);
+        assert_eq!(by_workflow(&[], &changed).into_values().collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
+    fn a_voided_execution_stays_voided_whatever_it_becomes() {
+        let before = Decided { voided: true, ..decided(ended(Status::Crashed, 1), true, false) };
+        assert_eq!(Changed { before, after: ended(Status::Error, 3) }.totals(), Totals::ZERO);
     }
 
     #[test]
@@ -152,14 +174,5 @@ mod tests {
                 assert_eq!(replaces(before, after), expected, "{before:?} {after:?}");
             }
         }
-    }
-
-    #[test]
-    fn a_repeat_in_one_batch_is_one_execution_in_either_order() {
-        let (crash, error) = (execution(Status::Crashed, 1), execution(Status::Error, 3));
-        let one = unique([(7, crash.clone()), (7, error.clone())]);
-        let other = unique([(7, error.clone()), (7, crash)]);
-        assert_eq!(one, other);
-        assert_eq!(one.into_values().collect::<Vec<_>>(), [error]);
     }
 }

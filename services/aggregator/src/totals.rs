@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 
 use jiff::SignedDuration;
-use metering::{Execution, Status};
+use metering::Status;
 
 /// Figures, or a change of figures: signed, because a correction takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, sqlx::FromRow)]
@@ -46,11 +46,6 @@ impl Totals {
         voided: 0,
         adjusted: 0,
     };
-
-    /// One execution's share.
-    pub(crate) fn of(execution: &Execution, counted: bool, late: bool) -> Self {
-        Self::ended(execution.status, execution.duration(), counted, late)
-    }
 
     /// The share of an execution that ended so.
     pub(crate) fn ended(status: Status, duration: SignedDuration, counted: bool, late: bool) -> Self {

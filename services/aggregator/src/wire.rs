@@ -58,6 +58,7 @@ fn workflows(snapshot: &Snapshot) -> (Vec<v1::WorkflowUsage>, u32) {
 pub(crate) fn usage_counted(
     namespace: &Namespace,
     tenant: &Tenant,
+    limit: Option<u64>,
     period: Period,
     revision: i64,
     snapshot: &Snapshot,
@@ -82,7 +83,7 @@ pub(crate) fn usage_counted(
         open_executions: unsigned(snapshot.sources.iter().map(|source| source.counted_open).sum()),
         sources: sources.collect(),
         plan_id: tenant.plan.to_string(),
-        limit: None,
+        limit,
     };
     let id = format!("usage:{}:{revision}", tenant.id);
     Outgoing::new(namespace.usage_counted(tenant.id.as_str()), id, &message, now)

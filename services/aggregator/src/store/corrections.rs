@@ -188,10 +188,9 @@ pub(crate) async fn voidable(
     key: &ExecutionKey,
 ) -> Result<Option<Voidable>, sqlx::Error> {
     let row: Option<VoidableRow> = sqlx::query_as(
-        "SELECT workflows.number AS workflow_number, period_start, period_end, started_at, stopped_at, status,
+        "SELECT workflow_number, period_start, period_end, started_at, stopped_at, status,
                 executions.counted, executions.late, executions.voided
          FROM executions JOIN periods USING (tenant_number, period_start)
-         JOIN workflows USING (source_number, workflow_id)
          WHERE tenant_number = $1 AND source_number = $2 AND epoch = $3 AND execution_id = $4",
     )
     .bind(tenant_number)

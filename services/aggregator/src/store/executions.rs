@@ -1,16 +1,15 @@
 //! Executions: the truth about what has been counted.
 
-use std::collections::HashSet;
-
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use jiff_sqlx::ToSqlx;
-use metering::{Execution, ExecutionId, Mode, Period, Status, WorkflowId};
-use sqlx::PgConnection;
+use metering::{Mode, Period, Status};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use super::SourceRow;
-use crate::tally::Decided;
+use super::copy::CopyBuffer;
+use crate::tally::{Changed, Decided, Ended, Placed};
 
 type SqlInstant = jiff_sqlx::Timestamp;
+type SqlDate = jiff_sqlx::Date;
 
 /// Stored numbers of statuses: append only.
 const STATUSES: [Status; 4] = [Status::Success, Status::Error, Status::Crashed, Status::Canceled];
@@ -43,124 +42,152 @@ pub(crate) fn mode_of(code: i16) -> Mode {
     usize::try_from(code).ok().and_then(|code| MODES.get(code).copied()).unwrap_or(Mode::Other)
 }
 
-/// Claims executions: those that were not there before. The primary key decides, so of any number of claims,
-/// at any time and from any replica, exactly one succeeds.
-pub(crate) async fn claim(
-    connection: &mut PgConnection,
-    source: &SourceRow,
-    epoch: i32,
-    decided: &[Decided],
-    now: Timestamp,
-) -> Result<HashSet<i64>, sqlx::Error> {
-    let column = |value: fn(&Decided) -> i16| decided.iter().map(value).collect::<Vec<_>>();
-    let instants = |value: fn(&Decided) -> Timestamp| {
-        decided.iter().map(|decided| value(decided).to_sqlx()).collect::<Vec<SqlInstant>>()
-    };
-    let claimed: Vec<i64> = sqlx::query_scalar(
-        "INSERT INTO executions (source_number, epoch, tenant_number, recorded_at, execution_id, workflow_id,
-             status, mode, counted, late, started_at, stopped_at, period_start)
-         SELECT $1, $2, $3, $4, fresh.* FROM UNNEST($5::bigint[], $6::text[], $7::smallint[], $8::smallint[],
-             $9::boolean[], $10::boolean[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[]) AS fresh
-         ON CONFLICT (source_number, epoch, execution_id) DO NOTHING
-         RETURNING execution_id",
-    )
-    .bind(source.number)
-    .bind(epoch)
-    .bind(source.tenant_number)
-    .bind(now.to_sqlx())
-    .bind(decided.iter().map(|decided| decided.number).collect::<Vec<_>>())
-    .bind(decided.iter().map(|decided| decided.execution.workflow.as_str()).collect::<Vec<_>>())
-    .bind(column(|decided| code_of(&STATUSES, &decided.execution.status)))
-    .bind(column(|decided| code_of(&MODES, &decided.execution.mode)))
-    .bind(decided.iter().map(|decided| decided.counted).collect::<Vec<_>>())
-    .bind(decided.iter().map(|decided| decided.late).collect::<Vec<_>>())
-    .bind(decided.iter().map(|decided| decided.execution.started_at.map(ToSqlx::to_sqlx)).collect::<Vec<_>>())
-    .bind(instants(|decided| decided.execution.stopped_at))
-    .bind(instants(|decided| decided.period.start))
-    .fetch_all(connection)
-    .await?;
-    Ok(claimed.into_iter().collect())
+/// Makes the table of a month's executions, if it is not there. Outside of the recording transaction, because it waits
+/// for everybody who works on executions.
+pub(crate) async fn ensure_month(pool: &PgPool, month: Date) -> Result<(), sqlx::Error> {
+    let next = month.saturating_add(jiff::Span::new().months(1));
+    let mut transaction = pool.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.months'))")
+        .execute(&mut *transaction)
+        .await?;
+    // All parts are numbers of a date.
+    let create = format!(
+        "CREATE TABLE IF NOT EXISTS executions_{:04}_{:02} PARTITION OF executions FOR VALUES FROM ('{month}') TO ('{next}')",
+        month.year(),
+        month.month(),
+    );
+    sqlx::query(AssertSqlSafe(create)).execute(&mut *transaction).await?;
+    transaction.commit().await
 }
+
+/// Adds executions that are known to be new, sorted by key. The primary key is the second guard: one that is there after
+/// all fails the transaction.
+pub(crate) async fn copy_executions(
+    connection: &mut PgConnection,
+    fresh: &[Decided],
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    let mut rows = CopyBuffer::for_rows(fresh.len());
+    for decided in fresh {
+        rows.begin_row(14);
+        rows.bigint(decided.number);
+        rows.instant(Some(decided.ended.stopped_at));
+        rows.instant(Some(now));
+        rows.instant(decided.ended.started_at);
+        rows.instant(decided.placed.map(|placed| placed.period.start));
+        rows.integer(Some(decided.source));
+        rows.integer(Some(decided.epoch));
+        rows.date(decided.month);
+        rows.integer(Some(decided.workflow));
+        rows.integer(decided.placed.map(|placed| placed.tenant));
+        rows.smallint(code_of(&STATUSES, &decided.ended.status));
+        rows.smallint(code_of(&MODES, &decided.mode));
+        rows.boolean(decided.counted);
+        rows.boolean(decided.late);
+    }
+    let mut copy = connection
+        .copy_in_raw(
+            "COPY executions (execution_id, stopped_at, recorded_at, started_at, period_start, source_number, epoch,
+                 month, workflow_number, tenant_number, status, mode, counted, late)
+             FROM STDIN (FORMAT binary)",
+        )
+        .await?;
+    copy.send(rows.finish()).await?;
+    copy.finish().await?;
+    Ok(())
+}
+
+/// The key of an execution: source, epoch and id.
+pub(crate) type Key = (i32, i32, i64);
 
 #[derive(sqlx::FromRow)]
 struct CrashedRow {
+    source_number: i32,
+    epoch: i32,
     execution_id: i64,
-    workflow_id: String,
+    month: SqlDate,
+    workflow_number: i32,
+    tenant_number: Option<i32>,
     mode: i16,
     counted: bool,
     late: bool,
     voided: bool,
     started_at: Option<SqlInstant>,
     stopped_at: SqlInstant,
-    period_start: SqlInstant,
-    period_end: SqlInstant,
+    period_start: Option<SqlInstant>,
+    period_end: Option<SqlInstant>,
 }
 
-/// Those of the given executions that are kept as crashed.
+/// Those of the given executions that are kept as crashed. The caller holds their sources.
 pub(crate) async fn crashed(
     connection: &mut PgConnection,
-    source: &SourceRow,
-    epoch: i32,
-    numbers: &[i64],
+    keys: &[Key],
 ) -> Result<Vec<Decided>, sqlx::Error> {
-    if numbers.is_empty() {
+    if keys.is_empty() {
         return Ok(Vec::new());
     }
     let rows: Vec<CrashedRow> = sqlx::query_as(
-        "SELECT execution_id, workflow_id, mode, executions.counted, executions.late, executions.voided, started_at, stopped_at, period_start,
-                period_end
-         FROM executions JOIN periods USING (tenant_number, period_start)
-         WHERE source_number = $1 AND epoch = $2 AND execution_id = ANY($3) AND status = $4",
+        "SELECT source_number, epoch, execution_id, month, workflow_number, executions.tenant_number, mode,
+                executions.counted, executions.late, executions.voided, started_at, stopped_at,
+                executions.period_start, period_end
+         FROM UNNEST($1::integer[], $2::integer[], $3::bigint[]) AS wanted (source_number, epoch, execution_id)
+         JOIN executions USING (source_number, epoch, execution_id)
+         LEFT JOIN periods ON periods.tenant_number = executions.tenant_number
+             AND periods.period_start = executions.period_start
+         WHERE status = 2",
     )
-    .bind(source.number)
-    .bind(epoch)
-    .bind(numbers)
-    .bind(code_of(&STATUSES, &Status::Crashed))
+    .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
+    .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    rows.into_iter().map(decided).collect()
+    Ok(rows.into_iter().map(decided).collect())
 }
 
-fn decided(row: CrashedRow) -> Result<Decided, sqlx::Error> {
-    let damaged = |error: metering::InvalidId| sqlx::Error::Decode(Box::new(error));
-    Ok(Decided {
+fn decided(row: CrashedRow) -> Decided {
+    let period = row.period_start.zip(row.period_end);
+    let placed = row.tenant_number.zip(period).map(|(tenant, (start, end))| Placed {
+        tenant,
+        period: Period { start: start.to_jiff(), end: end.to_jiff() },
+    });
+    Decided {
+        source: row.source_number,
+        epoch: row.epoch,
         number: row.execution_id,
-        execution: Execution {
-            id: ExecutionId::parse(&row.execution_id.to_string()).map_err(damaged)?,
-            workflow: WorkflowId::parse(&row.workflow_id).map_err(damaged)?,
-            workflow_name: None,
+        month: row.month.to_jiff(),
+        workflow: row.workflow_number,
+        mode: mode_of(row.mode),
+        ended: Ended {
             status: Status::Crashed,
-            mode: mode_of(row.mode),
             started_at: row.started_at.map(SqlInstant::to_jiff),
             stopped_at: row.stopped_at.to_jiff(),
-            retry_of: None,
         },
-        period: Period { start: row.period_start.to_jiff(), end: row.period_end.to_jiff() },
+        placed,
         counted: row.counted,
         late: row.late,
         voided: row.voided,
-    })
+    }
 }
 
-/// Replaces what is known of an execution. Its period, and whether it counts, stay.
-pub(crate) async fn rewrite(
-    connection: &mut PgConnection,
-    source: &SourceRow,
-    epoch: i32,
-    number: i64,
-    execution: &Execution,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE executions SET status = $4, started_at = $5, stopped_at = $6
-         WHERE source_number = $1 AND epoch = $2 AND execution_id = $3",
-    )
-    .bind(source.number)
-    .bind(epoch)
-    .bind(number)
-    .bind(code_of(&STATUSES, &execution.status))
-    .bind(execution.started_at.map(ToSqlx::to_sqlx))
-    .bind(execution.stopped_at.to_sqlx())
-    .execute(connection)
-    .await?;
+/// Replaces what is known of executions. Their periods, and whether they count, stay.
+pub(crate) async fn rewrite(connection: &mut PgConnection, changed: &[Changed]) -> Result<(), sqlx::Error> {
+    for Changed { before, after } in changed {
+        sqlx::query(
+            "UPDATE executions SET status = $5, started_at = $6, stopped_at = $7
+             WHERE source_number = $1 AND epoch = $2 AND execution_id = $3 AND month = $4",
+        )
+        .bind(before.source)
+        .bind(before.epoch)
+        .bind(before.number)
+        .bind(before.month.to_sqlx())
+        .bind(code_of(&STATUSES, &after.status))
+        .bind(after.started_at.map(ToSqlx::to_sqlx))
+        .bind(after.stopped_at.to_sqlx())
+        .execute(&mut *connection)
+        .await?;
+    }
     Ok(())
 }

@@ -67,14 +67,14 @@ pub(crate) async fn explained(
     let first = After { stopped_at: earliest, source_number: 0, epoch: 0, execution_id: -1 };
     let after = after.unwrap_or(first);
     let rows: Vec<ExplainedRow> = sqlx::query_as(
-        "SELECT source_number, source_id, epoch, execution_id, workflows.workflow_id, name, status, mode, started_at,
+        "SELECT executions.source_number, source_id, epoch, execution_id, workflows.workflow_id, name, status, mode, started_at,
                 stopped_at, counted, late, voided, recorded_at
-         FROM executions JOIN workflows USING (source_number, workflow_id)
-         JOIN sources ON sources.number = source_number
+         FROM executions JOIN workflows ON workflows.number = workflow_number
+         JOIN sources ON sources.number = executions.source_number
          WHERE executions.tenant_number = $1 AND period_start = $2 AND stopped_at >= $3 AND stopped_at < $4
-           AND (stopped_at, source_number, epoch, execution_id) > ($3, $5, $6, $7)
+           AND (stopped_at, executions.source_number, epoch, execution_id) > ($3, $5, $6, $7)
            AND ($8::integer IS NULL OR workflows.number = $8)
-         ORDER BY stopped_at, source_number, epoch, execution_id LIMIT $9",
+         ORDER BY stopped_at, executions.source_number, epoch, execution_id LIMIT $9",
     )
     .bind(tenant_number)
     .bind(period.start.to_sqlx())

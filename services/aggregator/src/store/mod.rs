@@ -1,11 +1,14 @@
 //! All SQL of the aggregator, by table.
 
+mod copy;
 mod corrections;
 mod crossings;
 mod executions;
 mod explained;
+mod leases;
 mod periods;
 mod rebuilds;
+mod recording;
 mod rollups;
 mod slices;
 mod sources;
@@ -16,15 +19,17 @@ pub(crate) use corrections::{
     lock_source, void_execution, voidable,
 };
 pub(crate) use crossings::{armings, cross, rearm};
-pub(crate) use executions::{claim, crashed, mode_of, rewrite, status_of};
+pub(crate) use executions::{Key, copy_executions, crashed, ensure_month, mode_of, rewrite, status_of};
 pub(crate) use explained::{After, Explained, explained, period_at, workflow_totals};
-pub(crate) use periods::{
-    DuePeriod, PeriodRow, Snapshot, add, close, due_periods, ensure_periods, snapshot, totals,
-    workflow_numbers,
-};
+pub(crate) use leases::{release, renew};
+pub(crate) use periods::{DuePeriod, Snapshot, close, due_periods, ensure_periods, snapshot, totals};
 pub(crate) use rebuilds::{
     adjustments, all_tenants, fold_turn, freeze, hold_rebuild, kept_since, logged_since, replace_rollups,
     set_period, shares, stored_figures,
+};
+pub(crate) use recording::{
+    ChangedPeriod, add_to_periods, add_to_workflows, chunk, lock_sources, ownerships, put_workflow,
+    raise_revisions, raise_versions, source_numbers, tenant_ids, tenant_numbers, workflows,
 };
 pub(crate) use rollups::{
     add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, waiting, waiting_since,
@@ -34,9 +39,10 @@ pub(crate) use slices::{
     workflow_periods,
 };
 pub(crate) use sources::{
-    SourceRow, advance_counted, any_behind, deactivate_source, incomplete_sources, put_source, source, synced,
+    Behind, advance_counted, behind, deactivate_source, incomplete_sources, put_source, synced,
 };
 pub(crate) use tenants::{
-    lock_tenant, next_revision, published, put_tenant, take_publishing_turn, tenants_with_news,
-    touch_tenants_in_new_period, touch_tenants_of_plan,
+    catalog_version, lock_tenant, map_again_for_tenant, next_revision, published, put_tenant,
+    raise_catalog_version, take_publishing_turn, tenants_with_news, touch_tenants_in_new_period,
+    touch_tenants_of_plan,
 };

@@ -1,14 +1,13 @@
 //! Periods and their figures.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use metering::{Period, WorkflowId};
+use metering::Period;
 use sqlx::{PgConnection, PgPool};
 
-use super::SourceRow;
-use crate::{tally::Tally, totals::Totals};
+use crate::totals::Totals;
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
@@ -52,77 +51,6 @@ pub(crate) async fn ensure_periods(
     Ok(rows)
 }
 
-/// Adds a tally to the figures of the source's tenant and its workflows.
-pub(crate) async fn add(
-    connection: &mut PgConnection,
-    source: &SourceRow,
-    tally: &Tally,
-    workflows: &BTreeMap<WorkflowId, i32>,
-) -> Result<(), sqlx::Error> {
-    for (start, change) in &tally.periods {
-        let query = sqlx::query(
-            "UPDATE periods SET counted = counted + $3, uncounted = uncounted + $4, success = success + $5,
-                 error = error + $6, crashed = crashed + $7, canceled = canceled + $8,
-                 duration_ms = duration_ms + $9, late = late + $10
-             WHERE tenant_number = $1 AND period_start = $2",
-        );
-        bind_totals(query.bind(source.tenant_number).bind(start.to_sqlx()), change)
-            .execute(&mut *connection)
-            .await?;
-    }
-    for ((start, workflow), (_, change)) in &tally.workflows {
-        let query = sqlx::query(
-            "INSERT INTO workflow_usage AS kept (tenant_number, period_start, counted, uncounted, success, error,
-                 crashed, canceled, duration_ms, late, workflow_number)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-             ON CONFLICT (tenant_number, period_start, workflow_number) DO UPDATE
-             SET counted = kept.counted + $3, uncounted = kept.uncounted + $4, success = kept.success + $5,
-                 error = kept.error + $6, crashed = kept.crashed + $7, canceled = kept.canceled + $8,
-                 duration_ms = kept.duration_ms + $9, late = kept.late + $10",
-        );
-        bind_totals(query.bind(source.tenant_number).bind(start.to_sqlx()), change)
-            .bind(workflows.get(workflow))
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
-/// The numbers that stand for a source's workflows; new ones are given one. Their names are kept.
-pub(crate) async fn workflow_numbers(
-    connection: &mut PgConnection,
-    source: &SourceRow,
-    names: &BTreeMap<WorkflowId, Option<String>>,
-) -> Result<BTreeMap<WorkflowId, i32>, sqlx::Error> {
-    let rows: Vec<(String, i32)> = sqlx::query_as(
-        "INSERT INTO workflows AS kept (source_number, workflow_id, name)
-         SELECT $1, * FROM UNNEST($2::text[], $3::text[])
-         ON CONFLICT (source_number, workflow_id) DO UPDATE SET name = coalesce(excluded.name, kept.name)
-         RETURNING workflow_id, number",
-    )
-    .bind(source.number)
-    .bind(names.keys().map(WorkflowId::as_str).collect::<Vec<_>>())
-    .bind(names.values().cloned().collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
-    let damaged = |error: metering::InvalidId| sqlx::Error::Decode(Box::new(error));
-    rows.into_iter().map(|(id, number)| Ok((WorkflowId::parse(&id).map_err(damaged)?, number))).collect()
-}
-
-type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
-
-fn bind_totals<'q>(query: Query<'q>, totals: &Totals) -> Query<'q> {
-    query
-        .bind(totals.counted)
-        .bind(totals.uncounted)
-        .bind(totals.success)
-        .bind(totals.error)
-        .bind(totals.crashed)
-        .bind(totals.canceled)
-        .bind(totals.duration_ms)
-        .bind(totals.late)
-}
-
 /// The figures of a period; all zero where there is none.
 pub(crate) async fn totals(
     connection: &mut PgConnection,
@@ -162,7 +90,8 @@ pub(crate) async fn due_periods(
          FROM periods JOIN tenants ON number = tenant_number
          WHERE closed_at IS NULL AND periods.period_end <= $1
            AND (periods.period_end <= $2 OR NOT EXISTS (
-               SELECT FROM sources WHERE sources.tenant_number = tenants.number AND active
+               SELECT FROM sources JOIN source_tenants ON source_number = sources.number
+               WHERE source_tenants.tenant_number = tenants.number AND active
                  AND (counted_until IS NULL OR counted_until < periods.period_end)))
          ORDER BY periods.period_end, number LIMIT $3",
     )
@@ -205,7 +134,7 @@ pub(crate) struct Snapshot {
     /// The workflows with the most counted executions.
     pub(crate) workflows: Vec<WorkflowRow>,
     pub(crate) workflows_total: i64,
-    /// The tenant's active sources.
+    /// The active sources that executions of the tenant may come from.
     pub(crate) sources: Vec<SourceProgress>,
     /// Counted executions that stopped before [`Snapshot::complete_until`].
     pub(crate) counted_complete: i64,
@@ -299,7 +228,8 @@ async fn progress(
     tenant_number: i32,
 ) -> Result<Vec<SourceProgress>, sqlx::Error> {
     let rows: Vec<(String, Option<SqlInstant>, i64)> = sqlx::query_as(
-        "SELECT source_id, counted_until, counted_open FROM sources
+        "SELECT source_id, counted_until, counted_open
+         FROM sources JOIN source_tenants ON source_number = number
          WHERE tenant_number = $1 AND active ORDER BY source_id",
     )
     .bind(tenant_number)

@@ -63,10 +63,8 @@ pub(crate) fn shares(
     tenant: i32,
 ) -> impl Stream<Item = Result<Share, sqlx::Error>> {
     sqlx::query_as(
-        "SELECT workflows.number AS workflow_number, period_start, started_at, stopped_at, status, counted, late,
-                voided
-         FROM executions JOIN workflows USING (source_number, workflow_id)
-         WHERE executions.tenant_number = $1",
+        "SELECT workflow_number, period_start, started_at, stopped_at, status, counted, late, voided
+         FROM executions WHERE tenant_number = $1",
     )
     .bind(tenant)
     .fetch(connection)

@@ -1,46 +1,61 @@
 //! Sources: whose they are, and how far they are counted.
 
-use catalog::Source;
+use bytes::Bytes;
+use catalog::{Entry, Source, sealing::Sealed};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use metering::SourceId;
+use metering::{SourceId, TenantId};
+use prost::Message;
 use sqlx::{PgConnection, PgPool};
 
-/// A source with its tenant.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub(crate) struct SourceRow {
-    pub(crate) number: i32,
-    pub(crate) tenant_number: i32,
-    pub(crate) tenant_id: String,
-}
-
-/// The source with this id; nothing where the catalog never had it.
-pub(crate) async fn source(pool: &PgPool, source: &SourceId) -> Result<Option<SourceRow>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT sources.number, tenant_number, tenant_id
-         FROM sources JOIN tenants ON tenants.number = tenant_number WHERE source_id = $1",
-    )
-    .bind(source.as_str())
-    .fetch_optional(pool)
-    .await
-}
-
-/// Keeps a source. Its tenant may come after it, because only the last value of each is kept on the topic.
+/// Keeps a source, and which tenants its executions may belong to. A tenant may come after it, because only the last
+/// value of each is kept on the topic.
 pub(crate) async fn put_source(connection: &mut PgConnection, source: &Source) -> Result<(), sqlx::Error> {
-    let Some(tenant) = &source.tenant else { return Ok(()) };
-    sqlx::query("INSERT INTO tenants (tenant_id, plan_id) VALUES ($1, '') ON CONFLICT DO NOTHING")
-        .bind(tenant.as_str())
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(
-        "WITH owner AS (UPDATE tenants SET revision = revision + 1 WHERE tenant_id = $2 RETURNING number)
-         INSERT INTO sources (source_id, tenant_number, active) SELECT $1, number, $3 FROM owner
+    // Only what says whose the executions are; the key stays with the collector.
+    let placement = Source { api_key: Sealed::from_bytes(Bytes::new()), ..source.clone() };
+    let number: i32 = sqlx::query_scalar(
+        "INSERT INTO sources (source_id, active, placement) VALUES ($1, $2, $3)
          ON CONFLICT (source_id) DO UPDATE
-         SET tenant_number = excluded.tenant_number, active = excluded.active",
+         SET active = excluded.active, placement = excluded.placement, version = sources.version + 1, map_again = true
+         RETURNING number",
     )
     .bind(source.id.as_str())
-    .bind(tenant.as_str())
     .bind(!source.paused)
+    .bind(placement.to_wire(0).encode_to_vec())
+    .fetch_one(&mut *connection)
+    .await?;
+    let tenants: Vec<&str> = source.tenants().into_iter().map(TenantId::as_str).collect();
+    sqlx::query(
+        "INSERT INTO tenants (tenant_id, plan_id) SELECT tenant_id, '' FROM UNNEST($1::text[]) AS wanted (tenant_id)
+         WHERE NOT EXISTS (SELECT FROM tenants WHERE tenants.tenant_id = wanted.tenant_id)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&tenants)
+    .execute(&mut *connection)
+    .await?;
+    let numbers: Vec<i32> = sqlx::query_scalar(
+        "SELECT number FROM tenants WHERE tenant_id = ANY($2)
+         UNION SELECT tenant_number FROM source_tenants WHERE source_number = $1",
+    )
+    .bind(number)
+    .bind(&tenants)
+    .fetch_all(&mut *connection)
+    .await?;
+    super::raise_revisions(connection, &numbers).await?;
+    sqlx::query(
+        "DELETE FROM source_tenants USING tenants
+         WHERE source_number = $1 AND tenants.number = tenant_number AND NOT tenant_id = ANY($2)",
+    )
+    .bind(number)
+    .bind(&tenants)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "INSERT INTO source_tenants (source_number, tenant_number)
+         SELECT $1, number FROM tenants WHERE tenant_id = ANY($2) ON CONFLICT DO NOTHING",
+    )
+    .bind(number)
+    .bind(&tenants)
     .execute(connection)
     .await?;
     Ok(())
@@ -51,13 +66,17 @@ pub(crate) async fn deactivate_source(
     connection: &mut PgConnection,
     source: &str,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "WITH gone AS (UPDATE sources SET active = false WHERE source_id = $1 RETURNING tenant_number)
-         UPDATE tenants SET revision = revision + 1 FROM gone WHERE number = tenant_number",
+    sqlx::query("UPDATE sources SET active = false WHERE source_id = $1")
+        .bind(source)
+        .execute(&mut *connection)
+        .await?;
+    let tenants: Vec<i32> = sqlx::query_scalar(
+        "SELECT tenant_number FROM source_tenants JOIN sources ON number = source_number WHERE source_id = $1",
     )
     .bind(source)
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    super::raise_revisions(connection, &tenants).await?;
     Ok(())
 }
 
@@ -90,28 +109,47 @@ pub(crate) async fn synced(
     Ok(outcome.rows_affected() > 0)
 }
 
-/// Whether any source has been published further than it is known to be counted.
-pub(crate) async fn any_behind(pool: &PgPool) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM sources WHERE complete_until IS DISTINCT FROM counted_until)",
+/// A source that has been published further than it is known to be counted.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct Behind {
+    pub(crate) number: i32,
+    pub(crate) source_id: String,
+    pub(crate) published_through: i64,
+}
+
+/// Sources that have been published further than they are known to be counted; at most `limit`.
+pub(crate) async fn behind(pool: &PgPool, limit: i64) -> Result<Vec<Behind>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT number, source_id, coalesce(published_through, 0) AS published_through FROM sources
+         WHERE complete_until IS DISTINCT FROM counted_until ORDER BY complete_until LIMIT $1",
     )
-    .fetch_one(pool)
+    .bind(limit)
+    .fetch_all(pool)
     .await
 }
 
-/// Everything up to `acknowledged` has been counted: moves the sources that were waiting for that.
-pub(crate) async fn advance_counted(pool: &PgPool, acknowledged: i64) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "WITH moved AS (
-             UPDATE sources SET counted_until = complete_until, counted_open = open_executions
-             WHERE complete_until IS DISTINCT FROM counted_until AND published_through <= $1
-             RETURNING tenant_number)
-         UPDATE tenants SET revision = revision + 1 WHERE number IN (SELECT tenant_number FROM moved)",
+/// Everything of these sources up to the sequence beside each has been counted: moves those that were waiting for that.
+pub(crate) async fn advance_counted(pool: &PgPool, reached: &[(i32, i64)]) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let sources: Vec<i32> = reached.iter().map(|(source, _)| *source).collect();
+    super::lock_sources(&mut transaction, &sources).await?;
+    let moved: Vec<i32> = sqlx::query_scalar(
+        "UPDATE sources SET counted_until = complete_until, counted_open = open_executions
+         FROM UNNEST($1::integer[], $2::bigint[]) AS reached (source, sequence)
+         WHERE number = source AND complete_until IS DISTINCT FROM counted_until AND published_through <= sequence
+         RETURNING number",
     )
-    .bind(acknowledged)
-    .execute(pool)
+    .bind(&sources)
+    .bind(reached.iter().map(|(_, sequence)| *sequence).collect::<Vec<_>>())
+    .fetch_all(&mut *transaction)
     .await?;
-    Ok(())
+    let tenants: Vec<i32> =
+        sqlx::query_scalar("SELECT DISTINCT tenant_number FROM source_tenants WHERE source_number = ANY($1)")
+            .bind(&moved)
+            .fetch_all(&mut *transaction)
+            .await?;
+    super::raise_revisions(&mut transaction, &tenants).await?;
+    transaction.commit().await
 }
 
 /// The tenant's sources that are not counted up to `end`.
@@ -121,7 +159,7 @@ pub(crate) async fn incomplete_sources(
     end: Timestamp,
 ) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT source_id FROM sources
+        "SELECT source_id FROM sources JOIN source_tenants ON source_number = number
          WHERE tenant_number = $1 AND active AND (counted_until IS NULL OR counted_until < $2) ORDER BY source_id",
     )
     .bind(tenant_number)

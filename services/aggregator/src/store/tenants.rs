@@ -23,21 +23,55 @@ pub(crate) async fn touch_tenants_of_plan(
     connection: &mut PgConnection,
     plan: &str,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE tenants SET revision = revision + 1 WHERE plan_id = $1")
+    let tenants: Vec<i32> = sqlx::query_scalar("SELECT number FROM tenants WHERE plan_id = $1")
         .bind(plan)
-        .execute(connection)
+        .fetch_all(&mut *connection)
         .await?;
+    super::raise_revisions(connection, &tenants).await?;
     Ok(())
 }
 
 /// A period that has ended is news, though nothing was counted. Waits for earlier news to be published, so
 /// that a slow publisher is not given the same news at every look.
 pub(crate) async fn touch_tenants_in_new_period(pool: &PgPool, now: Timestamp) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE tenants SET revision = revision + 1 WHERE period_end <= $1 AND published_revision = revision",
+    let mut transaction = pool.begin().await?;
+    let tenants: Vec<i32> = sqlx::query_scalar(
+        "SELECT number FROM tenants WHERE period_end <= $1 AND published_revision = revision
+         ORDER BY number FOR NO KEY UPDATE",
     )
     .bind(now.to_sqlx())
-    .execute(pool)
+    .fetch_all(&mut *transaction)
+    .await?;
+    super::raise_revisions(&mut transaction, &tenants).await?;
+    transaction.commit().await
+}
+
+/// Notes that the catalog has changed.
+pub(crate) async fn raise_catalog_version(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE catalog_version SET version = version + 1").execute(connection).await?;
+    Ok(())
+}
+
+/// Grows with every change of the catalog.
+pub(crate) async fn catalog_version(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT version FROM catalog_version").fetch_one(connection).await
+}
+
+/// Sources that may hold unmapped executions of the tenant are looked at again, because the tenant is known now.
+pub(crate) async fn map_again_for_tenant(
+    connection: &mut PgConnection,
+    tenant: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH held AS MATERIALIZED (
+             SELECT number FROM sources WHERE number IN (
+                 SELECT source_number FROM source_tenants JOIN tenants ON tenants.number = tenant_number
+                 WHERE tenant_id = $1)
+             ORDER BY number FOR NO KEY UPDATE)
+         UPDATE sources SET map_again = true FROM held WHERE sources.number = held.number",
+    )
+    .bind(tenant)
+    .execute(connection)
     .await?;
     Ok(())
 }

@@ -190,8 +190,9 @@ impl Running {
     /// Waits until the executions up to this sequence have been acknowledged.
     pub async fn handled(&self, sequence: u64) {
         let bus = &self.bench.context.bus;
+        let consumer = Consumer::aggregator_executions(proto::subjects::partition("north-n8n"));
         testkit::eventually("the batch is handled", || async {
-            let mut consumer = messaging::consume::open(bus, Consumer::AGGREGATOR_EXECUTIONS).await.ok()?;
+            let mut consumer = messaging::consume::open(bus, consumer).await.ok()?;
             let floor = consumer.info().await.ok()?.ack_floor.stream_sequence;
             (floor >= sequence).then_some(())
         })

@@ -1,0 +1,135 @@
+//! Taking many messages of one consumer in hand, and settling them together: for a service that handles a batch in one
+//! transaction. The rules are those of [`crate::consume`]: acknowledged after the commit, retried with backoff,
+//! dead-lettered with the reason.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use async_nats::jetstream::{
+    self, AckKind,
+    consumer::{PullConsumer, StreamError, pull},
+};
+use futures_util::StreamExt;
+use metering::Clock;
+use prost::Message;
+use proto::consumers::Consumer;
+
+use crate::{
+    Bus, Dispose,
+    consume::{ConsumeError, Delivery, HEARTBEAT, chain, delivery_of, hand_back, open},
+    settle::Settler,
+};
+
+/// Messages that one pull asks for. With the largest packs this bounds what waits unread to some ten megabytes.
+const MESSAGES_PER_PULL: usize = 256;
+
+/// Reads one consumer.
+pub struct Intake<M> {
+    settler: Arc<Settler>,
+    puller: PullConsumer,
+    messages: Option<pull::Stream>,
+    marker: PhantomData<fn() -> M>,
+}
+
+/// A message that was taken and has to be settled, by exactly one of its methods. One that is dropped is delivered
+/// again after the consumer's wait.
+pub struct InHand<M> {
+    /// What it says.
+    pub delivery: Delivery<M>,
+    settler: Arc<Settler>,
+    raw: jetstream::Message,
+}
+
+impl<M: Message + Default> Intake<M> {
+    /// Creates the consumer or brings it up to date.
+    pub async fn open(bus: Bus, clock: Arc<dyn Clock>, consumer: Consumer) -> Result<Self, ConsumeError> {
+        let puller = open(&bus, consumer).await?;
+        let settler = Arc::new(Settler::new(bus, clock, consumer.name()));
+        Ok(Self { settler, puller, messages: None, marker: PhantomData })
+    }
+
+    /// The next message that can be decoded; the others become dead letters on the way. Nothing where the subscription
+    /// broke: call again, after a pause, to subscribe anew. Dropping the future loses no message.
+    pub async fn next(&mut self) -> Option<InHand<M>> {
+        loop {
+            let messages = match &mut self.messages {
+                Some(messages) => messages,
+                none => none.insert(subscribe(&self.puller, self.settler.name()).await?),
+            };
+            match messages.next().await {
+                Some(Ok(raw)) => match delivery_of::<M>(&raw) {
+                    Ok(delivery) => {
+                        return Some(InHand { delivery, settler: self.settler.clone(), raw });
+                    }
+                    Err(reason) => {
+                        let answer = self.settler.bury(&raw, 1, reason).await;
+                        tell(self.settler.name(), &raw, answer).await;
+                    }
+                },
+                Some(Err(error)) => {
+                    tracing::warn!(
+                        consumer = self.settler.name(),
+                        error = chain(&error),
+                        "subscription broke"
+                    );
+                    self.messages = None;
+                    return None;
+                }
+                None => {
+                    self.messages = None;
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Gives what was fetched and not yet taken back at once, so that another process need not wait for it.
+    pub async fn hand_back(self) {
+        if let Some(messages) = self.messages {
+            hand_back(messages).await;
+        }
+    }
+}
+
+impl<M> InHand<M> {
+    /// What it decided is committed.
+    pub async fn handled(self) {
+        let answer = self.settler.handled();
+        tell(self.settler.name(), &self.raw, answer).await;
+    }
+
+    /// Handling has failed: the error's disposition decides what becomes of it.
+    pub async fn failed(self, error: &dyn Dispose) {
+        let answer = self.settler.failed(&self.raw, self.delivery.deliveries, error).await;
+        tell(self.settler.name(), &self.raw, answer).await;
+    }
+
+    /// Not begun: another process may have it at once.
+    pub async fn hand_back(self) {
+        tell(self.settler.name(), &self.raw, AckKind::Nak(None)).await;
+    }
+
+    /// Still at work: the broker's wait begins again.
+    pub async fn progress(&self) {
+        tell(self.settler.name(), &self.raw, AckKind::Progress).await;
+    }
+
+    /// Its bytes, for a dead letter of a part of it.
+    pub fn payload(&self) -> &[u8] {
+        &self.raw.payload
+    }
+}
+
+async fn subscribe(puller: &PullConsumer, name: &str) -> Option<pull::Stream> {
+    let subscribed: Result<_, StreamError> =
+        puller.stream().max_messages_per_batch(MESSAGES_PER_PULL).heartbeat(HEARTBEAT).messages().await;
+    subscribed
+        .inspect_err(|error| tracing::warn!(consumer = name, error = chain(error), "cannot subscribe"))
+        .ok()
+}
+
+/// A lost acknowledgement means one more delivery, which the handler must bear anyway.
+async fn tell(consumer: &str, message: &jetstream::Message, answer: AckKind) {
+    if let Err(error) = message.ack_with(answer).await {
+        tracing::warn!(consumer, %error, "cannot acknowledge");
+    }
+}

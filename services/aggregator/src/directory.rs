@@ -1,0 +1,64 @@
+//! Tenants and plans as a worker remembers them, while the catalog stands still.
+
+use std::{collections::HashMap, sync::Arc};
+
+use catalog::{Entry, Plan, Tenant, store::CatalogError};
+use metering::TenantId;
+use sqlx::PgConnection;
+
+use crate::store;
+
+/// A tenant with its plan.
+#[derive(Debug)]
+pub(crate) struct Card {
+    pub(crate) number: i32,
+    pub(crate) tenant: Tenant,
+    /// Missing where the catalog does not have it (yet).
+    pub(crate) plan: Option<Plan>,
+}
+
+/// Tenants and plans.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    version: Option<i64>,
+    cards: HashMap<TenantId, Option<Arc<Card>>>,
+}
+
+impl Directory {
+    /// Learns these tenants, and forgets all others where the catalog has changed. The caller holds the sources that the
+    /// tenants follow from, so a change of those has been seen or comes later.
+    pub(crate) async fn load(
+        &mut self,
+        connection: &mut PgConnection,
+        tenants: Vec<TenantId>,
+    ) -> Result<(), CatalogError> {
+        let version = store::catalog_version(connection).await?;
+        if self.version != Some(version) {
+            self.cards.clear();
+            self.version = Some(version);
+        }
+        let missing: Vec<TenantId> =
+            tenants.into_iter().filter(|tenant| !self.cards.contains_key(tenant)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let numbers = store::tenant_numbers(connection, &missing).await?;
+        let ids: Vec<&str> = missing.iter().map(TenantId::as_str).collect();
+        let found: Vec<Tenant> = catalog::store::find_all(&mut *connection, &ids).await?;
+        let plan_ids: Vec<&str> = found.iter().map(|tenant| tenant.plan.as_str()).collect();
+        let plans: Vec<Plan> = catalog::store::find_all(&mut *connection, &plan_ids).await?;
+        let plans: HashMap<&str, &Plan> = plans.iter().map(|plan| (plan.id(), plan)).collect();
+        self.cards.extend(missing.into_iter().map(|tenant| (tenant, None)));
+        for tenant in found {
+            let Some(number) = numbers.get(tenant.id.as_str()).copied() else { continue };
+            let plan = plans.get(tenant.plan.as_str()).map(|plan| (*plan).clone());
+            self.cards.insert(tenant.id.clone(), Some(Arc::new(Card { number, tenant, plan })));
+        }
+        Ok(())
+    }
+
+    /// The tenant, where the catalog has it. It must have been loaded.
+    pub(crate) fn card(&self, tenant: &TenantId) -> Option<&Arc<Card>> {
+        self.cards.get(tenant)?.as_ref()
+    }
+}

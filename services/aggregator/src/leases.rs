@@ -1,0 +1,88 @@
+//! Sharing the partitions of the executions among replicas. A lease only spares work and decides who reads: that nothing
+//! is counted twice rests on the recording transaction, so two who read the same partition for a while do no harm.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use messaging::consume::chain;
+use proto::subjects::PARTITIONS;
+use sqlx::PgPool;
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::store;
+
+/// A killed replica's partitions are free this long after its last renewal.
+const LEASE: Duration = Duration::from_secs(4);
+
+/// Well within the lease: three renewals may fail.
+const RENEW_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The leases of this process.
+pub(crate) struct Leases {
+    pool: PgPool,
+    replica: Uuid,
+    held: watch::Sender<BTreeSet<u32>>,
+}
+
+impl Leases {
+    pub(crate) fn new(pool: PgPool) -> Self {
+        Self { pool, replica: Uuid::new_v4(), held: watch::Sender::default() }
+    }
+
+    /// The partitions that this process may read.
+    pub(crate) fn held(&self) -> watch::Receiver<BTreeSet<u32>> {
+        self.held.subscribe()
+    }
+
+    /// Renews until shutdown, then gives everything back.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut ticks = interval(RENEW_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewed_at = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                _ = ticks.tick() => {}
+            }
+            let asked_at = Instant::now();
+            match self.renew().await {
+                Ok(held) => {
+                    renewed_at = asked_at;
+                    self.hold(held);
+                }
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "the leases of partitions are renewed later");
+                    if renewed_at.elapsed() > LEASE {
+                        self.hold(BTreeSet::new());
+                    }
+                }
+            }
+        }
+        self.hold(BTreeSet::new());
+        if let Err(error) = store::release(&self.pool, self.replica).await {
+            tracing::warn!(error = chain(&error), "others wait for the leases to end");
+        }
+    }
+
+    async fn renew(&self) -> Result<BTreeSet<u32>, sqlx::Error> {
+        let partitions = i32::try_from(PARTITIONS).unwrap_or(i32::MAX);
+        let held = store::renew(&self.pool, self.replica, partitions, LEASE.as_secs_f64()).await?;
+        Ok(held.into_iter().filter_map(|partition| u32::try_from(partition).ok()).collect())
+    }
+
+    fn hold(&self, partitions: BTreeSet<u32>) {
+        self.held.send_if_modified(|held| {
+            let changed = *held != partitions;
+            if changed {
+                tracing::info!(?partitions, "reading these partitions of the executions");
+                *held = partitions;
+            }
+            changed
+        });
+    }
+}

@@ -1,0 +1,301 @@
+//! What a worker remembers of sources: their ids, their workflows, whose they are. Only a cache: it is right while the
+//! source's row has the version that it had when the worker last held it, and is thrown away otherwise, and after every
+//! transaction that did not commit.
+
+use std::collections::{BTreeMap, HashMap};
+
+use catalog::{Placement, Source};
+use jiff::Timestamp;
+use metering::{TenantId, WorkflowId};
+use roaring::RoaringBitmap;
+
+use crate::parcel::Facts;
+
+/// Ids share a chunk when they differ in their low bits only.
+const CHUNK_BITS: u32 = 16;
+
+/// Chunks that one worker remembers; a full one takes 8 KiB.
+const CHUNKS_MAX: usize = 8_192;
+
+/// Workflows that one worker remembers.
+const WORKFLOWS_MAX: usize = 200_000;
+
+/// What a worker remembers.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    sources: HashMap<i32, Remembered>,
+    transactions: u64,
+}
+
+/// What is remembered of one source.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    version: i64,
+    last_used: u64,
+    pub(crate) ownership: Ownership,
+    pub(crate) chunks: HashMap<(i32, i64), Chunk>,
+    pub(crate) workflows: HashMap<WorkflowId, Workflow>,
+}
+
+/// Whose the executions of a source are.
+#[derive(Debug, Clone)]
+pub(crate) enum Ownership {
+    /// As the catalog says.
+    Catalog(Box<Source>),
+    /// Removed from the catalog before attributions were kept here.
+    Tenant(Option<TenantId>),
+}
+
+/// Ids of one epoch that share their high bits.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chunk {
+    pub(crate) ids: RoaringBitmap,
+    /// Those that are kept as crashed, and so may still change.
+    pub(crate) crashed: RoaringBitmap,
+}
+
+/// What is known of a workflow.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Workflow {
+    /// Zero until it has a row.
+    pub(crate) number: i32,
+    pub(crate) name: Option<String>,
+    pub(crate) named_at: Option<Timestamp>,
+    pub(crate) project: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) read_at: Option<Timestamp>,
+    /// Known better than its row.
+    pub(crate) dirty: bool,
+}
+
+/// The chunk of an id, and its place there.
+pub(crate) fn place_of(id: i64) -> (i64, u32) {
+    let low = u32::try_from(id & ((1 << CHUNK_BITS) - 1)).unwrap_or_default();
+    (id >> CHUNK_BITS, low)
+}
+
+/// The ids of a chunk, first and last.
+pub(crate) fn ids_of(chunk: i64) -> (i64, i64) {
+    let first = chunk << CHUNK_BITS;
+    (first, first | ((1 << CHUNK_BITS) - 1))
+}
+
+impl Memory {
+    /// What is remembered of a source whose row has this version, if it is still right.
+    pub(crate) fn recall(&mut self, source: i32, version: i64) -> Option<&mut Remembered> {
+        let transactions = self.transactions;
+        let remembered = self.sources.get_mut(&source).filter(|known| known.version == version)?;
+        remembered.last_used = transactions;
+        Some(remembered)
+    }
+
+    /// Begins to remember a source.
+    pub(crate) fn begin(&mut self, source: i32, version: i64, ownership: Ownership) {
+        let remembered = Remembered {
+            version,
+            last_used: self.transactions,
+            ownership,
+            chunks: HashMap::new(),
+            workflows: HashMap::new(),
+        };
+        self.sources.insert(source, remembered);
+    }
+
+    /// What is remembered of a source that was recalled or begun in this transaction.
+    pub(crate) fn of(&mut self, source: i32) -> Option<&mut Remembered> {
+        self.sources.get_mut(&source)
+    }
+
+    /// The transaction has committed, and has raised the versions of these sources by one.
+    pub(crate) fn committed(&mut self, raised: &[i32]) {
+        for source in raised {
+            if let Some(remembered) = self.sources.get_mut(source) {
+                remembered.version += 1;
+            }
+        }
+        self.transactions += 1;
+        self.shrink();
+    }
+
+    /// The transaction's outcome is not known, or it was rolled back.
+    pub(crate) fn forget(&mut self, sources: impl IntoIterator<Item = i32>) {
+        for source in sources {
+            self.sources.remove(&source);
+        }
+    }
+
+    /// Drops the sources that were not used for the longest time, half of them at once so that it is rare.
+    fn shrink(&mut self) {
+        let chunks: usize = self.sources.values().map(|source| source.chunks.len()).sum();
+        let workflows: usize = self.sources.values().map(|source| source.workflows.len()).sum();
+        if chunks <= CHUNKS_MAX && workflows <= WORKFLOWS_MAX {
+            return;
+        }
+        let mut by_use: BTreeMap<u64, Vec<i32>> = BTreeMap::new();
+        for (number, source) in &self.sources {
+            by_use.entry(source.last_used).or_default().push(*number);
+        }
+        let half = self.sources.len().div_ceil(2);
+        let oldest: Vec<i32> = by_use.into_values().flatten().take(half).collect();
+        self.forget(oldest);
+    }
+}
+
+impl Remembered {
+    /// Whether the execution is recorded. Its chunk must have been loaded.
+    pub(crate) fn knows(&self, epoch: i32, id: i64) -> bool {
+        let (chunk, low) = place_of(id);
+        self.chunks.get(&(epoch, chunk)).is_some_and(|chunk| chunk.ids.contains(low))
+    }
+
+    /// Notes that it is recorded now.
+    pub(crate) fn add(&mut self, epoch: i32, id: i64, crashed: bool) {
+        let (chunk, low) = place_of(id);
+        let chunk = self.chunks.entry((epoch, chunk)).or_default();
+        chunk.ids.insert(low);
+        if crashed {
+            chunk.crashed.insert(low);
+        }
+    }
+
+    /// Whether it is recorded as crashed.
+    pub(crate) fn is_crashed(&self, epoch: i32, id: i64) -> bool {
+        let (chunk, low) = place_of(id);
+        self.chunks.get(&(epoch, chunk)).is_some_and(|chunk| chunk.crashed.contains(low))
+    }
+
+    /// Notes that it is known better than as crashed.
+    pub(crate) fn resolve(&mut self, epoch: i32, id: i64) {
+        let (chunk, low) = place_of(id);
+        if let Some(chunk) = self.chunks.get_mut(&(epoch, chunk)) {
+            chunk.crashed.remove(low);
+        }
+    }
+
+    /// Learns from an execution what its workflow is called.
+    pub(crate) fn name(&mut self, workflow: &WorkflowId, name: Option<&String>, at: Timestamp) {
+        if !self.workflows.contains_key(workflow) {
+            self.workflows.insert(workflow.clone(), Workflow { dirty: true, ..Workflow::default() });
+        }
+        let (Some(known), Some(name)) = (self.workflows.get_mut(workflow), name) else { return };
+        let newer = known.named_at.is_none_or(|named_at| named_at < at);
+        if newer && known.name.as_ref() != Some(name) {
+            known.name = Some(name.clone());
+            known.named_at = Some(at);
+            known.dirty = true;
+        }
+    }
+
+    /// Learns what the source shows of a workflow. Tells whether its executions may belong to another tenant now.
+    pub(crate) fn learn(&mut self, facts: Facts) -> bool {
+        let known =
+            self.workflows.entry(facts.workflow).or_insert(Workflow { dirty: true, ..Workflow::default() });
+        if facts.name.is_some() && known.named_at.is_none_or(|named_at| named_at < facts.read_at) {
+            known.dirty |= known.name != facts.name;
+            known.name = facts.name;
+            known.named_at = Some(facts.read_at);
+        }
+        if known.read_at.is_some_and(|read_at| read_at >= facts.read_at) {
+            return false;
+        }
+        let moved = known.project != facts.project || known.tags != facts.tags;
+        known.dirty |= moved || known.read_at.is_none();
+        known.project = facts.project;
+        known.tags = facts.tags;
+        known.read_at = Some(facts.read_at);
+        moved
+    }
+
+    /// The tenant of an execution.
+    pub(crate) fn tenant_of(&self, workflow: &WorkflowId, stopped_at: Timestamp) -> Option<&TenantId> {
+        self.ownership.tenant_of(workflow, self.workflows.get(workflow), stopped_at)
+    }
+}
+
+impl Ownership {
+    /// The tenant of an execution of this workflow.
+    pub(crate) fn tenant_of(
+        &self,
+        workflow: &WorkflowId,
+        known: Option<&Workflow>,
+        stopped_at: Timestamp,
+    ) -> Option<&TenantId> {
+        match self {
+            Self::Tenant(tenant) => tenant.as_ref(),
+            Self::Catalog(source) => {
+                let tags = known.map(|known| known.tags.as_slice()).unwrap_or_default();
+                let project = known.and_then(|known| known.project.as_deref());
+                source.tenant_of(Placement { workflow, tags, project }, stopped_at)
+            }
+        }
+    }
+
+    /// Every tenant that executions may belong to.
+    pub(crate) fn tenants(&self) -> Vec<&TenantId> {
+        match self {
+            Self::Tenant(tenant) => tenant.iter().collect(),
+            Self::Catalog(source) => source.tenants(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_version_is_not_recalled() {
+        let mut memory = Memory::default();
+        memory.begin(1, 7, Ownership::Tenant(None));
+        assert!(memory.recall(1, 7).is_some());
+        assert!(memory.recall(1, 8).is_none());
+        memory.committed(&[1]);
+        assert!(memory.recall(1, 7).is_none());
+        assert!(memory.recall(1, 8).is_some());
+        memory.forget([1]);
+        assert!(memory.recall(1, 8).is_none());
+    }
+
+    #[test]
+    fn ids_at_the_edges_of_a_chunk_are_told_apart() {
+        let mut memory = Memory::default();
+        memory.begin(1, 0, Ownership::Tenant(None));
+        let source = memory.of(1).unwrap();
+        for id in [0, 65_535, 65_536, i64::MAX] {
+            assert!(!source.knows(1, id));
+            source.add(1, id, false);
+            assert!(source.knows(1, id) && !source.knows(2, id), "{id}");
+            let (first, last) = ids_of(place_of(id).0);
+            assert!((first..=last).contains(&id));
+        }
+        assert!(!source.knows(1, 1) && !source.knows(1, i64::MAX - 1));
+    }
+
+    #[test]
+    fn the_later_reading_of_a_workflow_holds() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let workflow = WorkflowId::parse("w").unwrap();
+        let facts = |name: &str, tag: &str, second| Facts {
+            workflow: workflow.clone(),
+            name: Some(name.into()),
+            project: None,
+            tags: vec![tag.into()],
+            read_at: at(second),
+        };
+        let mut memory = Memory::default();
+        memory.begin(1, 0, Ownership::Tenant(None));
+        let source = memory.of(1).unwrap();
+        source.name(&workflow, Some(&"From a run".to_owned()), at(5));
+        assert!(source.learn(facts("First", "a", 10)));
+        assert!(!source.learn(facts("Older", "b", 9)));
+        source.name(&workflow, Some(&"Older still".to_owned()), at(8));
+        let known = &source.workflows[&workflow];
+        assert_eq!(
+            (known.name.as_deref(), known.tags.as_slice()),
+            (Some("First"), ["a".to_owned()].as_slice())
+        );
+        assert!(!source.learn(facts("Renamed", "a", 11)), "a name alone moves nothing");
+        source.name(&workflow, Some(&"Newest".to_owned()), at(12));
+        assert_eq!(source.workflows[&workflow].name.as_deref(), Some("Newest"));
+    }
+}

@@ -1,0 +1,205 @@
+//! Writing what was decided: figures, executions, roll-ups and what the world is told, in the caller's transaction,
+//! which holds the sources.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::Timestamp;
+use messaging::{Bus, Outgoing, outbox};
+use metering::{Calendar, run_time};
+use sqlx::PgConnection;
+
+use crate::{
+    decide::Decisions,
+    directory::{Card, Directory},
+    record::RecordError,
+    rollup::{Changes, Share},
+    store::{self, ChangedPeriod},
+    tally::{Changed, Decided, Ended, PeriodKey, by_period, by_workflow},
+    thresholds,
+    totals::Totals,
+    wire,
+};
+
+/// What a transaction has written.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Sources whose executions it has added or changed.
+    pub(crate) sources: BTreeSet<i32>,
+    pub(crate) fresh: u64,
+}
+
+/// Writes executions, and adds them to the figures.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    bus: &Bus,
+    directory: &mut Directory,
+    mut decisions: Decisions,
+    now: Timestamp,
+) -> Result<Written, RecordError> {
+    let keys: Vec<_> = decisions.better.keys().copied().collect();
+    let crashed = store::crashed(connection, &keys).await?;
+    let changed: Vec<Changed> = crashed
+        .into_iter()
+        .filter_map(|before| {
+            let after = *decisions.better.get(&(before.source, before.epoch, before.number))?;
+            Some(Changed { before, after })
+        })
+        .collect();
+    let fresh = &mut decisions.fresh;
+    fresh.sort_unstable_by_key(|decided| (decided.source, decided.epoch, decided.number));
+    let mut cards = std::mem::take(&mut decisions.cards);
+    find_cards(connection, directory, &mut cards, &changed).await?;
+    let figures = Figures { cards, traces: std::mem::take(&mut decisions.traces) };
+    figures.add(connection, bus, fresh, &changed, now).await?;
+    store::copy_executions(connection, fresh, now).await?;
+    store::rewrite(connection, &changed).await?;
+    let of_changed = changed.iter().map(|changed| changed.before.source);
+    Ok(Written {
+        sources: fresh.iter().map(|decided| decided.source).chain(of_changed).collect(),
+        fresh: u64::try_from(fresh.len()).unwrap_or(0),
+    })
+}
+
+/// The tenants of executions that are not new may be others than the source's present ones.
+async fn find_cards(
+    connection: &mut PgConnection,
+    directory: &mut Directory,
+    cards: &mut BTreeMap<i32, std::sync::Arc<Card>>,
+    changed: &[Changed],
+) -> Result<(), RecordError> {
+    let tenants: BTreeSet<i32> = changed
+        .iter()
+        .filter_map(|changed| changed.before.placed.map(|placed| placed.tenant))
+        .filter(|tenant| !cards.contains_key(tenant))
+        .collect();
+    if tenants.is_empty() {
+        return Ok(());
+    }
+    let ids = store::tenant_ids(connection, &tenants.into_iter().collect::<Vec<_>>()).await?;
+    directory.load(connection, ids.clone()).await?;
+    for card in ids.iter().filter_map(|id| directory.card(id)) {
+        cards.insert(card.number, card.clone());
+    }
+    Ok(())
+}
+
+/// Adds executions to the figures of their tenants.
+pub(crate) struct Figures {
+    /// The tenants, as far as the catalog has them.
+    pub(crate) cards: BTreeMap<i32, std::sync::Arc<Card>>,
+    /// The trace that brought the first news of a tenant.
+    pub(crate) traces: HashMap<i32, String>,
+}
+
+impl Figures {
+    /// Adds them, decides which are late, logs them for the roll-ups, and tells what follows. The caller holds the
+    /// sources; the tenants are held from here on.
+    pub(crate) async fn add(
+        &self,
+        connection: &mut PgConnection,
+        bus: &Bus,
+        fresh: &mut [Decided],
+        changed: &[Changed],
+        now: Timestamp,
+    ) -> Result<(), RecordError> {
+        let changes = by_period(fresh, changed);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let tenants: BTreeSet<i32> = changes.keys().map(|(tenant, _)| *tenant).collect();
+        let tenants: Vec<i32> = tenants.into_iter().collect();
+        let revisions = store::raise_revisions(connection, &tenants).await?;
+        let periods = store::add_to_periods(connection, &changes, now).await?;
+        let closed: BTreeSet<PeriodKey> = periods
+            .iter()
+            .filter(|changed| changed.closed)
+            .map(|changed| (changed.tenant, changed.period.start))
+            .collect();
+        for decided in fresh.iter_mut() {
+            decided.late =
+                decided.placed.is_some_and(|placed| closed.contains(&(placed.tenant, placed.period.start)));
+        }
+        store::add_to_workflows(connection, &by_workflow(fresh, changed)).await?;
+        store::log_changes(connection, &self.roll_up(fresh, changed), now).await?;
+        let mut messages = Vec::new();
+        for period in &periods {
+            let delta = changes.get(&(period.tenant, period.period.start)).map(|(_, change)| *change);
+            let revision = revisions.get(&period.tenant).copied().unwrap_or_default();
+            self.tell(connection, bus, period, delta.unwrap_or_default(), revision, now, &mut messages)
+                .await?;
+        }
+        outbox::enqueue(connection, &messages).await?;
+        Ok(())
+    }
+
+    /// The same changes hour by hour.
+    fn roll_up(&self, fresh: &[Decided], changed: &[Changed]) -> Changes {
+        let utc = Calendar::utc();
+        let mut changes = Changes::default();
+        let mut add = |decided: &Decided, ended: &Ended, totals: Totals| {
+            let Some(placed) = decided.placed else { return };
+            let calendar = self.cards.get(&placed.tenant).map_or(&utc, |card| &card.tenant.calendar);
+            let share = Share {
+                tenant: placed.tenant,
+                workflow: decided.workflow,
+                period_start: placed.period.start,
+                stopped_at: ended.stopped_at,
+                duration: run_time(ended.started_at, ended.stopped_at),
+                totals,
+            };
+            changes.add(share, calendar);
+        };
+        for decided in fresh {
+            add(decided, &decided.ended, decided.totals(&decided.ended));
+        }
+        for Changed { before, after } in changed {
+            add(before, &before.ended, before.totals(&before.ended).negated());
+            add(before, after, before.totals(after));
+        }
+        changes
+    }
+
+    /// What follows from a period's new figures: opened, late usage, crossed thresholds.
+    #[expect(clippy::too_many_arguments, reason = "one period of one transaction, in all its parts")]
+    async fn tell(
+        &self,
+        connection: &mut PgConnection,
+        bus: &Bus,
+        changed: &ChangedPeriod,
+        delta: Totals,
+        revision: i64,
+        now: Timestamp,
+        messages: &mut Vec<Outgoing>,
+    ) -> Result<(), RecordError> {
+        let Some(card) = self.cards.get(&changed.tenant) else { return Ok(()) };
+        let (tenant, namespace) = (&card.tenant, bus.namespace());
+        let first = messages.len();
+        if changed.opened {
+            messages.push(wire::period_opened(namespace, tenant.id.as_str(), changed.period, now));
+        }
+        if changed.closed {
+            let id = tenant.id.as_str();
+            messages.push(wire::late_usage(namespace, id, changed.period, revision, &changed.totals, now));
+        }
+        if let Some(plan) = card.plan.as_ref().filter(|_| changed.period.contains(now)) {
+            // A limit that has changed is news of its own, and the publisher looks at it.
+            let limit = plan.limit_for(tenant, now);
+            let reached = |counted: i64| {
+                let used = u64::try_from(counted).unwrap_or(0);
+                limit.map(|limit| metering::crossed(&plan.thresholds, used, limit)).unwrap_or_default()
+            };
+            if reached(changed.totals.counted) != reached(changed.totals.counted - delta.counted) {
+                let crossed =
+                    thresholds::evaluate(connection, changed.tenant, tenant, plan, changed.period, now)
+                        .await?;
+                messages.extend(crossed.iter().map(|crossing| wire::threshold_crossed(namespace, crossing)));
+            }
+        }
+        if let Some(trace) = self.traces.get(&changed.tenant) {
+            for message in messages.iter_mut().skip(first) {
+                message.traceparent = Some(trace.clone());
+            }
+        }
+        Ok(())
+    }
+}
