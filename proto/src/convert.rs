@@ -56,19 +56,24 @@ impl TryFrom<v1::Execution> for Execution {
     }
 }
 
+impl From<Status> for v1::ExecutionStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Success => Self::Success,
+            Status::Error => Self::Error,
+            Status::Crashed => Self::Crashed,
+            Status::Canceled => Self::Canceled,
+        }
+    }
+}
+
 impl From<&Execution> for v1::Execution {
     fn from(execution: &Execution) -> Self {
         Self {
             execution_id: execution.id.to_string(),
             workflow_id: execution.workflow.to_string(),
             workflow_name: execution.workflow_name.clone().unwrap_or_default(),
-            status: match execution.status {
-                Status::Success => v1::ExecutionStatus::Success,
-                Status::Error => v1::ExecutionStatus::Error,
-                Status::Crashed => v1::ExecutionStatus::Crashed,
-                Status::Canceled => v1::ExecutionStatus::Canceled,
-            }
-            .into(),
+            status: v1::ExecutionStatus::from(execution.status).into(),
             mode: mode_to(execution.mode).into(),
             started_at: execution.started_at.map(timestamp),
             stopped_at: Some(timestamp(execution.stopped_at)),

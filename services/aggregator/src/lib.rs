@@ -5,6 +5,8 @@
 //! compares the period with the limit in the same transaction, [`publish`] tells the tenant's new usage,
 //! [`close`] ends the period when every source is complete past its end ([`progress`]).
 
+mod answer_recorded;
+mod answer_unmapped;
 mod answer_usage;
 mod answer_workflows;
 mod asked;
@@ -18,6 +20,7 @@ mod explain;
 mod fold;
 mod intake;
 mod leases;
+mod map_unmapped;
 mod memory;
 mod parcel;
 mod progress;

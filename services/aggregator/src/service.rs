@@ -10,10 +10,10 @@ use proto::{consumers::Consumer, subjects::Question};
 use sqlx::migrate::Migrator;
 
 use crate::{
-    AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_usage::AnswerUsage,
-    answer_workflows::AnswerWorkflows, attribution::Attribution, close::Closer, correct::Correct,
-    explain::Explain, fold::Folder, intake::Executions, leases::Leases, progress::SyncedHandler,
-    publish::Publisher,
+    AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_recorded::AnswerRecorded,
+    answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
+    attribution::Attribution, close::Closer, correct::Correct, explain::Explain, fold::Folder,
+    intake::Executions, leases::Leases, map_unmapped::Mapper, progress::SyncedHandler, publish::Publisher,
 };
 
 /// The aggregator.
@@ -54,6 +54,12 @@ impl Service for Aggregator {
         tasks.spawn(ask::answer(bus.clone(), Question::Explain, explain, tasks.shutdown()));
         let correct = Arc::new(Correct::new(pool.clone(), bus.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Correct, correct, tasks.shutdown()));
+        let recorded = Arc::new(AnswerRecorded::new(pool.clone()));
+        tasks.spawn(ask::answer(bus.clone(), Question::Recorded, recorded, tasks.shutdown()));
+        let unmapped = Arc::new(AnswerUnmapped::new(pool.clone(), clock.clone()));
+        tasks.spawn(ask::answer(bus.clone(), Question::Unmapped, unmapped, tasks.shutdown()));
+        let mapper = Mapper::new(pool.clone(), bus.clone(), clock.clone());
+        tasks.spawn(mapper.run(tasks.shutdown()));
         tasks.spawn(outbox::relay(pool, bus.clone(), tasks.shutdown()));
         tasks.spawn(publisher.run(settings.publish_interval, tasks.shutdown()));
         tasks.spawn(closer.run(tasks.shutdown()));

@@ -13,6 +13,7 @@ mod rollups;
 mod slices;
 mod sources;
 mod tenants;
+mod unmapped;
 
 pub(crate) use corrections::{
     Correcting, Correction, ExecutionKey, change_period, correction, corrections, keep_correction,
@@ -45,4 +46,8 @@ pub(crate) use tenants::{
     catalog_version, lock_tenant, map_again_for_tenant, next_revision, published, put_tenant,
     raise_catalog_version, take_publishing_turn, tenants_with_news, touch_tenants_in_new_period,
     touch_tenants_of_plan,
+};
+pub(crate) use unmapped::{
+    Place, UnmappedWorkflow, begin_mapping, end_mapping, map, recorded, sources_to_map, take_mapping_turn,
+    unmapped, unmapped_workflows,
 };

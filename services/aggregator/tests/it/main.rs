@@ -7,6 +7,7 @@
     reason = "a test that cannot go on ends here"
 )]
 
+mod attribution;
 mod bad_input;
 mod corrections;
 mod counting;

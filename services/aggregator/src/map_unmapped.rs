@@ -1,0 +1,151 @@
+//! Giving executions to tenants that no attribution matched when they were recorded.
+//!
+//! A change of the source's attributions, of a workflow's tags or project, or a tenant that becomes known marks the source
+//! (`map_again`). Its unmapped executions are then looked at page by page, each page in a transaction that holds the
+//! source as recording does: an execution is given to a tenant once, because only one without a tenant is, and its
+//! figures change in the same transaction. A crash leaves the source marked (`mapping`), and it is begun anew.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use messaging::{Bus, consume::chain};
+use metering::{Clock, TenantId, WorkflowId};
+use sqlx::{PgConnection, PgPool};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    directory::{Card, Directory},
+    memory::{Ownership, Workflow},
+    record::RecordError,
+    store::{self, Place},
+    tally::{Decided, Placed},
+    write::Figures,
+};
+
+/// Marked sources are looked for this often.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Sources of one look; the rest have their turn in the next.
+const SOURCES_PER_LOOK: i64 = 100;
+
+/// Executions of one transaction: bounds how long recording waits for the source.
+const EXECUTIONS_PER_PAGE: i64 = 2_000;
+
+/// Maps.
+pub(crate) struct Mapper {
+    pool: PgPool,
+    bus: Bus,
+    clock: Arc<dyn Clock>,
+}
+
+impl Mapper {
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
+        Self { pool, bus, clock }
+    }
+
+    /// Maps until shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut ticks = interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.map_marked(&shutdown).await {
+                tracing::warn!(error = chain(&error), "unmapped executions are mapped later");
+            }
+        }
+    }
+
+    async fn map_marked(&self, shutdown: &CancellationToken) -> Result<(), RecordError> {
+        let sources = store::sources_to_map(&self.pool, SOURCES_PER_LOOK).await?;
+        if sources.is_empty() {
+            return Ok(());
+        }
+        let mut turn = self.pool.begin().await?;
+        if !store::take_mapping_turn(&mut turn).await? {
+            return Ok(());
+        }
+        for source in sources {
+            store::begin_mapping(&self.pool, source).await?;
+            let mut from = Place::FIRST;
+            while let Some(next) = self.map_page(source, from).await? {
+                if shutdown.is_cancelled() {
+                    return Ok(());
+                }
+                from = next;
+            }
+            store::end_mapping(&self.pool, source).await?;
+        }
+        Ok(turn.rollback().await?)
+    }
+
+    /// Maps what it can of one page. Returns where the next one begins; nothing at the end.
+    async fn map_page(&self, source: i32, from: Place) -> Result<Option<Place>, RecordError> {
+        let now = self.clock.now();
+        let mut transaction = self.pool.begin().await?;
+        store::lock_sources(&mut transaction, &[source]).await?;
+        let page = store::unmapped(&mut transaction, source, from, EXECUTIONS_PER_PAGE).await?;
+        let Some(next) = page.last().map(|(last, _)| Place::after(last)) else { return Ok(None) };
+        let Some((_, ownership)) = store::ownerships(&mut transaction, &[source]).await?.pop() else {
+            return Ok(None);
+        };
+        let mut directory = Directory::default();
+        let tenants: Vec<TenantId> = ownership.tenants().into_iter().cloned().collect();
+        directory.load(&mut transaction, tenants).await?;
+        let workflows = workflows_of(&mut transaction, source, &page).await?;
+        let mut cards: BTreeMap<i32, Arc<Card>> = BTreeMap::new();
+        let mut mapped: Vec<Decided> = page
+            .into_iter()
+            .filter_map(|(unmapped, workflow)| {
+                let card = card_of(&ownership, &directory, &workflow, workflows.get(&workflow), &unmapped)?;
+                cards.entry(card.number).or_insert_with(|| card.clone());
+                Some(given_to(card, unmapped))
+            })
+            .collect();
+        let figures = Figures { cards, traces: HashMap::new() };
+        figures.add(&mut transaction, &self.bus, &mut mapped, &[], now).await?;
+        store::map(&mut transaction, &mapped).await?;
+        transaction.commit().await?;
+        metrics::counter!("flowmeter_executions_mapped_total")
+            .increment(u64::try_from(mapped.len()).unwrap_or(0));
+        Ok(Some(next))
+    }
+}
+
+async fn workflows_of(
+    connection: &mut PgConnection,
+    source: i32,
+    page: &[(Decided, WorkflowId)],
+) -> Result<HashMap<WorkflowId, Workflow>, sqlx::Error> {
+    let mut wanted: Vec<(i32, WorkflowId)> =
+        page.iter().map(|(_, workflow)| (source, workflow.clone())).collect();
+    wanted.dedup();
+    let known = store::workflows(connection, &wanted).await?;
+    Ok(known.into_iter().map(|(_, id, workflow)| (id, workflow)).collect())
+}
+
+/// The tenant of an unmapped execution. One that the catalog does not have, or whose plan it does not have, is waited for.
+fn card_of<'a>(
+    ownership: &Ownership,
+    directory: &'a Directory,
+    workflow: &WorkflowId,
+    known: Option<&Workflow>,
+    unmapped: &Decided,
+) -> Option<&'a Arc<Card>> {
+    let tenant = ownership.tenant_of(workflow, known, unmapped.ended.stopped_at)?;
+    directory.card(tenant).filter(|card| card.plan.is_some())
+}
+
+fn given_to(card: &Card, unmapped: Decided) -> Decided {
+    let period = card.tenant.calendar.period_of(unmapped.ended.stopped_at);
+    let counts = |plan: &catalog::Plan| plan.counting.counts(unmapped.mode, unmapped.ended.status);
+    let counted = card.plan.as_ref().is_some_and(counts);
+    Decided { placed: Some(Placed { tenant: card.number, period }), counted, ..unmapped }
+}

@@ -1,0 +1,240 @@
+//! Executions that no attribution matches, and giving them to tenants.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use metering::WorkflowId;
+use sqlx::{PgConnection, PgPool};
+
+use super::{mode_of, status_of};
+use crate::tally::{Decided, Ended};
+
+type SqlInstant = jiff_sqlx::Timestamp;
+type SqlDate = jiff_sqlx::Date;
+
+/// One replica maps at a time; the others look again later. Held for the rest of the transaction.
+pub(crate) async fn take_mapping_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.mapper'))")
+        .fetch_one(connection)
+        .await
+}
+
+/// Sources whose unmapped executions may match now, at most `limit`.
+pub(crate) async fn sources_to_map(pool: &PgPool, limit: i64) -> Result<Vec<i32>, sqlx::Error> {
+    sqlx::query_scalar("SELECT number FROM sources WHERE map_again OR mapping ORDER BY number LIMIT $1")
+        .bind(limit)
+        .fetch_all(pool)
+        .await
+}
+
+/// From here on a change of what the tenants follow from asks for another look.
+pub(crate) async fn begin_mapping(pool: &PgPool, source: i32) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE sources SET map_again = false, mapping = true WHERE number = $1")
+        .bind(source)
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+/// Everything was looked at.
+pub(crate) async fn end_mapping(pool: &PgPool, source: i32) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE sources SET mapping = false WHERE number = $1")
+        .bind(source)
+        .execute(pool)
+        .await
+        .map(drop)
+}
+
+/// Where the next page of a source's unmapped executions begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    workflow: i32,
+    stopped_at: Timestamp,
+    epoch: i32,
+    number: i64,
+}
+
+impl Place {
+    /// Before all of them.
+    pub(crate) const FIRST: Self =
+        Self { workflow: i32::MIN, stopped_at: Timestamp::MIN, epoch: 0, number: i64::MIN };
+
+    /// After this one.
+    pub(crate) fn after(unmapped: &Decided) -> Self {
+        Self {
+            workflow: unmapped.workflow,
+            stopped_at: unmapped.ended.stopped_at,
+            epoch: unmapped.epoch,
+            number: unmapped.number,
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct UnmappedRow {
+    epoch: i32,
+    execution_id: i64,
+    month: SqlDate,
+    workflow_number: i32,
+    workflow_id: String,
+    status: i16,
+    mode: i16,
+    started_at: Option<SqlInstant>,
+    stopped_at: SqlInstant,
+}
+
+/// A page of a source's unmapped executions, each with its workflow's id. The caller holds the source.
+pub(crate) async fn unmapped(
+    connection: &mut PgConnection,
+    source: i32,
+    from: Place,
+    limit: i64,
+) -> Result<Vec<(Decided, WorkflowId)>, sqlx::Error> {
+    let rows: Vec<UnmappedRow> = sqlx::query_as(
+        "SELECT epoch, execution_id, month, workflow_number, workflow_id, status, mode, started_at, stopped_at
+         FROM executions JOIN workflows ON number = workflow_number
+         WHERE executions.source_number = $1 AND tenant_number IS NULL
+           AND (workflow_number, stopped_at, epoch, execution_id) > ($2, $3, $4, $5)
+         ORDER BY workflow_number, stopped_at, epoch, execution_id
+         LIMIT $6",
+    )
+    .bind(source)
+    .bind(from.workflow)
+    // Postgres knows instants that are earlier than any of ours, but not as many as we do.
+    .bind(from.stopped_at.max(Timestamp::UNIX_EPOCH).to_sqlx())
+    .bind(from.epoch)
+    .bind(from.number)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let read = |row: UnmappedRow| {
+        let workflow = WorkflowId::parse(&row.workflow_id);
+        let workflow = workflow.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        let decided = Decided {
+            source,
+            epoch: row.epoch,
+            number: row.execution_id,
+            month: row.month.to_jiff(),
+            workflow: row.workflow_number,
+            mode: mode_of(row.mode),
+            ended: Ended {
+                status: status_of(row.status),
+                started_at: row.started_at.map(SqlInstant::to_jiff),
+                stopped_at: row.stopped_at.to_jiff(),
+            },
+            placed: None,
+            counted: false,
+            late: false,
+            voided: false,
+        };
+        Ok((decided, workflow))
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// Gives unmapped executions to the tenants that were found for them. The caller holds the source.
+pub(crate) async fn map(connection: &mut PgConnection, mapped: &[Decided]) -> Result<(), sqlx::Error> {
+    let tenants = mapped.iter().map(|decided| decided.placed.map(|placed| placed.tenant));
+    let periods = mapped.iter().map(|decided| decided.placed.map(|placed| placed.period.start.to_sqlx()));
+    sqlx::query(
+        "UPDATE executions SET tenant_number = tenant, period_start = period, counted = counts, late = is_late
+         FROM UNNEST($1::integer[], $2::integer[], $3::bigint[], $4::date[], $5::integer[], $6::timestamptz[],
+             $7::boolean[], $8::boolean[]) AS found (source, epoch_of, id, month_of, tenant, period, counts, is_late)
+         WHERE source_number = source AND epoch = epoch_of AND execution_id = id AND month = month_of
+           AND tenant_number IS NULL",
+    )
+    .bind(mapped.iter().map(|decided| decided.source).collect::<Vec<_>>())
+    .bind(mapped.iter().map(|decided| decided.epoch).collect::<Vec<_>>())
+    .bind(mapped.iter().map(|decided| decided.number).collect::<Vec<_>>())
+    .bind(mapped.iter().map(|decided| decided.month.to_sqlx()).collect::<Vec<_>>())
+    .bind(tenants.collect::<Vec<_>>())
+    .bind(periods.collect::<Vec<_>>())
+    .bind(mapped.iter().map(|decided| decided.counted).collect::<Vec<_>>())
+    .bind(mapped.iter().map(|decided| decided.late).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Unmapped executions of one workflow.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct UnmappedWorkflow {
+    pub(crate) source_id: String,
+    pub(crate) workflow_id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) project_id: Option<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) executions: i64,
+    #[sqlx(try_from = "SqlInstant")]
+    pub(crate) first_stopped_at: Instant,
+    #[sqlx(try_from = "SqlInstant")]
+    pub(crate) last_stopped_at: Instant,
+    pub(crate) workflows_total: i64,
+    pub(crate) executions_total: i64,
+}
+
+/// An instant, as it is read from the database.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Instant(pub(crate) Timestamp);
+
+impl From<SqlInstant> for Instant {
+    fn from(stored: SqlInstant) -> Self {
+        Self(stored.to_jiff())
+    }
+}
+
+/// The workflows with the most unmapped executions, at most `limit`; of one source, or of all.
+pub(crate) async fn unmapped_workflows(
+    pool: &PgPool,
+    source: Option<&str>,
+    limit: i64,
+) -> Result<Vec<UnmappedWorkflow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT source_id, workflow_id, name, project_id, tags, executions, first_stopped_at, last_stopped_at,
+             count(*) OVER () AS workflows_total, (sum(executions) OVER ())::bigint AS executions_total
+         FROM (SELECT workflow_number, count(*) AS executions, min(stopped_at) AS first_stopped_at,
+                   max(stopped_at) AS last_stopped_at
+               FROM executions WHERE tenant_number IS NULL
+                 AND ($1::text IS NULL OR source_number = (SELECT number FROM sources WHERE source_id = $1))
+               GROUP BY workflow_number) AS unmapped
+         JOIN workflows ON workflows.number = workflow_number JOIN sources ON sources.number = source_number
+         ORDER BY executions DESC, source_id, workflow_id LIMIT $2",
+    )
+    .bind(source)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// An execution as it is recorded.
+#[derive(Debug, sqlx::FromRow)]
+pub(crate) struct RecordedRow {
+    pub(crate) execution_id: i64,
+    pub(crate) status: i16,
+    #[sqlx(try_from = "SqlInstant")]
+    pub(crate) stopped_at: Instant,
+    pub(crate) tenant_id: Option<String>,
+    pub(crate) counted: bool,
+}
+
+/// A source's recorded executions with ids from `first` to `last`, at most `limit`, in order.
+pub(crate) async fn recorded(
+    pool: &PgPool,
+    source: i32,
+    epoch: i32,
+    (first, last): (i64, i64),
+    limit: i64,
+) -> Result<Vec<RecordedRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT execution_id, status, stopped_at, tenant_id, counted AND NOT voided AS counted
+         FROM executions LEFT JOIN tenants ON number = tenant_number
+         WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4
+         ORDER BY execution_id LIMIT $5",
+    )
+    .bind(source)
+    .bind(epoch)
+    .bind(first)
+    .bind(last)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}

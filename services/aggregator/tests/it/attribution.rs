@@ -1,0 +1,179 @@
+//! Executions of shared sources: whose they are, at once or later, and each once.
+
+use catalog::{Attribution, Scope, Source, Tenant};
+use metering::TenantId;
+use proto::{subjects::Question, timestamp, v1};
+use testkit::eventually;
+
+use crate::support::{Running, execution, executions, source, tenant};
+
+/// A source without a tenant of its own.
+fn shared(attributions: Vec<Attribution>) -> Source {
+    Source { tenant: None, attributions, ..source("shared") }
+}
+
+fn attribution(tenant: &str, scope: Scope, from: Option<&str>) -> Attribution {
+    let from = from.map(|text| text.parse().unwrap());
+    Attribution { tenant: TenantId::parse(tenant).unwrap(), scope, from }
+}
+
+fn tag(name: &str) -> Scope {
+    Scope::Tag(name.to_owned())
+}
+
+fn south() -> Tenant {
+    Tenant { id: TenantId::parse("south").unwrap(), ..tenant("UTC") }
+}
+
+async fn begin(attributions: Vec<Attribution>) -> Running {
+    let running = Running::start(None).await;
+    running.bench.publish_entry(&south(), 1).await;
+    running.bench.publish_entry(&shared(attributions), 1).await;
+    running
+}
+
+async fn tell(running: &Running, workflow: &str, tags: &[&str], read_at: &str) {
+    let batch = v1::ExecutionBatch {
+        source_id: "shared".into(),
+        epoch: 1,
+        workflows: vec![v1::Workflow {
+            workflow_id: workflow.into(),
+            name: format!("Named {workflow}"),
+            project_id: String::new(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            read_at: Some(timestamp(read_at.parse().unwrap())),
+        }],
+        ..v1::ExecutionBatch::default()
+    };
+    running.bench.publish(running.bench.namespace().executions("shared"), &batch).await;
+}
+
+async fn counted(running: &Running, tenant: &str) -> i64 {
+    sqlx::query_scalar(
+        "SELECT coalesce(sum(counted), 0)::bigint FROM periods JOIN tenants ON number = tenant_number
+         WHERE tenant_id = $1",
+    )
+    .bind(tenant)
+    .fetch_one(running.bench.pool())
+    .await
+    .unwrap()
+}
+
+async fn await_counted(running: &Running, north: i64, south: i64) {
+    let wanted = (north, south);
+    eventually("both tenants have their executions", || async {
+        let seen = (counted(running, "north").await, counted(running, "south").await);
+        (seen == wanted).then_some(())
+    })
+    .await;
+}
+
+async fn unmapped(running: &Running) -> v1::UnmappedAnswer {
+    running.ask(Question::Unmapped, &v1::UnmappedQuestion { source_id: "shared".into() }).await.unwrap()
+}
+
+async fn await_unmapped(running: &Running, executions: u64) -> v1::UnmappedAnswer {
+    eventually("what is unmapped is known", || async {
+        let answer = unmapped(running).await;
+        (answer.executions_total == executions).then_some(answer)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn one_batch_is_shared_by_tag_and_the_rest_waits() {
+    let running =
+        begin(vec![attribution("north", tag("north"), None), attribution("south", tag("south"), None)]).await;
+    tell(&running, "w0", &["north"], "2026-11-24T11:00:00Z").await;
+    tell(&running, "w1", &["other", "south"], "2026-11-24T11:00:00Z").await;
+    // Ids 1 to 9: three each of w1, w2 and w0.
+    running.send_from("shared", 1, executions(1..=9)).await;
+    await_counted(&running, 3, 3).await;
+    let answer = await_unmapped(&running, 3).await;
+    let workflow = &answer.workflows[0];
+    assert_eq!((answer.workflows_total, workflow.executions), (1, 3));
+    assert_eq!(workflow.workflow.as_ref().unwrap().workflow_id, "w2");
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_unmapped_is_counted_once_when_its_workflow_is_tagged() {
+    let running =
+        begin(vec![attribution("north", tag("north"), None), attribution("south", tag("south"), None)]).await;
+    running.send_from("shared", 1, executions(1..=9)).await;
+    await_unmapped(&running, 9).await;
+    tell(&running, "w1", &["south"], "2026-11-24T11:00:00Z").await;
+    await_counted(&running, 0, 3).await;
+    // Repeats are repeats, mapped or not.
+    running.send_from("shared", 1, executions(1..=10)).await;
+    await_counted(&running, 0, 4).await;
+    await_unmapped(&running, 6).await;
+    // Another tag later moves nothing that has its tenant; an older reading changes nothing at all.
+    tell(&running, "w1", &["north"], "2026-11-24T11:30:00Z").await;
+    tell(&running, "w2", &["north"], "2026-11-24T11:00:00Z").await;
+    tell(&running, "w2", &["south"], "2026-11-24T10:00:00Z").await;
+    await_counted(&running, 3, 4).await;
+    await_unmapped(&running, 3).await;
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn an_attribution_from_a_date_maps_what_stopped_since() {
+    let running = begin(vec![attribution("north", tag("nobody"), None)]).await;
+    let batch = vec![
+        execution(1, "2026-11-20T11:59:59Z"),
+        execution(2, "2026-11-20T12:00:00Z"),
+        execution(3, "2026-11-24T11:00:00Z"),
+    ];
+    running.send_from("shared", 1, batch).await;
+    await_unmapped(&running, 3).await;
+    let dated = attribution("south", Scope::Whole, Some("2026-11-20T12:00:00Z"));
+    running.bench.publish_entry(&shared(vec![dated]), 2).await;
+    await_counted(&running, 0, 2).await;
+    await_unmapped(&running, 1).await;
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_crash_in_the_middle_of_mapping_begins_it_anew() {
+    let mut running = begin(vec![attribution("north", tag("north"), None)]).await;
+    running.send_from("shared", 1, executions(1..=9)).await;
+    await_unmapped(&running, 9).await;
+    // As a process that died left it: taken in hand, nothing done.
+    running.bench.restart().await;
+    sqlx::query("UPDATE workflows SET tags = '{north}' WHERE workflow_id IN ('w0', 'w1')")
+        .execute(running.bench.pool())
+        .await
+        .unwrap();
+    sqlx::query("UPDATE sources SET mapping = true, version = version + 1 WHERE source_id = 'shared'")
+        .execute(running.bench.pool())
+        .await
+        .unwrap();
+    running.start_service().await;
+    await_counted(&running, 6, 0).await;
+    await_unmapped(&running, 3).await;
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_recorded_is_told_by_id() {
+    let running = begin(vec![attribution("north", Scope::Whole, None)]).await;
+    running.send_from("shared", 1, executions([3, 5, 9])).await;
+    await_counted(&running, 3, 0).await;
+    let question = v1::RecordedQuestion {
+        source_id: "shared".into(),
+        epoch: 1,
+        first_execution_id: 3,
+        last_execution_id: 8,
+    };
+    let answer: v1::RecordedAnswer = running.ask(Question::Recorded, &question).await.unwrap();
+    let ids: Vec<u64> = answer.executions.iter().map(|recorded| recorded.execution_id).collect();
+    assert_eq!((ids, answer.next_execution_id), (vec![3, 5], None));
+    let first = &answer.executions[0];
+    assert_eq!((first.tenant_id.as_str(), first.counted), ("north", true));
+    assert_eq!(first.stopped_at, executions([3])[0].stopped_at);
+    let of_epoch_2 = v1::RecordedQuestion { epoch: 2, ..question };
+    let answer: v1::RecordedAnswer = running.ask(Question::Recorded, &of_epoch_2).await.unwrap();
+    assert!(answer.executions.is_empty());
+    running.bench.finish().await;
+}
