@@ -6,7 +6,7 @@
 //! primary key is the second guard. ADR 0007 has the whole argument.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -338,9 +338,8 @@ impl Recorder {
             for (id, _) in &item.parcel.executions {
                 let (chunk, _) = place_of(*id);
                 let Some(source) = self.memory.of(number) else { break };
-                if !source.chunks.contains_key(&(epoch, chunk)) {
-                    let loaded = store::chunk(connection, number, epoch, chunk).await?;
-                    source.chunks.insert((epoch, chunk), loaded);
+                if let Entry::Vacant(place) = source.chunks.entry((epoch, chunk)) {
+                    place.insert(store::chunk(connection, number, epoch, chunk).await?);
                 }
             }
         }
