@@ -1,4 +1,4 @@
-//! May this run start? The pure decision; `admit` surrounds it with the ledger.
+//! May this run start? The pure decision; `admit` surrounds it with memory and ledger.
 //!
 //! The check is the reservation: what was allowed here and has not been counted yet stands against the limit.
 //! With `W`, the instant up to which all sources are counted,
@@ -6,14 +6,24 @@
 //! ```text
 //! used = max(counted, counted before W + running at W + allowed here since W)
 //! ```
+//!
+//! A run that was allowed before W has ended before W, and is counted, or was running at W, and is listed. One that
+//! was allowed just before W may begin just after it, on another machine's clock: `allowed since W` therefore reaches
+//! [`START_MARGIN`] back behind W. Runs of that margin stand twice until the next sweep, never not at all.
+//!
+//! At the begin of a period W still lies in the one before. Then nothing is counted yet, but what was running at W
+//! and what was allowed since may end in the new period: it stands against the new limit until W has come.
 
 use std::time::Duration;
 
-use catalog::{LimitKind, OutageRule};
+use catalog::{LimitKind, OutageRule, Plan, Tenant};
 use jiff::{SignedDuration, Timestamp};
 use metering::{Calendar, Period};
 
 use crate::usage::Counted;
+
+/// Longest time between the verdict and the begin of the run, difference of clocks included.
+pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// What metering tells of the tenant's current period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +40,8 @@ pub struct Known {
     pub as_of: Option<Timestamp>,
     /// All sources are counted up to here.
     pub complete_until: Option<Timestamp>,
+    /// When metering was last up to date.
+    pub fresh_at: Option<Timestamp>,
     /// Whether the figures are too old to decide with.
     pub stale: bool,
 }
@@ -40,27 +52,41 @@ impl Known {
         let current = counted.filter(|counted| counted.is_current(now));
         let period = current.map_or_else(|| calendar.period_of(now), |counted| counted.period);
         let complete_until = counted.and_then(|counted| counted.complete_until);
-        let fresh_at = complete_until.or(counted.map(|counted| counted.as_of));
-        Self {
+        // Without a W nothing is accounted for: every run since the period began may be a reservation.
+        let accounted_for = counted.filter(|_| complete_until.is_some()).map_or(0, |counted| {
+            let complete = if current.is_some() { counted.counted_complete } else { 0 };
+            complete.saturating_add(counted.open_executions)
+        });
+        let mut known = Self {
             period,
             counted: counted.map(|_| current.map_or(0, |counted| counted.totals.counted)),
-            accounted_for: current.map_or(0, |counted| {
-                // Without a W nothing is accounted for: every run since the period began may be a reservation.
-                counted.complete_until.map_or(0, |_| counted.counted_complete + counted.open_executions)
-            }),
-            reserved_since: complete_until.map_or(period.start, |instant| instant.max(period.start)),
+            accounted_for,
+            reserved_since: complete_until
+                .map_or(period.start, |instant| instant.saturating_sub(START_MARGIN).unwrap_or(instant)),
             as_of: counted.map(|counted| counted.as_of),
             complete_until,
-            stale: fresh_at.is_none_or(|instant| {
-                now.duration_since(instant)
-                    > SignedDuration::try_from(stale_after).unwrap_or(SignedDuration::MAX)
-            }),
-        }
+            fresh_at: complete_until.or(counted.map(|counted| counted.as_of)),
+            stale: true,
+        };
+        known.stale = known.is_stale(now, stale_after);
+        known
+    }
+
+    /// Whether the figures are too old to decide with at `now`.
+    pub fn is_stale(&self, now: Timestamp, stale_after: Duration) -> bool {
+        let patience = SignedDuration::try_from(stale_after).unwrap_or(SignedDuration::MAX);
+        self.fresh_at.is_none_or(|instant| now.duration_since(instant) > patience)
     }
 
     /// Executions that stand against the limit, with `reserved` runs allowed since `reserved_since`.
     pub fn used(&self, reserved: u64) -> Option<u64> {
         self.counted.map(|counted| counted.max(self.accounted_for.saturating_add(reserved)))
+    }
+
+    /// Runs that may be under way: accounted for or allowed since, and not counted. Never too few: what ended without
+    /// being counted is in it until W has passed it.
+    pub fn running(&self, reserved: u64) -> u64 {
+        self.accounted_for.saturating_add(reserved).saturating_sub(self.counted.unwrap_or(0))
     }
 }
 
@@ -73,50 +99,116 @@ pub struct Terms {
     pub kind: LimitKind,
     /// What happens where metering cannot tell.
     pub outage_rule: OutageRule,
+    /// With a soft limit: executions allowed past it.
+    pub overage_max: Option<u64>,
+    /// With a hard limit: runs are still allowed until then, once it was reached.
+    pub grace_until: Option<Timestamp>,
+    /// The open outage rule holds until then.
+    pub open_until: Option<Timestamp>,
 }
 
-/// Why a run may start, or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The limit is not reached.
-    WithinLimit,
-    /// The limit is reached.
-    LimitReached,
-    /// The plan does not count runs of this mode.
-    NotCounted,
-    /// The plan has no limit.
-    NoLimit,
-    /// The limit is passed, and it is a soft one.
-    OverSoftLimit,
-    /// Metering is too old to tell; the outage rule decided.
-    MeteringStale,
+/// What only the ledger knows, because every replica must see the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// When the limit of the period was reached.
+    pub reached_at: Option<Timestamp>,
+    /// Since when metering has told nothing of the tenant.
+    pub blind_since: Option<Timestamp>,
 }
 
-impl Reason {
-    const ALL: [Self; 6] = [
-        Self::WithinLimit,
-        Self::LimitReached,
-        Self::NotCounted,
-        Self::NoLimit,
-        Self::OverSoftLimit,
-        Self::MeteringStale,
-    ];
-
-    /// The reason's name in the ledger and in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WithinLimit => "within_limit",
-            Self::LimitReached => "limit_reached",
-            Self::NotCounted => "not_counted",
-            Self::NoLimit => "no_limit",
-            Self::OverSoftLimit => "over_soft_limit",
-            Self::MeteringStale => "metering_stale",
+impl Terms {
+    /// The terms of a tenant at `now`.
+    pub fn of(tenant: &Tenant, plan: &Plan, known: &Known, marks: Marks, now: Timestamp) -> Self {
+        let after = |begin: Timestamp, length: Duration| {
+            SignedDuration::try_from(length)
+                .ok()
+                .and_then(|length| begin.checked_add(length).ok())
+                .unwrap_or(Timestamp::MAX)
+        };
+        let last_known = known.fresh_at.or(marks.blind_since).unwrap_or(now);
+        Self {
+            limit: plan.limit_for(tenant, now),
+            kind: plan.limit_kind,
+            outage_rule: plan.outage_rule,
+            overage_max: plan.admission.overage_max,
+            grace_until: plan.admission.grace.map(|grace| after(marks.reached_at.unwrap_or(now), grace)),
+            open_until: plan.admission.open_at_most.map(|length| after(last_known, length)),
         }
     }
 
+    /// Executions at which runs are refused, if ever. During a grace they are not.
+    pub fn bound(&self) -> Option<u64> {
+        match self.kind {
+            LimitKind::Hard => self.limit,
+            LimitKind::Soft => Some(self.limit?.saturating_add(self.overage_max?)),
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
+        /// Why a run may start, or not.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The reason's name in answers, in the ledger and in metrics.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The limit is not reached.
+    WithinLimit = "within_limit",
+    /// The plan has no limit.
+    NoLimit = "no_limit",
+    /// The limit is passed, and it is a soft one.
+    OverSoftLimit = "over_soft_limit",
+    /// The limit is reached, and the plan's grace lasts.
+    Grace = "grace",
+    /// The plan does not count runs of this mode.
+    NotCounted = "not_counted",
+    /// A run of an error workflow is never refused: that would start the error workflow again.
+    ErrorWorkflow = "error_workflow",
+    /// It would have been refused, and the plan only watches.
+    Shadow = "shadow",
+    /// Metering is too old to tell; the outage rule decided.
+    MeteringStale = "metering_stale",
+    /// The limit is reached.
+    LimitReached = "limit_reached",
+    /// The soft limit is passed by all that the plan allows.
+    OverageReached = "overage_reached",
+    /// The tenant's runs of a minute are used.
+    TenantMinuteCap = "tenant_minute_cap",
+    /// The tenant's runs of a day are used.
+    TenantDayCap = "tenant_day_cap",
+    /// The tenant has as many runs under way as it may.
+    TenantConcurrentCap = "tenant_concurrent_cap",
+    /// The workflow's runs of a minute are used.
+    WorkflowMinuteCap = "workflow_minute_cap",
+    /// The workflow's runs of a day are used.
+    WorkflowDayCap = "workflow_day_cap",
+    /// The workflow has as many runs under way as it may.
+    WorkflowConcurrentCap = "workflow_concurrent_cap",
+    /// The workflow has used its part of the limit.
+    WorkflowShareUsed = "workflow_share_used",
+    /// The workflow seems to start itself.
+    LoopDetected = "loop_detected",
+}
+
+impl Reason {
     /// The reason of this name.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
     }
 }
 
@@ -129,25 +221,48 @@ pub struct Decision {
     pub reason: Reason,
 }
 
-/// Decides on one counted run, with `reserved` runs allowed since `known.reserved_since`.
-pub fn decide(terms: &Terms, known: &Known, reserved: u64) -> Decision {
-    let allow = |reason| Decision { allowed: true, reason };
-    let refuse = |reason| Decision { allowed: false, reason };
-    let Some(limit) = terms.limit else { return allow(Reason::NoLimit) };
+impl Decision {
+    /// It may start.
+    pub fn allow(reason: Reason) -> Self {
+        Self { allowed: true, reason }
+    }
+
+    /// It may not.
+    pub fn refuse(reason: Reason) -> Self {
+        Self { allowed: false, reason }
+    }
+}
+
+/// Decides on one counted run by the limit of the period, with `reserved` runs allowed since `known.reserved_since`.
+pub fn decide(terms: &Terms, known: &Known, reserved: u64, now: Timestamp) -> Decision {
+    let Some(limit) = terms.limit else { return Decision::allow(Reason::NoLimit) };
     let is_hard = terms.kind == LimitKind::Hard;
     // What is counted never becomes less, so this holds however old the figures are.
-    if is_hard && known.counted.is_some_and(|counted| counted >= limit) {
-        return refuse(Reason::LimitReached);
-    }
+    let proven = known.counted.is_some_and(|counted| terms.bound().is_some_and(|bound| counted >= bound));
     let used = match known.used(reserved) {
+        _ if proven => return at_bound(terms, now),
         Some(used) if !known.stale => used,
-        _ if is_hard && terms.outage_rule == OutageRule::Closed => return refuse(Reason::MeteringStale),
-        _ => return allow(Reason::MeteringStale),
+        _ if is_hard && !is_open(terms, now) => return Decision::refuse(Reason::MeteringStale),
+        _ => return Decision::allow(Reason::MeteringStale),
     };
-    match (used >= limit, terms.kind) {
-        (false, _) => allow(Reason::WithinLimit),
-        (true, LimitKind::Hard) => refuse(Reason::LimitReached),
-        (true, LimitKind::Soft) => allow(Reason::OverSoftLimit),
+    match terms.bound() {
+        Some(bound) if used >= bound => at_bound(terms, now),
+        _ if used >= limit => Decision::allow(Reason::OverSoftLimit),
+        _ => Decision::allow(Reason::WithinLimit),
+    }
+}
+
+fn is_open(terms: &Terms, now: Timestamp) -> bool {
+    terms.outage_rule == OutageRule::Open && terms.open_until.is_none_or(|until| now < until)
+}
+
+fn at_bound(terms: &Terms, now: Timestamp) -> Decision {
+    match terms.kind {
+        LimitKind::Hard if terms.grace_until.is_some_and(|until| now < until) => {
+            Decision::allow(Reason::Grace)
+        }
+        LimitKind::Hard => Decision::refuse(Reason::LimitReached),
+        LimitKind::Soft => Decision::refuse(Reason::OverageReached),
     }
 }
 
@@ -157,6 +272,12 @@ mod tests {
 
     use super::*;
     use crate::usage::tests::november;
+
+    const NOON: &str = "2026-11-24T12:00:00Z";
+
+    fn decide(terms: &Terms, known: &Known, reserved: u64) -> Decision {
+        super::decide(terms, known, reserved, at(NOON))
+    }
 
     const STALE_AFTER: Duration = Duration::from_secs(30 * 60);
 
@@ -169,7 +290,14 @@ mod tests {
     }
 
     fn hard(limit: u64) -> Terms {
-        Terms { limit: Some(limit), kind: LimitKind::Hard, outage_rule: OutageRule::Open }
+        Terms {
+            limit: Some(limit),
+            kind: LimitKind::Hard,
+            outage_rule: OutageRule::Open,
+            overage_max: None,
+            grace_until: None,
+            open_until: None,
+        }
     }
 
     #[test]

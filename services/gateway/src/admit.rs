@@ -1,27 +1,50 @@
-//! The limit check: decides on a run and reserves it, in one transaction that holds the tenant's ledger.
+//! The limit check: decides on a run from a lease in memory where there is one, and in the ledger where not.
+//!
+//! # Repeated ids
+//!
+//! A repeated id gets the same answer: from the same replica at once, from memory; from another one as soon as the
+//! verdict is written down, [`WRITE_DELAY`] and one commit after the answer. A replica that has not decided everything of
+//! a tenant in the last [`REPEAT_HORIZON`] looks ids up before it decides; it learns within
+//! [`CONTACT_INTERVAL`] that another one has begun to. Near the limit, and for every refusal, the verdict is
+//! written before the answer. Two replicas that are asked at the same moment may both allow a run from their leases:
+//! the ledger keeps one row of the id, and the other unit is free again.
+//! An answer that a crash has overtaken on its way to the ledger is decided anew; its unit stays charged.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use catalog::{Plan, Tenant, store::CatalogError};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use messaging::consume::chain;
 use metering::{Clock, Mode, Status, TenantId, WorkflowId};
-use sqlx::{PgConnection, PgPool};
-use tokio::sync::Mutex;
+use proto::Namespace;
+use sqlx::PgPool;
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
-    admission::{Decision, Known, Reason, Terms, decide},
+    admission::{Decision, Known, Marks, Reason, Terms, decide},
+    desk::{Desk, Waiting},
+    directory::{Directory, Snapshot},
+    lease::{CONTACT_AGE_MAX, CONTACT_INTERVAL},
+    remembered::{Memory, Remembered},
     store::{self, admissions::Entry},
     usage::UsageView,
     wording::{Figures, sentence},
 };
 
-/// Requests of one tenant wait for each other in memory, so that they hold one database connection together
-/// instead of all of them. Tenants that share a lane wait a little longer, nothing else.
-const LANES: usize = 64;
+/// Verdicts that were given from memory are written down after this time.
+pub const WRITE_DELAY: Duration = Duration::from_millis(10);
+
+/// A repeated id gets the same answer from every replica for at least this long.
+pub const REPEAT_HORIZON: SignedDuration = SignedDuration::from_hours(1);
 
 /// A run that wants to start.
 #[derive(Debug, Clone)]
@@ -43,8 +66,10 @@ pub struct Verdict {
     pub allowed: bool,
     /// Why.
     pub reason: Reason,
-    /// Why, for a person.
-    pub message: String,
+    /// What it would have been refused for, where the plan only watches.
+    pub shadow: Option<Reason>,
+    /// When a refusal may end.
+    pub retry_at: Option<Timestamp>,
     /// Executions that stand against the limit, this one included where it was reserved.
     pub used: Option<u64>,
     /// Runs allowed and not yet counted, this one included where it was reserved.
@@ -59,6 +84,15 @@ pub struct Verdict {
     pub complete_until: Option<Timestamp>,
 }
 
+/// A verdict, and under whose terms it was given.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The catalog that names tenant and plan.
+    pub catalog: Arc<Snapshot>,
+}
+
 /// The limit check cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
@@ -67,136 +101,265 @@ pub enum AdmitError {
     Terms(#[from] CatalogError),
     /// The ledger cannot be read or written.
     #[error("cannot use the ledger of admissions")]
-    Ledger(#[source] sqlx::Error),
+    Ledger(#[from] sqlx::Error),
     /// The ledger holds a reason that this version does not know.
     #[error("the ledger holds the unknown reason {0:?}")]
     UnknownReason(String),
+    /// The ledger did not answer in time.
+    #[error("the ledger of admissions does not answer")]
+    TimedOut,
+    /// The request was decided together with others, and that failed.
+    #[error("cannot decide on the requests at hand")]
+    Together(#[source] Arc<AdmitError>),
+    /// The gateway is going away.
+    #[error("the gateway stops")]
+    Stopping,
 }
 
 /// Decides on runs.
+#[derive(Clone)]
 pub struct Admissions {
-    pool: PgPool,
-    clock: Arc<dyn Clock>,
-    usage: Arc<UsageView>,
-    stale_after: Duration,
-    lanes: [Mutex<()>; LANES],
+    pub(crate) parts: Arc<Parts>,
+}
+
+/// What the limit check works with.
+pub(crate) struct Parts {
+    pub pool: PgPool,
+    pub clock: Arc<dyn Clock>,
+    pub usage: Arc<UsageView>,
+    pub directory: Arc<Directory>,
+    pub namespace: Namespace,
+    pub stale_after: Duration,
+    /// Names this process in the ledger; a restarted one is another.
+    pub replica: Uuid,
+    pub closing: AtomicBool,
+    remembered: Remembered,
+    desks: RwLock<HashMap<TenantId, Arc<Desk>>>,
+    started_at: Instant,
+    /// When the catalog's version was last asked for with success, since `started_at`.
+    contact_ms: AtomicU64,
+    version: AtomicI64,
 }
 
 impl Admissions {
-    /// A check against `usage` and the ledger in `pool`.
-    pub fn new(pool: PgPool, clock: Arc<dyn Clock>, usage: Arc<UsageView>, stale_after: Duration) -> Self {
-        Self { pool, clock, usage, stale_after, lanes: std::array::from_fn(|_| Mutex::new(())) }
+    /// A check against `usage`, the catalog in `directory` and the ledger in `pool`.
+    pub fn new(
+        pool: PgPool,
+        clock: Arc<dyn Clock>,
+        usage: Arc<UsageView>,
+        directory: Arc<Directory>,
+        namespace: Namespace,
+        stale_after: Duration,
+        replica: Uuid,
+    ) -> Self {
+        let parts = Parts {
+            pool,
+            clock,
+            usage,
+            directory,
+            namespace,
+            stale_after,
+            replica,
+            closing: AtomicBool::new(false),
+            remembered: Remembered::default(),
+            desks: RwLock::default(),
+            started_at: Instant::now(),
+            contact_ms: AtomicU64::new(0),
+            version: AtomicI64::new(0),
+        };
+        Self { parts: Arc::new(parts) }
     }
 
     /// Decides on a run and reserves it where it is allowed. The same id gets the same answer. Nothing for an
     /// unknown tenant.
-    pub async fn admit(&self, request: &Request) -> Result<Option<Verdict>, AdmitError> {
-        let Some((tenant, plan)) = self.terms(&request.tenant).await? else { return Ok(None) };
+    pub async fn admit(&self, request: Request) -> Result<Option<Answer>, AdmitError> {
+        let catalog = self.parts.directory.current().await?;
+        let Some((tenant, plan)) = catalog.terms(&request.tenant) else { return Ok(None) };
         // Success stands for all that a run may become: what counts at best is reserved.
-        if request.mode.is_some_and(|mode| !plan.counting.counts(mode, Status::Success)) {
-            let mut verdict = self.look_at(&tenant, &plan).await?;
-            verdict.decided(&tenant, Decision { allowed: true, reason: Reason::NotCounted });
-            return Ok(Some(verdict));
-        }
-        let _turn = self.lane(&request.tenant).lock().await;
-        let mut transaction = self.pool.begin().await.map_err(AdmitError::Ledger)?;
-        store::admissions::lock(&mut transaction, &request.tenant).await.map_err(AdmitError::Ledger)?;
-        // Read again under the lock: a limit that was changed meanwhile holds.
-        let Some((tenant, plan)) = terms(&mut transaction, &request.tenant).await? else { return Ok(None) };
-        let given = store::admissions::find(&mut *transaction, &request.tenant, &request.id)
-            .await
-            .map_err(AdmitError::Ledger)?;
-        if let Some(entry) = given {
-            return verdict_of(&tenant, entry).map(Some);
-        }
-        let now = self.clock.now();
-        let mut verdict = self.decide(&mut transaction, now, &tenant, &plan).await?;
-        if verdict.allowed {
-            verdict.reserved += 1;
-            verdict.used = verdict.used.map(|used| used.saturating_add(1));
-            verdict.word(&tenant);
-        }
-        let mode = request.mode.map(Mode::as_str);
-        let workflow = request.workflow.as_ref().map(WorkflowId::as_str);
-        let entry = verdict.entry(&request.id, now);
-        store::admissions::insert(&mut *transaction, &request.tenant, workflow, mode, &entry)
-            .await
-            .map_err(AdmitError::Ledger)?;
-        transaction.commit().await.map_err(AdmitError::Ledger)?;
-        Ok(Some(verdict))
-    }
-
-    /// What a run would be told now. Reserves nothing. Nothing for an unknown tenant.
-    pub async fn look(&self, tenant: &TenantId) -> Result<Option<Verdict>, AdmitError> {
-        match self.terms(tenant).await? {
-            Some((tenant, plan)) => self.look_at(&tenant, &plan).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    async fn look_at(&self, tenant: &Tenant, plan: &Plan) -> Result<Verdict, AdmitError> {
-        let mut connection = self.pool.acquire().await.map_err(AdmitError::Ledger)?;
-        self.decide(&mut connection, self.clock.now(), tenant, plan).await
-    }
-
-    async fn terms(&self, tenant: &TenantId) -> Result<Option<(Tenant, Plan)>, AdmitError> {
-        let mut connection = self.pool.acquire().await.map_err(AdmitError::Ledger)?;
-        terms(&mut connection, tenant).await
+        let verdict = if request.mode.is_some_and(|mode| !plan.counting.counts(mode, Status::Success)) {
+            Some(self.not_counted(tenant, plan))
+        } else {
+            self.decide(request, &catalog, tenant, plan).await?
+        };
+        Ok(verdict.map(|verdict| Answer { verdict, catalog }))
     }
 
     async fn decide(
         &self,
-        connection: &mut PgConnection,
-        now: Timestamp,
+        request: Request,
+        catalog: &Arc<Snapshot>,
         tenant: &Tenant,
         plan: &Plan,
-    ) -> Result<Verdict, AdmitError> {
-        let counted = self.usage.of(&tenant.id);
-        let known = Known::at(now, counted.as_deref(), &tenant.calendar, self.stale_after);
-        let reserved = store::admissions::count_reserved(connection, &tenant.id, known.reserved_since)
-            .await
-            .map_err(AdmitError::Ledger)?;
-        let limit = plan.limit_for(tenant, now);
-        let terms = Terms { limit, kind: plan.limit_kind, outage_rule: plan.outage_rule };
-        let mut verdict = Verdict {
-            allowed: false,
-            reason: Reason::MeteringStale,
-            message: String::new(),
-            used: known.used(reserved),
-            reserved,
-            limit,
-            resets_at: known.period.end,
-            as_of: known.as_of,
-            complete_until: known.complete_until,
-        };
-        verdict.decided(tenant, decide(&terms, &known, reserved));
-        Ok(verdict)
+    ) -> Result<Option<Verdict>, AdmitError> {
+        let parts = &self.parts;
+        let desk = parts.desk(&request.tenant);
+        let now = parts.clock.now();
+        {
+            let place = parts.remembered.place(&request.tenant, &request.id);
+            let forgot_at = match place.memory() {
+                Memory::Given(verdict) => return Ok(Some(verdict)),
+                Memory::Perhaps => Some(now),
+                Memory::NotSince(forgot_at) => forgot_at,
+            };
+            if parts.is_in_contact()
+                && desk.knows_all(now, forgot_at)
+                && let Some(verdict) = desk.spend(parts, &request, (catalog, tenant, plan), now)
+            {
+                place.keep(verdict.clone(), now);
+                Desk::wake(&desk, parts);
+                return Ok(Some(verdict));
+            }
+        }
+        let (answer, answered) = oneshot::channel();
+        desk.queue(Waiting { request, answer });
+        Desk::wake(&desk, parts);
+        let verdict = answered.await.map_err(|_| AdmitError::Stopping)?;
+        verdict.map_err(AdmitError::Together)
     }
 
-    fn lane(&self, tenant: &TenantId) -> &Mutex<()> {
-        let mut hasher = DefaultHasher::new();
-        tenant.hash(&mut hasher);
-        let lane = usize::try_from(hasher.finish() % LANES as u64).unwrap_or_default();
-        &self.lanes[lane]
+    /// A run that the plan does not count takes no unit; what is shown with it is what memory knows.
+    fn not_counted(&self, tenant: &Tenant, plan: &Plan) -> Verdict {
+        let parts = &self.parts;
+        let now = parts.clock.now();
+        let known = parts.known(tenant, now);
+        let reserved = parts.desk(&tenant.id).reserved(&known);
+        let terms = Terms::of(tenant, plan, &known, Marks::default(), now);
+        Verdict::new(&known, &terms, reserved, Decision::allow(Reason::NotCounted))
+    }
+
+    /// What a run would be told now. Reserves nothing. Nothing for an unknown tenant.
+    pub async fn look(&self, tenant: &TenantId) -> Result<Option<Answer>, AdmitError> {
+        let parts = &self.parts;
+        let catalog = parts.directory.current().await?;
+        let Some((tenant, plan)) = catalog.terms(tenant) else { return Ok(None) };
+        let now = parts.clock.now();
+        let known = parts.known(tenant, now);
+        // What this replica has spent and not written down is outstanding in the ledger; what it holds is too, and is
+        // taken off here.
+        let charged = store::admissions::charged(&parts.pool, &tenant.id, known.reserved_since, None).await?;
+        let reserved = charged.saturating_sub(parts.desk(&tenant.id).unspent());
+        let terms = Terms::of(tenant, plan, &known, Marks::default(), now);
+        let verdict = Verdict::new(&known, &terms, reserved, decide(&terms, &known, reserved, now));
+        Ok(Some(Answer { verdict, catalog }))
+    }
+
+    /// Keeps leases small, the catalog current and the ledger written until `shutdown`; then gives all units back.
+    pub async fn keep(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            if let Err(error) = self.parts.contact().await {
+                tracing::warn!(error = chain(&error), "no units are spent until the ledger answers");
+            }
+            for desk in self.parts.desks() {
+                desk.refresh_if_due();
+                Desk::wake(&desk, &self.parts);
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(CONTACT_INTERVAL) => {}
+            }
+        }
+        // From here on nothing is spent from memory: what is asked is decided in the ledger.
+        self.parts.closing.store(true, Ordering::SeqCst);
+        for desk in self.parts.desks() {
+            if let Err(error) = Desk::give_back(&desk, &self.parts).await {
+                tracing::warn!(error = chain(&error), "units stay out until their lease has expired");
+            }
+        }
+    }
+}
+
+impl Parts {
+    fn desk(&self, tenant: &TenantId) -> Arc<Desk> {
+        if let Some(desk) = self.desks.read().unwrap_or_else(PoisonError::into_inner).get(tenant) {
+            return desk.clone();
+        }
+        let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
+        desks.entry(tenant.clone()).or_insert_with(|| Arc::new(Desk::new(tenant.clone()))).clone()
+    }
+
+    fn desks(&self) -> Vec<Arc<Desk>> {
+        self.desks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Remembers the verdict on a request.
+    pub fn remember(&self, request: &Request, verdict: Verdict, now: Timestamp) {
+        self.remembered.place(&request.tenant, &request.id).keep(verdict, now);
+    }
+
+    /// What metering tells of the tenant.
+    pub fn known(&self, tenant: &Tenant, now: Timestamp) -> Known {
+        let counted = self.usage.of(&tenant.id);
+        Known::at(now, counted.as_deref(), &tenant.calendar, self.stale_after)
+    }
+
+    /// Whether the catalog in memory is known to be current enough to spend units.
+    fn is_in_contact(&self) -> bool {
+        let at = self.contact_ms.load(Ordering::Acquire);
+        let age = self.started_at.elapsed().saturating_sub(Duration::from_millis(at));
+        at > 0 && age < CONTACT_AGE_MAX
+    }
+
+    async fn contact(&self) -> Result<(), sqlx::Error> {
+        let asked_at = self.started_at.elapsed();
+        let tenants: Vec<String> = self.desks().iter().map(|desk| desk.tenant().to_string()).collect();
+        let (version, shared) = store::admissions::contact(&self.pool, self.replica, &tenants).await?;
+        if self.version.swap(version, Ordering::AcqRel) != version {
+            self.directory.invalidate();
+        }
+        for desk in self.desks() {
+            if shared.iter().any(|tenant| tenant == desk.tenant().as_str()) {
+                desk.share(self.clock.now());
+            }
+        }
+        let at = u64::try_from(asked_at.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.contact_ms.store(at, Ordering::Release);
+        Ok(())
     }
 }
 
 impl Verdict {
-    fn decided(&mut self, tenant: &Tenant, decision: Decision) {
-        self.allowed = decision.allowed;
-        self.reason = decision.reason;
-        self.word(tenant);
+    /// A verdict on a run that is not reserved, with `reserved` others.
+    pub fn new(known: &Known, terms: &Terms, reserved: u64, decision: Decision) -> Self {
+        Self {
+            allowed: decision.allowed,
+            reason: decision.reason,
+            shadow: None,
+            retry_at: None,
+            used: known.used(reserved),
+            reserved,
+            limit: terms.limit,
+            resets_at: known.period.end,
+            as_of: known.as_of,
+            complete_until: known.complete_until,
+        }
     }
 
-    fn word(&mut self, tenant: &Tenant) {
-        let figures =
-            Figures { allowed: self.allowed, used: self.used, limit: self.limit, resets_at: self.resets_at };
-        self.message = sentence(tenant.language, self.reason, figures);
+    /// The same with the run itself reserved.
+    pub fn reserve(mut self) -> Self {
+        self.reserved = self.reserved.saturating_add(1);
+        self.used = self.used.map(|used| used.saturating_add(1));
+        self
     }
 
-    fn entry(&self, id: &str, now: Timestamp) -> Entry {
+    /// The sentence for a person, in the tenant's language.
+    pub fn message(&self, tenant: &Tenant) -> String {
+        sentence(tenant.language, self.reason, self.figures(self.allowed))
+    }
+
+    /// Why the run would have been refused, for a person.
+    pub fn shadow_message(&self, tenant: &Tenant) -> Option<String> {
+        self.shadow.map(|reason| sentence(tenant.language, reason, self.figures(false)))
+    }
+
+    fn figures(&self, allowed: bool) -> Figures {
+        let Self { used, limit, resets_at, retry_at, .. } = *self;
+        Figures { allowed, used, limit, resets_at, retry_at }
+    }
+
+    /// The row that keeps it.
+    pub fn entry(&self, request: &Request, now: Timestamp) -> Entry {
         Entry {
-            id: id.to_owned(),
+            id: request.id.clone(),
             admitted_at: now,
             allowed: self.allowed,
             reason: self.reason.as_str().to_owned(),
@@ -206,35 +369,28 @@ impl Verdict {
             resets_at: self.resets_at,
             as_of: self.as_of,
             complete_until: self.complete_until,
+            workflow: request.workflow.as_ref().map(ToString::to_string),
+            mode: request.mode.map(|mode| mode.as_str().to_owned()),
+            shadow_reason: self.shadow.map(|reason| reason.as_str().to_owned()),
+            retry_at: self.retry_at,
         }
     }
-}
 
-fn verdict_of(tenant: &Tenant, entry: Entry) -> Result<Verdict, AdmitError> {
-    let reason = Reason::parse(&entry.reason).ok_or(AdmitError::UnknownReason(entry.reason))?;
-    let mut verdict = Verdict {
-        allowed: entry.allowed,
-        reason,
-        message: String::new(),
-        used: entry.used,
-        reserved: entry.reserved,
-        limit: entry.limit,
-        resets_at: entry.resets_at,
-        as_of: entry.as_of,
-        complete_until: entry.complete_until,
-    };
-    verdict.word(tenant);
-    Ok(verdict)
-}
-
-/// The tenant and its plan, from the database each time: a raised limit holds at once, on every replica.
-async fn terms(
-    connection: &mut PgConnection,
-    tenant: &TenantId,
-) -> Result<Option<(Tenant, Plan)>, AdmitError> {
-    let Some(tenant) = catalog::store::find::<Tenant>(&mut *connection, tenant.as_str()).await? else {
-        return Ok(None);
-    };
-    let plan = catalog::store::find::<Plan>(connection, tenant.plan.as_str()).await?;
-    Ok(plan.map(|plan| (tenant, plan)))
+    /// The verdict that a row keeps.
+    pub fn of(entry: &Entry) -> Result<Self, AdmitError> {
+        let parse =
+            |name: &str| Reason::parse(name).ok_or_else(|| AdmitError::UnknownReason(name.to_owned()));
+        Ok(Self {
+            allowed: entry.allowed,
+            reason: parse(&entry.reason)?,
+            shadow: entry.shadow_reason.as_deref().map(parse).transpose()?,
+            retry_at: entry.retry_at,
+            used: entry.used,
+            reserved: entry.reserved,
+            limit: entry.limit,
+            resets_at: entry.resets_at,
+            as_of: entry.as_of,
+            complete_until: entry.complete_until,
+        })
+    }
 }

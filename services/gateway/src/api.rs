@@ -2,6 +2,7 @@
 
 mod admission_rules;
 mod admissions;
+mod asker;
 mod assets;
 mod attributions;
 mod audit;
@@ -49,6 +50,7 @@ use crate::{
     gap_counts::GapCounts, source_audits::AuditView, sources::SourceView, usage::UsageView,
 };
 
+pub use admissions::is_admission_id;
 pub use audit::AuditListener;
 pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};
 pub use gaps::count as count_gaps;
@@ -119,9 +121,11 @@ impl Modify for Security {
 /// the short list of open ones: there is no fourth place.
 fn routes(app: &App) -> OpenApiRouter<App> {
     let authenticated = middleware::from_fn_with_state(app.clone(), authenticate::authenticate);
+    let asking = middleware::from_fn_with_state(app.clone(), asker::authenticate);
     let operator = operator_routes().route_layer(middleware::from_fn(authenticate::require_operator));
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(operator.merge(tenant_routes()).route_layer(authenticated))
+        .merge(asker_routes().route_layer(asking))
         .merge(open_routes())
 }
 
@@ -151,10 +155,15 @@ fn tenant_routes() -> OpenApiRouter<App> {
         .routes(routes!(figures::series))
         .routes(routes!(figures::workflows))
         .routes(routes!(explain::get))
-        .routes(routes!(admissions::admit))
         .routes(routes!(admissions::look))
+        .routes(routes!(admissions::shadow))
         .routes(routes!(events::stream))
         .routes(routes!(session::show, session::sign_out))
+}
+
+/// A source may ask here for its own runs, with its push token; everyone else as above.
+fn asker_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(admissions::admit)).routes(routes!(admissions::admit_batch))
 }
 
 fn open_routes() -> OpenApiRouter<App> {
@@ -164,7 +173,7 @@ fn open_routes() -> OpenApiRouter<App> {
 /// The document of the API, as `/openapi.json` gives it.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
-    for part in [operator_routes(), tenant_routes(), open_routes()] {
+    for part in [operator_routes(), tenant_routes(), asker_routes(), open_routes()] {
         document.merge(part.into_openapi());
     }
     document

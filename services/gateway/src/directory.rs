@@ -1,5 +1,5 @@
 //! The catalog in memory, for answers that need all of it. Reloaded from the database on the first question
-//! after a change; the limit check does not use it.
+//! after a change.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,9 +25,17 @@ pub struct Snapshot {
     pub plans: HashMap<PlanId, Plan>,
     /// Each tenant's sources, by id.
     pub sources: HashMap<TenantId, Vec<Source>>,
+    /// Each source, by its own id.
+    pub sources_by_id: HashMap<SourceId, Source>,
 }
 
 impl Snapshot {
+    /// A tenant and its plan.
+    pub fn terms(&self, tenant: &TenantId) -> Option<(&Tenant, &Plan)> {
+        let tenant = self.tenants.get(tenant)?;
+        Some((tenant, self.plans.get(&tenant.plan)?))
+    }
+
     /// A tenant's sources.
     pub fn sources_of(&self, tenant: &TenantId) -> &[Source] {
         self.sources.get(tenant).map(Vec::as_slice).unwrap_or_default()
@@ -87,7 +95,7 @@ async fn load(pool: &PgPool) -> Result<Snapshot, CatalogError> {
     let sources = catalog::store::list::<Source>(&mut *transaction).await?;
     transaction.commit().await?;
     let mut by_tenant: HashMap<TenantId, Vec<Source>> = HashMap::new();
-    for source in sources {
+    for source in &sources {
         for tenant in source.tenants() {
             by_tenant.entry(tenant.clone()).or_default().push(source.clone());
         }
@@ -96,5 +104,6 @@ async fn load(pool: &PgPool) -> Result<Snapshot, CatalogError> {
         tenants: tenants.into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect(),
         plans: plans.into_iter().map(|plan| (plan.id.clone(), plan)).collect(),
         sources: by_tenant,
+        sources_by_id: sources.into_iter().map(|source| (source.id.clone(), source)).collect(),
     })
 }

@@ -55,6 +55,7 @@ pub async fn round(pool: &PgPool, now: Timestamp) -> Result<(), PurgeError> {
             // A tenant that is gone asks no more.
             None => now,
         };
+        store::admissions::purge_leases(pool, &tenant, before).await?;
         for _ in 0..BATCHES_MAX {
             if store::admissions::purge(pool, &tenant, before, BATCH_ROWS).await? < BATCH_ROWS {
                 break;

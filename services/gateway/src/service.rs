@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use catalog::sealing::SealingKey;
 use chassis::{Context, Service};
-use messaging::{consume, outbox};
-use proto::{consumers::Consumer, streams::Stream};
+use messaging::{ask, consume, outbox};
+use proto::{consumers::Consumer, streams::Stream, subjects::Question};
 use rand::{SeedableRng, rngs::StdRng};
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
@@ -16,6 +16,7 @@ use crate::{
     GatewaySettings, MIGRATOR,
     accounts::Accounts,
     admit::Admissions,
+    answer_admissions::AnswerAdmissions,
     api::{self, Announcer, App, AppParts},
     change_catalog::Editor,
     directory::Directory,
@@ -84,7 +85,10 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
     tasks.spawn(follow(bus.clone(), audits, api::AuditListener(app.clone()), tasks.shutdown()));
     // Changes made by another replica; this one's own are known at once.
     let catalog = Topic { stream: Stream::Catalog, name: "catalog" };
-    tasks.spawn(follow(bus, catalog, api::CatalogListener(app.clone()), tasks.shutdown()));
+    tasks.spawn(follow(bus.clone(), catalog, api::CatalogListener(app.clone()), tasks.shutdown()));
+    tasks.spawn(app.admissions.clone().keep(tasks.shutdown()));
+    let answers = Arc::new(AnswerAdmissions(app.admissions.clone()));
+    tasks.spawn(ask::answer(bus.clone(), Question::Admission, answers, tasks.shutdown()));
     tasks.spawn(api::announce(app.clone()));
     tasks.spawn(api::count_gaps(app.clone()));
     tasks.spawn(purge::run(pool, clock, tasks.shutdown()));
@@ -103,7 +107,10 @@ fn app(context: &Context, settings: &GatewaySettings) -> anyhow::Result<App> {
             pool.clone(),
             clock.clone(),
             usage.clone(),
+            directory.clone(),
+            bus.namespace().clone(),
             settings.metering_stale_after,
+            uuid::Uuid::new_v4(),
         ),
         accounts: Accounts::new(pool.clone(), clock.clone(), &settings.operator_token, random),
         sealing: SealingKey::parse(&settings.collector_public_key)?,

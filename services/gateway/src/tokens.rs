@@ -107,6 +107,12 @@ pub fn generate_for_push(random: &mut impl CryptoRng, source: &SourceId) -> Secr
     format!("{PUSH_PREFIX}{source}.{}", secret(random)).into()
 }
 
+/// The source that a push token names; nothing where it is no push token.
+pub fn source_of_push_token(token: &str) -> Option<SourceId> {
+    let (source, _) = token.strip_prefix(PUSH_PREFIX)?.split_once('.')?;
+    SourceId::parse(source).ok()
+}
+
 fn secret(random: &mut impl CryptoRng) -> String {
     let mut bytes = [0_u8; SECRET_BYTES];
     random.fill_bytes(&mut bytes);

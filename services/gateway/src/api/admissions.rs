@@ -1,41 +1,63 @@
-//! The limit check over HTTP: `POST /v1/admissions` before a run, `GET /v1/admissions/{tenant}` to look only.
+//! The limit check over HTTP: `POST /v1/admissions` before a run, `POST /v1/admissions/batch` for many,
+//! `GET /v1/admissions/{tenant}` to look only.
 //!
-//! A refusal is an answer, not an error: HTTP 200 with `allowed: false`, or 429 where the caller asks for it
-//! with `?status=1`. Headers `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` (seconds) say the
-//! same where there is a limit.
+//! A refusal is an answer, not an error: HTTP 200 with `allowed: false`, or 429 or 402 where the caller asks for it
+//! with `?status=429` or `?status=402`. Headers `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`
+//! (seconds) say the same where there is a limit, `Retry-After` when a refusal may end.
 
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use catalog::{OutageRule, Placement};
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use metering::{Mode, TenantId, WorkflowId};
+use metering::{Mode, SourceId, TenantId, WorkflowId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     App,
+    asker::Asker,
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId, QueryOf},
     usage::seconds_since,
 };
 use crate::{
-    admission::Reason,
-    admit::{Request, Verdict},
+    admission::{Known, Reason},
+    admit::{Answer, Request},
+    directory::Snapshot,
+    store,
 };
 
 /// Longest id of a run.
 const ID_CHARS_MAX: usize = 200;
 
+/// Requests in one batch.
+const BATCH_MAX: usize = 100;
+
+/// Tags that one request may name.
+const TAGS_MAX: usize = 100;
+
+/// Lines of the report of what would have been refused.
+const SHADOW_ROWS_MAX: u64 = 1_000;
+
+/// A workflow that is not named matches no attribution by workflow: no id of n8n is this.
+const UNNAMED: &str = "-";
+
 /// May this run start?
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdmissionInput {
-    /// The tenant's id.
-    pub tenant: String,
+    /// The tenant's id; or name the source.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// The source that wants to run it. Its attributions say whose it is. Not needed with a push token.
+    #[serde(default)]
+    pub source: Option<String>,
     /// Identifies the run, so that a repeated request gets the same answer: 1 to 200 printable characters.
     pub id: String,
     /// The workflow that wants to run.
@@ -44,28 +66,52 @@ pub struct AdmissionInput {
     /// What starts the run, as n8n names it (`webhook`, `trigger`, `manual`, ...). Counted if missing.
     #[serde(default)]
     pub mode: Option<String>,
+    /// Names of the workflow's tags, for attributions by tag.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The workflow's project, for attributions by project.
+    #[serde(default)]
+    pub project: Option<String>,
+}
+
+/// May these runs start?
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BatchInput {
+    /// At most 100.
+    pub admissions: Vec<AdmissionInput>,
+}
+
+/// The verdicts, in the order of the requests.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct BatchJson {
+    /// One for each request.
+    pub verdicts: Vec<AdmissionJson>,
 }
 
 /// How the verdict is told.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdmissionQuery {
-    /// 1: a refusal has the status 429 instead of 200.
+    /// 429 (or 1) or 402: a refusal has this status instead of 200.
     #[serde(default)]
-    pub status: u8,
+    pub status: u16,
 }
 
 /// The verdict.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AdmissionJson {
-    /// The tenant's id.
-    pub tenant: String,
+    /// The tenant's id; null where no attribution of the source matches.
+    pub tenant: Option<String>,
     /// The request's id; null where nothing was asked to run.
     pub id: Option<String>,
     /// Whether the run may start.
     pub allowed: bool,
-    /// Why, for programs.
-    pub reason: ReasonJson,
+    /// Why, for programs: `within_limit`, `no_limit`, `over_soft_limit`, `grace`, `not_counted`, `error_workflow`,
+    /// `shadow`, `not_attributed`; refused: `limit_reached`, `overage_reached`, `tenant_minute_cap`,
+    /// `tenant_day_cap`, `tenant_concurrent_cap`, `workflow_minute_cap`, `workflow_day_cap`,
+    /// `workflow_concurrent_cap`, `workflow_share_used`, `loop_detected`, `unknown_tenant`; `metering_stale` for both.
+    pub reason: &'static str,
     /// Why, for a person, in the tenant's language.
     pub message: String,
     /// Whether a soft limit is passed.
@@ -81,108 +127,205 @@ pub struct AdmissionJson {
     pub remaining: Option<u64>,
     /// When the period ends and the limit begins anew; null for an unknown tenant.
     pub resets_at: Option<Timestamp>,
+    /// When a refusal may end; null where the run is allowed or nobody knows.
+    pub retry_at: Option<Timestamp>,
+    /// Where the plan only watches and the run would have been refused: why.
+    pub shadow: Option<ShadowJson>,
+    /// What to do while the limit check cannot be reached; null for an unknown tenant.
+    pub outage: Option<OutageJson>,
     /// When the usage behind the verdict was read; null where there is none yet.
     pub as_of: Option<Timestamp>,
     /// Time since the instant up to which all sources are counted; null until each has been swept once.
     pub lag_seconds: Option<u64>,
 }
 
-/// Why a run may start, or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ReasonJson {
-    /// Allowed: the limit is not reached.
-    WithinLimit,
-    /// Refused: the limit is reached.
-    LimitReached,
-    /// Allowed: the plan does not count runs of this mode.
-    NotCounted,
-    /// Allowed: the plan has no limit.
-    NoLimit,
-    /// Allowed: the limit is passed, and it is a soft one.
-    OverSoftLimit,
-    /// Metering is too old to tell; the plan's outage rule decided.
-    MeteringStale,
-    /// Refused: there is no such tenant.
-    UnknownTenant,
+/// Why a run would have been refused.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ShadowJson {
+    /// For programs.
+    pub reason: &'static str,
+    /// For a person.
+    pub message: String,
+}
+
+/// What to do while the limit check cannot be reached.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct OutageJson {
+    /// `open`: let runs start. `closed`: do not.
+    pub rule: &'static str,
+    /// How long `open` holds; null for as long as it takes.
+    pub open_at_most_seconds: Option<u64>,
+}
+
+/// What would have been refused in the current period.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ShadowReportJson {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The period's first instant.
+    pub period_start: Timestamp,
+    /// By reason and workflow, the most first, at most 1,000.
+    pub refusals: Vec<ShadowRowJson>,
+}
+
+/// Runs that would have been refused for one reason.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ShadowRowJson {
+    /// Why.
+    pub reason: String,
+    /// Which workflow; null where the requests name none.
+    pub workflow: Option<String>,
+    /// How many.
+    pub runs: u64,
 }
 
 impl AdmissionInput {
-    fn into_request(self) -> Result<Request, ApiError> {
-        let is_id = (1..=ID_CHARS_MAX).contains(&self.id.chars().count())
-            && !self.id.chars().any(|c| c.is_control() || c.is_whitespace());
-        if !is_id {
+    /// Whose run it is, and the request; no request where no attribution matches.
+    fn into_request(
+        self,
+        asker: &Asker,
+        catalog: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Option<Request>, ApiError> {
+        if !is_admission_id(&self.id) {
             let reason = format!("use 1 to {ID_CHARS_MAX} printable characters without spaces");
             return Err(ApiError::field("id", reason));
         }
-        let workflow = self.workflow.as_deref().map(WorkflowId::parse).transpose();
-        Ok(Request {
-            tenant: TenantId::parse(&self.tenant).map_err(|error| ApiError::field("tenant", error))?,
-            id: self.id,
-            workflow: workflow.map_err(|error| ApiError::field("workflow", error))?,
-            mode: self.mode.as_deref().map(Mode::parse),
-        })
-    }
-}
-
-impl From<Reason> for ReasonJson {
-    fn from(reason: Reason) -> Self {
-        match reason {
-            Reason::WithinLimit => Self::WithinLimit,
-            Reason::LimitReached => Self::LimitReached,
-            Reason::NotCounted => Self::NotCounted,
-            Reason::NoLimit => Self::NoLimit,
-            Reason::OverSoftLimit => Self::OverSoftLimit,
-            Reason::MeteringStale => Self::MeteringStale,
+        if self.tags.len() > TAGS_MAX {
+            return Err(ApiError::field("tags", format!("at most {TAGS_MAX}")));
         }
+        let workflow = self.workflow.as_deref().map(WorkflowId::parse).transpose();
+        let workflow = workflow.map_err(|error| ApiError::field("workflow", error))?;
+        let Some(tenant) = self.tenant_of(asker, catalog, workflow.as_ref(), now)? else { return Ok(None) };
+        let mode = self.mode.as_deref().map(Mode::parse);
+        Ok(Some(Request { tenant, id: self.id, workflow, mode }))
+    }
+
+    fn tenant_of(
+        &self,
+        asker: &Asker,
+        catalog: &Snapshot,
+        workflow: Option<&WorkflowId>,
+        now: Timestamp,
+    ) -> Result<Option<TenantId>, ApiError> {
+        let parse_source =
+            |text: &str| SourceId::parse(text).map_err(|error| ApiError::field("source", error));
+        let source = match (asker, &self.tenant, &self.source) {
+            (Asker::Caller(caller), Some(tenant), None) => {
+                let tenant = TenantId::parse(tenant).map_err(|error| ApiError::field("tenant", error))?;
+                caller.check_may_see(&tenant)?;
+                return Ok(Some(tenant));
+            }
+            (Asker::Caller(_), None, Some(source)) => parse_source(source)?,
+            (Asker::Caller(_), _, _) => {
+                return Err(ApiError::field("tenant", "name the tenant or the source, one of them"));
+            }
+            (Asker::Source(own), None, None) => own.clone(),
+            (Asker::Source(own), None, Some(source)) if parse_source(source)? == *own => own.clone(),
+            (Asker::Source(_), _, _) => return Err(ApiError::Forbidden),
+        };
+        let Some(known) = catalog.sources_by_id.get(&source) else {
+            return match asker {
+                // Who may not see it is not told whether it exists.
+                Asker::Caller(caller) if caller.principal.tenant().is_some() => Err(ApiError::Forbidden),
+                _ => Err(ApiError::field("source", format!("there is no source {source}"))),
+            };
+        };
+        let unnamed = WorkflowId::parse(UNNAMED)?;
+        let placement = Placement {
+            workflow: workflow.unwrap_or(&unnamed),
+            tags: &self.tags,
+            project: self.project.as_deref(),
+        };
+        let tenant = known.tenant_of(placement, now).cloned();
+        match (asker, &tenant) {
+            (Asker::Caller(caller), Some(tenant)) => caller.check_may_see(tenant)?,
+            (Asker::Caller(caller), None) if caller.principal.tenant().is_some() => {
+                return Err(ApiError::Forbidden);
+            }
+            _ => {}
+        }
+        Ok(tenant)
     }
 }
 
 impl AdmissionJson {
-    fn new(tenant: &TenantId, id: Option<String>, verdict: Verdict, now: Timestamp) -> Self {
+    fn new(tenant: &TenantId, id: Option<String>, answer: &Answer, now: Timestamp) -> Self {
+        let verdict = &answer.verdict;
+        let terms = answer.catalog.terms(tenant);
+        let shadow = terms.and_then(|(tenant, _)| verdict.shadow_message(tenant)).zip(verdict.shadow);
         Self {
-            tenant: tenant.to_string(),
+            tenant: Some(tenant.to_string()),
             id,
             allowed: verdict.allowed,
-            reason: verdict.reason.into(),
-            message: verdict.message,
+            reason: verdict.reason.as_str(),
+            message: terms.map(|(tenant, _)| verdict.message(tenant)).unwrap_or_default(),
             over_limit: verdict.reason == Reason::OverSoftLimit,
             used: verdict.used,
             reserved: verdict.reserved,
             limit: verdict.limit,
             remaining: verdict.used.zip(verdict.limit).map(|(used, limit)| limit.saturating_sub(used)),
             resets_at: Some(verdict.resets_at),
+            retry_at: verdict.retry_at,
+            shadow: shadow.map(|(message, reason)| ShadowJson { reason: reason.as_str(), message }),
+            outage: terms.map(|(_, plan)| OutageJson {
+                rule: match plan.outage_rule {
+                    OutageRule::Open => "open",
+                    OutageRule::Closed => "closed",
+                },
+                open_at_most_seconds: plan.admission.open_at_most.map(|length| length.as_secs()),
+            }),
             as_of: verdict.as_of,
             lag_seconds: verdict.complete_until.map(|instant| seconds_since(instant, now)),
         }
     }
 
-    /// A tenant without a plan has nothing to run on.
-    fn unknown(tenant: &TenantId, id: Option<String>) -> Self {
+    fn without_terms(
+        tenant: Option<&TenantId>,
+        id: Option<String>,
+        allowed: bool,
+        reason: &'static str,
+        message: String,
+    ) -> Self {
         Self {
-            tenant: tenant.to_string(),
+            tenant: tenant.map(ToString::to_string),
             id,
-            allowed: false,
-            reason: ReasonJson::UnknownTenant,
-            message: format!("Refused: there is no tenant {tenant}."),
+            allowed,
+            reason,
+            message,
             over_limit: false,
             used: None,
             reserved: 0,
             limit: None,
             remaining: None,
             resets_at: None,
+            retry_at: None,
+            shadow: None,
+            outage: None,
             as_of: None,
             lag_seconds: None,
         }
     }
 
+    /// A tenant without a plan has nothing to run on.
+    fn unknown(tenant: &TenantId, id: Option<String>) -> Self {
+        let message = format!("Refused: there is no tenant {tenant}.");
+        Self::without_terms(Some(tenant), id, false, "unknown_tenant", message)
+    }
+
+    /// What belongs to nobody yet stands against no limit; its executions wait for an attribution.
+    fn not_attributed(id: String) -> Self {
+        let message = "Allowed: no attribution of the source says whose run this is.".to_owned();
+        Self::without_terms(None, Some(id), true, "not_attributed", message)
+    }
+
     fn into_response(self, refused: StatusCode, now: Timestamp) -> Response {
         let status = if self.allowed { StatusCode::OK } else { refused };
-        let headers = self.rate_limit_headers(now);
+        let headers = self.headers(now);
         (status, headers, Json(self)).into_response()
     }
 
-    fn rate_limit_headers(&self, now: Timestamp) -> HeaderMap {
+    fn headers(&self, now: Timestamp) -> HeaderMap {
         let reset = self.resets_at.map(|end| seconds_since(now, end));
         let figures = [
             ("ratelimit-limit", self.limit),
@@ -197,45 +340,84 @@ impl AdmissionJson {
                 }
             }
         }
+        if let Some(retry_at) = self.retry_at.filter(|_| !self.allowed) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds_since(now, retry_at).max(1)));
+        }
         headers
     }
 }
 
+/// Whether the text may identify a run: 1 to 200 printable characters.
+pub fn is_admission_id(text: &str) -> bool {
+    (1..=ID_CHARS_MAX).contains(&text.chars().count())
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+async fn decide(app: &App, asker: &Asker, input: AdmissionInput) -> Result<AdmissionJson, ApiError> {
+    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
+    let id = input.id.clone();
+    let Some(request) = input.into_request(asker, &catalog, app.clock.now())? else {
+        count("allowed", "not_attributed");
+        return Ok(AdmissionJson::not_attributed(id));
+    };
+    let tenant = request.tenant.clone();
+    let json = match app.admissions.admit(request).await? {
+        Some(answer) => AdmissionJson::new(&tenant, Some(id), &answer, app.clock.now()),
+        None => AdmissionJson::unknown(&tenant, Some(id)),
+    };
+    count(if json.allowed { "allowed" } else { "refused" }, json.reason);
+    Ok(json)
+}
+
+fn count(outcome: &'static str, reason: &'static str) {
+    metrics::counter!("flowmeter_admissions_total", "verdict" => outcome, "reason" => reason).increment(1);
+}
+
 /// May this run start? Allowing it reserves it; the same id gets the same answer.
 #[utoipa::path(post, path = "/v1/admissions", operation_id = "admit", tag = "limit check", params(
-        ("status" = Option<u8>, Query, description = "1: a refusal has the status 429 instead of 200."),
+        ("status" = Option<u16>, Query, description = "429 (or 1) or 402: a refusal has this status instead of 200."),
     ),
     request_body = AdmissionInput, responses(
     (status = 200, body = AdmissionJson),
-    (status = 429, body = AdmissionJson, description = "Refused, where `status=1` asks for it."),
+    (status = 402, body = AdmissionJson, description = "Refused, where `status=402` asks for it."),
+    (status = 429, body = AdmissionJson, description = "Refused, where `status=429` asks for it."),
     (status = "default", body = ErrorJson),
 ))]
 pub async fn admit(
     State(app): State<App>,
-    caller: Caller,
+    asker: Asker,
     QueryOf(query): QueryOf<AdmissionQuery>,
     JsonBody(input): JsonBody<AdmissionInput>,
 ) -> Result<Response, ApiError> {
     let refused = match query.status {
         0 => StatusCode::OK,
-        1 => StatusCode::TOO_MANY_REQUESTS,
-        _ => return Err(ApiError::InvalidRequest("`status` is 0 or 1".to_owned())),
+        1 | 429 => StatusCode::TOO_MANY_REQUESTS,
+        402 => StatusCode::PAYMENT_REQUIRED,
+        _ => return Err(ApiError::InvalidRequest("`status` is 429 or 402".to_owned())),
     };
-    let request = input.into_request()?;
-    caller.check_may_see(&request.tenant)?;
-    let verdict = app.admissions.admit(&request).await?;
-    let reason = verdict.as_ref().map_or("unknown_tenant", |verdict| verdict.reason.as_str());
-    let outcome = if verdict.as_ref().is_some_and(|verdict| verdict.allowed) { "allowed" } else { "refused" };
-    metrics::counter!("flowmeter_admissions_total", "verdict" => outcome, "reason" => reason).increment(1);
-    let now = app.clock.now();
-    let answer = match verdict {
-        Some(verdict) => AdmissionJson::new(&request.tenant, Some(request.id), verdict, now),
-        None => AdmissionJson::unknown(&request.tenant, Some(request.id)),
-    };
-    Ok(answer.into_response(refused, now))
+    let json = decide(&app, &asker, input).await?;
+    Ok(json.into_response(refused, app.clock.now()))
 }
 
-/// What a run would be told now. Reserves nothing.
+/// May these runs start? At most 100; each is decided for itself.
+#[utoipa::path(post, path = "/v1/admissions/batch", operation_id = "admit_batch", tag = "limit check",
+    request_body = BatchInput, responses(
+    (status = 200, body = BatchJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn admit_batch(
+    State(app): State<App>,
+    asker: Asker,
+    JsonBody(input): JsonBody<BatchInput>,
+) -> Result<Json<BatchJson>, ApiError> {
+    if input.admissions.len() > BATCH_MAX {
+        return Err(ApiError::field("admissions", format!("at most {BATCH_MAX}")));
+    }
+    let decisions = input.admissions.into_iter().map(|admission| decide(&app, &asker, admission));
+    Ok(Json(BatchJson { verdicts: try_join_all(decisions).await? }))
+}
+
+/// What a run would be told now by the limit of the period. Reserves nothing.
 #[utoipa::path(get, path = "/v1/admissions/{tenant}", operation_id = "look_at_limit", tag = "limit check", params(("tenant" = String, Path)), responses(
     (status = 200, body = AdmissionJson),
     (status = "default", body = ErrorJson),
@@ -243,7 +425,32 @@ pub async fn admit(
 pub async fn look(State(app): State<App>, caller: Caller, PathId(id): PathId) -> Result<Response, ApiError> {
     let tenant = TenantId::parse(&id)?;
     caller.check_may_see(&tenant)?;
-    let verdict = app.admissions.look(&tenant).await?.ok_or_else(|| ApiError::no_tenant(&tenant))?;
+    let answer = app.admissions.look(&tenant).await?.ok_or_else(|| ApiError::no_tenant(&tenant))?;
     let now = app.clock.now();
-    Ok(AdmissionJson::new(&tenant, None, verdict, now).into_response(StatusCode::OK, now))
+    Ok(AdmissionJson::new(&tenant, None, &answer, now).into_response(StatusCode::OK, now))
+}
+
+/// What would have been refused in the current period, where the plan only watches.
+#[utoipa::path(get, path = "/v1/tenants/{id}/admissions/shadow", operation_id = "shadow_report", tag = "limit check", params(("id" = String, Path)), responses(
+    (status = 200, body = ShadowReportJson),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn shadow(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+) -> Result<Json<ShadowReportJson>, ApiError> {
+    let tenant = TenantId::parse(&id)?;
+    caller.check_may_see(&tenant)?;
+    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
+    let (known, _) = catalog.terms(&tenant).ok_or_else(|| ApiError::no_tenant(&tenant))?;
+    let now = app.clock.now();
+    let Known { period, .. } = app.admissions.parts.known(known, now);
+    let rows = store::admissions::shadowed(&app.pool, &tenant, period.start, SHADOW_ROWS_MAX).await;
+    let rows = rows.map_err(ApiError::unavailable)?.into_iter();
+    Ok(Json(ShadowReportJson {
+        tenant: tenant.to_string(),
+        period_start: period.start,
+        refusals: rows.map(|(reason, workflow, runs)| ShadowRowJson { reason, workflow, runs }).collect(),
+    }))
 }

@@ -51,18 +51,25 @@ pub async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    match caller(&app, request.method().clone(), request.headers().clone()).await {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            Ok(next.run(request).await)
-        }
-        Err(error) => {
-            if matches!(error, ApiError::Unauthorized) {
-                refused(request.method().as_str(), request.uri().path());
-            }
-            Err(error)
-        }
+    let (method, headers) = (request.method().clone(), request.headers().clone());
+    let path = request.uri().path().to_owned();
+    let caller = caller_of(&app, method, headers, &path).await?;
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+/// Who makes the request. A failure is told of.
+pub async fn caller_of(
+    app: &App,
+    method: Method,
+    headers: HeaderMap,
+    path: &str,
+) -> Result<Caller, ApiError> {
+    let caller = caller(app, method.clone(), headers).await;
+    if matches!(caller, Err(ApiError::Unauthorized)) {
+        refused(method.as_str(), path);
     }
+    caller
 }
 
 /// Lets the operator through.

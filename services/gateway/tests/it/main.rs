@@ -11,5 +11,6 @@ mod admissions;
 mod auth;
 mod catalog_api;
 mod figures;
+mod leases;
 mod support;
 mod usage;

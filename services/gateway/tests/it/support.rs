@@ -114,17 +114,51 @@ impl World {
     }
 }
 
+/// A gateway with threads, connections and a subscription of its own, that can be killed: nothing of it goes on,
+/// nothing is given back.
+pub struct Killable {
+    pub base: String,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Killable {
+    /// A gateway on the world's database and namespace.
+    pub async fn start(world: &World) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let url = world.bench.database_url.clone();
+        let (context, keys) = (world.bench.context.clone(), world.keys.public.clone());
+        let started = runtime.spawn(async move {
+            let settings = chassis::DatabaseSettings { url: url.into(), connections_max: 4 };
+            let migrators = <Gateway as chassis::Service>::migrators();
+            let pool = chassis::open_database("gateway", &settings, &migrators).await.unwrap();
+            let context = chassis::Context { pool, tasks: chassis::Tasks::default(), ..context };
+            serve_on(context, keys).await
+        });
+        Self { base: started.await.unwrap(), runtime }
+    }
+
+    /// Stops everything where it stands.
+    pub fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
 async fn serve(bench: &Bench, keys: &KeyPair) -> String {
+    serve_on(bench.context.clone(), keys.public.clone()).await
+}
+
+async fn serve_on(context: chassis::Context, public_key: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
     let settings = GatewaySettings {
         listen,
         operator_token: OPERATOR.into(),
         public_url: None,
-        collector_public_key: keys.public.clone(),
+        collector_public_key: public_key,
         metering_stale_after: Duration::from_secs(30 * 60),
     };
-    start_on(listener, bench.context.clone(), settings).unwrap();
+    start_on(listener, context, settings).unwrap();
     format!("http://{listen}")
 }
 

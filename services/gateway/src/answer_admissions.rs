@@ -1,0 +1,80 @@
+//! The limit check for services on the bus: `AdmissionQuestion`, answered like `POST /v1/admissions`.
+
+use async_trait::async_trait;
+use catalog::Placement;
+use messaging::{
+    ask::{Answerer, Refusal},
+    consume::chain,
+};
+use metering::{Mode, SourceId, TenantId, WorkflowId};
+use proto::v1::{self, admission_question::Subject};
+
+use crate::{
+    admit::{Admissions, Request},
+    api::is_admission_id,
+};
+
+/// A workflow that is not named matches no attribution by workflow: no id of n8n is this.
+const UNNAMED: &str = "-";
+
+/// Answers `AdmissionQuestion`.
+pub struct AnswerAdmissions(pub Admissions);
+
+#[async_trait]
+impl Answerer for AnswerAdmissions {
+    type Question = v1::AdmissionQuestion;
+    type Answer = v1::AdmissionAnswer;
+
+    async fn answer(&self, question: v1::AdmissionQuestion) -> Result<v1::AdmissionAnswer, Refusal> {
+        if !is_admission_id(&question.admission_id) {
+            return Err(Refusal::invalid("admission_id: use 1 to 200 printable characters without spaces"));
+        }
+        let named = Some(question.workflow_id.as_str()).filter(|id| !id.is_empty());
+        let workflow = named.map(WorkflowId::parse).transpose().map_err(Refusal::invalid)?;
+        let tenant = self.tenant_of(question.subject, workflow.as_ref()).await?;
+        let mode = Some(question.mode.as_str()).filter(|mode| !mode.is_empty()).map(Mode::parse);
+        let request = Request { tenant: tenant.clone(), id: question.admission_id, workflow, mode };
+        let answer = self.0.admit(request).await.map_err(|error| {
+            tracing::warn!(error = chain(&error), "an admission question has no answer");
+            Refusal::unavailable("the limit check cannot answer now; ask again")
+        })?;
+        let answer = answer.ok_or_else(|| Refusal::not_found(format!("there is no tenant {tenant}")))?;
+        let message = answer.catalog.tenants.get(&tenant).map(|tenant| answer.verdict.message(tenant));
+        let verdict = answer.verdict;
+        Ok(v1::AdmissionAnswer {
+            allowed: verdict.allowed,
+            reason: verdict.reason.as_str().to_owned(),
+            message: message.unwrap_or_default(),
+            used: verdict.used,
+            reserved: verdict.reserved,
+            limit: verdict.limit,
+            resets_at: Some(proto::timestamp(verdict.resets_at)),
+            as_of: verdict.as_of.map(proto::timestamp),
+            complete_until: verdict.complete_until.map(proto::timestamp),
+        })
+    }
+}
+
+impl AnswerAdmissions {
+    async fn tenant_of(
+        &self,
+        subject: Option<Subject>,
+        workflow: Option<&WorkflowId>,
+    ) -> Result<TenantId, Refusal> {
+        let source = match subject {
+            Some(Subject::TenantId(tenant)) => return TenantId::parse(&tenant).map_err(Refusal::invalid),
+            Some(Subject::SourceId(source)) => SourceId::parse(&source).map_err(Refusal::invalid)?,
+            None => return Err(Refusal::invalid("name the tenant or the source")),
+        };
+        let catalog = self.0.parts.directory.current().await;
+        let catalog = catalog.map_err(|_| Refusal::unavailable("the catalog cannot be read; ask again"))?;
+        let known = catalog.sources_by_id.get(&source);
+        let known = known.ok_or_else(|| Refusal::not_found(format!("there is no source {source}")))?;
+        let unnamed = WorkflowId::parse(UNNAMED).map_err(Refusal::invalid)?;
+        let placement = Placement { workflow: workflow.unwrap_or(&unnamed), tags: &[], project: None };
+        known
+            .tenant_of(placement, self.0.parts.clock.now())
+            .cloned()
+            .ok_or_else(|| Refusal::not_found("no attribution of the source says whose run this is"))
+    }
+}

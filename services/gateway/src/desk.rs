@@ -1,0 +1,327 @@
+//! One tenant's place in a replica: the units it holds, what was spent and not written down, and who waits for the
+//! ledger. `lease` has the argument why that is sound, `settle` the transaction.
+
+use std::{
+    collections::HashSet,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use catalog::{Plan, Tenant};
+use jiff::Timestamp;
+use metering::{Mode, TenantId};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    admission::{Decision, Known, Reason, Terms, decide},
+    admit::{AdmitError, Parts, REPEAT_HORIZON, Request, Verdict, WRITE_DELAY},
+    directory::Snapshot,
+    lease::REFRESH_INTERVAL,
+    settle::{Batch, settle},
+    store::admissions::{Entry, Sole},
+};
+
+/// The ledger has this long for one transaction; the caller's own patience is shorter.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Requests that one transaction decides.
+const BATCH_REQUESTS: usize = 512;
+
+/// A request that waits for the ledger.
+pub struct Waiting {
+    /// The request.
+    pub request: Request,
+    /// Where its verdict goes.
+    pub answer: oneshot::Sender<Result<Option<Verdict>, Arc<AdmitError>>>,
+}
+
+/// What the units in hand were handed out under.
+#[derive(Debug, Clone)]
+pub struct Footing {
+    /// Equal to what the catalog says, or no unit is spent.
+    pub tenant: Tenant,
+    /// The same for its plan.
+    pub plan: Plan,
+    /// The terms that follow.
+    pub terms: Terms,
+    /// What metering told.
+    pub known: Known,
+    /// Units that stood against the limit, without those in hand.
+    pub charged: u64,
+    /// No unit is spent from then on.
+    pub expires_at: Timestamp,
+    /// How many units were in hand at the beginning.
+    pub granted: u64,
+    /// Whether so few units are free that those in hand should be given back soon.
+    pub is_near: bool,
+}
+
+/// One tenant's place in a replica.
+pub struct Desk {
+    tenant: TenantId,
+    state: Mutex<State>,
+    urgent: Notify,
+}
+
+struct State {
+    units: u64,
+    footing: Option<Footing>,
+    /// The catalog that was last found to say what `footing` says.
+    catalog: Option<Arc<Snapshot>>,
+    spent: Vec<Entry>,
+    /// Spent since `footing` was made.
+    spent_since: u64,
+    queue: Vec<Waiting>,
+    /// Ids that the ledger decides now or next: nothing is spent for them.
+    pending: HashSet<String>,
+    settled_at: Instant,
+    busy: bool,
+    refresh: bool,
+    sole: Option<Sole>,
+}
+
+impl Desk {
+    /// An empty desk: the first request goes to the ledger.
+    pub fn new(tenant: TenantId) -> Self {
+        let state = State {
+            units: 0,
+            footing: None,
+            catalog: None,
+            spent: Vec::new(),
+            spent_since: 0,
+            queue: Vec::new(),
+            pending: HashSet::new(),
+            settled_at: Instant::now(),
+            busy: false,
+            refresh: false,
+            sole: None,
+        };
+        Self { tenant, state: Mutex::new(state), urgent: Notify::new() }
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Units in hand.
+    pub fn unspent(&self) -> u64 {
+        self.lock().units
+    }
+
+    /// Runs that memory knows to stand against the limit.
+    pub fn reserved(&self, known: &Known) -> u64 {
+        let state = self.lock();
+        let footing = state.footing.as_ref().filter(|footing| footing.known.period == known.period);
+        footing.map_or(0, |footing| footing.charged.saturating_add(state.spent_since))
+    }
+
+    /// Whether an id that memory does not know, which has forgotten what was before `forgot_at`, is new.
+    pub fn knows_all(&self, now: Timestamp, forgot_at: Option<Timestamp>) -> bool {
+        let is_old = |instant: Timestamp| now.duration_since(instant) >= REPEAT_HORIZON;
+        let sole = match self.lock().sole {
+            None => false,
+            Some(Sole::Always) => true,
+            Some(Sole::Since(instant)) => is_old(instant),
+        };
+        sole && forgot_at.is_none_or(is_old)
+    }
+
+    /// Another replica decides for the tenant as well.
+    pub fn share(&self, now: Timestamp) {
+        let mut state = self.lock();
+        if state.sole.is_some() {
+            state.sole = Some(Sole::Since(now));
+        }
+    }
+
+    /// Spends a unit for the request, where one is in hand and the terms still hold.
+    pub fn spend(
+        &self,
+        parts: &Parts,
+        request: &Request,
+        (catalog, tenant, plan): (&Arc<Snapshot>, &Tenant, &Plan),
+        now: Timestamp,
+    ) -> Option<Verdict> {
+        let mut state = self.lock();
+        if state.units == 0 || state.pending.contains(&request.id) || parts.closing.load(Ordering::SeqCst) {
+            return None;
+        }
+        let footing = state.footing.as_ref().filter(|footing| now < footing.expires_at)?;
+        if !state.catalog.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, catalog)) {
+            if footing.tenant != *tenant || footing.plan != *plan {
+                return None;
+            }
+            state.catalog = Some(catalog.clone());
+        }
+        let footing = state.footing.as_ref()?;
+        let mut known = footing.known;
+        known.stale = known.is_stale(now, parts.stale_after);
+        if let Some(counted) = parts.usage.of(&self.tenant).filter(|counted| counted.period == known.period) {
+            known.counted = known.counted.map(|before| before.max(counted.totals.counted));
+        }
+        let reserved = footing.charged.saturating_add(state.spent_since);
+        let decision = match decide(&footing.terms, &known, reserved, now) {
+            _ if request.mode == Some(Mode::Error) => Decision::allow(Reason::ErrorWorkflow),
+            decision if decision.allowed => decision,
+            _ => return None,
+        };
+        let verdict = Verdict::new(&known, &footing.terms, reserved, decision).reserve();
+        state.refresh |= state.units <= footing.granted / 4;
+        state.units -= 1;
+        state.spent_since += 1;
+        let entry = verdict.entry(request, now);
+        state.spent.push(entry);
+        Some(verdict)
+    }
+
+    /// Puts a request in line for the ledger.
+    pub fn queue(&self, waiting: Waiting) {
+        let mut state = self.lock();
+        state.pending.insert(waiting.request.id.clone());
+        state.queue.push(waiting);
+        drop(state);
+        self.urgent.notify_one();
+    }
+
+    /// Units that are in hand for a while are looked at again.
+    pub fn refresh_if_due(&self) {
+        let mut state = self.lock();
+        state.refresh |= state.units > 0 && state.settled_at.elapsed() >= REFRESH_INTERVAL;
+    }
+
+    /// Starts the work that is there, unless it goes on already.
+    pub fn wake(desk: &Arc<Self>, parts: &Arc<Parts>) {
+        let mut state = desk.lock();
+        if state.busy || !state.has_work() {
+            return;
+        }
+        state.busy = true;
+        drop(state);
+        let (desk, parts) = (desk.clone(), parts.clone());
+        tokio::spawn(async move { while desk.next(&parts).await {} });
+    }
+
+    async fn next(&self, parts: &Arc<Parts>) -> bool {
+        let is_urgent = { !self.lock().queue.is_empty() };
+        if !is_urgent {
+            let _ = timeout(WRITE_DELAY, self.urgent.notified()).await;
+        }
+        if self.settle(parts).await.is_err() {
+            // Who waited was told; what was spent is written as soon as the ledger answers.
+            sleep(WRITE_DELAY * 10).await;
+        }
+        let mut state = self.lock();
+        state.busy = state.has_work();
+        state.busy
+    }
+
+    /// Writes everything down and gives every unit back.
+    pub async fn give_back(desk: &Arc<Self>, parts: &Arc<Parts>) -> Result<(), Arc<AdmitError>> {
+        // Whoever settles now has taken what it settles; this one takes the rest, and waits for the ledger's lock.
+        loop {
+            let is_busy = { mem::replace(&mut desk.lock().busy, true) };
+            if !is_busy {
+                break;
+            }
+            sleep(WRITE_DELAY).await;
+        }
+        let outcome = desk.settle(parts).await;
+        desk.lock().busy = false;
+        Desk::wake(desk, parts);
+        outcome
+    }
+
+    /// One transaction in the ledger: writes down, decides, hands out and takes back. One at a time: `busy`.
+    async fn settle(&self, parts: &Arc<Parts>) -> Result<(), Arc<AdmitError>> {
+        let (batch, answers) = self.take(parts);
+        let outcome = match timeout(SETTLE_TIMEOUT, settle(parts, &self.tenant, &batch)).await {
+            Ok(outcome) => outcome.map_err(Arc::new),
+            Err(_) => Err(Arc::new(AdmitError::TimedOut)),
+        };
+        if let Ok(settled) = &outcome {
+            let now = parts.clock.now();
+            for (request, verdict) in batch.requests.iter().zip(&settled.verdicts) {
+                if let Some(verdict) = verdict {
+                    parts.remember(request, verdict.clone(), now);
+                }
+            }
+        }
+        let mut state = self.lock();
+        for request in &batch.requests {
+            state.pending.remove(&request.id);
+        }
+        match outcome {
+            Ok(settled) => {
+                let granted = settled.granted;
+                state.units += granted;
+                state.sole = Some(settled.sole);
+                state.catalog = None;
+                state.footing = settled.footing.map(|mut footing| {
+                    footing.granted = state.units;
+                    footing
+                });
+                for (answer, verdict) in answers.into_iter().zip(settled.verdicts) {
+                    // Nobody may wait any more; the verdict is written all the same.
+                    let _ = answer.send(Ok(verdict));
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // Units that were taken back stay out in the ledger until it is written to again.
+                let newer = mem::replace(&mut state.spent, batch.spent);
+                state.spent.extend(newer);
+                state.refresh = true;
+                for answer in answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+                tracing::warn!(tenant = %self.tenant, error = messaging::consume::chain(&*error), "the ledger waits");
+                Err(error)
+            }
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "a batch and where its answers go")]
+    fn take(&self, parts: &Parts) -> (Batch, Vec<oneshot::Sender<Result<Option<Verdict>, Arc<AdmitError>>>>) {
+        let mut state = self.lock();
+        let closing = parts.closing.load(Ordering::SeqCst);
+        let size = state.queue.len().min(BATCH_REQUESTS);
+        let (requests, answers): (Vec<_>, Vec<_>) =
+            state.queue.drain(..size).map(|waiting| (waiting.request, waiting.answer)).unzip();
+        // Units stay in hand only where more are wanted: then nobody waits for the ledger meanwhile.
+        let is_near = state.footing.as_ref().is_none_or(|footing| footing.is_near);
+        if !requests.is_empty() || state.spent_since == 0 || is_near || closing {
+            state.units = 0;
+        }
+        let spent_since = mem::take(&mut state.spent_since);
+        let batch = Batch {
+            spent_count: spent_since.saturating_add(requests.len() as u64),
+            requests,
+            spent: mem::take(&mut state.spent),
+            held: state.units,
+            elapsed: state.settled_at.elapsed(),
+            closing,
+        };
+        state.refresh = false;
+        state.settled_at = Instant::now();
+        // What is spent from the units in hand meanwhile is charged on top of the old footing's figures.
+        if let Some(footing) = &mut state.footing {
+            footing.charged = footing.charged.saturating_add(spent_since);
+        }
+        (batch, answers)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.spent.is_empty() || self.refresh
+    }
+}

@@ -1,0 +1,206 @@
+//! Units of a tenant's period that a replica holds and spends in memory.
+//!
+//! # Why the limit cannot be overshot
+//!
+//! The ledger in Postgres keeps three things of a tenant: *tallies*, the runs written down as admitted, by when;
+//! *leases*, for each replica how many units it was handed and has neither written down nor given back; and the limit
+//! check's formula over both, computed under the tenant's lock:
+//!
+//! ```text
+//! used = max(counted, accounted for at W + tallies since W + outstanding units that could be spent since W)
+//! ```
+//!
+//! 1. A unit is handed out only while `used` with all outstanding units is below the bound, under the lock, and is
+//!    outstanding from that transaction on. So at every moment `used <= bound`, whoever holds the units.
+//! 2. A run is allowed by spending a unit of one's own lease, or by a row written before the answer. Spending moves the
+//!    unit from *unspent* to *spent, not written down*; both are outstanding. Writing down inserts the row, adds it to
+//!    the tally and takes it from `outstanding` in one statement. Whoever reads tallies and leases reads both in one
+//!    statement, so a unit is seen in one of the two, never in neither.
+//! 3. Only the holder changes its row in `leases`, and always to an absolute figure that it knows: what it holds and
+//!    what it has spent and not written down. A write whose outcome is lost is simply made again; rows are recognised
+//!    by their id and are tallied once.
+//! 4. A unit cannot be spent after `expires_at`. Its holder may be dead and the unit spent or not: nobody knows. It
+//!    counts as spent at `expires_at`, the latest instant possible, until W has passed that by [`START_MARGIN`]; then
+//!    a run that it became is counted or listed as running, and the unit is free. The row is never deleted before,
+//!    because another replica may still decide with an older W.
+//! 5. An older W than another replica's is sound: the formula holds for any W for itself.
+//! 6. A changed limit: each replica reads the catalog's version from Postgres every [`CONTACT_INTERVAL`], and spends
+//!    nothing when the last reading is older than [`CONTACT_AGE_MAX`]. What a lease was granted under is compared with
+//!    the catalog at each run. So a lowered limit ends all spending under the old one within that time, also with the
+//!    broker away.
+//!
+//! The clocks of gateways and the instants of W are taken to differ by less than [`START_MARGIN`].
+//!
+//! # False refusals
+//!
+//! A run is refused although units are left when other replicas hold them:
+//!
+//! ```text
+//! units that cannot be used now = sum over the other replicas of what they hold
+//!                              <= sum of min(LEASE_MAX, free at the grant / SHARE)
+//!                               = 0 once the free units have been below NEAR at each grant
+//! ```
+//!
+//! A living replica gives back what it does not need within [`REFRESH_INTERVAL`] (idle: all; else seven eighths where
+//! the limit is near); a dead one's units are free when W has passed `expires_at`, at most [`LEASE_TIME`] after the
+//! grant.
+//!
+//! [`START_MARGIN`]: crate::admission::START_MARGIN
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// No lease is larger: at most this many units are unsure after a crash.
+pub const LEASE_MAX: u64 = 10_000;
+
+/// First lease of a replica that does not know the rate yet.
+const LEASE_FIRST: u64 = 16;
+
+/// A lease is at most this part of what is free: eight replicas can take one each and something is left.
+const SHARE: u64 = 8;
+
+/// With fewer free units nothing is leased: each run is decided under the lock and written before the answer.
+pub const NEAR: u64 = 64;
+
+/// A lease is spent within this time at the latest; bounds how long a crash keeps units.
+pub const LEASE_TIME: SignedDuration = SignedDuration::from_secs(10);
+
+/// A lease is looked at again after this time: what is not needed is given back.
+pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A lease should last this long; shorter ones cost a transaction too often.
+pub const LEASE_SPAN: Duration = Duration::from_millis(500);
+
+/// How often a replica asks whether its catalog is current and whether others decide for its tenants.
+pub const CONTACT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Nothing is spent where the last answer to that is older: a changed limit holds within a second everywhere.
+pub const CONTACT_AGE_MAX: Duration = Duration::from_millis(900);
+
+/// How many units a replica should hold that has spent `spent` in `elapsed`, with `free` units left to hand out
+/// (nothing where there is no bound).
+pub fn size(spent: u64, elapsed: Duration, free: Option<u64>) -> u64 {
+    let needed = if spent == 0 { 0 } else { needed(spent, elapsed) };
+    match free {
+        Some(free) if free < NEAR => 0,
+        Some(free) => needed.min(free / SHARE),
+        None => needed,
+    }
+}
+
+/// Twice what [`LEASE_SPAN`] has needed: a growing rate is followed in a few steps.
+fn needed(spent: u64, elapsed: Duration) -> u64 {
+    let elapsed_ms = elapsed.as_millis().max(1);
+    let wanted = u128::from(spent) * 2 * LEASE_SPAN.as_millis() / elapsed_ms;
+    u64::try_from(wanted).unwrap_or(LEASE_MAX).clamp(LEASE_FIRST, LEASE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_lease_follows_the_rate_and_shrinks_near_the_limit() {
+        let second = Duration::from_secs(1);
+        assert_eq!(size(1_000, second, None), 1_000);
+        assert_eq!(size(1_000, second, Some(4_000)), 500);
+        assert_eq!(size(1_000, second, Some(NEAR - 1)), 0, "near the limit each run asks the ledger");
+        assert_eq!(size(0, second, None), 0, "who spends nothing gives everything back");
+        assert_eq!(size(1, second, None), LEASE_FIRST);
+        assert_eq!(size(u64::MAX, Duration::ZERO, None), LEASE_MAX);
+    }
+
+    /// What happens to one tenant's units in the ledger's arithmetic, with three replicas.
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        /// A replica asks the ledger for a lease.
+        Grant(usize),
+        /// It spends a unit in memory.
+        Spend(usize),
+        /// It writes down what it has spent.
+        WriteDown(usize),
+        /// It dies: what it held stays outstanding until W has passed.
+        Die(usize),
+        /// It gives everything back.
+        GiveBack(usize),
+        /// All runs so far are counted, and every dead lease has expired before W.
+        Sweep,
+    }
+
+    #[derive(Debug, Clone, Copy, Default)]
+    struct Replica {
+        unspent: u64,
+        spent: u64,
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        (0_u8..14, 0_usize..3).prop_map(|(kind, replica)| match kind {
+            0..=3 => Step::Grant(replica),
+            4..=8 => Step::Spend(replica),
+            9..=10 => Step::WriteDown(replica),
+            11 => Step::Die(replica),
+            12 => Step::GiveBack(replica),
+            _ => Step::Sweep,
+        })
+    }
+
+    proptest! {
+        /// In any order of grants, spending, writing, deaths and sweeps: never more runs than the limit, and when all
+        /// leases are given back and W has passed the dead ones, exactly the rest can be used.
+        #[test]
+        fn never_more_than_the_limit_whoever_dies(
+            limit in 0_u64..2_000,
+            want in 1_u64..500,
+            steps in prop::collection::vec(steps(), 0..300),
+        ) {
+            let mut replicas = [Replica::default(); 3];
+            // The ledger: runs counted at W, rows since W, units of the dead.
+            let (mut accounted, mut tallied, mut dead) = (0_u64, 0_u64, 0_u64);
+            let mut runs = 0_u64;
+            for step in steps {
+                let held = |replicas: &[Replica; 3]| -> u64 {
+                    replicas.iter().map(|replica| replica.unspent + replica.spent).sum()
+                };
+                match step {
+                    Step::Grant(index) => {
+                        let others = held(&replicas) - replicas[index].unspent;
+                        let free = limit.saturating_sub(accounted + tallied + dead + others);
+                        replicas[index].unspent = size(want, LEASE_SPAN, Some(free));
+                        if replicas[index].unspent == 0 && free > 0 {
+                            // Near the limit: decided under the lock, written at once.
+                            tallied += 1;
+                            runs += 1;
+                        }
+                    }
+                    Step::Spend(index) if replicas[index].unspent > 0 => {
+                        replicas[index].unspent -= 1;
+                        replicas[index].spent += 1;
+                        runs += 1;
+                    }
+                    Step::Spend(_) => {}
+                    Step::WriteDown(index) => {
+                        tallied += replicas[index].spent;
+                        replicas[index].spent = 0;
+                    }
+                    Step::Die(index) => {
+                        dead += replicas[index].unspent + replicas[index].spent;
+                        replicas[index] = Replica::default();
+                    }
+                    Step::GiveBack(index) => replicas[index].unspent = 0,
+                    Step::Sweep => {
+                        // Runs whose row is not written yet are counted as well: they stand twice for a moment.
+                        (accounted, tallied, dead) = (runs, 0, 0);
+                    }
+                }
+                prop_assert!(runs <= limit, "{runs} of {limit}");
+            }
+            // All leases given back and written down, and W past the dead ones: what is left is what was not used.
+            let left = limit - runs;
+            let near = u64::from(left > 0);
+            prop_assert!(size(want, LEASE_SPAN, Some(left)).max(near) <= left);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Does a workflow start itself? Its rate is compared with its own history.
+//!
+//! The history is the largest number of runs in a minute that asked to start, halved each day: a workflow that works
+//! in bursts each hour is used to its bursts. A minute far above it begins an episode, which is told once. While it
+//! lasts the history moves slowly towards the new rate, so that a rate that stays becomes the usual one after a
+//! while; it ends with the first minute that is not far above.
+//!
+//! Refused runs ask as well. So a limit whose refusals start an error workflow that is refused in turn is seen too.
+
+use jiff::Timestamp;
+
+/// Fewer runs in a minute are no loop, whatever is usual: once a second.
+const LOOP_RUNS_MIN: u64 = 60;
+
+/// A minute is far above the usual when it has this many times as many runs.
+const LOOP_FACTOR: f64 = 5.0;
+
+/// Of each minute of an episode, the history takes this part.
+const LEARNING: f64 = 1.0 / 60.0;
+
+/// Minutes in which the history halves.
+const HALF_LIFE_MINUTES: f64 = 24.0 * 60.0;
+
+/// How often a workflow asks to run.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Rate {
+    /// The minute that is counted, since 1970.
+    pub minute: i64,
+    /// Runs that asked to start in it.
+    pub asked: u64,
+    /// What is usual.
+    pub usual: f64,
+    /// Since when it looks like a loop.
+    pub looping_since: Option<Timestamp>,
+}
+
+/// A workflow that seems to start itself, as first seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Episode {
+    /// Runs that asked to start in the minute so far.
+    pub runs_per_minute: u64,
+    /// What is usual for it.
+    pub usual_runs_per_minute: u64,
+}
+
+impl Rate {
+    /// Takes in that `asked` runs asked to start. Returns the episode that this begins.
+    pub fn observe(&mut self, now: Timestamp, asked: u64) -> Option<Episode> {
+        self.turn_to(now);
+        self.asked = self.asked.saturating_add(asked);
+        if self.looping_since.is_some() || !self.is_far_above() {
+            return None;
+        }
+        self.looping_since = Some(now);
+        Some(Episode { runs_per_minute: self.asked, usual_runs_per_minute: rounded(self.usual) })
+    }
+
+    /// Closes the minutes that have passed.
+    pub fn turn_to(&mut self, now: Timestamp) {
+        let minute = now.as_second().div_euclid(60);
+        if minute <= self.minute {
+            return;
+        }
+        let asked = figure(self.asked);
+        if self.looping_since.is_some() {
+            let is_over = !self.is_far_above();
+            self.usual += (asked - self.usual) * LEARNING;
+            if is_over {
+                self.looping_since = None;
+            }
+        } else {
+            self.usual = self.usual.max(asked);
+        }
+        // The minutes without a run since.
+        let passed = minute.saturating_sub(self.minute);
+        if passed > 1 {
+            self.looping_since = None;
+        }
+        self.usual *= 0.5_f64.powf(figure(passed.unsigned_abs()) / HALF_LIFE_MINUTES);
+        (self.minute, self.asked) = (minute, 0);
+    }
+
+    fn is_far_above(&self) -> bool {
+        self.asked > LOOP_RUNS_MIN && figure(self.asked) > self.usual * LOOP_FACTOR
+    }
+}
+
+/// Rates are estimates: they need no more digits than a float has.
+fn figure(runs: u64) -> f64 {
+    f64::from(u32::try_from(runs).unwrap_or(u32::MAX))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and saturates")]
+fn rounded(usual: f64) -> u64 {
+    usual.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    fn minute(number: i64) -> Timestamp {
+        let noon: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        noon + SignedDuration::from_mins(number)
+    }
+
+    fn after(minutes: i64, runs: u64) -> Rate {
+        let mut rate = Rate::default();
+        for number in 0..minutes {
+            rate.observe(minute(number), runs);
+        }
+        rate
+    }
+
+    #[test]
+    fn a_rate_that_leaves_its_history_is_told_once() {
+        let mut rate = after(60, 20);
+        assert_eq!(rate.observe(minute(60), 100), None, "five times as many is not more than five times");
+        let episode = rate.observe(minute(60), 1).unwrap();
+        assert_eq!((episode.runs_per_minute, episode.usual_runs_per_minute), (101, 20));
+        assert_eq!(rate.observe(minute(60), 500), None, "once per episode");
+        assert_eq!(rate.observe(minute(61), 700), None, "it lasts");
+        rate.observe(minute(62), 20);
+        rate.turn_to(minute(63));
+        assert_eq!(rate.looping_since, None, "it ends with the first minute that is not far above");
+        assert!(rate.observe(minute(63), 600).is_some(), "another episode");
+    }
+
+    #[test]
+    fn bursts_that_come_each_hour_are_usual() {
+        let mut rate = Rate::default();
+        assert!(rate.observe(minute(0), 200).is_some(), "the first one is new");
+        for hour in 1..6 {
+            assert_eq!(rate.observe(minute(60 * hour), 200).is_some(), hour <= 1, "hour {hour}");
+        }
+    }
+
+    #[test]
+    fn few_runs_are_no_loop_and_a_rate_that_stays_becomes_usual() {
+        assert_eq!(Rate::default().observe(minute(0), LOOP_RUNS_MIN), None);
+        let mut rate = Rate::default();
+        assert!(rate.observe(minute(0), 300).is_some());
+        let ended = (1..60).find(|number| {
+            rate.observe(minute(*number), 300);
+            rate.looping_since.is_none()
+        });
+        assert!(ended.is_some_and(|minutes| minutes > 5), "{ended:?}");
+    }
+}

@@ -1,0 +1,460 @@
+//! The transaction of the limit check: under the tenant's lock it writes down what was spent, decides what waits, and
+//! hands out the next lease.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use catalog::{AdmissionRule, LoopRule, Plan, RunCaps, Tenant, store::CatalogError};
+use jiff::{SignedDuration, Timestamp};
+use messaging::{Outgoing, outbox};
+use metering::{Mode, TenantId};
+use proto::v1;
+use sqlx::PgConnection;
+
+use crate::{
+    admission::{Decision, Known, Marks, Reason, Terms, decide},
+    admit::{AdmitError, Parts, Request, Verdict},
+    caps::{Cap, Window, take_all},
+    desk::Footing,
+    lease::{self, LEASE_TIME, NEAR},
+    loops::{Episode, Rate},
+    store::{
+        self,
+        admissions::{Entry, Sole},
+    },
+};
+
+/// A refusal whose end nobody can know is worth asking again after this time.
+const RETRY_SOON: SignedDuration = SignedDuration::from_secs(10);
+
+/// A workflow that seems to start itself is worth asking again after the minute.
+const RETRY_LOOP: SignedDuration = SignedDuration::from_secs(60);
+
+/// What one transaction has to do.
+#[derive(Debug)]
+pub struct Batch {
+    /// Requests to decide, in this order.
+    pub requests: Vec<Request>,
+    /// Verdicts that were given from units in hand.
+    pub spent: Vec<Entry>,
+    /// Units that stay in hand meanwhile.
+    pub held: u64,
+    /// Units needed since the last transaction, and how long that was.
+    pub spent_count: u64,
+    /// Time since the last transaction.
+    pub elapsed: Duration,
+    /// Whether no more units shall be handed out.
+    pub closing: bool,
+}
+
+/// What one transaction has done.
+pub struct Settled {
+    /// For each request; nothing where there is no such tenant.
+    pub verdicts: Vec<Option<Verdict>>,
+    /// What the units in hand stand on.
+    pub footing: Option<Footing>,
+    /// Units that were added.
+    pub granted: u64,
+    /// Whether other replicas decide as well.
+    pub sole: Sole,
+}
+
+/// What a decision rests on, and what the decisions before it have changed.
+struct Desk {
+    tenant: Tenant,
+    plan: Plan,
+    known: Known,
+    marks: Marks,
+    now: Timestamp,
+    /// Units that stand against the limit, those of this batch included.
+    charged: u64,
+    tenant_caps: Vec<Cap>,
+    workflows: HashMap<String, Workflow>,
+    counted_workflows: HashMap<String, u64>,
+}
+
+/// One workflow's part.
+#[derive(Default)]
+struct Workflow {
+    caps: Vec<Cap>,
+    /// Runs allowed in the period, and since W.
+    admitted: u64,
+    admitted_since: u64,
+    rate: Rate,
+    episode: Option<Episode>,
+}
+
+/// Settles one batch of a tenant.
+pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<Settled, AdmitError> {
+    let mut transaction = parts.pool.begin().await?;
+    let now = parts.clock.now();
+    let ledger = store::admissions::open(&mut transaction, tenant, parts.replica, now).await?;
+    if !batch.spent.is_empty() {
+        store::admissions::write_down(&mut *transaction, tenant, &batch.spent).await?;
+    }
+    // Read under the lock: a limit that was changed meanwhile holds.
+    let Some((tenant, plan)) = terms(&mut transaction, tenant).await? else {
+        store::admissions::lease(&mut *transaction, tenant, parts.replica, 0, now).await?;
+        transaction.commit().await?;
+        let verdicts = vec![None; batch.requests.len()];
+        return Ok(Settled { verdicts, footing: None, granted: 0, sole: ledger.sole });
+    };
+    let mut given = find(&mut transaction, &tenant.id, &batch.requests).await?;
+    let mut desk = prepare(&mut transaction, parts, tenant, plan, ledger.marks, now, batch).await?;
+    let mut verdicts = Vec::with_capacity(batch.requests.len());
+    let mut fresh = Vec::new();
+    for request in &batch.requests {
+        let verdict = match given.get(&request.id) {
+            Some(verdict) => verdict.clone(),
+            None => {
+                let verdict = desk.decide(request);
+                fresh.push(verdict.entry(request, now));
+                given.insert(request.id.clone(), verdict.clone());
+                verdict
+            }
+        };
+        verdicts.push(Some(verdict));
+    }
+    if !fresh.is_empty() {
+        store::admissions::write_down(&mut *transaction, &desk.tenant.id, &fresh).await?;
+    }
+    desk.keep(&mut transaction, parts, ledger.marks).await?;
+    let (footing, granted) = desk.hand_out(batch);
+    let outstanding = batch.held.saturating_add(granted);
+    store::admissions::lease(
+        &mut *transaction,
+        &desk.tenant.id,
+        parts.replica,
+        outstanding,
+        footing.expires_at,
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok(Settled { verdicts, footing: Some(footing), granted, sole: ledger.sole })
+}
+
+async fn find(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    requests: &[Request],
+) -> Result<HashMap<String, Verdict>, AdmitError> {
+    if requests.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<String> = requests.iter().map(|request| request.id.clone()).collect();
+    let entries = store::admissions::find(connection, tenant, &ids).await?;
+    entries.into_iter().map(|entry| Ok((entry.id.clone(), Verdict::of(&entry)?))).collect()
+}
+
+/// The tenant and its plan, from the database each time: a raised limit holds at once, on every replica.
+async fn terms(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+) -> Result<Option<(Tenant, Plan)>, CatalogError> {
+    let Some(tenant) = catalog::store::find::<Tenant>(&mut *connection, tenant.as_str()).await? else {
+        return Ok(None);
+    };
+    let plan = catalog::store::find::<Plan>(connection, tenant.plan.as_str()).await?;
+    Ok(plan.map(|plan| (tenant, plan)))
+}
+
+async fn prepare(
+    connection: &mut PgConnection,
+    parts: &Parts,
+    tenant: Tenant,
+    plan: Plan,
+    marks: Marks,
+    now: Timestamp,
+    batch: &Batch,
+) -> Result<Desk, AdmitError> {
+    let known = parts.known(&tenant, now);
+    let others =
+        store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, Some(parts.replica))
+            .await?;
+    // A mark of an earlier period says nothing of this one.
+    let marks = Marks {
+        reached_at: marks.reached_at.filter(|instant| known.period.contains(*instant)),
+        blind_since: if known.fresh_at.is_none() { marks.blind_since.or(Some(now)) } else { None },
+    };
+    let counted = parts.usage.of(&tenant.id).filter(|counted| counted.period == known.period);
+    let mut counted_workflows: HashMap<String, u64> = HashMap::new();
+    for usage in counted.iter().flat_map(|counted| &counted.workflows) {
+        *counted_workflows.entry(usage.workflow_id.clone()).or_default() +=
+            usage.totals.as_ref().map_or(0, |totals| totals.counted);
+    }
+    let mut desk = Desk {
+        charged: others.saturating_add(batch.held),
+        tenant_caps: Vec::new(),
+        workflows: HashMap::new(),
+        counted_workflows,
+        tenant,
+        plan,
+        known,
+        marks,
+        now,
+    };
+    desk.load(connection, batch).await?;
+    Ok(desk)
+}
+
+/// Whether a plan asks for more than the limit of the period. Then every run is decided in the ledger.
+fn is_capped(rule: &AdmissionRule) -> bool {
+    rule.tenant_caps != RunCaps::default() || is_workflow_capped(rule)
+}
+
+fn is_workflow_capped(rule: &AdmissionRule) -> bool {
+    rule.workflow_caps != RunCaps::default() || rule.workflow_share_percent.is_some()
+}
+
+impl Desk {
+    /// Reads what the plan's caps and the loop detection need.
+    async fn load(&mut self, connection: &mut PgConnection, batch: &Batch) -> Result<(), AdmitError> {
+        let rule = self.plan.admission.clone();
+        let states = match is_capped(&rule) {
+            true => store::admissions::caps(&mut *connection, &self.tenant.id).await?,
+            false => Vec::new(),
+        };
+        self.tenant_caps = caps(&rule.tenant_caps, "", &states, self.now);
+        for (workflow, asked) in asked(batch) {
+            let mut part = Workflow::default();
+            if is_workflow_capped(&rule) {
+                part.caps = caps(&rule.workflow_caps, &workflow, &states, self.now);
+                let admitted = async |connection: &mut PgConnection, since| {
+                    store::admissions::admitted_of(connection, &self.tenant.id, &workflow, since).await
+                };
+                part.admitted = admitted(connection, self.known.period.start).await?;
+                part.admitted_since = admitted(connection, self.known.reserved_since).await?;
+            }
+            if rule.loop_rule != LoopRule::Off {
+                part.rate = store::admissions::rate(&mut *connection, &self.tenant.id, &workflow).await?;
+                part.episode = part.rate.observe(self.now, asked);
+            }
+            self.workflows.insert(workflow, part);
+        }
+        Ok(())
+    }
+
+    fn terms(&self) -> Terms {
+        Terms::of(&self.tenant, &self.plan, &self.known, self.marks, self.now)
+    }
+
+    /// Decides on one run; one that may start takes its unit and its cells.
+    fn decide(&mut self, request: &Request) -> Verdict {
+        let terms = self.terms();
+        let workflow = request.workflow.as_ref().map(ToString::to_string);
+        let workflow = workflow.as_deref();
+        let (decision, retry_at) = match request.mode {
+            Some(Mode::Error) => (Decision::allow(Reason::ErrorWorkflow), None),
+            _ => self.checked(&terms, workflow),
+        };
+        let shadow = (!decision.allowed && self.plan.admission.shadow).then_some(decision.reason);
+        let decision = shadow.map_or(decision, |_| Decision::allow(Reason::Shadow));
+        let mut verdict = Verdict::new(&self.known, &terms, self.charged, decision);
+        verdict.shadow = shadow;
+        if !verdict.allowed {
+            verdict.retry_at = retry_at;
+            return verdict;
+        }
+        self.charged = self.charged.saturating_add(1);
+        if let Some(part) = workflow.and_then(|workflow| self.workflows.get_mut(workflow)) {
+            part.admitted += 1;
+            part.admitted_since += 1;
+        }
+        verdict.reserve()
+    }
+
+    fn checked(&mut self, terms: &Terms, workflow: Option<&str>) -> (Decision, Option<Timestamp>) {
+        let soon = self.now.saturating_add(RETRY_SOON).ok();
+        let refuse = |reason, retry_at| (Decision::refuse(reason), retry_at);
+        let part = workflow.and_then(|workflow| self.workflows.get(workflow));
+        let rule = &self.plan.admission;
+        if rule.loop_rule == LoopRule::Refuse && part.is_some_and(|part| part.rate.looping_since.is_some()) {
+            return refuse(Reason::LoopDetected, self.now.saturating_add(RETRY_LOOP).ok());
+        }
+        let decision = decide(terms, &self.known, self.charged, self.now);
+        if matches!(decision.reason, Reason::Grace | Reason::LimitReached) && self.marks.reached_at.is_none()
+        {
+            self.marks.reached_at = Some(self.now);
+        }
+        if !decision.allowed {
+            let retry_at = match decision.reason {
+                Reason::MeteringStale => soon,
+                _ => Some(self.known.period.end),
+            };
+            return (decision, retry_at);
+        }
+        if !self.known.stale
+            && let Some(reason) = self.too_many(terms, workflow.zip(part))
+        {
+            let share_ends = (reason == Reason::WorkflowShareUsed).then_some(self.known.period.end);
+            return refuse(reason, share_ends.or(soon));
+        }
+        let part_caps = part.map(|part| part.caps.as_slice()).unwrap_or_default();
+        let before: Vec<_> = self.tenant_caps.iter().map(Cap::arrival_ns).collect();
+        if let Err((window, retry_at)) = take_all(&self.tenant_caps, 1) {
+            return refuse(cap_reason(window, false), retry_at.or(soon));
+        }
+        if let Err((window, retry_at)) = take_all(part_caps, 1) {
+            for (cap, arrival_ns) in self.tenant_caps.iter().zip(before) {
+                cap.restore(arrival_ns);
+            }
+            return refuse(cap_reason(window, true), retry_at.or(soon));
+        }
+        (decision, None)
+    }
+
+    /// What stands in the way beside the limit and the caps on rates.
+    fn too_many(&self, terms: &Terms, part: Option<(&str, &Workflow)>) -> Option<Reason> {
+        let rule = &self.plan.admission;
+        let running = self.known.running(self.charged);
+        if rule.tenant_caps.concurrent.is_some_and(|most| running >= most) {
+            return Some(Reason::TenantConcurrentCap);
+        }
+        let (workflow, part) = part?;
+        let counted = self.counted_workflows.get(workflow).copied().unwrap_or(0);
+        if let (Some(percent), Some(limit)) = (rule.workflow_share_percent, terms.limit) {
+            let most = u128::from(limit) * u128::from(percent) / 100;
+            if u128::from(counted.max(part.admitted)) >= most {
+                return Some(Reason::WorkflowShareUsed);
+            }
+        }
+        // Each of these is at least what is running; what was allowed before W and still runs is in the first two.
+        let accounted = self.known.accounted_for.saturating_sub(self.known.counted.unwrap_or(0));
+        let since = part.admitted_since.saturating_add(accounted);
+        let running = running.min(part.admitted.saturating_sub(counted)).min(since);
+        rule.workflow_caps
+            .concurrent
+            .is_some_and(|most| running >= most)
+            .then_some(Reason::WorkflowConcurrentCap)
+    }
+
+    /// Writes what the decisions have changed, and tells of loops.
+    async fn keep(
+        &mut self,
+        connection: &mut PgConnection,
+        parts: &Parts,
+        before: Marks,
+    ) -> Result<(), AdmitError> {
+        let terms = self.terms();
+        // A limit that is not reached any more, because it was raised, may be reached again.
+        let used = self.known.used(self.charged).unwrap_or(0);
+        if terms.limit.is_none_or(|limit| used < limit) {
+            self.marks.reached_at = None;
+        }
+        if self.marks != before {
+            store::admissions::mark(&mut *connection, &self.tenant.id, self.marks).await?;
+        }
+        let tenant = &self.tenant.id;
+        for cap in &self.tenant_caps {
+            if let Some(arrival_ns) = cap.arrival_ns() {
+                store::admissions::keep_cap(&mut *connection, tenant, "", cap.window.as_str(), arrival_ns)
+                    .await?;
+            }
+        }
+        for (workflow, part) in &self.workflows {
+            for cap in &part.caps {
+                if let Some(arrival) = cap.arrival_ns() {
+                    store::admissions::keep_cap(
+                        &mut *connection,
+                        tenant,
+                        workflow,
+                        cap.window.as_str(),
+                        arrival,
+                    )
+                    .await?;
+                }
+            }
+            if self.plan.admission.loop_rule != LoopRule::Off {
+                store::admissions::keep_rate(&mut *connection, tenant, workflow, &part.rate).await?;
+            }
+            if let Some(episode) = part.episode {
+                outbox::enqueue(connection, &[self.told(parts, workflow, episode)]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn told(&self, parts: &Parts, workflow: &str, episode: Episode) -> Outgoing {
+        let rule = &self.plan.admission;
+        let tenant = self.tenant.id.to_string();
+        let detected = v1::LoopDetected {
+            tenant_id: tenant.clone(),
+            source_id: String::new(),
+            workflow_id: workflow.to_owned(),
+            runs_per_minute: episode.runs_per_minute,
+            usual_runs_per_minute: episode.usual_runs_per_minute,
+            refusing: rule.loop_rule == LoopRule::Refuse && !rule.shadow,
+            detected_at: Some(proto::timestamp(self.now)),
+        };
+        let message_id = format!("loop:{tenant}:{workflow}:{}", self.now.as_microsecond());
+        let event = v1::AdmissionEvent { event: Some(v1::admission_event::Event::LoopDetected(detected)) };
+        Outgoing::new(parts.namespace.admission(&tenant), message_id, &event, self.now)
+    }
+
+    /// How many units the replica gets, and what they stand on.
+    fn hand_out(&self, batch: &Batch) -> (Footing, u64) {
+        let terms = self.terms();
+        let bound = terms.bound();
+        let used = self.known.used(self.charged).unwrap_or(0);
+        let free = bound.map(|bound| bound.saturating_sub(used));
+        let rule = &self.plan.admission;
+        let is_looping = self.workflows.values().any(|part| part.rate.looping_since.is_some());
+        let every_run_is_asked_for =
+            self.known.stale || is_capped(rule) || (is_looping && rule.loop_rule == LoopRule::Refuse);
+        let size = lease::size(batch.spent_count, batch.elapsed, free.map(|free| free + batch.held));
+        let granted = match batch.closing || every_run_is_asked_for {
+            true => 0,
+            false => size.saturating_sub(batch.held),
+        };
+        let ends = [
+            self.now.saturating_add(LEASE_TIME).ok(),
+            Some(self.known.period.end),
+            self.tenant.limit_override_until.filter(|until| *until > self.now),
+            terms.grace_until.filter(|until| *until > self.now),
+            terms.open_until.filter(|until| *until > self.now),
+        ];
+        let footing = Footing {
+            expires_at: ends.into_iter().flatten().min().unwrap_or(self.now),
+            // The units in hand are not spent yet.
+            charged: self.charged.saturating_sub(batch.held),
+            granted: 0,
+            is_near: free.is_some_and(|free| free < NEAR || free < (batch.held + granted).saturating_mul(4)),
+            tenant: self.tenant.clone(),
+            plan: self.plan.clone(),
+            known: self.known,
+            terms,
+        };
+        (footing, granted)
+    }
+}
+
+fn cap_reason(window: Window, of_workflow: bool) -> Reason {
+    match (window, of_workflow) {
+        (Window::Minute, false) => Reason::TenantMinuteCap,
+        (Window::Day, false) => Reason::TenantDayCap,
+        (Window::Minute, true) => Reason::WorkflowMinuteCap,
+        (Window::Day, true) => Reason::WorkflowDayCap,
+    }
+}
+
+fn caps(rule: &RunCaps, workflow: &str, states: &[(String, String, u64)], now: Timestamp) -> Vec<Cap> {
+    let windows = [(Window::Minute, rule.per_minute), (Window::Day, rule.per_day)];
+    let cap = |(window, runs): (Window, Option<u64>)| {
+        let state = states.iter().find(|(of, kind, _)| of == workflow && kind == window.as_str());
+        runs.map(|runs| Cap::new(window, runs, state.map(|(_, _, arrival)| *arrival), now))
+    };
+    windows.into_iter().filter_map(cap).collect()
+}
+
+/// Runs of each workflow that asked to start, in the order of names: every replica locks in the same order.
+fn asked(batch: &Batch) -> BTreeMap<String, u64> {
+    let mut asked = BTreeMap::new();
+    let waiting = batch.requests.iter().filter_map(|request| request.workflow.as_ref().map(|id| id.as_str()));
+    let spent = batch.spent.iter().filter_map(|entry| entry.workflow.as_deref());
+    for workflow in waiting.chain(spent) {
+        *asked.entry(workflow.to_owned()).or_default() += 1;
+    }
+    asked
+}

@@ -1,0 +1,129 @@
+//! The limit check on several gateways: leases, kills, and what is left afterwards.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream};
+use jiff::SignedDuration;
+use proto::v1;
+use reqwest::Method;
+use serde_json::{Value, json};
+use testkit::eventually;
+use tokio::sync::Mutex;
+
+use crate::support::{Killable, OPERATOR, World, answer, at, usage};
+
+const LIMIT: u64 = 1_000;
+
+/// Asks at a gateway; nothing where it is not there any more.
+async fn ask(world: &World, base: &str, id: usize) -> Option<Value> {
+    let body = json!({"tenant": "north", "id": format!("run-{id}")});
+    let request = world.request_to(base, Method::POST, "/v1/admissions").bearer_auth(OPERATOR).json(&body);
+    let response = request.timeout(Duration::from_secs(20)).send().await.ok()?;
+    response.json::<Value>().await.ok()
+}
+
+async fn allowed_of(world: &World, bases: &[String], first: usize, count: usize) -> usize {
+    let verdicts = stream::iter(first..first + count)
+        .map(|id| {
+            let base = bases[id % bases.len()].clone();
+            async move { ask(world, &base, id).await }
+        })
+        .buffer_unordered(64)
+        .filter(|verdict| {
+            let is_allowed = verdict.as_ref().is_some_and(|verdict| verdict["allowed"] == true);
+            async move { is_allowed }
+        });
+    verdicts.count().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_gateways_never_overshoot_while_they_are_killed() {
+    let world = World::start().await;
+    world.with_tenants(LIMIT).await;
+    world.counted(usage("north", 0, 1)).await;
+    let gateways = Mutex::new(Vec::new());
+    for _ in 0..3 {
+        gateways.lock().await.push(Killable::start(&world).await);
+    }
+    let asked = AtomicUsize::new(0);
+    let requests = stream::iter(0..10_000_usize)
+        .map(|id| {
+            let (world, gateways, asked) = (&world, &gateways, &asked);
+            async move {
+                let base = { gateways.lock().await[id % 3].base.clone() };
+                let verdict = ask(world, &base, id).await;
+                asked.fetch_add(1, Ordering::Relaxed);
+                verdict.is_some_and(|verdict| verdict["allowed"] == true)
+            }
+        })
+        .buffer_unordered(128)
+        .fold(0_u64, |sum, allowed| async move { sum + u64::from(allowed) });
+    let kills = async {
+        for (round, after) in [300, 900, 2_000, 4_000, 7_000].into_iter().enumerate() {
+            while asked.load(Ordering::Relaxed) < after {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let fresh = Killable::start(&world).await;
+            let killed = std::mem::replace(&mut gateways.lock().await[round % 3], fresh);
+            killed.kill();
+        }
+    };
+    let (allowed, ()) = tokio::join!(requests, kills);
+    assert!(allowed <= LIMIT, "{allowed} runs of {LIMIT} were allowed");
+    assert!(allowed > 0, "somebody was allowed");
+
+    // Every run that was allowed has ended and is counted; W has passed the leases of the dead.
+    world.bench.clock.advance(SignedDuration::from_mins(10));
+    let swept = v1::UsageCounted {
+        as_of: at("2026-11-24T12:10:00Z"),
+        complete_until: at("2026-11-24T12:09:59Z"),
+        counted_complete: allowed,
+        ..usage("north", allowed, 2)
+    };
+    world.counted(swept).await;
+    let bases: Vec<String> = gateways.lock().await.iter().map(|gateway| gateway.base.clone()).collect();
+    eventually("all gateways have heard the figures", || async {
+        for base in &bases {
+            let request = world.request_to(base, Method::GET, "/v1/admissions/north").bearer_auth(OPERATOR);
+            if answer(request).await.1["as_of"] != "2026-11-24T12:10:00Z" {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    // Units that a living gateway holds come back within a moment: what is refused meanwhile asks again.
+    let mut rest = 0;
+    for round in 0..20 {
+        rest += allowed_of(&world, &bases, 20_000 + round * 2_000, 1_200).await as u64;
+        if allowed + rest >= LIMIT {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert_eq!(allowed + rest, LIMIT, "all of the limit is usable after the leases have returned");
+    for gateway in gateways.into_inner() {
+        gateway.kill();
+    }
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_gateway_gives_a_repeated_id_the_same_answer() {
+    let world = World::start().await;
+    world.with_tenants(1).await;
+    world.counted(usage("north", 0, 1)).await;
+    let second = world.replica().await;
+    let first = ask(&world, world.base(), 1).await.unwrap();
+    assert_eq!((&first["allowed"], &first["remaining"]), (&json!(true), &json!(0)));
+    let refused = ask(&world, world.base(), 2).await.unwrap();
+    assert_eq!(refused["reason"], "limit_reached");
+    world.put("/v1/tenants/north", json!({"name": "North", "plan": "pro", "limit_override": 3})).await;
+    for (id, before) in [(1, first), (2, refused)] {
+        assert_eq!(ask(&world, &second, id).await.unwrap(), before);
+    }
+    world.finish().await;
+}
