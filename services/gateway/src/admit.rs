@@ -35,6 +35,7 @@ use crate::{
     directory::{Directory, Snapshot},
     lease::{CONTACT_AGE_MAX, CONTACT_INTERVAL},
     remembered::{Memory, Remembered},
+    settle::terms,
     store::{self, admissions::Entry},
     usage::UsageView,
     wording::{Figures, sentence},
@@ -231,14 +232,17 @@ impl Admissions {
     pub async fn look(&self, tenant: &TenantId) -> Result<Option<Answer>, AdmitError> {
         let parts = &self.parts;
         let catalog = parts.directory.current().await?;
-        let Some((tenant, plan)) = catalog.terms(tenant) else { return Ok(None) };
+        // From the database, as where a run is decided: what another replica has changed holds at once.
+        let mut connection = parts.pool.acquire().await?;
+        let Some((tenant, plan)) = terms(&mut connection, tenant).await? else { return Ok(None) };
         let now = parts.clock.now();
-        let known = parts.known(tenant, now);
+        let known = parts.known(&tenant, now);
         // What this replica has spent and not written down is outstanding in the ledger; what it holds is too, and is
         // taken off here.
-        let charged = store::admissions::charged(&parts.pool, &tenant.id, known.reserved_since, None).await?;
+        let charged =
+            store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, None).await?;
         let reserved = charged.saturating_sub(parts.desk(&tenant.id).unspent());
-        let terms = Terms::of(tenant, plan, &known, Marks::default(), now);
+        let terms = Terms::of(&tenant, &plan, &known, Marks::default(), now);
         let verdict = Verdict::new(&known, &terms, reserved, decide(&terms, &known, reserved, now));
         Ok(Some(Answer { verdict, catalog }))
     }

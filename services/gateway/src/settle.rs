@@ -149,7 +149,7 @@ async fn find(
 }
 
 /// The tenant and its plan, from the database each time: a raised limit holds at once, on every replica.
-async fn terms(
+pub async fn terms(
     connection: &mut PgConnection,
     tenant: &TenantId,
 ) -> Result<Option<(Tenant, Plan)>, CatalogError> {
