@@ -349,12 +349,15 @@ mod tests {
     }
 
     #[test]
-    fn a_new_period_begins_with_its_own_reservations_only() {
-        let known =
-            Known::at(at("2026-12-01T00:05:00Z"), Some(&november(50, 1)), &Calendar::utc(), STALE_AFTER);
+    fn a_new_period_begins_with_the_runs_that_may_end_in_it() {
+        let november = Counted { open_executions: 3, ..november(50, 1) };
+        let begun = |now: &str| Known::at(at(now), Some(&november), &Calendar::utc(), STALE_AFTER);
+        let known = begun("2026-12-01T00:05:00Z");
         assert_eq!(known.period.start, at("2026-12-01T00:00:00Z"));
-        assert_eq!(known.reserved_since, known.period.start);
-        assert_eq!(known.used(7), Some(7));
+        // W is still in November: what was running then, and what was allowed since, may end in December.
+        assert_eq!(known.reserved_since, at("2026-11-24T11:58:55Z"));
+        assert_eq!(known.counted, Some(0), "what November has counted is not December's");
+        assert_eq!(known.used(7), Some(10));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The history is the largest number of runs in a minute that asked to start, halved each day: a workflow that works
 //! in bursts each hour is used to its bursts. A minute far above it begins an episode, which is told once. While it
 //! lasts the history moves slowly towards the new rate, so that a rate that stays becomes the usual one after a
-//! while; it ends with the first minute that is not far above.
+//! while; it ends with the first minute that is not far above. A burst that a minute without a run follows moves it
+//! faster: a loop does not pause, a schedule does.
 //!
 //! Refused runs ask as well. So a limit whose refusals start an error workflow that is refused in turn is seen too.
 
@@ -17,6 +18,10 @@ const LOOP_FACTOR: f64 = 5.0;
 
 /// Of each minute of an episode, the history takes this part.
 const LEARNING: f64 = 1.0 / 60.0;
+
+/// Of a burst that has stopped, the history takes this part: the second one of the kind is the last that is told. Not
+/// all of it, because a loop that is refused stops as well, and must be seen again.
+const LEARNING_OF_BURST: f64 = 1.0 / 5.0;
 
 /// Minutes in which the history halves.
 const HALF_LIFE_MINUTES: f64 = 24.0 * 60.0;
@@ -62,19 +67,15 @@ impl Rate {
             return;
         }
         let asked = figure(self.asked);
+        let passed = minute.saturating_sub(self.minute);
         if self.looping_since.is_some() {
-            let is_over = !self.is_far_above();
-            self.usual += (asked - self.usual) * LEARNING;
-            if is_over {
+            let has_stopped = passed > 1;
+            if has_stopped || !self.is_far_above() {
                 self.looping_since = None;
             }
+            self.usual += (asked - self.usual) * if has_stopped { LEARNING_OF_BURST } else { LEARNING };
         } else {
             self.usual = self.usual.max(asked);
-        }
-        // The minutes without a run since.
-        let passed = minute.saturating_sub(self.minute);
-        if passed > 1 {
-            self.looping_since = None;
         }
         self.usual *= 0.5_f64.powf(figure(passed.unsigned_abs()) / HALF_LIFE_MINUTES);
         (self.minute, self.asked) = (minute, 0);
@@ -117,8 +118,8 @@ mod tests {
     #[test]
     fn a_rate_that_leaves_its_history_is_told_once() {
         let mut rate = after(60, 20);
-        assert_eq!(rate.observe(minute(60), 100), None, "five times as many is not more than five times");
-        let episode = rate.observe(minute(60), 1).unwrap();
+        assert_eq!(rate.observe(minute(60), 99), None, "fewer than five times as many");
+        let episode = rate.observe(minute(60), 2).unwrap();
         assert_eq!((episode.runs_per_minute, episode.usual_runs_per_minute), (101, 20));
         assert_eq!(rate.observe(minute(60), 500), None, "once per episode");
         assert_eq!(rate.observe(minute(61), 700), None, "it lasts");
@@ -133,7 +134,7 @@ mod tests {
         let mut rate = Rate::default();
         assert!(rate.observe(minute(0), 200).is_some(), "the first one is new");
         for hour in 1..6 {
-            assert_eq!(rate.observe(minute(60 * hour), 200).is_some(), hour <= 1, "hour {hour}");
+            assert_eq!(rate.observe(minute(60 * hour), 200).is_some(), hour == 1, "hour {hour}");
         }
     }
 

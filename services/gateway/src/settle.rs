@@ -89,8 +89,9 @@ struct Workflow {
 /// Settles one batch of a tenant.
 pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<Settled, AdmitError> {
     let mut transaction = parts.pool.begin().await?;
+    let ledger = store::admissions::open(&mut transaction, tenant, parts.replica, parts.clock.now()).await?;
+    // After the wait for the lock: the margin behind W is for what comes after the verdict.
     let now = parts.clock.now();
-    let ledger = store::admissions::open(&mut transaction, tenant, parts.replica, now).await?;
     if !batch.spent.is_empty() {
         store::admissions::write_down(&mut *transaction, tenant, &batch.spent).await?;
     }

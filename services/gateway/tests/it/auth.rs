@@ -44,13 +44,23 @@ fn the_document_lists_every_route() {
         "PUT /v1/sources/x",
         "GET /v1/sources",
         "GET /v1/sources/x/gaps",
+        "GET /v1/sources/x/audit",
+        "POST /v1/sources/x/audit",
+        "GET /v1/unmapped",
         "POST /v1/sources/x/push-token",
         "DELETE /v1/sources/x/push-token",
         "GET /v1/usage",
         "GET /v1/usage/x",
         "GET /v1/usage/x/periods",
+        "GET /v1/tenants/x/usage/series",
+        "GET /v1/tenants/x/usage/workflows",
+        "GET /v1/tenants/x/usage/explain",
+        "GET /v1/tenants/x/corrections",
+        "POST /v1/tenants/x/corrections",
         "POST /v1/admissions",
+        "POST /v1/admissions/batch",
         "GET /v1/admissions/x",
+        "GET /v1/tenants/x/admissions/shadow",
         "POST /v1/tokens",
         "GET /v1/tokens",
         "DELETE /v1/tokens/x",
@@ -100,11 +110,13 @@ async fn a_tenant_sees_itself_only() {
     let check = json!({"tenant": "north", "id": "run-1"});
     assert_eq!(world.ask_as(&token, Method::POST, "/v1/admissions", Some(check)).await.0, 200);
     let foreign = json!({"tenant": "south", "id": "run-1"});
+    let batch = json!({"admissions": [foreign.clone()]});
     assert_eq!(world.ask_as(&token, Method::POST, "/v1/admissions", Some(foreign)).await.0, 403);
+    assert_eq!(world.ask_as(&token, Method::POST, "/v1/admissions/batch", Some(batch)).await.0, 403);
     let unknown = json!({"tenant": "nobody", "id": "run-1"});
     assert_eq!(world.ask_as(&token, Method::POST, "/v1/admissions", Some(unknown)).await.0, 403);
     for (method, path) in operations("south") {
-        let shared = ["/v1/usage", "/v1/events", "/v1/session", "/v1/admissions"];
+        let shared = ["/v1/usage", "/v1/events", "/v1/session", "/v1/admissions", "/v1/admissions/batch"];
         if shared.contains(&path.as_str()) {
             continue;
         }

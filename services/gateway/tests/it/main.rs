@@ -14,3 +14,4 @@ mod figures;
 mod leases;
 mod support;
 mod usage;
+mod verdicts;
