@@ -127,3 +127,36 @@ async fn another_gateway_gives_a_repeated_id_the_same_answer() {
     }
     world.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_gateway_spent_in_memory_is_not_given_again() {
+    let world = World::start().await;
+    world.with_tenants(LIMIT).await;
+    world.counted(usage("north", 0, 1)).await;
+    let gateway = Killable::start(&world).await;
+    let mut allowed = 0;
+    // With the ledger locked, only units in hand can answer, and none of them can be written down.
+    let mut ids = 0..;
+    let lock = loop {
+        allowed += allowed_of(&world, std::slice::from_ref(&gateway.base), ids.next().unwrap(), 1).await;
+        let mut lock = world.bench.pool().begin().await.unwrap();
+        sqlx::query("SELECT 1 FROM ledgers WHERE tenant = 'north' FOR UPDATE")
+            .execute(&mut *lock)
+            .await
+            .unwrap();
+        let asked = ask(&world, &gateway.base, ids.next().unwrap());
+        let answered = tokio::time::timeout(Duration::from_secs(1), asked).await;
+        if let Ok(Some(verdict)) = answered {
+            assert_eq!(verdict["allowed"], true);
+            allowed += 1;
+            break lock;
+        }
+        assert!(ids.start < 40, "no unit is in hand");
+    };
+    gateway.kill();
+    lock.rollback().await.unwrap();
+    let bases = [world.base().to_owned()];
+    allowed += allowed_of(&world, &bases, 20_000, 1_200).await;
+    assert!(allowed as u64 <= LIMIT, "{allowed} runs of {LIMIT} were allowed");
+    world.finish().await;
+}
