@@ -123,12 +123,7 @@ impl Desk {
     /// Whether an id that memory does not know, which has forgotten what was before `forgot_at`, is new.
     pub fn knows_all(&self, now: Timestamp, forgot_at: Option<Timestamp>) -> bool {
         let is_old = |instant: Timestamp| now.duration_since(instant) >= REPEAT_HORIZON;
-        let sole = match self.lock().sole {
-            None => false,
-            Some(Sole::Always) => true,
-            Some(Sole::Since(instant)) => is_old(instant),
-        };
-        sole && forgot_at.is_none_or(is_old)
+        self.lock().sole.is_some_and(|sole| sole.is_long(now)) && forgot_at.is_none_or(is_old)
     }
 
     /// Another replica decides for the tenant as well.

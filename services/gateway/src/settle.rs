@@ -122,7 +122,7 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
         store::admissions::write_down(&mut *transaction, &desk.tenant.id, &fresh).await?;
     }
     desk.keep(&mut transaction, parts, ledger.marks).await?;
-    let (footing, granted) = desk.hand_out(batch);
+    let (footing, granted) = desk.hand_out(batch, ledger.sole);
     let outstanding = batch.held.saturating_add(granted);
     store::admissions::lease(
         &mut *transaction,
@@ -395,15 +395,18 @@ impl Desk {
     }
 
     /// How many units the replica gets, and what they stand on.
-    fn hand_out(&self, batch: &Batch) -> (Footing, u64) {
+    fn hand_out(&self, batch: &Batch, sole: Sole) -> (Footing, u64) {
         let terms = self.terms();
         let bound = terms.bound();
         let used = self.known.used(self.charged).unwrap_or(0);
         let free = bound.map(|bound| bound.saturating_sub(used));
         let rule = &self.plan.admission;
         let is_looping = self.workflows.values().any(|part| part.rate.looping_since.is_some());
-        let every_run_is_asked_for =
-            self.known.stale || is_capped(rule) || (is_looping && rule.loop_rule == LoopRule::Refuse);
+        // Beside another replica ids are looked up: units in hand would be of no use to anybody.
+        let every_run_is_asked_for = !sole.is_long(self.now)
+            || self.known.stale
+            || is_capped(rule)
+            || (is_looping && rule.loop_rule == LoopRule::Refuse);
         let size = lease::size(batch.spent_count, batch.elapsed, free.map(|free| free + batch.held));
         let granted = match batch.closing || every_run_is_asked_for {
             true => 0,

@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{from_db, instant_from_db, instant_to_db, to_db};
-use crate::{admission::Marks, loops::Rate};
+use crate::{admission::Marks, admit::REPEAT_HORIZON, loops::Rate};
 
 /// How much time one row of `tallies` stands for. The migration and the statements name it as a number.
 const SLOT_SECONDS: i64 = 5;
@@ -122,6 +122,16 @@ pub enum Sole {
     Always,
     /// Since then.
     Since(Timestamp),
+}
+
+impl Sole {
+    /// Whether that is so long that an id which memory does not know is new.
+    pub fn is_long(self, now: Timestamp) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Since(instant) => now.duration_since(instant) >= REPEAT_HORIZON,
+        }
+    }
 }
 
 /// Locks the tenant's ledger until the transaction ends, and says that `replica` decides.
