@@ -9,6 +9,7 @@ mod clock;
 mod context;
 mod database;
 mod ops;
+mod rounds;
 mod run;
 mod settings;
 mod tasks;
@@ -16,6 +17,7 @@ mod telemetry;
 
 pub use context::Context;
 pub use database::{DatabaseError, open as open_database};
+pub use rounds::Rounds;
 pub use run::{Service, run};
 pub use settings::{
     ClockSettings, CommonSettings, DatabaseSettings, NatsSettings, OpsSettings, SettingsError,

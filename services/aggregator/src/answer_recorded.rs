@@ -52,7 +52,7 @@ impl Answerer for AnswerRecorded {
             Some(v1::Recorded {
                 execution_id: u64::try_from(row.execution_id).ok()?,
                 status: v1::ExecutionStatus::from(store::status_of(row.status)).into(),
-                stopped_at: Some(timestamp(row.stopped_at.0)),
+                stopped_at: Some(timestamp(row.stopped_at.to_jiff())),
                 tenant_id: row.tenant_id.unwrap_or_default(),
                 counted: row.counted,
             })

@@ -55,8 +55,8 @@ fn workflow(row: UnmappedWorkflow) -> v1::UnmappedWorkflow {
             read_at: None,
         }),
         executions: unsigned(row.executions),
-        first_stopped_at: Some(timestamp(row.first_stopped_at.0)),
-        last_stopped_at: Some(timestamp(row.last_stopped_at.0)),
+        first_stopped_at: Some(timestamp(row.first_stopped_at.to_jiff())),
+        last_stopped_at: Some(timestamp(row.last_stopped_at.to_jiff())),
     }
 }
 

@@ -3,11 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chassis::Rounds;
 use jiff::{SignedDuration, Timestamp};
 use messaging::{Bus, consume::chain, outbox};
 use metering::Clock;
 use sqlx::PgPool;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,14 +42,8 @@ impl Closer {
 
     /// Closes until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut ticks = interval(LOOK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown);
+        while rounds.next().await {
             if let Err(error) = self.close_due().await {
                 tracing::warn!(error = chain(&error), "periods are closed later");
             }

@@ -3,9 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chassis::Rounds;
 use messaging::consume::chain;
 use sqlx::{PgConnection, PgPool};
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -37,14 +37,8 @@ impl Folder {
 
     /// Folds at this interval until shutdown; at once again while more is waiting.
     pub(crate) async fn run(self: Arc<Self>, every: Duration, shutdown: CancellationToken) {
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rounds = Rounds::new(every, shutdown.clone());
+        while rounds.next().await {
             loop {
                 match self.fold().await {
                     Ok(count) if count < usize::try_from(CHANGES_PER_FOLD).unwrap_or(usize::MAX) => break,

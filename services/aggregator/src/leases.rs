@@ -3,13 +3,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use chassis::Rounds;
 use messaging::consume::chain;
 use proto::subjects::PARTITIONS;
 use sqlx::PgPool;
-use tokio::{
-    sync::watch,
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -40,15 +38,9 @@ impl Leases {
 
     /// Renews until shutdown, then gives everything back.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut ticks = interval(RENEW_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rounds = Rounds::new(RENEW_INTERVAL, shutdown);
         let mut renewed_at = Instant::now();
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break,
-                _ = ticks.tick() => {}
-            }
+        while rounds.next().await {
             let asked_at = Instant::now();
             match self.renew().await {
                 Ok(held) => {

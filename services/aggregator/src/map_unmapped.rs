@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
+use chassis::Rounds;
 use messaging::{Bus, consume::chain};
 use metering::{Clock, TenantId, WorkflowId};
 use sqlx::{PgConnection, PgPool};
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,16 +49,10 @@ impl Mapper {
 
     /// Maps until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut ticks = interval(LOOK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown.clone());
+        while rounds.next().await {
             if let Err(error) = self.map_marked(&shutdown).await {
-                tracing::warn!(error = chain(&error), "unmapped executions are mapped later");
+                tracing::warn!(error = chain(&error), "cannot look for unmapped executions");
             }
         }
     }
@@ -73,17 +67,27 @@ impl Mapper {
             return Ok(());
         }
         for source in sources {
-            store::begin_mapping(&self.pool, source).await?;
-            let mut from = Place::FIRST;
-            while let Some(next) = self.map_page(source, from).await? {
-                if shutdown.is_cancelled() {
-                    return Ok(());
-                }
-                from = next;
+            if shutdown.is_cancelled() {
+                break;
             }
-            store::end_mapping(&self.pool, source).await?;
+            // One that cannot be mapped must not keep those after it waiting.
+            if let Err(error) = self.map_source(source, shutdown).await {
+                tracing::warn!(source, error = chain(&error), "unmapped executions are mapped later");
+            }
         }
         Ok(turn.rollback().await?)
+    }
+
+    async fn map_source(&self, source: i32, shutdown: &CancellationToken) -> Result<(), RecordError> {
+        store::begin_mapping(&self.pool, source).await?;
+        let mut from = Place::FIRST;
+        while let Some(next) = self.map_page(source, from).await? {
+            if shutdown.is_cancelled() {
+                return Ok(());
+            }
+            from = next;
+        }
+        Ok(store::end_mapping(&self.pool, source).await?)
     }
 
     /// Maps what it can of one page. Returns where the next one begins; nothing at the end.

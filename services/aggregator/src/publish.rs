@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use catalog::{Plan, Tenant};
+use chassis::Rounds;
 use messaging::{Bus, Outgoing, consume::chain, outbox};
 use metering::{Clock, Period};
 use sqlx::PgPool;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{progress::Acknowledged, store, thresholds, wire};
@@ -38,14 +38,8 @@ impl Publisher {
 
     /// Publishes until shutdown.
     pub(crate) async fn run(mut self, every: Duration, shutdown: CancellationToken) {
-        let mut ticks = interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rounds = Rounds::new(every, shutdown);
+        while rounds.next().await {
             if let Err(error) = self.round().await {
                 tracing::warn!(error = chain(error.as_ref()), "usage is published later");
             }

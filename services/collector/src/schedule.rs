@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use catalog::{Source, sealing::OpeningKey};
+use chassis::Rounds;
 use jiff::SignedDuration;
 use messaging::consume::chain;
 use metering::Clock;
@@ -11,7 +12,7 @@ use rand::{Rng, rngs::StdRng};
 use sqlx::PgPool;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -103,14 +104,8 @@ impl Schedule {
 
     /// Starts due sweeps until shutdown.
     pub async fn run(mut self) {
-        let shutdown = self.tasks.shutdown();
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
+        let mut rounds = Rounds::new(TICK, self.tasks.shutdown());
+        while rounds.next().await {
             if let Err(error) = self.start_due().await {
                 tracing::warn!(error = chain(&error), "cannot look for due sources");
             }

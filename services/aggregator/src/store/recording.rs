@@ -348,7 +348,8 @@ pub(crate) async fn add_to_workflows(
     Ok(())
 }
 
-fn bind_totals<'q>(
+/// Binds the columns of totals that recording changes as `$1` to `$8`.
+pub(super) fn bind_totals<'q>(
     query: Query<'q, Postgres, PgArguments>,
     totals: &[Totals],
 ) -> Query<'q, Postgres, PgArguments> {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, PgExecutor, Postgres, postgres::PgArguments, query::Query};
 
+use super::recording;
 use crate::{
     durations::Durations,
     rollup::{Changes, Figures, WorkflowPeriod},
@@ -107,21 +108,12 @@ macro_rules! add_totals {
     };
 }
 
+/// The same with what only corrections change, as `$1` to `$9`.
 fn bind_totals<'q>(
     query: Query<'q, Postgres, PgArguments>,
     totals: &[Totals],
 ) -> Query<'q, Postgres, PgArguments> {
-    let column = |value: fn(&Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
-    query
-        .bind(column(|totals| totals.counted))
-        .bind(column(|totals| totals.uncounted))
-        .bind(column(|totals| totals.success))
-        .bind(column(|totals| totals.error))
-        .bind(column(|totals| totals.crashed))
-        .bind(column(|totals| totals.canceled))
-        .bind(column(|totals| totals.duration_ms))
-        .bind(column(|totals| totals.late))
-        .bind(column(|totals| totals.voided))
+    recording::bind_totals(query, totals).bind(totals.iter().map(|totals| totals.voided).collect::<Vec<_>>())
 }
 
 fn column<K, V, C>(rows: &[(&K, &V)], value: impl Fn(&K) -> C) -> Vec<C> {

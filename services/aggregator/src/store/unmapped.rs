@@ -56,7 +56,7 @@ pub(crate) struct Place {
 impl Place {
     /// Before all of them.
     pub(crate) const FIRST: Self =
-        Self { workflow: i32::MIN, stopped_at: Timestamp::MIN, epoch: 0, number: i64::MIN };
+        Self { workflow: i32::MIN, stopped_at: Timestamp::UNIX_EPOCH, epoch: 0, number: i64::MIN };
 
     /// After this one.
     pub(crate) fn after(unmapped: &Decided) -> Self {
@@ -99,8 +99,7 @@ pub(crate) async fn unmapped(
     )
     .bind(source)
     .bind(from.workflow)
-    // Postgres knows instants that are earlier than any of ours, but not as many as we do.
-    .bind(from.stopped_at.max(Timestamp::UNIX_EPOCH).to_sqlx())
+    .bind(from.stopped_at.to_sqlx())
     .bind(from.epoch)
     .bind(from.number)
     .bind(limit)
@@ -164,22 +163,10 @@ pub(crate) struct UnmappedWorkflow {
     pub(crate) project_id: Option<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) executions: i64,
-    #[sqlx(try_from = "SqlInstant")]
-    pub(crate) first_stopped_at: Instant,
-    #[sqlx(try_from = "SqlInstant")]
-    pub(crate) last_stopped_at: Instant,
+    pub(crate) first_stopped_at: SqlInstant,
+    pub(crate) last_stopped_at: SqlInstant,
     pub(crate) workflows_total: i64,
     pub(crate) executions_total: i64,
-}
-
-/// An instant, as it is read from the database.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Instant(pub(crate) Timestamp);
-
-impl From<SqlInstant> for Instant {
-    fn from(stored: SqlInstant) -> Self {
-        Self(stored.to_jiff())
-    }
 }
 
 /// The workflows with the most unmapped executions, at most `limit`; of one source, or of all.
@@ -210,8 +197,7 @@ pub(crate) async fn unmapped_workflows(
 pub(crate) struct RecordedRow {
     pub(crate) execution_id: i64,
     pub(crate) status: i16,
-    #[sqlx(try_from = "SqlInstant")]
-    pub(crate) stopped_at: Instant,
+    pub(crate) stopped_at: SqlInstant,
     pub(crate) tenant_id: Option<String>,
     pub(crate) counted: bool,
 }

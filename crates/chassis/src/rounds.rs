@@ -1,0 +1,30 @@
+//! Work that comes again at an interval until shutdown.
+
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// Rounds at an interval of the machine's time. A round that took longer is followed by a whole interval.
+pub struct Rounds {
+    ticks: Interval,
+    shutdown: CancellationToken,
+}
+
+impl Rounds {
+    /// Rounds until `shutdown`; the first one is due at once.
+    pub fn new(every: Duration, shutdown: CancellationToken) -> Self {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { ticks, shutdown }
+    }
+
+    /// Waits for the next round. False on shutdown.
+    pub async fn next(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => false,
+            _ = self.ticks.tick() => true,
+        }
+    }
+}
