@@ -113,6 +113,16 @@ impl Source {
         narrowest.map(|attribution| &attribution.tenant).or(self.tenant.as_ref())
     }
 
+    /// The instant since which executions of this workflow have a tenant, which is [`Timestamp::MIN`] where all have; nothing
+    /// where none has.
+    pub fn attributed_since(&self, placement: Placement<'_>) -> Option<Timestamp> {
+        if self.tenant.is_some() {
+            return Some(Timestamp::MIN);
+        }
+        let matching = self.attributions.iter().filter(|attribution| attribution.scope.holds(placement));
+        matching.map(|attribution| attribution.from.unwrap_or(Timestamp::MIN)).min()
+    }
+
     /// Every tenant that executions of this source may belong to, without repeats.
     pub fn tenants(&self) -> Vec<&TenantId> {
         let attributed = self.attributions.iter().map(|attribution| &attribution.tenant);
@@ -201,6 +211,33 @@ mod tests {
         assert_eq!(tenant(&source, "x", &["t"], None, NOON).as_deref(), Some("second"));
         assert_eq!(tenant(&source, "x", &["t"], None, "2026-11-24T11:59:59Z").as_deref(), Some("first"));
         assert_eq!(tenant(&source, "x", &["t"], None, "2026-10-01T00:00:00Z").as_deref(), Some("always"));
+    }
+
+    #[test]
+    fn attributed_since_says_from_when_on_there_is_a_tenant() {
+        let tag = |name: &str| Scope::Tag(name.to_owned());
+        let attributions = vec![
+            attribution("first", tag("dated"), Some("2026-11-01T00:00:00Z")),
+            attribution("second", tag("dated"), Some("2026-11-24T12:00:00Z")),
+            attribution("third", tag("always"), Some("2026-11-24T12:00:00Z")),
+            attribution("fourth", tag("always"), None),
+        ];
+        let workflow = WorkflowId::parse("x").unwrap();
+        for (owner, tags, since) in [
+            (None, vec!["dated".to_owned()], Some("2026-11-01T00:00:00Z".parse().unwrap())),
+            (None, vec!["dated".to_owned(), "always".to_owned()], Some(Timestamp::MIN)),
+            (None, vec!["none".to_owned()], None),
+            (Some("north"), vec![], Some(Timestamp::MIN)),
+        ] {
+            let source = shared(owner, attributions.clone());
+            let placement = Placement { workflow: &workflow, tags: &tags, project: None };
+            assert_eq!(source.attributed_since(placement), since, "{tags:?}");
+            for instant in ["2026-10-31T23:59:59Z", "2026-11-01T00:00:00Z", NOON] {
+                let instant: Timestamp = instant.parse().unwrap();
+                let has_tenant = source.tenant_of(placement, instant).is_some();
+                assert_eq!(has_tenant, since.is_some_and(|since| since <= instant), "{tags:?} at {instant}");
+            }
+        }
     }
 
     #[test]

@@ -1,4 +1,7 @@
-//! `RecordedQuestion`: what has been recorded of a source, by id; the collector's audits ask it.
+//! `RecordedQuestion`: what has been recorded of a source, by id; the collector's audits ask it. Of an execution whose month
+//! is not kept any more only the id is known.
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use messaging::ask::{Answerer, Refusal};
@@ -6,7 +9,7 @@ use metering::SourceId;
 use proto::{timestamp, v1};
 use sqlx::PgPool;
 
-use crate::store;
+use crate::store::{self, RecordedRow};
 
 /// Executions in one answer: keeps it far below the broker's 1 MB.
 const EXECUTIONS_MAX: usize = 5_000;
@@ -42,21 +45,35 @@ impl Answerer for AnswerRecorded {
             i32::try_from(question.epoch).map_err(|_| Refusal::invalid("the epoch is out of range"))?;
         let bound = |id: u64| i64::try_from(id).unwrap_or(i64::MAX);
         let ids = (bound(question.first_execution_id), bound(question.last_execution_id));
-        let limit = i64::try_from(EXECUTIONS_MAX + 1).unwrap_or(i64::MAX);
-        let mut rows = store::recorded(&self.pool, source, epoch, ids, limit).await?;
-        let next_execution_id = match rows.len() > EXECUTIONS_MAX {
-            true => rows.pop().and_then(|row| u64::try_from(row.execution_id).ok()),
-            false => None,
-        };
-        let executions = rows.into_iter().filter_map(|row| {
-            Some(v1::Recorded {
-                execution_id: u64::try_from(row.execution_id).ok()?,
-                status: v1::ExecutionStatus::from(store::status_of(row.status)).into(),
-                stopped_at: Some(timestamp(row.stopped_at.to_jiff())),
-                tenant_id: row.tenant_id.unwrap_or_default(),
-                counted: row.counted,
-            })
-        });
-        Ok(v1::RecordedAnswer { executions: executions.collect(), next_execution_id })
+        let limit = EXECUTIONS_MAX + 1;
+        // In this order: a month that goes between the two is seen in one of them.
+        let rows =
+            store::recorded(&self.pool, source, epoch, ids, i64::try_from(limit).unwrap_or(i64::MAX)).await?;
+        let retired = store::retired_between(&self.pool, source, epoch, ids, limit).await?;
+        let mut executions: BTreeMap<u64, v1::Recorded> =
+            retired.into_iter().filter_map(only_its_id).chain(rows.into_iter().filter_map(kept)).collect();
+        // The first of both are the first of all.
+        let next_execution_id = executions.keys().nth(EXECUTIONS_MAX).copied();
+        if let Some(next) = next_execution_id {
+            executions.split_off(&next);
+        }
+        Ok(v1::RecordedAnswer { executions: executions.into_values().collect(), next_execution_id })
     }
+}
+
+fn kept(row: RecordedRow) -> Option<(u64, v1::Recorded)> {
+    let execution_id = u64::try_from(row.execution_id).ok()?;
+    let recorded = v1::Recorded {
+        execution_id,
+        status: v1::ExecutionStatus::from(store::status_of(row.status)).into(),
+        stopped_at: Some(timestamp(row.stopped_at.to_jiff())),
+        tenant_id: row.tenant_id.unwrap_or_default(),
+        counted: row.counted,
+    };
+    Some((execution_id, recorded))
+}
+
+fn only_its_id(id: i64) -> Option<(u64, v1::Recorded)> {
+    let execution_id = u64::try_from(id).ok()?;
+    Some((execution_id, v1::Recorded { execution_id, ..v1::Recorded::default() }))
 }

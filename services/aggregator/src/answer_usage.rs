@@ -45,7 +45,14 @@ impl AnswerUsage {
         let (pool, number) = (&self.pool, asked.number);
         let calendar = &asked.tenant.calendar;
         let slices = match (grain, workflow) {
-            (Grain::Hour, None) => store::hours(pool, number, span).await?,
+            (Grain::Hour, None) => {
+                let since = store::hours_since(pool).await?;
+                if span.start < since {
+                    let reason = format!("figures by hour are kept since {since}; ask for days before");
+                    return Err(Refusal::not_found(reason));
+                }
+                store::hours(pool, number, span).await?
+            }
             (Grain::Hour, Some(_)) => {
                 return Err(Refusal::invalid("hours are not kept by workflow; ask for days"));
             }

@@ -200,7 +200,15 @@ async fn void(
 ) -> Result<(Period, Correcting), Refusal> {
     let Some(execution) = store::voidable(connection, asked.number, &key).await? else {
         let (id, source) = (key.execution_id, &key.source_id);
-        return Err(Refusal::not_found(format!("the tenant has no execution {id} of {source}")));
+        let since = store::kept_since(&mut *connection).await?;
+        let reason = if since > Timestamp::UNIX_EPOCH {
+            format!(
+                "the tenant has no execution {id} of {source} since {since}; older ones are not kept, adjust instead"
+            )
+        } else {
+            format!("the tenant has no execution {id} of {source}")
+        };
+        return Err(Refusal::not_found(reason));
     };
     if execution.voided {
         return Err(Refusal::invalid("the execution is voided already"));

@@ -137,7 +137,7 @@ impl Decisions {
             Some((month, start, end)) if start <= stopped_at && stopped_at < end => month,
             _ => {
                 let month = month_of(stopped_at);
-                let next = month.saturating_add(jiff::Span::new().months(1));
+                let next = month_after(month);
                 self.month = Some((month, start_of(month), start_of(next)));
                 month
             }
@@ -150,7 +150,13 @@ pub(crate) fn month_of(instant: Timestamp) -> Date {
     instant.to_zoned(TimeZone::UTC).date().first_of_month()
 }
 
-fn start_of(date: Date) -> Timestamp {
+/// The first day of the month after.
+pub(crate) fn month_after(month: Date) -> Date {
+    month.saturating_add(jiff::Span::new().months(1))
+}
+
+/// The first instant of a date in UTC.
+pub(crate) fn start_of(date: Date) -> Timestamp {
     date.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp()).unwrap_or(Timestamp::MAX)
 }
 

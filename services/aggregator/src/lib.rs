@@ -19,6 +19,7 @@ mod durations;
 mod explain;
 mod fold;
 mod intake;
+mod kept;
 mod leases;
 mod map_unmapped;
 mod memory;
@@ -27,6 +28,8 @@ mod progress;
 mod publish;
 mod rebuild;
 mod record;
+mod retention;
+mod retire;
 mod rollup;
 mod service;
 mod settings;
@@ -37,7 +40,10 @@ mod totals;
 mod wire;
 mod write;
 
+pub use kept::{InvalidKept, Kept};
 pub use rebuild::{Difference, Rebuild, RebuildError};
+pub use retention::Retention;
+pub use retire::Dropped;
 pub use service::Aggregator;
 pub use settings::AggregatorSettings;
 

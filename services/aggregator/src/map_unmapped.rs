@@ -1,9 +1,9 @@
 //! Giving executions to tenants that no attribution matched when they were recorded.
 //!
 //! A change of the source's attributions, of a workflow's tags or project, or a tenant that becomes known marks the source
-//! (`map_again`). Its unmapped executions are then looked at page by page, each page in a transaction that holds the
-//! source as recording does: an execution is given to a tenant once, because only one without a tenant is, and its
-//! figures change in the same transaction. A crash leaves the source marked (`mapping`), and it is begun anew.
+//! (`map_again`). Of its workflows those that have unmapped executions and match something now are then looked at, page by page,
+//! each page in a transaction that holds the source as recording does: an execution is given to a tenant once, because
+//! only one without a tenant is, and its figures change in the same transaction. A crash leaves the source marked (`mapping`), and it is begun anew.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,10 +11,12 @@ use std::{
     time::Duration,
 };
 
+use catalog::Placement;
 use chassis::Rounds;
+use jiff::Timestamp;
 use messaging::{Bus, consume::chain};
 use metering::{Clock, TenantId, WorkflowId};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -80,35 +82,64 @@ impl Mapper {
 
     async fn map_source(&self, source: i32, shutdown: &CancellationToken) -> Result<(), RecordError> {
         store::begin_mapping(&self.pool, source).await?;
-        let mut from = Place::FIRST;
-        while let Some(next) = self.map_page(source, from).await? {
-            if shutdown.is_cancelled() {
-                return Ok(());
+        for (workflow, since) in self.matching(source).await? {
+            let mut from = Place::since(since);
+            while let Some(next) = self.map_page(source, &workflow, from).await? {
+                if shutdown.is_cancelled() {
+                    return Ok(());
+                }
+                from = next;
             }
-            from = next;
         }
         Ok(store::end_mapping(&self.pool, source).await?)
     }
 
-    /// Maps what it can of one page. Returns where the next one begins; nothing at the end.
-    async fn map_page(&self, source: i32, from: Place) -> Result<Option<Place>, RecordError> {
+    /// The workflows of which unmapped executions may match, each with the instant since which they do. What changes after
+    /// this look marks the source again.
+    async fn matching(&self, source: i32) -> Result<Vec<(WorkflowId, Timestamp)>, RecordError> {
+        let mut connection = self.pool.acquire().await?;
+        let unmapped = store::workflows_unmapped(&mut connection, source).await?;
+        if unmapped.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some((_, ownership)) = store::ownerships(&mut connection, &[source]).await?.pop() else {
+            return Ok(Vec::new());
+        };
+        let wanted: Vec<(i32, WorkflowId)> = unmapped.into_iter().map(|id| (source, id)).collect();
+        let known = store::workflows(&mut connection, &wanted).await?;
+        let since = |(_, id, workflow): (i32, WorkflowId, Workflow)| {
+            attributed_since(&ownership, &id, &workflow).map(|since| (id, since))
+        };
+        Ok(known.into_iter().filter_map(since).collect())
+    }
+
+    /// Maps what it can of one page of a workflow. Returns where the next one begins; nothing at the end.
+    async fn map_page(
+        &self,
+        source: i32,
+        workflow: &WorkflowId,
+        from: Place,
+    ) -> Result<Option<Place>, RecordError> {
         let now = self.clock.now();
         let mut transaction = self.pool.begin().await?;
         store::lock_sources(&mut transaction, &[source]).await?;
-        let page = store::unmapped(&mut transaction, source, from, EXECUTIONS_PER_PAGE).await?;
-        let Some(next) = page.last().map(|(last, _)| Place::after(last)) else { return Ok(None) };
+        let wanted = [(source, workflow.clone())];
+        let Some((.., known)) = store::workflows(&mut transaction, &wanted).await?.pop() else {
+            return Ok(None);
+        };
+        let page = store::unmapped(&mut transaction, source, known.number, from, EXECUTIONS_PER_PAGE).await?;
+        let Some(next) = page.last().map(Place::after) else { return Ok(None) };
         let Some((_, ownership)) = store::ownerships(&mut transaction, &[source]).await?.pop() else {
             return Ok(None);
         };
         let mut directory = Directory::default();
         let tenants: Vec<TenantId> = ownership.tenants().into_iter().cloned().collect();
         directory.load(&mut transaction, tenants).await?;
-        let workflows = workflows_of(&mut transaction, source, &page).await?;
         let mut cards: BTreeMap<i32, Arc<Card>> = BTreeMap::new();
         let mut mapped: Vec<Decided> = page
             .into_iter()
-            .filter_map(|(unmapped, workflow)| {
-                let card = card_of(&ownership, &directory, &workflow, workflows.get(&workflow), &unmapped)?;
+            .filter_map(|unmapped| {
+                let card = card_of(&ownership, &directory, workflow, &known, &unmapped)?;
                 cards.entry(card.number).or_insert_with(|| card.clone());
                 Some(given_to(card, unmapped))
             })
@@ -123,16 +154,15 @@ impl Mapper {
     }
 }
 
-async fn workflows_of(
-    connection: &mut PgConnection,
-    source: i32,
-    page: &[(Decided, WorkflowId)],
-) -> Result<HashMap<WorkflowId, Workflow>, sqlx::Error> {
-    let mut wanted: Vec<(i32, WorkflowId)> =
-        page.iter().map(|(_, workflow)| (source, workflow.clone())).collect();
-    wanted.dedup();
-    let known = store::workflows(connection, &wanted).await?;
-    Ok(known.into_iter().map(|(_, id, workflow)| (id, workflow)).collect())
+/// Since when executions of a workflow have a tenant; nothing where none has.
+fn attributed_since(ownership: &Ownership, id: &WorkflowId, known: &Workflow) -> Option<Timestamp> {
+    match ownership {
+        Ownership::Tenant(tenant) => tenant.as_ref().map(|_| Timestamp::MIN),
+        Ownership::Catalog(source) => {
+            let project = known.project.as_deref();
+            source.attributed_since(Placement { workflow: id, tags: &known.tags, project })
+        }
+    }
 }
 
 /// The tenant of an unmapped execution. One that the catalog does not have, or whose plan it does not have, is waited for.
@@ -140,10 +170,10 @@ fn card_of<'a>(
     ownership: &Ownership,
     directory: &'a Directory,
     workflow: &WorkflowId,
-    known: Option<&Workflow>,
+    known: &Workflow,
     unmapped: &Decided,
 ) -> Option<&'a Arc<Card>> {
-    let tenant = ownership.tenant_of(workflow, known, unmapped.ended.stopped_at)?;
+    let tenant = ownership.tenant_of(workflow, Some(known), unmapped.ended.stopped_at)?;
     directory.card(tenant).filter(|card| card.plan.is_some())
 }
 

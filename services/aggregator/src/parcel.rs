@@ -81,7 +81,10 @@ impl Parcel {
 }
 
 fn read_execution(row: v1::Execution, now: Timestamp) -> Result<(i64, Execution), String> {
-    let execution = Execution::try_from(row).map_err(|error| error.to_string())?;
+    let mut execution = Execution::try_from(row).map_err(|error| error.to_string())?;
+    // As the database keeps them, so that figures that are made anew are the same.
+    execution.started_at = execution.started_at.map(whole_microseconds);
+    execution.stopped_at = whole_microseconds(execution.stopped_at);
     let id = execution.id.as_str();
     let number: i64 = id
         .parse()
@@ -96,6 +99,11 @@ fn read_execution(row: v1::Execution, now: Timestamp) -> Result<(i64, Execution)
         return Err(format!("execution {id} stopped at {stopped_at}, before there was n8n"));
     }
     Ok((number, execution))
+}
+
+/// The instant without what is finer than the database keeps.
+fn whole_microseconds(instant: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant)
 }
 
 fn read_facts(wire: v1::Workflow, received_at: Timestamp) -> Result<Facts, InvalidId> {

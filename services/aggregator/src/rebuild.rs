@@ -131,13 +131,14 @@ impl Rebuild {
             shadow.apply(&Changes::from_bytes(&change)?.of_tenant(asked.number));
         }
         let since = store::kept_since(&mut *transaction).await?;
-        shadow.keep_since(since);
+        let hours_since = store::hours_since(&mut *transaction).await?.max(since);
+        shadow.keep_since(since, hours_since);
         let mut stored = store::stored_figures(&mut transaction, asked.number).await?;
-        stored.keep_since(since);
+        stored.keep_since(since, hours_since);
         let differences = differences(asked.tenant.id.as_str(), &stored, &shadow);
         if stored != shadow {
             let changed = self.set_periods(&mut transaction, asked, &stored, &shadow).await?;
-            store::replace_rollups(&mut transaction, asked.number, since, &shadow).await?;
+            store::replace_rollups(&mut transaction, asked.number, (since, hours_since), &shadow).await?;
             let now = self.clock.now();
             let messages = correct::told(&mut transaction, &self.bus, asked, &changed, now).await?;
             outbox::enqueue(&mut transaction, &messages).await?;
@@ -250,12 +251,12 @@ fn changes_between<K: Ord + Clone, V: Default + Clone + PartialEq>(
 }
 
 impl Figures {
-    /// Forgets what begins before `since`, whose executions are not kept any more, and what says nothing: a row of zeros
-    /// is as good as none.
-    fn keep_since(&mut self, since: Timestamp) {
+    /// Forgets what begins before `since`, whose executions are not kept any more, hours before `hours_since`, and what
+    /// says nothing: a row of zeros is as good as none.
+    fn keep_since(&mut self, since: Timestamp, hours_since: Timestamp) {
         self.periods.retain(|(_, start), totals| *start >= since && *totals != Totals::ZERO);
         self.workflows.retain(|key, totals| key.period_start >= since && *totals != Totals::ZERO);
-        self.hours.retain(|(_, start), totals| *start >= since && *totals != Totals::ZERO);
+        self.hours.retain(|(_, start), totals| *start >= hours_since && *totals != Totals::ZERO);
         self.days.retain(|(_, start), day| *start >= since && *day != DayFigures::default());
         self.workflow_days.retain(|key, totals| key.day_start >= since && *totals != Totals::ZERO);
         self.workflow_durations.retain(|key, durations| key.period_start >= since && !durations.is_empty());

@@ -14,6 +14,7 @@ use crate::{
     answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
     attribution::Attribution, close::Closer, correct::Correct, explain::Explain, fold::Folder,
     intake::Executions, leases::Leases, map_unmapped::Mapper, progress::SyncedHandler, publish::Publisher,
+    retention::Retention,
 };
 
 /// The aggregator.
@@ -37,6 +38,12 @@ impl Service for Aggregator {
         let synced = SyncedHandler::new(pool.clone());
         let publisher = Publisher::new(pool.clone(), bus.clone(), clock.clone());
         let closer = Closer::new(pool.clone(), bus.clone(), clock.clone(), settings.close_grace)?;
+        let retention = Retention {
+            pool: pool.clone(),
+            clock: clock.clone(),
+            executions_kept: settings.executions_kept,
+            hours_kept: settings.hours_kept,
+        };
         let folder = Arc::new(Folder::new(pool.clone()));
 
         let consume = |consumer| (bus.clone(), clock.clone(), consumer, tasks.shutdown());
@@ -60,6 +67,7 @@ impl Service for Aggregator {
         tasks.spawn(ask::answer(bus.clone(), Question::Unmapped, unmapped, tasks.shutdown()));
         let mapper = Mapper::new(pool.clone(), bus.clone(), clock.clone());
         tasks.spawn(mapper.run(tasks.shutdown()));
+        tasks.spawn(retention.run(tasks.shutdown()));
         tasks.spawn(outbox::relay(pool, bus.clone(), tasks.shutdown()));
         tasks.spawn(publisher.run(settings.publish_interval, tasks.shutdown()));
         tasks.spawn(closer.run(tasks.shutdown()));

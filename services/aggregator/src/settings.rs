@@ -5,6 +5,18 @@ use std::time::Duration;
 use chassis::Validate;
 use serde::Deserialize;
 
+use crate::Kept;
+
+/// The period before this one stays whole, with its grace, whatever the anchor day.
+const EXECUTIONS_KEPT_DAYS_MIN: i32 = 92;
+
+/// The dashboard shows a month of hours.
+const HOURS_KEPT_DAYS_MIN: i32 = 32;
+
+/// As long as the events of periods, so that what a closed period says can be explained while it can be heard: a year, and a
+/// month to look back at it.
+const KEPT_DAYS: u16 = 400;
+
 /// What the aggregator is told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -20,6 +32,11 @@ pub struct AggregatorSettings {
     /// Figures by hour, day and workflow are at most this much behind the counts.
     #[serde(with = "chassis::duration")]
     pub rollup_interval: Duration,
+    /// How long executions are kept one by one, to be explained, voided and added up anew. A month goes as a whole, when all
+    /// of it is older. Their figures stay, and their ids are known for ever.
+    pub executions_kept: Kept,
+    /// How long figures by hour are kept. Those by day, workflow and period stay for ever.
+    pub hours_kept: Kept,
 }
 
 impl Default for AggregatorSettings {
@@ -29,6 +46,8 @@ impl Default for AggregatorSettings {
             close_grace: Duration::from_secs(6 * 60 * 60),
             publish_interval: Duration::from_millis(250),
             rollup_interval: Duration::from_secs(2),
+            executions_kept: Kept::days(KEPT_DAYS),
+            hours_kept: Kept::days(KEPT_DAYS),
         }
     }
 }
@@ -46,6 +65,16 @@ impl Validate for AggregatorSettings {
         }
         if !(Duration::from_millis(20)..=Duration::from_secs(60)).contains(&self.rollup_interval) {
             return Err("rollup_interval must be 20ms to 60s".to_owned());
+        }
+        if !self.executions_kept.is_at_least_days(EXECUTIONS_KEPT_DAYS_MIN) {
+            return Err(format!(
+                "executions_kept must be at least {EXECUTIONS_KEPT_DAYS_MIN}d: late executions and corrections need the last periods"
+            ));
+        }
+        if !self.hours_kept.is_at_least_days(HOURS_KEPT_DAYS_MIN) {
+            return Err(format!(
+                "hours_kept must be at least {HOURS_KEPT_DAYS_MIN}d: a month of hours is shown"
+            ));
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ pub struct Page {
 pub struct Compared {
     /// Final executions that were compared.
     pub listed: u64,
-    /// Those that were recorded as they are.
+    /// Those that were recorded as they are, as far as that is kept.
     pub equal: u64,
     /// The others, and what was recorded and is not shown.
     pub differences: Vec<AuditDifference>,
@@ -112,6 +112,10 @@ impl Page {
 }
 
 fn is_equal(execution: &Execution, recorded: &Recorded) -> bool {
+    // An old one, of which the count only knows that it was recorded.
+    if recorded.stopped_at.is_none() {
+        return true;
+    }
     let shown = v1::Execution::from(execution);
     recorded.status() == shown.status() && recorded.stopped_at == shown.stopped_at
 }

@@ -1,9 +1,9 @@
 //! Executions: the truth about what has been counted.
 
-use jiff::{Timestamp, civil::Date};
+use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use metering::{Mode, Period, Status};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::copy::CopyBuffer;
 use crate::tally::{Changed, Decided, Ended, Placed};
@@ -40,24 +40,6 @@ pub(crate) fn status_of(code: i16) -> Status {
 /// The mode that a stored number stands for.
 pub(crate) fn mode_of(code: i16) -> Mode {
     usize::try_from(code).ok().and_then(|code| MODES.get(code).copied()).unwrap_or(Mode::Other)
-}
-
-/// Makes the table of a month's executions, if it is not there. Outside of the recording transaction, because it waits
-/// for everybody who works on executions.
-pub(crate) async fn ensure_month(pool: &PgPool, month: Date) -> Result<(), sqlx::Error> {
-    let next = month.saturating_add(jiff::Span::new().months(1));
-    let mut transaction = pool.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.months'))")
-        .execute(&mut *transaction)
-        .await?;
-    // All parts are numbers of a date.
-    let create = format!(
-        "CREATE TABLE IF NOT EXISTS executions_{:04}_{:02} PARTITION OF executions FOR VALUES FROM ('{month}') TO ('{next}')",
-        month.year(),
-        month.month(),
-    );
-    sqlx::query(AssertSqlSafe(create)).execute(&mut *transaction).await?;
-    transaction.commit().await
 }
 
 /// Adds executions that are known to be new, sorted by key. The primary key is the second guard: one that is there after

@@ -5,10 +5,13 @@ mod corrections;
 mod crossings;
 mod executions;
 mod explained;
+mod hours;
 mod leases;
+mod months;
 mod periods;
 mod rebuilds;
 mod recording;
+mod retired;
 mod rollups;
 mod slices;
 mod sources;
@@ -20,18 +23,24 @@ pub(crate) use corrections::{
     lock_source, void_execution, voidable,
 };
 pub(crate) use crossings::{armings, cross, rearm};
-pub(crate) use executions::{Key, copy_executions, crashed, ensure_month, mode_of, rewrite, status_of};
+pub(crate) use executions::{Key, copy_executions, crashed, mode_of, rewrite, status_of};
 pub(crate) use explained::{After, Explained, explained, period_at, workflow_totals};
+pub(crate) use hours::{hours_since, raise_hours_since, remove_hours};
 pub(crate) use leases::{release, renew};
+pub(crate) use months::{
+    FIRST_ID, IdPlace, count_month, drop_month, ensure_month, hold_month, holds_open_period, ids_of_month,
+    is_being_mapped, months, move_strays, stray_months, take_retention_turn,
+};
 pub(crate) use periods::{DuePeriod, Snapshot, close, due_periods, ensure_periods, snapshot, totals};
 pub(crate) use rebuilds::{
-    adjustments, all_tenants, fold_turn, freeze, hold_rebuild, kept_since, logged_since, replace_rollups,
-    set_period, shares, stored_figures,
+    adjustments, all_tenants, fold_turn, freeze, hold_off_rebuild, hold_rebuild, kept_since, logged_since,
+    replace_rollups, set_period, shares, stored_figures,
 };
 pub(crate) use recording::{
     ChangedPeriod, add_to_periods, add_to_workflows, chunk, lock_sources, ownerships, put_workflow,
     raise_revisions, raise_versions, source_numbers, tenant_ids, tenant_numbers, workflows,
 };
+pub(crate) use retired::{ChunkKey, retire_ids, retired_between};
 pub(crate) use rollups::{
     add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, waiting, waiting_since,
 };
@@ -48,6 +57,6 @@ pub(crate) use tenants::{
     touch_tenants_of_plan,
 };
 pub(crate) use unmapped::{
-    Place, UnmappedWorkflow, begin_mapping, end_mapping, map, recorded, sources_to_map, take_mapping_turn,
-    unmapped, unmapped_workflows,
+    Place, RecordedRow, UnmappedWorkflow, begin_mapping, end_mapping, map, recorded, sources_to_map,
+    take_mapping_turn, unmapped, unmapped_workflows, workflows_unmapped,
 };

@@ -24,6 +24,13 @@ pub(crate) async fn hold_rebuild(connection: &mut PgConnection) -> Result<(), sq
     Ok(())
 }
 
+/// Keeps a rebuild from beginning until the transaction ends; not given while one goes on.
+pub(crate) async fn hold_off_rebuild(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock_shared(hashtext(current_schema() || '.rebuild'))")
+        .fetch_one(connection)
+        .await
+}
+
 /// Takes the folder's turn until the transaction ends, waiting for it.
 pub(crate) async fn fold_turn(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.folder'))")
@@ -197,20 +204,20 @@ pub(crate) async fn adjustments(
     Ok(rows.into_iter().map(|(start, quantity)| (start.to_jiff(), quantity)).collect())
 }
 
-/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups and workflows. The caller has the folder's
-/// turn and the tenant's lock, and nothing of the tenant waits to be folded.
+/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups and workflows, of its hours from
+/// `hours_since` on. The caller has the folder's turn and the tenant's lock, and nothing of the tenant waits to be folded.
 pub(crate) async fn replace_rollups(
     connection: &mut PgConnection,
     tenant: i32,
-    since: Timestamp,
+    (since, hours_since): (Timestamp, Timestamp),
     figures: &Figures,
 ) -> Result<(), sqlx::Error> {
-    for statement in [
-        "DELETE FROM usage_hours WHERE tenant_number = $1 AND hour_start >= $2",
-        "DELETE FROM usage_days WHERE tenant_number = $1 AND day_start >= $2",
-        "DELETE FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2",
-        "DELETE FROM workflow_durations WHERE tenant_number = $1 AND period_start >= $2",
-        "DELETE FROM workflow_usage WHERE tenant_number = $1 AND period_start >= $2",
+    for (statement, since) in [
+        ("DELETE FROM usage_hours WHERE tenant_number = $1 AND hour_start >= $2", hours_since),
+        ("DELETE FROM usage_days WHERE tenant_number = $1 AND day_start >= $2", since),
+        ("DELETE FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2", since),
+        ("DELETE FROM workflow_durations WHERE tenant_number = $1 AND period_start >= $2", since),
+        ("DELETE FROM workflow_usage WHERE tenant_number = $1 AND period_start >= $2", since),
     ] {
         sqlx::query(statement).bind(tenant).bind(since.to_sqlx()).execute(&mut *connection).await?;
     }

@@ -74,7 +74,7 @@ pub(crate) async fn folded(connection: &mut PgConnection, numbers: &[i64]) -> Re
 pub(crate) async fn forget_folded(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
         "DELETE FROM rollup_log WHERE folded
-         AND (SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.rebuild')))",
+         AND (SELECT pg_try_advisory_xact_lock_shared(hashtext(current_schema() || '.rebuild')))",
     )
     .execute(connection)
     .await?;

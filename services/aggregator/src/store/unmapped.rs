@@ -44,28 +44,48 @@ pub(crate) async fn end_mapping(pool: &PgPool, source: i32) -> Result<(), sqlx::
         .map(drop)
 }
 
-/// Where the next page of a source's unmapped executions begins.
+/// The workflows of a source that have unmapped executions.
+pub(crate) async fn workflows_unmapped(
+    connection: &mut PgConnection,
+    source: i32,
+) -> Result<Vec<WorkflowId>, sqlx::Error> {
+    // From workflow to workflow along the index, past however many executions each has.
+    let ids: Vec<String> = sqlx::query_scalar(
+        "WITH RECURSIVE found AS (
+             (SELECT workflow_number FROM executions WHERE source_number = $1 AND tenant_number IS NULL
+              ORDER BY workflow_number LIMIT 1)
+             UNION ALL
+             SELECT following.workflow_number FROM found CROSS JOIN LATERAL (
+                 SELECT workflow_number FROM executions WHERE source_number = $1 AND tenant_number IS NULL
+                     AND workflow_number > found.workflow_number
+                 ORDER BY workflow_number LIMIT 1) AS following)
+         SELECT workflow_id FROM found JOIN workflows ON number = workflow_number ORDER BY number",
+    )
+    .bind(source)
+    .fetch_all(connection)
+    .await?;
+    let parse = |id: String| WorkflowId::parse(&id).map_err(|error| sqlx::Error::Decode(Box::new(error)));
+    ids.into_iter().map(parse).collect()
+}
+
+/// Where the next page of a workflow's unmapped executions begins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
-    workflow: i32,
     stopped_at: Timestamp,
     epoch: i32,
     number: i64,
 }
 
 impl Place {
-    /// Before all of them.
-    pub(crate) const FIRST: Self =
-        Self { workflow: i32::MIN, stopped_at: Timestamp::UNIX_EPOCH, epoch: 0, number: i64::MIN };
+    /// Before all that stopped at this instant or later.
+    pub(crate) fn since(instant: Timestamp) -> Self {
+        // No execution is older.
+        Self { stopped_at: instant.max(Timestamp::UNIX_EPOCH), epoch: i32::MIN, number: i64::MIN }
+    }
 
     /// After this one.
     pub(crate) fn after(unmapped: &Decided) -> Self {
-        Self {
-            workflow: unmapped.workflow,
-            stopped_at: unmapped.ended.stopped_at,
-            epoch: unmapped.epoch,
-            number: unmapped.number,
-        }
+        Self { stopped_at: unmapped.ended.stopped_at, epoch: unmapped.epoch, number: unmapped.number }
     }
 }
 
@@ -74,60 +94,52 @@ struct UnmappedRow {
     epoch: i32,
     execution_id: i64,
     month: SqlDate,
-    workflow_number: i32,
-    workflow_id: String,
     status: i16,
     mode: i16,
     started_at: Option<SqlInstant>,
     stopped_at: SqlInstant,
 }
 
-/// A page of a source's unmapped executions, each with its workflow's id. The caller holds the source.
+/// A page of the unmapped executions of one of a source's workflows. The caller holds the source.
 pub(crate) async fn unmapped(
     connection: &mut PgConnection,
     source: i32,
+    workflow: i32,
     from: Place,
     limit: i64,
-) -> Result<Vec<(Decided, WorkflowId)>, sqlx::Error> {
+) -> Result<Vec<Decided>, sqlx::Error> {
     let rows: Vec<UnmappedRow> = sqlx::query_as(
-        "SELECT epoch, execution_id, month, workflow_number, workflow_id, status, mode, started_at, stopped_at
-         FROM executions JOIN workflows ON number = workflow_number
-         WHERE executions.source_number = $1 AND tenant_number IS NULL
-           AND (workflow_number, stopped_at, epoch, execution_id) > ($2, $3, $4, $5)
-         ORDER BY workflow_number, stopped_at, epoch, execution_id
-         LIMIT $6",
+        "SELECT epoch, execution_id, month, status, mode, started_at, stopped_at FROM executions
+         WHERE source_number = $1 AND workflow_number = $2 AND tenant_number IS NULL
+           AND (stopped_at, epoch, execution_id) > ($3, $4, $5)
+         ORDER BY stopped_at, epoch, execution_id LIMIT $6",
     )
     .bind(source)
-    .bind(from.workflow)
+    .bind(workflow)
     .bind(from.stopped_at.to_sqlx())
     .bind(from.epoch)
     .bind(from.number)
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    let read = |row: UnmappedRow| {
-        let workflow = WorkflowId::parse(&row.workflow_id);
-        let workflow = workflow.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-        let decided = Decided {
-            source,
-            epoch: row.epoch,
-            number: row.execution_id,
-            month: row.month.to_jiff(),
-            workflow: row.workflow_number,
-            mode: mode_of(row.mode),
-            ended: Ended {
-                status: status_of(row.status),
-                started_at: row.started_at.map(SqlInstant::to_jiff),
-                stopped_at: row.stopped_at.to_jiff(),
-            },
-            placed: None,
-            counted: false,
-            late: false,
-            voided: false,
-        };
-        Ok((decided, workflow))
+    let read = |row: UnmappedRow| Decided {
+        source,
+        epoch: row.epoch,
+        number: row.execution_id,
+        month: row.month.to_jiff(),
+        workflow,
+        mode: mode_of(row.mode),
+        ended: Ended {
+            status: status_of(row.status),
+            started_at: row.started_at.map(SqlInstant::to_jiff),
+            stopped_at: row.stopped_at.to_jiff(),
+        },
+        placed: None,
+        counted: false,
+        late: false,
+        voided: false,
     };
-    rows.into_iter().map(read).collect()
+    Ok(rows.into_iter().map(read).collect())
 }
 
 /// Gives unmapped executions to the tenants that were found for them. The caller holds the source.

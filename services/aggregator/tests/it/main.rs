@@ -14,5 +14,6 @@ mod counting;
 mod figures;
 mod periods;
 mod rebuild;
+mod retention;
 mod support;
 mod thresholds;

@@ -158,3 +158,18 @@ async fn figures_whose_executions_are_kept_no_more_stay() {
     assert!(refused.to_string().contains("since 2026-11-01"), "{refused}");
     running.bench.finish().await;
 }
+
+#[tokio::test]
+async fn instants_finer_than_the_database_keeps_add_up_to_the_same_figures() {
+    let mut running = Running::start(None).await;
+    let mut run = execution(1, "2026-11-20T08:00:00.001Z");
+    // 0.9991 ms, and 1 ms once it is kept.
+    run.started_at = at("2026-11-20T08:00:00.0000009Z");
+    let mut last = execution(2, "2026-10-31T23:59:59.999999999Z");
+    last.started_at = at("2026-10-31T23:59:59.9989999Z");
+    running.send(vec![run, last]).await;
+    running.usage_where(|totals| totals.counted == 1).await;
+    assert_eq!(rebuild(&running).await, []);
+    assert_eq!(sums(&running).await, [(2, 0, 2); 5]);
+    running.bench.finish().await;
+}

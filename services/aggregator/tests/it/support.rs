@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aggregator::{Aggregator, AggregatorSettings};
+use aggregator::{Aggregator, AggregatorSettings, Kept};
 use catalog::{Entry, Plan, Source, Tenant};
 use chassis::Service;
 use jiff::{SignedDuration, Timestamp};
@@ -36,6 +36,9 @@ impl Running {
         let settings = AggregatorSettings {
             publish_interval: Duration::from_millis(20),
             rollup_interval: Duration::from_millis(20),
+            // What lets old things go says so itself.
+            executions_kept: Kept::Forever,
+            hours_kept: Kept::Forever,
             ..AggregatorSettings::default()
         };
         Aggregator::start(self.bench.context.clone(), settings).await.expect("the aggregator starts");

@@ -1,0 +1,112 @@
+//! How long things are kept. A round makes the tables of this month and the next ahead of time, lets old months of
+//! executions go ([`crate::retire`]), and removes old figures by hour. One replica at a time; a crash leaves the rest to the
+//! next round.
+
+use std::{sync::Arc, time::Duration};
+
+use chassis::Rounds;
+use jiff::Timestamp;
+use messaging::consume::chain;
+use metering::Clock;
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Kept,
+    decide::{month_after, month_of, start_of},
+    retire::{self, Dropped, Retired},
+    store,
+};
+
+/// Months end and get old slowly; a month that could not go is tried again this soon.
+const ROUND_INTERVAL: Duration = Duration::from_secs(10 * 60);
+
+/// Tenants whose old hours one statement removes: bounds how long the folder waits for it.
+const TENANTS_PER_PAGE: i64 = 200;
+
+/// Keeps what is to be kept, and lets the rest go.
+pub struct Retention {
+    /// The aggregator's database.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How long executions are kept one by one.
+    pub executions_kept: Kept,
+    /// How long figures by hour are kept.
+    pub hours_kept: Kept,
+}
+
+impl Retention {
+    /// Rounds until shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
+        while rounds.next().await {
+            tokio::select! {
+                // A round that is cut off has done what it has committed.
+                () = shutdown.cancelled() => return,
+                outcome = self.round() => if let Err(error) = outcome {
+                    tracing::warn!(error = chain(&error), "old executions go later");
+                },
+            }
+        }
+    }
+
+    /// One round. Returns the months that have gone.
+    ///
+    /// # Errors
+    ///
+    /// The database failed. Everything that was committed is whole; the next round does the rest.
+    pub async fn round(&self) -> Result<Vec<Dropped>, sqlx::Error> {
+        let now = self.clock.now();
+        let month = month_of(now);
+        for month in [month, month_after(month)] {
+            store::ensure_month(&self.pool, month).await?;
+        }
+        // A connection of its own: its end, also by a crash, ends the turn.
+        let mut connection = self.pool.acquire().await?.detach();
+        let mut dropped = Vec::new();
+        if store::take_retention_turn(&mut connection).await? {
+            self.drop_months(&mut connection, now, &mut dropped).await?;
+            self.remove_hours(&mut connection, now).await?;
+        }
+        connection.close().await?;
+        Ok(dropped)
+    }
+
+    async fn drop_months(
+        &self,
+        connection: &mut PgConnection,
+        now: Timestamp,
+        dropped: &mut Vec<Dropped>,
+    ) -> Result<(), sqlx::Error> {
+        let Some(cutoff) = self.executions_kept.cutoff(now) else { return Ok(()) };
+        for month in store::months(connection).await? {
+            if month_after(month) > cutoff {
+                break;
+            }
+            match retire::month(&self.pool, connection, month).await? {
+                Retired::Dropped(month) => dropped.push(month),
+                // Those after it wait as well, so that `since` tells the truth.
+                Retired::Later(reason) => {
+                    tracing::info!(%month, reason, "an old month of executions goes later");
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_hours(&self, connection: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+        let Some(cutoff) = self.hours_kept.cutoff(now) else { return Ok(()) };
+        store::raise_hours_since(connection, start_of(cutoff)).await?;
+        let mut page = Some(i32::MIN);
+        while let Some(after) = page {
+            // The folder's turn: nobody compares or writes hours meanwhile.
+            let mut transaction = connection.begin().await?;
+            store::fold_turn(&mut transaction).await?;
+            page = store::remove_hours(&mut transaction, after, TENANTS_PER_PAGE).await?;
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+}
