@@ -1,9 +1,16 @@
 //! What the benchmarks of `cargo xtask bench` compare with or put load on, as a program of its own: xtask is built
 //! without optimisations, and figures of such code say nothing. Each task prints one line of JSON.
 
+mod baseline;
+mod broker;
+mod consume;
+mod copy;
 mod fetch;
+mod history;
 mod instances;
+mod publish;
 mod sources;
+mod tenants;
 
 use std::process::ExitCode;
 
@@ -23,6 +30,16 @@ enum Task {
     Fetch(fetch::Fetch),
     /// Tell the collector of many n8n instances, as the gateway would.
     Sources(sources::Sources),
+    /// Tell the aggregator of many tenants, each with a source, as the gateway would.
+    Tenants(tenants::Tenants),
+    /// Publish executions, as the collector would.
+    Publish(publish::Publish),
+    /// Read the executions that the stream holds, and acknowledge each message.
+    Consume(consume::Consume),
+    /// Copy rows into a table like the aggregator's.
+    Copy(copy::Copy),
+    /// Record the executions that the stream holds in the obvious way: one statement for each batch.
+    Baseline(baseline::Baseline),
 }
 
 #[tokio::main]
@@ -32,6 +49,11 @@ async fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Fetch(task) => task.run().await,
         Task::Sources(task) => task.run().await,
+        Task::Tenants(task) => task.run().await,
+        Task::Publish(task) => task.run().await,
+        Task::Consume(task) => task.run().await,
+        Task::Copy(task) => task.run().await,
+        Task::Baseline(task) => task.run().await,
     };
     match outcome {
         Ok(report) => {

@@ -3,21 +3,21 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use catalog::{Entry, Source, sealing::SealingKey};
+use catalog::{Source, sealing::SealingKey};
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use messaging::{Bus, BusConfig, Outgoing};
-use metering::{Clock, SourceId, SystemClock, TenantId};
-use proto::{Namespace, streams::Capacity};
+use messaging::Bus;
+use metering::{SourceId, TenantId};
 use serde_json::{Value, json};
 
-use crate::instances::{self, Instance};
+use crate::{
+    broker::Broker,
+    instances::{self, Instance},
+    tenants,
+};
 
 /// Messages on their way at once.
 const IN_FLIGHT_MAX: usize = 256;
-
-/// No source has been told before.
-const REVISION: u64 = 1;
 
 /// Arguments of `flowmeter-load sources`.
 #[derive(Debug, Args)]
@@ -25,9 +25,8 @@ pub struct Sources {
     /// A file with a line `NAME ADDRESS KEY` for each instance.
     #[arg(long)]
     instances: PathBuf,
-    /// The broker, with a user who may write the catalog.
-    #[arg(long)]
-    nats: String,
+    #[command(flatten)]
+    broker: Broker,
     /// The key that seals API keys for the collector.
     #[arg(long)]
     public_key: String,
@@ -40,10 +39,7 @@ impl Sources {
     /// Publishes them all.
     pub async fn run(self) -> Result<Value> {
         let instances = instances::read(&self.instances)?;
-        let namespace = Namespace::parse(Namespace::DEFAULT).context("the default namespace")?;
-        let config =
-            BusConfig { url: self.nats.clone(), user: None, password: None, capacity: Capacity::default() };
-        let bus = Bus::connect("load", namespace, &config).await?;
+        let bus = self.broker.connect().await?;
         bus.ensure_streams().await?;
         let sealing = SealingKey::parse(&self.public_key)?;
         let tenant = TenantId::parse(&self.tenant)?;
@@ -67,8 +63,5 @@ async fn publish(bus: &Bus, sealing: &SealingKey, tenant: &TenantId, instance: &
         paused: false,
         push_token_sha256: None,
     };
-    let subject = bus.namespace().catalog(Source::KIND, source.id());
-    let message_id = format!("{}:{REVISION}", source.id());
-    bus.publish(Outgoing::new(subject, message_id, &source.to_message(REVISION), SystemClock.now())).await?;
-    Ok(())
+    tenants::publish(bus, &source).await
 }

@@ -258,6 +258,11 @@ impl Stack {
         self.options.binaries.join("flowmeter")
     }
 
+    /// Changes a setting, named as in [`Options::with`], for processes that are started from now on.
+    pub fn set(&mut self, setting: &str, value: &str) {
+        self.options.settings.insert(format!("FLOWMETER__{setting}"), value.to_owned());
+    }
+
     /// Every running process.
     pub fn processes(&self) -> impl Iterator<Item = (Replica, &Process)> {
         self.processes.iter().map(|(replica, process)| (*replica, process))

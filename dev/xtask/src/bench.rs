@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use crate::bench_aggregator::AggregatorBench;
 use crate::bench_collector::CollectorBench;
 use crate::bench_usage::UsageBench;
 
@@ -17,6 +18,9 @@ pub struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// One aggregator: executions a second from the stream to committed figures, against a bare copy into the same table,
+    /// a bare consumer and the obvious one-statement design. With `--stored`, whether the cost stays as the table grows.
+    Aggregator(AggregatorBench),
     /// One collector with thousands of sources: a round of quiet sweeps, first contact, news, memory, against bare
     /// HTTP fetches of the same pages.
     ///
@@ -33,6 +37,7 @@ impl Bench {
     /// Runs the benchmark.
     pub fn run(&self) -> Result<ExitCode> {
         match &self.part {
+            Part::Aggregator(bench) => bench.run(),
             Part::Collector(bench) => bench.run(),
             Part::Usage(bench) => bench.run(),
         }

@@ -13,10 +13,19 @@ use stack::Project;
 const PACKAGES: [&str; 7] =
     ["collector", "aggregator", "billing", "alerts", "gateway", "flowmeter", "sandbox"];
 
+/// What `cargo run` tells us about ourselves. Build scripts that look at such variables would run again, and what
+/// depends on them be compiled again, each time that cargo is called by us and not by a person.
+const ABOUT_US: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
 /// `cargo`, the one that runs us.
 pub fn cargo(project: &Project) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(project.root());
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| ABOUT_US.iter().any(|prefix| name.starts_with(prefix))) {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 

@@ -1,0 +1,27 @@
+//! The broker that a task works on.
+
+use anyhow::{Context, Result};
+use clap::Args;
+use messaging::{Bus, BusConfig};
+use proto::{Namespace, streams::Capacity};
+
+/// Where it is.
+#[derive(Debug, Args)]
+pub struct Broker {
+    /// The broker, with a user who may do everything.
+    #[arg(long)]
+    nats: String,
+    /// Bytes that the stream of executions may hold, where this task creates it.
+    #[arg(long, default_value_t = Capacity::default().executions_bytes_max)]
+    executions_bytes_max: u64,
+}
+
+impl Broker {
+    /// Connects, in the default namespace.
+    pub async fn connect(&self) -> Result<Bus> {
+        let namespace = Namespace::parse(Namespace::DEFAULT).context("the default namespace")?;
+        let capacity = Capacity { executions_bytes_max: self.executions_bytes_max, ..Capacity::default() };
+        let config = BusConfig { url: self.nats.clone(), user: None, password: None, capacity };
+        Ok(Bus::connect("load", namespace, &config).await?)
+    }
+}

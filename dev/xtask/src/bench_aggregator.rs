@@ -1,0 +1,133 @@
+//! `cargo xtask bench aggregator`.
+
+mod bed;
+mod plot;
+mod report;
+mod stored;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use self::{
+    bed::{Bed, Case, Publisher},
+    report::{Ceiling, Report},
+};
+
+/// What runs in every round of the comparison: duplicates in percent, workers, executions in a message, publisher.
+const DUPLICATES: [u64; 2] = [1, 30];
+const WORKERS: [u32; 2] = [1, 2];
+const PER_MESSAGE: [u64; 2] = [PACKED, SINGLE];
+
+/// As the collector packs a busy source's news.
+const PACKED: u64 = 50;
+const SINGLE: u64 = 1;
+
+/// Arguments of `cargo xtask bench aggregator`.
+#[derive(Debug, Args)]
+pub struct AggregatorBench {
+    /// Executions of one run with packed messages.
+    #[arg(long, default_value_t = 1_000_000)]
+    executions: u64,
+    /// Executions of one run with one execution in each message.
+    #[arg(long, default_value_t = 400_000)]
+    single: u64,
+    /// Runs of each case, of which the median is told.
+    #[arg(long, default_value_t = 3)]
+    repeats: u32,
+    /// Only cases and ceilings whose line holds this, e.g. `50 a message`. The ratios need all.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Tenants, each with a source and ten workflows.
+    #[arg(long, default_value_t = 1_000)]
+    tenants: u32,
+    /// Instead of the comparison: record until so many executions are stored, a million at a time, and write what each
+    /// million has cost to `docs/benchmarks/`.
+    #[arg(long)]
+    stored: Option<u64>,
+}
+
+impl AggregatorBench {
+    /// Runs the benchmark on a private stack of its own.
+    pub fn run(&self) -> Result<ExitCode> {
+        if self.tenants == 0 || self.executions < 100_000 || self.single < 100_000 || self.repeats == 0 {
+            bail!("use at least 100000 executions, one tenant and one repeat: fewer measure the start-up");
+        }
+        let mut bed = Bed::make(self.tenants)?;
+        if let Some(executions) = self.stored {
+            let kept = stored::run(&mut bed, executions)?;
+            bed.stop()?;
+            return Ok(kept);
+        }
+        let report = self.compare(&mut bed)?;
+        bed.stop()?;
+        print!("{report}");
+        Ok(if report.keeps() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Runs all cases and ceilings, one after the other, so often: what else the machine does falls on all of them.
+    fn compare(&self, bed: &mut Bed) -> Result<Report> {
+        let mut report = Report { tenants: self.tenants, ..Report::default() };
+        for round in 1..=self.repeats {
+            println!("Round {round} of {}", self.repeats);
+            for case in self.cases().into_iter().filter(|case| case.to_string().contains(&self.only)) {
+                let run = bed.run(&case)?;
+                println!("  {case}: {run}");
+                report.cases.entry(case).or_default().push(run);
+            }
+            for ceiling in Ceiling::all(&WORKERS, &PER_MESSAGE) {
+                if ceiling.to_string().contains(&self.only) {
+                    let per_second = self.measure(bed, ceiling)?;
+                    println!("  {ceiling}: {per_second:.0}/s");
+                    report.ceilings.entry(ceiling).or_default().push(per_second);
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
+        for publisher in [Publisher::Before, Publisher::Live] {
+            for per_message in PER_MESSAGE {
+                for workers in WORKERS {
+                    for duplicates in DUPLICATES {
+                        let executions = self.executions_of(per_message);
+                        cases.push(Case { publisher, per_message, workers, duplicates, executions });
+                    }
+                }
+            }
+        }
+        cases
+    }
+
+    fn executions_of(&self, per_message: u64) -> u64 {
+        if per_message == PACKED { self.executions } else { self.single }
+    }
+
+    /// Executions/s.
+    fn measure(&self, bed: &mut Bed, ceiling: Ceiling) -> Result<f64> {
+        let mut publish = |per_message: u64| {
+            let executions = self.executions_of(per_message);
+            bed.publish_only(executions, per_message)?;
+            anyhow::Ok(executions.div_ceil(per_message))
+        };
+        match ceiling {
+            Ceiling::Copy(connections) => bed.copy(connections, self.executions, "all"),
+            Ceiling::KeyedCopy(connections) => bed.copy(connections, self.executions, "key"),
+            Ceiling::Broker => {
+                let messages = publish(SINGLE)?;
+                bed.consume("nothing", messages)
+            }
+            Ceiling::Decode(per_message) => {
+                let messages = publish(per_message)?;
+                Ok(bed.consume("decode", messages)? * per_message as f64)
+            }
+            Ceiling::OneStatement(per_message) => {
+                let messages = publish(per_message)?;
+                bed.baseline(messages)
+            }
+        }
+    }
+}
