@@ -40,6 +40,8 @@ impl Consumer {
     pub const COLLECTOR_ROWS: Self = Self::of("collector", Stream::Rows);
     /// The collector learns which tenants are near their limit.
     pub const COLLECTOR_USAGE: Self = Self::of("collector", Stream::UsageState);
+    /// Read all executions before partitions were shared. Removed where it is still there; nobody reads with it.
+    pub const AGGREGATOR_EXECUTIONS_WHOLE: Self = Self::of("aggregator", Stream::Executions);
     /// The aggregator learns how complete sources are.
     pub const AGGREGATOR_SYNCED: Self = Self::topic("aggregator", Stream::SourceState, "source.synced");
     /// The aggregator reads the catalog.

@@ -3,8 +3,9 @@
 use std::{error::Error, marker::PhantomData, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
-    self, AckKind,
+    self, AckKind, ErrorCode,
     consumer::{PullConsumer, StreamError, pull},
+    stream::ConsumerErrorKind,
 };
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
@@ -71,6 +72,14 @@ pub enum ConsumeError {
         /// Why.
         source: jetstream::stream::ConsumerError,
     },
+    /// The consumer cannot be removed.
+    #[error("cannot remove {consumer}; may this user delete consumers?")]
+    Remove {
+        /// The consumer's name.
+        consumer: String,
+        /// Why.
+        source: jetstream::stream::ConsumerError,
+    },
     /// The stream cannot be reached.
     #[error("cannot open the stream of {consumer}")]
     Stream {
@@ -122,6 +131,26 @@ pub async fn open(bus: &Bus, consumer: Consumer) -> Result<PullConsumer, Consume
         .create_consumer(consumer.config(bus.namespace()))
         .await
         .map_err(|source| ConsumeError::Create { consumer: consumer.name(), source })
+}
+
+/// Removes a consumer that nobody reads with any more. Tells whether it was there. What it has not acknowledged stays in the
+/// stream.
+pub async fn remove(bus: &Bus, consumer: Consumer) -> Result<bool, ConsumeError> {
+    let stream_name = consumer.stream.name(bus.namespace());
+    let stream = bus
+        .jetstream()
+        .get_stream_no_info(stream_name)
+        .await
+        .map_err(|source| ConsumeError::Stream { consumer: consumer.name(), source })?;
+    match stream.delete_consumer(&consumer.name()).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_not_there(&error) => Ok(false),
+        Err(source) => Err(ConsumeError::Remove { consumer: consumer.name(), source }),
+    }
+}
+
+fn is_not_there(error: &jetstream::stream::ConsumerError) -> bool {
+    matches!(error.kind(), ConsumerErrorKind::JetStream(error) if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND)
 }
 
 async fn subscribe(puller: &PullConsumer) -> Result<pull::Stream, StreamError> {

@@ -173,6 +173,67 @@ mod tests {
         assert_eq!(period("America/Santiago", 6, "2026-09-06T03:59:59Z").1, "2026-09-06T04:00:00Z");
     }
 
+    /// The local dates on which periods start, from the one that holds `instant` on.
+    fn starts(calendar: &Calendar, instant: &str, count: usize) -> Vec<String> {
+        let mut period = calendar.period_of(at(instant));
+        let mut starts = Vec::new();
+        for _ in 0..count {
+            starts.push(calendar.date_of(period.start).to_string());
+            period = calendar.next(period);
+        }
+        starts
+    }
+
+    #[test]
+    fn an_anchor_at_the_months_end_comes_back_after_short_months() {
+        let last_days = Calendar::new("Europe/Madrid", 31).unwrap();
+        assert_eq!(
+            starts(&last_days, "2028-01-31T12:00:00Z", 6),
+            ["2028-01-31", "2028-02-29", "2028-03-31", "2028-04-30", "2028-05-31", "2028-06-30"]
+        );
+        assert_eq!(
+            starts(&last_days, "2026-12-31T12:00:00Z", 4),
+            ["2026-12-31", "2027-01-31", "2027-02-28", "2027-03-31"]
+        );
+        let leap_days = Calendar::new("UTC", 29).unwrap();
+        assert_eq!(starts(&leap_days, "2027-01-29T00:00:00Z", 3), ["2027-01-29", "2027-02-28", "2027-03-29"]);
+        assert_eq!(starts(&leap_days, "2028-01-29T00:00:00Z", 3), ["2028-01-29", "2028-02-29", "2028-03-29"]);
+        // No leap day in 2100.
+        assert_eq!(starts(&leap_days, "2100-01-29T00:00:00Z", 2), ["2100-01-29", "2100-02-28"]);
+    }
+
+    #[test]
+    fn a_leap_days_edges_are_the_tenants_midnights() {
+        let february = pair("2028-01-30T23:00:00Z", "2028-02-28T23:00:00Z");
+        let march = pair("2028-02-28T23:00:00Z", "2028-03-30T22:00:00Z");
+        assert_eq!(period("Europe/Madrid", 31, "2028-02-28T22:59:59.999999999Z"), february);
+        assert_eq!(period("Europe/Madrid", 31, "2028-02-28T23:00:00Z"), march);
+        assert_eq!(period("Europe/Madrid", 31, "2028-03-30T21:59:59.999999999Z"), march);
+        let new_york = pair("2028-02-29T05:00:00Z", "2028-03-31T04:00:00Z");
+        assert_eq!(period("America/New_York", 31, "2028-03-12T07:00:00Z"), new_york);
+    }
+
+    #[test]
+    fn days_are_an_hour_shorter_or_longer_where_the_clocks_change() {
+        let hours = |zone: &str, instant: &str| {
+            let day = Calendar::new(zone, 1).unwrap().day_of(at(instant));
+            (day.start.to_string(), day.end.duration_since(day.start).as_hours())
+        };
+        assert_eq!(hours("Europe/Madrid", "2026-03-29T12:00:00Z"), ("2026-03-28T23:00:00Z".to_owned(), 23));
+        assert_eq!(hours("Europe/Madrid", "2026-10-25T12:00:00Z"), ("2026-10-24T22:00:00Z".to_owned(), 25));
+        // Midnight comes twice in Havana on 2026-11-01; the day, and the month, begin with the first one.
+        assert_eq!(hours("America/Havana", "2026-11-01T04:30:00Z"), ("2026-11-01T04:00:00Z".to_owned(), 25));
+        assert_eq!(hours("America/Havana", "2026-11-01T05:30:00Z").0, "2026-11-01T04:00:00Z");
+        assert_eq!(period("America/Havana", 1, "2026-11-01T04:00:00Z").0, "2026-11-01T04:00:00Z");
+        assert_eq!(period("America/Havana", 1, "2026-11-01T03:59:59Z").1, "2026-11-01T04:00:00Z");
+        // In Santiago the last hour before midnight of 2026-04-05 comes twice.
+        assert_eq!(
+            hours("America/Santiago", "2026-04-05T03:30:00Z"),
+            ("2026-04-04T03:00:00Z".to_owned(), 25)
+        );
+        assert_eq!(period("America/Santiago", 5, "2026-04-05T03:30:00Z").1, "2026-04-05T04:00:00Z");
+    }
+
     #[test]
     fn bad_calendars_are_refused() {
         assert!(Calendar::new("Mars/Olympus", 1).is_err());
@@ -184,7 +245,10 @@ mod tests {
         fn periods_tile_time(
             second in 0_i64..4_000_000_000,
             day in 1_u32..=31,
-            zone in prop::sample::select(vec!["UTC", "Europe/Madrid", "America/Santiago", "Asia/Kathmandu", "Pacific/Apia"]),
+            zone in prop::sample::select(vec![
+                "UTC", "Europe/Madrid", "America/New_York", "America/Havana", "America/Santiago", "Asia/Kathmandu",
+                "Pacific/Apia",
+            ]),
         ) {
             let calendar = Calendar::new(zone, day).unwrap();
             let instant = Timestamp::from_second(second).unwrap();
@@ -199,6 +263,13 @@ mod tests {
             prop_assert_eq!(calendar.day_of(today.start), today);
             prop_assert_eq!(calendar.day_of(today.end).start, today.end);
             prop_assert!(period.start <= today.start && today.end <= period.end);
+            let first_day = calendar.date_of(period.start);
+            // Samoa left out a whole day, 2011-12-30: a period that would start on it starts on the next.
+            if zone != "Pacific/Apia" {
+                prop_assert_eq!(i32::from(first_day.day()), day.cast_signed().min(first_day.days_in_month().into()));
+            }
+            let hours = period.end.duration_since(period.start).as_hours();
+            prop_assert!((27 * 24..=32 * 24).contains(&hours), "{} hours", hours);
         }
     }
 }

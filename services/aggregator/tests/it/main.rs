@@ -17,3 +17,4 @@ mod rebuild;
 mod retention;
 mod support;
 mod thresholds;
+mod upgrade;

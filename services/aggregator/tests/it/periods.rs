@@ -1,5 +1,7 @@
 //! Periods open, close on completeness, and keep what comes late.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use proto::{
     streams::Stream,
@@ -102,6 +104,73 @@ async fn a_sweep_is_not_believed_before_its_executions_are_counted() {
     running.send(executions(4..=6)).await;
     let usage = running.usage.next_where(|usage| usage.complete_until.is_some()).await;
     assert_eq!(usage.counted_complete, 6);
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_month_that_ends_on_a_leap_day_and_one_in_which_the_clocks_change_are_cut_at_the_tenants_midnight()
+{
+    let mut running = Running::start(None).await;
+    running.bench.clock.set(at("2028-04-02T00:00:00Z"));
+    let mut wire = catalog::Entry::to_wire(&tenant("Europe/Madrid"), 2);
+    wire.anchor_day = 31;
+    let tenant: catalog::Tenant = catalog::Entry::from_wire(wire).unwrap();
+    running.bench.publish_entry(&tenant, 2).await;
+    let mut events = events(&running).await;
+    let begins = |usage: &proto::v1::UsageCounted| usage.period.unwrap().start.unwrap().seconds;
+    running.usage.next_where(|usage| begins(usage) == at("2028-03-30T22:00:00Z").as_second()).await;
+    let edges = [
+        ("2028-01-30T22:59:59.999999Z", 1),
+        ("2028-01-30T23:00:00Z", 2),
+        ("2028-02-10T12:00:00Z", 3),
+        ("2028-02-28T22:59:59.999999Z", 4),
+        ("2028-02-28T23:00:00Z", 5),
+        ("2028-03-26T01:30:00Z", 6),
+        ("2028-03-30T21:59:59.999999Z", 7),
+        ("2028-03-30T22:00:00Z", 8),
+    ];
+    running.send(edges.iter().map(|(stopped_at, id)| execution(*id, stopped_at)).collect()).await;
+    let mut closed = BTreeMap::new();
+    while closed.len() < 3 {
+        if let Event::Closed(event) = next(&mut events).await {
+            let period = event.period.unwrap();
+            if period.start.unwrap().seconds >= at("2027-01-01T00:00:00Z").as_second() {
+                closed.insert(
+                    period.start.unwrap().seconds,
+                    (period.end.unwrap().seconds, event.totals.unwrap().counted),
+                );
+            }
+        }
+    }
+    let second = |text| at(text).as_second();
+    let expected = BTreeMap::from([
+        (second("2027-12-30T23:00:00Z"), (second("2028-01-30T23:00:00Z"), 1)),
+        (second("2028-01-30T23:00:00Z"), (second("2028-02-28T23:00:00Z"), 3)),
+        (second("2028-02-28T23:00:00Z"), (second("2028-03-30T22:00:00Z"), 3)),
+    ]);
+    assert_eq!(closed, expected);
+    assert_eq!(running.rebuilt().await, []);
+    // The leap day is one of them, and the first day of its period.
+    let days: Vec<(i64, i64)> = sqlx::query_as(
+        "SELECT extract(epoch FROM day_start)::bigint, counted FROM usage_days ORDER BY day_start",
+    )
+    .fetch_all(running.bench.pool())
+    .await
+    .unwrap();
+    let day = |text, count| (second(text), count);
+    assert_eq!(
+        days,
+        [
+            day("2028-01-29T23:00:00Z", 1),
+            day("2028-01-30T23:00:00Z", 1),
+            day("2028-02-09T23:00:00Z", 1),
+            day("2028-02-27T23:00:00Z", 1),
+            day("2028-02-28T23:00:00Z", 1),
+            day("2028-03-25T23:00:00Z", 1),
+            day("2028-03-29T22:00:00Z", 1),
+            day("2028-03-30T22:00:00Z", 1),
+        ]
+    );
     running.bench.finish().await;
 }
 

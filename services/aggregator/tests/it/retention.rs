@@ -1,6 +1,6 @@
 //! Old months of executions go, and nothing is counted twice or lost by it.
 
-use aggregator::{Difference, Dropped, Kept, Rebuild, Retention};
+use aggregator::{Dropped, Kept, Retention};
 use catalog::{Attribution, Scope, Source};
 use metering::TenantId;
 use proto::{
@@ -82,15 +82,6 @@ impl Running {
             (self.number(open).await == 0).then_some(())
         })
         .await;
-    }
-
-    async fn rebuilt(&self) -> Vec<Difference> {
-        let context = &self.bench.context;
-        let rebuild =
-            Rebuild { pool: context.pool.clone(), bus: context.bus.clone(), clock: context.clock.clone() };
-        let mut differences = Vec::new();
-        rebuild.run(|difference| differences.push(difference.clone())).await.expect("rebuilt");
-        differences
     }
 
     async fn explain(&self, period_start: &str) -> Result<v1::ExplainAnswer, messaging::AskError> {

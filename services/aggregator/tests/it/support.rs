@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aggregator::{Aggregator, AggregatorSettings, Kept};
+use aggregator::{Aggregator, AggregatorSettings, Difference, Kept, Rebuild};
 use catalog::{Entry, Plan, Source, Tenant};
 use chassis::Service;
 use jiff::{SignedDuration, Timestamp};
@@ -179,6 +179,16 @@ pub fn executions(ids: impl IntoIterator<Item = u64>) -> Vec<v1::Execution> {
 }
 
 impl Running {
+    /// Rebuilds all figures. Returns what was different.
+    pub async fn rebuilt(&self) -> Vec<Difference> {
+        let context = &self.bench.context;
+        let rebuild =
+            Rebuild { pool: context.pool.clone(), bus: context.bus.clone(), clock: context.clock.clone() };
+        let mut differences = Vec::new();
+        rebuild.run(|difference| differences.push(difference.clone())).await.expect("rebuilt");
+        differences
+    }
+
     /// Counted and crashed executions of all periods, as the database has them.
     pub async fn snapshot(&self) -> (u64, u64) {
         let (counted, crashed): (i64, i64) = sqlx::query_as(

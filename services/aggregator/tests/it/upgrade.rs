@@ -1,0 +1,219 @@
+//! From what earlier versions have left behind.
+
+use aggregator::{Aggregator, MIGRATOR};
+use catalog::Entry;
+use prost::Message;
+use proto::{consumers::Consumer, streams::Stream, v1};
+use sqlx::{
+    PgPool,
+    migrate::{Migration, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use testkit::{Bench, eventually};
+
+use crate::support::{NOW, Running, execution, executions, plan, source, tenant};
+
+#[tokio::test]
+async fn the_consumer_of_all_partitions_goes_and_what_it_had_not_acknowledged_is_counted() {
+    let bench = Bench::of::<Aggregator>(NOW).await;
+    let bus = bench.context.bus.clone();
+    let old = Consumer::AGGREGATOR_EXECUTIONS_WHOLE;
+    assert_eq!(old.name(), "aggregator-executions");
+    let puller = messaging::consume::open(&bus, old).await.unwrap();
+    let usage = bench.topic(Stream::UsageState, "usage.counted").await;
+    let mut running = Running { bench, usage };
+    running.send(executions(1..=3)).await;
+    // In the hands of a process that died.
+    let mut taken = puller.fetch().max_messages(1).messages().await.unwrap();
+    assert!(futures_util::StreamExt::next(&mut taken).await.is_some());
+    drop(taken);
+    running.start_service().await;
+    running.bench.publish_entry(&plan(None), 1).await;
+    running.bench.publish_entry(&tenant("UTC"), 1).await;
+    running.bench.publish_entry(&source("north-n8n"), 1).await;
+    running.usage_where(|totals| totals.counted == 3).await;
+    let stream = bus.jetstream().get_stream(Stream::Executions.name(bus.namespace())).await.unwrap();
+    eventually("the old consumer is gone", || async {
+        stream
+            .get_consumer::<async_nats::jetstream::consumer::pull::Config>(&old.name())
+            .await
+            .is_err()
+            .then_some(())
+    })
+    .await;
+    assert!(!messaging::consume::remove(&bus, old).await.unwrap(), "and is not missed");
+    running.bench.finish().await;
+}
+
+/// The last version that kept executions in one table.
+const BEFORE_MONTHS: i64 = 1032;
+
+fn migrations(up_to: i64) -> Migrator {
+    let all = [&messaging::MIGRATOR, &catalog::MIGRATOR, &MIGRATOR];
+    let all = all.into_iter().flat_map(|migrator| migrator.migrations.iter().cloned());
+    Migrator::with_migrations(all.filter(|migration| migration.version <= up_to).collect::<Vec<Migration>>())
+}
+
+/// Two tenants, one of them in another time zone, and three sources, of which `gone` is not in the catalog any more. 900
+/// executions in ten weeks, each 1 s long and a microsecond; every fourth crashed, two were voided.
+const ROWS: &str = "
+INSERT INTO tenants (tenant_id, plan_id) VALUES ('north', 'pro'), ('south', 'pro');
+INSERT INTO sources (source_id, tenant_number, active)
+    VALUES ('north-n8n', 1, true), ('gone', 1, false), ('south-n8n', 2, true);
+INSERT INTO workflows (source_number, workflow_id, name)
+    SELECT source, 'w' || workflow, 'Workflow ' || workflow
+    FROM generate_series(1, 3) AS source, generate_series(0, 2) AS workflow;
+INSERT INTO executions (source_number, epoch, execution_id, tenant_number, workflow_id, status, mode, counted, late,
+    started_at, stopped_at, period_start, recorded_at, voided)
+SELECT 1 + n % 3, 1 + n / 450, n, tenant, 'w' || n / 3 % 3, n % 4, n % 9, n % 9 < 5, n % 50 = 0, stopped_at - interval '1 s',
+    stopped_at, date_trunc('month', stopped_at AT TIME ZONE zone) AT TIME ZONE zone, stopped_at, n IN (9, 400)
+FROM (SELECT n, CASE n % 3 WHEN 2 THEN 2 ELSE 1 END AS tenant, CASE n % 3 WHEN 2 THEN 'Europe/Madrid' ELSE 'UTC' END AS zone,
+          CASE n WHEN 3 THEN '2026-09-30T23:59:59.999999Z' WHEN 6 THEN '2026-10-01T00:00:00Z' WHEN 5 THEN '2026-09-30T22:00:00Z'
+              ELSE '2026-09-15T00:00:00.000001Z'::timestamptz + n * interval '110 min' END AS stopped_at
+      FROM generate_series(0, 899) AS n) AS runs;
+INSERT INTO periods (tenant_number, period_start, period_end, opened_at, closed_at, counted, uncounted, success, error, crashed,
+    canceled, duration_ms, late, voided)
+SELECT tenant_number, period_start, (period_start AT TIME ZONE zone + interval '1 month') AT TIME ZONE zone, period_start,
+    CASE WHEN period_start < '2026-10-30' THEN timestamptz '2026-11-01T06:00:00Z' END,
+    count(*) FILTER (WHERE ok AND counted), count(*) FILTER (WHERE ok AND NOT counted),
+    count(*) FILTER (WHERE ok AND counted AND status = 0), count(*) FILTER (WHERE ok AND counted AND status = 1),
+    count(*) FILTER (WHERE ok AND counted AND status = 2), count(*) FILTER (WHERE ok AND counted AND status = 3),
+    1000 * count(*) FILTER (WHERE ok AND counted), count(*) FILTER (WHERE ok AND counted AND late), count(*) FILTER (WHERE voided)
+FROM (SELECT *, NOT voided AS ok, CASE tenant_number WHEN 2 THEN 'Europe/Madrid' ELSE 'UTC' END AS zone FROM executions) AS runs
+GROUP BY tenant_number, period_start, zone;
+INSERT INTO workflow_usage (tenant_number, period_start, workflow_number, counted, uncounted, success, error, crashed, canceled,
+    duration_ms, late, voided)
+SELECT tenant_number, period_start, number,
+    count(*) FILTER (WHERE ok AND counted), count(*) FILTER (WHERE ok AND NOT counted),
+    count(*) FILTER (WHERE ok AND counted AND status = 0), count(*) FILTER (WHERE ok AND counted AND status = 1),
+    count(*) FILTER (WHERE ok AND counted AND status = 2), count(*) FILTER (WHERE ok AND counted AND status = 3),
+    1000 * count(*) FILTER (WHERE ok AND counted), count(*) FILTER (WHERE ok AND counted AND late), count(*) FILTER (WHERE voided)
+FROM (SELECT *, NOT voided AS ok FROM executions) AS runs JOIN workflows USING (source_number, workflow_id)
+GROUP BY tenant_number, period_start, number;
+INSERT INTO corrections (correction_id, tenant_number, period_start, period_end, author, reason, corrected_at, source_number,
+    epoch, execution_id)
+SELECT 'v' || execution_id, tenant_number, period_start, period_end, 'operator', 'a test', period_end, source_number, epoch,
+    execution_id FROM executions JOIN periods USING (tenant_number, period_start) WHERE executions.voided;
+CREATE TABLE executions_as_they_were AS SELECT * FROM executions;
+CREATE TABLE periods_as_they_were AS SELECT * FROM periods;
+CREATE TABLE workflow_usage_as_it_was AS SELECT * FROM workflow_usage;
+";
+
+async fn put<E: Entry>(pool: &PgPool, entry: &E) {
+    sqlx::query("INSERT INTO catalog (kind, id, revision, removed, value) VALUES ($1, $2, 1, false, $3)")
+        .bind(E::KIND.as_str())
+        .bind(entry.id())
+        .bind(entry.to_wire(1).encode_to_vec())
+        .execute(pool)
+        .await
+        .unwrap();
+}
+
+/// A database as the version before months had it, brought up to date.
+async fn upgraded(bench: &Bench) -> PgPool {
+    let options: PgConnectOptions = bench.database_url.parse().unwrap();
+    let options = options.options([("search_path", "upgraded")]);
+    let pool = PgPoolOptions::new().max_connections(6).connect_with(options).await.unwrap();
+    sqlx::query("CREATE SCHEMA upgraded").execute(&pool).await.unwrap();
+    migrations(BEFORE_MONTHS).run(&pool).await.unwrap();
+    put(&pool, &plan(None)).await;
+    put(&pool, &tenant("UTC")).await;
+    put(&pool, &south()).await;
+    put(&pool, &source("north-n8n")).await;
+    put(&pool, &southern()).await;
+    sqlx::raw_sql(ROWS).execute(&pool).await.unwrap();
+    migrations(i64::MAX).run(&pool).await.unwrap();
+    pool
+}
+
+fn south() -> catalog::Tenant {
+    catalog::Tenant { id: metering::TenantId::parse("south").unwrap(), ..tenant("Europe/Madrid") }
+}
+
+fn southern() -> catalog::Source {
+    catalog::Source { tenant: Some(metering::TenantId::parse("south").unwrap()), ..source("south-n8n") }
+}
+
+async fn number(pool: &PgPool, statement: &'static str) -> i64 {
+    sqlx::query_scalar(statement).fetch_one(pool).await.expect(statement)
+}
+
+/// The executions with these numbers of [`ROWS`], as their source shows them.
+async fn shown(pool: &PgPool, source: &str) -> Vec<(u32, v1::Execution)> {
+    let rows: Vec<(i32, i64, String)> = sqlx::query_as(
+        "SELECT epoch, execution_id, to_char(stopped_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')
+         FROM executions_as_they_were JOIN sources ON number = source_number WHERE source_id = $1",
+    )
+    .bind(source)
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    rows.into_iter()
+        .map(|(epoch, id, at)| (epoch.unsigned_abs(), execution(id.unsigned_abs(), &at)))
+        .collect()
+}
+
+#[tokio::test]
+async fn executions_and_figures_of_one_table_are_whole_by_month() {
+    let mut bench = Bench::of::<Aggregator>(NOW).await;
+    let pool = upgraded(&bench).await;
+    assert_eq!(number(&pool, "SELECT count(*) FROM executions").await, 900);
+    // Joined by everything that must not have changed.
+    let same = "SELECT count(*) FROM executions AS now JOIN (SELECT number, workflow_id FROM workflows) AS known ON number = workflow_number
+        JOIN executions_as_they_were AS old USING (source_number, epoch, execution_id, tenant_number, workflow_id, status, mode,
+            counted, late, started_at, stopped_at, period_start, recorded_at, voided)
+        WHERE month = date_trunc('month', stopped_at AT TIME ZONE 'UTC') AND now.tableoid::regclass::text =
+            'executions_' || to_char(stopped_at AT TIME ZONE 'UTC', 'YYYY_MM')";
+    assert_eq!(number(&pool, same).await, 900);
+    for (table, before) in
+        [("periods", "periods_as_they_were"), ("workflow_usage", "workflow_usage_as_it_was")]
+    {
+        let different = format!(
+            "SELECT count(*) FROM ((TABLE {table} EXCEPT TABLE {before}) UNION ALL (TABLE {before} EXCEPT TABLE {table})) AS d"
+        );
+        let different: i64 =
+            sqlx::query_scalar(sqlx::AssertSqlSafe(different)).fetch_one(&pool).await.unwrap();
+        assert_eq!(different, 0, "{table}");
+    }
+    let placed: Vec<(String, bool, String)> = sqlx::query_as(
+        "SELECT source_id, placement IS NOT NULL, tenant_id FROM sources JOIN source_tenants ON source_number = sources.number
+         JOIN tenants ON tenants.number = tenant_number ORDER BY source_id",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    let place = |source: &str, is_placed, tenant: &str| (source.to_owned(), is_placed, tenant.to_owned());
+    assert_eq!(
+        placed,
+        [place("gone", false, "north"), place("north-n8n", true, "north"), place("south-n8n", true, "south")]
+    );
+
+    // And this version works with it: repeats are repeats, crashed ones may be known better, figures add up.
+    bench.context.pool = pool.clone();
+    let usage = bench.topic(Stream::UsageState, "usage.counted").await;
+    let running = Running { bench, usage };
+    let counted = running.snapshot().await.0;
+    running.start_service().await;
+    let differences = running.rebuilt().await;
+    let never_there = ["hour", "day", "durations"];
+    assert!(differences.iter().all(|one| never_there.contains(&one.figure)), "{differences:?}");
+    for source in ["north-n8n", "gone", "south-n8n"] {
+        for epoch in [1, 2] {
+            let of_epoch = shown(&pool, source).await.into_iter().filter(|(of, _)| *of == epoch);
+            running.send_from(source, epoch, of_epoch.map(|(_, execution)| execution).collect()).await;
+        }
+    }
+    eventually("crashed ones are known better", || async {
+        let crashed = "SELECT count(*) FROM executions WHERE status = 2";
+        (number(&pool, crashed).await == 0).then_some(())
+    })
+    .await;
+    running.send(vec![execution(1_000, "2026-10-05T12:00:00Z")]).await;
+    eventually("a late one is counted", || async {
+        (running.snapshot().await == (counted + 1, 0)).then_some(())
+    })
+    .await;
+    assert_eq!(number(&pool, "SELECT count(*) FROM executions").await, 901);
+    assert_eq!(running.rebuilt().await, []);
+    running.bench.finish().await;
+}
