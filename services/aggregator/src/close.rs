@@ -71,8 +71,9 @@ impl Closer {
             return Ok(());
         }
         let revision = store::next_revision(&mut transaction, due.tenant_number).await?;
-        let snapshot =
-            store::snapshot(&mut transaction, due.tenant_number, due.period, wire::WORKFLOWS_MAX).await?;
+        let period = [(due.tenant_number, due.period)].into();
+        let mut snapshots = store::snapshots(&mut transaction, &period, wire::WORKFLOWS_MAX).await?;
+        let snapshot = snapshots.remove(&due.tenant_number).unwrap_or_default();
         let message = wire::period_closed(self.bus.namespace(), due, revision, &snapshot, incomplete, now);
         outbox::enqueue(&mut transaction, &[message]).await?;
         transaction.commit().await?;

@@ -1,11 +1,9 @@
 //! What becomes of the executions of a batch: new, known better, or a repeat. Pure: what has to be known is in the
 //! worker's memory by now.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use foldhash::HashMap;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use metering::{Execution, Period, Status};
 

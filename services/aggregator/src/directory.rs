@@ -1,8 +1,9 @@
 //! Tenants and plans as a worker remembers them, while the catalog stands still.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use catalog::{Entry, Plan, Tenant, store::CatalogError};
+use foldhash::HashMap;
 use metering::TenantId;
 use sqlx::PgConnection;
 

@@ -4,7 +4,7 @@
 //! because a bucket depends on nothing but the duration. A quantile is at most 1/32 (3.2 %) away from a duration that
 //! has the asked rank.
 
-use std::{collections::BTreeMap, ops::AddAssign};
+use std::ops::AddAssign;
 
 use jiff::SignedDuration;
 
@@ -20,8 +20,8 @@ const MS_MAX: u64 = 1 << 40;
 /// Counts of durations by bucket. Signed: a change may take away.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Durations {
-    /// By bucket; no zeros.
-    counts: BTreeMap<u16, i64>,
+    /// By bucket, ascending; no zeros. A list, because most sketches are small.
+    counts: Vec<(u16, i64)>,
 }
 
 /// The bytes are not a sketch.
@@ -38,10 +38,18 @@ impl Durations {
     }
 
     fn add_to(&mut self, bucket: u16, count: i64) {
-        let kept = self.counts.entry(bucket).or_default();
-        *kept = kept.saturating_add(count);
-        if *kept == 0 {
-            self.counts.remove(&bucket);
+        match self.counts.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(place) => {
+                let kept = self.counts.get_mut(place).map(|(_, kept)| {
+                    *kept = kept.saturating_add(count);
+                    *kept
+                });
+                if kept == Some(0) {
+                    self.counts.remove(place);
+                }
+            }
+            Err(place) if count != 0 => self.counts.insert(place, (bucket, count)),
+            Err(_) => {}
         }
     }
 
@@ -52,7 +60,7 @@ impl Durations {
 
     /// How many executions it holds.
     pub(crate) fn count(&self) -> i64 {
-        self.counts.values().sum()
+        self.counts.iter().map(|(_, count)| count).sum()
     }
 
     /// The duration in milliseconds that `percent` of all executions do not pass; nothing where there are none.
@@ -86,21 +94,25 @@ impl Durations {
 
     /// Reads what [`Self::to_bytes`] has written.
     pub(crate) fn from_bytes(mut bytes: &[u8]) -> Result<Self, DamagedDurations> {
-        let mut counts = BTreeMap::new();
+        let mut sketch = Self::default();
         let mut bucket: u16 = 0;
         while !bytes.is_empty() {
             let mut next = || prost::encoding::decode_varint(&mut bytes).map_err(|_| DamagedDurations);
             let (distance, count) = (next()?, unzigzag(next()?));
             let distance = u16::try_from(distance).map_err(|_| DamagedDurations)?;
             bucket = bucket.checked_add(distance).ok_or(DamagedDurations)?;
-            counts.insert(bucket, count);
+            sketch.add_to(bucket, count);
         }
-        Ok(Self { counts })
+        Ok(sketch)
     }
 }
 
 impl AddAssign<&Self> for Durations {
     fn add_assign(&mut self, other: &Self) {
+        if self.counts.is_empty() {
+            self.counts.clone_from(&other.counts);
+            return;
+        }
         for (bucket, count) in &other.counts {
             self.add_to(*bucket, *count);
         }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Executions in one transaction: enough to spread its fixed cost, few enough to commit in a fraction of a second.
-const EXECUTIONS_PER_BATCH: usize = 20_000;
+const EXECUTIONS_PER_BATCH: usize = 40_000;
 
 /// Messages in one transaction: such as hold no execution or one.
 const MESSAGES_PER_BATCH: usize = 10_000;

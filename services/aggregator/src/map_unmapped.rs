@@ -5,11 +5,7 @@
 //! each page in a transaction that holds the source as recording does: an execution is given to a tenant once, because
 //! only one without a tenant is, and its figures change in the same transaction. A crash leaves the source marked (`mapping`), and it is begun anew.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use catalog::Placement;
 use chassis::Rounds;
@@ -144,7 +140,7 @@ impl Mapper {
                 Some(given_to(card, unmapped))
             })
             .collect();
-        let figures = Figures { cards, traces: HashMap::new() };
+        let figures = Figures { cards, traces: Default::default() };
         figures.add(&mut transaction, &self.bus, &mut mapped, &[], now).await?;
         store::map(&mut transaction, &mapped).await?;
         transaction.commit().await?;

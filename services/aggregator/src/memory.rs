@@ -2,9 +2,10 @@
 //! source's row has the version that it had when the worker last held it, and is thrown away otherwise, and after every
 //! transaction that did not commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use catalog::{Placement, Source};
+use foldhash::{HashMap, HashMapExt};
 use jiff::Timestamp;
 use metering::{TenantId, WorkflowId};
 use roaring::RoaringBitmap;

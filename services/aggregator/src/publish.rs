@@ -1,20 +1,35 @@
 //! Telling each tenant's usage: the whole current period, whenever there is news, at most once per interval.
 //! Also the place where a change of plan or limit, or a new period, takes effect without a new execution.
+//!
+//! A round reads what many tenants are to be told in one snapshot of the database, so that its cost is that of a few
+//! statements and no recorder waits for it. Only where something has to be decided first is a tenant held.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use catalog::{Plan, Tenant};
+use catalog::{Entry, Plan, Tenant};
 use chassis::Rounds;
-use messaging::{Bus, Outgoing, consume::chain, outbox};
-use metering::{Clock, Period};
+use futures_util::{StreamExt, stream};
+use messaging::{Bus, PublishError, consume::chain, outbox};
+use metering::{Clock, Percent, Period};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::{progress::Acknowledged, store, thresholds, wire};
+use crate::{
+    progress::Acknowledged,
+    store::{self, News, Published, Snapshot},
+    thresholds, wire,
+};
 
 /// Tenants whose usage one round publishes; the others come next, after the same interval.
 const TENANTS_PER_ROUND: i64 = 500;
+
+/// Messages on their way to the broker at once.
+const IN_FLIGHT_MAX: usize = 64;
 
 /// Publishes usage.
 pub(crate) struct Publisher {
@@ -24,11 +39,15 @@ pub(crate) struct Publisher {
     acknowledged: Acknowledged,
 }
 
-/// A tenant's usage, ready to be told.
-struct News {
-    revision: i64,
+/// A tenant with news, and everything that it may be told.
+struct Bulletin {
+    news: News,
+    tenant: Tenant,
+    plan: Option<Plan>,
     period: Period,
-    message: Outgoing,
+    snapshot: Snapshot,
+    /// Thresholds that stand as crossed.
+    standing: Vec<Percent>,
 }
 
 impl Publisher {
@@ -55,57 +74,119 @@ impl Publisher {
         }
         self.acknowledged.advance(&self.pool).await.context("cannot tell what is counted")?;
         store::touch_tenants_in_new_period(&self.pool, self.clock.now()).await?;
-        for (number, tenant) in store::tenants_with_news(&self.pool, TENANTS_PER_ROUND).await? {
-            if let Err(error) = self.publish(number, &tenant).await {
-                tracing::warn!(
-                    tenant,
-                    error = chain(error.as_ref()),
-                    "this tenant's usage is published later"
-                );
-            }
-        }
+        let (bulletins, mut told) = self.read().await.context("cannot read the usage")?;
+        told.extend(
+            stream::iter(bulletins)
+                .map(|bulletin| self.tell(bulletin))
+                .buffer_unordered(IN_FLIGHT_MAX)
+                .filter_map(async |told| told)
+                .collect::<Vec<_>>()
+                .await,
+        );
+        store::published(&self.pool, &told).await?;
         turn.commit().await?;
         Ok(())
     }
 
-    async fn publish(&self, number: i32, tenant_id: &str) -> anyhow::Result<()> {
-        let Some(news) = self.read(number, tenant_id).await? else { return Ok(()) };
-        self.bus.publish(news.message).await?;
-        store::published(&self.pool, number, news.revision, Some(news.period.end)).await?;
-        Ok(())
+    /// Reads what tenants with news are to be told. Tenants that were removed need not be told anything: nothing of
+    /// them is current any more.
+    async fn read(&self) -> anyhow::Result<(Vec<Bulletin>, Vec<Published>)> {
+        let now = self.clock.now();
+        let mut snapshot = self.pool.begin().await?;
+        store::read_one_snapshot(&mut snapshot).await?;
+        let news = store::tenants_with_news(&mut snapshot, TENANTS_PER_ROUND).await?;
+        if news.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let ids: Vec<&str> = news.iter().map(|news| news.tenant_id.as_str()).collect();
+        let tenants: Vec<Tenant> = catalog::store::find_all(&mut *snapshot, &ids).await?;
+        let plans: Vec<&str> = tenants.iter().map(|tenant| tenant.plan.as_str()).collect();
+        let plans: Vec<Plan> = catalog::store::find_all(&mut *snapshot, &plans).await?;
+        let plans: HashMap<&str, &Plan> = plans.iter().map(|plan| (plan.id(), plan)).collect();
+        let mut tenants: HashMap<String, Tenant> =
+            tenants.into_iter().map(|tenant| (tenant.id.to_string(), tenant)).collect();
+        let (mut current, mut removed) = (Vec::new(), Vec::new());
+        for news in news {
+            match tenants.remove(&news.tenant_id) {
+                Some(tenant) => {
+                    let period = tenant.calendar.period_of(now);
+                    current.push((news, tenant, period));
+                }
+                None => {
+                    removed.push(Published { tenant: news.number, revision: news.revision, period_end: None })
+                }
+            }
+        }
+        let periods: BTreeMap<i32, Period> =
+            current.iter().map(|(news, _, period)| (news.number, *period)).collect();
+        let mut snapshots = store::snapshots(&mut snapshot, &periods, wire::WORKFLOWS_MAX).await?;
+        let mut standing = store::standing(&mut snapshot, &periods, thresholds::MONTHLY_EXECUTIONS).await?;
+        let bulletins = current.into_iter().filter_map(|(news, tenant, period)| {
+            let snapshot = snapshots.remove(&news.number)?;
+            let standing = standing.remove(&news.number).unwrap_or_default();
+            let plan = plans.get(tenant.plan.as_str()).map(|plan| (*plan).clone());
+            Some(Bulletin { news, tenant, plan, period, snapshot, standing })
+        });
+        Ok((bulletins.collect(), removed))
     }
 
-    /// Reads a tenant's usage in one transaction, with thresholds looked at again.
-    async fn read(&self, number: i32, tenant_id: &str) -> anyhow::Result<Option<News>> {
-        let now = self.clock.now();
-        let mut transaction = self.pool.begin().await?;
-        let revision = store::lock_tenant(&mut transaction, number).await?;
-        let tenant: Option<Tenant> = catalog::store::find(&mut *transaction, tenant_id).await?;
-        let Some(tenant) = tenant else {
-            // Removed: nothing is current any more.
-            store::published(&mut *transaction, number, revision, None).await?;
-            transaction.commit().await?;
-            return Ok(None);
+    /// Tells one tenant's usage; nothing where that has failed, and it is tried again.
+    async fn tell(&self, bulletin: Bulletin) -> Option<Published> {
+        let outcome = async {
+            if !self.is_settled(&bulletin) {
+                self.settle(&bulletin).await?;
+            }
+            self.publish(&bulletin).await?;
+            anyhow::Ok(())
         };
-        let period = tenant.calendar.period_of(now);
-        let rows = store::ensure_periods(&mut transaction, number, &[period].into(), now).await?;
+        match outcome.await {
+            Ok(()) => Some(Published {
+                tenant: bulletin.news.number,
+                revision: bulletin.news.revision,
+                period_end: Some(bulletin.period.end),
+            }),
+            Err(error) => {
+                let (tenant, error) = (&bulletin.news.tenant_id, chain(error.as_ref()));
+                tracing::warn!(tenant, error, "this tenant's usage is published later");
+                None
+            }
+        }
+    }
+
+    async fn publish(&self, bulletin: &Bulletin) -> Result<(), PublishError> {
+        let Bulletin { news, tenant, plan, period, snapshot, .. } = bulletin;
+        let (namespace, now) = (self.bus.namespace(), self.clock.now());
+        let limit = plan.as_ref().and_then(|plan| plan.limit_for(tenant, now));
+        let message = wire::usage_counted(namespace, tenant, limit, *period, news.revision, snapshot, now);
+        self.bus.publish(message).await.map(drop)
+    }
+
+    /// Whether the period has been opened, and exactly those thresholds stand as crossed that the limit of now makes so.
+    fn is_settled(&self, bulletin: &Bulletin) -> bool {
+        let Bulletin { tenant, plan, snapshot, standing, .. } = bulletin;
+        let Some(plan) = plan else { return snapshot.is_open };
+        let mut reached = thresholds::reached(plan, tenant, snapshot.totals.counted, self.clock.now());
+        reached.sort_unstable();
+        snapshot.is_open && reached == *standing
+    }
+
+    /// Opens the period and compares it with the limit, holding the tenant: what is decided is told by the outbox.
+    async fn settle(&self, bulletin: &Bulletin) -> anyhow::Result<()> {
+        let Bulletin { news, tenant, plan, period, .. } = bulletin;
+        let (number, namespace, now) = (news.number, self.bus.namespace(), self.clock.now());
+        let mut transaction = self.pool.begin().await?;
+        store::lock_tenant(&mut transaction, number).await?;
+        let rows = store::ensure_periods(&mut transaction, number, &[*period].into(), now).await?;
         let mut messages = Vec::new();
         if rows.iter().any(|row| row.opened) {
-            messages.push(wire::period_opened(self.bus.namespace(), tenant_id, period, now));
+            messages.push(wire::period_opened(namespace, tenant.id.as_str(), *period, now));
         }
-        let plan: Option<Plan> = catalog::store::find(&mut *transaction, tenant.plan.as_str()).await?;
-        if let Some(plan) = &plan {
-            let crossed = thresholds::evaluate(&mut transaction, number, &tenant, plan, period, now).await?;
-            messages.extend(
-                crossed.iter().map(|crossing| wire::threshold_crossed(self.bus.namespace(), crossing)),
-            );
+        if let Some(plan) = plan {
+            let crossed = thresholds::evaluate(&mut transaction, number, tenant, plan, *period, now).await?;
+            messages.extend(crossed.iter().map(|crossing| wire::threshold_crossed(namespace, crossing)));
         }
         outbox::enqueue(&mut transaction, &messages).await?;
-        let snapshot = store::snapshot(&mut transaction, number, period, wire::WORKFLOWS_MAX).await?;
         transaction.commit().await?;
-        let limit = plan.as_ref().and_then(|plan| plan.limit_for(&tenant, now));
-        let message =
-            wire::usage_counted(self.bus.namespace(), &tenant, limit, period, revision, &snapshot, now);
-        Ok(Some(News { revision, period, message }))
+        Ok(())
     }
 }

@@ -6,12 +6,13 @@
 //! primary key is the second guard. ADR 0007 has the whole argument.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
 
 use catalog::store::CatalogError;
+use foldhash::{HashMap, HashMapExt};
 use jiff::civil::Date;
 use messaging::{Bus, Dispose, Disposition, InHand, PublishError, dead};
 use metering::{Clock, PlanId, SourceId, TenantId, WorkflowId};

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::store;
 
 /// The only rule so far: counted executions against the plan's monthly limit.
-const MONTHLY_EXECUTIONS: &str = "monthly-executions";
+pub(crate) const MONTHLY_EXECUTIONS: &str = "monthly-executions";
 
 /// Makes crossing ids; any fixed value will do, and this one must never change.
 const CROSSING_IDS: Uuid = Uuid::from_u128(0x6f6c_9e4a_51c0_4d8e_9a63_0f1d_7b2a_c455);
@@ -39,9 +39,9 @@ pub(crate) async fn evaluate(
     period: Period,
     now: Timestamp,
 ) -> Result<Vec<Crossing>, sqlx::Error> {
-    let used = u64::try_from(store::totals(connection, tenant_number, period).await?.counted).unwrap_or(0);
-    let limit = plan.limit_for(tenant, now);
-    let reached = limit.map(|limit| metering::crossed(&plan.thresholds, used, limit)).unwrap_or_default();
+    let counted = store::totals(connection, tenant_number, period).await?.counted;
+    let (used, limit) = (u64::try_from(counted).unwrap_or(0), plan.limit_for(tenant, now));
+    let reached = reached(plan, tenant, counted, now);
     store::rearm(connection, tenant_number, period, MONTHLY_EXECUTIONS, &reached, now).await?;
     let mut crossings = Vec::new();
     for threshold in reached {
@@ -62,6 +62,13 @@ pub(crate) async fn evaluate(
         }
     }
     Ok(crossings)
+}
+
+/// The thresholds that so many counted executions reach, under the limit that holds now.
+pub(crate) fn reached(plan: &Plan, tenant: &Tenant, counted: i64, now: Timestamp) -> Vec<Percent> {
+    let used = u64::try_from(counted).unwrap_or(0);
+    let limit = plan.limit_for(tenant, now);
+    limit.map(|limit| metering::crossed(&plan.thresholds, used, limit)).unwrap_or_default()
 }
 
 /// The same for the same crossing, also if the database were rebuilt.

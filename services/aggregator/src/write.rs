@@ -1,8 +1,9 @@
 //! Writing what was decided: figures, executions, roll-ups and what the world is told, in the caller's transaction,
 //! which holds the sources.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use foldhash::HashMap;
 use jiff::Timestamp;
 use messaging::{Bus, Outgoing, outbox};
 use metering::{Calendar, run_time};
@@ -183,11 +184,7 @@ impl Figures {
         }
         if let Some(plan) = card.plan.as_ref().filter(|_| changed.period.contains(now)) {
             // A limit that has changed is news of its own, and the publisher looks at it.
-            let limit = plan.limit_for(tenant, now);
-            let reached = |counted: i64| {
-                let used = u64::try_from(counted).unwrap_or(0);
-                limit.map(|limit| metering::crossed(&plan.thresholds, used, limit)).unwrap_or_default()
-            };
+            let reached = |counted: i64| thresholds::reached(plan, tenant, counted, now);
             if reached(changed.totals.counted) != reached(changed.totals.counted - delta.counted) {
                 let crossed =
                     thresholds::evaluate(connection, changed.tenant, tenant, plan, changed.period, now)

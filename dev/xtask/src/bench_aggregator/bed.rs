@@ -32,9 +32,6 @@ const WARM_UP_PART: u64 = 20;
 /// Room for the largest run at the broker.
 const STREAM_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
 
-/// Figures over time may be this much behind the counts when a run ends; the run waits for them.
-const ROLLUP_INTERVAL: &str = "250ms";
-
 /// What is recorded, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
@@ -115,7 +112,6 @@ impl Bed {
         let profile = Profile::fresh(&project, "bench-aggregator")?;
         let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options { spans: false, ..Options::new(built.clone(), servers.backing.clone()) }
-            .with("AGGREGATOR__ROLLUP_INTERVAL", ROLLUP_INTERVAL)
             .with("NATS__EXECUTIONS_BYTES_MAX", &STREAM_BYTES_MAX.to_string());
         let stack = Stack::start_some(profile, options, &[])?;
         Ok(Self { stack, servers, built, tenants, interrupt, runs: 0 })

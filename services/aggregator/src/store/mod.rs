@@ -22,7 +22,7 @@ pub(crate) use corrections::{
     Correcting, Correction, ExecutionKey, change_period, correction, corrections, keep_correction,
     lock_source, void_execution, voidable,
 };
-pub(crate) use crossings::{armings, cross, rearm};
+pub(crate) use crossings::{armings, cross, rearm, standing};
 pub(crate) use executions::{Key, copy_executions, crashed, mode_of, rewrite, status_of};
 pub(crate) use explained::{After, Explained, explained, period_at, workflow_totals};
 pub(crate) use hours::{hours_since, raise_hours_since, remove_hours};
@@ -31,7 +31,7 @@ pub(crate) use months::{
     FIRST_ID, IdPlace, count_month, drop_month, ensure_month, hold_month, holds_open_period, ids_of_month,
     is_being_mapped, months, move_strays, stray_months, take_retention_turn,
 };
-pub(crate) use periods::{DuePeriod, Snapshot, close, due_periods, ensure_periods, snapshot, totals};
+pub(crate) use periods::{DuePeriod, Snapshot, close, due_periods, ensure_periods, snapshots, totals};
 pub(crate) use rebuilds::{
     adjustments, all_tenants, fold_turn, freeze, hold_off_rebuild, hold_rebuild, kept_since, logged_since,
     replace_rollups, set_period, shares, stored_figures,
@@ -52,9 +52,9 @@ pub(crate) use sources::{
     Behind, advance_counted, behind, deactivate_source, incomplete_sources, put_source, synced,
 };
 pub(crate) use tenants::{
-    catalog_version, lock_tenant, map_again_for_tenant, next_revision, published, put_tenant,
-    raise_catalog_version, take_publishing_turn, tenants_with_news, touch_tenants_in_new_period,
-    touch_tenants_of_plan,
+    News, Published, catalog_version, lock_tenant, map_again_for_tenant, next_revision, published,
+    put_tenant, raise_catalog_version, read_one_snapshot, take_publishing_turn, tenants_with_news,
+    touch_tenants_in_new_period, touch_tenants_of_plan,
 };
 pub(crate) use unmapped::{
     Place, RecordedRow, UnmappedWorkflow, begin_mapping, end_mapping, map, recorded, sources_to_map,

@@ -1,6 +1,6 @@
 //! Periods and their figures.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -128,8 +128,10 @@ pub(crate) async fn close(
 }
 
 /// Everything about one period of one tenant, read in one transaction.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
+    /// Whether the period has been opened.
+    pub(crate) is_open: bool,
     pub(crate) totals: Totals,
     /// The workflows with the most counted executions.
     pub(crate) workflows: Vec<WorkflowRow>,
@@ -165,59 +167,97 @@ impl Snapshot {
     }
 }
 
-/// Reads a snapshot with at most `workflows_max` workflows.
-pub(crate) async fn snapshot(
-    connection: &mut PgConnection,
-    tenant_number: i32,
-    period: Period,
-    workflows_max: i64,
-) -> Result<Snapshot, sqlx::Error> {
-    let mut snapshot = Snapshot {
-        totals: totals(connection, tenant_number, period).await?,
-        workflows: workflows(connection, tenant_number, period, workflows_max).await?,
-        workflows_total: sqlx::query_scalar(
-            "SELECT count(*) FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2",
-        )
-        .bind(tenant_number)
-        .bind(period.start.to_sqlx())
-        .fetch_one(&mut *connection)
-        .await?,
-        sources: progress(connection, tenant_number).await?,
-        counted_complete: 0,
-    };
-    if let Some(until) = snapshot.complete_until() {
-        // Counted backwards from the total: only what stopped since the last sweep is looked at.
-        let since: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM executions
-             WHERE tenant_number = $1 AND counted AND NOT voided AND stopped_at >= $2 AND period_start = $3",
-        )
-        .bind(tenant_number)
-        .bind(until.to_sqlx())
-        .bind(period.start.to_sqlx())
-        .fetch_one(connection)
-        .await?;
-        // What was adjusted by hand belongs to no instant, and is complete at once.
-        snapshot.counted_complete = snapshot.totals.counted - since;
-    }
-    Ok(snapshot)
+/// Starts of periods, by tenant.
+pub(super) fn starts(periods: &BTreeMap<i32, Period>) -> Vec<SqlInstant> {
+    periods.values().map(|period| period.start.to_sqlx()).collect()
 }
 
+/// Reads a snapshot of each tenant's period, with at most `workflows_max` workflows each. The statements are a fixed
+/// number, however many tenants there are.
+pub(crate) async fn snapshots(
+    connection: &mut PgConnection,
+    periods: &BTreeMap<i32, Period>,
+    workflows_max: i64,
+) -> Result<HashMap<i32, Snapshot>, sqlx::Error> {
+    let mut snapshots: HashMap<i32, Snapshot> =
+        periods.keys().map(|tenant| (*tenant, Snapshot::default())).collect();
+    for (tenant, totals) in all_totals(connection, periods).await? {
+        if let Some(snapshot) = snapshots.get_mut(&tenant) {
+            (snapshot.is_open, snapshot.totals) = (true, totals);
+        }
+    }
+    for row in workflows(connection, periods, workflows_max).await? {
+        if let Some(snapshot) = snapshots.get_mut(&row.tenant_number) {
+            snapshot.workflows_total = row.workflows_total;
+            snapshot.workflows.push(row.workflow);
+        }
+    }
+    for (tenant, progress) in progress(connection, periods).await? {
+        if let Some(snapshot) = snapshots.get_mut(&tenant) {
+            snapshot.sources.push(progress);
+        }
+    }
+    for (tenant, since) in counted_since(connection, periods, &snapshots).await? {
+        if let Some(snapshot) = snapshots.get_mut(&tenant) {
+            // What was adjusted by hand belongs to no instant, and is complete at once.
+            snapshot.counted_complete = snapshot.totals.counted - since;
+        }
+    }
+    Ok(snapshots)
+}
+
+#[derive(sqlx::FromRow)]
+struct TotalsRow {
+    tenant_number: i32,
+    #[sqlx(flatten)]
+    totals: Totals,
+}
+
+async fn all_totals(
+    connection: &mut PgConnection,
+    periods: &BTreeMap<i32, Period>,
+) -> Result<Vec<(i32, Totals)>, sqlx::Error> {
+    let rows: Vec<TotalsRow> = sqlx::query_as(
+        "SELECT tenant_number, counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted
+         FROM periods JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
+         USING (tenant_number, period_start)",
+    )
+    .bind(periods.keys().copied().collect::<Vec<_>>())
+    .bind(starts(periods))
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.tenant_number, row.totals)).collect())
+}
+
+#[derive(sqlx::FromRow)]
+struct RankedRow {
+    tenant_number: i32,
+    workflows_total: i64,
+    #[sqlx(flatten)]
+    workflow: WorkflowRow,
+}
+
+/// The workflows with the most counted executions, of each tenant in this order.
 async fn workflows(
     connection: &mut PgConnection,
-    tenant_number: i32,
-    period: Period,
+    periods: &BTreeMap<i32, Period>,
     limit: i64,
-) -> Result<Vec<WorkflowRow>, sqlx::Error> {
+) -> Result<Vec<RankedRow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT source_id, workflow_id, name AS workflow_name, counted, uncounted, success, error, crashed, canceled,
-                duration_ms, late, voided
-         FROM workflow_usage JOIN workflows ON workflows.number = workflow_number
-         JOIN sources ON sources.number = source_number
-         WHERE workflow_usage.tenant_number = $1 AND period_start = $2
-         ORDER BY counted DESC, uncounted DESC, source_id, workflow_id LIMIT $3",
+        "SELECT wanted.tenant_number, workflows_total, source_id, workflow_id, name AS workflow_name, counted, uncounted,
+                success, error, crashed, canceled, duration_ms, late, voided
+         FROM UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
+         CROSS JOIN LATERAL (
+             SELECT workflow_usage.*, source_id, workflow_id, name, count(*) OVER () AS workflows_total
+             FROM workflow_usage JOIN workflows ON workflows.number = workflow_number
+             JOIN sources ON sources.number = source_number
+             WHERE workflow_usage.tenant_number = wanted.tenant_number
+               AND workflow_usage.period_start = wanted.period_start
+             ORDER BY counted DESC, uncounted DESC, source_id, workflow_id LIMIT $3) AS ranked
+         ORDER BY wanted.tenant_number, counted DESC, uncounted DESC, source_id, workflow_id",
     )
-    .bind(tenant_number)
-    .bind(period.start.to_sqlx())
+    .bind(periods.keys().copied().collect::<Vec<_>>())
+    .bind(starts(periods))
     .bind(limit)
     .fetch_all(connection)
     .await
@@ -225,20 +265,52 @@ async fn workflows(
 
 async fn progress(
     connection: &mut PgConnection,
-    tenant_number: i32,
-) -> Result<Vec<SourceProgress>, sqlx::Error> {
-    let rows: Vec<(String, Option<SqlInstant>, i64)> = sqlx::query_as(
-        "SELECT source_id, counted_until, counted_open
+    periods: &BTreeMap<i32, Period>,
+) -> Result<Vec<(i32, SourceProgress)>, sqlx::Error> {
+    let rows: Vec<(i32, String, Option<SqlInstant>, i64)> = sqlx::query_as(
+        "SELECT tenant_number, source_id, counted_until, counted_open
          FROM sources JOIN source_tenants ON source_number = number
-         WHERE tenant_number = $1 AND active ORDER BY source_id",
+         WHERE tenant_number = ANY($1) AND active ORDER BY tenant_number, source_id",
     )
-    .bind(tenant_number)
+    .bind(periods.keys().copied().collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    let progress = rows.into_iter().map(|(source_id, counted_until, counted_open)| SourceProgress {
-        source_id,
-        counted_until: counted_until.map(SqlInstant::to_jiff),
-        counted_open,
+    let progress = rows.into_iter().map(|(tenant, source_id, counted_until, counted_open)| {
+        let counted_until = counted_until.map(SqlInstant::to_jiff);
+        (tenant, SourceProgress { source_id, counted_until, counted_open })
     });
     Ok(progress.collect())
+}
+
+/// Counted executions that stopped after everything was complete, of tenants where something is. Counted backwards from
+/// the total: only what stopped since the last sweep is looked at.
+async fn counted_since(
+    connection: &mut PgConnection,
+    periods: &BTreeMap<i32, Period>,
+    snapshots: &HashMap<i32, Snapshot>,
+) -> Result<Vec<(i32, i64)>, sqlx::Error> {
+    let complete: Vec<(i32, SqlInstant, SqlInstant)> = periods
+        .iter()
+        .filter_map(|(tenant, period)| {
+            let until = snapshots.get(tenant)?.complete_until()?;
+            Some((*tenant, until.to_sqlx(), period.start.to_sqlx()))
+        })
+        .collect();
+    if complete.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(
+        "SELECT wanted.tenant_number, since
+         FROM UNNEST($1::integer[], $2::timestamptz[], $3::timestamptz[])
+             AS wanted (tenant_number, complete_until, period_start)
+         CROSS JOIN LATERAL (
+             SELECT count(*) AS since FROM executions
+             WHERE executions.tenant_number = wanted.tenant_number AND counted AND NOT voided
+               AND stopped_at >= complete_until AND executions.period_start = wanted.period_start) AS counted",
+    )
+    .bind(complete.iter().map(|(tenant, ..)| *tenant).collect::<Vec<_>>())
+    .bind(complete.iter().map(|(_, until, _)| *until).collect::<Vec<_>>())
+    .bind(complete.iter().map(|(.., start)| *start).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await
 }

@@ -3,7 +3,7 @@
 use catalog::Tenant;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgPool};
 
 /// Keeps a tenant; its plan or limit may have changed, which is news.
 pub(crate) async fn put_tenant(connection: &mut PgConnection, tenant: &Tenant) -> Result<(), sqlx::Error> {
@@ -92,30 +92,57 @@ pub(crate) async fn next_revision(connection: &mut PgConnection, number: i32) ->
         .await
 }
 
-/// Tenants whose usage has changed since it was published, with their ids; at most `limit`.
-pub(crate) async fn tenants_with_news(pool: &PgPool, limit: i64) -> Result<Vec<(i32, String)>, sqlx::Error> {
+/// A tenant whose usage has changed since it was published.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct News {
+    pub(crate) number: i32,
+    pub(crate) tenant_id: String,
+    pub(crate) revision: i64,
+}
+
+/// Makes all statements of a transaction, which has had none, see the same state of the database; it writes nothing.
+pub(crate) async fn read_one_snapshot(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(connection).await?;
+    Ok(())
+}
+
+/// Tenants with news, those that have waited for the most revisions first; at most `limit`.
+pub(crate) async fn tenants_with_news(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> Result<Vec<News>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT number, tenant_id FROM tenants WHERE published_revision < revision ORDER BY number LIMIT $1",
+        "SELECT number, tenant_id, revision FROM tenants WHERE published_revision < revision
+         ORDER BY published_revision - revision, number LIMIT $1",
     )
     .bind(limit)
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
 }
 
-/// Notes that a revision was published, and until when it is of the current period.
-pub(crate) async fn published(
-    executor: impl PgExecutor<'_>,
-    number: i32,
-    revision: i64,
-    period_end: Option<Timestamp>,
-) -> Result<(), sqlx::Error> {
+/// A revision that was published.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Published {
+    pub(crate) tenant: i32,
+    pub(crate) revision: i64,
+    /// Until when it is of the current period; nothing where the tenant was removed.
+    pub(crate) period_end: Option<Timestamp>,
+}
+
+/// Notes what was published. Tenants that are held are waited for in the order of their numbers.
+pub(crate) async fn published(pool: &PgPool, published: &[Published]) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE tenants SET published_revision = $2, period_end = $3 WHERE number = $1 AND published_revision < $2",
+        "WITH held AS MATERIALIZED (
+             SELECT number FROM tenants WHERE number = ANY($1) ORDER BY number FOR NO KEY UPDATE)
+         UPDATE tenants SET published_revision = wanted.revision, period_end = wanted.period_end
+         FROM held JOIN UNNEST($1::integer[], $2::bigint[], $3::timestamptz[])
+             AS wanted (number, revision, period_end) USING (number)
+         WHERE tenants.number = held.number AND published_revision < wanted.revision",
     )
-    .bind(number)
-    .bind(revision)
-    .bind(period_end.map(ToSqlx::to_sqlx))
-    .execute(executor)
+    .bind(published.iter().map(|published| published.tenant).collect::<Vec<_>>())
+    .bind(published.iter().map(|published| published.revision).collect::<Vec<_>>())
+    .bind(published.iter().map(|published| published.period_end.map(ToSqlx::to_sqlx)).collect::<Vec<_>>())
+    .execute(pool)
     .await?;
     Ok(())
 }
