@@ -2,8 +2,13 @@
 //!
 //! A crash after the broker took a message and before its row is gone publishes it again, under the same
 //! message id; subscribers bear repeats.
+//!
+//! Messages of one subject are published in the order of their rows, also by several relays and where one has failed:
+//! of a topic that keeps the last message of each subject, an older state must not come last. A row waits for every
+//! earlier one of its subject, whoever holds that. Rows are numbered before their transactions commit; whoever writes to
+//! one subject from several transactions makes them wait for each other, as the catalog does.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -22,7 +27,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A row that failed waits this long, times its attempts, before it is tried again; others go on.
 const RETRY_SECONDS: i32 = 2;
 
-/// Attempts beyond this no longer lengthen the wait.
+/// Attempts beyond this no longer lengthen the wait, and later messages of the subject no longer wait for this one: the
+/// broker takes others meanwhile, and will not take it.
 const ATTEMPTS_COUNTED_MAX: i32 = 30;
 
 /// Adds messages to the caller's transaction. They are published if and only if it commits.
@@ -47,7 +53,8 @@ pub async fn enqueue(connection: &mut PgConnection, messages: &[Outgoing]) -> Re
     Ok(())
 }
 
-/// Publishes rows until `shutdown`. Several relays may run: each takes rows that no other holds.
+/// Publishes rows until `shutdown`. Several relays may run: each takes rows that no other holds, and whose subject no
+/// other has in hand.
 pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
     let mut listener = None;
     while !shutdown.is_cancelled() {
@@ -90,21 +97,33 @@ type Row = (i64, String, String, Vec<u8>, Option<String>, jiff_sqlx::Timestamp);
 async fn relay_batch(pool: &PgPool, bus: &Bus) -> Result<usize, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT id, subject, message_id, payload, traceparent, occurred_at FROM outbox
-         WHERE not_before <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
+        "WITH taken AS (
+             SELECT id, subject, message_id, payload, traceparent, occurred_at FROM outbox
+             WHERE not_before <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+         )
+         SELECT * FROM taken WHERE NOT EXISTS (
+             SELECT FROM outbox AS earlier
+             WHERE earlier.subject = taken.subject AND earlier.id < taken.id AND earlier.attempts < $2
+               AND earlier.id NOT IN (SELECT id FROM taken))
+         ORDER BY id",
     )
     .bind(BATCH_ROWS)
+    .bind(ATTEMPTS_COUNTED_MAX)
     .fetch_all(&mut *transaction)
     .await?;
     let taken = rows.len();
-    let (mut sent, mut failed) = (Vec::new(), Vec::new());
+    let (mut sent, mut failed, mut held_up) = (Vec::new(), Vec::new(), HashSet::new());
     for row in rows {
-        let id = row.0;
+        let (id, subject) = (row.0, row.1.clone());
+        if held_up.contains(&subject) {
+            continue;
+        }
         match publish(bus, row).await {
             Ok(()) => sent.push(id),
             Err(error) => {
                 tracing::warn!(outbox_id = id, error = chain(&error), "not published yet");
                 failed.push(id);
+                held_up.insert(subject);
                 // The broker is away, so the others would fail too: leave them as they are.
                 if error.disposition() == Disposition::Wait {
                     break;

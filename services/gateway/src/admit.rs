@@ -4,10 +4,10 @@
 //!
 //! A repeated id gets the same answer: from the same replica at once, from memory; from another one as soon as the
 //! verdict is written down, [`WRITE_DELAY`] and one commit after the answer. A replica that has not decided everything of
-//! a tenant in the last [`REPEAT_HORIZON`] looks ids up before it decides; it learns within
-//! [`CONTACT_INTERVAL`] that another one has begun to. Near the limit, and for every refusal, the verdict is
-//! written before the answer. Two replicas that are asked at the same moment may both allow a run from their leases:
-//! the ledger keeps one row of the id, and the other unit is free again.
+//! a tenant in the last [`REPEAT_HORIZON`] looks ids up before it spends a unit (`lookups`: many in one statement, without
+//! a lock); it learns within [`CONTACT_INTERVAL`] that another one has begun to. Near the limit, and for every refusal,
+//! the verdict is written before the answer. Two replicas that are asked at the same moment may both allow a run from
+//! their leases: the ledger keeps one row of the id, and the other unit is free again.
 //! An answer that a crash has overtaken on its way to the ledger is decided anew; its unit stays charged.
 
 use std::{
@@ -25,7 +25,10 @@ use messaging::consume::chain;
 use metering::{Clock, Mode, Status, TenantId, WorkflowId};
 use proto::Namespace;
 use sqlx::PgPool;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -34,11 +37,13 @@ use crate::{
     desk::{Desk, Waiting},
     directory::{Directory, Snapshot},
     lease::{CONTACT_AGE_MAX, CONTACT_INTERVAL},
+    lookups::Lookups,
     remembered::{Memory, Remembered},
     settle::terms,
-    store::{self, admissions::Entry},
+    store::{self, admissions::Kept, write_down::Entry},
     usage::UsageView,
     wording::{Figures, sentence},
+    write_down::{self, Unwritten},
 };
 
 /// Verdicts that were given from memory are written down after this time.
@@ -46,6 +51,10 @@ pub const WRITE_DELAY: Duration = Duration::from_millis(10);
 
 /// A repeated id gets the same answer from every replica for at least this long.
 pub const REPEAT_HORIZON: SignedDuration = SignedDuration::from_hours(1);
+
+/// A replica that has just started waits this long to hear what metering has told before, rather than to decide by the
+/// rule for an outage.
+const FIGURES_WITHIN: Duration = Duration::from_secs(5);
 
 /// A run that wants to start.
 #[derive(Debug, Clone)]
@@ -61,7 +70,7 @@ pub struct Request {
 }
 
 /// The verdict, with the figures behind it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Verdict {
     /// Whether the run may start.
     pub allowed: bool,
@@ -134,12 +143,24 @@ pub(crate) struct Parts {
     /// Names this process in the ledger; a restarted one is another.
     pub replica: Uuid,
     pub closing: AtomicBool,
+    pub unwritten: Unwritten,
+    lookups: Arc<Lookups>,
     remembered: Remembered,
     desks: RwLock<HashMap<TenantId, Arc<Desk>>>,
     started_at: Instant,
     /// When the catalog's version was last asked for with success, since `started_at`.
     contact_ms: AtomicU64,
     version: AtomicI64,
+}
+
+/// What memory says of a request.
+enum Spending {
+    /// This verdict.
+    Given(Verdict),
+    /// Units are in hand, and another replica may have decided it.
+    NotKnown,
+    /// The ledger decides.
+    NotHere,
 }
 
 impl Admissions {
@@ -162,6 +183,8 @@ impl Admissions {
             stale_after,
             replica,
             closing: AtomicBool::new(false),
+            unwritten: Unwritten::default(),
+            lookups: Arc::default(),
             remembered: Remembered::default(),
             desks: RwLock::default(),
             started_at: Instant::now(),
@@ -176,6 +199,11 @@ impl Admissions {
     pub async fn admit(&self, request: Request) -> Result<Option<Answer>, AdmitError> {
         let catalog = self.parts.directory.current().await?;
         let Some((tenant, plan)) = catalog.terms(&request.tenant) else { return Ok(None) };
+        if self.parts.usage.of(&request.tenant).is_none() {
+            let patience_ends_at = self.parts.started_at + FIGURES_WITHIN;
+            // Over or not: what has come by then is decided on.
+            let _ = timeout_at(patience_ends_at, self.parts.usage.wait_until_caught_up()).await;
+        }
         // Success stands for all that a run may become: what counts at best is reserved.
         let verdict = if request.mode.is_some_and(|mode| !plan.counting.counts(mode, Status::Success)) {
             Some(self.not_counted(tenant, plan))
@@ -194,21 +222,19 @@ impl Admissions {
     ) -> Result<Option<Verdict>, AdmitError> {
         let parts = &self.parts;
         let desk = parts.desk(&request.tenant);
-        let now = parts.clock.now();
-        {
-            let place = parts.remembered.place(&request.tenant, &request.id);
-            let forgot_at = match place.memory() {
-                Memory::Given(verdict) => return Ok(Some(verdict)),
-                Memory::Perhaps => Some(now),
-                Memory::NotSince(forgot_at) => forgot_at,
-            };
-            if parts.is_in_contact()
-                && desk.knows_all(now, forgot_at)
-                && let Some(verdict) = desk.spend(parts, &request, (catalog, tenant, plan), now)
-            {
-                place.keep(verdict.clone(), now);
-                Desk::wake(&desk, parts);
-                return Ok(Some(verdict));
+        let terms = (catalog, tenant, plan);
+        match parts.spend(&desk, &request, terms, false) {
+            Spending::Given(verdict) => return Ok(Some(verdict)),
+            Spending::NotHere => {}
+            Spending::NotKnown => {
+                let (tenant, id) = (&request.tenant, &request.id);
+                if let Some(verdict) = Lookups::find(&parts.lookups, &parts.pool, tenant, id).await? {
+                    parts.remember(&request, verdict, parts.clock.now());
+                    return Ok(Some(verdict));
+                }
+                if let Spending::Given(verdict) = parts.spend(&desk, &request, terms, true) {
+                    return Ok(Some(verdict));
+                }
             }
         }
         let (answer, answered) = oneshot::channel();
@@ -249,6 +275,17 @@ impl Admissions {
 
     /// Keeps leases small, the catalog current and the ledger written until `shutdown`; then gives all units back.
     pub async fn keep(self, shutdown: CancellationToken) {
+        tokio::join!(self.keep_contact(&shutdown), write_down::run(&self.parts, &shutdown));
+        // From here on nothing is spent from memory: what is asked is decided in the ledger.
+        self.parts.closing.store(true, Ordering::SeqCst);
+        for desk in self.parts.desks() {
+            if let Err(error) = Desk::give_back(&desk, &self.parts).await {
+                tracing::warn!(error = chain(&error), "units stay out until their lease has expired");
+            }
+        }
+    }
+
+    async fn keep_contact(&self, shutdown: &CancellationToken) {
         while !shutdown.is_cancelled() {
             if let Err(error) = self.parts.contact().await {
                 tracing::warn!(error = chain(&error), "no units are spent until the ledger answers");
@@ -262,13 +299,6 @@ impl Admissions {
                 () = tokio::time::sleep(CONTACT_INTERVAL) => {}
             }
         }
-        // From here on nothing is spent from memory: what is asked is decided in the ledger.
-        self.parts.closing.store(true, Ordering::SeqCst);
-        for desk in self.parts.desks() {
-            if let Err(error) = Desk::give_back(&desk, &self.parts).await {
-                tracing::warn!(error = chain(&error), "units stay out until their lease has expired");
-            }
-        }
     }
 }
 
@@ -279,6 +309,34 @@ impl Parts {
         }
         let mut desks = self.desks.write().unwrap_or_else(PoisonError::into_inner);
         desks.entry(tenant.clone()).or_insert_with(|| Arc::new(Desk::new(tenant.clone()))).clone()
+    }
+
+    /// Answers a request from memory: from what was answered before, or by a unit in hand. `is_new` says that the
+    /// ledger does not know its id.
+    fn spend(
+        self: &Arc<Self>,
+        desk: &Arc<Desk>,
+        request: &Request,
+        terms: (&Arc<Snapshot>, &Tenant, &Plan),
+        is_new: bool,
+    ) -> Spending {
+        let now = self.clock.now();
+        let place = self.remembered.place(&request.tenant, &request.id);
+        let forgot_at = match place.memory() {
+            Memory::Given(verdict) => return Spending::Given(verdict),
+            Memory::Perhaps => Some(now),
+            Memory::NotSince(forgot_at) => forgot_at,
+        };
+        if !self.is_in_contact() || !desk.has_units() {
+            return Spending::NotHere;
+        }
+        if !is_new && !desk.knows_all(now, forgot_at) {
+            return Spending::NotKnown;
+        }
+        let Some(verdict) = Desk::spend(desk, self, request, terms, now) else { return Spending::NotHere };
+        place.keep(verdict, now);
+        Desk::wake(desk, self);
+        Spending::Given(verdict)
     }
 
     fn desks(&self) -> Vec<Arc<Desk>> {
@@ -360,41 +418,32 @@ impl Verdict {
         Figures { allowed, used, limit, resets_at, retry_at }
     }
 
-    /// The row that keeps it.
+    /// What is written down of it.
     pub fn entry(&self, request: &Request, now: Timestamp) -> Entry {
         Entry {
             id: request.id.clone(),
+            workflow: request.workflow.clone(),
+            mode: request.mode,
             admitted_at: now,
-            allowed: self.allowed,
-            reason: self.reason.as_str().to_owned(),
-            used: self.used,
-            reserved: self.reserved,
-            limit: self.limit,
-            resets_at: self.resets_at,
-            as_of: self.as_of,
-            complete_until: self.complete_until,
-            workflow: request.workflow.as_ref().map(ToString::to_string),
-            mode: request.mode.map(|mode| mode.as_str().to_owned()),
-            shadow_reason: self.shadow.map(|reason| reason.as_str().to_owned()),
-            retry_at: self.retry_at,
+            verdict: *self,
         }
     }
 
     /// The verdict that a row keeps.
-    pub fn of(entry: &Entry) -> Result<Self, AdmitError> {
+    pub fn of(kept: &Kept) -> Result<Self, AdmitError> {
         let parse =
             |name: &str| Reason::parse(name).ok_or_else(|| AdmitError::UnknownReason(name.to_owned()));
         Ok(Self {
-            allowed: entry.allowed,
-            reason: parse(&entry.reason)?,
-            shadow: entry.shadow_reason.as_deref().map(parse).transpose()?,
-            retry_at: entry.retry_at,
-            used: entry.used,
-            reserved: entry.reserved,
-            limit: entry.limit,
-            resets_at: entry.resets_at,
-            as_of: entry.as_of,
-            complete_until: entry.complete_until,
+            allowed: kept.allowed,
+            reason: parse(&kept.reason)?,
+            shadow: kept.shadow_reason.as_deref().map(parse).transpose()?,
+            retry_at: kept.retry_at,
+            used: kept.used,
+            reserved: kept.reserved,
+            limit: kept.limit,
+            resets_at: kept.resets_at,
+            as_of: kept.as_of,
+            complete_until: kept.complete_until,
         })
     }
 }

@@ -2,7 +2,7 @@
 //! ledger. `lease` has the argument why that is sound, `settle` the transaction.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
@@ -12,7 +12,7 @@ use catalog::{Plan, Tenant};
 use jiff::Timestamp;
 use metering::{Mode, TenantId};
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::oneshot,
     time::{Instant, sleep, timeout},
 };
 
@@ -22,7 +22,10 @@ use crate::{
     directory::Snapshot,
     lease::REFRESH_INTERVAL,
     settle::{Batch, settle},
-    store::admissions::{Entry, Sole},
+    store::{
+        admissions::Sole,
+        write_down::{Entry, Spent},
+    },
 };
 
 /// The ledger has this long for one transaction; the caller's own patience is shorter.
@@ -64,7 +67,16 @@ pub struct Footing {
 pub struct Desk {
     tenant: TenantId,
     state: Mutex<State>,
-    urgent: Notify,
+}
+
+/// What a desk gives to be written down.
+pub enum Taken {
+    /// The ledger is being asked: it writes what was spent as well.
+    Busy,
+    /// There is nothing.
+    Nothing,
+    /// This. The desk does not ask the ledger until it is released.
+    Spent(Spent),
 }
 
 struct State {
@@ -75,6 +87,8 @@ struct State {
     spent: Vec<Entry>,
     /// Spent since `footing` was made.
     spent_since: u64,
+    /// The same by workflow.
+    asked: BTreeMap<String, u64>,
     queue: Vec<Waiting>,
     /// Ids that the ledger decides now or next: nothing is spent for them.
     pending: HashSet<String>,
@@ -93,6 +107,7 @@ impl Desk {
             catalog: None,
             spent: Vec::new(),
             spent_since: 0,
+            asked: BTreeMap::new(),
             queue: Vec::new(),
             pending: HashSet::new(),
             settled_at: Instant::now(),
@@ -100,7 +115,7 @@ impl Desk {
             refresh: false,
             sole: None,
         };
-        Self { tenant, state: Mutex::new(state), urgent: Notify::new() }
+        Self { tenant, state: Mutex::new(state) }
     }
 
     /// Whose it is.
@@ -120,6 +135,11 @@ impl Desk {
         footing.map_or(0, |footing| footing.charged.saturating_add(state.spent_since))
     }
 
+    /// Whether units are in hand.
+    pub fn has_units(&self) -> bool {
+        self.lock().units > 0
+    }
+
     /// Whether an id that memory does not know, which has forgotten what was before `forgot_at`, is new.
     pub fn knows_all(&self, now: Timestamp, forgot_at: Option<Timestamp>) -> bool {
         let is_old = |instant: Timestamp| now.duration_since(instant) >= REPEAT_HORIZON;
@@ -136,13 +156,13 @@ impl Desk {
 
     /// Spends a unit for the request, where one is in hand and the terms still hold.
     pub fn spend(
-        &self,
+        desk: &Arc<Self>,
         parts: &Parts,
         request: &Request,
         (catalog, tenant, plan): (&Arc<Snapshot>, &Tenant, &Plan),
         now: Timestamp,
     ) -> Option<Verdict> {
-        let mut state = self.lock();
+        let mut state = desk.lock();
         if state.units == 0 || state.pending.contains(&request.id) || parts.closing.load(Ordering::SeqCst) {
             return None;
         }
@@ -156,7 +176,7 @@ impl Desk {
         let footing = state.footing.as_ref()?;
         let mut known = footing.known;
         known.stale = known.is_stale(now, parts.stale_after);
-        if let Some(counted) = parts.usage.of(&self.tenant).filter(|counted| counted.period == known.period) {
+        if let Some(counted) = parts.usage.of(&desk.tenant).filter(|counted| counted.period == known.period) {
             known.counted = known.counted.map(|before| before.max(counted.totals.counted));
         }
         let reserved = footing.charged.saturating_add(state.spent_since);
@@ -169,8 +189,13 @@ impl Desk {
         state.refresh |= state.units <= footing.granted / 4;
         state.units -= 1;
         state.spent_since += 1;
-        let entry = verdict.entry(request, now);
-        state.spent.push(entry);
+        if let Some(workflow) = &request.workflow {
+            state.count(workflow.as_str(), 1);
+        }
+        state.spent.push(verdict.entry(request, now));
+        if state.spent.len() == 1 {
+            parts.unwritten.add(desk.clone());
+        }
         Some(verdict)
     }
 
@@ -179,14 +204,38 @@ impl Desk {
         let mut state = self.lock();
         state.pending.insert(waiting.request.id.clone());
         state.queue.push(waiting);
-        drop(state);
-        self.urgent.notify_one();
     }
 
     /// Units that are in hand for a while are looked at again.
     pub fn refresh_if_due(&self) {
         let mut state = self.lock();
         state.refresh |= state.units > 0 && state.settled_at.elapsed() >= REFRESH_INTERVAL;
+    }
+
+    /// What was spent and not written down.
+    pub fn take_spent(&self) -> Taken {
+        let mut state = self.lock();
+        if state.spent.is_empty() {
+            return Taken::Nothing;
+        }
+        if state.busy {
+            return Taken::Busy;
+        }
+        state.busy = true;
+        let entries = mem::take(&mut state.spent);
+        Taken::Spent(Spent { tenant: self.tenant.clone(), entries, outstanding: state.units })
+    }
+
+    /// Takes back what could not be written.
+    pub fn put_back(&self, entries: Vec<Entry>) {
+        let mut state = self.lock();
+        let newer = mem::replace(&mut state.spent, entries);
+        state.spent.extend(newer);
+    }
+
+    /// Lets the desk ask the ledger again.
+    pub fn release(&self) {
+        self.lock().busy = false;
     }
 
     /// Starts the work that is there, unless it goes on already.
@@ -202,10 +251,6 @@ impl Desk {
     }
 
     async fn next(&self, parts: &Arc<Parts>) -> bool {
-        let is_urgent = { !self.lock().queue.is_empty() };
-        if !is_urgent {
-            let _ = timeout(WRITE_DELAY, self.urgent.notified()).await;
-        }
         if self.settle(parts).await.is_err() {
             // Who waited was told; what was spent is written as soon as the ledger answers.
             sleep(WRITE_DELAY * 10).await;
@@ -226,7 +271,7 @@ impl Desk {
             sleep(WRITE_DELAY).await;
         }
         let outcome = desk.settle(parts).await;
-        desk.lock().busy = false;
+        desk.release();
         Desk::wake(desk, parts);
         outcome
     }
@@ -242,7 +287,7 @@ impl Desk {
             let now = parts.clock.now();
             for (request, verdict) in batch.requests.iter().zip(&settled.verdicts) {
                 if let Some(verdict) = verdict {
-                    parts.remember(request, verdict.clone(), now);
+                    parts.remember(request, *verdict, now);
                 }
             }
         }
@@ -270,6 +315,9 @@ impl Desk {
                 // Units that were taken back stay out in the ledger until it is written to again.
                 let newer = mem::replace(&mut state.spent, batch.spent);
                 state.spent.extend(newer);
+                for (workflow, runs) in batch.asked {
+                    state.count(&workflow, runs);
+                }
                 state.refresh = true;
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
@@ -295,6 +343,7 @@ impl Desk {
         let spent_since = mem::take(&mut state.spent_since);
         let batch = Batch {
             spent_count: spent_since.saturating_add(requests.len() as u64),
+            asked: mem::take(&mut state.asked),
             requests,
             spent: mem::take(&mut state.spent),
             held: state.units,
@@ -316,7 +365,15 @@ impl Desk {
 }
 
 impl State {
+    /// Whether there is something for the ledger beside what was spent.
     fn has_work(&self) -> bool {
-        !self.queue.is_empty() || !self.spent.is_empty() || self.refresh
+        !self.queue.is_empty() || self.refresh
+    }
+
+    fn count(&mut self, workflow: &str, runs: u64) {
+        match self.asked.get_mut(workflow) {
+            Some(asked) => *asked += runs,
+            None => drop(self.asked.insert(workflow.to_owned(), runs)),
+        }
     }
 }

@@ -34,6 +34,9 @@ pub trait Listen: Send + Sync + 'static {
 
     /// Takes a message in; it may have come before.
     fn hear(&self, message: Self::Message) -> Result<(), proto::InvalidMessage>;
+
+    /// Everything that the broker keeps has been heard.
+    fn caught_up(&self) {}
 }
 
 /// The subscription cannot be made, or broke.
@@ -77,11 +80,18 @@ async fn read<L: Listen>(bus: &Bus, topic: Topic, listener: &L) -> Result<(), Fo
         .create_consumer(consumers::live(bus.namespace(), topic.name))
         .await
         .map_err(FollowError::Create)?;
+    let kept = consumer.cached_info().num_pending;
     let mut messages = consumer.messages().await.map_err(FollowError::Subscribe)?;
+    if kept == 0 {
+        listener.caught_up();
+    }
     loop {
         let Ok(next) = timeout(LOOK_INTERVAL, messages.next()).await else { continue };
         let message = next.ok_or(FollowError::Ended)?.map_err(FollowError::Broke)?;
         hear(topic, listener, &message);
+        if message.info().is_ok_and(|info| info.pending == 0) {
+            listener.caught_up();
+        }
     }
 }
 

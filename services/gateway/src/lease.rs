@@ -14,15 +14,17 @@
 //!    outstanding from that transaction on. So at every moment `used <= bound`, whoever holds the units.
 //! 2. A run is allowed by spending a unit of one's own lease, or by a row written before the answer. Spending moves the
 //!    unit from *unspent* to *spent, not written down*; both are outstanding. Writing down inserts the row, adds it to
-//!    the tally and takes it from `outstanding` in one statement. Whoever reads tallies and leases reads both in one
-//!    statement, so a unit is seen in one of the two, never in neither.
-//! 3. Only the holder changes its row in `leases`, and always to an absolute figure that it knows: what it holds and
-//!    what it has spent and not written down. A write whose outcome is lost is simply made again; rows are recognised
-//!    by their id and are tallied once.
+//!    the tally and takes it from `outstanding` in one transaction, of one tenant under its lock (`settle`) or of many
+//!    without (`write_down`). Whoever reads tallies and leases reads both in one statement, so a unit is seen in one of
+//!    the two, never in neither.
+//! 3. Only the holder changes its row in `leases`, in one transaction at a time (`Desk`), and always to an absolute
+//!    figure that it knows: what it holds and what it has spent and not written down. A write whose outcome is lost is
+//!    simply made again; rows are recognised by their id and are tallied once.
 //! 4. A unit cannot be spent after `expires_at`. Its holder may be dead and the unit spent or not: nobody knows. It
 //!    counts as spent at `expires_at`, the latest instant possible, until W has passed that by [`START_MARGIN`]; then
 //!    a run that it became is counted or listed as running, and the unit is free. The row is never deleted before,
 //!    because another replica may still decide with an older W.
+//!    Nothing of this asks how many replicas hold units of a tenant at once, or who they are: each has its own row.
 //! 5. An older W than another replica's is sound: the formula holds for any W for itself.
 //! 6. A changed limit: each replica reads the catalog's version from Postgres every [`CONTACT_INTERVAL`], and spends
 //!    nothing when the last reading is older than [`CONTACT_AGE_MAX`]. What a lease was granted under is compared with

@@ -16,6 +16,7 @@ mod gap_counts;
 mod keep_gaps;
 mod keep_periods;
 mod lease;
+mod lookups;
 mod loops;
 mod purge;
 mod remembered;
@@ -28,6 +29,7 @@ mod store;
 mod tokens;
 mod usage;
 mod wording;
+mod write_down;
 
 pub use api::openapi;
 pub use service::{Gateway, start_on};

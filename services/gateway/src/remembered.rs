@@ -84,7 +84,7 @@ impl Place<'_> {
     pub fn memory(&self) -> Memory {
         let Shard { young, old, ids, old_ids, forgot_at } = &*self.shard;
         if let Some(verdict) = young.get(&self.key).or_else(|| old.get(&self.key)) {
-            return Memory::Given(verdict.clone());
+            return Memory::Given(*verdict);
         }
         if ids.contains(&self.key.0) || old_ids.contains(&self.key.0) {
             return Memory::Perhaps;

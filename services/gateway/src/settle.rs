@@ -20,10 +20,7 @@ use crate::{
     desk::Footing,
     lease::{self, LEASE_TIME, NEAR},
     loops::{Episode, Rate},
-    store::{
-        self,
-        admissions::{Entry, Sole},
-    },
+    store::{self, admissions::Sole, write_down::Entry},
 };
 
 /// A refusal whose end nobody can know is worth asking again after this time.
@@ -37,8 +34,10 @@ const RETRY_LOOP: SignedDuration = SignedDuration::from_secs(60);
 pub struct Batch {
     /// Requests to decide, in this order.
     pub requests: Vec<Request>,
-    /// Verdicts that were given from units in hand.
+    /// Verdicts that were given from units in hand and are not written down.
     pub spent: Vec<Entry>,
+    /// Runs of each workflow that were given units in hand since the last transaction.
+    pub asked: BTreeMap<String, u64>,
     /// Units that stay in hand meanwhile.
     pub held: u64,
     /// Units needed since the last transaction, and how long that was.
@@ -87,13 +86,14 @@ struct Workflow {
 }
 
 /// Settles one batch of a tenant.
+#[tracing::instrument(skip_all, fields(tenant = %tenant, requests = batch.requests.len()))]
 pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<Settled, AdmitError> {
     let mut transaction = parts.pool.begin().await?;
     let ledger = store::admissions::open(&mut transaction, tenant, parts.replica, parts.clock.now()).await?;
     // After the wait for the lock: the margin behind W is for what comes after the verdict.
     let now = parts.clock.now();
     if !batch.spent.is_empty() {
-        store::admissions::write_down(&mut *transaction, tenant, &batch.spent).await?;
+        store::write_down::write_down(&mut *transaction, tenant, &batch.spent).await?;
     }
     // Read under the lock: a limit that was changed meanwhile holds.
     let Some((tenant, plan)) = terms(&mut transaction, tenant).await? else {
@@ -108,21 +108,21 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
     let mut fresh = Vec::new();
     for request in &batch.requests {
         let verdict = match given.get(&request.id) {
-            Some(verdict) => verdict.clone(),
+            Some(verdict) => *verdict,
             None => {
                 let verdict = desk.decide(request);
                 fresh.push(verdict.entry(request, now));
-                given.insert(request.id.clone(), verdict.clone());
+                given.insert(request.id.clone(), verdict);
                 verdict
             }
         };
         verdicts.push(Some(verdict));
     }
     if !fresh.is_empty() {
-        store::admissions::write_down(&mut *transaction, &desk.tenant.id, &fresh).await?;
+        store::write_down::write_down(&mut *transaction, &desk.tenant.id, &fresh).await?;
     }
     desk.keep(&mut transaction, parts, ledger.marks).await?;
-    let (footing, granted) = desk.hand_out(batch, ledger.sole);
+    let (footing, granted) = desk.hand_out(batch);
     let outstanding = batch.held.saturating_add(granted);
     store::admissions::lease(
         &mut *transaction,
@@ -144,9 +144,14 @@ async fn find(
     if requests.is_empty() {
         return Ok(HashMap::new());
     }
-    let ids: Vec<String> = requests.iter().map(|request| request.id.clone()).collect();
-    let entries = store::admissions::find(connection, tenant, &ids).await?;
-    entries.into_iter().map(|entry| Ok((entry.id.clone(), Verdict::of(&entry)?))).collect()
+    let ids: Vec<&str> = requests.iter().map(|request| request.id.as_str()).collect();
+    let kept = store::admissions::find(connection, &vec![tenant.as_str(); ids.len()], &ids).await?;
+    kept.into_iter()
+        .map(|kept| {
+            let verdict = Verdict::of(&kept)?;
+            Ok((kept.id, verdict))
+        })
+        .collect()
 }
 
 /// The tenant and its plan, from the database each time: a raised limit holds at once, on every replica.
@@ -218,7 +223,14 @@ impl Desk {
             false => Vec::new(),
         };
         self.tenant_caps = caps(&rule.tenant_caps, "", &states, self.now);
-        for (workflow, asked) in asked(batch) {
+        let asked = asked(batch);
+        let names: Vec<&str> = asked.keys().map(String::as_str).collect();
+        let mut rates: HashMap<String, Rate> = match rule.loop_rule {
+            LoopRule::Off => HashMap::new(),
+            _ if names.is_empty() => HashMap::new(),
+            _ => store::admissions::rates(&mut *connection, &self.tenant.id, &names).await?.into_iter().collect(),
+        };
+        for (workflow, asked) in asked {
             let mut part = Workflow::default();
             if is_workflow_capped(&rule) {
                 part.caps = caps(&rule.workflow_caps, &workflow, &states, self.now);
@@ -229,7 +241,7 @@ impl Desk {
                 part.admitted_since = admitted(connection, self.known.reserved_since).await?;
             }
             if rule.loop_rule != LoopRule::Off {
-                part.rate = store::admissions::rate(&mut *connection, &self.tenant.id, &workflow).await?;
+                part.rate = rates.remove(&workflow).unwrap_or_default();
                 part.episode = part.rate.observe(self.now, asked);
             }
             self.workflows.insert(workflow, part);
@@ -367,12 +379,14 @@ impl Desk {
                     .await?;
                 }
             }
-            if self.plan.admission.loop_rule != LoopRule::Off {
-                store::admissions::keep_rate(&mut *connection, tenant, workflow, &part.rate).await?;
-            }
             if let Some(episode) = part.episode {
-                outbox::enqueue(connection, &[self.told(parts, workflow, episode)]).await?;
+                outbox::enqueue(&mut *connection, &[self.told(parts, workflow, episode)]).await?;
             }
+        }
+        if self.plan.admission.loop_rule != LoopRule::Off && !self.workflows.is_empty() {
+            let rates: Vec<_> =
+                self.workflows.iter().map(|(workflow, part)| (workflow.as_str(), part.rate)).collect();
+            store::admissions::keep_rates(connection, tenant, &rates).await?;
         }
         Ok(())
     }
@@ -395,16 +409,14 @@ impl Desk {
     }
 
     /// How many units the replica gets, and what they stand on.
-    fn hand_out(&self, batch: &Batch, sole: Sole) -> (Footing, u64) {
+    fn hand_out(&self, batch: &Batch) -> (Footing, u64) {
         let terms = self.terms();
         let bound = terms.bound();
         let used = self.known.used(self.charged).unwrap_or(0);
         let free = bound.map(|bound| bound.saturating_sub(used));
         let rule = &self.plan.admission;
         let is_looping = self.workflows.values().any(|part| part.rate.looping_since.is_some());
-        // Beside another replica ids are looked up: units in hand would be of no use to anybody.
-        let every_run_is_asked_for = !sole.is_long(self.now)
-            || self.known.stale
+        let every_run_is_asked_for = self.known.stale
             || is_capped(rule)
             || (is_looping && rule.loop_rule == LoopRule::Refuse);
         let size = lease::size(batch.spent_count, batch.elapsed, free.map(|free| free + batch.held));
@@ -454,11 +466,9 @@ fn caps(rule: &RunCaps, workflow: &str, states: &[(String, String, u64)], now: T
 
 /// Runs of each workflow that asked to start, in the order of names: every replica locks in the same order.
 fn asked(batch: &Batch) -> BTreeMap<String, u64> {
-    let mut asked = BTreeMap::new();
-    let waiting = batch.requests.iter().filter_map(|request| request.workflow.as_ref().map(|id| id.as_str()));
-    let spent = batch.spent.iter().filter_map(|entry| entry.workflow.as_deref());
-    for workflow in waiting.chain(spent) {
-        *asked.entry(workflow.to_owned()).or_default() += 1;
+    let mut asked = batch.asked.clone();
+    for workflow in batch.requests.iter().filter_map(|request| request.workflow.as_ref()) {
+        *asked.entry(workflow.to_string()).or_default() += 1;
     }
     asked
 }

@@ -4,6 +4,7 @@ pub mod admissions;
 pub mod history;
 pub mod originals;
 pub mod tokens;
+pub mod write_down;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;

@@ -2,12 +2,14 @@
 
 use std::{
     collections::HashMap,
+    mem,
     sync::{Arc, PoisonError, RwLock},
 };
 
 use jiff::Timestamp;
 use metering::{Period, TenantId};
 use proto::{InvalidMessage, instant, required_instant, v1};
+use tokio::sync::watch;
 
 /// The figures of one tenant's period, as last counted.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,9 +103,15 @@ impl Counted {
 
 /// The last figures of every tenant. Fed by a live subscription: after a start a tenant is unknown, not at
 /// zero, until the broker has repeated what it keeps.
-#[derive(Default)]
 pub struct UsageView {
     tenants: RwLock<HashMap<TenantId, Arc<Counted>>>,
+    caught_up: watch::Sender<bool>,
+}
+
+impl Default for UsageView {
+    fn default() -> Self {
+        Self { tenants: RwLock::default(), caught_up: watch::Sender::new(false) }
+    }
 }
 
 impl UsageView {
@@ -115,6 +123,17 @@ impl UsageView {
         }
         tenants.insert(counted.tenant.clone(), Arc::new(counted));
         true
+    }
+
+    /// All figures that the broker keeps have come.
+    pub fn caught_up(&self) {
+        self.caught_up.send_if_modified(|caught_up| !mem::replace(caught_up, true));
+    }
+
+    /// Waits until all figures that the broker keeps have come since the start.
+    pub async fn wait_until_caught_up(&self) {
+        // Its sender is here: it cannot be gone.
+        let _ = self.caught_up.subscribe().wait_for(|caught_up| *caught_up).await;
     }
 
     /// The last figures of a tenant; nothing where none have come.

@@ -36,19 +36,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Asker {
 /// Lets requests through that say who they are.
 pub async fn authenticate(
     State(app): State<App>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let (method, headers) = (request.method().clone(), request.headers().clone());
-    let asker = match source(&app, &headers).await? {
+    let (mut parts, body) = request.into_parts();
+    let asker = match source(&app, &parts.headers).await? {
         Some(source) => Asker::Source(source),
-        None => {
-            let path = request.uri().path().to_owned();
-            Asker::Caller(authenticate::caller_of(&app, method, headers, &path).await?)
-        }
+        None => Asker::Caller(authenticate::caller_of(&app, &parts).await?),
     };
-    request.extensions_mut().insert(asker);
-    Ok(next.run(request).await)
+    parts.extensions.insert(asker);
+    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
 /// The source whose push token the request carries. Checked against the catalog in memory.

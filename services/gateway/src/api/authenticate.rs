@@ -48,26 +48,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 /// Lets requests through that say who they are.
 pub async fn authenticate(
     State(app): State<App>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let (method, headers) = (request.method().clone(), request.headers().clone());
-    let path = request.uri().path().to_owned();
-    let caller = caller_of(&app, method, headers, &path).await?;
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    let (mut parts, body) = request.into_parts();
+    let caller = caller_of(&app, &parts).await?;
+    parts.extensions.insert(caller);
+    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
 /// Who makes the request. A failure is told of.
-pub async fn caller_of(
-    app: &App,
-    method: Method,
-    headers: HeaderMap,
-    path: &str,
-) -> Result<Caller, ApiError> {
-    let caller = caller(app, method.clone(), headers).await;
+pub async fn caller_of(app: &App, parts: &Parts) -> Result<Caller, ApiError> {
+    let caller = caller(app, &parts.method, &parts.headers).await;
     if matches!(caller, Err(ApiError::Unauthorized)) {
-        refused(method.as_str(), path);
+        refused(parts.method.as_str(), parts.uri.path());
     }
     caller
 }
@@ -86,15 +80,15 @@ pub fn refused(method: &str, path: &str) {
     tracing::warn!(method, path, "a request without a good token was refused");
 }
 
-async fn caller(app: &App, method: Method, headers: HeaderMap) -> Result<Caller, ApiError> {
+async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
     if headers.contains_key(header::AUTHORIZATION) {
-        let token = bearer(&headers).ok_or(ApiError::Unauthorized)?;
+        let token = bearer(headers).ok_or(ApiError::Unauthorized)?;
         let principal = app.accounts.authenticate(&token).await?.ok_or(ApiError::Unauthorized)?;
         return Ok(Caller { principal, session_ends_at: None });
     }
-    let secret = session_secret(&headers).ok_or(ApiError::Unauthorized)?;
+    let secret = session_secret(headers).ok_or(ApiError::Unauthorized)?;
     let session = app.accounts.session(&secret).await?.ok_or(ApiError::Unauthorized)?;
-    let is_safe = matches!(method, Method::GET | Method::HEAD);
+    let is_safe = matches!(*method, Method::GET | Method::HEAD);
     if !is_safe && headers.get(CSRF_HEADER).is_none_or(|value| value != "1") {
         return Err(ApiError::CsrfHeaderMissing);
     }

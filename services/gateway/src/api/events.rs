@@ -238,6 +238,10 @@ impl Listen for UsageListener {
         }
         Ok(())
     }
+
+    fn caught_up(&self) {
+        self.0.usage.caught_up();
+    }
 }
 
 /// Takes `SourceSynced` into the view.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -13,7 +13,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
 };
-use tower_http::{set_header::SetResponseHeaderLayer, trace::TraceLayer};
+use tracing::{Instrument, Span};
 
 use super::{App, error::ApiError, extract::BODY_BYTES_MAX};
 
@@ -36,32 +36,42 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Puts the guards around a router.
+/// Asked before each run, and most often answered from memory: a span of each would cost more than the answer. What it
+/// asks the ledger for has a span.
+const ROUTES_WITHOUT_SPAN: [&str; 2] = ["/v1/admissions", "/v1/admissions/batch"];
+
+/// Puts the guards around a router. One layer for all of them: each would cost every request a boxed future.
 pub fn around(router: Router<App>) -> Router<App> {
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
-    let mut router = router
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(places, bound))
-        .layer(middleware::from_fn(measure))
-        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request| {
-            // The path without its query, and no headers: a span must not carry what opens anything.
-            let path = request.uri().path();
-            let method = request.method();
-            tracing::info_span!("request", otel.name = format!("{method} {path}"), %method, path)
-        }))
-        // What an answer says is true now and belongs to its caller. A handler may say otherwise.
-        .layer(SetResponseHeaderLayer::if_not_present(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        ));
-    for (name, value) in SECURITY_HEADERS {
-        let value = HeaderValue::from_static(value);
-        router = router.layer(SetResponseHeaderLayer::overriding(name, value));
-    }
     router
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(places, surround))
 }
 
-async fn bound(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+async fn surround(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let started_at = Instant::now();
+    let method = known_method(request.method());
+    // The route, not the path: labels must stay few.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    let response = if ROUTES_WITHOUT_SPAN.contains(&route) {
+        bound(&places, request, next).await
+    } else {
+        let span = span(&request);
+        bound(&places, request, next).instrument(span).await
+    };
+    measure(method, route, response.status(), started_at);
+    with_headers(response)
+}
+
+fn span(request: &Request) -> Span {
+    // The path without its query, and no headers: a span must not carry what opens anything.
+    let path = request.uri().path();
+    let method = request.method();
+    tracing::info_span!("request", otel.name = format!("{method} {path}"), %method, path)
+}
+
+async fn bound(places: &Semaphore, request: Request, next: Next) -> Response {
     // Refused at once rather than queued: the caller knows better what to do with a full gateway.
     let Ok(_place) = places.try_acquire() else {
         return ApiError::Overloaded.into_response();
@@ -72,19 +82,34 @@ async fn bound(State(places): State<Arc<Semaphore>>, request: Request, next: Nex
     }
 }
 
-async fn measure(request: Request, next: Next) -> Response {
-    let started_at = Instant::now();
-    let method = request.method().to_string();
-    // The route, not the path: labels must stay few.
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "none".to_owned(), |matched| matched.as_str().to_owned());
-    let response = next.run(request).await;
-    let status = response.status().as_str().to_owned();
+fn measure(method: &'static str, route: &str, status: StatusCode, started_at: Instant) {
+    let route: metrics::SharedString = route.to_owned().into();
+    let status = status.as_str().to_owned();
     metrics::counter!("flowmeter_http_requests_total", "method" => method, "route" => route.clone(), "status" => status)
         .increment(1);
     metrics::histogram!("flowmeter_http_request_seconds", "route" => route)
         .record(started_at.elapsed().as_secs_f64());
+}
+
+/// A label must be one of few: anybody can make a method up.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn with_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    // What an answer says is true now and belongs to its caller. A handler may say otherwise.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }

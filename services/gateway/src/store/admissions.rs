@@ -14,11 +14,11 @@ const SLOT_SECONDS: i64 = 5;
 
 /// A verdict as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct Kept {
+    /// Whose run it is about.
+    pub tenant: String,
     /// The caller's id of the run.
     pub id: String,
-    /// When it was decided.
-    pub admitted_at: Timestamp,
     /// Whether the run may start.
     pub allowed: bool,
     /// Why.
@@ -35,38 +35,34 @@ pub struct Entry {
     pub as_of: Option<Timestamp>,
     /// All sources were counted up to here.
     pub complete_until: Option<Timestamp>,
-    /// The workflow, where the request names one.
-    pub workflow: Option<String>,
-    /// What starts the run, where the request says so.
-    pub mode: Option<String>,
     /// What it would have been refused for, where the plan only watches.
     pub shadow_reason: Option<String>,
     /// When a refusal may end.
     pub retry_at: Option<Timestamp>,
 }
 
-/// The verdicts that were given for these ids.
+/// The verdicts that were given for these ids, each of the tenant at the same place.
 pub async fn find(
     executor: impl PgExecutor<'_>,
-    tenant: &TenantId,
-    ids: &[String],
-) -> Result<Vec<Entry>, sqlx::Error> {
+    tenants: &[&str],
+    ids: &[&str],
+) -> Result<Vec<Kept>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT id, admitted_at, allowed, reason, used_units, reserved_units, limit_units, resets_at, as_of,
-                complete_until, workflow, mode, shadow_reason, retry_at
-         FROM admissions WHERE tenant = $1 AND id = ANY($2)",
+        "SELECT tenant, id, allowed, reason, used_units, reserved_units, limit_units, resets_at, as_of, complete_until,
+                shadow_reason, retry_at
+         FROM unnest($1::text[], $2::text[]) AS asked (tenant, id) JOIN admissions USING (tenant, id)",
     )
-    .bind(tenant.as_str())
+    .bind(tenants)
     .bind(ids)
     .fetch_all(executor)
     .await?;
-    rows.iter().map(entry).collect()
+    rows.iter().map(kept).collect()
 }
 
-fn entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
-    Ok(Entry {
+fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
+    Ok(Kept {
+        tenant: row.try_get("tenant")?,
         id: row.try_get("id")?,
-        admitted_at: row.try_get::<jiff_sqlx::Timestamp, _>("admitted_at")?.to_jiff(),
         allowed: row.try_get("allowed")?,
         reason: row.try_get("reason")?,
         used: row.try_get::<Option<i64>, _>("used_units")?.map(from_db),
@@ -75,8 +71,6 @@ fn entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
         resets_at: row.try_get::<jiff_sqlx::Timestamp, _>("resets_at")?.to_jiff(),
         as_of: instant_from_db(row.try_get("as_of")?),
         complete_until: instant_from_db(row.try_get("complete_until")?),
-        workflow: row.try_get("workflow")?,
-        mode: row.try_get("mode")?,
         shadow_reason: row.try_get("shadow_reason")?,
         retry_at: instant_from_db(row.try_get("retry_at")?),
     })
@@ -234,55 +228,6 @@ pub async fn lease(
     Ok(())
 }
 
-/// Writes verdicts down. Those of ids that are there already change nothing, except that a run that was allowed stands
-/// against the limit from then on. Each is tallied once.
-pub async fn write_down(
-    executor: impl PgExecutor<'_>,
-    tenant: &TenantId,
-    entries: &[Entry],
-) -> Result<(), sqlx::Error> {
-    fn column<T>(entries: &[Entry], of: impl Fn(&Entry) -> T) -> Vec<T> {
-        entries.iter().map(of).collect()
-    }
-    let instants = |of: fn(&Entry) -> Option<Timestamp>| -> Vec<Option<jiff_sqlx::Timestamp>> {
-        entries.iter().map(|entry| instant_to_db(of(entry))).collect()
-    };
-    sqlx::query(
-        "WITH fresh AS (
-             INSERT INTO admissions (tenant, id, admitted_at, reserved, allowed, reason, workflow, mode, used_units,
-                 reserved_units, limit_units, resets_at, as_of, complete_until, shadow_reason, retry_at)
-             SELECT $1, * FROM unnest($2::text[], $3::timestamptz[], $4::boolean[], $5::boolean[], $6::text[],
-                 $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::timestamptz[],
-                 $13::timestamptz[], $14::timestamptz[], $15::text[], $16::timestamptz[])
-             ON CONFLICT (tenant, id) DO UPDATE SET reserved = true, admitted_at = excluded.admitted_at
-             WHERE excluded.reserved AND NOT admissions.reserved
-             RETURNING admitted_at, reserved
-         )
-         INSERT INTO tallies (tenant, slot, units)
-         SELECT $1, floor(extract(epoch FROM admitted_at) / 5)::bigint, count(*) FROM fresh WHERE reserved GROUP BY 2
-         ON CONFLICT (tenant, slot) DO UPDATE SET units = tallies.units + excluded.units",
-    )
-    .bind(tenant.as_str())
-    .bind(column(entries, |entry| entry.id.clone()))
-    .bind(instants(|entry| Some(entry.admitted_at)))
-    .bind(column(entries, |entry| entry.allowed))
-    .bind(column(entries, |entry| entry.allowed))
-    .bind(column(entries, |entry| entry.reason.clone()))
-    .bind(column(entries, |entry| entry.workflow.clone()))
-    .bind(column(entries, |entry| entry.mode.clone()))
-    .bind(column(entries, |entry| entry.used.map(to_db)))
-    .bind(column(entries, |entry| to_db(entry.reserved)))
-    .bind(column(entries, |entry| entry.limit.map(to_db)))
-    .bind(instants(|entry| Some(entry.resets_at)))
-    .bind(instants(|entry| entry.as_of))
-    .bind(instants(|entry| entry.complete_until))
-    .bind(column(entries, |entry| entry.shadow_reason.clone()))
-    .bind(instants(|entry| entry.retry_at))
-    .execute(executor)
-    .await?;
-    Ok(())
-}
-
 /// The state of a tenant's caps: (workflow or empty, window, arrival).
 pub async fn caps(
     executor: impl PgExecutor<'_>,
@@ -317,46 +262,50 @@ pub async fn keep_cap(
     Ok(())
 }
 
-/// The history of a workflow's rate, locked.
-pub async fn rate(
+/// The histories of the rates of these workflows, where they have any, locked.
+pub async fn rates(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
-    workflow: &str,
-) -> Result<Rate, sqlx::Error> {
-    let row = sqlx::query(
-        "SELECT minute, asked, usual, looping_since FROM workflows WHERE tenant = $1 AND workflow = $2 FOR UPDATE",
+    workflows: &[&str],
+) -> Result<Vec<(String, Rate)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT workflow, minute, asked, usual, looping_since FROM workflows
+         WHERE tenant = $1 AND workflow = ANY($2) ORDER BY workflow FOR UPDATE",
     )
     .bind(tenant.as_str())
-    .bind(workflow)
-    .fetch_optional(executor)
+    .bind(workflows)
+    .fetch_all(executor)
     .await?;
-    let Some(row) = row else { return Ok(Rate::default()) };
-    Ok(Rate {
-        minute: row.try_get("minute")?,
-        asked: from_db(row.try_get("asked")?),
-        usual: row.try_get("usual")?,
-        looping_since: instant_from_db(row.try_get("looping_since")?),
-    })
+    let rate = |row: &PgRow| {
+        let rate = Rate {
+            minute: row.try_get("minute")?,
+            asked: from_db(row.try_get("asked")?),
+            usual: row.try_get("usual")?,
+            looping_since: instant_from_db(row.try_get("looping_since")?),
+        };
+        Ok((row.try_get("workflow")?, rate))
+    };
+    rows.iter().map(rate).collect()
 }
 
-/// Keeps the history of a workflow's rate.
-pub async fn keep_rate(
+/// Keeps the histories of the rates of workflows.
+pub async fn keep_rates(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
-    workflow: &str,
-    rate: &Rate,
+    rates: &[(&str, Rate)],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO workflows (tenant, workflow, minute, asked, usual, looping_since) VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO workflows (tenant, workflow, minute, asked, usual, looping_since)
+         SELECT $1, * FROM unnest($2::text[], $3::bigint[], $4::bigint[], $5::double precision[], $6::timestamptz[])
          ON CONFLICT (tenant, workflow) DO UPDATE SET minute = excluded.minute, asked = excluded.asked,
              usual = excluded.usual, looping_since = excluded.looping_since",
     )
     .bind(tenant.as_str())
-    .bind(workflow)
-    .bind(rate.minute)
-    .bind(to_db(rate.asked))
-    .bind(rate.usual)
-    .bind(instant_to_db(rate.looping_since))
+    .bind(rates.iter().map(|(workflow, _)| *workflow).collect::<Vec<_>>())
+    .bind(rates.iter().map(|(_, rate)| rate.minute).collect::<Vec<_>>())
+    .bind(rates.iter().map(|(_, rate)| to_db(rate.asked)).collect::<Vec<_>>())
+    .bind(rates.iter().map(|(_, rate)| rate.usual).collect::<Vec<_>>())
+    .bind(rates.iter().map(|(_, rate)| instant_to_db(rate.looping_since)).collect::<Vec<_>>())
     .execute(executor)
     .await?;
     Ok(())

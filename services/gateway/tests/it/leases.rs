@@ -160,3 +160,72 @@ async fn what_a_killed_gateway_spent_in_memory_is_not_given_again() {
     assert!(allowed as u64 <= LIMIT, "{allowed} runs of {LIMIT} were allowed");
     world.finish().await;
 }
+
+/// What each replica has outstanding, by the ledger.
+async fn outstanding(world: &World) -> Vec<u64> {
+    let held: Vec<i64> = sqlx::query_scalar("SELECT outstanding FROM leases WHERE outstanding > 0")
+        .fetch_all(world.bench.pool())
+        .await
+        .unwrap();
+    held.into_iter().map(|units| u64::try_from(units).unwrap()).collect()
+}
+
+/// A free number for an id, and asks there.
+async fn next_allowed(world: &World, base: &str, ids: &AtomicUsize) -> bool {
+    ask(world, base, ids.fetch_add(1, Ordering::Relaxed)).await.unwrap()["allowed"] == true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_gateways_hold_units_at_once_and_refuse_falsely_no_more_than_is_out() {
+    let world = World::start().await;
+    world.with_tenants(LIMIT).await;
+    world.counted(usage("north", 0, 1)).await;
+    let second = world.replica().await;
+    let look = || answer(world.request_to(&second, Method::GET, "/v1/admissions/north").bearer_auth(OPERATOR));
+    eventually("the second gateway has heard the figures", || async {
+        (look().await.1["used"] == 0).then_some(())
+    })
+    .await;
+    let ids = AtomicUsize::new(0);
+    let mut allowed = 0;
+    eventually("both hold units", || async {
+        let asked = [next_allowed(&world, world.base(), &ids).await, next_allowed(&world, &second, &ids).await];
+        assert_eq!(asked, [true, true]);
+        (outstanding(&world).await.len() == 2).then_some(())
+    })
+    .await;
+    allowed += ids.load(Ordering::Relaxed) as u64;
+
+    // The first one asks now and then, and keeps its units; the second uses up all that it can get.
+    let falsely_refused_max = loop {
+        allowed += u64::from(next_allowed(&world, world.base(), &ids).await);
+        let before: u64 = outstanding(&world).await.iter().sum();
+        let mut was_refused = false;
+        for _ in 0..20 {
+            let is_allowed = next_allowed(&world, &second, &ids).await;
+            allowed += u64::from(is_allowed);
+            was_refused |= !is_allowed;
+        }
+        if was_refused {
+            break before;
+        }
+        assert!(allowed <= LIMIT, "{allowed} runs of {LIMIT} were allowed");
+    };
+    assert!(LIMIT - allowed <= falsely_refused_max, "{allowed} of {LIMIT}, and {falsely_refused_max} were out");
+    assert!(falsely_refused_max <= LIMIT / 8 * 2);
+
+    // What is out comes back, and then all of the limit is used.
+    eventually("the rest is allowed", || async {
+        next_allowed(&world, &second, &ids).await;
+        (look().await.1["remaining"] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(look().await.1["used"], LIMIT);
+
+    // Whichever gateway is asked for an id again, its answer is the first one.
+    for id in [0, 1, 2, 3] {
+        let given = [ask(&world, world.base(), id).await.unwrap(), ask(&world, &second, id).await.unwrap()];
+        assert_eq!((&given[0]["allowed"], &given[0]["used"]), (&json!(true), &given[1]["used"]));
+    }
+    world.finish().await;
+}

@@ -12,6 +12,8 @@ mod auth;
 mod catalog_api;
 mod figures;
 mod leases;
+mod relay;
+mod rules;
 mod support;
 mod usage;
 mod verdicts;

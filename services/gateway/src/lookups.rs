@@ -1,0 +1,107 @@
+//! Looks ids up in the ledger, many in one statement: where another replica decides for the tenant as well, it may have
+//! given the verdict. Takes no lock: who waits here holds nobody up.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use metering::TenantId;
+use sqlx::PgPool;
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::{
+    admit::{AdmitError, Verdict},
+    store,
+};
+
+/// The ledger has this long for one statement.
+const FIND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ids in one statement.
+const IDS_MAX: usize = 512;
+
+/// Requests that wait for the ledger to say whether their ids are known.
+#[derive(Default)]
+pub struct Lookups {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Waiting>,
+    busy: bool,
+}
+
+struct Waiting {
+    tenant: TenantId,
+    id: String,
+    answer: oneshot::Sender<Result<Option<Verdict>, Arc<AdmitError>>>,
+}
+
+impl Lookups {
+    /// The verdict that the ledger keeps of an id; nothing where it is new.
+    pub async fn find(
+        lookups: &Arc<Self>,
+        pool: &PgPool,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<Option<Verdict>, AdmitError> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { tenant: tenant.clone(), id: id.to_owned(), answer };
+        let is_busy = {
+            let mut state = lookups.lock();
+            state.waiting.push(waiting);
+            mem::replace(&mut state.busy, true)
+        };
+        if !is_busy {
+            let (lookups, pool) = (lookups.clone(), pool.clone());
+            tokio::spawn(async move { while lookups.next(&pool).await {} });
+        }
+        answered.await.map_err(|_| AdmitError::Stopping)?.map_err(AdmitError::Together)
+    }
+
+    async fn next(&self, pool: &PgPool) -> bool {
+        let batch = {
+            let mut state = self.lock();
+            let size = state.waiting.len().min(IDS_MAX);
+            state.waiting.drain(..size).collect::<Vec<_>>()
+        };
+        match timeout(FIND_TIMEOUT, find(pool, &batch)).await.unwrap_or(Err(AdmitError::TimedOut)) {
+            Ok(mut known) => {
+                for Waiting { tenant, id, answer } in batch {
+                    let verdict = known.remove(&(tenant.to_string(), id));
+                    // Nobody may wait any more.
+                    let _ = answer.send(Ok(verdict));
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for waiting in batch {
+                    let _ = waiting.answer.send(Err(error.clone()));
+                }
+            }
+        }
+        let mut state = self.lock();
+        state.busy = !state.waiting.is_empty();
+        state.busy
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn find(pool: &PgPool, batch: &[Waiting]) -> Result<HashMap<(String, String), Verdict>, AdmitError> {
+    let tenants: Vec<&str> = batch.iter().map(|waiting| waiting.tenant.as_str()).collect();
+    let ids: Vec<&str> = batch.iter().map(|waiting| waiting.id.as_str()).collect();
+    let kept = store::admissions::find(pool, &tenants, &ids).await?;
+    kept.into_iter()
+        .map(|kept| {
+            let verdict = Verdict::of(&kept)?;
+            Ok(((kept.tenant, kept.id), verdict))
+        })
+        .collect()
+}
