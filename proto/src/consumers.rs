@@ -66,6 +66,8 @@ impl Consumer {
     pub const ALERTS_DEAD: Self = Self::of("alerts", Stream::Dead);
     /// Alerts tells the operator of reports that failed, and of drift.
     pub const ALERTS_BILLING: Self = Self::of("alerts", Stream::Billing);
+    /// Alerts tells the operator of workflows that seem to start themselves.
+    pub const ALERTS_LOOPS: Self = Self::of("alerts", Stream::Admissions);
     /// The gateway keeps final figures.
     pub const GATEWAY_PERIODS: Self = Self::of("gateway", Stream::Periods);
     /// The gateway keeps gaps to show them.

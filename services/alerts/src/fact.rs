@@ -8,7 +8,7 @@ mod tests;
 use std::cmp::Ordering;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use metering::{InvalidId, SourceId, TenantId};
+use metering::{InvalidId, SourceId, TenantId, WorkflowId};
 use prost::{DecodeError, Message};
 use proto::{InvalidMessage, InvalidTimestamp, instant, required_instant, v1};
 use uuid::Uuid;
@@ -42,6 +42,8 @@ pub enum Topic {
     Report,
     /// Stripe counts otherwise.
     Drift,
+    /// A workflow seems to start itself.
+    Loop,
 }
 
 /// A fact, as its message tells it, checked. A notice holds its facts as one of these.
@@ -61,6 +63,8 @@ pub enum Fact {
     Report(v1::ReportFailed),
     /// A difference to Stripe's total; of several, the last.
     Drift(v1::DriftFound),
+    /// A workflow that starts far more often than usual; of several, the first.
+    Loop(v1::LoopDetected),
 }
 
 /// The message is not a fact that can be told.
@@ -79,8 +83,16 @@ pub enum InvalidFact {
 
 impl Topic {
     /// All topics.
-    pub const ALL: [Self; 7] =
-        [Self::Gap, Self::Failing, Self::Recovered, Self::Loss, Self::Dead, Self::Report, Self::Drift];
+    pub const ALL: [Self; 8] = [
+        Self::Gap,
+        Self::Failing,
+        Self::Recovered,
+        Self::Loss,
+        Self::Dead,
+        Self::Report,
+        Self::Drift,
+        Self::Loop,
+    ];
 
     /// The topic's name in the database.
     pub fn as_str(self) -> &'static str {
@@ -92,6 +104,7 @@ impl Topic {
             Self::Dead => "dead",
             Self::Report => "report",
             Self::Drift => "drift",
+            Self::Loop => "loop",
         }
     }
 
@@ -167,6 +180,15 @@ impl Fact {
         }
     }
 
+    /// A workflow that seems to start itself; nothing for what else the limit check tells.
+    pub fn admission(wire: v1::AdmissionEvent) -> Result<Option<Self>, InvalidFact> {
+        let Some(v1::admission_event::Event::LoopDetected(detected)) = wire.event else { return Ok(None) };
+        TenantId::parse(&detected.tenant_id)?;
+        WorkflowId::parse(&detected.workflow_id)?;
+        required_instant(detected.detected_at.as_ref(), "detected_at")?;
+        Ok(Some(Self::Loop(detected)))
+    }
+
     /// What it is about.
     pub fn topic(&self) -> Topic {
         match self {
@@ -177,6 +199,7 @@ impl Fact {
             Self::Dead(_) => Topic::Dead,
             Self::Report(_) => Topic::Report,
             Self::Drift(_) => Topic::Drift,
+            Self::Loop(_) => Topic::Loop,
         }
     }
 
@@ -189,6 +212,7 @@ impl Fact {
             Self::Dead(letter) => &letter.service,
             Self::Report(failed) => &failed.tenant_id,
             Self::Drift(drift) => &drift.tenant_id,
+            Self::Loop(detected) => &detected.tenant_id,
         }
     }
 
@@ -201,6 +225,7 @@ impl Fact {
             Self::Dead(letter) => &letter.failed_at,
             Self::Report(failed) => &failed.failed_at,
             Self::Drift(drift) => &drift.found_at,
+            Self::Loop(detected) => &detected.detected_at,
         };
         // Each of them was checked when the message came.
         instant(wire.as_ref(), "at").ok().flatten().unwrap_or_default()
@@ -229,6 +254,7 @@ impl Fact {
                 let (billable, total) = (drift.billable, drift.stripe_total);
                 format!("{topic}/{subject}/{}/{billable}/{total}", start.unwrap_or_default())
             }
+            Self::Loop(detected) => format!("{topic}/{subject}/{}/{at}", detected.workflow_id),
         }
     }
 
@@ -251,7 +277,7 @@ impl Fact {
     pub fn and(self, later: Self) -> Self {
         match (self, later) {
             (Self::Gap(first), Self::Gap(later)) => Self::Gap(span(first, later)),
-            (first @ (Self::Dead(_) | Self::Report(_)), _) => first,
+            (first @ (Self::Dead(_) | Self::Report(_) | Self::Loop(_)), _) => first,
             (_, later) => later,
         }
     }
@@ -265,6 +291,7 @@ impl Fact {
             Self::Dead(letter) => letter.encode_to_vec(),
             Self::Report(failed) => failed.encode_to_vec(),
             Self::Drift(drift) => drift.encode_to_vec(),
+            Self::Loop(detected) => detected.encode_to_vec(),
         }
     }
 
@@ -278,6 +305,7 @@ impl Fact {
             Topic::Dead => Self::Dead(Message::decode(bytes)?),
             Topic::Report => Self::Report(Message::decode(bytes)?),
             Topic::Drift => Self::Drift(Message::decode(bytes)?),
+            Topic::Loop => Self::Loop(Message::decode(bytes)?),
         })
     }
 }

@@ -70,6 +70,12 @@ impl Tells for v1::BillingEvent {
     }
 }
 
+impl Tells for v1::AdmissionEvent {
+    fn fact(self) -> Result<Option<Fact>, InvalidFact> {
+        Fact::admission(self)
+    }
+}
+
 /// Handles messages that tell facts.
 pub struct Gather<M> {
     gatherer: Gatherer,

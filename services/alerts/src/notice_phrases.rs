@@ -50,6 +50,10 @@ struct Words {
     period: &'static str,
     billable: &'static str,
     stripe: &'static str,
+    workflow: &'static str,
+    loops: &'static str,
+    per_minute: &'static str,
+    usual: &'static str,
 }
 
 impl Phrases {
@@ -165,6 +169,13 @@ impl Parts<'_> {
                 (words.billable, self.number(drift.billable)),
                 (words.stripe, self.number(drift.stripe_total)),
                 (words.period, self.period(drift.period.as_ref(), words)),
+            ],
+            Fact::Loop(detected) => vec![
+                (words.tenant, detected.tenant_id.clone()),
+                (words.loops, self.facts_count()),
+                (words.workflow, detected.workflow_id.clone()),
+                (words.per_minute, self.number(detected.runs_per_minute)),
+                (words.usual, self.number(detected.usual_runs_per_minute)),
             ],
         };
         if !matches!(&self.notice.fact, Fact::Failing(_) | Fact::Recovered(_)) {

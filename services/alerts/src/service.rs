@@ -72,6 +72,7 @@ impl Service for Alerts {
         readers.start("gaps", Consumer::ALERTS_GAPS, Gather::<v1::SourceGap>::new(gatherer.clone()));
         readers.start("dead letters", Consumer::ALERTS_DEAD, Gather::<v1::DeadLetter>::new(gatherer.clone()));
         readers.start("billing", Consumer::ALERTS_BILLING, Gather::<v1::BillingEvent>::new(gatherer.clone()));
+        readers.start("loops", Consumer::ALERTS_LOOPS, Gather::<v1::AdmissionEvent>::new(gatherer.clone()));
         readers.start("failing", Consumer::ALERTS_FAILING, GatherFailing(gatherer.clone()));
         readers.start("synced", Consumer::ALERTS_SYNCED, GatherSynced(gatherer));
         tasks.spawn(seal.run(tasks.shutdown()));

@@ -74,8 +74,20 @@ pub(crate) fn drift() -> v1::DriftFound {
     }
 }
 
+pub(crate) fn looping() -> v1::LoopDetected {
+    v1::LoopDetected {
+        tenant_id: "north".into(),
+        source_id: String::new(),
+        workflow_id: "orderSync".into(),
+        runs_per_minute: 1_061,
+        usual_runs_per_minute: 12,
+        refusing: false,
+        detected_at: at("2026-11-24T12:00:00Z"),
+    }
+}
+
 /// One of each.
-pub(crate) fn all() -> [Fact; 7] {
+pub(crate) fn all() -> [Fact; 8] {
     [
         Fact::Gap(gap("120", "180")),
         Fact::Failing(failing()),
@@ -84,5 +96,6 @@ pub(crate) fn all() -> [Fact; 7] {
         Fact::Dead(dead()).abridged(),
         Fact::Report(report()),
         Fact::Drift(drift()),
+        Fact::Loop(looping()),
     ]
 }

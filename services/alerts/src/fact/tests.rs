@@ -11,6 +11,7 @@ fn keys_are_stable_and_their_own() {
     dead/b0bc2347-7645-5520-9114-a801dbd0e3f9
     report/north/live-north-1793491200-3/2026-11-24T12:00:00Z
     drift/north/2026-11-01T00:00:00Z/12400/12520
+    loop/north/orderSync/2026-11-24T12:00:00Z
     ");
 }
 
@@ -57,6 +58,13 @@ fn what_makes_no_sense_is_no_fact() {
     let failed = v1::ReportFailed { period: None, ..report() };
     let event = v1::billing_event::Event::Failed(failed);
     assert!(Fact::billing(v1::BillingEvent { event: Some(event) }).is_err());
+    for wrong in [
+        v1::LoopDetected { detected_at: None, ..looping() },
+        v1::LoopDetected { workflow_id: String::new(), ..looping() },
+    ] {
+        let event = v1::admission_event::Event::LoopDetected(wrong);
+        assert!(Fact::admission(v1::AdmissionEvent { event: Some(event) }).is_err());
+    }
 }
 
 #[test]
@@ -65,4 +73,5 @@ fn what_goes_well_is_no_fact() {
     let event = v1::billing_event::Event::Reported(v1::UsageReported::default());
     assert_eq!(Fact::billing(v1::BillingEvent { event: Some(event) }), Ok(None));
     assert_eq!(Fact::billing(v1::BillingEvent { event: None }), Ok(None));
+    assert_eq!(Fact::admission(v1::AdmissionEvent { event: None }), Ok(None));
 }

@@ -30,6 +30,10 @@ pub(super) const WORDS: Words = Words {
     period: "Period",
     billable: "Billable",
     stripe: "Counted by Stripe",
+    workflow: "First workflow",
+    loops: "Loops",
+    per_minute: "Starts in the minute so far",
+    usual: "Usual in a minute",
 };
 
 pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
@@ -82,6 +86,7 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
             meaning: "The invoice follows Stripe's figure.",
             next: "Look for meter events that somebody else has sent or canceled, before the invoice is final.".into(),
         },
+        Fact::Loop(detected) => looping(parts, detected),
     }
 }
 
@@ -158,5 +163,26 @@ fn report(parts: &Parts<'_>, failed: &v1::ReportFailed) -> Sentences {
         },
         meaning: "They are on no invoice until somebody has looked after it.",
         next: failed.reason.clone(),
+    }
+}
+
+fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
+    let (tenant, workflow, count) = (&detected.tenant_id, &detected.workflow_id, parts.facts_count());
+    let (asked, usual) = (parts.number(detected.runs_per_minute), parts.number(detected.usual_runs_per_minute));
+    Sentences {
+        subject: if parts.is_one() {
+            format!("A workflow of {tenant} seems to start itself")
+        } else {
+            format!("Workflows of {tenant} seem to start themselves ({count} times)")
+        },
+        what: format!(
+            "The workflow {workflow} of {tenant} wanted to start {asked} times within a minute; {usual} are usual for it."
+        ),
+        meaning: if detected.refusing {
+            "Its runs are refused until it asks as often as usual again. What has started counts."
+        } else {
+            "Nothing is refused: its runs start and count until the limit is reached."
+        },
+        next: "Look at what starts the workflow. A plan may refuse such runs (admission.loop_rule: refuse).".into(),
     }
 }

@@ -30,6 +30,10 @@ pub(super) const WORDS: Words = Words {
     period: "Período",
     billable: "Facturables",
     stripe: "Contadas por Stripe",
+    workflow: "Primer flujo",
+    loops: "Bucles",
+    per_minute: "Inicios en el minuto hasta ahora",
+    usual: "Habitual en un minuto",
 };
 
 pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
@@ -83,6 +87,7 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
             next: "Busque eventos de medición que otro haya enviado o anulado, antes de que la factura sea definitiva."
                 .into(),
         },
+        Fact::Loop(detected) => looping(parts, detected),
     }
 }
 
@@ -159,5 +164,26 @@ fn report(parts: &Parts<'_>, failed: &v1::ReportFailed) -> Sentences {
         },
         meaning: "No están en ninguna factura hasta que alguien lo resuelva.",
         next: failed.reason.clone(),
+    }
+}
+
+fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
+    let (tenant, workflow, count) = (&detected.tenant_id, &detected.workflow_id, parts.facts_count());
+    let (asked, usual) = (parts.number(detected.runs_per_minute), parts.number(detected.usual_runs_per_minute));
+    Sentences {
+        subject: if parts.is_one() {
+            format!("Un flujo de {tenant} parece iniciarse a sí mismo")
+        } else {
+            format!("Hay flujos de {tenant} que parecen iniciarse a sí mismos ({count} veces)")
+        },
+        what: format!(
+            "El flujo {workflow} de {tenant} quiso iniciarse {asked} veces en un minuto; lo habitual son {usual}."
+        ),
+        meaning: if detected.refusing {
+            "Sus ejecuciones se rechazan hasta que las pida tan a menudo como siempre. Lo que ya se inició cuenta."
+        } else {
+            "No se rechaza nada: sus ejecuciones se inician y cuentan hasta llegar al límite."
+        },
+        next: "Revise qué inicia el flujo. Un plan puede rechazar esas ejecuciones (admission.loop_rule: refuse).".into(),
     }
 }

@@ -88,6 +88,20 @@ impl Desk {
         self.bench.publish(self.bench.namespace().source_synced(SOURCE), message).await;
     }
 
+    async fn loop_of(&self, workflow: &str) {
+        let detected = v1::LoopDetected {
+            tenant_id: "north".into(),
+            workflow_id: workflow.into(),
+            runs_per_minute: 61,
+            usual_runs_per_minute: 3,
+            detected_at: at(NOON),
+            ..v1::LoopDetected::default()
+        };
+        let event = v1::admission_event::Event::LoopDetected(detected);
+        let event = v1::AdmissionEvent { event: Some(event) };
+        self.bench.publish(self.bench.namespace().admission("north"), &event).await;
+    }
+
     /// Waits until everything that was published for `consumer` has been handled.
     async fn read(&self, consumer: Consumer) {
         eventually(&format!("{} has read all", consumer.name()), || async {
@@ -377,5 +391,30 @@ async fn what_makes_no_sense_is_a_dead_letter_and_told_as_such() {
     desk.gathered("dead", 1).await;
     desk.bench.clock.advance(A_MINUTE);
     assert_eq!(desk.settled(2).await[0].subject, "alerts could not handle a message");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn a_loop_is_told_once_however_often_its_event_comes() {
+    let desk = Desk::operator().await;
+    for _ in 0..3 {
+        desk.loop_of("orderSync").await;
+    }
+    desk.read(Consumer::ALERTS_LOOPS).await;
+    desk.gathered("loop", 1).await;
+    desk.bench.clock.advance(A_MINUTE);
+    let mails = desk.settled(2).await;
+    assert!(mails.iter().all(|mail| text(mail).contains("orderSync") && text(mail).contains("61")));
+
+    // Another workflow of the tenant is another detection: told after the hour that lies between two mails.
+    desk.loop_of("orderSync").await;
+    desk.loop_of("invoices").await;
+    desk.read(Consumer::ALERTS_LOOPS).await;
+    desk.gathered("loop", 1).await;
+    desk.bench.clock.advance(SPACING);
+    let mails = desk.settled(4).await;
+    let of_the_other = mails.iter().filter(|mail| text(mail).contains("invoices")).count();
+    assert_eq!(of_the_other, 2);
+    assert_eq!(desk.count("SELECT count(*) FROM notices WHERE topic = 'loop'").await, 2);
     desk.close().await;
 }
