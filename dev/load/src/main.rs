@@ -1,11 +1,14 @@
 //! What the benchmarks of `cargo xtask bench` compare with or put load on, as a program of its own: xtask is built
 //! without optimisations, and figures of such code say nothing. Each task prints one line of JSON.
 
+mod ask;
+mod bare;
 mod baseline;
 mod broker;
 mod consume;
 mod copy;
 mod fetch;
+mod figures;
 mod history;
 mod instances;
 mod publish;
@@ -26,8 +29,14 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Ask the limit check over connections that are kept, as fast as it answers or at a fixed rate.
+    Ask(ask::Ask),
+    /// Serve a bare handler in place of the limit check: the most that any could answer.
+    Bare(bare::Bare),
     /// GET the same paths of many n8n instances and throw the answers away: the most that any collector could do.
     Fetch(fetch::Fetch),
+    /// Tell the gateway of many tenants' figures, as the aggregator would.
+    Figures(figures::Figures),
     /// Tell the collector of many n8n instances, as the gateway would.
     Sources(sources::Sources),
     /// Tell the aggregator of many tenants, each with a source, as the gateway would.
@@ -47,7 +56,10 @@ async fn main() -> ExitCode {
     // Only the first call counts, and this is the only one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = match Arguments::parse().task {
+        Task::Ask(task) => task.run().await,
+        Task::Bare(task) => task.run().await,
         Task::Fetch(task) => task.run().await,
+        Task::Figures(task) => task.run().await,
         Task::Sources(task) => task.run().await,
         Task::Tenants(task) => task.run().await,
         Task::Publish(task) => task.run().await,

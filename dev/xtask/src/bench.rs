@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::bench_aggregator::AggregatorBench;
+use crate::bench_admission::AdmissionBench;
 use crate::bench_collector::CollectorBench;
 use crate::bench_usage::UsageBench;
 
@@ -21,6 +22,9 @@ enum Part {
     /// One aggregator: executions a second from the stream to committed figures, against a bare copy into the same table,
     /// a bare consumer and the obvious one-statement design. With `--stored`, whether the cost stays as the table grows.
     Aggregator(AggregatorBench),
+    /// The gateway's limit check against a bare handler with a counter in memory: decisions a second, and times at half
+    /// of the most that there were.
+    Admission(AdmissionBench),
     /// One collector with thousands of sources: a round of quiet sweeps, first contact, news, memory, against bare
     /// HTTP fetches of the same pages.
     ///
@@ -38,6 +42,7 @@ impl Bench {
     pub fn run(&self) -> Result<ExitCode> {
         match &self.part {
             Part::Aggregator(bench) => bench.run(),
+            Part::Admission(bench) => bench.run(),
             Part::Collector(bench) => bench.run(),
             Part::Usage(bench) => bench.run(),
         }

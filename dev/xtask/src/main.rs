@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything a contributor runs.
 
 mod bench;
+mod bench_admission;
 mod bench_aggregator;
 mod bench_collector;
 mod bench_usage;

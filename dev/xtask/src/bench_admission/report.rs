@@ -1,0 +1,121 @@
+//! The figures of `cargo xtask bench admission`.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::usage::Usage;
+
+/// Of the bare handler's throughput, the limit check reaches at least this part.
+const RATIO_MIN: f64 = 0.5;
+
+/// At half of its own throughput, 99 of 100 answers are there within this time.
+const HALF_LOAD_P99_MAX_MS: f64 = 2.0;
+
+const NANOS_PER_MILLI: f64 = 1_000_000.0;
+const MICROS_PER_SECOND: f64 = 1_000_000.0;
+
+/// One measurement.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    answers: f64,
+    seconds: f64,
+    /// Processor time, of the warm-up too.
+    usage: Usage,
+    usage_seconds: f64,
+    body_bytes: f64,
+    p50_ms: f64,
+    /// Of 100 answers, 99 were there within this time.
+    pub p99_ms: f64,
+    p999_ms: f64,
+}
+
+impl Asked {
+    /// What `flowmeter-load ask` has printed, and who used the processors in all of its time.
+    pub fn new(told: &Value, usage: Usage, usage_seconds: u32) -> Result<Self> {
+        let figure = |name: &str| {
+            told.get(name).and_then(Value::as_f64).with_context(|| format!("{name} was not told"))
+        };
+        let millis = |name: &str| Ok::<_, anyhow::Error>(figure(name)? / NANOS_PER_MILLI);
+        Ok(Self {
+            answers: figure("answers")?,
+            seconds: figure("seconds")?,
+            usage,
+            usage_seconds: f64::from(usage_seconds),
+            body_bytes: figure("body_bytes")?,
+            p50_ms: millis("p50_ns")?,
+            p99_ms: millis("p99_ns")?,
+            p999_ms: millis("p999_ns")?,
+        })
+    }
+
+    /// Answers a second.
+    pub fn per_second(&self) -> f64 {
+        self.answers / self.seconds
+    }
+
+    fn line(&self, f: &mut fmt::Formatter<'_>, who: &str) -> fmt::Result {
+        let Self { p50_ms, p99_ms, p999_ms, body_bytes, .. } = self;
+        writeln!(
+            f,
+            "  {who:<14}{:>9.0} answers/s   p50 {p50_ms:>6.2} ms   p99 {p99_ms:>6.2} ms   p99.9 {p999_ms:>6.2} ms   \
+             {body_bytes:.0} bytes each",
+            self.per_second()
+        )
+    }
+
+    /// Processor time of an answer, and what else ran on the machine.
+    fn processors(&self, f: &mut fmt::Formatter<'_>, cores: usize) -> fmt::Result {
+        let answers = self.per_second() * self.usage_seconds;
+        write!(f, "                CPU µs an answer:")?;
+        for (name, used) in self.usage.parts.iter().filter(|(_, used)| !used.is_zero()) {
+            write!(f, " {name} {:.1}", used.as_secs_f64() * MICROS_PER_SECOND / answers)?;
+        }
+        let all = self.usage_seconds * f64::from(u32::try_from(cores).unwrap_or(1));
+        writeln!(f, "; others {:.0} % of {cores} cores", self.usage.others().as_secs_f64() * 100.0 / all)
+    }
+}
+
+/// Everything that was measured: the medians.
+#[derive(Debug)]
+pub struct Report {
+    /// Connections of the run.
+    pub connections: u32,
+    /// Tenants of the run.
+    pub tenants: u32,
+    /// How long each measurement was.
+    pub seconds: u32,
+    /// Processors of the machine.
+    pub cores: usize,
+    /// The bare handler, as fast as it answers.
+    pub bare: Asked,
+    /// The gateway, as fast as it answers.
+    pub full: Asked,
+    /// The gateway at half of that rate.
+    pub half: Asked,
+}
+
+impl Report {
+    /// Whether both goals are reached.
+    pub fn fits(&self) -> bool {
+        self.ratio() >= RATIO_MIN && self.half.p99_ms < HALF_LOAD_P99_MAX_MS
+    }
+
+    fn ratio(&self) -> f64 {
+        self.full.per_second() / self.bare.per_second()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { connections, tenants, seconds, cores, .. } = *self;
+        writeln!(f, "\n{connections} connections, {tenants} tenants, {seconds} s each, medians of three")?;
+        for (who, asked) in [("bare handler", &self.bare), ("gateway", &self.full), ("at half load", &self.half)] {
+            asked.line(f, who)?;
+            asked.processors(f, cores)?;
+        }
+        writeln!(f, "  ratio to the bare handler {:.2} (goal: at least {RATIO_MIN:.2})", self.ratio())?;
+        writeln!(f, "  p99 at half load {:.2} ms (goal: under {HALF_LOAD_P99_MAX_MS:.0} ms)", self.half.p99_ms)
+    }
+}
