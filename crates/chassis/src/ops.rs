@@ -6,12 +6,19 @@ use axum::{Router, extract::State, http::StatusCode, routing::get};
 use messaging::Bus;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::Tasks;
 
 /// A database that does not answer by then counts as away.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often what was measured is added up.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The port cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +48,24 @@ pub async fn start(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(|State(ops): State<Ops>| async move { ops.metrics.render() }))
-        .with_state(Ops { pool, bus, metrics });
+        .with_state(Ops { pool, bus, metrics: metrics.clone() });
+    tasks.spawn(keep_small(metrics, tasks.shutdown()));
     let shutdown = tasks.shutdown();
     tasks.spawn_fallible("ops", async move {
         axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
     });
     Ok(())
+}
+
+/// Samples of histograms are kept one by one until they are read or this is done; nobody may read them.
+async fn keep_small(metrics: PrometheusHandle, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        metrics.run_upkeep();
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = sleep(UPKEEP_INTERVAL) => {}
+        }
+    }
 }
 
 async fn ready(State(ops): State<Ops>) -> (StatusCode, &'static str) {

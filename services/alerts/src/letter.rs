@@ -49,7 +49,7 @@ impl Letter {
     pub fn notice(notice: &Notice) -> Result<Self, askama::Error> {
         let color = match notice.fact.topic() {
             Topic::Recovered => GREEN,
-            Topic::Loss | Topic::Drift => AMBER,
+            Topic::Loss | Topic::Drift | Topic::Loop => AMBER,
             Topic::Gap | Topic::Failing | Topic::Dead | Topic::Report => RED,
         };
         Self::written(Phrases::of_notice(notice), color, 0, &notice.told.dashboard_url)

@@ -287,9 +287,13 @@ impl Desk {
             return refuse(Reason::LoopDetected, self.now.saturating_add(RETRY_LOOP).ok());
         }
         let decision = decide(terms, &self.known, self.charged, self.now);
-        if matches!(decision.reason, Reason::Grace | Reason::LimitReached) && self.marks.reached_at.is_none()
-        {
-            self.marks.reached_at = Some(self.now);
+        match decision.reason {
+            Reason::Grace | Reason::LimitReached if self.marks.reached_at.is_none() => {
+                self.marks.reached_at = Some(self.now);
+            }
+            // A limit that is not reached any more, because it was raised, may be reached again.
+            Reason::WithinLimit => self.marks.reached_at = None,
+            _ => {}
         }
         if !decision.allowed {
             let retry_at = match decision.reason {

@@ -50,7 +50,7 @@ pub async fn find(
     let rows = sqlx::query(
         "SELECT tenant, id, allowed, reason, used_units, reserved_units, limit_units, resets_at, as_of, complete_until,
                 shadow_reason, retry_at
-         FROM unnest($1::text[], $2::text[]) AS asked (tenant, id) JOIN admissions USING (tenant, id)",
+         FROM find_admissions($1, $2)",
     )
     .bind(tenants)
     .bind(ids)
