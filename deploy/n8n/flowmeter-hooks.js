@@ -15,7 +15,8 @@
  * which counts once.
  *
  * Asking throws where a run is refused, and only then. From 2.40 on nothing is left of such a run in n8n, and the caller
- * of a webhook gets status and reason; before, n8n writes an execution with the status `error`, and the caller gets 500.
+ * of a webhook gets status and reason; before, n8n writes an execution with the status `canceled`, which does not count,
+ * and the caller gets 500.
  *
  * Node built-ins only. n8n 1.123 and 2.x.
  */
@@ -330,11 +331,21 @@ class Refusal {
 	/** n8n's own error where it makes a clean answer of it. */
 	toError() {
 		const OfN8n = responseError();
-		const error = OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : new Error(this.message);
+		const error = OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : cancellation(this.message);
 		// Outside production n8n shows it to the caller.
 		error.stack = `${error.name}: ${error.message}`;
 		return error;
 	}
+}
+
+/**
+ * Before 2.40 n8n writes an execution of what is refused. By an error with such a name it is `canceled`, else `error`,
+ * which would count as a run.
+ */
+function cancellation(message) {
+	const error = new Error(message);
+	error.name = 'RunCancelledError';
+	return error;
 }
 
 /** The class of n8n's errors that have a status; nothing before 2.40, or where n8n is built another way. */

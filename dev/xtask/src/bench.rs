@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use crate::bench_aggregator::AggregatorBench;
 use crate::bench_admission::AdmissionBench;
+use crate::bench_aggregator::AggregatorBench;
 use crate::bench_collector::CollectorBench;
 use crate::bench_usage::UsageBench;
 

@@ -14,7 +14,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use stack::{
-    Profile, Program, Project, Stack, api, backing::Servers, cpu, ports,
+    Profile, Program, Project, Stack, api,
+    backing::Servers,
+    cpu, ports,
     postgres::Durability,
     process::{Launch, Process},
     services::Options,

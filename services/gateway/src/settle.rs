@@ -228,7 +228,10 @@ impl Desk {
         let mut rates: HashMap<String, Rate> = match rule.loop_rule {
             LoopRule::Off => HashMap::new(),
             _ if names.is_empty() => HashMap::new(),
-            _ => store::admissions::rates(&mut *connection, &self.tenant.id, &names).await?.into_iter().collect(),
+            _ => store::admissions::rates(&mut *connection, &self.tenant.id, &names)
+                .await?
+                .into_iter()
+                .collect(),
         };
         for (workflow, asked) in asked {
             let mut part = Workflow::default();
@@ -420,9 +423,8 @@ impl Desk {
         let free = bound.map(|bound| bound.saturating_sub(used));
         let rule = &self.plan.admission;
         let is_looping = self.workflows.values().any(|part| part.rate.looping_since.is_some());
-        let every_run_is_asked_for = self.known.stale
-            || is_capped(rule)
-            || (is_looping && rule.loop_rule == LoopRule::Refuse);
+        let every_run_is_asked_for =
+            self.known.stale || is_capped(rule) || (is_looping && rule.loop_rule == LoopRule::Refuse);
         let size = lease::size(batch.spent_count, batch.elapsed, free.map(|free| free + batch.held));
         let granted = match batch.closing || every_run_is_asked_for {
             true => 0,

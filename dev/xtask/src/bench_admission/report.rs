@@ -111,11 +111,17 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { connections, tenants, seconds, cores, .. } = *self;
         writeln!(f, "\n{connections} connections, {tenants} tenants, {seconds} s each, medians of three")?;
-        for (who, asked) in [("bare handler", &self.bare), ("gateway", &self.full), ("at half load", &self.half)] {
+        for (who, asked) in
+            [("bare handler", &self.bare), ("gateway", &self.full), ("at half load", &self.half)]
+        {
             asked.line(f, who)?;
             asked.processors(f, cores)?;
         }
         writeln!(f, "  ratio to the bare handler {:.2} (goal: at least {RATIO_MIN:.2})", self.ratio())?;
-        writeln!(f, "  p99 at half load {:.2} ms (goal: under {HALF_LOAD_P99_MAX_MS:.0} ms)", self.half.p99_ms)
+        writeln!(
+            f,
+            "  p99 at half load {:.2} ms (goal: under {HALF_LOAD_P99_MAX_MS:.0} ms)",
+            self.half.p99_ms
+        )
     }
 }

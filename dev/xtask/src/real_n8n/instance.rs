@@ -57,6 +57,12 @@ impl Instance {
         RealN8n::queue(queue, installation.scripts, &printed)
     }
 
+    /// Whether a run that a hook refuses leaves no execution, and its caller gets the refusal's status: since 2.40.
+    pub fn refuses_cleanly(&self) -> bool {
+        let mut parts = self.n8n_version.split('.').map_while(|part| part.parse::<u32>().ok());
+        (parts.next(), parts.next()) >= (Some(2), Some(40))
+    }
+
     /// The folder with the scripts.
     pub fn scripts(&self, project: &Project) -> PathBuf {
         project.root().join(&self.shared).join("tools/n8n")

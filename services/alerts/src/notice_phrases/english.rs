@@ -168,7 +168,8 @@ fn report(parts: &Parts<'_>, failed: &v1::ReportFailed) -> Sentences {
 
 fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
     let (tenant, workflow, count) = (&detected.tenant_id, &detected.workflow_id, parts.facts_count());
-    let (asked, usual) = (parts.number(detected.runs_per_minute), parts.number(detected.usual_runs_per_minute));
+    let (asked, usual) =
+        (parts.number(detected.runs_per_minute), parts.number(detected.usual_runs_per_minute));
     Sentences {
         subject: if parts.is_one() {
             format!("A workflow of {tenant} seems to start itself")
@@ -183,6 +184,7 @@ fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
         } else {
             "Nothing is refused: its runs start and count until the limit is reached."
         },
-        next: "Look at what starts the workflow. A plan may refuse such runs (admission.loop_rule: refuse).".into(),
+        next: "Look at what starts the workflow. A plan may refuse such runs (admission.loop_rule: refuse)."
+            .into(),
     }
 }

@@ -169,7 +169,8 @@ fn report(parts: &Parts<'_>, failed: &v1::ReportFailed) -> Sentences {
 
 fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
     let (tenant, workflow, count) = (&detected.tenant_id, &detected.workflow_id, parts.facts_count());
-    let (asked, usual) = (parts.number(detected.runs_per_minute), parts.number(detected.usual_runs_per_minute));
+    let (asked, usual) =
+        (parts.number(detected.runs_per_minute), parts.number(detected.usual_runs_per_minute));
     Sentences {
         subject: if parts.is_one() {
             format!("Un flujo de {tenant} parece iniciarse a sí mismo")

@@ -181,7 +181,8 @@ async fn two_gateways_hold_units_at_once_and_refuse_falsely_no_more_than_is_out(
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
     let second = world.replica().await;
-    let look = || answer(world.request_to(&second, Method::GET, "/v1/admissions/north").bearer_auth(OPERATOR));
+    let look =
+        || answer(world.request_to(&second, Method::GET, "/v1/admissions/north").bearer_auth(OPERATOR));
     eventually("the second gateway has heard the figures", || async {
         (look().await.1["used"] == 0).then_some(())
     })
@@ -189,7 +190,8 @@ async fn two_gateways_hold_units_at_once_and_refuse_falsely_no_more_than_is_out(
     let ids = AtomicUsize::new(0);
     let mut allowed = 0;
     eventually("both hold units", || async {
-        let asked = [next_allowed(&world, world.base(), &ids).await, next_allowed(&world, &second, &ids).await];
+        let asked =
+            [next_allowed(&world, world.base(), &ids).await, next_allowed(&world, &second, &ids).await];
         assert_eq!(asked, [true, true]);
         (outstanding(&world).await.len() == 2).then_some(())
     })
@@ -211,7 +213,10 @@ async fn two_gateways_hold_units_at_once_and_refuse_falsely_no_more_than_is_out(
         }
         assert!(allowed <= LIMIT, "{allowed} runs of {LIMIT} were allowed");
     };
-    assert!(LIMIT - allowed <= falsely_refused_max, "{allowed} of {LIMIT}, and {falsely_refused_max} were out");
+    assert!(
+        LIMIT - allowed <= falsely_refused_max,
+        "{allowed} of {LIMIT}, and {falsely_refused_max} were out"
+    );
     assert!(falsely_refused_max <= LIMIT / 8 * 2);
 
     // What is out comes back, and then all of the limit is used.

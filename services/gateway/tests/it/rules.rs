@@ -157,7 +157,10 @@ async fn caps_by_minute_and_by_day_let_runs_start_again_one_by_one() {
     assert_eq!(told(&world, "a").await, "allowed: within_limit");
     assert_eq!(told(&world, "b").await, "allowed: within_limit");
     let refused = ask_for(&world, 429, "c").await;
-    assert_eq!((refused.status().as_u16(), &refused.headers()[header::RETRY_AFTER]), (429, &"30".parse().unwrap()));
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()[header::RETRY_AFTER]),
+        (429, &"30".parse().unwrap())
+    );
     assert_eq!(told(&world, "c").await, "refused: tenant_minute_cap");
     world.bench.clock.advance(SignedDuration::from_secs(60));
     assert_eq!(told(&world, "d").await, "allowed: within_limit");
@@ -243,7 +246,8 @@ async fn a_limit_that_another_gateway_lowers_ends_spending_in_memory_within_a_se
         (outstanding(&world).await > 0).then_some(())
     })
     .await;
-    let lowered = world.request_to(&second, Method::PUT, "/v1/plans/pro").bearer_auth(OPERATOR).json(&plan(1));
+    let lowered =
+        world.request_to(&second, Method::PUT, "/v1/plans/pro").bearer_auth(OPERATOR).json(&plan(1));
     assert_eq!(lowered.send().await.unwrap().status(), 200);
     let lowered_at = Instant::now();
     eventually("a second has passed, and nothing is spent any more", || async {
