@@ -27,6 +27,12 @@ const MESSAGES_PER_BATCH: usize = 10_000;
 /// How long an idle worker waits for more once it has something: a few milliseconds of delay for many fewer commits.
 const LINGER: Duration = Duration::from_millis(5);
 
+/// The same while much comes in: every batch touches the rows of all its sources and tenants, so larger ones cost less.
+const LINGER_BUSY: Duration = Duration::from_millis(150);
+
+/// A batch of so many executions says that much comes in.
+const BUSY_EXECUTIONS: usize = 1_000;
+
 /// Messages that wait for a worker.
 const WAITING_MAX: usize = 1_024;
 
@@ -129,10 +135,11 @@ async fn gather(
     batches: mpsc::Sender<Vec<Item>>,
     clock: Arc<dyn Clock>,
 ) {
+    let mut busy = false;
     while let Some(first) = messages.recv().await {
         let mut batch = Batch::default();
         batch.add(first, clock.as_ref()).await;
-        let until = Instant::now() + LINGER;
+        let until = Instant::now() + if busy { LINGER_BUSY } else { LINGER };
         while !batch.is_full() {
             match timeout_at(until, messages.recv()).await {
                 Ok(Some(message)) => batch.add(message, clock.as_ref()).await,
@@ -147,6 +154,7 @@ async fn gather(
             }
         };
         let Ok(place) = place else { return };
+        busy = batch.executions >= BUSY_EXECUTIONS;
         place.send(batch.items);
     }
 }
