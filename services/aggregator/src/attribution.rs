@@ -19,7 +19,10 @@ impl OnChange for Attribution {
                 store::map_again_for_tenant(connection, tenant.id.as_str()).await?;
                 store::put_tenant(connection, tenant).await?;
             }
-            Change::Plan(plan) => store::touch_tenants_of_plan(connection, plan.id.as_str()).await?,
+            Change::Plan(plan) => {
+                store::map_again_for_plan(connection, plan.id.as_str()).await?;
+                store::touch_tenants_of_plan(connection, plan.id.as_str()).await?;
+            }
             Change::Source(source) => store::put_source(connection, source).await?,
             Change::Removed { kind: CatalogKind::Source, id } => {
                 store::deactivate_source(connection, id).await?;

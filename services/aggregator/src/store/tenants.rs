@@ -76,6 +76,24 @@ pub(crate) async fn map_again_for_tenant(
     Ok(())
 }
 
+/// Sources with unmapped executions that wait for a plan: of tenants that have it. Others are left alone, because a plan
+/// that changes is no reason to look again, and there may be many.
+pub(crate) async fn map_again_for_plan(connection: &mut PgConnection, plan: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH held AS MATERIALIZED (
+             SELECT number FROM sources WHERE number IN (
+                 SELECT source_number FROM source_tenants JOIN tenants ON tenants.number = tenant_number
+                 WHERE plan_id = $1)
+               AND EXISTS (SELECT FROM executions WHERE source_number = number AND executions.tenant_number IS NULL)
+             ORDER BY number FOR NO KEY UPDATE)
+         UPDATE sources SET map_again = true FROM held WHERE sources.number = held.number",
+    )
+    .bind(plan)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Locks the tenant for the rest of the transaction. Returns its revision.
 pub(crate) async fn lock_tenant(connection: &mut PgConnection, number: i32) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("SELECT revision FROM tenants WHERE number = $1 FOR UPDATE")

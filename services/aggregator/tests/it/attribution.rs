@@ -1,11 +1,11 @@
 //! Executions of shared sources: whose they are, at once or later, and each once.
 
-use catalog::{Attribution, Scope, Source, Tenant};
-use metering::TenantId;
+use catalog::{Attribution, Plan, Scope, Source, Tenant};
+use metering::{PlanId, TenantId};
 use proto::{subjects::Question, timestamp, v1};
 use testkit::eventually;
 
-use crate::support::{Running, execution, executions, source, tenant};
+use crate::support::{Running, execution, executions, plan, source, tenant};
 
 /// A source without a tenant of its own.
 fn shared(attributions: Vec<Attribution>) -> Source {
@@ -157,6 +157,31 @@ async fn an_attribution_from_a_date_maps_what_stopped_since() {
     running.bench.publish_entry(&shared(vec![dated]), 2).await;
     await_counted(&running, 0, 2).await;
     await_unmapped(&running, 1).await;
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_the_plan_of_its_tenant_is_counted_when_the_plan_is_known() {
+    let running = Running::start(None).await;
+    let waiting = Tenant { plan: PlanId::parse("later").unwrap(), ..south() };
+    running.bench.publish_entry(&waiting, 1).await;
+    running.bench.publish_entry(&shared(vec![attribution("south", tag("south"), None)]), 1).await;
+    running.send_from("shared", 1, executions(1..=9)).await;
+    await_unmapped(&running, 9).await;
+    tell(&running, "w1", &["south"], "2026-11-24T11:00:00Z").await;
+    eventually("the tag was looked at", || async {
+        let looked =
+            "SELECT NOT (map_again OR mapping) FROM sources JOIN workflows ON source_number = sources.number
+                      WHERE source_id = 'shared' AND 'south' = ANY(tags)";
+        let looked: Option<bool> =
+            sqlx::query_scalar(looked).fetch_optional(running.bench.pool()).await.ok()?;
+        looked.filter(|looked| *looked)
+    })
+    .await;
+    await_unmapped(&running, 9).await;
+    running.bench.publish_entry(&Plan { id: PlanId::parse("later").unwrap(), ..plan(None) }, 1).await;
+    await_counted(&running, 0, 3).await;
+    await_unmapped(&running, 6).await;
     running.bench.finish().await;
 }
 
