@@ -111,8 +111,8 @@ impl Consumer {
         }
     }
 
-    /// The consumer's whole configuration. The broker never gives up on a message: the consume loop counts
-    /// deliveries and writes the dead letter itself, so that a crash between the two loses nothing.
+    /// The consumer's whole configuration. The broker never gives up on a message: the consume loop decides when
+    /// to, and writes the dead letter itself, so that a crash between the two loses nothing.
     pub fn config(&self, namespace: &Namespace) -> pull::Config {
         pull::Config {
             durable_name: Some(self.name()),

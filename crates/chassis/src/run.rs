@@ -94,6 +94,7 @@ async fn open<S: Service>(common: &CommonSettings) -> anyhow::Result<Context> {
     let clock = clock::start(common.clock.follow.as_ref(), &tasks).await?;
     let pool = database::open(S::NAME, &common.database, &S::migrators()).await?;
     let bus = Bus::connect(S::NAME, Namespace::parse(&common.namespace)?, &bus_config(common)).await?;
+    let bus = bus.with_patience(common.nats.patience);
     bus.ensure_streams().await?;
     Ok(Context { clock, pool, bus, tasks })
 }

@@ -68,6 +68,10 @@ pub struct NatsSettings {
     /// Bytes that each of the other streams may hold; the broker reserves them.
     #[serde(default = "default_events_bytes_max")]
     pub events_bytes_max: u64,
+    /// How long a message waits for a source, tenant or plan that the catalog does not have yet, before it is a dead
+    /// letter.
+    #[serde(default = "default_patience", with = "crate::duration")]
+    pub patience: Duration,
 }
 
 /// `[telemetry]`
@@ -138,6 +142,10 @@ fn default_executions_bytes_max() -> u64 {
 
 fn default_events_bytes_max() -> u64 {
     Capacity::default().events_bytes_max
+}
+
+fn default_patience() -> Duration {
+    messaging::PATIENCE
 }
 
 impl NatsSettings {

@@ -13,7 +13,7 @@ use proto::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{Dispose, Disposition, Outgoing, trace};
+use crate::{Dispose, Disposition, Outgoing, PATIENCE, trace};
 
 /// The header that says when the fact occurred (RFC 3339).
 pub const OCCURRED_AT: &str = "Flowmeter-Occurred-At";
@@ -52,6 +52,7 @@ impl BusConfig {
 #[derive(Clone)]
 pub struct Bus {
     inner: Arc<Inner>,
+    patience: Duration,
 }
 
 struct Inner {
@@ -125,7 +126,19 @@ impl Bus {
             .backpressure_on_inflight(true)
             .build(client.clone());
         let inner = Inner { client, jetstream, namespace, service, capacity: config.capacity };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), patience: PATIENCE })
+    }
+
+    /// The same connection; what is consumed over it waits this long for what it refers to.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// How long a message waits for what it refers to, before it is a dead letter.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Creates the streams of the contract that are not there yet.

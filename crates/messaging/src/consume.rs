@@ -17,7 +17,6 @@ use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-pub use crate::settle::DELIVERIES_MAX;
 use crate::{Bus, Dispose, bus::OCCURRED_AT, settle::Settler, trace};
 
 /// Messages that one pull asks for: enough to hide the round trip, little enough to hand over on shutdown.
@@ -211,12 +210,12 @@ impl<H: Handler> Reader<H> {
             Ok(delivery) => delivery,
             Err(reason) => return self.settler.bury(message, 1, reason).await,
         };
-        let deliveries = delivery.deliveries;
+        let (deliveries, sequence) = (delivery.deliveries, delivery.stream_sequence);
         let outcome = self.handle_with_progress(message, delivery).await;
         metrics::histogram!("flowmeter_message_seconds", "consumer" => self.name.clone())
             .record(started_at.elapsed().as_secs_f64());
         match outcome {
-            Ok(()) => self.settler.handled(),
+            Ok(()) => self.settler.handled(sequence),
             Err(error) => self.settler.failed(message, deliveries, &error).await,
         }
     }

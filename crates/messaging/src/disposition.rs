@@ -7,7 +7,7 @@ pub enum Disposition {
     Ignore,
     /// Something of ours is away (database, broker): deliver again, for as long as it takes.
     Wait,
-    /// May succeed soon: deliver again, and write a dead letter after [`crate::consume::DELIVERIES_MAX`].
+    /// May succeed soon: deliver again, and write a dead letter when patience is over ([`crate::PATIENCE`]).
     Retry,
     /// Will never succeed: write a dead letter now.
     DeadLetter,

@@ -93,7 +93,7 @@ impl<M: Message + Default> Intake<M> {
 impl<M> InHand<M> {
     /// What it decided is committed.
     pub async fn handled(self) {
-        let answer = self.settler.handled();
+        let answer = self.settler.handled(self.delivery.stream_sequence);
         tell(self.settler.name(), &self.raw, answer).await;
     }
 

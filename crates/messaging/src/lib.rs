@@ -15,6 +15,7 @@ mod disposition;
 pub mod intake;
 pub mod outbox;
 mod outgoing;
+mod patience;
 mod settle;
 pub mod trace;
 
@@ -24,6 +25,7 @@ pub use consume::{Delivery, Handler};
 pub use disposition::{Dispose, Disposition};
 pub use intake::{InHand, Intake};
 pub use outgoing::Outgoing;
+pub use patience::PATIENCE;
 
 /// The tables that this crate needs in a service's schema.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

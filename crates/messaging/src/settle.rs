@@ -4,12 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{self, AckKind};
 use metering::Clock;
+use tokio::time::Instant;
 
-use crate::{Bus, Dispose, Disposition, consume::chain, dead};
-
-/// Deliveries of a message that may succeed on retry, before it is given up: with the backoff below, after
-/// about 15 seconds.
-pub const DELIVERIES_MAX: u64 = 6;
+use crate::{Bus, Dispose, Disposition, consume::chain, dead, patience::Patience};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -19,11 +16,12 @@ pub(crate) struct Settler {
     bus: Bus,
     clock: Arc<dyn Clock>,
     name: String,
+    patience: Patience,
 }
 
 impl Settler {
     pub(crate) fn new(bus: Bus, clock: Arc<dyn Clock>, name: String) -> Self {
-        Self { bus, clock, name }
+        Self { patience: Patience::new(bus.patience()), bus, clock, name }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -31,7 +29,8 @@ impl Settler {
     }
 
     /// What the handler decided is committed.
-    pub(crate) fn handled(&self) -> AckKind {
+    pub(crate) fn handled(&self, stream_sequence: u64) -> AckKind {
+        self.patience.settled(stream_sequence);
         self.count("handled");
         AckKind::Ack
     }
@@ -43,40 +42,34 @@ impl Settler {
         deliveries: u64,
         error: &dyn Dispose,
     ) -> AckKind {
-        match error.disposition() {
+        let failures = match error.disposition() {
             Disposition::Ignore => {
                 tracing::debug!(consumer = self.name, error = error.told(), "message ignored");
+                self.patience.settled(sequence_of(message));
                 self.count("ignored");
-                AckKind::Ack
+                return AckKind::Ack;
             }
-            Disposition::DeadLetter => self.bury(message, deliveries, error.told()).await,
-            Disposition::Retry if deliveries >= DELIVERIES_MAX => {
-                self.bury(message, deliveries, error.told()).await
-            }
-            Disposition::Retry | Disposition::Wait => {
-                tracing::warn!(
-                    consumer = self.name,
-                    deliveries,
-                    error = error.told(),
-                    "will be delivered again"
-                );
-                self.count("retried");
-                AckKind::Nak(Some(backoff(deliveries)))
-            }
-        }
+            Disposition::DeadLetter => None,
+            Disposition::Retry => self.patience.failed(sequence_of(message), Instant::now()),
+            Disposition::Wait => Some(deliveries),
+        };
+        let Some(failures) = failures else { return self.bury(message, deliveries, error.told()).await };
+        tracing::warn!(consumer = self.name, deliveries, error = error.told(), "will be delivered again");
+        self.count("retried");
+        AckKind::Nak(Some(backoff(failures)))
     }
 
-    /// Writes the dead letter first and takes the message off the consumer after it: a crash between the two
-    /// writes the same letter again, under the same id.
+    /// Writes the dead letter first and takes the message off the consumer after it. A crash between the two writes the
+    /// same letter again, under the same id, which the broker knows for two minutes; a message that comes again later
+    /// than that has a second letter. A replay is a message of its own, and so is its letter.
     pub(crate) async fn bury(
         &self,
         message: &jetstream::Message,
         deliveries: u64,
         reason: String,
     ) -> AckKind {
-        let sequence = message.info().map(|info| info.stream_sequence).unwrap_or_default();
         let letter = dead::Dead {
-            letter_id: format!("dead:{}:{sequence}:{deliveries}", self.name),
+            letter_id: format!("dead:{}:{}", self.name, sequence_of(message)),
             original_subject: message.subject.to_string(),
             original_payload: message.payload.clone(),
             original_headers: dead::kept_headers(message.headers.as_ref()),
@@ -86,6 +79,7 @@ impl Settler {
         };
         match dead::publish(&self.bus, letter).await {
             Ok(()) => {
+                self.patience.settled(sequence_of(message));
                 self.count("dead");
                 AckKind::Ack
             }
@@ -113,8 +107,13 @@ impl Told for dyn Dispose + '_ {
     }
 }
 
-fn backoff(deliveries: u64) -> Duration {
-    let doublings = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+/// The message's place in its stream: the same for every delivery.
+fn sequence_of(message: &jetstream::Message) -> u64 {
+    message.info().map(|info| info.stream_sequence).unwrap_or_default()
+}
+
+fn backoff(failures: u64) -> Duration {
+    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     BACKOFF_FIRST.saturating_mul(2_u32.pow(doublings)).min(BACKOFF_MAX)
 }
 

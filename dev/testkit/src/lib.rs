@@ -8,7 +8,7 @@
 mod eventually;
 mod topic;
 
-use std::{env, sync::Arc};
+use std::{env, sync::Arc, time::Duration};
 
 use chassis::{Context, DatabaseSettings, Service, Tasks};
 use jiff::Timestamp;
@@ -27,6 +27,9 @@ pub use topic::Topic;
 
 /// Connections of one test; many tests share one server.
 const CONNECTIONS_MAX: u32 = 6;
+
+/// How long a message of a test waits for what it refers to; one of which nobody tells is a dead letter soon.
+const PATIENCE_FOR_UNKNOWN: Duration = Duration::from_secs(3);
 
 /// Room for each stream of one test; the broker reserves it.
 const STREAM_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -132,7 +135,7 @@ async fn bus(service: &'static str, namespace: &str) -> Bus {
     let namespace = Namespace::parse(namespace).expect("a namespace");
     let bus = Bus::connect(service, namespace, &config).await.expect("broker");
     bus.ensure_streams().await.expect("streams");
-    bus
+    bus.with_patience(PATIENCE_FOR_UNKNOWN)
 }
 
 fn required(name: &str) -> String {

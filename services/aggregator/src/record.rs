@@ -105,36 +105,43 @@ impl Recorder {
 
     /// Records messages, and settles each: acknowledged after the commit, or as its error says.
     pub(crate) async fn record(&mut self, items: Vec<Item>) {
-        let mut batch = Vec::with_capacity(items.len());
-        for item in items {
-            match self.put_aside(&item).await {
-                Ok(()) => batch.push(item),
-                Err(error) => item.in_hand.failed(&RecordError::from(error)).await,
-            }
-        }
-        match self.commit_with_progress(&batch).await {
-            Ok(refused) => settle(batch, refused).await,
+        match self.commit_with_progress(&items).await {
+            Ok(refused) => self.settle(items, refused).await,
             // One of them may be to blame: each on its own, so that the others are recorded.
-            Err(error) if batch.len() > 1 && error.disposition() == Disposition::DeadLetter => {
-                for item in batch {
+            Err(error) if items.len() > 1 && error.disposition() == Disposition::DeadLetter => {
+                for item in items {
                     let alone = [item];
                     let outcome = self.commit(&alone).await;
                     let [item] = alone;
                     match outcome {
-                        Ok(refused) => settle(vec![item], refused).await,
+                        Ok(refused) => self.settle(vec![item], refused).await,
                         Err(error) => item.in_hand.failed(&error).await,
                     }
                 }
             }
             Err(error) => {
-                for item in batch {
+                for item in items {
                     item.in_hand.failed(&error).await;
                 }
             }
         }
     }
 
-    /// Puts executions that make no sense into one dead letter of their own; the rest of the message goes on.
+    async fn settle(&self, items: Vec<Item>, refused: Vec<(usize, RecordError)>) {
+        let refused: BTreeMap<usize, RecordError> = refused.into_iter().collect();
+        for (place, item) in items.into_iter().enumerate() {
+            match refused.get(&place) {
+                None => match self.put_aside(&item).await {
+                    Ok(()) => item.in_hand.handled().await,
+                    Err(error) => item.in_hand.failed(&RecordError::from(error)).await,
+                },
+                Some(error) => item.in_hand.failed(error).await,
+            }
+        }
+    }
+
+    /// Puts executions that make no sense into one dead letter of their own. The rest of the message is recorded by
+    /// then, so that a message that waits for the database or for its source leaves no letter with each try.
     async fn put_aside(&self, item: &Item) -> Result<(), PublishError> {
         let Some((_, first_reason)) = item.parcel.unreadable.first() else { return Ok(()) };
         let Ok(message) = v1::ExecutionBatch::decode(item.in_hand.payload()) else { return Ok(()) };
@@ -374,14 +381,4 @@ struct Moved {
     touched: BTreeSet<i32>,
     /// Those whose executions may belong to other tenants.
     map_again: BTreeSet<i32>,
-}
-
-async fn settle(items: Vec<Item>, refused: Vec<(usize, RecordError)>) {
-    let refused: BTreeMap<usize, RecordError> = refused.into_iter().collect();
-    for (place, item) in items.into_iter().enumerate() {
-        match refused.get(&place) {
-            None => item.in_hand.handled().await,
-            Some(error) => item.in_hand.failed(error).await,
-        }
-    }
 }

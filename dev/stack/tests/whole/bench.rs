@@ -11,7 +11,8 @@ use async_nats::{ConnectOptions, HeaderMap, ServerAddr, jetstream};
 use proto::{Namespace, streams::Stream};
 use serde_json::{Value, json};
 use stack::{
-    Api, Backing, Profile, Project, Stack, backing::Broker, database, services, services::Options, wait,
+    Api, Backing, Profile, Program, Project, Stack, backing::Broker, database, services, services::Options,
+    wait,
 };
 
 /// A state that is not reached by then will not be: two stacks start side by side on a small machine.
@@ -46,27 +47,35 @@ pub struct Bench {
     namespace: Namespace,
     nats_url: String,
     server_url: String,
+    database_url: String,
     database: String,
 }
 
 impl Bench {
     /// Starts a stack. Whatever it wrote in an earlier run is gone.
     pub fn start(test: &str) -> Self {
+        Self::start_some(test, &Program::SERVICES, |options| options)
+    }
+
+    /// Starts a stack of these services only, with other options than the usual ones.
+    pub fn start_some(test: &str, services: &[Program], change: impl FnOnce(Options) -> Options) -> Self {
         let server_url = required("DATABASE_URL");
         let nats_url = required("NATS_URL");
         let database = format!("flowmeter_whole_{}", test.replace('-', "_"));
         let database_url = database::replace(&server_url, &database).unwrap();
         let namespace = format!("w{}_{}", process::id(), test.replace('-', "_").get(..12).unwrap_or("short"));
 
-        let backing = Backing { database_url, broker: Broker::Shared(nats_url.clone()) };
+        let backing =
+            Backing { database_url: database_url.clone(), broker: Broker::Shared(nats_url.clone()) };
         let mut options = Options::new(services::binaries_beside_test().unwrap(), backing)
             .with("COLLECTOR__CLOCK_SKEW", "1s")
-            .with("BILLING__REPORT_INTERVAL", "1m");
+            .with("BILLING__REPORT_INTERVAL", "1m")
+            .with("NATS__PATIENCE", "5s");
         options.namespace.clone_from(&namespace);
         let profile = Profile::fresh(&Project::find().unwrap(), &format!("whole/{test}")).unwrap();
-        let stack = Stack::start(profile, options).unwrap();
+        let stack = Stack::start_some(profile, change(options), services).unwrap();
         let namespace = Namespace::parse(&namespace).unwrap();
-        Self { stack, namespace, nats_url, server_url, database }
+        Self { stack, namespace, nats_url, server_url, database_url, database }
     }
 
     /// Starts a stack with one billed tenant of this limit, and an n8n of its own that is swept every second.
@@ -257,20 +266,29 @@ impl Bench {
         database::ask(&self.server_url, &drop_database).unwrap();
     }
 
+    /// Asks the services' database one thing.
+    pub fn ask(&self, sql: &str) -> String {
+        database::ask(&self.database_url, sql).unwrap()
+    }
+
+    pub fn nats_url(&self) -> &str {
+        &self.nats_url
+    }
+
     fn with_jetstream<T>(&self, work: impl AsyncFnOnce(jetstream::Context) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let address: ServerAddr = self.nats_url.parse().unwrap();
-            let options = match (address.username(), address.password()) {
-                (Some(user), Some(password)) => {
-                    ConnectOptions::with_user_and_password(user.into(), password.into())
-                }
-                _ => ConnectOptions::new(),
-            };
-            let client = options.connect(address).await.unwrap();
-            work(jetstream::new(client)).await
-        })
+        runtime.block_on(async { work(jetstream_at(&self.nats_url).await).await })
     }
+}
+
+/// The broker, by a connection that reconnects by itself.
+pub async fn jetstream_at(nats_url: &str) -> jetstream::Context {
+    let address: ServerAddr = nats_url.parse().unwrap();
+    let options = match (address.username(), address.password()) {
+        (Some(user), Some(password)) => ConnectOptions::with_user_and_password(user.into(), password.into()),
+        _ => ConnectOptions::new(),
+    };
+    jetstream::new(options.connect(address).await.unwrap())
 }
 
 fn required(name: &str) -> String {

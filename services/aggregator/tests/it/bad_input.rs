@@ -1,12 +1,49 @@
 //! Bad input loses nothing, and the rest goes on.
 
+use async_nats::jetstream::AckKind;
+use futures_util::StreamExt;
 use prost::Message;
 use proto::{
+    consumers::Consumer,
     streams::Stream,
+    subjects::partition,
     v1::{DeadLetter, ExecutionBatch, ExecutionStatus},
 };
 
-use crate::support::{Running, execution, executions};
+use crate::support::{Running, execution, executions, source};
+
+impl Running {
+    /// While the service is away: the first message of the partition is delivered so often, and given back.
+    async fn deliver_in_vain(&self, source_id: &str, times: usize) {
+        let consumer = Consumer::aggregator_executions(partition(source_id));
+        let consumer = messaging::consume::open(&self.bench.context.bus, consumer).await.unwrap();
+        for _ in 0..times {
+            let one = consumer.batch().max_messages(1).expires(testkit::PATIENCE);
+            let mut messages = one.messages().await.unwrap();
+            let message = messages.next().await.expect("a message").unwrap();
+            message.ack_with(AckKind::Nak(None)).await.unwrap();
+        }
+    }
+
+    /// Waits until a message has been tried and given back with a delay.
+    async fn refused(&self, sequence: u64, source_id: &str) {
+        testkit::eventually("the message is tried again", || async {
+            let consumer = Consumer::aggregator_executions(partition(source_id));
+            let mut consumer = messaging::consume::open(&self.bench.context.bus, consumer).await.ok()?;
+            let info = consumer.info().await.ok()?;
+            (info.num_redelivered > 0 && info.delivered.stream_sequence >= sequence).then_some(())
+        })
+        .await;
+    }
+
+    /// Makes the broker forget what was acknowledged in a partition, as if no acknowledgement had arrived.
+    async fn forget_acknowledged(&self, source_id: &str) {
+        let bus = &self.bench.context.bus;
+        let stream = bus.jetstream().get_stream(Stream::Executions.name(bus.namespace())).await.unwrap();
+        let name = Consumer::aggregator_executions(partition(source_id)).name();
+        stream.delete_consumer(&name).await.unwrap();
+    }
+}
 
 #[tokio::test]
 async fn what_is_not_a_message_becomes_a_dead_letter_and_the_next_one_counts() {
@@ -50,8 +87,73 @@ async fn an_unknown_source_is_a_dead_letter_that_counts_when_replayed() {
     let letter = dead.next().await;
     assert!(letter.reason.contains("stranger") && letter.reason.contains("catalog"), "{}", letter.reason);
     assert!(letter.deliveries > 1);
-    running.bench.publish_entry(&crate::support::source("stranger"), 1).await;
+    running.bench.publish_entry(&source("stranger"), 1).await;
     running.bench.publish_bytes(letter.original_subject, &letter.original_payload).await;
     running.usage_where(|totals| totals.counted == 3).await;
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_message_waits_for_its_source_however_often_it_was_delivered_in_vain() {
+    let mut running = Running::start(None).await;
+    running.send(executions(1..=1)).await;
+    running.usage_where(|totals| totals.counted == 1).await;
+    running.bench.restart().await;
+    running.send_from("later", 1, executions(1..=2)).await;
+    running.deliver_in_vain("later", 12).await;
+    // As in production: longer than this test lasts.
+    running.bench.context.bus = running.bench.context.bus.clone().with_patience(messaging::PATIENCE);
+    running.start_service().await;
+    // Its neighbour on the same partition is not held up.
+    let neighbour =
+        (0..).map(|number| format!("n{number}")).find(|id| partition(id) == partition("later")).unwrap();
+    running.bench.publish_entry(&source(&neighbour), 1).await;
+    running.send_from(&neighbour, 1, executions(1..=1)).await;
+    running.usage_where(|totals| totals.counted == 2).await;
+    running.bench.publish_entry(&source("later"), 1).await;
+    running.usage_where(|totals| totals.counted == 4).await;
+    let name = Stream::Dead.name(running.bench.namespace());
+    let dead = running.bench.context.bus.jetstream().get_stream(name).await.unwrap();
+    assert_eq!(dead.cached_info().state.messages, 0, "nothing was given up");
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_after_its_dead_letter_has_no_second_one_and_a_replay_has() {
+    let mut running = Running::start(None).await;
+    let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
+    let hopeless =
+        ExecutionBatch { source_id: "north-n8n".into(), epoch: u32::MAX, ..ExecutionBatch::default() };
+    let subject = running.bench.namespace().executions("north-n8n");
+    let sequence = running.bench.publish(subject.clone(), &hopeless).await;
+    assert_eq!(dead.next().await.deliveries, 1);
+    running.handled(sequence).await;
+    // Killed between the letter and the acknowledgement: it comes again, and not as the first delivery.
+    running.bench.restart().await;
+    running.forget_acknowledged("north-n8n").await;
+    running.deliver_in_vain("north-n8n", 2).await;
+    running.start_service().await;
+    running.handled(sequence).await;
+    running.bench.publish(subject, &hopeless).await;
+    assert_eq!(dead.next().await.deliveries, 1, "the letter of the replay, not of the third delivery");
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_put_aside_has_one_letter_though_the_rest_has_to_wait() {
+    let mut running = Running::start(None).await;
+    let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
+    running.bench.context.bus = running.bench.context.bus.clone().with_patience(messaging::PATIENCE);
+    running.restart().await;
+    let mut batch = executions(1..=3);
+    batch[0].execution_id = "not-a-number".into();
+    let sequence = running.send_from("later", 1, batch).await;
+    running.refused(sequence, "later").await;
+    let name = Stream::Dead.name(running.bench.namespace());
+    let letters = running.bench.context.bus.jetstream().get_stream(name).await.unwrap();
+    assert_eq!(letters.cached_info().state.messages, 0, "it waits as a whole");
+    running.bench.publish_entry(&source("later"), 1).await;
+    running.usage_where(|totals| totals.counted == 2).await;
+    assert!(dead.next().await.reason.contains("1 of 3"));
     running.bench.finish().await;
 }
