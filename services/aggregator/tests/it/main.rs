@@ -12,6 +12,7 @@ mod bad_input;
 mod corrections;
 mod counting;
 mod figures;
+mod history;
 mod periods;
 mod rebuild;
 mod retention;

@@ -1,0 +1,304 @@
+//! Histories: what happens to the tenants and sources of one small installation, in phases. Between two phases everything
+//! comes to rest and the clock moves; within one, nothing may depend on order, packing or repeats.
+//!
+//! Four things are decided by what is known when an execution is first recorded, so they are the same in every way of
+//! playing a history, and order is varied within a phase only:
+//! - whether it counts: by the plan at that time;
+//! - whether it is late: whether its period had closed by then;
+//! - its period, and whether it counts, where it crashed and ended otherwise in truth: here both ends lie in one period,
+//!   and both count;
+//! - its tenant, where readings of its workflow differ: here a later reading says more than an earlier one, and never
+//!   that it is another tenant's.
+
+use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+/// Noon in the periods of every tenant; then in the grace of those that end with March; then after it; then in May.
+/// No period is passed over, because one that nobody has opened would be opened by what is found in it.
+pub const CLOCKS: [&str; 4] =
+    ["2027-03-20T12:00:00Z", "2027-04-01T03:00:00Z", "2027-04-20T12:00:00Z", "2027-05-03T12:00:00Z"];
+
+/// No period of any tenant begins between this and the first clock.
+const EARLIEST: &str = "2027-03-15T05:00:00Z";
+
+/// From then on one of the attributions holds.
+pub const ATTRIBUTED_FROM: &str = "2027-03-28T01:30:00Z";
+
+/// Zones with a change of clocks in these weeks, one of them at midnight, and anchors at the end of months.
+const CALENDARS: [(&str, u32); 6] = [
+    ("UTC", 1),
+    ("Europe/Madrid", 31),
+    ("America/New_York", 15),
+    ("America/Havana", 14),
+    ("Pacific/Auckland", 30),
+    ("Europe/Madrid", 1),
+];
+
+pub const TENANTS: usize = 2;
+/// The sources of a history: one of each tenant, and one that they share.
+pub const SHARED: usize = TENANTS;
+pub const WORKFLOWS: usize = 3;
+
+/// Modes by their number in the contract.
+pub const WEBHOOK: i32 = 1;
+pub const MANUAL: i32 = 6;
+pub const MODES: i32 = 9;
+
+/// Statuses by their number in the contract.
+pub const SUCCESS: i32 = 1;
+pub const ERROR: i32 = 2;
+pub const CRASHED: i32 = 3;
+pub const CANCELED: i32 = 4;
+
+#[derive(Debug, Clone)]
+pub struct History {
+    pub tenants: Vec<TenantOf>,
+    /// Whether the shared source's first attribution holds from a date only.
+    pub dated: bool,
+    pub phases: Vec<PhaseOf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TenantOf {
+    calendar: usize,
+    pub limit: Option<u64>,
+    pub counts_manual: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct PhaseOf {
+    pub change: Option<Change>,
+    events: Vec<Event>,
+}
+
+/// What changes in the catalog before a phase.
+#[derive(Debug, Clone)]
+pub enum Change {
+    Limit(usize, Option<u64>),
+    CountManual(usize, bool),
+    /// This workflow of the shared source is its tenant's, whatever is known of it.
+    Attribute(usize),
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Run(RunOf),
+    /// A reading of a workflow of the shared source.
+    Reading(usize, u32),
+    /// An execution of this or an earlier phase is told again.
+    Again(Index),
+}
+
+#[derive(Debug, Clone)]
+struct RunOf {
+    source: usize,
+    epoch: u32,
+    workflow: usize,
+    mode: i32,
+    status: i32,
+    stopped: When,
+    duration_ms: i64,
+    /// How a crash ended in truth, how much later, and whether that is found in the next phase.
+    truth: Option<(i32, i64, bool)>,
+}
+
+#[derive(Debug, Clone)]
+enum When {
+    /// In the phase, so many thousandths of it after its begin.
+    Recent(i64),
+    /// So many milliseconds beside the begin of a period or day of its tenant.
+    Edge(Index, i64),
+    /// At any time since the first period.
+    Ever(i64),
+}
+
+/// One telling of one execution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    pub source: usize,
+    pub epoch: u32,
+    pub id: u64,
+    pub workflow: usize,
+    pub mode: i32,
+    pub status: i32,
+    pub started_at: Timestamp,
+    pub stopped_at: Timestamp,
+}
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub enum Item {
+    Run(Run),
+    /// A reading of a workflow of the shared source; the larger number is the later and says more.
+    Reading(usize, u32),
+}
+
+/// One history.
+pub fn history() -> impl Strategy<Value = History> {
+    let tenant = (0..CALENDARS.len(), prop::option::weighted(0.95, 1_u64..6), any::<bool>())
+        .prop_map(|(calendar, limit, counts_manual)| TenantOf { calendar, limit, counts_manual });
+    let phase = (prop::option::weighted(0.9, change()), vec(event(), 8..36))
+        .prop_map(|(change, events)| PhaseOf { change, events });
+    (vec(tenant, TENANTS), any::<bool>(), vec(phase, CLOCKS.len()))
+        .prop_map(|(tenants, dated, phases)| History { tenants, dated, phases })
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        6 => (0..TENANTS, prop::option::weighted(0.95, 3_u64..16)).prop_map(|(of, to)| Change::Limit(of, to)),
+        1 => (0..TENANTS, any::<bool>()).prop_map(|(of, to)| Change::CountManual(of, to)),
+        1 => (0..WORKFLOWS).prop_map(Change::Attribute),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let stopped = prop_oneof![
+        3 => (0_i64..1_000).prop_map(When::Recent),
+        2 => (any::<Index>(), prop::sample::select(vec![-3_600_000, -1, 0, 1, 3_599_999]))
+            .prop_map(|(edge, beside_ms)| When::Edge(edge, beside_ms)),
+        1 => (0_i64..1_000).prop_map(When::Ever),
+    ];
+    let status = prop_oneof![6 => Just(SUCCESS), 2 => Just(ERROR), 4 => Just(CRASHED), 1 => Just(CANCELED)];
+    let mode = prop_oneof![4 => Just(WEBHOOK), 2 => Just(MANUAL), 1 => 1..=MODES];
+    let truth = prop::option::weighted(0.7, (SUCCESS..=ERROR, 0_i64..7_200_000, any::<bool>()));
+    let run = (0..=SHARED, 1_u32..=2, 0..WORKFLOWS, mode, status, stopped, 0_i64..90_000, truth).prop_map(
+        |(source, epoch, workflow, mode, status, stopped, duration_ms, truth)| {
+            Event::Run(RunOf { source, epoch, workflow, mode, status, stopped, duration_ms, truth })
+        },
+    );
+    prop_oneof![
+        8 => run,
+        1 => (0..WORKFLOWS, 1_u32..=3).prop_map(|(workflow, level)| Event::Reading(workflow, level)),
+        1 => any::<Index>().prop_map(Event::Again),
+    ]
+}
+
+pub fn clock(phase: usize) -> Timestamp {
+    CLOCKS[phase].parse().unwrap()
+}
+
+/// The tenant that a workflow of the shared source may belong to.
+pub fn home(workflow: usize) -> usize {
+    workflow % TENANTS
+}
+
+impl TenantOf {
+    pub fn zone(&self) -> &'static str {
+        CALENDARS[self.calendar].0
+    }
+
+    pub fn anchor_day(&self) -> u32 {
+        CALENDARS[self.calendar].1
+    }
+
+    /// Start and end of the period that holds an instant.
+    pub fn period_of(&self, at: Timestamp) -> (Timestamp, Timestamp) {
+        let begin_in = |month: civil::Date| {
+            let anchor = i8::try_from(self.anchor_day()).unwrap();
+            let day = anchor.min(month.days_in_month());
+            midnight(month.with().day(day).build().unwrap(), self.zone())
+        };
+        let month = at.in_tz(self.zone()).unwrap().date().first_of_month();
+        let begins = [-1, 0, 1, 2].map(|months: i64| begin_in(month.saturating_add(months.months())));
+        let next = begins.iter().position(|begin| *begin > at).expect("a period ends");
+        (begins[next - 1], begins[next])
+    }
+
+    /// The first instant of the day that holds an instant.
+    pub fn day_of(&self, at: Timestamp) -> Timestamp {
+        midnight(at.in_tz(self.zone()).unwrap().date(), self.zone())
+    }
+}
+
+/// The first instant of a day. Where the clocks skip midnight, it is when they have.
+fn midnight(date: civil::Date, zone: &str) -> Timestamp {
+    let at = TimeZone::get(zone).unwrap().to_ambiguous_zoned(date.at(0, 0, 0, 0));
+    let first = at.clone().earlier().unwrap();
+    if first.date() == date { first.timestamp() } else { at.later().unwrap().timestamp() }
+}
+
+impl History {
+    /// The items of each phase, in the order in which they happen.
+    pub fn items(&self) -> Vec<Vec<Item>> {
+        let mut phases: Vec<Vec<Item>> = vec![Vec::new(); self.phases.len()];
+        let mut told: Vec<Run> = Vec::new();
+        let mut id = 0;
+        for (place, phase) in self.phases.iter().enumerate() {
+            for event in &phase.events {
+                match event {
+                    Event::Reading(workflow, level) => phases[place].push(Item::Reading(*workflow, *level)),
+                    Event::Again(index) if !told.is_empty() => {
+                        phases[place].push(Item::Run(index.get(&told).clone()));
+                    }
+                    Event::Again(_) => {}
+                    Event::Run(of) => {
+                        id += 1;
+                        let run = self.run(of, id, place);
+                        told.push(run.clone());
+                        phases[place].push(Item::Run(run.clone()));
+                        if let Some((better, in_next)) = self.truth(of, &run) {
+                            let found = (place + usize::from(in_next)).min(phases.len() - 1);
+                            phases[found].push(Item::Run(better));
+                        }
+                    }
+                }
+            }
+        }
+        phases
+    }
+
+    fn run(&self, of: &RunOf, id: u64, phase: usize) -> Run {
+        let stopped_at = self.instant(of, phase);
+        Run {
+            source: of.source,
+            epoch: of.epoch,
+            id,
+            workflow: of.workflow,
+            mode: of.mode,
+            status: of.status,
+            started_at: stopped_at - of.duration_ms.milliseconds(),
+            stopped_at,
+        }
+    }
+
+    /// How it ended in truth: in the same period, and on the same side of the date from which an attribution holds.
+    fn truth(&self, of: &RunOf, run: &Run) -> Option<(Run, bool)> {
+        let (status, later_ms, in_next) = of.truth.filter(|_| of.status == CRASHED)?;
+        let tenant = self.tenant_of(of);
+        let from: Timestamp = ATTRIBUTED_FROM.parse().unwrap();
+        let later = run.stopped_at + later_ms.milliseconds();
+        let is_same = tenant.period_of(later) == tenant.period_of(run.stopped_at)
+            && (later < from) == (run.stopped_at < from);
+        let stopped_at = if is_same { later } else { run.stopped_at };
+        Some((Run { status, stopped_at, ..run.clone() }, in_next))
+    }
+
+    fn tenant_of(&self, of: &RunOf) -> &TenantOf {
+        &self.tenants[if of.source == SHARED { home(of.workflow) } else { of.source }]
+    }
+
+    fn instant(&self, of: &RunOf, phase: usize) -> Timestamp {
+        let (earliest, now): (Timestamp, _) = (EARLIEST.parse().unwrap(), clock(phase));
+        let part = |from: Timestamp, thousandths: i64| {
+            let whole_ms = (now - from).total(jiff::Unit::Millisecond).unwrap() as i64;
+            from + (whole_ms / 1_000 * thousandths).milliseconds()
+        };
+        match &of.stopped {
+            When::Recent(thousandths) => part(phase.checked_sub(1).map_or(earliest, clock), *thousandths),
+            When::Ever(thousandths) => part(earliest, *thousandths),
+            When::Edge(index, beside_ms) => {
+                let tenant = self.tenant_of(of);
+                let mut edges = vec![ATTRIBUTED_FROM.parse().unwrap()];
+                let mut day = earliest;
+                while day < now {
+                    let (start, _) = tenant.period_of(day);
+                    edges.extend([start, tenant.day_of(day)]);
+                    // Begins of periods as often as those of days.
+                    edges.push(start);
+                    day += 24.hours();
+                }
+                (*index.get(&edges) + beside_ms.milliseconds()).clamp(earliest, now)
+            }
+        }
+    }
+}
