@@ -238,6 +238,9 @@ impl Work {
         for _ in 0..ATTEMPTS_MAX {
             let mut before = store::cursor(&self.pool, work.source).await?;
             if before.unfinished {
+                // Nothing is read again, and nothing is lost or counted twice: see [`Begin::Doubtful`].
+                let epoch = before.epochs.current();
+                tracing::info!(source = %work.source, epoch, "a sweep was not committed, so another epoch begins");
                 before = self.begin_epoch(work.claim, before, Begin::Doubtful).await?;
             }
             let tracked = before.tracked.clone();
@@ -249,7 +252,9 @@ impl Work {
                 Err(SweepError::Contradicted(begin)) => {
                     drop(self.begin_epoch(work.claim, before, *begin).await?)
                 }
-                Err(SweepError::Changed) => {}
+                Err(SweepError::Changed) => {
+                    tracing::info!(source = %work.source, "the source has changed in the middle of a sweep: swept anew");
+                }
                 _ => break,
             }
         }

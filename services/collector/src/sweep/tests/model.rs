@@ -39,6 +39,8 @@ pub enum Act {
         late: bool,
     },
     RunMany(u8),
+    /// Takes so many seconds and has its id from its end: no n8n does so, a stand-in may.
+    RunLong(i64),
     End(prop::sample::Index, Status),
     Sleep(prop::sample::Index, bool),
     Wake(prop::sample::Index),
@@ -95,6 +97,12 @@ impl Model {
             Act::RunMany(count) => {
                 for _ in 0..*count {
                     self.add(Phase::Ended(Status::Success), false);
+                }
+            }
+            Act::RunLong(seconds) => {
+                let id = self.add(Phase::Ended(Status::Success), false);
+                if let Some(run) = self.rows.get_mut(&id) {
+                    run.started_s = Some(now_s - seconds);
                 }
             }
             Act::End(index, status) => {
