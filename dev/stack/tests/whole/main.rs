@@ -15,4 +15,5 @@ mod bench;
 mod chaos;
 mod crash;
 mod period_end;
+mod replicas;
 mod trace;
