@@ -16,7 +16,7 @@ const GRACE: SignedDuration = SignedDuration::from_hours(6);
 pub type Outcome = BTreeMap<String, String>;
 
 /// Counted, uncounted, success, error, crashed, canceled, milliseconds, late.
-type Figures = [i64; 8];
+type Figures = [u64; 8];
 
 /// An execution as it is known, and what was decided about it.
 #[derive(Clone)]
@@ -179,7 +179,7 @@ impl Model<'_> {
             let [used, ..] = self.figures(|placed| (placed.tenant, placed.period) == (tenant, period));
             for percent in [80, 100] {
                 let key = (tenant, period.0, percent);
-                match self.limits[tenant].filter(|limit| used as u64 * 100 >= limit * percent) {
+                match self.limits[tenant].filter(|limit| used * 100 >= limit * percent) {
                     None => drop(self.standing.remove(&key)),
                     Some(limit) if self.standing.insert(key) => {
                         *self.crossings.entry((tenant, period.0, percent, limit)).or_default() += 1;
@@ -252,8 +252,8 @@ fn add(sum: &mut Figures, run: &Run, placed: Placed) {
     sum[0] += 1;
     let place = [SUCCESS, ERROR, CRASHED, CANCELED].iter().position(|status| *status == run.status).unwrap();
     sum[2 + place] += 1;
-    sum[6] += run.stopped_at.duration_since(run.started_at).as_millis() as i64;
-    sum[7] += i64::from(placed.late);
+    sum[6] += u64::try_from(run.stopped_at.duration_since(run.started_at).as_millis()).unwrap();
+    sum[7] += u64::from(placed.late);
 }
 
 fn seconds(at: Timestamp) -> i64 {

@@ -280,8 +280,7 @@ impl History {
     fn instant(&self, of: &RunOf, phase: usize) -> Timestamp {
         let (earliest, now): (Timestamp, _) = (EARLIEST.parse().unwrap(), clock(phase));
         let part = |from: Timestamp, thousandths: i64| {
-            let whole_ms = (now - from).total(jiff::Unit::Millisecond).unwrap() as i64;
-            from + (whole_ms / 1_000 * thousandths).milliseconds()
+            from + (now.duration_since(from).as_secs() * thousandths / 1_000).seconds()
         };
         match &of.stopped {
             When::Recent(thousandths) => part(phase.checked_sub(1).map_or(earliest, clock), *thousandths),
