@@ -15,8 +15,8 @@
  * which counts once.
  *
  * Asking throws where a run is refused, and only then. From 2.40 on nothing is left of such a run in n8n, and the caller
- * of a webhook gets status and reason; before, n8n writes an execution with the status `canceled`, which does not count,
- * and the caller gets 500.
+ * of a webhook gets status and reason; before, n8n writes an execution with the status `error`, and the caller gets 500.
+ * Such an execution is told as `canceled`, which does not count: Flowmeter keeps what it was told first, unless that is lost.
  *
  * Node built-ins only. n8n 1.123 and 2.x.
  */
@@ -73,6 +73,9 @@ const LOG_EVERY_MS = 60_000;
 
 /** How long the end of the process may wait for the last executions, in milliseconds. */
 const EXIT_GRACE_MS = 1_000;
+
+/** The name of the error by which a run is refused where n8n has none of its own for that. */
+const REFUSED_BEFORE_START = 'RefusedBeforeStart';
 
 /** What n8n calls an execution that has ended. */
 const FINAL = new Set(['success', 'error', 'crashed', 'canceled']);
@@ -310,7 +313,7 @@ function execution(run, workflow, id) {
 		id: String(id),
 		workflow_id: workflow?.id,
 		workflow_name: workflow?.name,
-		status: run.status,
+		status: run.data?.resultData?.error?.name === REFUSED_BEFORE_START ? 'canceled' : run.status,
 		mode: run.mode,
 		started_at: startOf(run),
 		stopped_at: iso(run.stoppedAt ?? Date.now()),
@@ -331,20 +334,17 @@ class Refusal {
 	/** n8n's own error where it makes a clean answer of it. */
 	toError() {
 		const OfN8n = responseError();
-		const error = OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : cancellation(this.message);
+		const error = OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : refusedBeforeStart(this.message);
 		// Outside production n8n shows it to the caller.
 		error.stack = `${error.name}: ${error.message}`;
 		return error;
 	}
 }
 
-/**
- * Before 2.40 n8n writes an execution of what is refused. By an error with such a name it is `canceled`, else `error`,
- * which would count as a run.
- */
-function cancellation(message) {
+/** Before 2.40 n8n writes an execution of what is refused, with this error in it: by its name it is known again. */
+function refusedBeforeStart(message) {
 	const error = new Error(message);
-	error.name = 'RunCancelledError';
+	error.name = REFUSED_BEFORE_START;
 	return error;
 }
 

@@ -26,7 +26,7 @@ use metering::{Clock, Mode, Status, TenantId, WorkflowId};
 use proto::Namespace;
 use sqlx::PgPool;
 use tokio::{
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,10 @@ pub const REPEAT_HORIZON: SignedDuration = SignedDuration::from_hours(1);
 /// A replica that has just started waits this long to hear what metering has told before, rather than to decide by the
 /// rule for an outage.
 const FIGURES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Transactions in the ledger at once. The others of the pool's connections are for what all tenants wait for: what is
+/// written down, looked up, and read of the catalog.
+const SETTLES_MAX: usize = 4;
 
 /// A run that wants to start.
 #[derive(Debug, Clone)]
@@ -144,6 +148,7 @@ pub(crate) struct Parts {
     pub replica: Uuid,
     pub closing: AtomicBool,
     pub unwritten: Unwritten,
+    pub settling: Semaphore,
     lookups: Arc<Lookups>,
     remembered: Remembered,
     desks: RwLock<HashMap<TenantId, Arc<Desk>>>,
@@ -184,6 +189,7 @@ impl Admissions {
             replica,
             closing: AtomicBool::new(false),
             unwritten: Unwritten::default(),
+            settling: Semaphore::new(SETTLES_MAX),
             lookups: Arc::default(),
             remembered: Remembered::default(),
             desks: RwLock::default(),

@@ -278,6 +278,8 @@ impl Desk {
 
     /// One transaction in the ledger: writes down, decides, hands out and takes back. One at a time: `busy`.
     async fn settle(&self, parts: &Arc<Parts>) -> Result<(), Arc<AdmitError>> {
+        // The semaphore is never closed.
+        let _place = parts.settling.acquire().await;
         let (batch, answers) = self.take(parts);
         let outcome = match timeout(SETTLE_TIMEOUT, settle(parts, &self.tenant, &batch)).await {
             Ok(outcome) => outcome.map_err(Arc::new),

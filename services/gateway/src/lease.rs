@@ -71,8 +71,9 @@ pub const LEASE_TIME: SignedDuration = SignedDuration::from_secs(10);
 /// A lease is looked at again after this time: what is not needed is given back.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A lease should last this long; shorter ones cost a transaction too often.
-pub const LEASE_SPAN: Duration = Duration::from_millis(500);
+/// A lease lasts twice this long at the rate that was seen. It is looked at again while most of it is left: a commit that
+/// takes a second or two on a busy disk stops nobody.
+pub const LEASE_SPAN: Duration = Duration::from_secs(2);
 
 /// How often a replica asks whether its catalog is current and whether others decide for its tenants.
 pub const CONTACT_INTERVAL: Duration = Duration::from_millis(250);
@@ -107,7 +108,7 @@ mod tests {
     #[test]
     fn a_lease_follows_the_rate_and_shrinks_near_the_limit() {
         let second = Duration::from_secs(1);
-        assert_eq!(size(1_000, second, None), 1_000);
+        assert_eq!(size(1_000, second, None), 4_000);
         assert_eq!(size(1_000, second, Some(4_000)), 500);
         assert_eq!(size(1_000, second, Some(NEAR - 1)), 0, "near the limit each run asks the ledger");
         assert_eq!(size(0, second, None), 0, "who spends nothing gives everything back");
