@@ -79,3 +79,21 @@ impl Validate for AggregatorSettings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_too_shortly_is_refused_by_name() {
+        let settings = |executions: u16, hours: u16| AggregatorSettings {
+            executions_kept: Kept::days(executions),
+            hours_kept: Kept::days(hours),
+            ..AggregatorSettings::default()
+        };
+        assert_eq!(AggregatorSettings::default().validate(), Ok(()));
+        assert_eq!(settings(92, 32).validate(), Ok(()));
+        assert!(settings(91, 32).validate().is_err_and(|reason| reason.contains("executions_kept")));
+        assert!(settings(92, 31).validate().is_err_and(|reason| reason.contains("hours_kept")));
+    }
+}
