@@ -21,7 +21,7 @@ use crate::{binaries, interrupt::Interrupt, usage::Usage};
 const PACKAGES: [&str; 4] = ["aggregator", "sandbox", "flowmeter", "load"];
 
 /// Pause between two looks at how far a run is.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Longest that a run may take, however slow the machine.
 const RUN_TIME_MAX: Duration = Duration::from_secs(1_200);
@@ -78,7 +78,7 @@ pub struct Load {
 /// What one run has measured.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Executions, repeats included, from the stream to committed figures.
+    /// Executions, repeats included, from the stream to committed counts.
     pub per_second: f64,
     /// Who used the processors, in microseconds for each execution.
     pub cpu_us: Vec<(&'static str, f64)>,
@@ -147,8 +147,7 @@ impl Bed {
         self.wait_until(|bed| Ok(bed.recorded().unwrap_or(0) > begin))?;
         let (before, begun) = (self.usage()?, Instant::now());
         let first = self.recorded()?;
-        self.wait_recorded(published.fresh)?;
-        let took = begun.elapsed();
+        let took = self.wait_recorded(published.fresh, begun)?;
         let usage = self.usage()?.since(&before);
         self.check(published.fresh)?;
         let part = published.fresh.saturating_sub(first) as f64 / published.fresh as f64;
@@ -160,8 +159,7 @@ impl Bed {
         let recorded = self.recorded()?;
         let (before, begun) = (self.usage()?, Instant::now());
         let published = self.publish(load)?;
-        self.wait_recorded(recorded + published.fresh)?;
-        let took = begun.elapsed();
+        let took = self.wait_recorded(recorded + published.fresh, begun)?;
         let usage = self.usage()?.since(&before);
         self.check(stored + published.fresh)?;
         Ok((Run::of(published.executions as f64, took, &usage), published))
@@ -249,12 +247,15 @@ impl Bed {
         Ok(line.map_or(Ok(0), |figure| figure.trim().parse())?)
     }
 
-    /// Waits until so many are recorded, and all figures have them.
-    fn wait_recorded(&mut self, fresh: u64) -> Result<()> {
+    /// Waits until so many are recorded, and until the figures by hour, day and workflow have them, which follow at an
+    /// interval of their own. Returns when the counts were committed; what the figures cost is in the processor time.
+    fn wait_recorded(&mut self, fresh: u64, begun: Instant) -> Result<Duration> {
         self.wait_until(|bed| Ok(bed.recorded()? >= fresh))?;
+        let took = begun.elapsed();
         self.wait_until(|bed| {
             Ok(bed.ask("SELECT NOT EXISTS (SELECT FROM aggregator.rollup_log WHERE NOT folded)")? == "t")
-        })
+        })?;
+        Ok(took)
     }
 
     /// Each execution is counted exactly once, in the periods and in the hours.

@@ -32,7 +32,7 @@ pub enum Ceiling {
 }
 
 impl Ceiling {
-    /// All of them.
+    /// All of them, those that read the same messages one after the other.
     pub fn all(connections: &[u32], per_message: &[u64]) -> Vec<Self> {
         let copies = connections.iter().flat_map(|number| [Self::Copy(*number), Self::KeyedCopy(*number)]);
         let reads =
@@ -107,7 +107,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{} tenants with 10 workflows each; medians", self.tenants)?;
-        writeln!(f, "\nfrom the stream to committed figures, executions/s (CPU µs for each)")?;
+        writeln!(
+            f,
+            "\nfrom the stream to committed counts, executions/s (CPU µs for each, with all figures)"
+        )?;
         for (case, runs) in &self.cases {
             write!(f, "  {:<62}{:>9.0}", case.to_string(), median(runs.iter().map(|run| run.per_second)))?;
             let names = runs.first().map(|run| run.cpu_us.clone()).unwrap_or_default();
