@@ -153,7 +153,14 @@ async fn nothing_is_sent_when_the_invoice_may_be_final() {
     let mut world = World::start().await;
     world.sandbox.stripe().fault(StripeFault::RateLimit, None);
     world.counted("north", 1, 6).await;
-    world.reports_are("north", &["sealed"]).await;
+    // No attempt is under way any more when the time passes: the next one waits.
+    eventually("an attempt has failed", || async {
+        let held = "UPDATE reports SET not_before = now() + interval '1 hour'
+             WHERE state = 'sealed' AND attempts > 0 AND reason IS NOT NULL";
+        let held = sqlx::query(held).execute(world.bench.pool()).await.unwrap();
+        (held.rows_affected() == 1).then_some(())
+    })
+    .await;
     world.now_is("2026-12-01T00:55:00Z");
     world.sandbox.stripe().clear_faults();
     world.skip_pauses().await;
