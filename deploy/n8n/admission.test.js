@@ -98,15 +98,15 @@ test('sub-workflows and error workflows are never asked for, nor a call without 
 
 test('a refusal throws the reason: a plain error where n8n has none of its own', async () => {
 	const { url, stop } = await gateway(() => [200, REFUSED]);
-	await assert.rejects(gated(url)(workflow, 'webhook'), { name: 'Error', message: REFUSED.message });
+	await assert.rejects(gated(url)(workflow, 'webhook'), { name: 'RefusedBeforeStart', message: REFUSED.message });
 	await stop();
 });
 
 for (const [version, reason, expected] of [
 	['2.40.7', 'limit_reached', { name: 'ResponseError', httpStatusCode: 402, hint: /2026-12-01/ }],
 	['3.0.0', 'tenant_minute_cap', { name: 'ResponseError', httpStatusCode: 429 }],
-	['2.39.1', 'limit_reached', { name: 'Error' }],
-	['1.123.81', 'limit_reached', { name: 'Error' }],
+	['2.39.1', 'limit_reached', { name: 'RefusedBeforeStart' }],
+	['1.123.81', 'limit_reached', { name: 'RefusedBeforeStart' }],
 ]) {
 	test(`n8n ${version} refuses for ${reason} with ${expected.httpStatusCode ?? 'a plain error'}`, async () => {
 		const { url, stop } = await gateway(() => [200, { ...REFUSED, reason }]);

@@ -94,6 +94,18 @@ test('a finished run is sent within a second, with its workflow', async () => {
 	await stop();
 });
 
+test('a run that was refused before it started is told as canceled, another that failed as it is', async () => {
+	const { requests, url, stop } = await collector();
+	const post = hooked(url);
+	const failed = (name) => ({ ...run('error'), data: { resultData: { error: { name, message: 'no' } } } });
+	await post(failed('RefusedBeforeStart'), workflow, '1');
+	await post(failed('NodeApiError'), workflow, '2');
+	const sent = () => requests.flatMap((request) => request.executions);
+	await eventually('both are sent', () => sent().length === 2);
+	assert.deepEqual(sent().map(({ id, status }) => [id, status]), [['1', 'canceled'], ['2', 'error']]);
+	await stop();
+});
+
 test('what has not ended is skipped, and 1.x gives neither context nor always a run', async () => {
 	const { requests, url, stop } = await collector();
 	const post = hooked(url);

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Messages on their way at once.
-const IN_FLIGHT_MAX: usize = 2_048;
+const IN_FLIGHT_MAX: usize = 256;
 
 /// Arguments of `flowmeter-load publish`.
 #[derive(Debug, Args)]
