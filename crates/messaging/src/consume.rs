@@ -118,15 +118,17 @@ pub async fn run<H: Handler>(
     Ok(())
 }
 
+async fn stream_of(bus: &Bus, consumer: Consumer) -> Result<jetstream::stream::Stream<()>, ConsumeError> {
+    bus.jetstream()
+        .get_stream_no_info(consumer.stream.name(bus.namespace()))
+        .await
+        .map_err(|source| ConsumeError::Stream { consumer: consumer.name(), source })
+}
+
 /// The durable consumer, created or brought up to date.
 pub async fn open(bus: &Bus, consumer: Consumer) -> Result<PullConsumer, ConsumeError> {
-    let stream_name = consumer.stream.name(bus.namespace());
-    let stream = bus
-        .jetstream()
-        .get_stream_no_info(stream_name)
-        .await
-        .map_err(|source| ConsumeError::Stream { consumer: consumer.name(), source })?;
-    stream
+    stream_of(bus, consumer)
+        .await?
         .create_consumer(consumer.config(bus.namespace()))
         .await
         .map_err(|source| ConsumeError::Create { consumer: consumer.name(), source })
@@ -135,13 +137,7 @@ pub async fn open(bus: &Bus, consumer: Consumer) -> Result<PullConsumer, Consume
 /// Removes a consumer that nobody reads with any more. Tells whether it was there. What it has not acknowledged stays in the
 /// stream.
 pub async fn remove(bus: &Bus, consumer: Consumer) -> Result<bool, ConsumeError> {
-    let stream_name = consumer.stream.name(bus.namespace());
-    let stream = bus
-        .jetstream()
-        .get_stream_no_info(stream_name)
-        .await
-        .map_err(|source| ConsumeError::Stream { consumer: consumer.name(), source })?;
-    match stream.delete_consumer(&consumer.name()).await {
+    match stream_of(bus, consumer).await?.delete_consumer(&consumer.name()).await {
         Ok(_) => Ok(true),
         Err(error) if is_not_there(&error) => Ok(false),
         Err(source) => Err(ConsumeError::Remove { consumer: consumer.name(), source }),

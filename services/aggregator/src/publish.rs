@@ -83,7 +83,9 @@ impl Publisher {
                 .collect::<Vec<_>>()
                 .await,
         );
-        store::published(&self.pool, &told).await?;
+        if !told.is_empty() {
+            store::published(&self.pool, &told).await?;
+        }
         turn.commit().await?;
         Ok(())
     }
