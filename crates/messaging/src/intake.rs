@@ -19,8 +19,8 @@ use crate::{
     settle::Settler,
 };
 
-/// Messages that one pull asks for. With the largest packs this bounds what waits unread to some ten megabytes.
-const MESSAGES_PER_PULL: usize = 256;
+/// Messages that one pull asks for. With the largest packs this bounds what waits unread to some five megabytes.
+const MESSAGES_PER_PULL: usize = 128;
 
 /// Reads one consumer.
 pub struct Intake<M> {

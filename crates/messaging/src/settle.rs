@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{self, AckKind};
 use metering::Clock;
+use metrics::Counter;
 use tokio::time::Instant;
 
 use crate::{Bus, Dispose, Disposition, consume::chain, dead, patience::Patience};
@@ -17,11 +18,33 @@ pub(crate) struct Settler {
     clock: Arc<dyn Clock>,
     name: String,
     patience: Patience,
+    outcomes: Outcomes,
+}
+
+/// What became of the consumer's messages. Kept, because looking a metric up costs more than an acknowledgement.
+struct Outcomes {
+    handled: Counter,
+    ignored: Counter,
+    retried: Counter,
+    dead: Counter,
+}
+
+impl Outcomes {
+    fn of(consumer: &str) -> Self {
+        let counter = |outcome| metrics::counter!("flowmeter_messages_total", "consumer" => consumer.to_owned(), "outcome" => outcome);
+        Self {
+            handled: counter("handled"),
+            ignored: counter("ignored"),
+            retried: counter("retried"),
+            dead: counter("dead"),
+        }
+    }
 }
 
 impl Settler {
     pub(crate) fn new(bus: Bus, clock: Arc<dyn Clock>, name: String) -> Self {
-        Self { patience: Patience::new(bus.patience()), bus, clock, name }
+        let outcomes = Outcomes::of(&name);
+        Self { patience: Patience::new(bus.patience()), bus, clock, name, outcomes }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -31,7 +54,7 @@ impl Settler {
     /// What the handler decided is committed.
     pub(crate) fn handled(&self, stream_sequence: u64) -> AckKind {
         self.patience.settled(stream_sequence);
-        self.count("handled");
+        self.outcomes.handled.increment(1);
         AckKind::Ack
     }
 
@@ -46,7 +69,7 @@ impl Settler {
             Disposition::Ignore => {
                 tracing::debug!(consumer = self.name, error = error.told(), "message ignored");
                 self.patience.settled(sequence_of(message));
-                self.count("ignored");
+                self.outcomes.ignored.increment(1);
                 return AckKind::Ack;
             }
             Disposition::DeadLetter => None,
@@ -55,7 +78,7 @@ impl Settler {
         };
         let Some(failures) = failures else { return self.bury(message, deliveries, error.told()).await };
         tracing::warn!(consumer = self.name, deliveries, error = error.told(), "will be delivered again");
-        self.count("retried");
+        self.outcomes.retried.increment(1);
         AckKind::Nak(Some(backoff(failures)))
     }
 
@@ -80,7 +103,7 @@ impl Settler {
         match dead::publish(&self.bus, letter).await {
             Ok(()) => {
                 self.patience.settled(sequence_of(message));
-                self.count("dead");
+                self.outcomes.dead.increment(1);
                 AckKind::Ack
             }
             Err(error) => {
@@ -88,11 +111,6 @@ impl Settler {
                 AckKind::Nak(Some(backoff(deliveries)))
             }
         }
-    }
-
-    fn count(&self, outcome: &'static str) {
-        metrics::counter!("flowmeter_messages_total", "consumer" => self.name.clone(), "outcome" => outcome)
-            .increment(1);
     }
 }
 

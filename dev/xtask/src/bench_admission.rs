@@ -26,9 +26,6 @@ use stack::{
 use self::report::{Asked, Report};
 use crate::{binaries, usage::Usage};
 
-/// What has to be built.
-const PACKAGES: [&str; 4] = ["gateway", "sandbox", "flowmeter", "load"];
-
 /// Measurements of which the median is told.
 const REPEATS: u32 = 3;
 
@@ -62,7 +59,7 @@ impl AdmissionBench {
     /// Runs the benchmark on a private stack of its own.
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
-        let built = binaries::build_some(&project, &PACKAGES)?;
+        let built = binaries::build_for_benchmarks(&project)?;
         let profile = Profile::fresh(&project, "bench-admission")?;
         let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options { spans: false, ..Options::new(built.clone(), servers.backing.clone()) };

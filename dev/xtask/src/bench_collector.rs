@@ -22,9 +22,6 @@ use stack::{
 use self::report::{Bare, Phase, Report};
 use crate::{binaries, interrupt::Interrupt, progress::Progress, usage::Usage};
 
-/// What has to be built.
-const PACKAGES: [&str; 4] = ["collector", "sandbox", "flowmeter", "load"];
-
 /// Those whose use of the processors is told, beside the servers.
 const PROGRAMS: [Program; 2] = [Program::Collector, Program::Sandbox];
 
@@ -87,7 +84,7 @@ impl CollectorBench {
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
         let interrupt = Interrupt::listen()?;
-        let built = binaries::build_some(&project, &PACKAGES)?;
+        let built = binaries::build_for_benchmarks(&project)?;
         let profile = Profile::fresh(&project, "bench-collector")?;
         let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options {

@@ -17,9 +17,6 @@ use stack::{
 
 use crate::{binaries, interrupt::Interrupt};
 
-/// What has to be built.
-const PACKAGES: [&str; 4] = ["aggregator", "sandbox", "flowmeter", "load"];
-
 /// Tenants, each with a source of its own that is not swept.
 const TENANTS: u64 = 1_000;
 
@@ -66,7 +63,7 @@ impl UsageBench {
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
         let interrupt = Interrupt::listen()?;
-        let built = binaries::build_some(&project, &PACKAGES)?;
+        let built = binaries::build_for_benchmarks(&project)?;
         let profile = Profile::fresh(&project, "bench-usage")?;
         let mut servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options { spans: false, ..Options::new(built.clone(), servers.backing.clone()) };

@@ -13,6 +13,9 @@ use stack::Project;
 const PACKAGES: [&str; 7] =
     ["collector", "aggregator", "billing", "alerts", "gateway", "flowmeter", "sandbox"];
 
+/// Packages of the benchmarks.
+const MEASURED: [&str; 6] = ["collector", "aggregator", "gateway", "flowmeter", "sandbox", "load"];
+
 /// What `cargo run` tells us about ourselves. Build scripts that look at such variables would run again, and what
 /// depends on them be compiled again, each time that cargo is called by us and not by a person.
 const ABOUT_US: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
@@ -52,12 +55,13 @@ pub fn build(project: &Project, release: bool) -> Result<PathBuf> {
     Ok(target(project)?.join(if release { "release" } else { "debug" }))
 }
 
-/// Builds some packages with optimisations, as a benchmark needs them. Returns the folder with the binaries.
-pub fn build_some(project: &Project, packages: &[&str]) -> Result<PathBuf> {
+/// Builds with optimisations what the benchmarks measure. Returns the folder with the binaries. For each of them the same
+/// packages: a choice of its own would have dependencies with other features, and build them anew each time.
+pub fn build_for_benchmarks(project: &Project) -> Result<PathBuf> {
     println!("Building with optimisations (the first time takes minutes)");
     let mut cargo_build = cargo(project);
     cargo_build.args(["build", "--release", "--bins"]);
-    cargo_build.args(packages.iter().flat_map(|package| ["--package", package]));
+    cargo_build.args(MEASURED.iter().flat_map(|package| ["--package", package]));
     if !run(&mut cargo_build)?.success() {
         bail!("the build failed");
     }

@@ -1,7 +1,14 @@
 //! From the partitions to transactions: each held partition is read by a task, each worker gathers what its partitions
 //! bring into batches, and records one batch while it gathers the next.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use messaging::{Bus, InHand, Intake};
 use metering::Clock;
@@ -9,20 +16,28 @@ use proto::{consumers::Consumer, subjects::PARTITIONS, v1};
 use sqlx::PgPool;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, interval_at, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     parcel::Parcel,
-    record::{Item, Recorder},
+    record::{Item, PROGRESS_INTERVAL, Recorder, tell_progress},
 };
 
-/// Executions in one transaction: enough to spread its fixed cost, few enough to commit in a fraction of a second.
-const EXECUTIONS_PER_BATCH: usize = 40_000;
+/// Executions in one transaction. Each adds to the rows of every source, tenant and workflow that it holds, so the larger
+/// it is, the less an execution costs. Where so many take longer than [`RECORDING_TIME`], fewer are taken.
+const EXECUTIONS_PER_BATCH: usize = 120_000;
 
 /// Messages in one transaction: such as hold no execution or one.
-const MESSAGES_PER_BATCH: usize = 10_000;
+const MESSAGES_PER_BATCH: usize = 20_000;
+
+/// What is read and not recorded must not wait for so long that the broker delivers it again: a batch that is recorded and
+/// one that is gathered meanwhile are well within the consumer's wait.
+const RECORDING_TIME: Duration = Duration::from_secs(1);
+
+/// A batch is never smaller than this part of the largest, however long it takes.
+const FILL_PERCENT_MIN: usize = 5;
 
 /// How long an idle worker waits for more once it has something: a few milliseconds of delay for many fewer commits.
 const LINGER: Duration = Duration::from_millis(5);
@@ -33,8 +48,8 @@ const LINGER_BUSY: Duration = Duration::from_millis(150);
 /// A batch of so many executions says that much comes in.
 const BUSY_EXECUTIONS: usize = 1_000;
 
-/// Messages that wait for a worker.
-const WAITING_MAX: usize = 1_024;
+/// Messages that wait for a worker, beside those that its partitions have fetched.
+const WAITING_MAX: usize = 64;
 
 /// Pause before a broken subscription is made again.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
@@ -62,9 +77,10 @@ impl Executions {
         for _ in 0..workers {
             let (inbox, messages) = mpsc::channel(WAITING_MAX);
             let (batches, recorded) = mpsc::channel(1);
-            tasks.spawn(gather(messages, batches, self.clock.clone()));
+            let fill = Arc::new(Fill::default());
+            tasks.spawn(gather(messages, batches, fill.clone(), self.clock.clone()));
             let recorder = Recorder::new(self.pool.clone(), self.bus.clone(), self.clock.clone());
-            tasks.spawn(record(recorder, recorded));
+            tasks.spawn(record(recorder, recorded, fill));
             inboxes.push(inbox);
         }
         for (partition, inbox) in (0..PARTITIONS).zip(inboxes.iter().cycle()) {
@@ -128,11 +144,12 @@ impl Reader {
     }
 }
 
-/// Gathers messages into batches. While the recorder is busy a batch grows up to its bounds; where it is idle, a batch
-/// goes after a few milliseconds.
+/// Gathers messages into batches. While the recorder is busy a batch grows up to its bounds, and the broker is told that
+/// its messages are still worked on; where it is idle, a batch goes after a few milliseconds.
 async fn gather(
     mut messages: mpsc::Receiver<Message>,
-    batches: mpsc::Sender<Vec<Item>>,
+    batches: mpsc::Sender<Batch>,
+    fill: Arc<Fill>,
     clock: Arc<dyn Clock>,
 ) {
     let mut busy = false;
@@ -140,22 +157,24 @@ async fn gather(
         let mut batch = Batch::default();
         batch.add(first, clock.as_ref()).await;
         let until = Instant::now() + if busy { LINGER_BUSY } else { LINGER };
-        while !batch.is_full() {
+        while !batch.is_full(&fill) {
             match timeout_at(until, messages.recv()).await {
                 Ok(Some(message)) => batch.add(message, clock.as_ref()).await,
                 Ok(None) | Err(_) => break,
             }
         }
+        let mut progress = interval_at(Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
         let place = loop {
             tokio::select! {
                 biased;
                 place = batches.reserve() => break place,
-                Some(message) = messages.recv(), if !batch.is_full() => batch.add(message, clock.as_ref()).await,
+                _ = progress.tick() => tell_progress(&batch.items).await,
+                Some(message) = messages.recv(), if !batch.is_full(&fill) => batch.add(message, clock.as_ref()).await,
             }
         };
         let Ok(place) = place else { return };
         busy = batch.executions >= BUSY_EXECUTIONS;
-        place.send(batch.items);
+        place.send(batch);
     }
 }
 
@@ -166,8 +185,14 @@ struct Batch {
 }
 
 impl Batch {
-    fn is_full(&self) -> bool {
-        self.executions >= EXECUTIONS_PER_BATCH || self.items.len() >= MESSAGES_PER_BATCH
+    fn is_full(&self, fill: &Fill) -> bool {
+        self.percent() >= fill.percent()
+    }
+
+    /// Of the largest batch.
+    fn percent(&self) -> usize {
+        let of_executions = self.executions * 100 / EXECUTIONS_PER_BATCH;
+        of_executions.max(self.items.len() * 100 / MESSAGES_PER_BATCH)
     }
 
     async fn add(&mut self, mut in_hand: Message, clock: &dyn Clock) {
@@ -182,10 +207,56 @@ impl Batch {
     }
 }
 
-async fn record(mut recorder: Recorder, mut batches: mpsc::Receiver<Vec<Item>>) {
+/// How much of the largest batch this machine records in [`RECORDING_TIME`] as things are.
+struct Fill(AtomicUsize);
+
+impl Default for Fill {
+    fn default() -> Self {
+        Self(AtomicUsize::new(100))
+    }
+}
+
+impl Fill {
+    fn percent(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// A batch of `percent` has taken so long. Small ones say little: most of their time is what each one takes.
+    fn learn(&self, percent: usize, took: Duration) {
+        if percent * 2 < self.percent() {
+            return;
+        }
+        let next = percent as u128 * RECORDING_TIME.as_micros() / took.as_micros().max(1);
+        let next = usize::try_from(next).unwrap_or(100).clamp(FILL_PERCENT_MIN, 100);
+        self.0.store(next, Ordering::Relaxed);
+    }
+}
+
+async fn record(mut recorder: Recorder, mut batches: mpsc::Receiver<Batch>, fill: Arc<Fill>) {
     while let Some(batch) = batches.recv().await {
-        let started_at = Instant::now();
-        recorder.record(batch).await;
-        metrics::histogram!("flowmeter_recording_seconds").record(started_at.elapsed().as_secs_f64());
+        let (started_at, percent) = (Instant::now(), batch.percent());
+        recorder.record(batch.items).await;
+        let took = started_at.elapsed();
+        fill.learn(percent, took);
+        metrics::histogram!("flowmeter_recording_seconds").record(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_shrink_on_a_slow_machine_and_grow_again() {
+        let fill = Fill::default();
+        fill.learn(100, RECORDING_TIME * 4);
+        assert_eq!(fill.percent(), 25);
+        fill.learn(3, RECORDING_TIME);
+        assert_eq!(fill.percent(), 25, "a small batch says nothing");
+        fill.learn(25, Duration::MAX);
+        assert_eq!(fill.percent(), FILL_PERCENT_MIN);
+        fill.learn(FILL_PERCENT_MIN, RECORDING_TIME / 4);
+        fill.learn(20, RECORDING_TIME / 10);
+        assert_eq!(fill.percent(), 100);
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Publisher {
     bus: Bus,
     clock: Arc<dyn Clock>,
     acknowledged: Acknowledged,
+    /// What was published and could not be noted yet, because its tenant was held: not to be published again.
+    told: BTreeMap<i32, Published>,
 }
 
 /// A tenant with news, and everything that it may be told.
@@ -52,7 +54,7 @@ struct Bulletin {
 
 impl Publisher {
     pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
-        Self { acknowledged: Acknowledged::new(bus.clone()), pool, bus, clock }
+        Self { acknowledged: Acknowledged::new(bus.clone()), pool, bus, clock, told: BTreeMap::new() }
     }
 
     /// Publishes until shutdown.
@@ -74,19 +76,28 @@ impl Publisher {
         }
         self.acknowledged.advance(&self.pool).await.context("cannot tell what is counted")?;
         store::touch_tenants_in_new_period(&self.pool, self.clock.now()).await?;
-        let (bulletins, mut told) = self.read().await.context("cannot read the usage")?;
-        told.extend(
-            stream::iter(bulletins)
-                .map(|bulletin| self.tell(bulletin))
-                .buffer_unordered(IN_FLIGHT_MAX)
-                .filter_map(async |told| told)
-                .collect::<Vec<_>>()
-                .await,
-        );
-        if !told.is_empty() {
-            store::published(&self.pool, &told).await?;
-        }
+        let (bulletins, removed) = self.read().await.context("cannot read the usage")?;
+        let told: Vec<Published> = stream::iter(bulletins)
+            .map(|bulletin| self.tell(bulletin))
+            .buffer_unordered(IN_FLIGHT_MAX)
+            .filter_map(async |told| told)
+            .collect()
+            .await;
+        self.told.extend(told.into_iter().chain(removed).map(|published| (published.tenant, published)));
+        self.note().await?;
         turn.commit().await?;
+        Ok(())
+    }
+
+    /// Notes what was published, as far as nobody holds it.
+    async fn note(&mut self) -> Result<(), sqlx::Error> {
+        if self.told.is_empty() {
+            return Ok(());
+        }
+        let told: Vec<Published> = self.told.values().copied().collect();
+        for tenant in store::published(&self.pool, &told).await? {
+            self.told.remove(&tenant);
+        }
         Ok(())
     }
 
@@ -96,7 +107,8 @@ impl Publisher {
         let now = self.clock.now();
         let mut snapshot = self.pool.begin().await?;
         store::read_one_snapshot(&mut snapshot).await?;
-        let news = store::tenants_with_news(&mut snapshot, TENANTS_PER_ROUND).await?;
+        let told: Vec<Published> = self.told.values().copied().collect();
+        let news = store::tenants_with_news(&mut snapshot, &told, TENANTS_PER_ROUND).await?;
         if news.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }

@@ -32,13 +32,20 @@ use crate::{
 /// Attempts at one transaction: the second finds memory refreshed, and the months made.
 const ATTEMPTS_MAX: usize = 3;
 
-/// A transaction that takes longer tells the broker this often that its messages are still worked on.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(1_500);
+/// What takes longer tells the broker this often that its messages are still worked on.
+pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_millis(1_500);
 
 /// A message with what it holds.
 pub(crate) struct Item {
     pub(crate) in_hand: InHand<v1::ExecutionBatch>,
     pub(crate) parcel: Parcel,
+}
+
+/// Tells the broker that these messages are still worked on.
+pub(crate) async fn tell_progress(items: &[Item]) {
+    for item in items {
+        item.in_hand.progress().await;
+    }
 }
 
 /// Records for one worker.
@@ -176,11 +183,7 @@ impl Recorder {
         loop {
             tokio::select! {
                 outcome = &mut committing => return outcome,
-                _ = progress.tick() => {
-                    for item in items {
-                        item.in_hand.progress().await;
-                    }
-                }
+                _ = progress.tick() => tell_progress(items).await,
             }
         }
     }

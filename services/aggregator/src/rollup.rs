@@ -5,6 +5,8 @@
 
 mod figures;
 
+use std::collections::BTreeMap;
+
 use foldhash::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use metering::Calendar;
@@ -40,6 +42,12 @@ pub(crate) struct CellKey {
     pub(crate) hour_start: Timestamp,
     /// The number that stands for a source and its workflow.
     pub(crate) workflow: i32,
+}
+
+impl CellKey {
+    pub(crate) fn workflow_period(&self) -> WorkflowPeriod {
+        WorkflowPeriod { tenant: self.tenant, period_start: self.period_start, workflow: self.workflow }
+    }
 }
 
 /// What changes there.
@@ -112,6 +120,15 @@ impl Changes {
     /// The cells, in no order.
     pub(crate) fn cells(&self) -> impl Iterator<Item = (&CellKey, &Cell)> {
         self.cells.iter()
+    }
+
+    /// What changes in the figures of workflows, by period.
+    pub(crate) fn by_workflow(&self) -> BTreeMap<WorkflowPeriod, Totals> {
+        let mut workflows: BTreeMap<WorkflowPeriod, Totals> = BTreeMap::new();
+        for (key, cell) in &self.cells {
+            *workflows.entry(key.workflow_period()).or_default() += cell.totals;
+        }
+        workflows
     }
 
     /// Bytes for the log.

@@ -85,16 +85,6 @@ pub(crate) fn by_period(fresh: &[Decided], changed: &[Changed]) -> BTreeMap<Peri
     periods
 }
 
-/// What they do to the figures of workflows, by period and the workflow's number.
-pub(crate) fn by_workflow(fresh: &[Decided], changed: &[Changed]) -> BTreeMap<(i32, Timestamp, i32), Totals> {
-    let mut workflows: BTreeMap<(i32, Timestamp, i32), Totals> = BTreeMap::new();
-    for (decided, change) in shares(fresh, changed) {
-        let Some(placed) = decided.placed else { continue };
-        *workflows.entry((placed.tenant, placed.period.start, decided.workflow)).or_default() += change;
-    }
-    workflows
-}
-
 fn shares<'a>(fresh: &'a [Decided], changed: &'a [Changed]) -> impl Iterator<Item = (&'a Decided, Totals)> {
     let new = fresh.iter().map(|decided| (decided, decided.totals(&decided.ended)));
     new.chain(changed.iter().map(|changed| (&changed.before, changed.totals())))
@@ -146,8 +136,7 @@ mod tests {
     #[test]
     fn an_unmapped_execution_is_in_no_figure() {
         let unmapped = Decided { placed: None, ..decided(ended(Status::Success, 1), false, false) };
-        assert!(by_period(std::slice::from_ref(&unmapped), &[]).is_empty());
-        assert!(by_workflow(&[unmapped], &[]).is_empty());
+        assert!(by_period(&[unmapped], &[]).is_empty());
     }
 
     #[test]
@@ -157,7 +146,6 @@ mod tests {
         let expected = Totals { error: 1, crashed: -1, duration_ms: 2_000, ..Totals::ZERO };
         let periods: Vec<Totals> = by_period(&[], &changed).into_values().map(|(_, totals)| totals).collect();
         assert_eq!(periods, [expected]);
-        assert_eq!(by_workflow(&[], &changed).into_values().collect::<Vec<_>>(), [expected]);
     }
 
     #[test]

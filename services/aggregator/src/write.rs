@@ -15,7 +15,7 @@ use crate::{
     record::RecordError,
     rollup::{Changes, Share},
     store::{self, ChangedPeriod},
-    tally::{Changed, Decided, Ended, PeriodKey, by_period, by_workflow},
+    tally::{Changed, Decided, Ended, PeriodKey, by_period},
     thresholds,
     totals::Totals,
     wire,
@@ -120,8 +120,9 @@ impl Figures {
             decided.late =
                 decided.placed.is_some_and(|placed| closed.contains(&(placed.tenant, placed.period.start)));
         }
-        store::add_to_workflows(connection, &by_workflow(fresh, changed)).await?;
-        store::log_changes(connection, &self.roll_up(fresh, changed), now).await?;
+        let by_hour = self.roll_up(fresh, changed);
+        store::add_to_workflows(connection, &by_hour.by_workflow()).await?;
+        store::log_changes(connection, &by_hour, now).await?;
         let mut messages = Vec::new();
         for period in &periods {
             let delta = changes.get(&(period.tenant, period.period.start)).map(|(_, change)| *change);

@@ -17,9 +17,6 @@ use stack::{
 
 use crate::{binaries, interrupt::Interrupt, usage::Usage};
 
-/// What has to be built.
-const PACKAGES: [&str; 4] = ["aggregator", "sandbox", "flowmeter", "load"];
-
 /// Pause between two looks at how far a run is.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -108,7 +105,7 @@ impl Bed {
     pub fn make(tenants: u32) -> Result<Self> {
         let project = Project::find()?;
         let interrupt = Interrupt::listen()?;
-        let built = binaries::build_some(&project, &PACKAGES)?;
+        let built = binaries::build_for_benchmarks(&project)?;
         let profile = Profile::fresh(&project, "bench-aggregator")?;
         let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options { spans: false, ..Options::new(built.clone(), servers.backing.clone()) }

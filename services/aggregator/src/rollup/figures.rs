@@ -49,7 +49,7 @@ impl Figures {
     pub(crate) fn apply(&mut self, changes: &Changes) {
         for (key, cell) in changes.cells() {
             let (tenant, workflow) = (key.tenant, key.workflow);
-            let in_period = WorkflowPeriod { tenant, period_start: key.period_start, workflow };
+            let in_period = key.workflow_period();
             let on_day = WorkflowDay { tenant, workflow, day_start: key.day_start };
             *self.periods.entry((tenant, key.period_start)).or_default() += cell.totals;
             *self.hours.entry((tenant, key.hour_start)).or_default() += cell.totals;

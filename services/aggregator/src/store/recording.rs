@@ -13,6 +13,7 @@ use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
 
 use crate::{
     memory::{Chunk, Ownership, Workflow, ids_of, place_of},
+    rollup::WorkflowPeriod,
     tally::PeriodKey,
     totals::Totals,
 };
@@ -322,10 +323,10 @@ pub(crate) async fn add_to_periods(
     Ok(changed.collect())
 }
 
-/// Adds to the figures of workflows, by tenant, period and the workflow's number. The caller holds the tenants.
+/// Adds to the figures of workflows. The caller holds the tenants.
 pub(crate) async fn add_to_workflows(
     connection: &mut PgConnection,
-    changes: &BTreeMap<(i32, Timestamp, i32), Totals>,
+    changes: &BTreeMap<WorkflowPeriod, Totals>,
 ) -> Result<(), sqlx::Error> {
     let totals: Vec<Totals> = changes.values().copied().collect();
     let query = sqlx::query(
@@ -340,9 +341,9 @@ pub(crate) async fn add_to_workflows(
              duration_ms = kept.duration_ms + excluded.duration_ms, late = kept.late + excluded.late",
     );
     bind_totals(query, &totals)
-        .bind(changes.keys().map(|(tenant, ..)| *tenant).collect::<Vec<_>>())
-        .bind(changes.keys().map(|(_, start, _)| start.to_sqlx()).collect::<Vec<_>>())
-        .bind(changes.keys().map(|(.., workflow)| *workflow).collect::<Vec<_>>())
+        .bind(changes.keys().map(|key| key.tenant).collect::<Vec<_>>())
+        .bind(changes.keys().map(|key| key.period_start.to_sqlx()).collect::<Vec<_>>())
+        .bind(changes.keys().map(|key| key.workflow).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())

@@ -127,12 +127,17 @@ pub(crate) async fn read_one_snapshot(connection: &mut PgConnection) -> Result<(
 /// Tenants with news, those that have waited for the most revisions first; at most `limit`.
 pub(crate) async fn tenants_with_news(
     connection: &mut PgConnection,
+    told: &[Published],
     limit: i64,
 ) -> Result<Vec<News>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT number, tenant_id, revision FROM tenants WHERE published_revision < revision
-         ORDER BY published_revision - revision, number LIMIT $1",
+        "SELECT number, tenant_id, revision
+         FROM tenants LEFT JOIN UNNEST($1::integer[], $2::bigint[]) AS told (number, told_revision) USING (number)
+         WHERE published_revision < revision AND coalesce(told_revision, 0) < revision
+         ORDER BY greatest(published_revision, told_revision) - revision, number LIMIT $3",
     )
+    .bind(told.iter().map(|published| published.tenant).collect::<Vec<_>>())
+    .bind(told.iter().map(|published| published.revision).collect::<Vec<_>>())
     .bind(limit)
     .fetch_all(connection)
     .await
@@ -147,22 +152,24 @@ pub(crate) struct Published {
     pub(crate) period_end: Option<Timestamp>,
 }
 
-/// Notes what was published. Tenants that are held are waited for in the order of their numbers.
-pub(crate) async fn published(pool: &PgPool, published: &[Published]) -> Result<(), sqlx::Error> {
-    sqlx::query(
+/// Notes what was published. Tenants that a recording transaction holds are passed over: to wait for one while holding
+/// others would stop the other recorders. Returns the tenants that were noted.
+pub(crate) async fn published(pool: &PgPool, published: &[Published]) -> Result<Vec<i32>, sqlx::Error> {
+    sqlx::query_scalar(
         "WITH held AS MATERIALIZED (
-             SELECT number FROM tenants WHERE number = ANY($1) ORDER BY number FOR NO KEY UPDATE)
-         UPDATE tenants SET published_revision = wanted.revision, period_end = wanted.period_end
-         FROM held JOIN UNNEST($1::integer[], $2::bigint[], $3::timestamptz[])
-             AS wanted (number, revision, period_end) USING (number)
-         WHERE tenants.number = held.number AND published_revision < wanted.revision",
+             SELECT number FROM tenants WHERE number = ANY($1) FOR NO KEY UPDATE SKIP LOCKED
+         ), noted AS (
+             UPDATE tenants SET published_revision = wanted.revision, period_end = wanted.period_end
+             FROM held JOIN UNNEST($1::integer[], $2::bigint[], $3::timestamptz[])
+                 AS wanted (number, revision, period_end) USING (number)
+             WHERE tenants.number = held.number AND published_revision < wanted.revision)
+         SELECT number FROM held",
     )
     .bind(published.iter().map(|published| published.tenant).collect::<Vec<_>>())
     .bind(published.iter().map(|published| published.revision).collect::<Vec<_>>())
     .bind(published.iter().map(|published| published.period_end.map(ToSqlx::to_sqlx)).collect::<Vec<_>>())
-    .execute(pool)
-    .await?;
-    Ok(())
+    .fetch_all(pool)
+    .await
 }
 
 /// Takes the publisher's turn until the transaction ends; not given while another replica has it.

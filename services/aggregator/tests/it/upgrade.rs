@@ -24,7 +24,7 @@ async fn the_consumer_of_all_partitions_goes_and_what_it_had_not_acknowledged_is
     let mut running = Running { bench, usage };
     running.send(executions(1..=3)).await;
     // In the hands of a process that died.
-    let mut taken = puller.fetch().max_messages(1).messages().await.unwrap();
+    let mut taken = puller.batch().max_messages(1).messages().await.unwrap();
     assert!(futures_util::StreamExt::next(&mut taken).await.is_some());
     drop(taken);
     running.start_service().await;
