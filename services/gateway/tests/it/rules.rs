@@ -114,10 +114,10 @@ async fn a_burst_just_before_a_sweep_stands_once() {
     for run in 0..10 {
         assert_eq!(told(&world, &format!("more-{run}")).await, "allowed: within_limit");
     }
-    assert_eq!(told(&world, "one too many").await, "refused: limit_reached");
+    assert_eq!(told(&world, "one-too-many").await, "refused: limit_reached");
     // Nor are runs forgotten that no sweep has seen.
     swept(&world, "2026-11-24T12:00:04Z", 3, 50, 0).await;
-    assert_eq!(told(&world, "still too many").await, "refused: limit_reached");
+    assert_eq!(told(&world, "still-too-many").await, "refused: limit_reached");
     world.finish().await;
 }
 
