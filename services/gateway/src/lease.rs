@@ -43,8 +43,8 @@
 //!                               = 0 once the free units have been below NEAR at each grant
 //! ```
 //!
-//! A living replica gives back what it does not need: where the limit is near within [`REFRESH_INTERVAL`] (idle: all; else
-//! seven eighths), and elsewhere at most [`REFRESH_INTERVAL_FAR`] later; a dead one's units are free when W has passed `expires_at`, at most [`LEASE_TIME`] after the
+//! A living replica gives back what it does not need within [`REFRESH_INTERVAL`] (idle: all; else seven eighths where
+//! the limit is near); a dead one's units are free when W has passed `expires_at`, at most [`LEASE_TIME`] after the
 //! grant.
 //!
 //! [`START_MARGIN`]: crate::admission::START_MARGIN
@@ -71,10 +71,7 @@ pub const LEASE_TIME: SignedDuration = SignedDuration::from_secs(10);
 /// A lease is looked at again after this time: what is not needed is given back.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same for a lease that is used and far from the limit, of which more than half is left: to look is a transaction.
-pub const REFRESH_INTERVAL_FAR: Duration = Duration::from_secs(3);
-
-/// A lease lasts twice this long at the rate that was seen. It is looked at again while half of it is left: a commit that
+/// A lease lasts twice this long at the rate that was seen. It is looked at again while most of it is left: a commit that
 /// takes a second or two on a busy disk stops nobody.
 pub const LEASE_SPAN: Duration = Duration::from_secs(2);
 
