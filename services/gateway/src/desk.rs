@@ -20,7 +20,7 @@ use crate::{
     admission::{Decision, Known, Reason, Terms, decide},
     admit::{AdmitError, Parts, REPEAT_HORIZON, Request, Verdict, WRITE_DELAY},
     directory::Snapshot,
-    lease::REFRESH_INTERVAL,
+    lease::{REFRESH_INTERVAL, REFRESH_INTERVAL_FAR},
     settle::{Batch, settle},
     store::{
         admissions::Sole,
@@ -209,7 +209,15 @@ impl Desk {
     /// Units that are in hand for a while are looked at again.
     pub fn refresh_if_due(&self) {
         let mut state = self.lock();
-        state.refresh |= state.units > 0 && state.settled_at.elapsed() >= REFRESH_INTERVAL;
+        let elapsed = state.settled_at.elapsed();
+        if state.units == 0 || elapsed < REFRESH_INTERVAL {
+            return;
+        }
+        // A lease that is used and far from the limit may wait until half of it is spent.
+        let may_wait = state.footing.as_ref().is_some_and(|footing| {
+            !footing.is_near && state.spent_since > 0 && state.units > footing.granted / 2
+        });
+        state.refresh |= !may_wait || elapsed >= REFRESH_INTERVAL_FAR;
     }
 
     /// What was spent and not written down.

@@ -25,6 +25,12 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs in one statement. The desks that are written wait for it when they need the ledger.
 const ROWS_MAX: usize = 2_048;
 
+/// The delay while much is spent: each statement also touches two rows of every tenant, so fewer of them cost less.
+const WRITE_DELAY_BUSY: Duration = Duration::from_millis(50);
+
+/// So many runs in one statement say that much is spent.
+const ROWS_BUSY: usize = 100;
+
 /// The desks that have spent units and not written them down.
 #[derive(Default)]
 pub struct Unwritten {
@@ -46,20 +52,25 @@ impl Unwritten {
 
 /// Writes until `shutdown`. What is left then is written by each desk itself.
 pub async fn run(parts: &Arc<Parts>, shutdown: &CancellationToken) {
+    let mut delay = WRITE_DELAY;
     while !shutdown.is_cancelled() {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = parts.unwritten.filled.notified() => {}
         }
-        sleep(WRITE_DELAY).await;
-        if let Err(error) = write(parts).await {
-            tracing::warn!(error = chain(&error), "what was spent is written down later");
-            sleep(WRITE_DELAY * 10).await;
+        sleep(delay).await;
+        match write(parts).await {
+            Ok(rows) => delay = if rows < ROWS_BUSY { WRITE_DELAY } else { WRITE_DELAY_BUSY },
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "what was spent is written down later");
+                sleep(WRITE_DELAY * 10).await;
+            }
         }
     }
 }
 
-async fn write(parts: &Arc<Parts>) -> Result<(), AdmitError> {
+/// Returns how many runs it has written.
+async fn write(parts: &Arc<Parts>) -> Result<usize, AdmitError> {
     let (mut desks, mut batch, mut rows) = (Vec::new(), Vec::new(), 0);
     for desk in parts.unwritten.take() {
         match if rows < ROWS_MAX { desk.take_spent() } else { Taken::Busy } {
@@ -73,7 +84,7 @@ async fn write(parts: &Arc<Parts>) -> Result<(), AdmitError> {
         }
     }
     if batch.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let written = store::write_down::write_down_all(&parts.pool, parts.replica, &batch);
     let outcome = match timeout(WRITE_TIMEOUT, written).await {
@@ -89,5 +100,5 @@ async fn write(parts: &Arc<Parts>) -> Result<(), AdmitError> {
         desk.release();
         Desk::wake(&desk, parts);
     }
-    outcome
+    outcome.map(|()| rows)
 }
