@@ -72,11 +72,11 @@ pub const LEASE_TIME: SignedDuration = SignedDuration::from_secs(10);
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same for a lease that is used and far from the limit, of which more than half is left: to look is a transaction.
-pub const REFRESH_INTERVAL_FAR: Duration = Duration::from_secs(4);
+pub const REFRESH_INTERVAL_FAR: Duration = Duration::from_secs(3);
 
 /// A lease lasts twice this long at the rate that was seen. It is looked at again while half of it is left: a commit that
 /// takes a second or two on a busy disk stops nobody.
-pub const LEASE_SPAN: Duration = Duration::from_secs(4);
+pub const LEASE_SPAN: Duration = Duration::from_secs(2);
 
 /// How often a replica asks whether its catalog is current and whether others decide for its tenants.
 pub const CONTACT_INTERVAL: Duration = Duration::from_millis(250);
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_lease_follows_the_rate_and_shrinks_near_the_limit() {
         let second = Duration::from_secs(1);
-        assert_eq!(size(1_000, second, None), 8_000);
+        assert_eq!(size(1_000, second, None), 4_000);
         assert_eq!(size(1_000, second, Some(4_000)), 500);
         assert_eq!(size(1_000, second, Some(NEAR - 1)), 0, "near the limit each run asks the ledger");
         assert_eq!(size(0, second, None), 0, "who spends nothing gives everything back");

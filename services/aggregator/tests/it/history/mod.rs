@@ -8,7 +8,11 @@ mod read;
 mod script;
 mod stage;
 
-use std::{collections::BTreeSet, env};
+use std::{
+    collections::BTreeSet,
+    env,
+    time::{Duration, Instant},
+};
 
 use proptest::{
     strategy::{Strategy, ValueTree},
@@ -24,8 +28,8 @@ const SEED: u64 = 20_270_320;
 /// Played side by side in one installation.
 const HISTORIES: usize = 24;
 
-/// Attempts at a smaller example of a failure.
-const SIMPLER_MAX: usize = 24;
+/// How long a smaller example of a failure is looked for.
+const SIMPLER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Differences that are shown.
 const SHOWN_MAX: usize = 12;
@@ -99,10 +103,10 @@ fn number_in(key: &str) -> usize {
     name.and_then(|(number, _)| number.parse().ok()).expect("the name of a history")
 }
 
-/// A history that fails by itself, made as simple as a few attempts allow.
+/// A history that fails by itself, made as simple as a minute allows.
 async fn simplest(tree: &mut impl ValueTree<Value = History>, runner: &mut TestRunner) -> Option<History> {
-    let mut failing = None;
-    for _ in 0..SIMPLER_MAX {
+    let (mut failing, begun) = (None, Instant::now());
+    while begun.elapsed() < SIMPLER_WITHIN {
         let candidate = tree.current();
         let goes_on = if differences(std::slice::from_ref(&candidate), runner).await.is_empty() {
             failing.is_some() && tree.complicate()
