@@ -9,9 +9,9 @@
 //!
 //! A run that was allowed before W has ended before W, and is counted, or was running at W, and is listed. One that
 //! was allowed just before W may begin just after it, on another machine's clock: `allowed since W` therefore reaches
-//! [`START_MARGIN`] back behind W. Runs of that margin stand twice until the next sweep, never not at all. The formula
-//! holds for any W, so where an earlier W gives less it is the earlier one that is decided by ([`Known::at_earlier`]):
-//! then a burst just before a sweep stands once.
+//! [`START_MARGIN`] back behind W. Runs of that margin stand twice until the next sweep, never not at all.
+//! An earlier W would not see them twice, but what has been counted since and stopped before it (mapped later, of a source
+//! that is new, added by hand) would be in none of its figures: only the latest W is used.
 //!
 //! At the begin of a period W still lies in the one before. Then nothing is counted yet, but what was running at W
 //! and what was allowed since may end in the new period: it stands against the new limit until W has come.
@@ -22,7 +22,7 @@ use catalog::{LimitKind, OutageRule, Plan, Tenant};
 use jiff::{SignedDuration, Timestamp};
 use metering::{Calendar, Period};
 
-use crate::usage::{Counted, Mark};
+use crate::usage::Counted;
 
 /// Longest time between the verdict and the begin of the run, difference of clocks included.
 pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(5);
@@ -63,7 +63,8 @@ impl Known {
             period,
             counted: counted.map(|_| current.map_or(0, |counted| counted.totals.counted)),
             accounted_for,
-            reserved_since: complete_until.map_or(period.start, since),
+            reserved_since: complete_until
+                .map_or(period.start, |instant| instant.saturating_sub(START_MARGIN).unwrap_or(instant)),
             as_of: counted.map(|counted| counted.as_of),
             complete_until,
             fresh_at: complete_until.or(counted.map(|counted| counted.as_of)),
@@ -71,11 +72,6 @@ impl Known {
         };
         known.stale = known.is_stale(now, stale_after);
         known
-    }
-
-    /// The same with what was sure at an earlier W. How fresh the figures are does not change.
-    pub fn at_earlier(self, mark: Mark) -> Self {
-        Self { accounted_for: mark.accounted_for, reserved_since: since(mark.complete_until), ..self }
     }
 
     /// Whether the figures are too old to decide with at `now`.
@@ -94,11 +90,6 @@ impl Known {
     pub fn running(&self, reserved: u64) -> u64 {
         self.accounted_for.saturating_add(reserved).saturating_sub(self.counted.unwrap_or(0))
     }
-}
-
-/// Runs that were allowed from here on may begin after W.
-fn since(complete_until: Timestamp) -> Timestamp {
-    complete_until.saturating_sub(START_MARGIN).unwrap_or(complete_until)
 }
 
 /// What the plan says.

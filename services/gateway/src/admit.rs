@@ -3,11 +3,11 @@
 //! # Repeated ids
 //!
 //! A repeated id gets the same answer: from the same replica at once, from memory; from another one as soon as the
-//! verdict is written down, [`WRITE_DELAY`] and one commit after the answer (50 ms while much is spent). A replica that has not decided everything of
-//! a tenant in the last [`REPEAT_HORIZON`] looks ids up before it spends a unit (`lookups`: many in one statement, without
-//! a lock); it learns within [`CONTACT_INTERVAL`] that another one has begun to. Near the limit, and for every refusal,
-//! the verdict is written before the answer. Two replicas that are asked at the same moment may both allow a run from
-//! their leases: the ledger keeps one row of the id, and the other unit is free again.
+//! verdict is written down, [`WRITE_DELAY`] (50 ms while much is spent) and one commit after the answer. A replica that
+//! has not decided everything of a tenant in the last [`REPEAT_HORIZON`] looks ids up before it spends a unit (`lookups`:
+//! many in one statement, without a lock); it learns within [`CONTACT_INTERVAL`] that another one has begun to. Near the
+//! limit, and for every refusal, the verdict is written before the answer. Two replicas that are asked at the same moment
+//! may both allow a run from their leases: the ledger keeps one row of the id, and the other unit is free again.
 //! An answer that a crash has overtaken on its way to the ledger is decided anew; its unit stays charged.
 
 use std::{
@@ -39,7 +39,7 @@ use crate::{
     lease::{CONTACT_AGE_MAX, CONTACT_INTERVAL},
     lookups::Lookups,
     remembered::{Memory, Remembered},
-    settle::{charged, terms},
+    settle::terms,
     store::{self, admissions::Kept, write_down::Entry},
     usage::UsageView,
     wording::{Figures, sentence},
@@ -268,10 +268,11 @@ impl Admissions {
         let mut connection = parts.pool.acquire().await?;
         let Some((tenant, plan)) = terms(&mut connection, tenant).await? else { return Ok(None) };
         let now = parts.clock.now();
-        let latest = parts.known(&tenant, now);
+        let known = parts.known(&tenant, now);
         // What this replica has spent and not written down is outstanding in the ledger; what it holds is too, and is
         // taken off here.
-        let (known, charged) = charged(&mut connection, parts, &tenant.id, latest, None).await?;
+        let charged =
+            store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, None).await?;
         let reserved = charged.saturating_sub(parts.desk(&tenant.id).unspent());
         let terms = Terms::of(&tenant, &plan, &known, Marks::default(), now);
         let verdict = Verdict::new(&known, &terms, reserved, decide(&terms, &known, reserved, now));

@@ -12,7 +12,6 @@ use messaging::{Outgoing, outbox};
 use metering::{Mode, TenantId};
 use proto::v1;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use crate::{
     admission::{Decision, Known, Marks, Reason, Terms, decide},
@@ -167,26 +166,6 @@ pub async fn terms(
     Ok(plan.map(|plan| (tenant, plan)))
 }
 
-/// Units that stand against the limit beside those that `without` holds, and the W that they are told for: of the
-/// latest one and an earlier one, which is as true, the one by which less is used.
-pub async fn charged(
-    connection: &mut PgConnection,
-    parts: &Parts,
-    tenant: &TenantId,
-    latest: Known,
-    without: Option<Uuid>,
-) -> Result<(Known, u64), sqlx::Error> {
-    let units = store::admissions::charged(&mut *connection, tenant, latest.reserved_since, without).await?;
-    let Some(mark) = parts.usage.earlier(tenant, latest.period) else { return Ok((latest, units)) };
-    let earlier = latest.at_earlier(mark);
-    let units_earlier =
-        store::admissions::charged(connection, tenant, earlier.reserved_since, without).await?;
-    Ok(match earlier.used(units_earlier) < latest.used(units) {
-        true => (earlier, units_earlier),
-        false => (latest, units),
-    })
-}
-
 async fn prepare(
     connection: &mut PgConnection,
     parts: &Parts,
@@ -196,8 +175,10 @@ async fn prepare(
     now: Timestamp,
     batch: &Batch,
 ) -> Result<Desk, AdmitError> {
-    let latest = parts.known(&tenant, now);
-    let (known, others) = charged(&mut *connection, parts, &tenant.id, latest, Some(parts.replica)).await?;
+    let known = parts.known(&tenant, now);
+    let others =
+        store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, Some(parts.replica))
+            .await?;
     // A mark of an earlier period says nothing of this one.
     let marks = Marks {
         reached_at: marks.reached_at.filter(|instant| known.period.contains(*instant)),

@@ -1,22 +1,15 @@
 //! What metering knows of a tenant's period, in memory: the last `UsageCounted` of each tenant.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     mem,
     sync::{Arc, PoisonError, RwLock},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use metering::{Period, TenantId};
 use proto::{InvalidMessage, instant, required_instant, v1};
 use tokio::sync::watch;
-
-/// With a W that is older than the newest one by this, no run of the newest one's margin stands twice: the margin
-/// itself, and the seconds that one row of the ledger's tallies holds.
-const SETTLED_AFTER: SignedDuration = SignedDuration::from_secs(10);
-
-/// W's that are kept of a tenant, where its sources are swept every second.
-const MARKS_MAX: usize = 16;
 
 /// The figures of one tenant's period, as last counted.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,11 +94,6 @@ impl Counted {
         }
     }
 
-    fn mark(&self) -> Option<Mark> {
-        let accounted_for = self.counted_complete.saturating_add(self.open_executions);
-        self.complete_until.map(|complete_until| Mark { complete_until, accounted_for })
-    }
-
     /// Whether they speak of the period that holds `now`. Figures of a period that has not begun by this
     /// machine's clock do too: the aggregator's clock is then ahead.
     pub fn is_current(&self, now: Timestamp) -> bool {
@@ -113,52 +101,11 @@ impl Counted {
     }
 }
 
-/// What metering was sure of at one W of a period: the limit check's formula holds for each W for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// W: all sources are counted up to here.
-    pub complete_until: Timestamp,
-    /// Executions that were counted before, and those that were running then.
-    pub accounted_for: u64,
-}
-
 /// The last figures of every tenant. Fed by a live subscription: after a start a tenant is unknown, not at
 /// zero, until the broker has repeated what it keeps.
 pub struct UsageView {
-    tenants: RwLock<HashMap<TenantId, Told>>,
+    tenants: RwLock<HashMap<TenantId, Arc<Counted>>>,
     caught_up: watch::Sender<bool>,
-}
-
-/// What was told of one tenant.
-struct Told {
-    last: Arc<Counted>,
-    /// Each W of the last one's period that is not settled yet, the oldest first, and one that is.
-    marks: VecDeque<Mark>,
-}
-
-impl Told {
-    fn first(counted: Counted) -> Self {
-        let marks = counted.mark().into_iter().collect();
-        Self { last: Arc::new(counted), marks }
-    }
-
-    fn next(&mut self, counted: Counted) {
-        if counted.period != self.last.period {
-            self.marks.clear();
-        }
-        if let Some(mark) = counted.mark() {
-            let newest = self.marks.back().map(|known| known.complete_until);
-            if newest.is_none_or(|newest| newest < mark.complete_until) {
-                self.marks.push_back(mark);
-            }
-            let is_settled =
-                |known: &Mark| mark.complete_until.duration_since(known.complete_until) >= SETTLED_AFTER;
-            while self.marks.len() > MARKS_MAX || self.marks.get(1).is_some_and(is_settled) {
-                self.marks.pop_front();
-            }
-        }
-        self.last = Arc::new(counted);
-    }
 }
 
 impl Default for UsageView {
@@ -171,11 +118,10 @@ impl UsageView {
     /// Takes figures in, unless newer ones are there. Tells whether they were taken.
     pub fn apply(&self, counted: Counted) -> bool {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        match tenants.get_mut(&counted.tenant) {
-            Some(told) if !counted.replaces(&told.last) => return false,
-            Some(told) => told.next(counted),
-            None => drop(tenants.insert(counted.tenant.clone(), Told::first(counted))),
+        if tenants.get(&counted.tenant).is_some_and(|known| !counted.replaces(known)) {
+            return false;
         }
+        tenants.insert(counted.tenant.clone(), Arc::new(counted));
         true
     }
 
@@ -192,14 +138,7 @@ impl UsageView {
 
     /// The last figures of a tenant; nothing where none have come.
     pub fn of(&self, tenant: &TenantId) -> Option<Arc<Counted>> {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(tenant).map(|told| told.last.clone())
-    }
-
-    /// What was sure at an earlier W of the same period; nothing where none has come.
-    pub fn earlier(&self, tenant: &TenantId, period: Period) -> Option<Mark> {
-        let tenants = self.tenants.read().unwrap_or_else(PoisonError::into_inner);
-        let told = tenants.get(tenant).filter(|told| told.last.period == period)?;
-        told.marks.front().copied().filter(|mark| Some(mark.complete_until) < told.last.complete_until)
+        self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
     }
 }
 
@@ -254,36 +193,6 @@ pub(crate) mod tests {
             ..november(25, 3)
         };
         assert!(view.apply(moved));
-    }
-
-    #[test]
-    fn an_earlier_w_is_known_until_the_newest_one_is_settled() {
-        let view = UsageView::default();
-        let north = november(0, 0).tenant;
-        let told = |second: i64, complete: u64| {
-            let begun: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
-            let complete_until = begun + SignedDuration::from_secs(second);
-            view.apply(Counted {
-                complete_until: Some(complete_until),
-                counted_complete: complete,
-                as_of: complete_until,
-                ..november(complete, u64::try_from(second).unwrap())
-            });
-            let earlier = view.earlier(&north, november(0, 0).period);
-            earlier.map(|mark| (mark.complete_until.duration_since(begun).as_secs(), mark.accounted_for))
-        };
-        assert_eq!(told(0, 10), None);
-        assert_eq!(told(4, 60), Some((0, 10)));
-        assert_eq!(told(9, 61), Some((0, 10)));
-        assert_eq!(told(14, 62), Some((4, 60)), "the one of 4 s is far enough back");
-        assert_eq!(told(600, 63), Some((14, 62)));
-        for second in 601..610 {
-            assert_eq!(told(second, 64), Some((14, 62)), "{second}");
-        }
-        assert_eq!(told(610, 64), Some((600, 63)));
-        assert_eq!(told(611, 64), Some((601, 64)));
-        let december = Period { start: november(0, 0).period.end, ..november(0, 0).period };
-        assert_eq!(view.earlier(&north, december), None);
     }
 
     #[test]

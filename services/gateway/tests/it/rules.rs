@@ -102,26 +102,6 @@ async fn an_overage_has_a_cap_and_a_refusal_can_be_a_402() {
 }
 
 #[tokio::test]
-async fn a_burst_just_before_a_sweep_stands_once() {
-    let world = ruled(50, "hard", json!({})).await;
-    for run in 0..50 {
-        assert_eq!(told(&world, &format!("burst-{run}")).await, "allowed: within_limit");
-    }
-    // So soon that by this W alone each of them might have begun after it, and would stand twice.
-    swept(&world, "2026-11-24T12:00:02Z", 2, 30, 20).await;
-    assert_eq!(told(&world, "refused").await, "refused: limit_reached");
-    put_plan(&world, 60, "hard", json!({})).await;
-    for run in 0..10 {
-        assert_eq!(told(&world, &format!("more-{run}")).await, "allowed: within_limit");
-    }
-    assert_eq!(told(&world, "one-too-many").await, "refused: limit_reached");
-    // Nor are runs forgotten that no sweep has seen.
-    swept(&world, "2026-11-24T12:00:04Z", 3, 50, 0).await;
-    assert_eq!(told(&world, "still-too-many").await, "refused: limit_reached");
-    world.finish().await;
-}
-
-#[tokio::test]
 async fn a_grace_begins_when_the_limit_is_reached_and_ends() {
     let world = ruled(1, "hard", json!({"grace": "1h"})).await;
     assert_eq!(told(&world, "a").await, "allowed: within_limit");
