@@ -7,6 +7,7 @@
 
 mod clock;
 mod context;
+mod copy;
 mod database;
 mod ops;
 mod rounds;
@@ -16,6 +17,7 @@ mod tasks;
 mod telemetry;
 
 pub use context::Context;
+pub use copy::CopyBuffer;
 pub use database::{DatabaseError, open as open_database};
 pub use rounds::Rounds;
 pub use run::{Service, run};

@@ -3,7 +3,7 @@
 //! # Repeated ids
 //!
 //! A repeated id gets the same answer: from the same replica at once, from memory; from another one as soon as the
-//! verdict is written down, [`WRITE_DELAY`] (50 ms while much is spent) and one commit after the answer. A replica that
+//! verdict is written down, [`WRITE_DELAY`] to [`WRITE_DELAY_MAX`] and one commit after the answer. A replica that
 //! has not decided everything of a tenant in the last [`REPEAT_HORIZON`] looks ids up before it spends a unit (`lookups`:
 //! many in one statement, without a lock); it learns within [`CONTACT_INTERVAL`] that another one has begun to. Near the
 //! limit, and for every refusal, the verdict is written before the answer. Two replicas that are asked at the same moment
@@ -20,6 +20,7 @@ use std::{
 };
 
 use catalog::{Plan, Tenant, store::CatalogError};
+use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use messaging::consume::chain;
 use metering::{Clock, Mode, Status, TenantId, WorkflowId};
@@ -46,8 +47,11 @@ use crate::{
     write_down::{self, Unwritten},
 };
 
-/// Verdicts that were given from memory are written down after this time.
+/// Verdicts that were given from memory are written down after this time, where few come.
 pub const WRITE_DELAY: Duration = Duration::from_millis(10);
+
+/// The same while many of a tenant come in turn.
+pub const WRITE_DELAY_MAX: Duration = Duration::from_millis(50);
 
 /// A repeated id gets the same answer from every replica for at least this long.
 pub const REPEAT_HORIZON: SignedDuration = SignedDuration::from_hours(1);
@@ -59,6 +63,12 @@ const FIGURES_WITHIN: Duration = Duration::from_secs(5);
 /// Transactions in the ledger at once. The others of the pool's connections are for what all tenants wait for: what is
 /// written down, looked up, and read of the catalog.
 const SETTLES_MAX: usize = 4;
+
+/// How often it is looked which leases are due.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// With more leases that are due, more of them are looked at together.
+const LEASES_PER_LANE: usize = 16;
 
 /// A run that wants to start.
 #[derive(Debug, Clone)]
@@ -281,7 +291,11 @@ impl Admissions {
 
     /// Keeps leases small, the catalog current and the ledger written until `shutdown`; then gives all units back.
     pub async fn keep(self, shutdown: CancellationToken) {
-        tokio::join!(self.keep_contact(&shutdown), write_down::run(&self.parts, &shutdown));
+        tokio::join!(
+            self.keep_contact(&shutdown),
+            self.keep_leases(&shutdown),
+            write_down::run(&self.parts, &shutdown)
+        );
         // From here on nothing is spent from memory: what is asked is decided in the ledger.
         self.parts.closing.store(true, Ordering::SeqCst);
         for desk in self.parts.desks() {
@@ -296,13 +310,26 @@ impl Admissions {
             if let Err(error) = self.parts.contact().await {
                 tracing::warn!(error = chain(&error), "no units are spent until the ledger answers");
             }
-            for desk in self.parts.desks() {
-                desk.refresh_if_due();
-                Desk::wake(&desk, &self.parts);
-            }
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = tokio::time::sleep(CONTACT_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Looks at leases again that are due, one after the other unless there are many: at once they would take all cores
+    /// from those who ask meanwhile.
+    async fn keep_leases(&self, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let due: Vec<_> = self.parts.desks().into_iter().filter(|desk| desk.is_due()).collect();
+            let lanes = due.len().div_ceil(LEASES_PER_LANE).clamp(1, SETTLES_MAX);
+            stream::iter(due)
+                .take_until(shutdown.cancelled())
+                .for_each_concurrent(lanes, async |desk| desk.refresh(&self.parts).await)
+                .await;
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
         }
     }

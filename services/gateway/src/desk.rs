@@ -26,6 +26,7 @@ use crate::{
         admissions::Sole,
         write_down::{Entry, Spent},
     },
+    write_down::next_delay,
 };
 
 /// The ledger has this long for one transaction; the caller's own patience is shorter.
@@ -85,6 +86,8 @@ struct State {
     /// The catalog that was last found to say what `footing` says.
     catalog: Option<Arc<Snapshot>>,
     spent: Vec<Entry>,
+    /// How long it is gathered before it is written down.
+    write_delay: Duration,
     /// Spent since `footing` was made.
     spent_since: u64,
     /// The same by workflow.
@@ -106,6 +109,7 @@ impl Desk {
             footing: None,
             catalog: None,
             spent: Vec::new(),
+            write_delay: WRITE_DELAY,
             spent_since: 0,
             asked: BTreeMap::new(),
             queue: Vec::new(),
@@ -194,7 +198,7 @@ impl Desk {
         }
         state.spent.push(verdict.entry(request, now));
         if state.spent.len() == 1 {
-            parts.unwritten.add(desk.clone());
+            parts.unwritten.add(desk.clone(), state.write_delay);
         }
         Some(verdict)
     }
@@ -206,18 +210,30 @@ impl Desk {
         state.queue.push(waiting);
     }
 
-    /// Units that are in hand for a while are looked at again.
-    pub fn refresh_if_due(&self) {
-        let mut state = self.lock();
+    /// Whether units have been in hand for so long that they are to be looked at again.
+    pub fn is_due(&self) -> bool {
+        let state = self.lock();
         let elapsed = state.settled_at.elapsed();
-        if state.units == 0 || elapsed < REFRESH_INTERVAL {
-            return;
+        if state.busy || state.units == 0 || elapsed < REFRESH_INTERVAL {
+            return false;
         }
         // A lease that is used and far from the limit may wait until half of it is spent.
         let may_wait = state.footing.as_ref().is_some_and(|footing| {
             !footing.is_near && state.spent_since > 0 && state.units > footing.granted / 2
         });
-        state.refresh |= !may_wait || elapsed >= REFRESH_INTERVAL_FAR;
+        !may_wait || elapsed >= REFRESH_INTERVAL_FAR
+    }
+
+    /// Looks at the units again, unless the ledger is being asked already.
+    pub async fn refresh(&self, parts: &Arc<Parts>) {
+        {
+            let mut state = self.lock();
+            if mem::replace(&mut state.busy, true) {
+                return;
+            }
+            state.refresh = true;
+        }
+        while self.next(parts).await {}
     }
 
     /// What was spent and not written down.
@@ -231,6 +247,7 @@ impl Desk {
         }
         state.busy = true;
         let entries = mem::take(&mut state.spent);
+        state.write_delay = next_delay(state.write_delay, entries.len());
         Taken::Spent(Spent { tenant: self.tenant.clone(), entries, outstanding: state.units })
     }
 

@@ -1,15 +1,18 @@
 //! Executions: the truth about what has been counted.
 
+use chassis::CopyBuffer;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use metering::{Mode, Period, Status};
 use sqlx::PgConnection;
 
-use super::copy::CopyBuffer;
 use crate::tally::{Changed, Decided, Ended, Placed};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 type SqlDate = jiff_sqlx::Date;
+
+/// Of a row in a copy, with the lengths of its fields.
+const ROW_BYTES: usize = 136;
 
 /// Stored numbers of statuses: append only.
 const STATUSES: [Status; 4] = [Status::Success, Status::Error, Status::Crashed, Status::Canceled];
@@ -52,10 +55,10 @@ pub(crate) async fn copy_executions(
     if fresh.is_empty() {
         return Ok(());
     }
-    let mut rows = CopyBuffer::for_rows(fresh.len());
+    let mut rows = CopyBuffer::for_rows(fresh.len(), ROW_BYTES);
     for decided in fresh {
         rows.begin_row(14);
-        rows.bigint(decided.number);
+        rows.bigint(Some(decided.number));
         rows.instant(Some(decided.ended.stopped_at));
         rows.instant(Some(now));
         rows.instant(decided.ended.started_at);

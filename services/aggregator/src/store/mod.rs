@@ -1,6 +1,5 @@
 //! All SQL of the aggregator, by table.
 
-mod copy;
 mod corrections;
 mod crossings;
 mod executions;

@@ -262,7 +262,7 @@ pub async fn keep_cap(
     Ok(())
 }
 
-/// The histories of the rates of these workflows, where they have any, locked.
+/// The histories of the rates of these workflows, where they have any. The caller holds the tenant's ledger.
 pub async fn rates(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -270,7 +270,7 @@ pub async fn rates(
 ) -> Result<Vec<(String, Rate)>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT workflow, minute, asked, usual, looping_since FROM workflows
-         WHERE tenant = $1 AND workflow = ANY($2) ORDER BY workflow FOR UPDATE",
+         WHERE tenant = $1 AND workflow = ANY($2)",
     )
     .bind(tenant.as_str())
     .bind(workflows)
@@ -362,6 +362,6 @@ pub async fn purge_leases(pool: &PgPool, tenant: &str, before: Timestamp) -> Res
 }
 
 /// The row of `tallies` that holds the instant.
-fn slot(instant: Timestamp) -> i64 {
+pub fn slot(instant: Timestamp) -> i64 {
     instant.as_second().div_euclid(SLOT_SECONDS)
 }

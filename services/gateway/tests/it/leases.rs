@@ -161,6 +161,46 @@ async fn what_a_killed_gateway_spent_in_memory_is_not_given_again() {
     world.finish().await;
 }
 
+/// Runs that stand against the limit, by their rows and by the tallies.
+async fn written_down(world: &World) -> (i64, i64) {
+    sqlx::query_as(
+        "SELECT (SELECT count(*) FROM admissions WHERE reserved),
+                (SELECT coalesce(sum(units), 0)::bigint FROM tallies)",
+    )
+    .fetch_one(world.bench.pool())
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_was_decided_elsewhere_meanwhile_is_tallied_once_and_holds_nobody_up() {
+    let world = World::start().await;
+    world.with_tenants(LIMIT).await;
+    world.counted(usage("north", 0, 1)).await;
+    let bases = [world.base().to_owned()];
+    assert_eq!(allowed_of(&world, &bases, 0, 20).await, 20);
+    let decided_elsewhere = "WITH decided AS (
+             INSERT INTO admissions (tenant, id, admitted_at, reserved, allowed, reason, reserved_units, resets_at)
+             SELECT 'north', 'run-' || number, admitted_at, true, true, 'within_limit', 1, resets_at
+             FROM generate_series(100, 119) AS number, (SELECT * FROM admissions LIMIT 1) AS like_it
+             RETURNING admitted_at)
+         INSERT INTO tallies (tenant, slot, units)
+         SELECT 'north', floor(extract(epoch FROM admitted_at) / 5)::bigint, count(*) FROM decided GROUP BY 2
+         ON CONFLICT (tenant, slot) DO UPDATE SET units = tallies.units + excluded.units";
+    eventually("the first runs are written down", || async {
+        (written_down(&world).await == (20, 20)).then_some(())
+    })
+    .await;
+    sqlx::query(decided_elsewhere).execute(world.bench.pool()).await.unwrap();
+    // This gateway has decided alone so far, and takes them for new where it has units in hand.
+    assert_eq!(allowed_of(&world, &bases, 100, 40).await, 40);
+    eventually("the others are written down", || async {
+        (written_down(&world).await == (60, 60)).then_some(())
+    })
+    .await;
+    world.finish().await;
+}
+
 /// What each replica has outstanding, by the ledger.
 async fn outstanding(world: &World) -> Vec<u64> {
     let held: Vec<i64> = sqlx::query_scalar("SELECT outstanding FROM leases WHERE outstanding > 0")
