@@ -61,7 +61,7 @@ pub const REPEAT_HORIZON: SignedDuration = SignedDuration::from_hours(1);
 const FIGURES_WITHIN: Duration = Duration::from_secs(5);
 
 /// Transactions in the ledger at once. The others of the pool's connections are for what all tenants wait for: what is
-/// written down, looked up, and read of the catalog.
+/// looked up, and read of the catalog.
 const SETTLES_MAX: usize = 4;
 
 /// How often it is looked which leases are due.

@@ -44,8 +44,8 @@
 //! ```
 //!
 //! A living replica gives back what it does not need: where the limit is near within [`REFRESH_INTERVAL`] (idle: all; else
-//! seven eighths), elsewhere at most [`REFRESH_INTERVAL_FAR`] later; a dead one's units are free when W has passed
-//! `expires_at`, at most [`LEASE_TIME`] after the grant.
+//! seven eighths), elsewhere at most [`REFRESH_INTERVAL_FAR`] later, and in its turn: leases that are due are looked at one
+//! to four at a time. A dead one's units are free when W has passed `expires_at`, at most [`LEASE_TIME`] after the grant.
 //!
 //! [`START_MARGIN`]: crate::admission::START_MARGIN
 
