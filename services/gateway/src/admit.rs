@@ -3,7 +3,7 @@
 //! # Repeated ids
 //!
 //! A repeated id gets the same answer: from the same replica at once, from memory; from another one as soon as the
-//! verdict is written down, [`WRITE_DELAY`] to [`WRITE_DELAY_MAX`] and one commit after the answer. A replica that
+//! verdict is written down, [`WRITE_DELAY`] to [`WRITE_DELAY_MAX`] and one transaction after the answer. A replica that
 //! has not decided everything of a tenant in the last [`REPEAT_HORIZON`] looks ids up before it spends a unit (`lookups`:
 //! many in one statement, without a lock); it learns within [`CONTACT_INTERVAL`] that another one has begun to. Near the
 //! limit, and for every refusal, the verdict is written before the answer. Two replicas that are asked at the same moment
