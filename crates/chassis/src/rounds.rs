@@ -19,6 +19,15 @@ impl Rounds {
         Self { ticks, shutdown }
     }
 
+    /// Puts the next round off until work that takes this long takes one part in `parts` of the time: what can be told or
+    /// written later leaves the machine to what cannot.
+    pub fn spare(&mut self, took: Duration, parts: u32) {
+        let pause = took.saturating_mul(parts.saturating_sub(1));
+        if pause > self.ticks.period() {
+            self.ticks.reset_after(pause);
+        }
+    }
+
     /// Waits for the next round. False on shutdown.
     pub async fn next(&mut self) -> bool {
         tokio::select! {

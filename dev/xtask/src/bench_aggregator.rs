@@ -37,9 +37,9 @@ pub struct AggregatorBench {
     /// Runs of each case, of which the median is told.
     #[arg(long, default_value_t = 3)]
     repeats: u32,
-    /// Only cases and ceilings whose line holds this, e.g. `50 a message`. The ratios need all.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only cases and ceilings whose line holds this, e.g. `50 a message`; may be given several times. The ratios need all.
+    #[arg(long)]
+    only: Vec<String>,
     /// Tenants, each with a source and ten workflows.
     #[arg(long, default_value_t = 1_000)]
     tenants: u32,
@@ -72,14 +72,14 @@ impl AggregatorBench {
         let mut report = Report { tenants: self.tenants, ..Report::default() };
         for round in 1..=self.repeats {
             println!("Round {round} of {}", self.repeats);
-            for case in self.cases().into_iter().filter(|case| case.to_string().contains(&self.only)) {
+            for case in self.cases().into_iter().filter(|case| self.is_wanted(case)) {
                 let run = bed.run(&case)?;
                 println!("  {case}: {run}");
                 report.cases.entry(case).or_default().push(run);
             }
             let mut published = None;
             for ceiling in Ceiling::all(&WORKERS, &PER_MESSAGE) {
-                if ceiling.to_string().contains(&self.only) {
+                if self.is_wanted(&ceiling) {
                     let per_second = self.measure(bed, ceiling, &mut published)?;
                     println!("  {ceiling}: {per_second:.0}/s");
                     report.ceilings.entry(ceiling).or_default().push(per_second);
@@ -87,6 +87,11 @@ impl AggregatorBench {
             }
         }
         Ok(report)
+    }
+
+    fn is_wanted(&self, line: &impl ToString) -> bool {
+        let line = line.to_string();
+        self.only.is_empty() || self.only.iter().any(|part| line.contains(part))
     }
 
     /// With one execution in a message the broker's disk bounds the publisher, so fewer such cases say as much.

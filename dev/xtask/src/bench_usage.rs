@@ -211,14 +211,11 @@ fn fill(url: &str, executions: u64) -> Result<()> {
          INSERT INTO workflow_days (tenant_number, workflow_number, day_start, counted, success, error, duration_ms)
          SELECT days.tenant, workflow, day, counted / rank / 3 + 1, counted / rank / 3 + 1, 0, counted * 300 / rank
          FROM days JOIN owned USING (tenant);
-         INSERT INTO workflow_usage (tenant_number, period_start, workflow_number, counted, success, duration_ms)
+         INSERT INTO workflow_usage (tenant_number, period_start, workflow_number, counted, success, duration_ms, durations)
          SELECT tenant_number, date_trunc('month', day_start, 'UTC'), workflow_number, sum(counted), sum(success),
-             sum(duration_ms)
-         FROM workflow_days GROUP BY 1, 2, 3;
-         INSERT INTO workflow_durations (tenant_number, period_start, workflow_number, durations)
-         SELECT tenant_number, period_start, workflow_number, durations
-         FROM workflow_usage JOIN sketches ON number = 1 + workflow_number % {SKETCHES};
-         ANALYZE periods, usage_days, usage_hours, workflows, workflow_days, workflow_usage, workflow_durations;"
+             sum(duration_ms), min(durations)
+         FROM workflow_days JOIN sketches ON number = 1 + workflow_number % {SKETCHES} GROUP BY 1, 2, 3;
+         ANALYZE periods, usage_days, usage_hours, workflows, workflow_days, workflow_usage;"
     );
     database::ask(url, &sql).context("cannot fill the roll-ups")?;
     Ok(())
@@ -241,7 +238,7 @@ fn sizes(url: &str) -> Result<String> {
         "SELECT string_agg(format('%s %s rows, %s', relname, n, size), '; ') FROM (
              SELECT relname, reltuples::bigint AS n, pg_size_pretty(pg_total_relation_size(pg_class.oid)) AS size
              FROM pg_class WHERE relnamespace = 'aggregator'::regnamespace
-               AND relname IN ('usage_hours', 'usage_days', 'workflow_days', 'workflow_usage', 'workflow_durations')
+               AND relname IN ('usage_hours', 'usage_days', 'workflow_days', 'workflow_usage')
              ORDER BY relname) AS tables",
     )
 }

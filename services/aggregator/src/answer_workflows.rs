@@ -41,7 +41,7 @@ impl Answerer for AnswerWorkflows {
         let (rows, total) =
             store::top_workflows(&self.pool, asked.number, start, question.count_max.into()).await?;
         let workflows = rows.into_iter().map(|row| {
-            let quantile = |percent| row.durations.as_ref().and_then(|kept| kept.quantile_ms(percent));
+            let quantile = |percent| row.durations.quantile_ms(percent);
             v1::WorkflowFigures {
                 duration_p50_ms: quantile(50),
                 duration_p95_ms: quantile(95),

@@ -11,7 +11,9 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    fold::FoldError,
     store::{self, DuePeriod},
+    unfolded::Unfolded,
     wire,
 };
 
@@ -50,17 +52,25 @@ impl Closer {
         }
     }
 
-    async fn close_due(&self) -> Result<(), sqlx::Error> {
+    async fn close_due(&self) -> Result<(), FoldError> {
         let now = self.clock.now();
         let grace_over = now.checked_sub(self.grace).unwrap_or(Timestamp::MIN);
+        let mut unfolded = Unfolded::default();
         for due in store::due_periods(&self.pool, now, grace_over, PERIODS_PER_LOOK).await? {
-            self.close(&due, now).await?;
+            self.close(&due, now, &mut unfolded).await?;
         }
         Ok(())
     }
 
-    async fn close(&self, due: &DuePeriod, now: Timestamp) -> Result<(), sqlx::Error> {
+    async fn close(
+        &self,
+        due: &DuePeriod,
+        now: Timestamp,
+        unfolded: &mut Unfolded,
+    ) -> Result<(), FoldError> {
         let mut transaction = self.pool.begin().await?;
+        // Nothing is folded while the figures are read: what waits is read beside what is folded.
+        store::fold_turn(&mut transaction).await?;
         store::lock_tenant(&mut transaction, due.tenant_number).await?;
         let incomplete =
             store::incomplete_sources(&mut transaction, due.tenant_number, due.period.end).await?;
@@ -72,7 +82,10 @@ impl Closer {
         }
         let revision = store::next_revision(&mut transaction, due.tenant_number).await?;
         let period = [(due.tenant_number, due.period)].into();
-        let mut snapshots = store::snapshots(&mut transaction, &period, wire::WORKFLOWS_MAX).await?;
+        unfolded.read(&mut transaction).await?;
+        let waiting = unfolded.of(&period);
+        let mut snapshots =
+            store::snapshots(&mut transaction, &period, &waiting, wire::WORKFLOWS_MAX).await?;
         let snapshot = snapshots.remove(&due.tenant_number).unwrap_or_default();
         let message = wire::period_closed(self.bus.namespace(), due, revision, &snapshot, incomplete, now);
         outbox::enqueue(&mut transaction, &[message]).await?;

@@ -100,7 +100,7 @@ impl Correct {
             return Err(Refusal::invalid(format!("{counted} are counted; no more can be taken away")));
         }
         let change = Totals { counted: quantity, adjusted: quantity, ..Totals::ZERO };
-        store::change_period(connection, asked.number, period.start, None, change).await?;
+        store::change_period(connection, asked.number, period.start, change).await?;
         Ok((period, Correcting::Adjust(quantity)))
     }
 
@@ -217,8 +217,7 @@ async fn void(
     let mut change = execution.totals.negated();
     change += Totals::VOIDED;
     let start = execution.period.start;
-    store::change_period(connection, asked.number, start, None, change).await?;
-    store::change_period(connection, asked.number, start, Some(execution.workflow_number), change).await?;
+    store::change_period(connection, asked.number, start, change).await?;
     let mut changes = Changes::default();
     let share = Share {
         tenant: asked.number,

@@ -7,7 +7,7 @@ use proto::{required_instant, timestamp, v1};
 use sqlx::PgPool;
 
 use crate::{
-    asked,
+    asked, fold,
     store::{self, After, Explained},
     wire,
 };
@@ -56,7 +56,10 @@ impl Answerer for Explain {
         };
         let totals = match workflow {
             None => store::totals(&mut connection, asked.number, period).await?,
-            Some(workflow) => store::workflow_totals(&self.pool, asked.number, start, workflow).await?,
+            Some(workflow) => {
+                fold::catch_up(&self.pool).await?;
+                store::workflow_totals(&self.pool, asked.number, start, workflow).await?
+            }
         };
         drop(connection);
         let corrections = if after.is_none() {

@@ -4,8 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use chassis::Rounds;
-use messaging::consume::chain;
+use messaging::{ask::Refusal, consume::chain};
 use sqlx::{PgConnection, PgPool};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -15,6 +16,10 @@ use crate::{
 
 /// Logged changes that one transaction folds: bounds its memory and how long it holds the turn.
 const CHANGES_PER_FOLD: i64 = 64;
+
+/// While much is recorded, folding takes one part in so many of the time: the longer it waits, the more changes each
+/// figure is written for.
+const FOLDS_PART: u32 = 12;
 
 /// Folds.
 pub(crate) struct Folder {
@@ -30,15 +35,23 @@ pub(crate) enum FoldError {
     Damaged { number: i64, source: DamagedChange },
 }
 
+impl From<FoldError> for Refusal {
+    fn from(error: FoldError) -> Self {
+        tracing::warn!(error = chain(&error), "the figures could not be brought up to date for a question");
+        Self::unavailable("the figures cannot be brought up to date; ask again")
+    }
+}
+
 impl Folder {
     pub(crate) fn new(pool: PgPool) -> Self {
         Self { pool }
     }
 
-    /// Folds at this interval until shutdown; at once again while more is waiting.
+    /// Folds at this interval until shutdown; at once again while more is waiting, and less often where it takes long.
     pub(crate) async fn run(self: Arc<Self>, every: Duration, shutdown: CancellationToken) {
         let mut rounds = Rounds::new(every, shutdown.clone());
         while rounds.next().await {
+            let begun_at = Instant::now();
             loop {
                 match self.fold().await {
                     Ok(count) if count < usize::try_from(CHANGES_PER_FOLD).unwrap_or(usize::MAX) => break,
@@ -50,6 +63,7 @@ impl Folder {
                     }
                 }
             }
+            rounds.spare(begun_at.elapsed(), FOLDS_PART);
         }
     }
 
@@ -64,6 +78,15 @@ impl Folder {
         transaction.commit().await?;
         Ok(count)
     }
+}
+
+/// Folds everything that waits, after whoever folds now.
+pub(crate) async fn catch_up(pool: &PgPool) -> Result<(), FoldError> {
+    let mut transaction = pool.begin().await?;
+    store::fold_turn(&mut transaction).await?;
+    fold_waiting(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(())
 }
 
 /// Folds everything that waits, in the caller's transaction, which has the folder's turn.
@@ -82,6 +105,11 @@ async fn fold_some(connection: &mut PgConnection) -> Result<usize, FoldError> {
         let change = Changes::from_bytes(&row.change)
             .map_err(|source| FoldError::Damaged { number: row.number, source })?;
         figures.apply(&change);
+        if row.workflows_added {
+            for (key, totals) in change.by_workflow() {
+                figures.workflows.entry(key).or_default().totals += totals.negated();
+            }
+        }
     }
     store::add_figures(connection, &figures).await?;
     let numbers: Vec<i64> = waiting.iter().map(|row| row.number).collect();

@@ -37,6 +37,7 @@ mod store;
 mod tally;
 mod thresholds;
 mod totals;
+mod unfolded;
 mod upgrade;
 mod wire;
 mod write;

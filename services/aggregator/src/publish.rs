@@ -17,16 +17,22 @@ use futures_util::{StreamExt, stream};
 use messaging::{Bus, PublishError, consume::chain, outbox};
 use metering::{Clock, Percent, Period};
 use sqlx::PgPool;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     progress::Acknowledged,
     store::{self, News, Published, Snapshot},
-    thresholds, wire,
+    thresholds,
+    unfolded::Unfolded,
+    wire,
 };
 
 /// Tenants whose usage one round publishes; the others come next, after the same interval.
-const TENANTS_PER_ROUND: i64 = 500;
+const TENANTS_PER_ROUND: i64 = 1_000;
+
+/// While much is recorded, publishing takes one part in so many of the time: a tenant's next message replaces the last.
+const ROUNDS_PART: u32 = 10;
 
 /// Messages on their way to the broker at once.
 const IN_FLIGHT_MAX: usize = 64;
@@ -37,6 +43,7 @@ pub(crate) struct Publisher {
     bus: Bus,
     clock: Arc<dyn Clock>,
     acknowledged: Acknowledged,
+    unfolded: Unfolded,
     /// What was published and could not be noted yet, because its tenant was held: not to be published again.
     told: BTreeMap<i32, Published>,
 }
@@ -54,16 +61,25 @@ struct Bulletin {
 
 impl Publisher {
     pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
-        Self { acknowledged: Acknowledged::new(bus.clone()), pool, bus, clock, told: BTreeMap::new() }
+        Self {
+            acknowledged: Acknowledged::new(bus.clone()),
+            unfolded: Unfolded::default(),
+            pool,
+            bus,
+            clock,
+            told: BTreeMap::new(),
+        }
     }
 
     /// Publishes until shutdown.
     pub(crate) async fn run(mut self, every: Duration, shutdown: CancellationToken) {
         let mut rounds = Rounds::new(every, shutdown);
         while rounds.next().await {
+            let begun_at = Instant::now();
             if let Err(error) = self.round().await {
                 tracing::warn!(error = chain(error.as_ref()), "usage is published later");
             }
+            rounds.spare(begun_at.elapsed(), ROUNDS_PART);
         }
     }
 
@@ -103,7 +119,7 @@ impl Publisher {
 
     /// Reads what tenants with news are to be told. Tenants that were removed need not be told anything: nothing of
     /// them is current any more.
-    async fn read(&self) -> anyhow::Result<(Vec<Bulletin>, Vec<Published>)> {
+    async fn read(&mut self) -> anyhow::Result<(Vec<Bulletin>, Vec<Published>)> {
         let now = self.clock.now();
         let mut snapshot = self.pool.begin().await?;
         store::read_one_snapshot(&mut snapshot).await?;
@@ -133,7 +149,10 @@ impl Publisher {
         }
         let periods: BTreeMap<i32, Period> =
             current.iter().map(|(news, _, period)| (news.number, *period)).collect();
-        let mut snapshots = store::snapshots(&mut snapshot, &periods, wire::WORKFLOWS_MAX).await?;
+        self.unfolded.read(&mut snapshot).await?;
+        let unfolded = self.unfolded.of(&periods);
+        let mut snapshots =
+            store::snapshots(&mut snapshot, &periods, &unfolded, wire::WORKFLOWS_MAX).await?;
         let mut standing = store::standing(&mut snapshot, &periods, thresholds::MONTHLY_EXECUTIONS).await?;
         let bulletins = current.into_iter().filter_map(|(news, tenant, period)| {
             let snapshot = snapshots.remove(&news.number)?;

@@ -22,7 +22,7 @@ use crate::{
     asked::Asked,
     correct,
     fold::{FoldError, fold_waiting},
-    rollup::{Changes, DamagedChange, DayFigures, Figures},
+    rollup::{Cell, Changes, DamagedChange, Figures},
     store,
     totals::Totals,
 };
@@ -216,23 +216,21 @@ fn differences(tenant: &str, stored: &Figures, shadow: &Figures) -> Vec<Differen
     found.extend(changes_between(&stored.days, &shadow.days).into_iter().map(|((_, start), (was, is))| {
         difference("day", start.to_string(), was.totals.counted, is.totals.counted)
     }));
-    found.extend(changes_between(&stored.workflows, &shadow.workflows).into_iter().map(
-        |(key, (was, is))| {
-            let place = format!("{} of workflow {}", key.period_start, key.workflow);
-            difference("period", place, was.counted, is.counted)
-        },
-    ));
+    for (key, (was, is)) in changes_between(&stored.workflows, &shadow.workflows) {
+        let place = format!("{} of workflow {}", key.period_start, key.workflow);
+        if was.totals != is.totals {
+            found.push(difference("period", place.clone(), was.totals.counted, is.totals.counted));
+        }
+        if was.durations != is.durations {
+            found.push(difference("durations", place, was.durations.count(), is.durations.count()));
+        }
+    }
     found.extend(changes_between(&stored.workflow_days, &shadow.workflow_days).into_iter().map(
         |(key, (was, is))| {
             let place = format!("{} of workflow {}", key.day_start, key.workflow);
             difference("day", place, was.counted, is.counted)
         },
     ));
-    let durations = changes_between(&stored.workflow_durations, &shadow.workflow_durations);
-    found.extend(durations.into_iter().map(|(key, (was, is))| {
-        let place = format!("{} of workflow {}", key.period_start, key.workflow);
-        difference("durations", place, was.count(), is.count())
-    }));
     found
 }
 
@@ -255,10 +253,9 @@ impl Figures {
     /// says nothing: a row of zeros is as good as none.
     fn keep_since(&mut self, since: Timestamp, hours_since: Timestamp) {
         self.periods.retain(|(_, start), totals| *start >= since && *totals != Totals::ZERO);
-        self.workflows.retain(|key, totals| key.period_start >= since && *totals != Totals::ZERO);
+        self.workflows.retain(|key, cell| key.period_start >= since && !cell.is_empty());
         self.hours.retain(|(_, start), totals| *start >= hours_since && *totals != Totals::ZERO);
-        self.days.retain(|(_, start), day| *start >= since && *day != DayFigures::default());
+        self.days.retain(|(_, start), day: &mut Cell| *start >= since && !day.is_empty());
         self.workflow_days.retain(|key, totals| key.day_start >= since && *totals != Totals::ZERO);
-        self.workflow_durations.retain(|key, durations| key.period_start >= since && !durations.is_empty());
     }
 }

@@ -5,7 +5,7 @@
 
 mod figures;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::AddAssign};
 
 use foldhash::HashMap;
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +17,7 @@ use crate::{
     totals::Totals,
 };
 
-pub(crate) use figures::{DayFigures, Figures, WorkflowDay, WorkflowPeriod};
+pub(crate) use figures::{Figures, WorkflowDay, WorkflowPeriod};
 
 /// Hours are those of UTC; the finest figures that are kept.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -50,12 +50,26 @@ impl CellKey {
     }
 }
 
-/// What changes there.
+/// How many there were, and how long they took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cell {
     pub(crate) totals: Totals,
     /// Of counted executions.
     pub(crate) durations: Durations,
+}
+
+impl Cell {
+    /// A cell of zeros.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.totals == Totals::ZERO && self.durations.is_empty()
+    }
+}
+
+impl AddAssign<&Self> for Cell {
+    fn add_assign(&mut self, other: &Self) {
+        self.totals += other.totals;
+        self.durations += &other.durations;
+    }
 }
 
 /// An execution's share in the figures.

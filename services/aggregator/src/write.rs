@@ -121,7 +121,6 @@ impl Figures {
                 decided.placed.is_some_and(|placed| closed.contains(&(placed.tenant, placed.period.start)));
         }
         let by_hour = self.roll_up(fresh, changed);
-        store::add_to_workflows(connection, &by_hour.by_workflow()).await?;
         store::log_changes(connection, &by_hour, now).await?;
         let mut messages = Vec::new();
         for period in &periods {

@@ -170,7 +170,8 @@ impl Crew {
         });
         self.until("everything to be told", |crew| {
             let waiting = "SELECT (SELECT count(*) FROM aggregator.outbox)
-                + (SELECT count(*) FROM aggregator.tenants WHERE published_revision < revision)";
+                + (SELECT count(*) FROM aggregator.tenants WHERE published_revision < revision)
+                + (SELECT count(*) FROM aggregator.rollup_log WHERE NOT folded)";
             (crew.bench.ask(waiting) == "0").then_some(())
         });
     }

@@ -4,21 +4,20 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::Changes;
-use crate::{durations::Durations, totals::Totals};
+use super::{Cell, Changes};
+use crate::totals::Totals;
 
 /// Everything that is derived from executions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
     /// By tenant and the period's start. Without what was adjusted by hand.
     pub(crate) periods: BTreeMap<(i32, Timestamp), Totals>,
-    pub(crate) workflows: BTreeMap<WorkflowPeriod, Totals>,
+    pub(crate) workflows: BTreeMap<WorkflowPeriod, Cell>,
     /// By tenant and the hour's start.
     pub(crate) hours: BTreeMap<(i32, Timestamp), Totals>,
     /// By tenant and the day's start.
-    pub(crate) days: BTreeMap<(i32, Timestamp), DayFigures>,
+    pub(crate) days: BTreeMap<(i32, Timestamp), Cell>,
     pub(crate) workflow_days: BTreeMap<WorkflowDay, Totals>,
-    pub(crate) workflow_durations: BTreeMap<WorkflowPeriod, Durations>,
 }
 
 /// A workflow in a period.
@@ -37,13 +36,6 @@ pub(crate) struct WorkflowDay {
     pub(crate) day_start: Timestamp,
 }
 
-/// The figures of a day.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct DayFigures {
-    pub(crate) totals: Totals,
-    pub(crate) durations: Durations,
-}
-
 impl Figures {
     /// Adds what has changed.
     pub(crate) fn apply(&mut self, changes: &Changes) {
@@ -53,12 +45,9 @@ impl Figures {
             let on_day = WorkflowDay { tenant, workflow, day_start: key.day_start };
             *self.periods.entry((tenant, key.period_start)).or_default() += cell.totals;
             *self.hours.entry((tenant, key.hour_start)).or_default() += cell.totals;
-            let day = self.days.entry((tenant, key.day_start)).or_default();
-            day.totals += cell.totals;
-            day.durations += &cell.durations;
+            *self.days.entry((tenant, key.day_start)).or_default() += cell;
             *self.workflow_days.entry(on_day).or_default() += cell.totals;
-            *self.workflow_durations.entry(in_period).or_default() += &cell.durations;
-            *self.workflows.entry(in_period).or_default() += cell.totals;
+            *self.workflows.entry(in_period).or_default() += cell;
         }
     }
 }

@@ -229,39 +229,32 @@ pub(crate) async fn void_execution(
     Ok(())
 }
 
-/// Changes a period's figures, and those of a workflow in it.
+/// Changes a period's figures.
 pub(crate) async fn change_period(
     connection: &mut PgConnection,
     tenant_number: i32,
     period_start: Timestamp,
-    workflow: Option<i32>,
     change: Totals,
 ) -> Result<(), sqlx::Error> {
-    let period = "UPDATE periods SET counted = counted + $3, uncounted = uncounted + $4, success = success + $5,
+    sqlx::query(
+        "UPDATE periods SET counted = counted + $3, uncounted = uncounted + $4, success = success + $5,
              error = error + $6, crashed = crashed + $7, canceled = canceled + $8, duration_ms = duration_ms + $9,
              late = late + $10, voided = voided + $11, adjusted = adjusted + $12
-         WHERE tenant_number = $1 AND period_start = $2";
-    let in_period = "UPDATE workflow_usage SET counted = counted + $3, uncounted = uncounted + $4,
-             success = success + $5, error = error + $6, crashed = crashed + $7, canceled = canceled + $8,
-             duration_ms = duration_ms + $9, late = late + $10, voided = voided + $11, adjusted = adjusted + $12
-         WHERE tenant_number = $1 AND period_start = $2 AND workflow_number = $13";
-    let statement = if workflow.is_some() { in_period } else { period };
-    let mut query = sqlx::query(statement)
-        .bind(tenant_number)
-        .bind(period_start.to_sqlx())
-        .bind(change.counted)
-        .bind(change.uncounted)
-        .bind(change.success)
-        .bind(change.error)
-        .bind(change.crashed)
-        .bind(change.canceled)
-        .bind(change.duration_ms)
-        .bind(change.late)
-        .bind(change.voided)
-        .bind(change.adjusted);
-    if let Some(workflow) = workflow {
-        query = query.bind(workflow);
-    }
-    query.execute(connection).await?;
+         WHERE tenant_number = $1 AND period_start = $2",
+    )
+    .bind(tenant_number)
+    .bind(period_start.to_sqlx())
+    .bind(change.counted)
+    .bind(change.uncounted)
+    .bind(change.success)
+    .bind(change.error)
+    .bind(change.crashed)
+    .bind(change.canceled)
+    .bind(change.duration_ms)
+    .bind(change.late)
+    .bind(change.voided)
+    .bind(change.adjusted)
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -36,12 +36,13 @@ pub(crate) use rebuilds::{
     replace_rollups, set_period, shares, stored_figures,
 };
 pub(crate) use recording::{
-    ChangedPeriod, add_to_periods, add_to_workflows, chunk, lock_sources, ownerships, put_workflow,
-    raise_revisions, raise_versions, source_numbers, tenant_ids, tenant_numbers, workflows,
+    ChangedPeriod, add_to_periods, chunk, lock_sources, ownerships, put_workflow, raise_revisions,
+    raise_versions, source_numbers, tenant_ids, tenant_numbers, workflows,
 };
 pub(crate) use retired::{ChunkKey, retire_ids, retired_between};
 pub(crate) use rollups::{
-    add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, waiting, waiting_since,
+    add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, waiting,
+    waiting_for_workflows, waiting_since,
 };
 pub(crate) use slices::{
     Slice, days, hours, periods_in, tenant_number, top_workflows, workflow_days, workflow_number,

@@ -7,7 +7,7 @@ use jiff_sqlx::ToSqlx;
 use metering::Period;
 use sqlx::{PgConnection, PgPool};
 
-use crate::totals::Totals;
+use crate::{rollup::WorkflowPeriod, totals::Totals};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
@@ -172,11 +172,12 @@ pub(super) fn starts(periods: &BTreeMap<i32, Period>) -> Vec<SqlInstant> {
     periods.values().map(|period| period.start.to_sqlx()).collect()
 }
 
-/// Reads a snapshot of each tenant's period, with at most `workflows_max` workflows each. The statements are a fixed
-/// number, however many tenants there are.
+/// Reads a snapshot of each tenant's period, with at most `workflows_max` workflows each, to which what is not folded yet
+/// is added. The statements are a fixed number, however many tenants there are.
 pub(crate) async fn snapshots(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
+    unfolded: &BTreeMap<WorkflowPeriod, Totals>,
     workflows_max: i64,
 ) -> Result<HashMap<i32, Snapshot>, sqlx::Error> {
     let mut snapshots: HashMap<i32, Snapshot> =
@@ -186,7 +187,7 @@ pub(crate) async fn snapshots(
             (snapshot.is_open, snapshot.totals) = (true, totals);
         }
     }
-    for row in workflows(connection, periods, workflows_max).await? {
+    for row in workflows(connection, periods, unfolded, workflows_max).await? {
         if let Some(snapshot) = snapshots.get_mut(&row.tenant_number) {
             snapshot.workflows_total = row.workflows_total;
             snapshot.workflows.push(row.workflow);
@@ -241,24 +242,49 @@ struct RankedRow {
 async fn workflows(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
+    unfolded: &BTreeMap<WorkflowPeriod, Totals>,
     limit: i64,
 ) -> Result<Vec<RankedRow>, sqlx::Error> {
+    let column = |value: fn(&Totals) -> i64| unfolded.values().map(value).collect::<Vec<_>>();
     sqlx::query_as(
-        "SELECT wanted.tenant_number, workflows_total, source_id, workflow_id, name AS workflow_name, counted, uncounted,
-                success, error, crashed, canceled, duration_ms, late, voided
-         FROM UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
-         CROSS JOIN LATERAL (
-             SELECT workflow_usage.*, source_id, workflow_id, name, count(*) OVER () AS workflows_total
-             FROM workflow_usage JOIN workflows ON workflows.number = workflow_number
+        "WITH parts AS (
+             SELECT tenant_number, workflow_number, counted, uncounted, success, error, crashed, canceled, duration_ms,
+                 late, voided
+             FROM workflow_usage JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
+             USING (tenant_number, period_start)
+             UNION ALL
+             SELECT * FROM UNNEST($4::integer[], $5::integer[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+                 $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])
+         ), used AS (
+             SELECT tenant_number, workflow_number, sum(counted)::bigint AS counted, sum(uncounted)::bigint AS uncounted,
+                 sum(success)::bigint AS success, sum(error)::bigint AS error, sum(crashed)::bigint AS crashed,
+                 sum(canceled)::bigint AS canceled, sum(duration_ms)::bigint AS duration_ms, sum(late)::bigint AS late,
+                 sum(voided)::bigint AS voided
+             FROM parts GROUP BY tenant_number, workflow_number
+         ), ranked AS (
+             SELECT used.*, source_id, workflow_id, name AS workflow_name,
+                 count(*) OVER (PARTITION BY tenant_number) AS workflows_total,
+                 row_number() OVER (PARTITION BY tenant_number
+                     ORDER BY counted DESC, uncounted DESC, source_id, workflow_id) AS place
+             FROM used JOIN workflows ON workflows.number = workflow_number
              JOIN sources ON sources.number = source_number
-             WHERE workflow_usage.tenant_number = wanted.tenant_number
-               AND workflow_usage.period_start = wanted.period_start
-             ORDER BY counted DESC, uncounted DESC, source_id, workflow_id LIMIT $3) AS ranked
-         ORDER BY wanted.tenant_number, counted DESC, uncounted DESC, source_id, workflow_id",
+         )
+         SELECT * FROM ranked WHERE place <= $3 ORDER BY tenant_number, place",
     )
     .bind(periods.keys().copied().collect::<Vec<_>>())
     .bind(starts(periods))
     .bind(limit)
+    .bind(unfolded.keys().map(|key| key.tenant).collect::<Vec<_>>())
+    .bind(unfolded.keys().map(|key| key.workflow).collect::<Vec<_>>())
+    .bind(column(|totals| totals.counted))
+    .bind(column(|totals| totals.uncounted))
+    .bind(column(|totals| totals.success))
+    .bind(column(|totals| totals.error))
+    .bind(column(|totals| totals.crashed))
+    .bind(column(|totals| totals.canceled))
+    .bind(column(|totals| totals.duration_ms))
+    .bind(column(|totals| totals.late))
+    .bind(column(|totals| totals.voided))
     .fetch_all(connection)
     .await
 }

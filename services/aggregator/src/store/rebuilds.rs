@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::{add_figures, read_durations, status_of};
 use crate::{
-    rollup::{DayFigures, Figures, Share, WorkflowDay, WorkflowPeriod},
+    rollup::{Cell, Figures, Share, WorkflowDay, WorkflowPeriod},
     totals::Totals,
 };
 
@@ -120,6 +120,13 @@ struct FiguresRow {
     durations: Option<Vec<u8>>,
 }
 
+impl FiguresRow {
+    fn cell(&self) -> Result<Cell, sqlx::Error> {
+        let durations = read_durations(self.durations.as_deref().unwrap_or_default())?;
+        Ok(Cell { totals: self.totals, durations })
+    }
+}
+
 macro_rules! figures_of {
     ($columns:literal, $table:literal) => {
         concat!(
@@ -144,32 +151,22 @@ pub(crate) async fn stored_figures(
         let totals = Totals { counted: row.totals.counted - row.totals.adjusted, adjusted: 0, ..row.totals };
         figures.periods.insert((tenant, row.start.to_jiff()), totals);
     }
-    let workflows = figures_of!("period_start AS start, workflow_number AS workflow", "workflow_usage");
+    let workflows =
+        figures_of!("period_start AS start, workflow_number AS workflow, durations", "workflow_usage");
     for row in rows(connection, workflows, tenant).await? {
         let key = WorkflowPeriod { tenant, period_start: row.start.to_jiff(), workflow: row.workflow };
-        figures.workflows.insert(key, row.totals);
+        figures.workflows.insert(key, row.cell()?);
     }
     for row in rows(connection, figures_of!("hour_start AS start", "usage_hours"), tenant).await? {
         figures.hours.insert((tenant, row.start.to_jiff()), row.totals);
     }
     for row in rows(connection, figures_of!("day_start AS start, durations", "usage_days"), tenant).await? {
-        let durations = read_durations(&row.durations.unwrap_or_default())?;
-        figures.days.insert((tenant, row.start.to_jiff()), DayFigures { totals: row.totals, durations });
+        figures.days.insert((tenant, row.start.to_jiff()), row.cell()?);
     }
     let days = figures_of!("day_start AS start, workflow_number AS workflow", "workflow_days");
     for row in rows(connection, days, tenant).await? {
         let key = WorkflowDay { tenant, workflow: row.workflow, day_start: row.start.to_jiff() };
         figures.workflow_days.insert(key, row.totals);
-    }
-    let durations: Vec<(SqlInstant, i32, Vec<u8>)> = sqlx::query_as(
-        "SELECT period_start, workflow_number, durations FROM workflow_durations WHERE tenant_number = $1",
-    )
-    .bind(tenant)
-    .fetch_all(connection)
-    .await?;
-    for (start, workflow, bytes) in durations {
-        let key = WorkflowPeriod { tenant, period_start: start.to_jiff(), workflow };
-        figures.workflow_durations.insert(key, read_durations(&bytes)?);
     }
     Ok(figures)
 }
@@ -204,7 +201,7 @@ pub(crate) async fn adjustments(
     Ok(rows.into_iter().map(|(start, quantity)| (start.to_jiff(), quantity)).collect())
 }
 
-/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups and workflows, of its hours from
+/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups, of its hours from
 /// `hours_since` on. The caller has the folder's turn and the tenant's lock, and nothing of the tenant waits to be folded.
 pub(crate) async fn replace_rollups(
     connection: &mut PgConnection,
@@ -216,14 +213,11 @@ pub(crate) async fn replace_rollups(
         ("DELETE FROM usage_hours WHERE tenant_number = $1 AND hour_start >= $2", hours_since),
         ("DELETE FROM usage_days WHERE tenant_number = $1 AND day_start >= $2", since),
         ("DELETE FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2", since),
-        ("DELETE FROM workflow_durations WHERE tenant_number = $1 AND period_start >= $2", since),
         ("DELETE FROM workflow_usage WHERE tenant_number = $1 AND period_start >= $2", since),
     ] {
         sqlx::query(statement).bind(tenant).bind(since.to_sqlx()).execute(&mut *connection).await?;
     }
-    add_figures(&mut *connection, figures).await?;
-    let (keys, totals): (Vec<WorkflowPeriod>, Vec<Totals>) = figures.workflows.iter().unzip();
-    super::rollups::insert_workflow_usage(connection, &keys, &totals).await
+    add_figures(connection, figures).await
 }
 
 /// Sets a period's figures.

@@ -9,11 +9,10 @@ use metering::{Period, SourceId, TenantId, WorkflowId};
 use prost::Message;
 use proto::v1;
 use roaring::RoaringBitmap;
-use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
+use sqlx::PgConnection;
 
 use crate::{
     memory::{Chunk, Ownership, Workflow, ids_of, place_of},
-    rollup::WorkflowPeriod,
     tally::PeriodKey,
     totals::Totals,
 };
@@ -321,47 +320,4 @@ pub(crate) async fn add_to_periods(
         totals: row.totals,
     });
     Ok(changed.collect())
-}
-
-/// Adds to the figures of workflows. The caller holds the tenants.
-pub(crate) async fn add_to_workflows(
-    connection: &mut PgConnection,
-    changes: &BTreeMap<WorkflowPeriod, Totals>,
-) -> Result<(), sqlx::Error> {
-    let totals: Vec<Totals> = changes.values().copied().collect();
-    let query = sqlx::query(
-        "INSERT INTO workflow_usage AS kept (counted, uncounted, success, error, crashed, canceled, duration_ms, late,
-             tenant_number, period_start, workflow_number)
-         SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-             $7::bigint[], $8::bigint[], $9::integer[], $10::timestamptz[], $11::integer[])
-         ON CONFLICT (tenant_number, period_start, workflow_number) DO UPDATE
-         SET counted = kept.counted + excluded.counted, uncounted = kept.uncounted + excluded.uncounted,
-             success = kept.success + excluded.success, error = kept.error + excluded.error,
-             crashed = kept.crashed + excluded.crashed, canceled = kept.canceled + excluded.canceled,
-             duration_ms = kept.duration_ms + excluded.duration_ms, late = kept.late + excluded.late",
-    );
-    bind_totals(query, &totals)
-        .bind(changes.keys().map(|key| key.tenant).collect::<Vec<_>>())
-        .bind(changes.keys().map(|key| key.period_start.to_sqlx()).collect::<Vec<_>>())
-        .bind(changes.keys().map(|key| key.workflow).collect::<Vec<_>>())
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-/// Binds the columns of totals that recording changes as `$1` to `$8`.
-pub(super) fn bind_totals<'q>(
-    query: Query<'q, Postgres, PgArguments>,
-    totals: &[Totals],
-) -> Query<'q, Postgres, PgArguments> {
-    let column = |value: fn(&Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
-    query
-        .bind(column(|totals| totals.counted))
-        .bind(column(|totals| totals.uncounted))
-        .bind(column(|totals| totals.success))
-        .bind(column(|totals| totals.error))
-        .bind(column(|totals| totals.crashed))
-        .bind(column(|totals| totals.canceled))
-        .bind(column(|totals| totals.duration_ms))
-        .bind(column(|totals| totals.late))
 }

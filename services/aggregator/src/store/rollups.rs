@@ -4,10 +4,9 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, PgExecutor, Postgres, postgres::PgArguments, query::Query};
 
-use super::recording;
 use crate::{
     durations::Durations,
-    rollup::{Changes, Figures, WorkflowPeriod},
+    rollup::{Cell, Changes, Figures, WorkflowPeriod},
     totals::Totals,
 };
 
@@ -22,7 +21,7 @@ pub(crate) async fn log_changes(
     if changes.is_empty() {
         return Ok(());
     }
-    sqlx::query("INSERT INTO rollup_log (logged_at, change) VALUES ($1, $2)")
+    sqlx::query("INSERT INTO rollup_log (logged_at, change, workflows_added) VALUES ($1, $2, false)")
         .bind(now.to_sqlx())
         .bind(changes.to_bytes())
         .execute(connection)
@@ -42,14 +41,39 @@ pub(crate) async fn try_fold_turn(connection: &mut PgConnection) -> Result<bool,
 pub(crate) struct Waiting {
     pub(crate) number: i64,
     pub(crate) change: Vec<u8>,
+    /// Whether its figures of workflows, but for the durations, were added when it was logged.
+    pub(crate) workflows_added: bool,
 }
 
 /// The oldest waiting changes, at most `limit`.
 pub(crate) async fn waiting(connection: &mut PgConnection, limit: i64) -> Result<Vec<Waiting>, sqlx::Error> {
-    sqlx::query_as("SELECT number, change FROM rollup_log WHERE NOT folded ORDER BY number LIMIT $1")
-        .bind(limit)
-        .fetch_all(connection)
-        .await
+    sqlx::query_as(
+        "SELECT number, change, workflows_added FROM rollup_log WHERE NOT folded ORDER BY number LIMIT $1",
+    )
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+/// Waiting changes whose figures of workflows nobody has yet: the numbers of all, and those that are not among `known`.
+pub(crate) async fn waiting_for_workflows(
+    connection: &mut PgConnection,
+    known: &[i64],
+) -> Result<(Vec<i64>, Vec<Waiting>), sqlx::Error> {
+    let numbers: Vec<i64> =
+        sqlx::query_scalar("SELECT number FROM rollup_log WHERE NOT folded AND NOT workflows_added")
+            .fetch_all(&mut *connection)
+            .await?;
+    let news: Vec<i64> = numbers.iter().filter(|number| !known.contains(number)).copied().collect();
+    if news.is_empty() {
+        return Ok((numbers, Vec::new()));
+    }
+    let rows =
+        sqlx::query_as("SELECT number, change, workflows_added FROM rollup_log WHERE number = ANY($1)")
+            .bind(news)
+            .fetch_all(connection)
+            .await?;
+    Ok((numbers, rows))
 }
 
 /// When the oldest waiting change was logged: up to there the roll-ups have everything.
@@ -86,7 +110,7 @@ pub(crate) async fn add_figures(connection: &mut PgConnection, figures: &Figures
     add_hours(connection, figures).await?;
     add_days(connection, figures).await?;
     add_workflow_days(connection, figures).await?;
-    add_workflow_durations(connection, figures).await
+    add_workflows(connection, figures).await
 }
 
 /// `INSERT` of rows that may be there, in which case the totals are added. The totals are `$1` to `$9`, the key's and
@@ -108,12 +132,22 @@ macro_rules! add_totals {
     };
 }
 
-/// The same with what only corrections change, as `$1` to `$9`.
+/// Binds the columns of totals as `$1` to `$9`.
 fn bind_totals<'q>(
     query: Query<'q, Postgres, PgArguments>,
     totals: &[Totals],
 ) -> Query<'q, Postgres, PgArguments> {
-    recording::bind_totals(query, totals).bind(totals.iter().map(|totals| totals.voided).collect::<Vec<_>>())
+    let column = |value: fn(&Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
+    query
+        .bind(column(|totals| totals.counted))
+        .bind(column(|totals| totals.uncounted))
+        .bind(column(|totals| totals.success))
+        .bind(column(|totals| totals.error))
+        .bind(column(|totals| totals.crashed))
+        .bind(column(|totals| totals.canceled))
+        .bind(column(|totals| totals.duration_ms))
+        .bind(column(|totals| totals.late))
+        .bind(column(|totals| totals.voided))
 }
 
 fn column<K, V, C>(rows: &[(&K, &V)], value: impl Fn(&K) -> C) -> Vec<C> {
@@ -166,7 +200,7 @@ async fn add_days(connection: &mut PgConnection, figures: &Figures) -> Result<()
     bind_totals(query, &totals)
         .bind(tenants)
         .bind(starts)
-        .bind(days.values().map(|day| day.durations.to_bytes()).collect::<Vec<_>>())
+        .bind(durations_of(days.values()))
         .execute(connection)
         .await?;
     Ok(())
@@ -190,14 +224,13 @@ async fn add_workflow_days(connection: &mut PgConnection, figures: &Figures) -> 
     Ok(())
 }
 
-async fn add_workflow_durations(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
-    let mut merged = figures.workflow_durations.clone();
-    merged.retain(|_, durations| !durations.is_empty());
-    let rows: Vec<_> = merged.iter().collect();
+async fn add_workflows(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
+    let mut cells = figures.workflows.clone();
+    let rows: Vec<_> = figures.workflows.iter().collect();
     let (tenants, workflows) = (column(&rows, |key| key.tenant), column(&rows, |key| key.workflow));
     let starts = column(&rows, |key| key.period_start.to_sqlx());
     let kept: Vec<(i32, SqlInstant, i32, Vec<u8>)> = sqlx::query_as(
-        "SELECT tenant_number, period_start, workflow_number, durations FROM workflow_durations
+        "SELECT tenant_number, period_start, workflow_number, durations FROM workflow_usage
          JOIN UNNEST($1::integer[], $2::timestamptz[], $3::integer[])
              AS wanted (tenant_number, period_start, workflow_number)
          USING (tenant_number, period_start, workflow_number)",
@@ -209,46 +242,33 @@ async fn add_workflow_durations(connection: &mut PgConnection, figures: &Figures
     .await?;
     for (tenant, start, workflow, bytes) in kept {
         let key = WorkflowPeriod { tenant, period_start: start.to_jiff(), workflow };
-        if let Some(durations) = merged.get_mut(&key) {
-            *durations += &read_durations(&bytes)?;
+        if let Some(cell) = cells.get_mut(&key) {
+            cell.durations += &read_durations(&bytes)?;
         }
     }
-    sqlx::query(
-        "INSERT INTO workflow_durations (tenant_number, period_start, workflow_number, durations)
-         SELECT * FROM UNNEST($1::integer[], $2::timestamptz[], $3::integer[], $4::bytea[])
-         ON CONFLICT (tenant_number, period_start, workflow_number) DO UPDATE SET durations = excluded.durations",
-    )
-    .bind(tenants)
-    .bind(starts)
-    .bind(workflows)
-    .bind(merged.values().map(Durations::to_bytes).collect::<Vec<_>>())
-    .execute(connection)
-    .await?;
+    let totals: Vec<Totals> = cells.values().map(|cell| cell.totals).collect();
+    let query = sqlx::query(add_totals!(
+        "workflow_usage",
+        "tenant_number, period_start, workflow_number, durations",
+        "$10::integer[], $11::timestamptz[], $12::integer[], $13::bytea[]",
+        "tenant_number, period_start, workflow_number",
+        ", durations = excluded.durations"
+    ));
+    bind_totals(query, &totals)
+        .bind(tenants)
+        .bind(starts)
+        .bind(workflows)
+        .bind(durations_of(cells.values()))
+        .execute(connection)
+        .await?;
     Ok(())
+}
+
+fn durations_of<'a>(cells: impl Iterator<Item = &'a Cell>) -> Vec<Vec<u8>> {
+    cells.map(|cell| cell.durations.to_bytes()).collect()
 }
 
 /// Stored bytes of a sketch.
 pub(crate) fn read_durations(bytes: &[u8]) -> Result<Durations, sqlx::Error> {
     Durations::from_bytes(bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))
-}
-
-/// Inserts the figures of workflows by period; none of them is there.
-pub(super) async fn insert_workflow_usage(
-    connection: &mut PgConnection,
-    keys: &[WorkflowPeriod],
-    totals: &[Totals],
-) -> Result<(), sqlx::Error> {
-    let query = sqlx::query(add_totals!(
-        "workflow_usage",
-        "tenant_number, period_start, workflow_number",
-        "$10::integer[], $11::timestamptz[], $12::integer[]",
-        "tenant_number, period_start, workflow_number"
-    ));
-    bind_totals(query, totals)
-        .bind(keys.iter().map(|key| key.tenant).collect::<Vec<_>>())
-        .bind(keys.iter().map(|key| key.period_start.to_sqlx()).collect::<Vec<_>>())
-        .bind(keys.iter().map(|key| key.workflow).collect::<Vec<_>>())
-        .execute(connection)
-        .await?;
-    Ok(())
 }

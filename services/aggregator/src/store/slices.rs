@@ -27,7 +27,7 @@ pub(crate) struct WorkflowFigures {
     pub(crate) workflow_id: String,
     pub(crate) workflow_name: Option<String>,
     pub(crate) totals: Totals,
-    pub(crate) durations: Option<Durations>,
+    pub(crate) durations: Durations,
 }
 
 #[derive(sqlx::FromRow)]
@@ -126,7 +126,6 @@ pub(crate) async fn workflow_periods(
                 used.success, used.error, used.crashed, used.canceled, used.duration_ms, used.late, used.voided,
                 durations
          FROM workflow_usage AS used JOIN periods USING (tenant_number, period_start)
-         LEFT JOIN workflow_durations USING (tenant_number, period_start, workflow_number)
          WHERE tenant_number = $1 AND period_start >= $2 AND period_start < $3 AND workflow_number = $4
          ORDER BY period_start",
     );
@@ -157,7 +156,7 @@ struct WorkflowRow {
     name: Option<String>,
     #[sqlx(flatten)]
     totals: Totals,
-    durations: Option<Vec<u8>>,
+    durations: Vec<u8>,
 }
 
 /// The workflows of a period with the most counted executions, at most `limit`, and how many there are.
@@ -167,15 +166,13 @@ pub(crate) async fn top_workflows(
     period_start: Timestamp,
     limit: i64,
 ) -> Result<(Vec<WorkflowFigures>, i64), sqlx::Error> {
-    // Chosen first: only what is shown is looked up by name and has its durations read.
+    // Chosen first: only what is shown is looked up by name.
     let rows: Vec<WorkflowRow> = sqlx::query_as(
-        "SELECT source_id, workflow_id, name, top.*, durations
+        "SELECT source_id, workflow_id, name, top.*
          FROM (SELECT * FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2
                ORDER BY counted DESC, uncounted DESC, workflow_number LIMIT $3) AS top
          JOIN workflows ON workflows.number = workflow_number
          JOIN sources ON sources.number = source_number
-         LEFT JOIN workflow_durations AS took ON took.tenant_number = top.tenant_number
-             AND took.period_start = top.period_start AND took.workflow_number = top.workflow_number
          ORDER BY counted DESC, uncounted DESC, source_id, workflow_id",
     )
     .bind(tenant)
@@ -196,7 +193,7 @@ pub(crate) async fn top_workflows(
             workflow_id: row.workflow_id,
             workflow_name: row.name,
             totals: row.totals,
-            durations: row.durations.as_deref().map(read_durations).transpose()?,
+            durations: read_durations(&row.durations)?,
         })
     });
     Ok((figures.collect::<Result<_, sqlx::Error>>()?, total))
