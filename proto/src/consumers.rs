@@ -29,8 +29,6 @@ pub struct Consumer {
     pub stream: Stream,
     /// The topic it reads, where the stream carries several.
     topic: Option<&'static str>,
-    /// The partition it reads, where the topic has them.
-    partition: Option<u32>,
 }
 
 impl Consumer {
@@ -40,8 +38,6 @@ impl Consumer {
     pub const COLLECTOR_ROWS: Self = Self::of("collector", Stream::Rows);
     /// The collector learns which tenants are near their limit.
     pub const COLLECTOR_USAGE: Self = Self::of("collector", Stream::UsageState);
-    /// Read all executions before partitions were shared. Removed where it is still there; nobody reads with it.
-    pub const AGGREGATOR_EXECUTIONS_WHOLE: Self = Self::of("aggregator", Stream::Executions);
     /// The aggregator learns how complete sources are.
     pub const AGGREGATOR_SYNCED: Self = Self::topic("aggregator", Stream::SourceState, "source.synced");
     /// The aggregator reads the catalog.
@@ -75,15 +71,15 @@ impl Consumer {
 
     /// The aggregator counts the executions of one partition, below [`crate::subjects::PARTITIONS`].
     pub const fn aggregator_executions(partition: u32) -> Self {
-        Self { partition: Some(partition), ..Self::of("aggregator", Stream::Executions) }
+        Self::of("aggregator", Stream::Executions(partition))
     }
 
     const fn of(service: &'static str, stream: Stream) -> Self {
-        Self { service, stream, topic: None, partition: None }
+        Self { service, stream, topic: None }
     }
 
     const fn topic(service: &'static str, stream: Stream, topic: &'static str) -> Self {
-        Self { service, stream, topic: Some(topic), partition: None }
+        Self { service, stream, topic: Some(topic) }
     }
 
     /// The durable name; also what metrics and logs call the consumer.
@@ -92,23 +88,27 @@ impl Consumer {
             Some(topic) => topic.replace('.', "-"),
             None => self.stream.name(&Namespace::default()).to_ascii_lowercase().replace("flowmeter_", ""),
         };
-        match self.partition {
-            Some(partition) => format!("{}-{stream}-{partition}", self.service),
+        match self.partition() {
+            Some(partition) => format!("{}-executions-{partition}", self.service),
             None => format!("{}-{stream}", self.service),
+        }
+    }
+
+    /// The partition it reads, where it reads executions.
+    fn partition(&self) -> Option<u32> {
+        match self.stream {
+            Stream::Executions(partition) => Some(partition),
+            _ => None,
         }
     }
 
     /// How long a delivery may go without an acknowledgement or a heartbeat.
     pub fn ack_wait(&self) -> Duration {
-        if self.partition.is_some() { EXECUTIONS_ACK_WAIT } else { ACK_WAIT }
+        if self.partition().is_some() { EXECUTIONS_ACK_WAIT } else { ACK_WAIT }
     }
 
     fn filter(&self, namespace: &Namespace) -> String {
-        match (self.partition, self.topic) {
-            (Some(partition), _) => namespace.executions_of(partition),
-            (None, Some(topic)) => namespace.all(topic),
-            (None, None) => String::new(),
-        }
+        self.topic.map(|topic| namespace.all(topic)).unwrap_or_default()
     }
 
     /// The consumer's whole configuration. The broker never gives up on a message: the consume loop decides when
@@ -120,7 +120,7 @@ impl Consumer {
             ack_policy: AckPolicy::Explicit,
             ack_wait: self.ack_wait(),
             max_deliver: -1,
-            max_ack_pending: match self.partition {
+            max_ack_pending: match self.partition() {
                 Some(_) => EXECUTIONS_ACK_PENDING_MAX,
                 None => ACK_PENDING_MAX,
             },

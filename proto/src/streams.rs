@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Source, StorageType};
 
-use crate::Namespace;
+use crate::{
+    Namespace,
+    subjects::{PARTITIONS, partition},
+};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -18,25 +21,26 @@ const MIB: u64 = 1024 * 1024;
 pub struct Capacity {
     /// Copies of each stream: 1 on a single node, 3 in a cluster.
     pub replicas: usize,
-    /// Bytes of executions. A full stream refuses (`discard: new`), so nothing unread is lost; the collector
-    /// then waits.
+    /// Bytes of executions, in equal parts for each partition. A full stream refuses (`discard: new`), so nothing unread is
+    /// lost; the collector then waits.
     pub executions_bytes_max: u64,
     /// Bytes of each of the other streams.
     pub events_bytes_max: u64,
 }
 
 impl Default for Capacity {
-    /// One node; about 10 million executions, packed.
+    /// One node; about 20 million executions, packed.
     fn default() -> Self {
-        Self { replicas: 1, executions_bytes_max: 1024 * MIB, events_bytes_max: 128 * MIB }
+        Self { replicas: 1, executions_bytes_max: 2048 * MIB, events_bytes_max: 128 * MIB }
     }
 }
 
 /// A stream of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// `ExecutionBatch`.
-    Executions,
+    /// `ExecutionBatch` of one partition, below [`PARTITIONS`]. A stream for each, not a filter: the broker would look for
+    /// the next message of a partition among those of all, for every reader (ADR 0010).
+    Executions(u32),
     /// `SourceSynced`, `SourceFailing` and `SourceAudit`: the last of each per source.
     SourceState,
     /// `SourceGap`.
@@ -60,9 +64,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// All streams.
-    pub const ALL: [Self; 11] = [
-        Self::Executions,
+    const WHOLE: [Self; 10] = [
         Self::SourceState,
         Self::SourceEvents,
         Self::Rows,
@@ -75,10 +77,20 @@ impl Stream {
         Self::Dead,
     ];
 
+    /// All streams.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..PARTITIONS).map(Self::Executions).chain(Self::WHOLE)
+    }
+
+    /// The stream of a source's executions.
+    pub fn executions_of(source: &str) -> Self {
+        Self::Executions(partition(source))
+    }
+
     /// The stream's name in a namespace.
     pub fn name(self, namespace: &Namespace) -> String {
         namespace.stream(match self {
-            Self::Executions => "EXECUTIONS",
+            Self::Executions(partition) => return namespace.stream(&format!("EXECUTIONS_{partition}")),
             Self::SourceState => "SOURCE_STATE",
             Self::SourceEvents => "SOURCE_EVENTS",
             Self::Rows => "ROWS",
@@ -94,7 +106,7 @@ impl Stream {
 
     fn topics(self) -> &'static [&'static str] {
         match self {
-            Self::Executions => &["executions"],
+            Self::Executions(_) => &["executions"],
             Self::SourceState => &["source.synced", "source.failing", "source.audit"],
             Self::SourceEvents => &["source.gap"],
             Self::Rows => &["rows"],
@@ -112,7 +124,7 @@ impl Stream {
     fn age_max(self) -> Option<Duration> {
         match self {
             Self::SourceState | Self::UsageState | Self::Catalog => None,
-            Self::Executions | Self::Rows => Some(7 * DAY),
+            Self::Executions(_) | Self::Rows => Some(7 * DAY),
             Self::Dead => Some(30 * DAY),
             Self::SourceEvents | Self::Thresholds | Self::Billing | Self::Admissions => Some(90 * DAY),
             Self::Periods => Some(400 * DAY),
@@ -121,7 +133,7 @@ impl Stream {
 
     fn bytes_max(self, capacity: Capacity) -> i64 {
         let bytes = match self {
-            Self::Executions => capacity.executions_bytes_max,
+            Self::Executions(_) => capacity.executions_bytes_max / u64::from(PARTITIONS),
             _ => capacity.events_bytes_max,
         };
         i64::try_from(bytes).unwrap_or(i64::MAX)
@@ -132,7 +144,10 @@ impl Stream {
         let keeps_last = self.age_max().is_none();
         Config {
             name: self.name(namespace),
-            subjects: self.topics().iter().map(|topic| namespace.all(topic)).collect(),
+            subjects: match self {
+                Self::Executions(partition) => vec![namespace.executions_of(partition)],
+                _ => self.topics().iter().map(|topic| namespace.all(topic)).collect(),
+            },
             retention: match self {
                 Self::Rows => RetentionPolicy::WorkQueue,
                 _ => RetentionPolicy::Limits,
@@ -150,6 +165,35 @@ impl Stream {
     }
 }
 
+/// The one stream that held the executions of all partitions before each had its own. It is set aside under a subject that
+/// nobody publishes, and the streams of the partitions copy what it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct ExecutionsBefore;
+
+impl ExecutionsBefore {
+    /// The stream's name in a namespace.
+    pub fn name(self, namespace: &Namespace) -> String {
+        namespace.stream("EXECUTIONS")
+    }
+
+    /// The subjects that it has once it is set aside.
+    pub fn subjects_aside(self, namespace: &Namespace) -> Vec<String> {
+        vec![namespace.all("before.executions")]
+    }
+
+    /// The configuration of a stream that is created while this one is there.
+    pub fn copied_into(self, stream: Stream, namespace: &Namespace, capacity: Capacity) -> Config {
+        let config = stream.config(namespace, capacity);
+        let Stream::Executions(partition) = stream else { return config };
+        let source = Source {
+            name: self.name(namespace),
+            filter_subject: Some(namespace.executions_of(partition)),
+            ..Source::default()
+        };
+        Config { sources: Some(vec![source]), ..config }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,8 +201,7 @@ mod tests {
     #[test]
     fn every_subject_is_kept_by_one_stream() {
         let namespace = Namespace::default();
-        let subjects: Vec<String> = Stream::ALL
-            .iter()
+        let subjects: Vec<String> = Stream::all()
             .flat_map(|stream| stream.config(&namespace, Capacity::default()).subjects)
             .collect();
         insta::assert_debug_snapshot!(subjects);
@@ -167,7 +210,7 @@ mod tests {
     #[test]
     fn only_state_may_drop_what_is_old() {
         let namespace = Namespace::default();
-        for stream in Stream::ALL {
+        for stream in Stream::all() {
             let config = stream.config(&namespace, Capacity::default());
             assert_eq!(
                 config.discard == DiscardPolicy::Old,

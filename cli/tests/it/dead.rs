@@ -45,7 +45,8 @@ async fn a_letter_is_listed_shown_replayed_and_gone() {
     assert!(shown.contains("source_id: \"north-n8n\"") && shown.contains(TRACE), "{shown}");
 
     printed(flowmeter_on(&bench, &["dead", "replay", "1"])).await;
-    let stream = bench.context.bus.jetstream().get_stream(Stream::Executions.name(bench.namespace()));
+    let stream =
+        bench.context.bus.jetstream().get_stream(Stream::executions_of("north-n8n").name(bench.namespace()));
     let replayed = stream.await.unwrap().get_raw_message(1).await.unwrap();
     assert_eq!(replayed.subject.as_str(), subject);
     assert_eq!(v1::ExecutionBatch::decode(replayed.payload).unwrap(), batch());
@@ -86,7 +87,8 @@ async fn a_kept_letter_can_be_replayed_again() {
         printed(flowmeter_on(&bench, &["dead", "replay", "1", "--keep"])).await;
     }
     assert_eq!(listed(&bench).await.len(), 1);
-    let stream = bench.context.bus.jetstream().get_stream(Stream::Executions.name(bench.namespace()));
+    let stream =
+        bench.context.bus.jetstream().get_stream(Stream::executions_of("north-n8n").name(bench.namespace()));
     assert_eq!(stream.await.unwrap().cached_info().state.messages, 2, "the second replay was no repeat");
     bench.finish().await;
 }

@@ -6,6 +6,9 @@ use jiff::{Timestamp, civil::Date};
 /// Signature, flags and length of the header's extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
+/// Of a copy that is sent in parts: as much as a processor's cache holds of it.
+const PART_BYTES: usize = 256 * 1024;
+
 /// Postgres counts from 2000-01-01; in microseconds since 1970.
 const EPOCH_MICROSECOND: i64 = 946_684_800_000_000;
 
@@ -16,9 +19,11 @@ const EPOCH_DATE: Date = jiff::civil::date(2000, 1, 1);
 pub struct CopyBuffer(BytesMut);
 
 impl CopyBuffer {
-    /// With room for so many rows of about so many bytes, the lengths of their fields (four bytes each) included.
+    /// With room for so many rows of about so many bytes, the lengths of their fields (four bytes each) included, or for a
+    /// part of them.
     pub fn for_rows(rows: usize, row_bytes: usize) -> Self {
-        let mut buffer = BytesMut::with_capacity(HEADER.len() + rows.saturating_mul(row_bytes));
+        let bytes = rows.saturating_mul(row_bytes).min(PART_BYTES + PART_BYTES / 8);
+        let mut buffer = BytesMut::with_capacity(HEADER.len() + bytes);
         buffer.put_slice(HEADER);
         Self(buffer)
     }
@@ -74,6 +79,16 @@ impl CopyBuffer {
     /// `date`.
     pub fn date(&mut self, value: Date) {
         self.integer(Some(EPOCH_DATE.until(value).map_or(0, |span| span.get_days())));
+    }
+
+    /// Takes the bytes that are there where they are many enough to be sent: a large copy goes in parts, while Postgres
+    /// works on those before.
+    pub fn take_part(&mut self) -> Option<Bytes> {
+        (self.0.len() >= PART_BYTES).then(|| {
+            let part = self.0.split().freeze();
+            self.0.reserve(PART_BYTES + PART_BYTES / 8);
+            part
+        })
     }
 
     /// The rows with the trailer.

@@ -9,7 +9,7 @@ use async_nats::{
 };
 use proto::{
     Namespace,
-    streams::{Capacity, Stream},
+    streams::{Capacity, ExecutionsBefore, Stream},
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -82,6 +82,14 @@ pub enum ConnectError {
         /// Why.
         source: jetstream::context::CreateStreamError,
     },
+    /// The stream of the version before keeps the subjects of executions.
+    #[error("cannot set the stream {name} of the version before aside; may this user update streams?")]
+    SetAside {
+        /// The stream's name.
+        name: String,
+        /// Why.
+        source: jetstream::context::UpdateStreamError,
+    },
 }
 
 /// A message was not taken by the broker, or that is not known.
@@ -143,16 +151,39 @@ impl Bus {
 
     /// Creates the streams of the contract that are not there yet.
     pub async fn ensure_streams(&self) -> Result<(), ConnectError> {
-        for stream in Stream::ALL {
-            let config = stream.config(&self.inner.namespace, self.inner.capacity);
+        let Inner { jetstream, namespace, capacity, .. } = &*self.inner;
+        let is_before = self.set_aside().await?;
+        for stream in Stream::all() {
+            let config = if is_before {
+                ExecutionsBefore.copied_into(stream, namespace, *capacity)
+            } else {
+                stream.config(namespace, *capacity)
+            };
             let name = config.name.clone();
-            self.inner
-                .jetstream
+            jetstream
                 .get_or_create_stream(config)
                 .await
                 .map_err(|source| ConnectError::Stream { name, source })?;
         }
         Ok(())
+    }
+
+    /// Sets the stream of the version before aside, so that its subjects are free for the streams that take its place, and
+    /// nothing that it holds is lost. Returns whether it is there.
+    async fn set_aside(&self) -> Result<bool, ConnectError> {
+        let Inner { jetstream, namespace, .. } = &*self.inner;
+        let name = ExecutionsBefore.name(namespace);
+        let Ok(stream) = jetstream.get_stream(&name).await else { return Ok(false) };
+        let config = stream.cached_info().config.clone();
+        let subjects = ExecutionsBefore.subjects_aside(namespace);
+        if config.subjects != subjects {
+            tracing::info!(stream = name, "set aside; the streams of the partitions copy what it holds");
+            jetstream
+                .update_stream(jetstream::stream::Config { subjects, ..config })
+                .await
+                .map_err(|source| ConnectError::SetAside { name, source })?;
+        }
+        Ok(true)
     }
 
     /// Publishes one message and waits until the broker has it durably. Returns its sequence in its stream;

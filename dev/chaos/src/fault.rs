@@ -253,17 +253,13 @@ fn one(rng: &mut StdRng, replicas: &BTreeMap<Program, u8>) -> Fault {
         80..84 => Fault::Refuse(service, server),
         84..87 => Fault::EndSessions,
         87..92 => {
-            let streams = [
-                Stream::Executions,
-                Stream::Executions,
-                Stream::Thresholds,
-                Stream::Periods,
-                Stream::Billing,
-                Stream::Dead,
-            ];
-            Fault::Full(
-                streams.get(rng.random_range(0..streams.len())).copied().unwrap_or(Stream::Executions),
-            )
+            let source = rng.random_range(0..crate::cast::SOURCES.len());
+            let executions = Stream::executions_of(
+                crate::cast::SOURCES.get(source).map(|source| source.id).unwrap_or_default(),
+            );
+            let streams =
+                [executions, executions, Stream::Thresholds, Stream::Periods, Stream::Billing, Stream::Dead];
+            Fault::Full(streams.get(rng.random_range(0..streams.len())).copied().unwrap_or(executions))
         }
         _ => Fault::Fail(outside(rng), calls),
     }

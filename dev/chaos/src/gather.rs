@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use prost::Message;
-use proto::{streams::Stream, v1};
+use proto::{streams::Stream, subjects::PARTITIONS, v1};
 use serde_json::Value;
 use stack::database;
 
@@ -109,11 +109,13 @@ fn streams(scene: &Scene, found: &mut Found) -> Result<()> {
         }
     }
     let mut different = BTreeSet::new();
-    for payload in scene.broker.read(Stream::Executions, "executions")? {
-        let Ok(batch) = v1::ExecutionBatch::decode(payload.as_slice()) else { continue };
-        for execution in batch.executions {
-            found.delivered.0 += 1;
-            different.insert((batch.source_id.clone(), batch.epoch, execution.execution_id));
+    for partition in 0..PARTITIONS {
+        for payload in scene.broker.read(Stream::Executions(partition), "executions")? {
+            let Ok(batch) = v1::ExecutionBatch::decode(payload.as_slice()) else { continue };
+            for execution in batch.executions {
+                found.delivered.0 += 1;
+                different.insert((batch.source_id.clone(), batch.epoch, execution.execution_id));
+            }
         }
     }
     found.delivered.1 = different.len() as u64;

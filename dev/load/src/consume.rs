@@ -1,20 +1,20 @@
-//! The stream of executions, read as fast as the broker gives: what no aggregator can pass.
+//! The streams of executions, read as fast as the broker gives: what no aggregator can pass.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use clap::{Args, ValueEnum};
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::SelectAll};
 use messaging::Bus;
 use prost::Message;
-use proto::{streams::Stream, v1};
+use proto::{streams::Stream, subjects::PARTITIONS, v1};
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
 
 /// Messages that one pull asks for.
-const MESSAGES_PER_PULL: usize = 5_000;
+const MESSAGES_PER_PULL: usize = 500;
 
 /// Deliveries in flight.
 const ACK_PENDING_MAX: i64 = 100_000;
@@ -63,16 +63,20 @@ impl Consume {
     }
 }
 
-/// A consumer of its own over everything that the stream holds.
-pub async fn open(bus: &Bus) -> Result<pull::Stream> {
-    let stream = bus.jetstream().get_stream(Stream::Executions.name(bus.namespace())).await?;
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::Explicit,
-        max_ack_pending: ACK_PENDING_MAX,
-        inactive_threshold: IDLE_MAX,
-        ..pull::Config::default()
-    };
-    let consumer: PullConsumer = stream.create_consumer(config).await?;
-    Ok(consumer.stream().max_messages_per_batch(MESSAGES_PER_PULL).messages().await?)
+/// Consumers of its own over everything that the streams hold.
+pub async fn open(bus: &Bus) -> Result<SelectAll<pull::Stream>> {
+    let mut messages = SelectAll::new();
+    for partition in 0..PARTITIONS {
+        let stream = bus.jetstream().get_stream(Stream::Executions(partition).name(bus.namespace())).await?;
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::All,
+            ack_policy: AckPolicy::Explicit,
+            max_ack_pending: ACK_PENDING_MAX,
+            inactive_threshold: IDLE_MAX,
+            ..pull::Config::default()
+        };
+        let consumer: PullConsumer = stream.create_consumer(config).await?;
+        messages.push(consumer.stream().max_messages_per_batch(MESSAGES_PER_PULL).messages().await?);
+    }
+    Ok(messages)
 }

@@ -18,6 +18,8 @@ use prost::Message;
 use proto::{
     Namespace,
     streams::{Capacity, Stream},
+    subjects::PARTITIONS,
+    v1,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
@@ -105,7 +107,13 @@ impl Bench {
 
     /// Everything published on a topic, from the first message on; e.g. `usage.threshold`.
     pub async fn topic<M: Message + Default>(&self, stream: Stream, topic: &str) -> Topic<M> {
-        Topic::open(&self.context.bus, stream, topic).await
+        Topic::open(&self.context.bus, [stream], topic).await
+    }
+
+    /// All executions that are published, from the first message on; those of a source in order.
+    pub async fn executions(&self) -> Topic<v1::ExecutionBatch> {
+        let streams = (0..PARTITIONS).map(Stream::Executions);
+        Topic::open(&self.context.bus, streams, "executions").await
     }
 
     /// Stops the loops as a shutdown would, and starts with fresh ones: what a restart does.
@@ -117,7 +125,7 @@ impl Bench {
     /// Stops everything and removes the database and the streams.
     pub async fn finish(self) {
         self.context.tasks.stop().await;
-        for stream in Stream::ALL {
+        for stream in Stream::all() {
             let _ = self.context.bus.jetstream().delete_stream(stream.name(self.namespace())).await;
         }
         self.context.pool.close().await;
@@ -127,7 +135,7 @@ impl Bench {
 
 async fn bus(service: &'static str, namespace: &str) -> Bus {
     let capacity = Capacity {
-        executions_bytes_max: STREAM_BYTES_MAX,
+        executions_bytes_max: u64::from(PARTITIONS) * STREAM_BYTES_MAX,
         events_bytes_max: STREAM_BYTES_MAX,
         ..Capacity::default()
     };

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use async_nats::jetstream::consumer::pull;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::SelectAll};
 use messaging::Bus;
 use prost::Message;
 use proto::{consumers, streams::Stream};
@@ -11,20 +11,23 @@ use tokio::time::timeout;
 
 use crate::PATIENCE;
 
-/// The messages of one topic, in order.
+/// The messages of one topic, in order within each stream.
 pub struct Topic<M> {
-    messages: pull::Ordered,
+    messages: SelectAll<pull::Ordered>,
     name: String,
     marker: PhantomData<M>,
 }
 
 impl<M: Message + Default> Topic<M> {
-    pub(crate) async fn open(bus: &Bus, stream: Stream, topic: &str) -> Self {
-        let stream =
-            bus.jetstream().get_stream(stream.name(bus.namespace())).await.expect("the stream exists");
-        let consumer =
-            stream.create_consumer(consumers::live(bus.namespace(), topic)).await.expect("a consumer");
-        let messages = consumer.messages().await.expect("a subscription");
+    pub(crate) async fn open(bus: &Bus, streams: impl IntoIterator<Item = Stream>, topic: &str) -> Self {
+        let mut messages = SelectAll::new();
+        for stream in streams {
+            let name = stream.name(bus.namespace());
+            let stream = bus.jetstream().get_stream(name).await.expect("the stream exists");
+            let consumer =
+                stream.create_consumer(consumers::live(bus.namespace(), topic)).await.expect("a consumer");
+            messages.push(consumer.messages().await.expect("a subscription"));
+        }
         Self { messages, name: topic.to_owned(), marker: PhantomData }
     }
 

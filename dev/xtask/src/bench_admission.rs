@@ -102,7 +102,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The bare handler and the gateway in turn, so that both meet the same machine; then the gateway at half its rate.
+    /// The bare handler and the gateway in turn, so that both meet the same machine; then both at half the gateway's rate.
     fn measure(&mut self) -> Result<Report> {
         let port = ports::free()?;
         let bare_address = format!("127.0.0.1:{port}");
@@ -114,22 +114,26 @@ impl Run<'_> {
         let gateway = self.stack.gateway();
         let address = gateway.base().trim_start_matches("http://").to_owned();
 
-        let (mut bare, mut full, mut half) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut bare, mut full) = (Vec::new(), Vec::new());
         for repeat in 0..REPEATS {
             println!("As many as there can be, {} of {REPEATS}", repeat + 1);
             bare.push(self.ask(&bare_address, &format!("bare-{repeat}"), None)?);
             full.push(self.ask(&address, &format!("full-{repeat}"), None)?);
         }
-        bare_process.stop()?;
         let (bare, full) = (median(bare, Asked::per_second)?, median(full, Asked::per_second)?);
+        let rate = Some(full.per_second() / 2.0);
+        let (mut bare_half, mut half) = (Vec::new(), Vec::new());
         for repeat in 0..REPEATS {
             println!("At half of that rate, {} of {REPEATS}", repeat + 1);
-            half.push(self.ask(&address, &format!("half-{repeat}"), Some(full.per_second() / 2.0))?);
+            bare_half.push(self.ask(&bare_address, &format!("bare-half-{repeat}"), rate)?);
+            half.push(self.ask(&address, &format!("half-{repeat}"), rate)?);
         }
+        bare_process.stop()?;
         let AdmissionBench { connections, tenants, seconds, .. } = *self.bench;
         let cores = thread::available_parallelism().map_or(1, Into::into);
         let half = median(half, |asked| asked.p99_ms)?;
-        Ok(Report { connections, tenants, seconds, cores, bare, full, half })
+        let bare_half = median(bare_half, |asked| asked.p99_ms)?;
+        Ok(Report { connections, tenants, seconds, cores, bare, full, bare_half, half })
     }
 
     /// Asks one of the two for a while.

@@ -62,12 +62,7 @@ impl Closer {
         Ok(())
     }
 
-    async fn close(
-        &self,
-        due: &DuePeriod,
-        now: Timestamp,
-        unfolded: &mut Unfolded,
-    ) -> Result<(), FoldError> {
+    async fn close(&self, due: &DuePeriod, now: Timestamp, unfolded: &mut Unfolded) -> Result<(), FoldError> {
         let mut transaction = self.pool.begin().await?;
         // Nothing is folded while the figures are read: what waits is read beside what is folded.
         store::fold_turn(&mut transaction).await?;

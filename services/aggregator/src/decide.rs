@@ -34,6 +34,11 @@ pub(crate) struct Decisions {
 }
 
 impl Decisions {
+    /// With room for so many executions.
+    pub(crate) fn with_room(executions: usize) -> Self {
+        Self { fresh: Vec::with_capacity(executions), ..Self::default() }
+    }
+
     /// Decides about all executions of one message, or about none where one of them cannot be placed.
     pub(crate) fn add(
         &mut self,

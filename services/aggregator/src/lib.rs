@@ -38,7 +38,6 @@ mod tally;
 mod thresholds;
 mod totals;
 mod unfolded;
-mod upgrade;
 mod wire;
 mod write;
 

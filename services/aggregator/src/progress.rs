@@ -1,7 +1,7 @@
 //! How far each source is counted.
 //!
 //! `SourceSynced` says that everything up to `complete_until` is *published*, at or before the sequence
-//! `published_through` of the executions stream. It may overtake those executions, because it travels on a
+//! `published_through` of the stream of the source's partition. It may overtake those executions, because it travels on a
 //! stream of its own and any of them may be waiting for a retry. They are *counted* once the consumer
 //! of the source's partition has acknowledged that sequence and all before it: a message is acknowledged after its commit only
 //! (or after it went to the dead letters, where it can be seen). Until then `counted_until` does not move.

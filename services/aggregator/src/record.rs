@@ -358,7 +358,8 @@ impl Recorder {
     }
 
     fn decide(&mut self, items: &[Item]) -> (Decisions, Vec<(usize, RecordError)>) {
-        let (mut decisions, mut refused) = (Decisions::default(), Vec::new());
+        let executions = items.iter().map(|item| item.parcel.executions.len()).sum();
+        let (mut decisions, mut refused) = (Decisions::with_room(executions), Vec::new());
         for (place, item) in items.iter().enumerate() {
             let parcel = &item.parcel;
             let number = self.numbers.get(&parcel.source).copied();

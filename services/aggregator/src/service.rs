@@ -14,7 +14,7 @@ use crate::{
     answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
     attribution::Attribution, close::Closer, correct::Correct, explain::Explain, fold::Folder,
     intake::Executions, leases::Leases, map_unmapped::Mapper, progress::SyncedHandler, publish::Publisher,
-    retention::Retention, upgrade,
+    retention::Retention,
 };
 
 /// The aggregator.
@@ -49,7 +49,6 @@ impl Service for Aggregator {
         let consume = |consumer| (bus.clone(), clock.clone(), consumer, tasks.shutdown());
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_CATALOG);
         tasks.spawn_fallible("catalog", consume::run(b, c, consumer, Arc::new(mirror), stop));
-        tasks.spawn(upgrade::remove_whole_consumer(bus.clone()));
         tasks.spawn(executions.run(settings.workers, leases.held(), tasks.shutdown()));
         tasks.spawn(leases.run(tasks.shutdown()));
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_SYNCED);

@@ -48,7 +48,7 @@ async fn publish(client: &Client, subject: String) -> bool {
 
 async fn create_streams(nats: &Nats) {
     let context = jetstream::new(connect(nats, "aggregator").await);
-    for stream in Stream::ALL {
+    for stream in Stream::all() {
         context
             .get_or_create_stream(stream.config(&Namespace::default(), Capacity::default()))
             .await

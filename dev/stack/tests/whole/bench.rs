@@ -256,7 +256,7 @@ impl Bench {
     /// Stops everything and takes away what it has put on the shared servers.
     pub fn finish(mut self) {
         self.stack.stop().unwrap();
-        let names = Stream::ALL.map(|stream| stream.name(&self.namespace));
+        let names: Vec<String> = Stream::all().map(|stream| stream.name(&self.namespace)).collect();
         self.with_jetstream(async |context| {
             for name in names {
                 context.delete_stream(name).await.unwrap();

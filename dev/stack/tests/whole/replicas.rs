@@ -129,10 +129,10 @@ impl Crew {
         assert!(partitions.len() > 1, "{how}: it had work: {partitions:?}");
         let ended_at = Instant::now();
         end(&mut self.bench);
-        let published = self.last_sequence();
+        let published: Vec<u64> = partitions.iter().map(|partition| self.last_sequence(*partition)).collect();
         self.until("the partitions to move on", |crew| {
-            let moved = |partition: &u32| crew.acknowledged(*partition) > published;
-            partitions.iter().all(moved).then_some(())
+            let moved = |(partition, published): (&u32, &u64)| crew.acknowledged(*partition) > *published;
+            partitions.iter().zip(&published).all(moved).then_some(())
         });
         let held = self.held();
         assert!(
@@ -147,12 +147,12 @@ impl Crew {
         self.runtime.block_on(self.broker.get_stream(name)).unwrap()
     }
 
-    fn last_sequence(&self) -> u64 {
-        self.stream(Stream::Executions).cached_info().state.last_sequence
+    fn last_sequence(&self, partition: u32) -> u64 {
+        self.stream(Stream::Executions(partition)).cached_info().state.last_sequence
     }
 
     fn consumer(&self, partition: u32) -> jetstream::consumer::Info {
-        let stream = self.stream(Stream::Executions);
+        let stream = self.stream(Stream::Executions(partition));
         let name = Consumer::aggregator_executions(partition).name();
         self.runtime.block_on(stream.consumer_info(name)).unwrap()
     }

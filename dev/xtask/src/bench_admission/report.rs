@@ -92,7 +92,9 @@ pub struct Report {
     pub bare: Asked,
     /// The gateway, as fast as it answers.
     pub full: Asked,
-    /// The gateway at half of that rate.
+    /// The bare handler at half of the gateway's rate: what the machine and the generator do to the slowest answers.
+    pub bare_half: Asked,
+    /// The gateway at half of its rate.
     pub half: Asked,
 }
 
@@ -111,17 +113,20 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { connections, tenants, seconds, cores, .. } = *self;
         writeln!(f, "\n{connections} connections, {tenants} tenants, {seconds} s each, medians of three")?;
-        for (who, asked) in
-            [("bare handler", &self.bare), ("gateway", &self.full), ("at half load", &self.half)]
-        {
+        for (who, asked) in [
+            ("bare handler", &self.bare),
+            ("gateway", &self.full),
+            ("bare, half", &self.bare_half),
+            ("gateway, half", &self.half),
+        ] {
             asked.line(f, who)?;
             asked.processors(f, cores)?;
         }
         writeln!(f, "  ratio to the bare handler {:.2} (goal: at least {RATIO_MIN:.2})", self.ratio())?;
         writeln!(
             f,
-            "  p99 at half load {:.2} ms (goal: under {HALF_LOAD_P99_MAX_MS:.0} ms)",
-            self.half.p99_ms
+            "  p99 at half load {:.2} ms (goal: under {HALF_LOAD_P99_MAX_MS:.0} ms), of the bare handler at that rate {:.2} ms",
+            self.half.p99_ms, self.bare_half.p99_ms
         )
     }
 }

@@ -18,7 +18,7 @@ use stack::{
 use crate::{binaries, interrupt::Interrupt, usage::Usage};
 
 /// Pause between two looks at how far a run is.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Longest that a run may take, however slow the machine.
 const RUN_TIME_MAX: Duration = Duration::from_secs(1_200);
@@ -110,7 +110,6 @@ impl Bed {
         let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options { spans: false, ..Options::new(built.clone(), servers.backing.clone()) }
             .with("NATS__EXECUTIONS_BYTES_MAX", &STREAM_BYTES_MAX.to_string());
-        let options = std::env::var("BENCH_SET").unwrap_or_default().split(',').filter_map(|p| p.split_once('=')).fold(options, |o, (k, v)| o.with(k, v));
         let stack = Stack::start_some(profile, options, &[])?;
         Ok(Self { stack, servers, built, tenants, interrupt, runs: 0 })
     }

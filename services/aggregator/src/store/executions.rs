@@ -55,8 +55,18 @@ pub(crate) async fn copy_executions(
     if fresh.is_empty() {
         return Ok(());
     }
+    let mut copy = connection
+        .copy_in_raw(
+            "COPY executions (execution_id, stopped_at, recorded_at, started_at, period_start, source_number, epoch,
+                 month, workflow_number, tenant_number, status, mode, counted, late)
+             FROM STDIN (FORMAT binary)",
+        )
+        .await?;
     let mut rows = CopyBuffer::for_rows(fresh.len(), ROW_BYTES);
     for decided in fresh {
+        if let Some(part) = rows.take_part() {
+            copy.send(part).await?;
+        }
         rows.begin_row(14);
         rows.bigint(Some(decided.number));
         rows.instant(Some(decided.ended.stopped_at));
@@ -73,13 +83,6 @@ pub(crate) async fn copy_executions(
         rows.boolean(decided.counted);
         rows.boolean(decided.late);
     }
-    let mut copy = connection
-        .copy_in_raw(
-            "COPY executions (execution_id, stopped_at, recorded_at, started_at, period_start, source_number, epoch,
-                 month, workflow_number, tenant_number, status, mode, counted, late)
-             FROM STDIN (FORMAT binary)",
-        )
-        .await?;
     copy.send(rows.finish()).await?;
     copy.finish().await?;
     Ok(())

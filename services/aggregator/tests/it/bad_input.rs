@@ -39,7 +39,8 @@ impl Running {
     /// Makes the broker forget what was acknowledged in a partition, as if no acknowledgement had arrived.
     async fn forget_acknowledged(&self, source_id: &str) {
         let bus = &self.bench.context.bus;
-        let stream = bus.jetstream().get_stream(Stream::Executions.name(bus.namespace())).await.unwrap();
+        let stream = Stream::executions_of(source_id).name(bus.namespace());
+        let stream = bus.jetstream().get_stream(stream).await.unwrap();
         let name = Consumer::aggregator_executions(partition(source_id)).name();
         stream.delete_consumer(&name).await.unwrap();
     }

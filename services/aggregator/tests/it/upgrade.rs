@@ -1,9 +1,14 @@
 //! From what earlier versions have left behind.
 
 use aggregator::{Aggregator, MIGRATOR};
+use async_nats::jetstream::stream::Config;
 use catalog::Entry;
 use prost::Message;
-use proto::{consumers::Consumer, streams::Stream, v1};
+use proto::{
+    streams::{ExecutionsBefore, Stream},
+    subjects::PARTITIONS,
+    v1,
+};
 use sqlx::{
     PgPool,
     migrate::{Migration, Migrator},
@@ -14,34 +19,35 @@ use testkit::{Bench, eventually};
 use crate::support::{NOW, Running, execution, executions, plan, source, tenant};
 
 #[tokio::test]
-async fn the_consumer_of_all_partitions_goes_and_what_it_had_not_acknowledged_is_counted() {
+async fn what_the_one_stream_of_all_partitions_holds_is_counted() {
     let bench = Bench::of::<Aggregator>(NOW).await;
     let bus = bench.context.bus.clone();
-    let old = Consumer::AGGREGATOR_EXECUTIONS_WHOLE;
-    assert_eq!(old.name(), "aggregator-executions");
-    let puller = messaging::consume::open(&bus, old).await.unwrap();
+    let (namespace, jetstream) = (bus.namespace().clone(), bus.jetstream());
+    // As the version before left it.
+    for partition in 0..PARTITIONS {
+        jetstream.delete_stream(Stream::Executions(partition).name(&namespace)).await.unwrap();
+    }
+    let before = Config {
+        name: ExecutionsBefore.name(&namespace),
+        subjects: vec![format!("{namespace}.v1.executions.>")],
+        ..Config::default()
+    };
+    jetstream.create_stream(before.clone()).await.unwrap();
     let usage = bench.topic(Stream::UsageState, "usage.counted").await;
     let mut running = Running { bench, usage };
     running.send(executions(1..=3)).await;
-    // In the hands of a process that died.
-    let mut taken = puller.batch().max_messages(1).messages().await.unwrap();
-    assert!(futures_util::StreamExt::next(&mut taken).await.is_some());
-    drop(taken);
+    bus.ensure_streams().await.unwrap();
+    running.send(executions(3..=4)).await;
     running.start_service().await;
     running.bench.publish_entry(&plan(None), 1).await;
     running.bench.publish_entry(&tenant("UTC"), 1).await;
     running.bench.publish_entry(&source("north-n8n"), 1).await;
-    running.usage_where(|totals| totals.counted == 3).await;
-    let stream = bus.jetstream().get_stream(Stream::Executions.name(bus.namespace())).await.unwrap();
-    eventually("the old consumer is gone", || async {
-        stream
-            .get_consumer::<async_nats::jetstream::consumer::pull::Config>(&old.name())
-            .await
-            .is_err()
-            .then_some(())
-    })
-    .await;
-    assert!(!messaging::consume::remove(&bus, old).await.unwrap(), "and is not missed");
+    running.usage_where(|totals| totals.counted == 4).await;
+    bus.ensure_streams().await.expect("again, with the old stream there");
+    bus.jetstream().delete_stream(&before.name).await.unwrap();
+    bus.ensure_streams().await.expect("and without it");
+    running.send(executions(5..=5)).await;
+    running.usage_where(|totals| totals.counted == 5).await;
     running.bench.finish().await;
 }
 

@@ -188,7 +188,7 @@ async fn a_request_is_bounded() {
 async fn nothing_is_accepted_that_the_broker_does_not_have() {
     let push = Push::start().await;
     let bus = push.stage.bench.context.bus.clone();
-    let stream = proto::streams::Stream::Executions.name(bus.namespace());
+    let stream = proto::streams::Stream::executions_of("north").name(bus.namespace());
     bus.jetstream().delete_stream(&stream).await.unwrap();
     let response = push.send(TOKEN, "application/json", execution("1").to_string()).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

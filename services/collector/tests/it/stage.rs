@@ -13,6 +13,7 @@ use metering::{Clock as _, SourceId, TenantId};
 use proto::{
     instant,
     streams::Stream,
+    subjects::PARTITIONS,
     v1::{DeadLetter, Execution, ExecutionBatch, SourceFailing, SourceGap, SourceSynced, Workflow},
 };
 use sandbox::{
@@ -87,7 +88,7 @@ impl Stage {
             allow_private_addresses: true,
         };
         change(&mut settings);
-        let batches = bench.topic(Stream::Executions, "executions").await;
+        let batches = bench.executions().await;
         let synced = bench.topic(Stream::SourceState, "source.synced").await;
         let failing = bench.topic(Stream::SourceState, "source.failing").await;
         let gaps = bench.topic(Stream::SourceEvents, "source.gap").await;
@@ -201,9 +202,13 @@ impl Stage {
 
     /// How often each execution has been published since the first message, by (epoch, id).
     pub async fn published(&self) -> BTreeMap<(u32, u64), usize> {
-        let stream = self.bench.context.bus.jetstream().get_stream(self.stream_name()).await.unwrap();
-        let total = stream.get_info().await.unwrap().state.messages;
-        let mut batches: Topic<ExecutionBatch> = self.bench.topic(Stream::Executions, "executions").await;
+        let bus = &self.bench.context.bus;
+        let mut total = 0;
+        for partition in 0..PARTITIONS {
+            let name = Stream::Executions(partition).name(bus.namespace());
+            total += bus.jetstream().get_stream(name).await.unwrap().cached_info().state.messages;
+        }
+        let mut batches = self.bench.executions().await;
         let mut counts = BTreeMap::new();
         for _ in 0..total {
             let batch = batches.next().await;
@@ -212,10 +217,6 @@ impl Stage {
             }
         }
         counts
-    }
-
-    fn stream_name(&self) -> String {
-        Stream::Executions.name(self.bench.namespace())
     }
 
     /// Stops everything.

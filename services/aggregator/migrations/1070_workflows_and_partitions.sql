@@ -9,3 +9,8 @@ DROP TABLE workflow_durations;
 -- What is logged already, or by a replica that is still of the version before, has been added to the workflows by whoever
 -- logged it.
 ALTER TABLE rollup_log ADD COLUMN workflows_added boolean NOT NULL DEFAULT true;
+
+-- The executions of each partition are in a stream of their own now, whose sequence begins again. What a source said of the
+-- stream before, and was not reached yet, is not believed any more: its next sweep says it anew.
+UPDATE sources SET complete_until = counted_until WHERE complete_until IS DISTINCT FROM counted_until;
+UPDATE sources SET published_through = 0 WHERE published_through IS NOT NULL;
