@@ -62,7 +62,7 @@ pub struct NatsSettings {
     /// Replicas of each stream: 1 on one node, 3 in a cluster.
     #[serde(default = "default_replicas")]
     pub replicas: usize,
-    /// Bytes that the executions stream may hold; the broker reserves them.
+    /// Bytes that the streams of executions may hold together, in equal parts; the broker reserves them.
     #[serde(default = "default_executions_bytes_max")]
     pub executions_bytes_max: u64,
     /// Bytes that each of the other streams may hold; the broker reserves them.

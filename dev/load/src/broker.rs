@@ -11,7 +11,7 @@ pub struct Broker {
     /// The broker, with a user who may do everything.
     #[arg(long)]
     nats: String,
-    /// Bytes that the stream of executions may hold, where this task creates it.
+    /// Bytes that the streams of executions may hold together, where this task creates them.
     #[arg(long, default_value_t = Capacity::default().executions_bytes_max)]
     executions_bytes_max: u64,
 }

@@ -18,4 +18,5 @@ mod rebuild;
 mod retention;
 mod support;
 mod thresholds;
+mod unfolded;
 mod upgrade;
