@@ -33,7 +33,7 @@ use crate::{
 const TICK: Duration = Duration::from_millis(250);
 
 /// How often a running sweep renews its lease: three times before it would run out.
-const RENEW_INTERVAL: Duration = Duration::from_secs(20);
+const RENEW_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Longest sweep: a million executions since the last one fit.
 const SWEEP_TIME_MAX: Duration = Duration::from_secs(60 * 60);

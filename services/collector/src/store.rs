@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a lease holds without being renewed, in seconds of the machine's time.
-pub const LEASE_S: i32 = 60;
+pub const LEASE_S: i32 = 30;
 
 /// Pushes of one source are noted at most once in this many seconds: a source may push many times a second.
 const PUSH_NOTED_S: i64 = 60;
