@@ -5,12 +5,13 @@
 //! one is full.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::RandomState},
+    collections::hash_map::RandomState,
     hash::BuildHasher,
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use foldhash::{HashMap, HashSet};
 use jiff::Timestamp;
 use metering::TenantId;
 
@@ -95,15 +96,19 @@ impl Place<'_> {
     /// Remembers the verdict.
     pub fn keep(mut self, verdict: Verdict, now: Timestamp) {
         let shard = &mut *self.shard;
+        // A generation that is dropped leaves its room to the next one: to grow again would hold up whoever asks, and
+        // take fresh pages for as long as anybody does.
         if shard.young.len() >= VERDICTS_MAX {
-            shard.old = mem::take(&mut shard.young);
+            mem::swap(&mut shard.old, &mut shard.young);
+            shard.young.clear();
         }
         if shard.ids.len() >= IDS_MAX {
             if !shard.old_ids.is_empty() {
                 // Ids of the dropped generation were decided before now.
                 shard.forgot_at = Some(now);
             }
-            shard.old_ids = mem::take(&mut shard.ids);
+            mem::swap(&mut shard.old_ids, &mut shard.ids);
+            shard.ids.clear();
         }
         shard.young.insert(self.key, verdict);
         shard.ids.insert(self.key.0);
