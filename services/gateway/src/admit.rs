@@ -51,7 +51,7 @@ use crate::{
 pub const WRITE_DELAY: Duration = Duration::from_millis(10);
 
 /// The same while many of a tenant come in turn.
-pub const WRITE_DELAY_MAX: Duration = Duration::from_millis(50);
+pub const WRITE_DELAY_MAX: Duration = Duration::from_millis(100);
 
 /// A repeated id gets the same answer from every replica for at least this long.
 pub const REPEAT_HORIZON: SignedDuration = SignedDuration::from_hours(1);

@@ -1,5 +1,24 @@
 //! All SQL of the aggregator, by table.
 
+/// Binds the columns of totals, in the order `counted`, `uncounted`, `success`, `error`, `crashed`, `canceled`, `duration_ms`,
+/// `late`, `voided`.
+macro_rules! bind_totals {
+    ($query:expr, $totals:expr) => {{
+        let totals: &[crate::totals::Totals] = $totals;
+        let column = |value: fn(&crate::totals::Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
+        $query
+            .bind(column(|totals| totals.counted))
+            .bind(column(|totals| totals.uncounted))
+            .bind(column(|totals| totals.success))
+            .bind(column(|totals| totals.error))
+            .bind(column(|totals| totals.crashed))
+            .bind(column(|totals| totals.canceled))
+            .bind(column(|totals| totals.duration_ms))
+            .bind(column(|totals| totals.late))
+            .bind(column(|totals| totals.voided))
+    }};
+}
+
 mod corrections;
 mod crossings;
 mod executions;

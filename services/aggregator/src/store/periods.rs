@@ -245,8 +245,8 @@ async fn workflows(
     unfolded: &BTreeMap<WorkflowPeriod, Totals>,
     limit: i64,
 ) -> Result<Vec<RankedRow>, sqlx::Error> {
-    let column = |value: fn(&Totals) -> i64| unfolded.values().map(value).collect::<Vec<_>>();
-    sqlx::query_as(
+    let totals: Vec<Totals> = unfolded.values().copied().collect();
+    let query = sqlx::query_as(
         "WITH parts AS (
              SELECT tenant_number, workflow_number, counted, uncounted, success, error, crashed, canceled, duration_ms,
                  late, voided
@@ -275,18 +275,8 @@ async fn workflows(
     .bind(starts(periods))
     .bind(limit)
     .bind(unfolded.keys().map(|key| key.tenant).collect::<Vec<_>>())
-    .bind(unfolded.keys().map(|key| key.workflow).collect::<Vec<_>>())
-    .bind(column(|totals| totals.counted))
-    .bind(column(|totals| totals.uncounted))
-    .bind(column(|totals| totals.success))
-    .bind(column(|totals| totals.error))
-    .bind(column(|totals| totals.crashed))
-    .bind(column(|totals| totals.canceled))
-    .bind(column(|totals| totals.duration_ms))
-    .bind(column(|totals| totals.late))
-    .bind(column(|totals| totals.voided))
-    .fetch_all(connection)
-    .await
+    .bind(unfolded.keys().map(|key| key.workflow).collect::<Vec<_>>());
+    bind_totals!(query, &totals).fetch_all(connection).await
 }
 
 async fn progress(

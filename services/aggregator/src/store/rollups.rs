@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use sqlx::{PgConnection, PgExecutor, Postgres, postgres::PgArguments, query::Query};
+use sqlx::{PgConnection, PgExecutor};
 
 use crate::{
     durations::Durations,
@@ -132,24 +132,6 @@ macro_rules! add_totals {
     };
 }
 
-/// Binds the columns of totals as `$1` to `$9`.
-fn bind_totals<'q>(
-    query: Query<'q, Postgres, PgArguments>,
-    totals: &[Totals],
-) -> Query<'q, Postgres, PgArguments> {
-    let column = |value: fn(&Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
-    query
-        .bind(column(|totals| totals.counted))
-        .bind(column(|totals| totals.uncounted))
-        .bind(column(|totals| totals.success))
-        .bind(column(|totals| totals.error))
-        .bind(column(|totals| totals.crashed))
-        .bind(column(|totals| totals.canceled))
-        .bind(column(|totals| totals.duration_ms))
-        .bind(column(|totals| totals.late))
-        .bind(column(|totals| totals.voided))
-}
-
 fn column<K, V, C>(rows: &[(&K, &V)], value: impl Fn(&K) -> C) -> Vec<C> {
     rows.iter().map(|(key, _)| value(key)).collect()
 }
@@ -163,7 +145,7 @@ async fn add_hours(connection: &mut PgConnection, figures: &Figures) -> Result<(
         "$10::integer[], $11::timestamptz[]",
         "tenant_number, hour_start"
     ));
-    bind_totals(query, &totals)
+    bind_totals!(query, &totals)
         .bind(column(&rows, |key| key.0))
         .bind(column(&rows, |key| key.1.to_sqlx()))
         .execute(connection)
@@ -197,7 +179,7 @@ async fn add_days(connection: &mut PgConnection, figures: &Figures) -> Result<()
         "tenant_number, day_start",
         ", durations = excluded.durations"
     ));
-    bind_totals(query, &totals)
+    bind_totals!(query, &totals)
         .bind(tenants)
         .bind(starts)
         .bind(durations_of(days.values()))
@@ -215,7 +197,7 @@ async fn add_workflow_days(connection: &mut PgConnection, figures: &Figures) -> 
         "$10::integer[], $11::integer[], $12::timestamptz[]",
         "tenant_number, workflow_number, day_start"
     ));
-    bind_totals(query, &totals)
+    bind_totals!(query, &totals)
         .bind(column(&rows, |key| key.tenant))
         .bind(column(&rows, |key| key.workflow))
         .bind(column(&rows, |key| key.day_start.to_sqlx()))
@@ -254,7 +236,7 @@ async fn add_workflows(connection: &mut PgConnection, figures: &Figures) -> Resu
         "tenant_number, period_start, workflow_number",
         ", durations = excluded.durations"
     ));
-    bind_totals(query, &totals)
+    bind_totals!(query, &totals)
         .bind(tenants)
         .bind(starts)
         .bind(workflows)
