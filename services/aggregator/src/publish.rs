@@ -93,13 +93,13 @@ impl Publisher {
         self.acknowledged.advance(&self.pool).await.context("cannot tell what is counted")?;
         store::touch_tenants_in_new_period(&self.pool, self.clock.now()).await?;
         let (bulletins, removed) = self.read().await.context("cannot read the usage")?;
-        let told: Vec<Published> = stream::iter(bulletins)
+        let told: Vec<Option<Published>> = stream::iter(bulletins)
             .map(|bulletin| self.tell(bulletin))
             .buffer_unordered(IN_FLIGHT_MAX)
-            .filter_map(async |told| told)
             .collect()
             .await;
-        self.told.extend(told.into_iter().chain(removed).map(|published| (published.tenant, published)));
+        let told = told.into_iter().flatten().chain(removed);
+        self.told.extend(told.map(|published| (published.tenant, published)));
         self.note().await?;
         turn.commit().await?;
         Ok(())
