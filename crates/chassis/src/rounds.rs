@@ -5,6 +5,9 @@ use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+/// Work that takes long because the database is away comes again soon after it is back.
+const SPARE_MAX: Duration = Duration::from_secs(10);
+
 /// Rounds at an interval of the machine's time. A round that took longer is followed by a whole interval.
 pub struct Rounds {
     ticks: Interval,
@@ -20,9 +23,9 @@ impl Rounds {
     }
 
     /// Puts the next round off until work that takes this long takes one part in `parts` of the time: what can be told or
-    /// written later leaves the machine to what cannot.
+    /// written later leaves the machine to what cannot. By [`SPARE_MAX`] at most.
     pub fn spare(&mut self, took: Duration, parts: u32) {
-        let pause = took.saturating_mul(parts.saturating_sub(1));
+        let pause = took.saturating_mul(parts.saturating_sub(1)).min(SPARE_MAX);
         if pause > self.ticks.period() {
             self.ticks.reset_after(pause);
         }
