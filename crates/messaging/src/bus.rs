@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use async_nats::{
     Client, ConnectOptions, HeaderMap, ServerAddr,
     header::NATS_MESSAGE_ID,
-    jetstream::{self, context::PublishErrorKind},
+    jetstream::{
+        self, ErrorCode,
+        context::{GetStreamErrorKind, PublishErrorKind},
+    },
 };
 use proto::{
     Namespace,
@@ -81,6 +84,14 @@ pub enum ConnectError {
         name: String,
         /// Why.
         source: jetstream::context::CreateStreamError,
+    },
+    /// Whether there is a stream of the version before is not known.
+    #[error("cannot look for the stream {name} of the version before; is JetStream on?")]
+    LookAside {
+        /// The stream's name.
+        name: String,
+        /// Why.
+        source: jetstream::context::GetStreamError,
     },
     /// The stream of the version before keeps the subjects of executions.
     #[error("cannot set the stream {name} of the version before aside; may this user update streams?")]
@@ -173,7 +184,11 @@ impl Bus {
     async fn set_aside(&self) -> Result<bool, ConnectError> {
         let Inner { jetstream, namespace, .. } = &*self.inner;
         let name = ExecutionsBefore.name(namespace);
-        let Ok(stream) = jetstream.get_stream(&name).await else { return Ok(false) };
+        let stream = match jetstream.get_stream(&name).await {
+            Ok(stream) => stream,
+            Err(error) if is_not_there(&error) => return Ok(false),
+            Err(source) => return Err(ConnectError::LookAside { name, source }),
+        };
         let config = stream.cached_info().config.clone();
         let subjects = ExecutionsBefore.subjects_aside(namespace);
         if config.subjects != subjects {
@@ -231,6 +246,10 @@ impl Bus {
     pub fn jetstream(&self) -> &jetstream::Context {
         &self.inner.jetstream
     }
+}
+
+fn is_not_there(error: &jetstream::context::GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 fn without_credentials(url: &str) -> String {
