@@ -1,12 +1,12 @@
 //! Asks the limit check, over connections that are kept.
 //!
 //! Without a rate each connection asks again as soon as it has its answer: that is the most there is. With a rate each
-//! request has its place in a schedule, and its time runs from there, whether it could be sent then or not: a slow answer
-//! is not hidden by the requests that waited for it.
+//! request has its place in a schedule ([`paced`]).
+
+mod paced;
 
 use std::{
     cell::RefCell,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::mpsc,
 };
+
+use self::paced::Paced;
 
 /// An answer with its headers is far smaller.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
@@ -29,10 +30,6 @@ const HEADERS_MAX: usize = 32;
 
 /// Digits of the figures in the histogram.
 const DIGITS: u8 = 3;
-
-/// How often the schedule is looked at. To wake for each request would cost more than the request itself, on the cores
-/// that are measured.
-const TICK: Duration = Duration::from_micros(250);
 
 /// Longest time that the histogram tells apart.
 const TAKEN_MAX: Duration = Duration::from_secs(60);
@@ -72,48 +69,42 @@ struct Measured {
     body_bytes: u64,
 }
 
-/// When what happens.
-#[derive(Debug, Clone, Copy)]
-struct Times {
-    /// What is sent from then on is measured.
-    measured_from: Instant,
-    ends_at: Instant,
-}
-
 impl Ask {
     /// Asks on a thread of its own, as a client's machine would.
     pub async fn run(self) -> Result<Value> {
         let asked = tokio::task::spawn_blocking(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(self.measure())
+            let measured = match self.rate {
+                None => {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                    runtime.block_on(self.ask_on())?
+                }
+                Some(rate) => Paced::open(&self, rate)?.run()?,
+            };
+            Ok(self.report(&measured))
         });
         asked.await?
     }
 
-    async fn measure(&self) -> Result<Value> {
+    async fn ask_on(&self) -> Result<Measured> {
         let mut connections = Vec::new();
         for number in 0..self.connections {
             connections.push(Connection::open(self, number).await?);
         }
-        let started_at = Instant::now();
-        let measured_from = started_at + Duration::from_secs(self.warm_up_seconds);
-        let times = Times { measured_from, ends_at: measured_from + Duration::from_secs(self.seconds) };
-        let taken = Histogram::new_with_max(nanos(TAKEN_MAX), DIGITS)?;
-        let measured = RefCell::new(Measured { taken, body_bytes: 0 });
-        match self.rate {
-            None => {
-                try_join_all(connections.into_iter().map(|own| own.ask_on(times, &measured))).await?;
-            }
-            Some(rate) => {
-                let (places, due): (Vec<_>, Vec<_>) =
-                    connections.iter().map(|_| mpsc::unbounded_channel()).unzip();
-                let pacer = thread::spawn(move || pace(rate, started_at, times.ends_at, &places));
-                let asked = connections.into_iter().zip(due);
-                try_join_all(asked.map(|(own, due)| own.ask_when_due(due, times, &measured))).await?;
-                pacer.join().ok().context("the pacer has failed")?;
-            }
-        }
-        Ok(self.report(&measured.into_inner()))
+        let measured_from = Instant::now() + self.warm_up();
+        let ends_at = measured_from + self.measured();
+        let measured = RefCell::new(Measured::new()?);
+        let asked =
+            connections.into_iter().map(|connection| connection.ask_on(measured_from, ends_at, &measured));
+        try_join_all(asked).await?;
+        Ok(measured.into_inner())
+    }
+
+    fn warm_up(&self) -> Duration {
+        Duration::from_secs(self.warm_up_seconds)
+    }
+
+    fn measured(&self) -> Duration {
+        Duration::from_secs(self.seconds)
     }
 
     fn report(&self, measured: &Measured) -> Value {
@@ -130,26 +121,19 @@ impl Ask {
     }
 }
 
-/// Gives each connection the instants at which it should ask, in turn, once they have come. A thread, because the
-/// runtime's timers count in whole milliseconds. What is due since the last look is sent together, up to [`TICK`] late,
-/// which is part of the time that it is said to have taken.
-fn pace(rate: u32, started_at: Instant, ends_at: Instant, places: &[mpsc::UnboundedSender<Instant>]) {
-    let mut now = started_at;
-    for (number, place) in (0_u32..).zip(places.iter().cycle()) {
-        let due_at = started_at + Duration::from_secs(1) / rate * number;
-        while due_at > now {
-            thread::sleep(TICK);
-            now = Instant::now();
-        }
-        if due_at >= ends_at || place.send(due_at).is_err() {
-            return;
-        }
+impl Measured {
+    fn new() -> Result<Self> {
+        Ok(Self { taken: Histogram::new_with_max(nanos(TAKEN_MAX), DIGITS)?, body_bytes: 0 })
+    }
+
+    fn record(&mut self, taken: Duration, body_bytes: usize) {
+        self.taken.saturating_record(nanos(taken));
+        self.body_bytes += body_bytes as u64;
     }
 }
 
-/// One connection, and the request that is written to it again and again.
-struct Connection {
-    stream: TcpStream,
+/// The requests of one connection: another run each, of the tenants in turn.
+struct Requests {
     /// Where the head of a request ends and its length is written.
     head: String,
     run: String,
@@ -157,46 +141,20 @@ struct Connection {
     connections: u32,
     tenants: u32,
     asked: u32,
-    answer: Vec<u8>,
 }
 
-impl Connection {
-    async fn open(ask: &Ask, number: u32) -> Result<Self> {
-        let stream = TcpStream::connect(&ask.address).await.context("cannot connect")?;
-        stream.set_nodelay(true)?;
+impl Requests {
+    fn new(ask: &Ask, number: u32) -> Self {
         let head = format!(
             "POST /v1/admissions HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
              content-type: application/json\r\ncontent-length: ",
             ask.address, ask.token
         );
         let (connections, tenants) = (ask.connections, ask.tenants);
-        let run = ask.run.clone();
-        Ok(Self { stream, head, run, number, connections, tenants, asked: 0, answer: Vec::new() })
+        Self { head, run: ask.run.clone(), number, connections, tenants, asked: 0 }
     }
 
-    async fn ask_on(mut self, times: Times, measured: &RefCell<Measured>) -> Result<()> {
-        loop {
-            let sent_at = Instant::now();
-            if sent_at >= times.ends_at {
-                return Ok(());
-            }
-            self.ask(sent_at, times, measured).await?;
-        }
-    }
-
-    async fn ask_when_due(
-        mut self,
-        mut due: mpsc::UnboundedReceiver<Instant>,
-        times: Times,
-        measured: &RefCell<Measured>,
-    ) -> Result<()> {
-        while let Some(due_at) = due.recv().await {
-            self.ask(due_at, times, measured).await?;
-        }
-        Ok(())
-    }
-
-    async fn ask(&mut self, begun_at: Instant, times: Times, measured: &RefCell<Measured>) -> Result<()> {
+    fn next(&mut self) -> String {
         let tenant = (self.asked * self.connections + self.number) % self.tenants;
         let body = format!(
             r#"{{"tenant":"t{tenant:04}","id":"{}-{:03}-{:09}","workflow":"order-sync-{}","mode":"webhook"}}"#,
@@ -206,36 +164,68 @@ impl Connection {
             self.asked % 4
         );
         self.asked += 1;
-        let request = format!("{}{}\r\n\r\n{body}", self.head, body.len());
-        self.stream.write_all(request.as_bytes()).await.context("cannot send")?;
-        let body_bytes = self.read_answer().await?;
-        if begun_at >= times.measured_from {
-            let mut measured = measured.borrow_mut();
-            measured.taken.saturating_record(nanos(begun_at.elapsed()));
-            measured.body_bytes += body_bytes as u64;
-        }
-        Ok(())
+        format!("{}{}\r\n\r\n{body}", self.head, body.len())
+    }
+}
+
+/// A connection, and what it is asked again and again.
+struct Connection {
+    stream: TcpStream,
+    requests: Requests,
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    async fn open(ask: &Ask, number: u32) -> Result<Self> {
+        let stream = TcpStream::connect(&ask.address).await.context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, requests: Requests::new(ask, number), answer: Vec::new() })
     }
 
-    /// Reads one answer to its end: every run must be allowed. Returns the length of its body.
+    async fn ask_on(
+        mut self,
+        measured_from: Instant,
+        ends_at: Instant,
+        measured: &RefCell<Measured>,
+    ) -> Result<()> {
+        loop {
+            let sent_at = Instant::now();
+            if sent_at >= ends_at {
+                return Ok(());
+            }
+            self.stream.write_all(self.requests.next().as_bytes()).await.context("cannot send")?;
+            let body_bytes = self.read_answer().await?;
+            if sent_at >= measured_from {
+                measured.borrow_mut().record(sent_at.elapsed(), body_bytes);
+            }
+        }
+    }
+
     async fn read_answer(&mut self) -> Result<usize> {
         self.answer.clear();
         loop {
             if self.stream.read_buf(&mut self.answer).await? == 0 {
                 bail!("the connection was closed");
             }
-            if self.answer.len() > ANSWER_BYTES_MAX {
-                bail!("the answer is too long");
+            if let Some(body_bytes) = allowed(&self.answer)? {
+                return Ok(body_bytes);
             }
-            let Some((head_bytes, body_bytes)) = lengths(&self.answer)? else { continue };
-            let Some(body) = self.answer.get(head_bytes..head_bytes + body_bytes) else { continue };
-            let body = str::from_utf8(body)?;
-            if !body.contains(r#""allowed":true"#) {
-                bail!("not allowed: {body}");
-            }
-            return Ok(body_bytes);
         }
     }
+}
+
+/// The length of the answer's body, once all of it is there. Every run must be allowed.
+fn allowed(answer: &[u8]) -> Result<Option<usize>> {
+    if answer.len() > ANSWER_BYTES_MAX {
+        bail!("the answer is too long");
+    }
+    let Some((head_bytes, body_bytes)) = lengths(answer)? else { return Ok(None) };
+    let Some(body) = answer.get(head_bytes..head_bytes + body_bytes) else { return Ok(None) };
+    let body = str::from_utf8(body)?;
+    if !body.contains(r#""allowed":true"#) {
+        bail!("not allowed: {body}");
+    }
+    Ok(Some(body_bytes))
 }
 
 /// How long the head of an answer and its body are; nothing where the head is not there yet.

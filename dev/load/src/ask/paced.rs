@@ -1,0 +1,175 @@
+//! Asks at a fixed rate.
+//!
+//! A request's time runs from its place in the schedule, whether it could be sent then or not, so that a slow answer is
+//! not hidden by the requests that waited for it. It ends when the answer has arrived, by the kernel's own stamp: when the
+//! generator comes to read it says nothing of who has answered, and would be another machine's affair.
+//!
+//! That stamp lets the generator look at its connections once in a [`TICK`] rather than wake up for each answer, which
+//! would cost more than the answer itself, on the cores that are measured.
+
+use std::{
+    collections::VecDeque,
+    io::{IoSliceMut, Write},
+    net::TcpStream,
+    os::fd::AsRawFd,
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt::ReceiveTimestampns},
+        time::TimeSpec,
+    },
+};
+
+use super::{ANSWER_BYTES_MAX, Ask, Measured, Requests, allowed};
+
+/// How often schedule and connections are looked at. What is due since the last look is sent together, up to this late,
+/// which is part of the time that it is said to have taken.
+const TICK: Duration = Duration::from_micros(250);
+
+/// Answers that are still missing at the end are waited for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks at a fixed rate, on one thread.
+pub struct Paced {
+    connections: Vec<Connection>,
+    /// Between one request and the next one.
+    interval: Duration,
+    warm_up: Duration,
+    measured: Duration,
+}
+
+/// A connection, with one request at a time.
+struct Connection {
+    stream: TcpStream,
+    requests: Requests,
+    /// When the requests are due that are not sent yet. By the clock that the kernel stamps with, since 1970.
+    due: VecDeque<Duration>,
+    /// When the request was due whose answer is not there yet.
+    asked_for: Option<Duration>,
+    answer: Vec<u8>,
+}
+
+/// An answer that is complete.
+struct Arrived {
+    due_at: Duration,
+    arrived_at: Duration,
+    body_bytes: usize,
+}
+
+impl Paced {
+    /// Opens the connections.
+    pub fn open(ask: &Ask, rate: u32) -> Result<Self> {
+        let connections = (0..ask.connections).map(|number| Connection::open(ask, number));
+        Ok(Self {
+            connections: connections.collect::<Result<_>>()?,
+            interval: Duration::from_secs(1).checked_div(rate).context("a rate is above zero")?,
+            warm_up: ask.warm_up(),
+            measured: ask.measured(),
+        })
+    }
+
+    /// Asks until the end, and for the answers that are missing then.
+    pub fn run(mut self) -> Result<Measured> {
+        let mut measured = Measured::new()?;
+        let started_at = now()?;
+        let measured_from = started_at + self.warm_up;
+        let ends_at = measured_from + self.measured;
+        let mut due_at = started_at;
+        let mut next = 0;
+        loop {
+            let looked_at = now()?;
+            while due_at <= looked_at && due_at < ends_at {
+                let place = next % self.connections.len();
+                self.connections.get_mut(place).context("there are connections")?.due.push_back(due_at);
+                next += 1;
+                due_at += self.interval;
+            }
+            let mut is_done = due_at >= ends_at;
+            for connection in &mut self.connections {
+                if let Some(arrived) = connection.look()?
+                    && arrived.due_at >= measured_from
+                {
+                    // A clock that is set back makes one answer look quick.
+                    let taken = arrived.arrived_at.saturating_sub(arrived.due_at);
+                    measured.record(taken, arrived.body_bytes);
+                }
+                is_done &= connection.is_idle();
+            }
+            if is_done {
+                return Ok(measured);
+            }
+            if looked_at > ends_at + PATIENCE {
+                bail!("answers are missing {} s after the end", PATIENCE.as_secs());
+            }
+            thread::sleep(TICK);
+        }
+    }
+}
+
+impl Connection {
+    fn open(ask: &Ask, number: u32) -> Result<Self> {
+        let stream = TcpStream::connect(&ask.address).context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        setsockopt(&stream, ReceiveTimestampns, &true).context("the kernel does not stamp what arrives")?;
+        let requests = Requests::new(ask, number);
+        Ok(Self { stream, requests, due: VecDeque::new(), asked_for: None, answer: Vec::new() })
+    }
+
+    fn is_idle(&self) -> bool {
+        self.due.is_empty() && self.asked_for.is_none()
+    }
+
+    /// Takes the answer, where it is there, and sends the next request, where one is due.
+    fn look(&mut self) -> Result<Option<Arrived>> {
+        let arrived = self.read()?;
+        if self.asked_for.is_none()
+            && let Some(due_at) = self.due.pop_front()
+        {
+            // Far less than a socket's buffer: it is written at once.
+            self.stream.write_all(self.requests.next().as_bytes()).context("cannot send")?;
+            self.asked_for = Some(due_at);
+        }
+        Ok(arrived)
+    }
+
+    fn read(&mut self) -> Result<Option<Arrived>> {
+        let Some(due_at) = self.asked_for else { return Ok(None) };
+        let Some(arrived_at) = self.receive()? else { return Ok(None) };
+        let Some(body_bytes) = allowed(&self.answer)? else { return Ok(None) };
+        self.answer.clear();
+        self.asked_for = None;
+        Ok(Some(Arrived { due_at, arrived_at, body_bytes }))
+    }
+
+    /// Reads what is there. Returns when the last of it has arrived.
+    fn receive(&mut self) -> Result<Option<Duration>> {
+        let mut room = [0; ANSWER_BYTES_MAX];
+        let mut parts = [IoSliceMut::new(&mut room)];
+        let mut stamp = nix::cmsg_space!(TimeSpec);
+        let file = self.stream.as_raw_fd();
+        let message = match recvmsg::<()>(file, &mut parts, Some(&mut stamp), MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EAGAIN) => return Ok(None),
+            message => message.context("cannot read")?,
+        };
+        let arrived_at = message.cmsgs()?.find_map(|part| match part {
+            ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+            _ => None,
+        });
+        let bytes = message.bytes;
+        if bytes == 0 {
+            bail!("the connection was closed");
+        }
+        self.answer.extend(room.iter().take(bytes));
+        arrived_at.map(Some).context("the kernel did not say when the answer has arrived")
+    }
+}
+
+fn now() -> Result<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")
+}
