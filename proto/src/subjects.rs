@@ -49,6 +49,8 @@ pub enum Question {
     Admission,
     /// `AuditQuestion`, answered by the collector.
     Audit,
+    /// `SweepQuestion`, answered by the collector.
+    Sweep,
     /// `RecordedQuestion`, answered by the aggregator.
     Recorded,
     /// `UsageQuestion`, answered by the aggregator.
@@ -69,6 +71,7 @@ impl Question {
         match self {
             Self::Admission => "admission",
             Self::Audit => "audit",
+            Self::Sweep => "sweep",
             Self::Recorded => "recorded",
             Self::Usage => "usage",
             Self::Workflows => "workflows",

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use stack::{
-    Profile, Program, Project, Stack, api,
+    Api, Profile, Program, Project, Stack, api,
     backing::Servers,
     cpu, ports,
     postgres::Durability,
@@ -23,7 +23,7 @@ use stack::{
     wait,
 };
 
-use self::report::{Asked, Report};
+use self::report::{Answered, Asked, Report};
 use crate::{binaries, usage::Usage};
 
 /// Measurements of which the median is told.
@@ -151,10 +151,19 @@ impl Run<'_> {
         command.args(rate.iter().flat_map(|rate| ["--rate".to_owned(), format!("{rate:.0}")]));
         command.env("FLOWMETER_TOKEN", self.stack.operator_token());
         let before = Usage::now(&self.stack, &mut self.servers, &[Program::Gateway])?;
-        let (told, load) = finish(command.stdout(Stdio::piped()).spawn().context("cannot start the load")?)?;
+        let load = command.stdout(Stdio::piped()).spawn().context("cannot start the load")?;
+        thread::sleep(Duration::from_secs(bench.warm_up_seconds.into()));
+        let warm = self.answered()?;
+        let (told, load) = finish(load)?;
         let mut usage = Usage::now(&self.stack, &mut self.servers, &[Program::Gateway])?.since(&before);
         usage.parts.push(("load", load));
-        Asked::new(&told, usage, bench.seconds + bench.warm_up_seconds)
+        Asked::new(&told, usage, bench.seconds + bench.warm_up_seconds, self.answered()?.since(warm))
+    }
+
+    /// What the gateway has measured itself so far.
+    fn answered(&self) -> Result<Answered> {
+        let ops = self.stack.ops_url(Program::Gateway).context("the gateway has an ops port")?;
+        Ok(Answered::from_metrics(&Api::new(&ops).text("/metrics")?))
     }
 
     /// Runs a task of `flowmeter-load` that prints nothing of use.

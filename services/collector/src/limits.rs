@@ -1,16 +1,28 @@
-//! Which tenants are near their limit. Their sources are swept at once when they come near, and more often as long as
+//! Which tenants are near their limit. Their sources are swept soon when they come near, and more often as long as
 //! they stay: a limit that is noticed a sweep too late is passed by a whole sweep of executions.
+//!
+//! Soon is not at once. The limit check counts a run twice that it has allowed within seconds before a sweep, until the next
+//! sweep, because it cannot know whether the sweep has seen it. A tenant comes near its limit by a burst most often;
+//! a sweep in its middle would see its last runs twice, one after it does not. Where runs are refused while some may stand
+//! twice, the gateway asks for a sweep ([`AnswerSweep`]): then those that are refused have ended the burst.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::{Source, store::CatalogError};
-use messaging::{Delivery, Dispose, Disposition, Handler};
+use messaging::{
+    Delivery, Dispose, Disposition, Handler,
+    ask::{Answerer, Refusal},
+    consume::chain,
+};
 use metering::{Clock, InvalidId, TenantId};
-use proto::v1::UsageCounted;
-use sqlx::PgPool;
+use proto::v1::{SweepQuestion, UsageCounted};
+use sqlx::{PgConnection, PgPool};
 
-use crate::store;
+use crate::{
+    pace::{LIMIT_PAUSE_MIN, later},
+    store,
+};
 
 /// From this share of its limit on a tenant is near it: where most plans begin to warn.
 const NEAR_FROM_PERCENT: u64 = 80;
@@ -64,13 +76,43 @@ impl Handler for FollowUsage {
         }
         let mut transaction = self.pool.begin().await?;
         if store::limits::comes_near(&mut *transaction, &tenant).await? {
-            let sources: Vec<Source> = catalog::store::list(&mut *transaction).await?;
-            let concerned = sources.iter().filter(|source| source.tenants().contains(&&tenant));
-            let ids: Vec<&str> = concerned.map(|source| source.id.as_str()).collect();
-            store::limits::sweep_at_once(&mut *transaction, &ids, self.clock.now()).await?;
+            sweep_soon(&mut transaction, &tenant, self.clock.as_ref()).await?;
         }
         Ok(transaction.commit().await?)
     }
+}
+
+/// Answers [`proto::subjects::Question::Sweep`].
+pub struct AnswerSweep {
+    /// Where it is kept what is due.
+    pub pool: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Answerer for AnswerSweep {
+    type Question = SweepQuestion;
+    type Answer = ();
+
+    async fn answer(&self, question: SweepQuestion) -> Result<(), Refusal> {
+        let tenant = TenantId::parse(&question.tenant_id).map_err(Refusal::invalid)?;
+        let unavailable = |error: FollowError| Refusal::unavailable(chain(&error));
+        let mut connection = self.pool.acquire().await.map_err(FollowError::from).map_err(unavailable)?;
+        sweep_soon(&mut connection, &tenant, self.clock.as_ref()).await.map_err(unavailable)
+    }
+}
+
+async fn sweep_soon(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    clock: &dyn Clock,
+) -> Result<(), FollowError> {
+    let sources: Vec<Source> = catalog::store::list(&mut *connection).await?;
+    let concerned = sources.iter().filter(|source| source.tenants().contains(&tenant));
+    let ids: Vec<&str> = concerned.map(|source| source.id.as_str()).collect();
+    store::limits::sweep_at(connection, &ids, later(clock.now(), LIMIT_PAUSE_MIN)).await?;
+    Ok(())
 }
 
 /// Whether this much of the limit is near it. A limit of nothing is passed, not near.

@@ -22,7 +22,7 @@ const RISK_PAUSE_MIN: Duration = Duration::from_secs(5);
 const SWEEPS_NEAR_LIMIT: u32 = 4;
 
 /// A limit never makes sweeps come closer than this, where the interval is not shorter: seven requests each.
-const LIMIT_PAUSE_MIN: Duration = Duration::from_secs(15);
+pub const LIMIT_PAUSE_MIN: Duration = Duration::from_secs(15);
 
 /// When a source is swept next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

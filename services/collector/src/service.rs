@@ -17,7 +17,7 @@ use crate::{
     MIGRATOR, Settings,
     activity::FollowCatalog,
     audit::{AUDITS_MAX, AnswerAudit, Auditor},
-    limits::FollowUsage,
+    limits::{AnswerSweep, FollowUsage},
     n8n::{Client, ClientLimits},
     publish::Publisher,
     push,
@@ -69,6 +69,9 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
     };
     let audits = Arc::new(AnswerAudit(Arc::new(auditor)));
     tasks.spawn(ask::answer(bus.clone(), Question::Audit, audits, tasks.shutdown()));
+
+    let sweeps = Arc::new(AnswerSweep { pool: pool.clone(), clock: clock.clone() });
+    tasks.spawn(ask::answer(bus.clone(), Question::Sweep, sweeps, tasks.shutdown()));
 
     let work = Work {
         client,

@@ -9,7 +9,8 @@
 //!
 //! A run that was allowed before W has ended before W, and is counted, or was running at W, and is listed. One that
 //! was allowed just before W may begin just after it, on another machine's clock: `allowed since W` therefore reaches
-//! [`START_MARGIN`] back behind W. Runs of that margin stand twice until the next sweep, never not at all.
+//! [`START_MARGIN`] back behind W. Runs of that margin stand twice until the next sweep, never not at all; where that may
+//! have refused a run, the next sweep comes soon (`doubts`).
 //! An earlier W would not see them twice, but what has been counted since and stopped before it (mapped later, of a source
 //! that is new, added by hand) would be in none of its figures: only the latest W is used.
 //!

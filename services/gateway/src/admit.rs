@@ -37,6 +37,7 @@ use crate::{
     admission::{Decision, Known, Marks, Reason, Terms, decide},
     desk::{Desk, Waiting},
     directory::{Directory, Snapshot},
+    doubts::Doubts,
     lease::{CONTACT_AGE_MAX, CONTACT_INTERVAL},
     lookups::Lookups,
     remembered::{Memory, Remembered},
@@ -156,6 +157,7 @@ pub(crate) struct Parts {
     pub stale_after: Duration,
     /// Names this process in the ledger; a restarted one is another.
     pub replica: Uuid,
+    pub doubts: Doubts,
     pub closing: AtomicBool,
     pub unwritten: Unwritten,
     pub settling: Semaphore,
@@ -187,7 +189,7 @@ impl Admissions {
         directory: Arc<Directory>,
         namespace: Namespace,
         stale_after: Duration,
-        replica: Uuid,
+        doubts: Doubts,
     ) -> Self {
         let parts = Parts {
             pool,
@@ -196,7 +198,8 @@ impl Admissions {
             directory,
             namespace,
             stale_after,
-            replica,
+            replica: Uuid::new_v4(),
+            doubts,
             closing: AtomicBool::new(false),
             unwritten: Unwritten::default(),
             settling: Semaphore::new(SETTLES_MAX),

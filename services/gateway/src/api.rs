@@ -117,15 +117,14 @@ impl Modify for Security {
     }
 }
 
-/// The API's routes. A route is behind the operator's guard, behind the guard for anyone with a token, or in
-/// the short list of open ones: there is no fourth place.
+/// The API's routes. A route is behind the operator's guard, behind the guard for anyone with a token, among the few that
+/// a source may ask too, or in the short list of open ones: there is no fifth place.
 fn routes(app: &App) -> OpenApiRouter<App> {
     let authenticated = middleware::from_fn_with_state(app.clone(), authenticate::authenticate);
-    let asking = middleware::from_fn_with_state(app.clone(), asker::authenticate);
     let operator = operator_routes().route_layer(middleware::from_fn(authenticate::require_operator));
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(operator.merge(tenant_routes()).route_layer(authenticated))
-        .merge(asker_routes().route_layer(asking))
+        .merge(asker_routes())
         .merge(open_routes())
 }
 
@@ -161,7 +160,7 @@ fn tenant_routes() -> OpenApiRouter<App> {
         .routes(routes!(session::show, session::sign_out))
 }
 
-/// A source may ask here for its own runs, with its push token; everyone else as above.
+/// A source may ask here for its own runs, with its push token; everyone else as above. Each of these takes an `Asker`.
 fn asker_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(admissions::admit)).routes(routes!(admissions::admit_batch))
 }

@@ -99,6 +99,8 @@ struct State {
     busy: bool,
     refresh: bool,
     sole: Option<Sole>,
+    /// The W for which a sweep was asked for.
+    doubted: Option<Timestamp>,
 }
 
 impl Desk {
@@ -118,6 +120,7 @@ impl Desk {
             busy: false,
             refresh: false,
             sole: None,
+            doubted: None,
         };
         Self { tenant, state: Mutex::new(state) }
     }
@@ -327,6 +330,10 @@ impl Desk {
                 let granted = settled.granted;
                 state.units += granted;
                 state.sole = Some(settled.sole);
+                if settled.doubted.is_some() {
+                    state.doubted = settled.doubted;
+                    parts.doubts.tell(&self.tenant);
+                }
                 state.catalog = None;
                 state.footing = settled.footing.map(|mut footing| {
                     footing.granted = state.units;
@@ -376,6 +383,7 @@ impl Desk {
             held: state.units,
             elapsed: state.settled_at.elapsed(),
             closing,
+            doubted: state.doubted,
         };
         state.refresh = false;
         state.settled_at = Instant::now();

@@ -35,12 +35,14 @@
 //!
 //! # False refusals
 //!
-//! A run is refused although units are left when other replicas hold them:
+//! A run is refused although units are left when other replicas hold them, or when runs stand twice:
 //!
 //! ```text
 //! units that cannot be used now = sum over the other replicas of what they hold
 //!                              <= sum of min(LEASE_MAX, free at the grant / SHARE)
 //!                               = 0 once the free units have been below NEAR at each grant
+//!                               + runs allowed in the START_MARGIN before W, and at most a row of tallies before that
+//!                               = 0 from the sweep on that such a refusal asks for (`doubts`)
 //! ```
 //!
 //! A living replica gives back what it does not need: where the limit is near within [`REFRESH_INTERVAL`] (idle: all; else
@@ -72,11 +74,11 @@ pub const LEASE_TIME: SignedDuration = SignedDuration::from_secs(10);
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same for a lease that is used and far from the limit, of which more than half is left: to look is a transaction.
-pub const REFRESH_INTERVAL_FAR: Duration = Duration::from_secs(3);
+pub const REFRESH_INTERVAL_FAR: Duration = Duration::from_secs(4);
 
 /// A lease lasts twice this long at the rate that was seen. It is looked at again while half of it is left: a commit that
 /// takes a second or two on a busy disk stops nobody.
-pub const LEASE_SPAN: Duration = Duration::from_secs(2);
+pub const LEASE_SPAN: Duration = Duration::from_secs(4);
 
 /// How often a replica asks whether its catalog is current and whether others decide for its tenants.
 pub const CONTACT_INTERVAL: Duration = Duration::from_millis(250);
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn a_lease_follows_the_rate_and_shrinks_near_the_limit() {
         let second = Duration::from_secs(1);
-        assert_eq!(size(1_000, second, None), 4_000);
+        assert_eq!(size(1_000, second, None), 8_000);
         assert_eq!(size(1_000, second, Some(4_000)), 500);
         assert_eq!(size(1_000, second, Some(NEAR - 1)), 0, "near the limit each run asks the ledger");
         assert_eq!(size(0, second, None), 0, "who spends nothing gives everything back");

@@ -10,6 +10,7 @@ mod caps;
 mod change_catalog;
 mod desk;
 mod directory;
+mod doubts;
 mod follow;
 mod forecast;
 mod gap_counts;

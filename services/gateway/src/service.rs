@@ -20,6 +20,7 @@ use crate::{
     api::{self, Announcer, App, AppParts},
     change_catalog::Editor,
     directory::Directory,
+    doubts::{self, Doubts},
     follow::{Topic, follow},
     keep_gaps::KeepGaps,
     keep_periods::KeepPeriods,
@@ -52,7 +53,8 @@ impl Service for Gateway {
 
 /// Starts every loop of the gateway, serving on a port that is open already.
 pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettings) -> anyhow::Result<()> {
-    let app = app(&context, &settings)?;
+    let (doubts, doubted) = doubts::channel();
+    let app = app(&context, &settings, doubts)?;
     let Context { clock, pool, bus, tasks } = context;
     tasks.spawn(outbox::relay(pool.clone(), bus.clone(), tasks.shutdown()));
     tasks.spawn_fallible(
@@ -87,6 +89,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
     let catalog = Topic { stream: Stream::Catalog, name: "catalog" };
     tasks.spawn(follow(bus.clone(), catalog, api::CatalogListener(app.clone()), tasks.shutdown()));
     tasks.spawn(app.admissions.clone().keep(tasks.shutdown()));
+    tasks.spawn(doubted.ask(bus.clone(), tasks.shutdown()));
     let answers = Arc::new(AnswerAdmissions(app.admissions.clone()));
     tasks.spawn(ask::answer(bus.clone(), Question::Admission, answers, tasks.shutdown()));
     tasks.spawn(api::announce(app.clone()));
@@ -96,7 +99,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
     Ok(())
 }
 
-fn app(context: &Context, settings: &GatewaySettings) -> anyhow::Result<App> {
+fn app(context: &Context, settings: &GatewaySettings, doubts: Doubts) -> anyhow::Result<App> {
     let Context { clock, pool, bus, tasks } = context.clone();
     let directory = Arc::new(Directory::new(pool.clone()));
     let usage = Arc::new(UsageView::default());
@@ -110,7 +113,7 @@ fn app(context: &Context, settings: &GatewaySettings) -> anyhow::Result<App> {
             directory.clone(),
             bus.namespace().clone(),
             settings.metering_stale_after,
-            uuid::Uuid::new_v4(),
+            doubts,
         ),
         accounts: Accounts::new(pool.clone(), clock.clone(), &settings.operator_token, random),
         sealing: SealingKey::parse(&settings.collector_public_key)?,

@@ -46,6 +46,8 @@ pub struct Batch {
     pub elapsed: Duration,
     /// Whether no more units shall be handed out.
     pub closing: bool,
+    /// The W for which a doubt was told already.
+    pub doubted: Option<Timestamp>,
 }
 
 /// What one transaction has done.
@@ -58,6 +60,8 @@ pub struct Settled {
     pub granted: u64,
     /// Whether other replicas decide as well.
     pub sole: Sole,
+    /// The W before which runs may stand twice, where one was refused for the limit.
+    pub doubted: Option<Timestamp>,
 }
 
 /// What a decision rests on, and what the decisions before it have changed.
@@ -100,7 +104,7 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
         store::admissions::lease(&mut *transaction, tenant, parts.replica, 0, now).await?;
         transaction.commit().await?;
         let verdicts = vec![None; batch.requests.len()];
-        return Ok(Settled { verdicts, footing: None, granted: 0, sole: ledger.sole });
+        return Ok(Settled { verdicts, footing: None, granted: 0, sole: ledger.sole, doubted: None });
     };
     let mut given = find(&mut transaction, &tenant.id, &batch.requests).await?;
     let mut desk = prepare(&mut transaction, parts, tenant, plan, ledger.marks, now, batch).await?;
@@ -122,6 +126,10 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
         store::write_down::write_down(&mut *transaction, &desk.tenant.id, &fresh).await?;
     }
     desk.keep(&mut transaction, parts, ledger.marks).await?;
+    let doubted = match fresh.iter().any(|entry| is_for_the_limit(&entry.verdict)) {
+        true => desk.doubted(&mut transaction, batch.doubted).await?,
+        false => None,
+    };
     let (footing, granted) = desk.hand_out(batch);
     let outstanding = batch.held.saturating_add(granted);
     store::admissions::lease(
@@ -133,7 +141,12 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
     )
     .await?;
     transaction.commit().await?;
-    Ok(Settled { verdicts, footing: Some(footing), granted, sole: ledger.sole })
+    Ok(Settled { verdicts, footing: Some(footing), granted, sole: ledger.sole, doubted })
+}
+
+/// Whether it is a refusal that a smaller figure of what is used would not be.
+fn is_for_the_limit(verdict: &Verdict) -> bool {
+    matches!(verdict.reason, Reason::LimitReached | Reason::OverageReached)
 }
 
 async fn find(
@@ -250,6 +263,20 @@ impl Desk {
             self.workflows.insert(workflow, part);
         }
         Ok(())
+    }
+
+    /// W, where runs may stand twice because they were allowed shortly before it, and that was not told `before`.
+    async fn doubted(
+        &self,
+        connection: &mut PgConnection,
+        before: Option<Timestamp>,
+    ) -> Result<Option<Timestamp>, sqlx::Error> {
+        let Some(until) = self.known.complete_until.filter(|until| Some(*until) != before) else {
+            return Ok(None);
+        };
+        let since = self.known.reserved_since;
+        let any = store::admissions::any_between(connection, &self.tenant.id, since, until).await?;
+        Ok(any.then_some(until))
     }
 
     fn terms(&self) -> Terms {

@@ -148,9 +148,10 @@ async fn an_inbox_is_read_by_its_owner_only() {
 }
 
 /// Each question, who answers it and who asks it.
-const QUESTIONS: [(Question, &str, &[&str]); 8] = [
+const QUESTIONS: [(Question, &str, &[&str]); 9] = [
     (Question::Admission, "gateway", &[]),
     (Question::Audit, "collector", &["gateway"]),
+    (Question::Sweep, "collector", &["gateway"]),
     (Question::Recorded, "aggregator", &["collector", "gateway"]),
     (Question::Usage, "aggregator", &["gateway"]),
     (Question::Workflows, "aggregator", &["gateway"]),

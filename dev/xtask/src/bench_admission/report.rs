@@ -16,6 +16,38 @@ const HALF_LOAD_P99_MAX_MS: f64 = 2.0;
 const NANOS_PER_MILLI: f64 = 1_000_000.0;
 const MICROS_PER_SECOND: f64 = 1_000_000.0;
 
+/// Runs that the gateway was asked for, as it has measured them itself: from the request's head to the answer's.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answered {
+    all: f64,
+    within_a_milli: f64,
+}
+
+impl Answered {
+    /// As the page of the gateway's metrics has it.
+    pub fn from_metrics(page: &str) -> Self {
+        let figure = |series: &str| {
+            let value = page.lines().find_map(|line| line.strip_prefix(series));
+            value.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
+        };
+        Self {
+            all: figure(r#"flowmeter_http_request_seconds_count{route="/v1/admissions"} "#),
+            within_a_milli: figure(
+                r#"flowmeter_http_request_seconds_bucket{route="/v1/admissions",le="0.001"} "#,
+            ),
+        }
+    }
+
+    /// Those since `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self { all: self.all - before.all, within_a_milli: self.within_a_milli - before.within_a_milli }
+    }
+
+    fn percent_within_a_milli(self) -> Option<f64> {
+        (self.all > 0.0).then(|| self.within_a_milli * 100.0 / self.all)
+    }
+}
+
 /// One measurement.
 #[derive(Debug, Clone)]
 pub struct Asked {
@@ -25,6 +57,7 @@ pub struct Asked {
     usage: Usage,
     usage_seconds: f64,
     body_bytes: f64,
+    answered: Answered,
     p50_ms: f64,
     /// Of 100 answers, 99 were there within this time.
     pub p99_ms: f64,
@@ -33,7 +66,7 @@ pub struct Asked {
 
 impl Asked {
     /// What `flowmeter-load ask` has printed, and who used the processors in all of its time.
-    pub fn new(told: &Value, usage: Usage, usage_seconds: u32) -> Result<Self> {
+    pub fn new(told: &Value, usage: Usage, usage_seconds: u32, answered: Answered) -> Result<Self> {
         let figure = |name: &str| {
             told.get(name).and_then(Value::as_f64).with_context(|| format!("{name} was not told"))
         };
@@ -44,6 +77,7 @@ impl Asked {
             usage,
             usage_seconds: f64::from(usage_seconds),
             body_bytes: figure("body_bytes")?,
+            answered,
             p50_ms: millis("p50_ns")?,
             p99_ms: millis("p99_ns")?,
             p999_ms: millis("p999_ns")?,
@@ -73,7 +107,11 @@ impl Asked {
             write!(f, " {name} {:.1}", used.as_secs_f64() * MICROS_PER_SECOND / answers)?;
         }
         let all = self.usage_seconds * f64::from(u32::try_from(cores).unwrap_or(1));
-        writeln!(f, "; others {:.0} % of {cores} cores", self.usage.others().as_secs_f64() * 100.0 / all)
+        writeln!(f, "; others {:.0} % of {cores} cores", self.usage.others().as_secs_f64() * 100.0 / all)?;
+        match self.answered.percent_within_a_milli() {
+            Some(percent) => writeln!(f, "                had its answer ready within 1 ms: {percent:.2} %"),
+            None => Ok(()),
+        }
     }
 }
 

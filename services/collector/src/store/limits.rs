@@ -32,11 +32,11 @@ pub async fn is_any_near(executor: impl PgExecutor<'_>, tenants: &[&TenantId]) -
         .await
 }
 
-/// Makes sources due. A failing one keeps its pause.
-pub async fn sweep_at_once(
+/// Makes sources due at `at`, if they are not before. A failing one keeps its pause.
+pub async fn sweep_at(
     executor: impl PgExecutor<'_>,
     sources: &[&str],
-    now: Timestamp,
+    at: Timestamp,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE sources SET next_sweep_at = least(next_sweep_at, $2), postponable_until = NULL,
@@ -44,7 +44,7 @@ pub async fn sweep_at_once(
          WHERE source_id = ANY($1) AND failures = 0",
     )
     .bind(sources)
-    .bind(now.to_sqlx())
+    .bind(at.to_sqlx())
     .execute(executor)
     .await?;
     Ok(())

@@ -1,13 +1,22 @@
-//! Sources of tenants near their limit are swept at once, and more often.
+//! Sources of tenants near their limit are swept soon, and more often.
+
+use std::time::Duration;
 
 use jiff::SignedDuration;
-use proto::v1::{Totals, UsageCounted};
+use messaging::ask::AskError;
+use proto::{
+    subjects::Question,
+    v1::{SweepQuestion, Totals, UsageCounted},
+};
 use testkit::eventually;
 
 use crate::stage::{STEP, Stage};
 
 /// A quarter of the tests' interval, with its jitter.
 const NEAR_STEP: SignedDuration = SignedDuration::from_secs(17);
+
+/// Soon.
+const SOON: SignedDuration = SignedDuration::from_secs(15);
 
 async fn count(stage: &Stage, tenant: &str, counted: u64, limit: Option<u64>) {
     let totals = Some(Totals { counted, ..Totals::default() });
@@ -25,14 +34,17 @@ async fn await_near(stage: &Stage, tenants: i64) {
 }
 
 #[tokio::test]
-async fn a_source_is_swept_at_once_and_more_often_near_a_limit_and_as_before_when_it_is_raised() {
+async fn a_source_is_swept_soon_and_more_often_near_a_limit_and_as_before_when_it_is_raised() {
     let mut stage = Stage::start().await;
     stage.run("north", 3);
-    stage.first_sweep("north").await;
+    first_sweep(&mut stage).await;
 
-    // Nothing is due; coming near makes it so.
+    // Nothing is due for a while; coming near changes that, but does not make it due in the middle of a burst.
     stage.bench.clock.advance(SignedDuration::from_secs(1));
     count(&stage, "north", 80, Some(100)).await;
+    await_near(&stage, 1).await;
+    assert!(!is_due_in(&stage, SOON - SignedDuration::from_secs(1)).await);
+    stage.bench.clock.advance(SOON);
     stage.swept("north").await;
     for id in 4..=6 {
         stage.run("north", 1);
@@ -54,6 +66,42 @@ async fn a_source_is_swept_at_once_and_more_often_near_a_limit_and_as_before_whe
         later.then_some(())
     })
     .await;
+    stage.finish().await;
+}
+
+/// The first sweep of north, to its commit.
+async fn first_sweep(stage: &mut Stage) {
+    stage.first_sweep("north").await;
+    let stage = &*stage;
+    eventually("the sweep is committed", || async { (!is_due_in(stage, SOON).await).then_some(()) }).await;
+}
+
+/// Whether north is to be swept within so long.
+async fn is_due_in(stage: &Stage, time: SignedDuration) -> bool {
+    let at = jiff_sqlx::ToSqlx::to_sqlx(metering::Clock::now(&stage.bench.clock) + time);
+    let due = "SELECT next_sweep_at <= $1 FROM sources WHERE source_id = 'north'";
+    sqlx::query_scalar(due).bind(at).fetch_one(stage.bench.pool()).await.unwrap()
+}
+
+async fn ask_for_a_sweep(stage: &Stage, tenant: &str) -> Result<(), AskError> {
+    let question = SweepQuestion { tenant_id: tenant.into() };
+    stage.bench.context.bus.ask(Question::Sweep, &question, Duration::from_secs(10)).await
+}
+
+#[tokio::test]
+async fn a_tenants_sources_are_swept_soon_where_a_refusal_asks_for_it() {
+    let mut stage = Stage::start().await;
+    stage.run("north", 3);
+    first_sweep(&mut stage).await;
+    ask_for_a_sweep(&stage, "south").await.unwrap();
+    assert!(!is_due_in(&stage, SOON).await, "another tenant's");
+    ask_for_a_sweep(&stage, "north").await.unwrap();
+    assert!(is_due_in(&stage, SOON).await);
+    assert!(!is_due_in(&stage, SOON - SignedDuration::from_secs(1)).await);
+    stage.run("north", 1);
+    stage.bench.clock.advance(SOON);
+    assert_eq!(stage.swept("north").await.ids(), [4]);
+    assert!(matches!(ask_for_a_sweep(&stage, "no tenant's id").await, Err(AskError::Refused { .. })));
     stage.finish().await;
 }
 

@@ -1,10 +1,8 @@
 //! Who asks the limit check: anyone with a token, or a source with the token with which it pushes.
 
 use axum::{
-    extract::{FromRequestParts, Request, State},
+    extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
-    middleware::Next,
-    response::Response,
 };
 use metering::SourceId;
 use secrecy::{ExposeSecret, SecretString};
@@ -25,27 +23,17 @@ pub enum Asker {
     Source(SourceId),
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Asker {
+/// There is no other way to have one than to authenticate. An extractor and not a layer around the routes: it is made
+/// before each run, and a layer would cost it a boxed future and a copy of the routes within.
+impl FromRequestParts<App> for Asker {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parts.extensions.get().cloned().ok_or(ApiError::Unauthorized)
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        match source(app, &parts.headers).await? {
+            Some(source) => Ok(Self::Source(source)),
+            None => Ok(Self::Caller(authenticate::caller_of(app, parts).await?)),
+        }
     }
-}
-
-/// Lets requests through that say who they are.
-pub async fn authenticate(
-    State(app): State<App>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let (mut parts, body) = request.into_parts();
-    let asker = match source(&app, &parts.headers).await? {
-        Some(source) => Asker::Source(source),
-        None => Asker::Caller(authenticate::caller_of(&app, &parts).await?),
-    };
-    parts.extensions.insert(asker);
-    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
 /// The source whose push token the request carries. Checked against the catalog in memory.

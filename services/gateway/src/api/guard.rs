@@ -23,22 +23,21 @@ const REQUESTS_MAX: usize = 512;
 /// An answer that has not begun by then will not help its caller. The body of a live stream may last longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// For browsers: nothing from elsewhere, in no frame, no guessing of types, no address passed on.
-const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
+/// For browsers: nothing from elsewhere, in no frame, no address passed on.
+const BROWSER_HEADERS: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'",
     ),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
     (header::REFERRER_POLICY, "no-referrer"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Asked before each run, and most often answered from memory: a span of each would cost more than the answer. What it
-/// asks the ledger for has a span.
-const ROUTES_WITHOUT_SPAN: [&str; 2] = ["/v1/admissions", "/v1/admissions/batch"];
+/// Asked by programs before each run, and most often answered from memory: a span of each would cost more than the answer,
+/// and headers that only a browser obeys a part of it. What is asked of the ledger for it has a span.
+const ROUTES_OF_RUNS: [&str; 2] = ["/v1/admissions", "/v1/admissions/batch"];
 
 /// Puts the guards around a router. One layer for all of them: each would cost every request a boxed future.
 pub fn around(router: Router<App>) -> Router<App> {
@@ -54,14 +53,22 @@ async fn surround(State(places): State<Arc<Semaphore>>, request: Request, next: 
     // The route, not the path: labels must stay few.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
-    let response = if ROUTES_WITHOUT_SPAN.contains(&route) {
+    let mut response = if ROUTES_OF_RUNS.contains(&route) {
         bound(&places, request, next).await
     } else {
         let span = span(&request);
-        bound(&places, request, next).instrument(span).await
+        let mut response = bound(&places, request, next).instrument(span).await;
+        for (name, value) in BROWSER_HEADERS {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
     };
     measure(method, route, response.status(), started_at);
-    with_headers(response)
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // What an answer says is true now and belongs to its caller. A handler may say otherwise.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 fn span(request: &Request) -> Span {
@@ -102,14 +109,4 @@ fn known_method(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         _ => "other",
     }
-}
-
-fn with_headers(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    // What an answer says is true now and belongs to its caller. A handler may say otherwise.
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    for (name, value) in SECURITY_HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
 }

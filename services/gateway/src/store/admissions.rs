@@ -188,6 +188,21 @@ pub async fn charged(
     Ok(from_db(units))
 }
 
+/// Whether a run may have been written down as allowed from `since` to `until`: the rows that hold the two count whole.
+pub async fn any_between(
+    executor: impl PgExecutor<'_>,
+    tenant: &TenantId,
+    since: Timestamp,
+    until: Timestamp,
+) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM tallies WHERE tenant = $1 AND slot BETWEEN $2 AND $3)")
+        .bind(tenant.as_str())
+        .bind(slot(since))
+        .bind(slot(until))
+        .fetch_one(executor)
+        .await
+}
+
 /// Runs that one workflow was allowed since `since`.
 pub async fn admitted_of(
     executor: impl PgExecutor<'_>,

@@ -1,0 +1,112 @@
+//! A refusal that may be false asks for a sweep.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use messaging::ask::{self, Answerer, Refusal};
+use metering::Clock;
+use proto::{subjects::Question, v1};
+use reqwest::Method;
+use serde_json::json;
+use testkit::eventually;
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::support::{World, usage};
+
+/// A collector that tells whose sources it was asked to sweep.
+struct Collector(mpsc::UnboundedSender<String>);
+
+#[async_trait]
+impl Answerer for Collector {
+    type Question = v1::SweepQuestion;
+    type Answer = ();
+
+    async fn answer(&self, question: v1::SweepQuestion) -> Result<(), Refusal> {
+        self.0.send(question.tenant_id).map_err(|_| Refusal::unavailable("nobody listens".to_owned()))
+    }
+}
+
+/// The sweeps that a collector is asked for.
+struct Asked(mpsc::UnboundedReceiver<String>);
+
+impl Asked {
+    /// From a collector that answers from now on.
+    async fn of(world: &World) -> Self {
+        let (told, asked) = mpsc::unbounded_channel();
+        let context = &world.bench.context;
+        let (bus, shutdown) = (context.bus.clone(), context.tasks.shutdown());
+        context.tasks.spawn(ask::answer(bus.clone(), Question::Sweep, Arc::new(Collector(told)), shutdown));
+        let mut asked = Self(asked);
+        eventually("the collector answers", || async {
+            let question = v1::SweepQuestion { tenant_id: "nobody".into() };
+            bus.ask::<()>(Question::Sweep, &question, Duration::from_secs(5)).await.ok()
+        })
+        .await;
+        assert_eq!(asked.next().await, "nobody");
+        asked
+    }
+
+    /// Whose sources are to be swept next.
+    async fn next(&mut self) -> String {
+        timeout(Duration::from_secs(30), self.0.recv()).await.expect("nobody was asked").unwrap()
+    }
+}
+
+fn seconds(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds)
+}
+
+/// A sweep that ends now has found so many runs of the tenant.
+async fn sweep(world: &World, tenant: &str, counted: u64) {
+    let now = world.bench.clock.now();
+    let at = Some(proto::timestamp(now));
+    let revision = u64::try_from(now.duration_since(Timestamp::UNIX_EPOCH).as_secs()).unwrap();
+    world
+        .counted(v1::UsageCounted { as_of: at, complete_until: at, ..usage(tenant, counted, revision) })
+        .await;
+}
+
+async fn is_allowed(world: &World, tenant: &str, id: &str) -> bool {
+    let body = json!({ "tenant": tenant, "id": id });
+    let (status, verdict) = world.ask(Method::POST, "/v1/admissions", Some(body)).await;
+    assert_eq!(status, 200, "{verdict}");
+    verdict["allowed"].as_bool().unwrap()
+}
+
+#[tokio::test]
+async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_sweep() {
+    let world = World::start().await;
+    let mut asked = Asked::of(&world).await;
+    world.with_tenants(3).await;
+    for tenant in ["north", "south"] {
+        sweep(&world, tenant, 0).await;
+    }
+    world.bench.clock.advance(seconds(30));
+
+    // A sweep in the middle of a burst sees runs that were allowed just before it: they stand twice.
+    assert!(is_allowed(&world, "north", "a").await && is_allowed(&world, "north", "b").await);
+    world.bench.clock.advance(seconds(1));
+    sweep(&world, "north", 2).await;
+    assert!(!is_allowed(&world, "north", "c").await && !is_allowed(&world, "north", "d").await);
+    assert_eq!(asked.next().await, "north");
+
+    // The sweep that was asked for: the unit is free again, and the refusal after it is true.
+    world.bench.clock.advance(seconds(15));
+    sweep(&world, "north", 2).await;
+    world.bench.clock.advance(seconds(5));
+    assert!(is_allowed(&world, "north", "e").await && !is_allowed(&world, "north", "f").await);
+
+    // Each W once: nothing was asked for meanwhile.
+    world.bench.clock.advance(seconds(1));
+    sweep(&world, "north", 3).await;
+    assert!(!is_allowed(&world, "north", "g").await);
+    assert_eq!(asked.next().await, "north");
+    for id in ["a", "b", "c"] {
+        assert!(is_allowed(&world, "south", id).await);
+    }
+    sweep(&world, "south", 3).await;
+    assert!(!is_allowed(&world, "south", "d").await);
+    assert_eq!(asked.next().await, "south");
+    world.finish().await;
+}
