@@ -13,10 +13,11 @@ use std::{
     net::TcpStream,
     os::fd::AsRawFd,
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+use metering::{Clock, SystemClock};
 use nix::{
     errno::Errno,
     sys::{
@@ -171,5 +172,5 @@ impl Connection {
 }
 
 fn now() -> Result<Duration> {
-    SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")
+    Duration::try_from(SystemClock.now().as_duration()).context("the clock stands before 1970")
 }
