@@ -47,10 +47,10 @@ pub struct Ask {
     #[arg(long)]
     run: String,
     /// Connections.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Tenants `t0000`, `t0001` and so on, asked for in turn.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     tenants: u32,
     /// How long it is measured.
     #[arg(long)]

@@ -1,8 +1,8 @@
 //! All SQL of the aggregator, by table.
 
-/// Binds the columns of totals, in the order `counted`, `uncounted`, `success`, `error`, `crashed`, `canceled`, `duration_ms`,
-/// `late`, `voided`.
-macro_rules! bind_totals {
+/// Binds the columns of what was recorded, in the order `counted`, `uncounted`, `success`, `error`, `crashed`, `canceled`,
+/// `duration_ms`.
+macro_rules! bind_recorded {
     ($query:expr, $totals:expr) => {{
         let totals: &[crate::totals::Totals] = $totals;
         let column = |value: fn(&crate::totals::Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
@@ -14,8 +14,16 @@ macro_rules! bind_totals {
             .bind(column(|totals| totals.crashed))
             .bind(column(|totals| totals.canceled))
             .bind(column(|totals| totals.duration_ms))
-            .bind(column(|totals| totals.late))
-            .bind(column(|totals| totals.voided))
+    }};
+}
+
+/// Binds the columns of totals: those of [`bind_recorded`], `late`, `voided`.
+macro_rules! bind_totals {
+    ($query:expr, $totals:expr) => {{
+        let totals: &[crate::totals::Totals] = $totals;
+        bind_recorded!($query, totals)
+            .bind(totals.iter().map(|totals| totals.late).collect::<Vec<_>>())
+            .bind(totals.iter().map(|totals| totals.voided).collect::<Vec<_>>())
     }};
 }
 

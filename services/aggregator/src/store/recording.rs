@@ -297,15 +297,7 @@ pub(crate) async fn add_to_periods(
          RETURNING tenant_number, period_start, period_end, xmax = 0 AS opened, closed_at IS NOT NULL AS closed,
              counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted",
     );
-    let column = |value: fn(&Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
-    let rows: Vec<ChangedPeriodRow> = query
-        .bind(column(|totals| totals.counted))
-        .bind(column(|totals| totals.uncounted))
-        .bind(column(|totals| totals.success))
-        .bind(column(|totals| totals.error))
-        .bind(column(|totals| totals.crashed))
-        .bind(column(|totals| totals.canceled))
-        .bind(column(|totals| totals.duration_ms))
+    let rows: Vec<ChangedPeriodRow> = bind_recorded!(query, &totals)
         .bind(changes.keys().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
         .bind(changes.keys().map(|(_, start)| start.to_sqlx()).collect::<Vec<_>>())
         .bind(changes.values().map(|(period, _)| period.end.to_sqlx()).collect::<Vec<_>>())
