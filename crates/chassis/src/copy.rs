@@ -63,6 +63,12 @@ impl CopyBuffer {
         self.0.put_u8(u8::from(value));
     }
 
+    /// `uuid`.
+    pub fn uuid(&mut self, value: [u8; 16]) {
+        self.0.put_i32(16);
+        self.0.put_slice(&value);
+    }
+
     /// `text`. Of one that is longer than Postgres takes (1 GiB), nothing.
     pub fn text(&mut self, value: Option<&str>) {
         let length = value.and_then(|value| i32::try_from(value.len()).ok());

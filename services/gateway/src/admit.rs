@@ -3,7 +3,7 @@
 //! # Repeated ids
 //!
 //! A repeated id gets the same answer: from the same replica at once, from memory; from another one as soon as the
-//! verdict is written down, [`WRITE_DELAY`] to [`WRITE_DELAY_MAX`] and one transaction after the answer. A replica that
+//! verdict is written down, at most [`WRITE_DELAY`] and one transaction or two after the answer. A replica that
 //! has not decided everything of a tenant in the last [`REPEAT_HORIZON`] looks ids up before it spends a unit (`lookups`:
 //! many in one statement, without a lock); it learns within [`CONTACT_INTERVAL`] that another one has begun to. Near the
 //! limit, and for every refusal, the verdict is written before the answer. Two replicas that are asked at the same moment
@@ -41,18 +41,16 @@ use crate::{
     lease::{CONTACT_AGE_MAX, CONTACT_INTERVAL},
     lookups::Lookups,
     remembered::{Memory, Remembered},
+    run_key::RunKey,
     settle::terms,
-    store::{self, admissions::Kept, write_down::Entry},
+    store::{self, admissions::Kept},
     usage::UsageView,
     wording::{Figures, sentence},
     write_down::{self, Unwritten},
 };
 
-/// Verdicts that were given from memory are written down after this time, where few come.
+/// Verdicts that were given from memory are written down within this time, or as soon as those before them are.
 pub const WRITE_DELAY: Duration = Duration::from_millis(10);
-
-/// The same while many of a tenant come in turn.
-pub const WRITE_DELAY_MAX: Duration = Duration::from_millis(100);
 
 /// A repeated id gets the same answer from every replica for at least this long.
 pub const REPEAT_HORIZON: SignedDuration = SignedDuration::from_hours(1);
@@ -76,8 +74,8 @@ const LEASES_PER_LANE: usize = 16;
 pub struct Request {
     /// Whose it is.
     pub tenant: TenantId,
-    /// The caller's id of it.
-    pub id: String,
+    /// What stands for it.
+    pub key: RunKey,
     /// Which workflow.
     pub workflow: Option<WorkflowId>,
     /// What starts it; taken as a counted mode if missing.
@@ -246,8 +244,7 @@ impl Admissions {
             Spending::Given(verdict) => return Ok(Some(verdict)),
             Spending::NotHere => {}
             Spending::NotKnown => {
-                let (tenant, id) = (&request.tenant, &request.id);
-                if let Some(verdict) = Lookups::find(&parts.lookups, &parts.pool, tenant, id).await? {
+                if let Some(verdict) = Lookups::find(&parts.lookups, &parts.pool, request.key).await? {
                     parts.remember(&request, verdict, parts.clock.now());
                     return Ok(Some(verdict));
                 }
@@ -301,6 +298,9 @@ impl Admissions {
         );
         // From here on nothing is spent from memory: what is asked is decided in the ledger.
         self.parts.closing.store(true, Ordering::SeqCst);
+        if let Err(error) = write_down::finish(&self.parts).await {
+            tracing::warn!(error = chain(&error), "runs are not written down: asked again, they are decided anew");
+        }
         for desk in self.parts.desks() {
             if let Err(error) = Desk::give_back(&desk, &self.parts).await {
                 tracing::warn!(error = chain(&error), "units stay out until their lease has expired");
@@ -339,7 +339,8 @@ impl Admissions {
 }
 
 impl Parts {
-    fn desk(&self, tenant: &TenantId) -> Arc<Desk> {
+    /// The tenant's place.
+    pub fn desk(&self, tenant: &TenantId) -> Arc<Desk> {
         if let Some(desk) = self.desks.read().unwrap_or_else(PoisonError::into_inner).get(tenant) {
             return desk.clone();
         }
@@ -357,7 +358,7 @@ impl Parts {
         is_new: bool,
     ) -> Spending {
         let now = self.clock.now();
-        let place = self.remembered.place(&request.tenant, &request.id);
+        let place = self.remembered.place(request.key);
         let forgot_at = match place.memory() {
             Memory::Given(verdict) => return Spending::Given(verdict),
             Memory::Perhaps => Some(now),
@@ -381,7 +382,7 @@ impl Parts {
 
     /// Remembers the verdict on a request.
     pub fn remember(&self, request: &Request, verdict: Verdict, now: Timestamp) {
-        self.remembered.place(&request.tenant, &request.id).keep(verdict, now);
+        self.remembered.place(request.key).keep(verdict, now);
     }
 
     /// What metering tells of the tenant.
@@ -454,17 +455,6 @@ impl Verdict {
         Figures { allowed, used, limit, resets_at, retry_at }
     }
 
-    /// What is written down of it.
-    pub fn entry(&self, request: &Request, now: Timestamp) -> Entry {
-        Entry {
-            id: request.id.clone(),
-            workflow: request.workflow.clone(),
-            mode: request.mode,
-            admitted_at: now,
-            verdict: *self,
-        }
-    }
-
     /// The verdict that a row keeps.
     pub fn of(kept: &Kept) -> Result<Self, AdmitError> {
         let parse =
@@ -481,5 +471,26 @@ impl Verdict {
             as_of: kept.as_of,
             complete_until: kept.complete_until,
         })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A run that was allowed.
+    pub(crate) fn verdict() -> Verdict {
+        Verdict {
+            allowed: true,
+            reason: Reason::WithinLimit,
+            shadow: None,
+            retry_at: None,
+            used: Some(1),
+            reserved: 1,
+            limit: Some(100),
+            resets_at: "2026-12-01T00:00:00Z".parse().unwrap(),
+            as_of: None,
+            complete_until: None,
+        }
     }
 }

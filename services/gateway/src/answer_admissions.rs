@@ -12,6 +12,7 @@ use proto::v1::{self, admission_question::Subject};
 use crate::{
     admit::{Admissions, Request},
     api::is_admission_id,
+    run_key::RunKey,
 };
 
 /// A workflow that is not named matches no attribution by workflow: no id of n8n is this.
@@ -33,7 +34,8 @@ impl Answerer for AnswerAdmissions {
         let workflow = named.map(WorkflowId::parse).transpose().map_err(Refusal::invalid)?;
         let tenant = self.tenant_of(question.subject, workflow.as_ref()).await?;
         let mode = Some(question.mode.as_str()).filter(|mode| !mode.is_empty()).map(Mode::parse);
-        let request = Request { tenant: tenant.clone(), id: question.admission_id, workflow, mode };
+        let key = RunKey::of(&tenant, &question.admission_id);
+        let request = Request { tenant: tenant.clone(), key, workflow, mode };
         let answer = self.0.admit(request).await.map_err(|error| {
             tracing::warn!(error = chain(&error), "an admission question has no answer");
             Refusal::unavailable("the limit check cannot answer now; ask again")

@@ -1,4 +1,4 @@
-//! One tenant's place in a replica: the units it holds, what was spent and not written down, and who waits for the
+//! One tenant's place in a replica: the units it holds, what was spent and is not tallied, and who waits for the
 //! ledger. `lease` has the argument why that is sound, `settle` the transaction.
 
 use std::{
@@ -10,6 +10,7 @@ use std::{
 
 use catalog::{Plan, Tenant};
 use jiff::Timestamp;
+use messaging::consume::chain;
 use metering::{Mode, TenantId};
 use tokio::{
     sync::oneshot,
@@ -21,12 +22,10 @@ use crate::{
     admit::{AdmitError, Parts, REPEAT_HORIZON, Request, Verdict, WRITE_DELAY},
     directory::Snapshot,
     lease::{REFRESH_INTERVAL, REFRESH_INTERVAL_FAR},
+    run_key::RunKey,
     settle::{Batch, settle},
-    store::{
-        admissions::Sole,
-        write_down::{Entry, Spent},
-    },
-    write_down::next_delay,
+    store::{admissions::Sole, write_down::Entry},
+    tallies::{self, Tallies},
 };
 
 /// The ledger has this long for one transaction; the caller's own patience is shorter.
@@ -70,31 +69,22 @@ pub struct Desk {
     state: Mutex<State>,
 }
 
-/// What a desk gives to be written down.
-pub enum Taken {
-    /// The ledger is being asked: it writes what was spent as well.
-    Busy,
-    /// There is nothing.
-    Nothing,
-    /// This. The desk does not ask the ledger until it is released.
-    Spent(Spent),
-}
-
 struct State {
     units: u64,
     footing: Option<Footing>,
     /// The catalog that was last found to say what `footing` says.
     catalog: Option<Arc<Snapshot>>,
-    spent: Vec<Entry>,
-    /// How long it is gathered before it is written down.
-    write_delay: Duration,
     /// Spent since `footing` was made.
     spent_since: u64,
-    /// The same by workflow.
-    asked: BTreeMap<String, u64>,
+    /// What was spent since the last transaction.
+    fresh: Tallies,
+    /// What the ledger tallies, or is to, of what was spent before it.
+    tallies: Tallies,
+    /// Runs of each workflow that a transaction that failed was to observe.
+    unobserved: BTreeMap<String, u64>,
     queue: Vec<Waiting>,
-    /// Ids that the ledger decides now or next: nothing is spent for them.
-    pending: HashSet<String>,
+    /// Runs that the ledger decides now or next: nothing is spent for them.
+    pending: HashSet<RunKey>,
     settled_at: Instant,
     busy: bool,
     refresh: bool,
@@ -110,10 +100,10 @@ impl Desk {
             units: 0,
             footing: None,
             catalog: None,
-            spent: Vec::new(),
-            write_delay: WRITE_DELAY,
             spent_since: 0,
-            asked: BTreeMap::new(),
+            fresh: Tallies::default(),
+            tallies: Tallies::default(),
+            unobserved: BTreeMap::new(),
             queue: Vec::new(),
             pending: HashSet::new(),
             settled_at: Instant::now(),
@@ -170,7 +160,7 @@ impl Desk {
         now: Timestamp,
     ) -> Option<Verdict> {
         let mut state = desk.lock();
-        if state.units == 0 || state.pending.contains(&request.id) || parts.closing.load(Ordering::SeqCst) {
+        if state.units == 0 || state.pending.contains(&request.key) || parts.closing.load(Ordering::SeqCst) {
             return None;
         }
         let footing = state.footing.as_ref().filter(|footing| now < footing.expires_at)?;
@@ -193,38 +183,36 @@ impl Desk {
             _ => return None,
         };
         let verdict = Verdict::new(&known, &footing.terms, reserved, decision).reserve();
-        state.refresh |= state.units <= footing.granted / 4;
+        let is_low = state.units - 1 <= footing.granted / 4;
+        state.refresh |= is_low;
         state.units -= 1;
         state.spent_since += 1;
-        if let Some(workflow) = &request.workflow {
-            state.count(workflow.as_str(), 1);
-        }
-        state.spent.push(verdict.entry(request, now));
-        if state.spent.len() == 1 {
-            parts.unwritten.add(desk.clone(), state.write_delay);
-        }
+        state.fresh.count(now, request.workflow.as_ref());
+        drop(state);
+        parts.unwritten.add(Entry::of(request, verdict, now));
         Some(verdict)
     }
 
     /// Puts a request in line for the ledger.
     pub fn queue(&self, waiting: Waiting) {
         let mut state = self.lock();
-        state.pending.insert(waiting.request.id.clone());
+        state.pending.insert(waiting.request.key);
         state.queue.push(waiting);
     }
 
-    /// Whether units have been in hand for so long that they are to be looked at again.
+    /// Whether the ledger is to be asked: units have been in hand for long enough to be looked at again, or it tallies too
+    /// much.
     pub fn is_due(&self) -> bool {
         let state = self.lock();
         let elapsed = state.settled_at.elapsed();
-        if state.busy || state.units == 0 || elapsed < REFRESH_INTERVAL {
+        if state.busy || elapsed < REFRESH_INTERVAL || (state.units == 0 && !state.refresh) {
             return false;
         }
         // A lease that is used and far from the limit may wait until half of it is spent.
         let may_wait = state.footing.as_ref().is_some_and(|footing| {
             !footing.is_near && state.spent_since > 0 && state.units > footing.granted / 2
         });
-        !may_wait || elapsed >= REFRESH_INTERVAL_FAR
+        state.refresh || !may_wait || elapsed >= REFRESH_INTERVAL_FAR
     }
 
     /// Looks at the units again, unless the ledger is being asked already.
@@ -239,31 +227,14 @@ impl Desk {
         while self.next(parts).await {}
     }
 
-    /// What was spent and not written down.
-    pub fn take_spent(&self) -> Taken {
+    /// Another replica has decided this run as well, and tallies it: its unit here is free again.
+    pub fn was_known(&self, entry: &Entry) {
         let mut state = self.lock();
-        if state.spent.is_empty() {
-            return Taken::Nothing;
+        let (allowed_at, workflow) = (entry.admitted_at, entry.workflow.as_ref());
+        // Where neither knows its row any more, it stands twice until W has passed it.
+        if !state.fresh.take_back(allowed_at, workflow) {
+            state.refresh |= state.tallies.take_back(allowed_at, workflow);
         }
-        if state.busy {
-            return Taken::Busy;
-        }
-        state.busy = true;
-        let entries = mem::take(&mut state.spent);
-        state.write_delay = next_delay(state.write_delay, entries.len());
-        Taken::Spent(Spent { tenant: self.tenant.clone(), entries, outstanding: state.units })
-    }
-
-    /// Takes back what could not be written.
-    pub fn put_back(&self, entries: Vec<Entry>) {
-        let mut state = self.lock();
-        let newer = mem::replace(&mut state.spent, entries);
-        state.spent.extend(newer);
-    }
-
-    /// Lets the desk ask the ledger again.
-    pub fn release(&self) {
-        self.lock().busy = false;
     }
 
     /// Starts the work that is there, unless it goes on already.
@@ -280,7 +251,7 @@ impl Desk {
 
     async fn next(&self, parts: &Arc<Parts>) -> bool {
         if self.settle(parts).await.is_err() {
-            // Who waited was told; what was spent is written as soon as the ledger answers.
+            // Who waited was told; what was spent is tallied as soon as the ledger answers.
             sleep(WRITE_DELAY * 10).await;
         }
         let mut state = self.lock();
@@ -288,7 +259,7 @@ impl Desk {
         state.busy
     }
 
-    /// Writes everything down and gives every unit back.
+    /// Tallies everything and gives every unit back.
     pub async fn give_back(desk: &Arc<Self>, parts: &Arc<Parts>) -> Result<(), Arc<AdmitError>> {
         // Whoever settles now has taken what it settles; this one takes the rest, and waits for the ledger's lock.
         loop {
@@ -299,12 +270,12 @@ impl Desk {
             sleep(WRITE_DELAY).await;
         }
         let outcome = desk.settle(parts).await;
-        desk.release();
+        desk.lock().busy = false;
         Desk::wake(desk, parts);
         outcome
     }
 
-    /// One transaction in the ledger: writes down, decides, hands out and takes back. One at a time: `busy`.
+    /// One transaction in the ledger: tallies, decides, hands out and takes back. One at a time: `busy`.
     async fn settle(&self, parts: &Arc<Parts>) -> Result<(), Arc<AdmitError>> {
         // The semaphore is never closed.
         let _place = parts.settling.acquire().await;
@@ -323,13 +294,14 @@ impl Desk {
         }
         let mut state = self.lock();
         for request in &batch.requests {
-            state.pending.remove(&request.id);
+            state.pending.remove(&request.key);
         }
         match outcome {
             Ok(settled) => {
                 let granted = settled.granted;
                 state.units += granted;
                 state.sole = Some(settled.sole);
+                state.tallies.forget_old(parts.clock.now());
                 if settled.doubted.is_some() {
                     state.doubted = settled.doubted;
                     parts.doubts.tell(&self.tenant);
@@ -347,16 +319,14 @@ impl Desk {
             }
             Err(error) => {
                 // Units that were taken back stay out in the ledger until it is written to again.
-                let newer = mem::replace(&mut state.spent, batch.spent);
-                state.spent.extend(newer);
                 for (workflow, runs) in batch.asked {
-                    state.count(&workflow, runs);
+                    tallies::add(&mut state.unobserved, &workflow, runs);
                 }
                 state.refresh = true;
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
-                tracing::warn!(tenant = %self.tenant, error = messaging::consume::chain(&*error), "the ledger waits");
+                tracing::warn!(tenant = %self.tenant, error = chain(&*error), "the ledger waits");
                 Err(error)
             }
         }
@@ -375,11 +345,17 @@ impl Desk {
             state.units = 0;
         }
         let spent_since = mem::take(&mut state.spent_since);
+        let fresh = mem::take(&mut state.fresh);
+        state.tallies.add(&fresh);
+        let mut asked = mem::take(&mut state.unobserved);
+        for (workflow, runs) in fresh.rows().flat_map(|(_, tally)| &tally.workflows) {
+            tallies::add(&mut asked, workflow, *runs);
+        }
         let batch = Batch {
             spent_count: spent_since.saturating_add(requests.len() as u64),
-            asked: mem::take(&mut state.asked),
+            asked,
             requests,
-            spent: mem::take(&mut state.spent),
+            tallies: state.tallies.clone(),
             held: state.units,
             elapsed: state.settled_at.elapsed(),
             closing,
@@ -403,12 +379,5 @@ impl State {
     /// Whether there is something for the ledger beside what was spent.
     fn has_work(&self) -> bool {
         !self.queue.is_empty() || self.refresh
-    }
-
-    fn count(&mut self, workflow: &str, runs: u64) {
-        match self.asked.get_mut(workflow) {
-            Some(asked) => *asked += runs,
-            None => drop(self.asked.insert(workflow.to_owned(), runs)),
-        }
     }
 }

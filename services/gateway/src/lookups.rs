@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-use metering::TenantId;
 use sqlx::PgPool;
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     admit::{AdmitError, Verdict},
-    store,
+    run_key::RunKey,
+    store::{self, admissions::Kept},
 };
 
 /// The ledger has this long for one statement.
@@ -36,8 +36,7 @@ struct State {
 }
 
 struct Waiting {
-    tenant: TenantId,
-    id: String,
+    key: RunKey,
     answer: oneshot::Sender<Result<Option<Verdict>, Arc<AdmitError>>>,
 }
 
@@ -46,11 +45,10 @@ impl Lookups {
     pub async fn find(
         lookups: &Arc<Self>,
         pool: &PgPool,
-        tenant: &TenantId,
-        id: &str,
+        key: RunKey,
     ) -> Result<Option<Verdict>, AdmitError> {
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { tenant: tenant.clone(), id: id.to_owned(), answer };
+        let waiting = Waiting { key, answer };
         let is_busy = {
             let mut state = lookups.lock();
             state.waiting.push(waiting);
@@ -70,11 +68,10 @@ impl Lookups {
             state.waiting.drain(..size).collect::<Vec<_>>()
         };
         match timeout(FIND_TIMEOUT, find(pool, &batch)).await.unwrap_or(Err(AdmitError::TimedOut)) {
-            Ok(mut known) => {
-                for Waiting { tenant, id, answer } in batch {
-                    let verdict = known.remove(&(tenant.to_string(), id));
+            Ok(known) => {
+                for Waiting { key, answer } in batch {
                     // Nobody may wait any more.
-                    let _ = answer.send(Ok(verdict));
+                    let _ = answer.send(Ok(known.get(&key).copied()));
                 }
             }
             Err(error) => {
@@ -94,14 +91,12 @@ impl Lookups {
     }
 }
 
-async fn find(pool: &PgPool, batch: &[Waiting]) -> Result<HashMap<(String, String), Verdict>, AdmitError> {
-    let tenants: Vec<&str> = batch.iter().map(|waiting| waiting.tenant.as_str()).collect();
-    let ids: Vec<&str> = batch.iter().map(|waiting| waiting.id.as_str()).collect();
-    let kept = store::admissions::find(pool, &tenants, &ids).await?;
-    kept.into_iter()
-        .map(|kept| {
-            let verdict = Verdict::of(&kept)?;
-            Ok(((kept.tenant, kept.id), verdict))
-        })
-        .collect()
+async fn find(pool: &PgPool, batch: &[Waiting]) -> Result<HashMap<RunKey, Verdict>, AdmitError> {
+    let keys: Vec<RunKey> = batch.iter().map(|waiting| waiting.key).collect();
+    verdicts(store::admissions::find(pool, &keys).await?)
+}
+
+/// What the ledger keeps, by run.
+pub fn verdicts(kept: Vec<Kept>) -> Result<HashMap<RunKey, Verdict>, AdmitError> {
+    kept.into_iter().map(|kept| Ok((kept.key, Verdict::of(&kept)?))).collect()
 }

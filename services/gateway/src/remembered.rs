@@ -5,17 +5,14 @@
 //! one is full.
 
 use std::{
-    collections::hash_map::RandomState,
-    hash::BuildHasher,
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use foldhash::{HashMap, HashSet};
 use jiff::Timestamp;
-use metering::TenantId;
 
-use crate::admit::Verdict;
+use crate::{admit::Verdict, run_key::RunKey};
 
 /// Requests of different ids rarely wait for each other.
 const SHARDS: usize = 16;
@@ -26,12 +23,9 @@ const VERDICTS_MAX: usize = 4_000;
 /// Ids of one generation and shard: about 40 MB in all, and 2 million runs that need no look at the ledger.
 const IDS_MAX: usize = 65_536;
 
-/// What stands for an id: 128 bits of keyed hashes. Two ids that share one would share an answer.
-type Key = (u64, u64);
-
 /// The verdicts that this replica has given.
+#[derive(Default)]
 pub struct Remembered {
-    hashers: (RandomState, RandomState),
     shards: [Mutex<Shard>; SHARDS],
 }
 
@@ -49,33 +43,23 @@ pub enum Memory {
 /// A part of the memory, held while an id is decided: two requests of one id cannot both be new.
 pub struct Place<'a> {
     shard: MutexGuard<'a, Shard>,
-    key: Key,
+    key: RunKey,
 }
 
 #[derive(Default)]
 struct Shard {
-    young: HashMap<Key, Verdict>,
-    old: HashMap<Key, Verdict>,
+    young: HashMap<RunKey, Verdict>,
+    old: HashMap<RunKey, Verdict>,
     ids: HashSet<u64>,
     old_ids: HashSet<u64>,
     /// When the last generation of ids was dropped.
     forgot_at: Option<Timestamp>,
 }
 
-impl Default for Remembered {
-    fn default() -> Self {
-        Self {
-            hashers: (RandomState::new(), RandomState::new()),
-            shards: std::array::from_fn(|_| Mutex::default()),
-        }
-    }
-}
-
 impl Remembered {
-    /// The place of a tenant's id.
-    pub fn place(&self, tenant: &TenantId, id: &str) -> Place<'_> {
-        let key = (self.hashers.0.hash_one((tenant, id)), self.hashers.1.hash_one((tenant, id)));
-        let index = usize::try_from(key.1 % SHARDS as u64).unwrap_or_default();
+    /// The place of a run.
+    pub fn place(&self, key: RunKey) -> Place<'_> {
+        let index = usize::try_from(key.half() % SHARDS as u64).unwrap_or_default();
         Place { shard: self.shards[index].lock().unwrap_or_else(PoisonError::into_inner), key }
     }
 }
@@ -87,7 +71,7 @@ impl Place<'_> {
         if let Some(verdict) = young.get(&self.key).or_else(|| old.get(&self.key)) {
             return Memory::Given(*verdict);
         }
-        if ids.contains(&self.key.0) || old_ids.contains(&self.key.0) {
+        if ids.contains(&self.key.half()) || old_ids.contains(&self.key.half()) {
             return Memory::Perhaps;
         }
         Memory::NotSince(*forgot_at)
@@ -111,6 +95,6 @@ impl Place<'_> {
             shard.ids.clear();
         }
         shard.young.insert(self.key, verdict);
-        shard.ids.insert(self.key.0);
+        shard.ids.insert(self.key.half());
     }
 }

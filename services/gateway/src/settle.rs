@@ -1,5 +1,5 @@
-//! The transaction of the limit check: under the tenant's lock it writes down what was spent, decides what waits, and
-//! hands out the next lease.
+//! The transaction of the limit check: under the tenant's lock it tallies what was spent, decides what waits, and hands
+//! out the next lease.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,8 +19,11 @@ use crate::{
     caps::{Cap, Window, take_all},
     desk::Footing,
     lease::{self, LEASE_TIME, NEAR},
+    lookups::verdicts,
     loops::{Episode, Rate},
+    run_key::RunKey,
     store::{self, admissions::Sole, write_down::Entry},
+    tallies::Tallies,
 };
 
 /// A refusal whose end nobody can know is worth asking again after this time.
@@ -34,8 +37,8 @@ const RETRY_LOOP: SignedDuration = SignedDuration::from_secs(60);
 pub struct Batch {
     /// Requests to decide, in this order.
     pub requests: Vec<Request>,
-    /// Verdicts that were given from units in hand and are not written down.
-    pub spent: Vec<Entry>,
+    /// What was spent, as the ledger is to tally it.
+    pub tallies: Tallies,
     /// Runs of each workflow that were given units in hand since the last transaction.
     pub asked: BTreeMap<String, u64>,
     /// Units that stay in hand meanwhile.
@@ -96,8 +99,8 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
     let ledger = store::admissions::open(&mut transaction, tenant, parts.replica, parts.clock.now()).await?;
     // After the wait for the lock: the margin behind W is for what comes after the verdict.
     let now = parts.clock.now();
-    if !batch.spent.is_empty() {
-        store::write_down::write_down(&mut *transaction, tenant, &batch.spent).await?;
+    if !batch.tallies.is_empty() {
+        store::admissions::tally(&mut *transaction, tenant, parts.replica, &batch.tallies).await?;
     }
     // Read under the lock: a limit that was changed meanwhile holds.
     let Some((tenant, plan)) = terms(&mut transaction, tenant).await? else {
@@ -106,24 +109,24 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
         let verdicts = vec![None; batch.requests.len()];
         return Ok(Settled { verdicts, footing: None, granted: 0, sole: ledger.sole, doubted: None });
     };
-    let mut given = find(&mut transaction, &tenant.id, &batch.requests).await?;
+    let mut given = find(&mut transaction, &batch.requests).await?;
     let mut desk = prepare(&mut transaction, parts, tenant, plan, ledger.marks, now, batch).await?;
     let mut verdicts = Vec::with_capacity(batch.requests.len());
     let mut fresh = Vec::new();
     for request in &batch.requests {
-        let verdict = match given.get(&request.id) {
+        let verdict = match given.get(&request.key) {
             Some(verdict) => *verdict,
             None => {
                 let verdict = desk.decide(request);
-                fresh.push(verdict.entry(request, now));
-                given.insert(request.id.clone(), verdict);
+                fresh.push(Entry::of(request, verdict, now));
+                given.insert(request.key, verdict);
                 verdict
             }
         };
         verdicts.push(Some(verdict));
     }
     if !fresh.is_empty() {
-        store::write_down::write_down(&mut *transaction, &desk.tenant.id, &fresh).await?;
+        store::write_down::write_decided(&mut *transaction, &fresh).await?;
     }
     desk.keep(&mut transaction, parts, ledger.marks).await?;
     let doubted = match fresh.iter().any(|entry| is_for_the_limit(&entry.verdict)) {
@@ -151,20 +154,13 @@ fn is_for_the_limit(verdict: &Verdict) -> bool {
 
 async fn find(
     connection: &mut PgConnection,
-    tenant: &TenantId,
     requests: &[Request],
-) -> Result<HashMap<String, Verdict>, AdmitError> {
+) -> Result<HashMap<RunKey, Verdict>, AdmitError> {
     if requests.is_empty() {
         return Ok(HashMap::new());
     }
-    let ids: Vec<&str> = requests.iter().map(|request| request.id.as_str()).collect();
-    let kept = store::admissions::find(connection, &vec![tenant.as_str(); ids.len()], &ids).await?;
-    kept.into_iter()
-        .map(|kept| {
-            let verdict = Verdict::of(&kept)?;
-            Ok((kept.id, verdict))
-        })
-        .collect()
+    let keys: Vec<RunKey> = requests.iter().map(|request| request.key).collect();
+    verdicts(store::admissions::find(connection, &keys).await?)
 }
 
 /// The tenant and its plan, from the database each time: a raised limit holds at once, on every replica.
@@ -238,6 +234,15 @@ impl Desk {
         self.tenant_caps = caps(&rule.tenant_caps, "", &states, self.now);
         let asked = asked(batch);
         let names: Vec<&str> = asked.keys().map(String::as_str).collect();
+        let Known { period, reserved_since, .. } = self.known;
+        let admitted = match is_workflow_capped(&rule) && !names.is_empty() {
+            true => {
+                let tenant = &self.tenant.id;
+                store::admissions::admitted_of(&mut *connection, tenant, &names, period.start, reserved_since)
+                    .await?
+            }
+            false => HashMap::new(),
+        };
         let mut rates: HashMap<String, Rate> = match rule.loop_rule {
             LoopRule::Off => HashMap::new(),
             _ if names.is_empty() => HashMap::new(),
@@ -250,11 +255,7 @@ impl Desk {
             let mut part = Workflow::default();
             if is_workflow_capped(&rule) {
                 part.caps = caps(&rule.workflow_caps, &workflow, &states, self.now);
-                let admitted = async |connection: &mut PgConnection, since| {
-                    store::admissions::admitted_of(connection, &self.tenant.id, &workflow, since).await
-                };
-                part.admitted = admitted(connection, self.known.period.start).await?;
-                part.admitted_since = admitted(connection, self.known.reserved_since).await?;
+                (part.admitted, part.admitted_since) = admitted.get(&workflow).copied().unwrap_or_default();
             }
             if rule.loop_rule != LoopRule::Off {
                 part.rate = rates.remove(&workflow).unwrap_or_default();

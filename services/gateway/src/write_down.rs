@@ -1,46 +1,39 @@
-//! Writes down what was spent in memory: the runs of many tenants in one transaction.
+//! Writes down what was decided in memory: the runs of all tenants in one statement.
 //!
-//! Little at a time: a large one takes a core away from those who ask meanwhile. A tenant's turn comes when its runs are
-//! due, and a transaction takes those that are.
+//! Little at a time: a large one takes a core away from those who ask meanwhile. What the runs stand for against the limit
+//! is tallied by each desk; rows let a repeated id find its answer, on another replica too.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
 use messaging::consume::chain;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{
-    runtime::{Builder, Handle},
-    sync::Notify,
-    task::spawn_blocking,
-    time::{Instant, sleep, sleep_until, timeout},
+    runtime::Builder,
+    sync::{Notify, oneshot},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admit::{AdmitError, Parts, WRITE_DELAY, WRITE_DELAY_MAX},
-    desk::{Desk, Taken},
-    store::{self, write_down::Spent},
+    admit::{AdmitError, Parts, WRITE_DELAY},
+    store::{self, write_down::Entry},
 };
 
-/// The ledger has this long for one transaction.
+/// The ledger has this long for one statement.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs in one transaction, about: as many as take a core for a millisecond or two.
+/// Verdicts in one statement: as many as take a core for a millisecond or two.
 const ROWS_USUAL: usize = 384;
 
-/// The same where writing is behind: what each transaction costs by itself, a commit on the disk, is shared by more.
+/// The same where writing is behind: what each statement costs by itself, a commit on the disk, is shared by more.
 const ROWS_LATE: usize = 2_048;
 
-/// For the same reason, where less is due than [`ROWS_USUAL`], the next one begins so long after the one before.
-const WRITE_INTERVAL: Duration = Duration::from_millis(10);
-
-/// Each also touches two rows of every tenant in it; so many runs are to share that.
-const RUNS_PER_TENANT: u32 = 32;
-
-/// The desks that have spent units and not written them down, by when their turn is.
+/// Verdicts that are to be written down.
 #[derive(Default)]
 pub struct Unwritten {
     waiting: Mutex<Waiting>,
@@ -49,44 +42,55 @@ pub struct Unwritten {
 
 #[derive(Default)]
 struct Waiting {
-    desks: BTreeMap<(Instant, u64), Arc<Desk>>,
-    /// Tells desks apart that are due at the same instant.
-    number: u64,
+    entries: VecDeque<Entry>,
+    /// So many of the first ones may have been written: that was not heard of.
+    unsure: usize,
+}
+
+/// What one statement writes.
+struct Batch {
+    entries: Vec<Entry>,
+    /// Some of them may have been written before.
+    is_unsure: bool,
 }
 
 impl Unwritten {
-    /// A desk has spent units, and is to be written after this delay.
-    pub fn add(&self, desk: Arc<Desk>, delay: Duration) {
+    /// A verdict was given.
+    pub fn add(&self, entry: Entry) {
         let mut waiting = self.lock();
-        waiting.number += 1;
-        let place = (Instant::now() + delay, waiting.number);
-        let is_first = waiting.desks.first_key_value().is_none_or(|(first, _)| place < *first);
-        waiting.desks.insert(place, desk);
+        waiting.entries.push_back(entry);
+        let is_first = waiting.entries.len() == 1;
+        drop(waiting);
         if is_first {
             self.filled.notify_one();
         }
     }
 
-    /// Waits until a desk is due. Returns since when.
-    async fn due(&self) -> Instant {
-        loop {
-            let first = self.lock().desks.first_key_value().map(|((due_at, _), _)| *due_at);
-            match first {
-                Some(due_at) if due_at <= Instant::now() => return due_at,
-                Some(due_at) => tokio::select! {
-                    () = sleep_until(due_at) => {}
-                    () = self.filled.notified() => {}
-                },
-                None => self.filled.notified().await,
-            }
+    /// Waits until there is something to be written.
+    async fn filled(&self) {
+        while self.lock().entries.is_empty() {
+            self.filled.notified().await;
         }
     }
 
-    /// The desk that has been due for the longest time.
-    fn take(&self) -> Option<Arc<Desk>> {
+    /// What has waited for the longest time.
+    fn take(&self) -> Batch {
         let mut waiting = self.lock();
-        let first = waiting.desks.first_entry()?;
-        (first.key().0 <= Instant::now()).then(|| first.remove())
+        let rows = if waiting.entries.len() > ROWS_LATE { ROWS_LATE } else { ROWS_USUAL };
+        let rows = rows.min(waiting.entries.len());
+        let is_unsure = waiting.unsure > 0;
+        waiting.unsure = waiting.unsure.saturating_sub(rows);
+        Batch { entries: waiting.entries.drain(..rows).collect(), is_unsure }
+    }
+
+    /// Takes back what could not be written, as far as is known.
+    fn put_back(&self, entries: Vec<Entry>) {
+        let mut waiting = self.lock();
+        // Those behind them were not taken meanwhile: one writes at a time.
+        waiting.unsure += entries.len();
+        for entry in entries.into_iter().rev() {
+            waiting.entries.push_front(entry);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -94,36 +98,37 @@ impl Unwritten {
     }
 }
 
-/// How long a tenant's runs are gathered next, where so many came in `delay`.
-pub fn next_delay(delay: Duration, runs: usize) -> Duration {
-    // One at a time: to wait would gather nothing.
-    let Some(runs) = u32::try_from(runs).ok().filter(|runs| *runs > 1) else { return WRITE_DELAY };
-    (delay * RUNS_PER_TENANT / runs).clamp(WRITE_DELAY, WRITE_DELAY_MAX)
-}
-
-/// Writes until `shutdown`. What is left then is written by each desk itself.
+/// Writes until `shutdown`.
 ///
 /// On a thread and a connection of its own: a worker that answers requests looks at its sockets once in many of them,
-/// and a transaction waits for the ledger several times.
+/// and a statement waits for the ledger several times.
 pub async fn run(parts: &Arc<Parts>, shutdown: &CancellationToken) {
-    let writer = Writer { parts: parts.clone(), shutdown: shutdown.clone(), wakes: Handle::current() };
-    let thread = spawn_blocking(move || {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(writer.run());
-        std::io::Result::Ok(())
+    let writer = Writer { parts: parts.clone(), shutdown: shutdown.clone() };
+    let (ended, end) = oneshot::channel();
+    let thread = thread::Builder::new().name("write-down".to_owned()).spawn(move || {
+        let written = Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(writer.run()));
+        // Nobody listens where the gateway was dropped.
+        let _ = ended.send(written);
     });
-    match thread.await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "cannot start to write down what is spent"),
-        Err(error) => tracing::error!(%error, "what is spent is not written down any more"),
+    match thread.map(|_| end) {
+        Ok(end) => match end.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "cannot start to write down what is spent"),
+            Err(error) => tracing::error!(%error, "what is spent is not written down any more"),
+        },
+        Err(error) => tracing::error!(%error, "cannot start to write down what is spent"),
     }
+}
+
+/// Writes what is left, once nothing is decided in memory any more.
+pub async fn finish(parts: &Parts) -> Result<(), AdmitError> {
+    while write(parts, &parts.pool).await? > 0 {}
+    Ok(())
 }
 
 struct Writer {
     parts: Arc<Parts>,
     shutdown: CancellationToken,
-    /// Where desks are woken: among the workers.
-    wakes: Handle,
 }
 
 impl Writer {
@@ -131,16 +136,15 @@ impl Writer {
         let options = self.parts.pool.connect_options().as_ref().clone();
         let pool =
             PgPoolOptions::new().max_connections(1).acquire_timeout(WRITE_TIMEOUT).connect_lazy_with(options);
-        while !self.shutdown.is_cancelled() {
-            let due_at = tokio::select! {
+        loop {
+            tokio::select! {
                 () = self.shutdown.cancelled() => break,
-                due_at = self.parts.unwritten.due() => due_at,
-            };
-            let is_late = due_at.elapsed() > WRITE_DELAY_MAX;
-            let begun_at = Instant::now();
-            match self.write(&pool, if is_late { ROWS_LATE } else { ROWS_USUAL }).await {
+                () = self.parts.unwritten.filled() => {}
+            }
+            match write(&self.parts, &pool).await {
                 Ok(rows) if rows >= ROWS_USUAL => {}
-                Ok(_) => sleep_until(begun_at + WRITE_INTERVAL).await,
+                // Those that come meanwhile share the next statement.
+                Ok(_) => sleep(WRITE_DELAY).await,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "what was spent is written down later");
                     sleep(WRITE_DELAY * 10).await;
@@ -149,58 +153,68 @@ impl Writer {
         }
         pool.close().await;
     }
+}
 
-    /// Writes what is due, about so many rows. Returns how many.
-    async fn write(&self, pool: &PgPool, rows_wanted: usize) -> Result<usize, AdmitError> {
-        let parts = &self.parts;
-        let (mut desks, mut batch, mut rows) = (Vec::new(), Vec::new(), 0);
-        while rows < rows_wanted
-            && let Some(desk) = parts.unwritten.take()
-        {
-            match desk.take_spent() {
-                Taken::Busy => parts.unwritten.add(desk, WRITE_DELAY),
-                Taken::Nothing => {}
-                Taken::Spent(spent) => {
-                    rows += spent.entries.len();
-                    batch.push(spent);
-                    desks.push(desk);
-                }
+/// Writes what is due. Returns how many verdicts.
+async fn write(parts: &Parts, pool: &PgPool) -> Result<usize, AdmitError> {
+    let Batch { entries, is_unsure } = parts.unwritten.take();
+    if entries.is_empty() {
+        return Ok(0);
+    }
+    let begun_at = Instant::now();
+    let written = timeout(WRITE_TIMEOUT, store::write_down::write_spent(pool, &entries)).await;
+    metrics::histogram!("flowmeter_ledger_write_seconds").record(begun_at.elapsed());
+    match written.map_err(|_| AdmitError::TimedOut).and_then(|outcome| outcome.map_err(AdmitError::Ledger)) {
+        Ok(known) => {
+            // What may have been written before is there because of that.
+            for entry in entries.iter().filter(|entry| !is_unsure && known.contains(&entry.key)) {
+                parts.desk(&entry.tenant).was_known(entry);
             }
+            Ok(entries.len())
         }
-        if batch.is_empty() {
-            return Ok(0);
+        Err(error) => {
+            // Made again: rows are recognised by their keys.
+            parts.unwritten.put_back(entries);
+            Err(error)
         }
-        let begun_at = Instant::now();
-        let written = store::write_down::write_down_all(pool, parts.replica, &batch);
-        let outcome = match timeout(WRITE_TIMEOUT, written).await {
-            Ok(outcome) => outcome.map_err(AdmitError::Ledger),
-            Err(_) => Err(AdmitError::TimedOut),
-        };
-        metrics::histogram!("flowmeter_ledger_write_seconds").record(begun_at.elapsed());
-        let _wakes = self.wakes.enter();
-        for (desk, Spent { entries, .. }) in desks.into_iter().zip(batch) {
-            if outcome.is_err() {
-                // Made again: rows are recognised by their ids.
-                desk.put_back(entries);
-                parts.unwritten.add(desk.clone(), Duration::ZERO);
-            }
-            desk.release();
-            Desk::wake(&desk, parts);
-        }
-        outcome.map(|()| rows)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use metering::TenantId;
+
     use super::*;
+    use crate::{admit, run_key::RunKey};
+
+    fn entry(id: usize) -> Entry {
+        let tenant = TenantId::parse("north").unwrap();
+        let key = RunKey::of(&tenant, &id.to_string());
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        Entry { tenant, key, workflow: None, mode: None, admitted_at: now, verdict: admit::tests::verdict() }
+    }
+
+    fn keys(batch: &Batch) -> Vec<RunKey> {
+        batch.entries.iter().map(|entry| entry.key).collect()
+    }
 
     #[test]
-    fn a_tenant_gathers_until_many_runs_share_what_it_costs() {
-        assert_eq!(next_delay(WRITE_DELAY, 1), WRITE_DELAY, "to wait would gather nothing");
-        assert_eq!(next_delay(WRITE_DELAY, 2), WRITE_DELAY_MAX);
-        assert_eq!(next_delay(WRITE_DELAY, 16), WRITE_DELAY * 2);
-        assert_eq!(next_delay(WRITE_DELAY_MAX, 64), WRITE_DELAY_MAX / 2);
-        assert_eq!(next_delay(WRITE_DELAY, 10_000), WRITE_DELAY);
+    fn what_may_have_been_written_goes_first_and_is_known_as_such() {
+        let unwritten = Unwritten::default();
+        for id in 0..=ROWS_LATE {
+            unwritten.add(entry(id));
+        }
+        let late = unwritten.take();
+        assert_eq!((late.entries.len(), late.is_unsure), (ROWS_LATE, false), "much waits: more at a time");
+        let all = keys(&late);
+        unwritten.put_back(late.entries.into_iter().take(ROWS_USUAL + 1).collect());
+
+        let again = unwritten.take();
+        assert_eq!((keys(&again).as_slice(), again.is_unsure), (&all[..ROWS_USUAL], true));
+        let rest = unwritten.take();
+        assert_eq!(keys(&rest), [all[ROWS_USUAL], entry(ROWS_LATE).key]);
+        assert!(rest.is_unsure, "the first of them may have been written");
+        unwritten.add(entry(0));
+        assert!(!unwritten.take().is_unsure);
     }
 }

@@ -30,6 +30,7 @@ use crate::{
     admission::{Known, Reason},
     admit::{Answer, Request},
     directory::Snapshot,
+    run_key::RunKey,
     store,
 };
 
@@ -198,7 +199,8 @@ impl AdmissionInput {
         let workflow = workflow.map_err(|error| ApiError::field("workflow", error))?;
         let Some(tenant) = self.tenant_of(asker, catalog, workflow.as_ref(), now)? else { return Ok(None) };
         let mode = self.mode.as_deref().map(Mode::parse);
-        Ok(Some(Request { tenant, id: self.id, workflow, mode }))
+        let key = RunKey::of(&tenant, &self.id);
+        Ok(Some(Request { tenant, key, workflow, mode }))
     }
 
     fn tenant_of(

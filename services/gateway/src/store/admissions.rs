@@ -1,5 +1,7 @@
 //! The ledger of admissions.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use metering::TenantId;
@@ -7,18 +9,19 @@ use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{from_db, instant_from_db, instant_to_db, to_db};
-use crate::{admission::Marks, admit::REPEAT_HORIZON, loops::Rate};
-
-/// How much time one row of `tallies` stands for. The migration and the statements name it as a number.
-const SLOT_SECONDS: i64 = 5;
+use crate::{
+    admission::Marks,
+    admit::REPEAT_HORIZON,
+    loops::Rate,
+    run_key::RunKey,
+    tallies::{Tallies, slot},
+};
 
 /// A verdict as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Whose run it is about.
-    pub tenant: String,
-    /// The caller's id of the run.
-    pub id: String,
+    /// What stands for the run.
+    pub key: RunKey,
     /// Whether the run may start.
     pub allowed: bool,
     /// Why.
@@ -41,19 +44,14 @@ pub struct Kept {
     pub retry_at: Option<Timestamp>,
 }
 
-/// The verdicts that were given for these ids, each of the tenant at the same place.
-pub async fn find(
-    executor: impl PgExecutor<'_>,
-    tenants: &[&str],
-    ids: &[&str],
-) -> Result<Vec<Kept>, sqlx::Error> {
+/// The verdicts that were given on these runs.
+pub async fn find(executor: impl PgExecutor<'_>, keys: &[RunKey]) -> Result<Vec<Kept>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT tenant, id, allowed, reason, used_units, reserved_units, limit_units, resets_at, as_of, complete_until,
+        "SELECT key, allowed, reason, used_units, reserved_units, limit_units, resets_at, as_of, complete_until,
                 shadow_reason, retry_at
-         FROM find_admissions($1, $2)",
+         FROM find_admissions($1)",
     )
-    .bind(tenants)
-    .bind(ids)
+    .bind(keys.iter().map(|key| key.as_uuid()).collect::<Vec<_>>())
     .fetch_all(executor)
     .await?;
     rows.iter().map(kept).collect()
@@ -61,8 +59,7 @@ pub async fn find(
 
 fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
     Ok(Kept {
-        tenant: row.try_get("tenant")?,
-        id: row.try_get("id")?,
+        key: RunKey::from_uuid(row.try_get("key")?),
         allowed: row.try_get("allowed")?,
         reason: row.try_get("reason")?,
         used: row.try_get::<Option<i64>, _>("used_units")?.map(from_db),
@@ -81,19 +78,24 @@ pub async fn tenants(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx:
     sqlx::query_scalar("SELECT tenant FROM ledgers ORDER BY tenant").fetch_all(executor).await
 }
 
-/// Deletes at most `rows_max` verdicts given before `before`. Returns how many.
+/// Deletes at most `rows_max` verdicts, of each of these tenants those from before its instant. Returns how many.
 pub async fn purge(
     executor: impl PgExecutor<'_>,
-    tenant: &str,
-    before: Timestamp,
+    before: &[(String, Timestamp)],
     rows_max: u64,
 ) -> Result<u64, sqlx::Error> {
+    let (tenants, instants): (Vec<_>, Vec<_>) =
+        before.iter().map(|(tenant, before)| (tenant.as_str(), before.to_sqlx())).unzip();
+    // The latest of them by itself: where old rows lie is known by instant only.
+    let latest = before.iter().map(|(_, before)| before).max().map(|before| before.to_sqlx());
     let outcome = sqlx::query(
-        "DELETE FROM admissions WHERE tenant = $1 AND id IN
-             (SELECT id FROM admissions WHERE tenant = $1 AND admitted_at < $2 ORDER BY admitted_at LIMIT $3)",
+        "DELETE FROM admissions WHERE key IN
+             (SELECT key FROM admissions JOIN unnest($1::text[], $2::timestamptz[]) AS kept (tenant, since) USING (tenant)
+              WHERE admitted_at < $3 AND admitted_at < since LIMIT $4)",
     )
-    .bind(tenant)
-    .bind(before.to_sqlx())
+    .bind(tenants)
+    .bind(instants)
+    .bind(latest)
     .bind(to_db(rows_max))
     .execute(executor)
     .await?;
@@ -165,8 +167,8 @@ pub async fn mark(executor: impl PgExecutor<'_>, tenant: &TenantId, marks: Marks
     Ok(())
 }
 
-/// Units that stand against the limit since `since`: runs written down, and units of leases that may have been spent
-/// since. Both in one statement, so that a unit that is being written down is in one of them. Units that `without`
+/// Units that stand against the limit since `since`: runs that are tallied, and units of leases that may have been spent
+/// since. Both in one statement, so that a unit that is being tallied is in one of them. Units that `without`
 /// holds are left out.
 pub async fn charged(
     executor: impl PgExecutor<'_>,
@@ -188,7 +190,7 @@ pub async fn charged(
     Ok(from_db(units))
 }
 
-/// Whether a run may have been written down as allowed from `since` to `until`: the rows that hold the two count whole.
+/// Whether a run may have been tallied as allowed from `since` to `until`: the rows that hold the two count whole.
 pub async fn any_between(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -203,25 +205,69 @@ pub async fn any_between(
         .await
 }
 
-/// Runs that one workflow was allowed since `since`.
+/// Writes the replica's own rows of the tallies, whole. In the transaction that says what it has outstanding: a unit is in
+/// one of the two.
+pub async fn tally(
+    executor: impl PgExecutor<'_>,
+    tenant: &TenantId,
+    replica: Uuid,
+    tallies: &Tallies,
+) -> Result<(), sqlx::Error> {
+    let (slots, units): (Vec<_>, Vec<_>) =
+        tallies.rows().map(|(slot, tally)| (slot, to_db(tally.units))).unzip();
+    let by_workflow = tallies.rows().flat_map(|(slot, tally)| {
+        tally.workflows.iter().map(move |(workflow, units)| (workflow.as_str(), slot, to_db(*units)))
+    });
+    let mut by_workflow: Vec<_> = by_workflow.collect();
+    // Whoever writes locks in the same order.
+    by_workflow.sort_unstable();
+    sqlx::query(
+        "WITH tallied AS (
+             INSERT INTO tallies (tenant, slot, replica, units)
+             SELECT $1, slot, $2, units FROM unnest($3::bigint[], $4::bigint[]) AS own (slot, units)
+             ON CONFLICT (tenant, slot, replica) DO UPDATE SET units = excluded.units
+         )
+         INSERT INTO workflow_tallies (tenant, workflow, slot, replica, units)
+         SELECT $1, workflow, slot, $2, units
+         FROM unnest($5::text[], $6::bigint[], $7::bigint[]) AS own (workflow, slot, units)
+         ON CONFLICT (tenant, workflow, slot, replica) DO UPDATE SET units = excluded.units",
+    )
+    .bind(tenant.as_str())
+    .bind(replica)
+    .bind(slots)
+    .bind(units)
+    .bind(by_workflow.iter().map(|(workflow, ..)| *workflow).collect::<Vec<_>>())
+    .bind(by_workflow.iter().map(|(_, slot, _)| *slot).collect::<Vec<_>>())
+    .bind(by_workflow.iter().map(|(.., units)| *units).collect::<Vec<_>>())
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// Runs that each of these workflows was allowed in the period, and those of them since `since`. What another replica
+/// has spent and not tallied yet is in neither.
 pub async fn admitted_of(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
-    workflow: &str,
+    workflows: &[&str],
+    period_start: Timestamp,
     since: Timestamp,
-) -> Result<u64, sqlx::Error> {
-    let count = sqlx::query_scalar(
-        "SELECT count(*) FROM admissions WHERE tenant = $1 AND workflow = $2 AND admitted_at >= $3 AND reserved",
+) -> Result<HashMap<String, (u64, u64)>, sqlx::Error> {
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT workflow, coalesce(sum(units) FILTER (WHERE slot >= $3), 0)::bigint,
+                coalesce(sum(units) FILTER (WHERE slot >= $4), 0)::bigint
+         FROM workflow_tallies WHERE tenant = $1 AND workflow = ANY($2) AND slot >= least($3, $4) GROUP BY 1",
     )
     .bind(tenant.as_str())
-    .bind(workflow)
-    .bind(since.to_sqlx())
-    .fetch_one(executor)
+    .bind(workflows)
+    .bind(slot(period_start))
+    .bind(slot(since))
+    .fetch_all(executor)
     .await?;
-    Ok(from_db(count))
+    Ok(rows.into_iter().map(|(workflow, period, since)| (workflow, (from_db(period), from_db(since)))).collect())
 }
 
-/// Says how many units the replica holds, or has spent and not written down.
+/// Says how many units the replica holds, or has spent and not tallied.
 pub async fn lease(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -363,20 +409,16 @@ pub async fn shadowed(
 
 /// Deletes tallies, and leases of replicas that are gone, from before `before`.
 pub async fn purge_leases(pool: &PgPool, tenant: &str, before: Timestamp) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM tallies WHERE tenant = $1 AND slot < $2")
-        .bind(tenant)
-        .bind(slot(before))
-        .execute(pool)
-        .await?;
+    for statement in [
+        "DELETE FROM tallies WHERE tenant = $1 AND slot < $2",
+        "DELETE FROM workflow_tallies WHERE tenant = $1 AND slot < $2",
+    ] {
+        sqlx::query(statement).bind(tenant).bind(slot(before)).execute(pool).await?;
+    }
     sqlx::query("DELETE FROM leases WHERE tenant = $1 AND expires_at < $2")
         .bind(tenant)
         .bind(before.to_sqlx())
         .execute(pool)
         .await?;
     Ok(())
-}
-
-/// The row of `tallies` that holds the instant.
-pub fn slot(instant: Timestamp) -> i64 {
-    instant.as_second().div_euclid(SLOT_SECONDS)
 }

@@ -222,9 +222,11 @@ async fn verdicts_of_long_ago_are_deleted() {
     bench.restart().await;
     let world = World::on(bench).await;
     eventually("November is gone and December is not", || async {
-        let kept: Vec<String> =
-            sqlx::query_scalar("SELECT id FROM admissions").fetch_all(world.bench.pool()).await.unwrap();
-        (kept == ["recent"]).then_some(())
+        let kept: Vec<String> = sqlx::query_scalar("SELECT left(admitted_at::text, 7) FROM admissions")
+            .fetch_all(world.bench.pool())
+            .await
+            .unwrap();
+        (kept == ["2026-12"]).then_some(())
     })
     .await;
     world.finish().await;

@@ -180,13 +180,14 @@ async fn an_id_that_was_decided_elsewhere_meanwhile_is_tallied_once_and_holds_no
     let bases = [world.base().to_owned()];
     assert_eq!(allowed_of(&world, &bases, 0, 20).await, 20);
     let decided_elsewhere = "WITH decided AS (
-             INSERT INTO admissions (tenant, id, admitted_at, reserved, allowed, reason, reserved_units, resets_at)
-             SELECT 'north', 'run-' || number, admitted_at, true, true, 'within_limit', 1, resets_at
+             INSERT INTO admissions (key, tenant, admitted_at, reserved, allowed, reason, reserved_units, resets_at)
+             SELECT encode(substring(sha256('north\\000run-'::bytea || number::text::bytea) FOR 16), 'hex')::uuid,
+                    'north', admitted_at, true, true, 'within_limit', 1, resets_at
              FROM generate_series(100, 119) AS number, (SELECT * FROM admissions LIMIT 1) AS like_it
              RETURNING admitted_at)
-         INSERT INTO tallies (tenant, slot, units)
-         SELECT 'north', floor(extract(epoch FROM admitted_at) / 5)::bigint, count(*) FROM decided GROUP BY 2
-         ON CONFLICT (tenant, slot) DO UPDATE SET units = tallies.units + excluded.units";
+         INSERT INTO tallies (tenant, slot, replica, units)
+         SELECT 'north', floor(extract(epoch FROM admitted_at) / 5)::bigint, gen_random_uuid(), count(*)
+         FROM decided GROUP BY 2";
     eventually("the first runs are written down", || async {
         (written_down(&world).await == (20, 20)).then_some(())
     })

@@ -1,0 +1,131 @@
+//! How many runs a replica has allowed from units in hand, as the ledger tallies them.
+//!
+//! The rows of `tallies` and `workflow_tallies` that name the replica are its own, and it writes them whole: to write them
+//! again, after a commit that was not heard of, changes nothing.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use metering::WorkflowId;
+
+/// How much time one row stands for. Migrations name it as a number.
+const SLOT_SECONDS: i64 = 5;
+
+/// Rows are known for so long: a run may be found to be another replica's once its row is written.
+const KEPT: SignedDuration = SignedDuration::from_secs(15);
+
+/// The row that holds the instant.
+pub fn slot(instant: Timestamp) -> i64 {
+    instant.as_second().div_euclid(SLOT_SECONDS)
+}
+
+/// Runs by when they were allowed.
+#[derive(Debug, Clone, Default)]
+pub struct Tallies(BTreeMap<i64, Tally>);
+
+/// Runs that were allowed in one row's time.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    /// All of them.
+    pub units: u64,
+    /// Those of each workflow that requests named.
+    pub workflows: BTreeMap<String, u64>,
+}
+
+impl Tallies {
+    /// Counts one run.
+    pub fn count(&mut self, allowed_at: Timestamp, workflow: Option<&WorkflowId>) {
+        self.0.entry(slot(allowed_at)).or_default().add(1, workflow.map(|id| (id.as_str(), 1)));
+    }
+
+    /// Counts what `newer` has counted.
+    pub fn add(&mut self, newer: &Self) {
+        for (slot, tally) in &newer.0 {
+            let workflows = tally.workflows.iter().map(|(workflow, units)| (workflow.as_str(), *units));
+            self.0.entry(*slot).or_default().add(tally.units, workflows);
+        }
+    }
+
+    /// Does not count a run any more. Returns whether its row is known still.
+    pub fn take_back(&mut self, allowed_at: Timestamp, workflow: Option<&WorkflowId>) -> bool {
+        let Some(tally) = self.0.get_mut(&slot(allowed_at)) else { return false };
+        tally.units = tally.units.saturating_sub(1);
+        if let Some(units) = workflow.and_then(|id| tally.workflows.get_mut(id.as_str())) {
+            *units = units.saturating_sub(1);
+        }
+        true
+    }
+
+    /// Forgets rows that nothing is added to any more.
+    pub fn forget_old(&mut self, now: Timestamp) {
+        let first = slot(now.saturating_sub(KEPT).unwrap_or(now));
+        self.0.retain(|slot, _| *slot >= first);
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> impl Iterator<Item = (i64, &Tally)> {
+        self.0.iter().map(|(slot, tally)| (*slot, tally))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Tally {
+    fn add<'a>(&mut self, units: u64, workflows: impl IntoIterator<Item = (&'a str, u64)>) {
+        self.units += units;
+        for (workflow, units) in workflows {
+            add(&mut self.workflows, workflow, units);
+        }
+    }
+}
+
+/// Adds to the figure of a workflow.
+pub fn add(figures: &mut BTreeMap<String, u64>, workflow: &str, units: u64) {
+    match figures.get_mut(workflow) {
+        Some(figure) => *figure += units,
+        None => drop(figures.insert(workflow.to_owned(), units)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn rows(tallies: &Tallies) -> Vec<(i64, u64, Vec<(&str, u64)>)> {
+        tallies
+            .rows()
+            .map(|(slot, tally)| {
+                (slot, tally.units, tally.workflows.iter().map(|(id, units)| (id.as_str(), *units)).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn runs_are_counted_in_the_row_of_their_instant_until_it_is_old() {
+        let workflow = WorkflowId::parse("w1").unwrap();
+        let (noon, later) = (at("2026-11-24T12:00:00Z"), at("2026-11-24T12:00:05Z"));
+        let mut fresh = Tallies::default();
+        fresh.count(noon, Some(&workflow));
+        fresh.count(at("2026-11-24T12:00:04.999Z"), None);
+        fresh.count(later, Some(&workflow));
+        let mut tallies = Tallies::default();
+        tallies.add(&fresh);
+        tallies.add(&fresh);
+        let first = slot(noon);
+        assert_eq!(rows(&tallies), [(first, 4, vec![("w1", 2)]), (first + 1, 2, vec![("w1", 2)])]);
+
+        assert!(tallies.take_back(noon, Some(&workflow)));
+        assert!(!tallies.take_back(at("2026-11-24T11:59:59Z"), None), "that row is not known");
+        tallies.forget_old(at("2026-11-24T12:00:19Z"));
+        assert_eq!(rows(&tallies)[0], (first, 3, vec![("w1", 1)]), "fifteen seconds are not over");
+        tallies.forget_old(at("2026-11-24T12:00:20Z"));
+        assert_eq!(rows(&tallies), [(first + 1, 2, vec![("w1", 2)])]);
+    }
+}
