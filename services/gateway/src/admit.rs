@@ -107,15 +107,6 @@ pub struct Verdict {
     pub complete_until: Option<Timestamp>,
 }
 
-/// A verdict, and under whose terms it was given.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// The catalog that names tenant and plan.
-    pub catalog: Arc<Snapshot>,
-}
-
 /// The limit check cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
@@ -211,10 +202,13 @@ impl Admissions {
         Self { parts: Arc::new(parts) }
     }
 
-    /// Decides on a run and reserves it where it is allowed. The same id gets the same answer. Nothing for an
-    /// unknown tenant.
-    pub async fn admit(&self, request: Request) -> Result<Option<Answer>, AdmitError> {
-        let catalog = self.parts.directory.current().await?;
+    /// Decides on a run under the terms of the catalog, and reserves it where it is allowed. The same id gets the same
+    /// answer. Nothing for an unknown tenant.
+    pub async fn admit(
+        &self,
+        request: Request,
+        catalog: &Arc<Snapshot>,
+    ) -> Result<Option<Verdict>, AdmitError> {
         let Some((tenant, plan)) = catalog.terms(&request.tenant) else { return Ok(None) };
         if self.parts.usage.of(&request.tenant).is_none() {
             let patience_ends_at = self.parts.started_at + FIGURES_WITHIN;
@@ -222,12 +216,10 @@ impl Admissions {
             let _ = timeout_at(patience_ends_at, self.parts.usage.wait_until_caught_up()).await;
         }
         // Success stands for all that a run may become: what counts at best is reserved.
-        let verdict = if request.mode.is_some_and(|mode| !plan.counting.counts(mode, Status::Success)) {
-            Some(self.not_counted(tenant, plan))
-        } else {
-            self.decide(request, &catalog, tenant, plan).await?
-        };
-        Ok(verdict.map(|verdict| Answer { verdict, catalog }))
+        if request.mode.is_some_and(|mode| !plan.counting.counts(mode, Status::Success)) {
+            return Ok(Some(self.not_counted(tenant, plan)));
+        }
+        self.decide(request, catalog, tenant, plan).await
     }
 
     async fn decide(
@@ -271,9 +263,8 @@ impl Admissions {
     }
 
     /// What a run would be told now. Reserves nothing. Nothing for an unknown tenant.
-    pub async fn look(&self, tenant: &TenantId) -> Result<Option<Answer>, AdmitError> {
+    pub async fn look(&self, tenant: &TenantId) -> Result<Option<Verdict>, AdmitError> {
         let parts = &self.parts;
-        let catalog = parts.directory.current().await?;
         // From the database, as where a run is decided: what another replica has changed holds at once.
         let mut connection = parts.pool.acquire().await?;
         let Some((tenant, plan)) = terms(&mut connection, tenant).await? else { return Ok(None) };
@@ -285,8 +276,7 @@ impl Admissions {
             store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, None).await?;
         let reserved = charged.saturating_sub(parts.desk(&tenant.id).unspent());
         let terms = Terms::of(&tenant, &plan, &known, Marks::default(), now);
-        let verdict = Verdict::new(&known, &terms, reserved, decide(&terms, &known, reserved, now));
-        Ok(Some(Answer { verdict, catalog }))
+        Ok(Some(Verdict::new(&known, &terms, reserved, decide(&terms, &known, reserved, now))))
     }
 
     /// Keeps leases small, the catalog current and the ledger written until `shutdown`; then gives all units back.

@@ -12,6 +12,7 @@ use proto::v1::{self, admission_question::Subject};
 use crate::{
     admit::{Admissions, Request},
     api::is_admission_id,
+    directory::Snapshot,
     run_key::RunKey,
 };
 
@@ -32,17 +33,18 @@ impl Answerer for AnswerAdmissions {
         }
         let named = Some(question.workflow_id.as_str()).filter(|id| !id.is_empty());
         let workflow = named.map(WorkflowId::parse).transpose().map_err(Refusal::invalid)?;
-        let tenant = self.tenant_of(question.subject, workflow.as_ref()).await?;
+        let catalog = self.0.parts.directory.current().await;
+        let catalog = catalog.map_err(|_| Refusal::unavailable("the catalog cannot be read; ask again"))?;
+        let tenant = self.tenant_of(question.subject, workflow.as_ref(), &catalog)?;
         let mode = Some(question.mode.as_str()).filter(|mode| !mode.is_empty()).map(Mode::parse);
         let key = RunKey::of(&tenant, &question.admission_id);
         let request = Request { tenant: tenant.clone(), key, workflow, mode };
-        let answer = self.0.admit(request).await.map_err(|error| {
+        let answer = self.0.admit(request, &catalog).await.map_err(|error| {
             tracing::warn!(error = chain(&error), "an admission question has no answer");
             Refusal::unavailable("the limit check cannot answer now; ask again")
         })?;
-        let answer = answer.ok_or_else(|| Refusal::not_found(format!("there is no tenant {tenant}")))?;
-        let message = answer.catalog.tenants.get(&tenant).map(|tenant| answer.verdict.message(tenant));
-        let verdict = answer.verdict;
+        let verdict = answer.ok_or_else(|| Refusal::not_found(format!("there is no tenant {tenant}")))?;
+        let message = catalog.tenants.get(&tenant).map(|tenant| verdict.message(tenant));
         Ok(v1::AdmissionAnswer {
             allowed: verdict.allowed,
             reason: verdict.reason.as_str().to_owned(),
@@ -58,18 +60,17 @@ impl Answerer for AnswerAdmissions {
 }
 
 impl AnswerAdmissions {
-    async fn tenant_of(
+    fn tenant_of(
         &self,
         subject: Option<Subject>,
         workflow: Option<&WorkflowId>,
+        catalog: &Snapshot,
     ) -> Result<TenantId, Refusal> {
         let source = match subject {
             Some(Subject::TenantId(tenant)) => return TenantId::parse(&tenant).map_err(Refusal::invalid),
             Some(Subject::SourceId(source)) => SourceId::parse(&source).map_err(Refusal::invalid)?,
             None => return Err(Refusal::invalid("name the tenant or the source")),
         };
-        let catalog = self.0.parts.directory.current().await;
-        let catalog = catalog.map_err(|_| Refusal::unavailable("the catalog cannot be read; ask again"))?;
         let known = catalog.sources_by_id.get(&source);
         let known = known.ok_or_else(|| Refusal::not_found(format!("there is no source {source}")))?;
         let unnamed = WorkflowId::parse(UNNAMED).map_err(Refusal::invalid)?;

@@ -17,6 +17,7 @@ mod figures;
 mod forecasts;
 mod gaps;
 mod guard;
+mod meters;
 mod periods;
 mod plans;
 mod push_tokens;

@@ -4,15 +4,15 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use catalog::{Plan, Source, Tenant, store::CatalogError};
 use metering::{PlanId, SourceId, TenantId};
 use sqlx::PgPool;
-use tokio::sync::RwLock;
+use tokio::sync::Mutex;
 
 use crate::store::originals;
 
@@ -52,38 +52,44 @@ impl Snapshot {
 /// The catalog in memory.
 pub struct Directory {
     pool: PgPool,
-    outdated: AtomicBool,
+    /// How many changes were heard of.
+    changes: AtomicU64,
+    /// How many of them `current` has for certain.
+    loaded: AtomicU64,
     current: RwLock<Arc<Snapshot>>,
+    /// Held while the catalog is read: whoever comes meanwhile waits for it.
+    loading: Mutex<()>,
 }
 
 impl Directory {
     /// A directory of `pool`'s catalog, not loaded yet.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, outdated: AtomicBool::new(true), current: RwLock::default() }
+        let (changes, loaded) = (AtomicU64::new(1), AtomicU64::new(0));
+        Self { pool, changes, loaded, current: RwLock::default(), loading: Mutex::default() }
     }
 
     /// The catalog has changed: the next question reads it again.
     pub fn invalidate(&self) {
-        self.outdated.store(true, Ordering::Release);
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The catalog, no older than the last [`Self::invalidate`].
     pub async fn current(&self) -> Result<Arc<Snapshot>, CatalogError> {
-        if !self.outdated.load(Ordering::Acquire) {
-            return Ok(self.current.read().await.clone());
-        }
-        let mut current = self.current.write().await;
-        // Cleared before reading: a change that comes meanwhile makes the next question read again.
-        if self.outdated.swap(false, Ordering::AcqRel) {
-            match load(&self.pool).await {
-                Ok(snapshot) => *current = Arc::new(snapshot),
-                Err(error) => {
-                    self.invalidate();
-                    return Err(error);
-                }
+        if !self.is_current() {
+            let _loading = self.loading.lock().await;
+            if !self.is_current() {
+                // Counted before reading: a change that comes meanwhile makes the next question read again.
+                let changes = self.changes.load(Ordering::Acquire);
+                let snapshot = Arc::new(load(&self.pool).await?);
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+                self.loaded.store(changes, Ordering::Release);
             }
         }
-        Ok(current.clone())
+        Ok(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn is_current(&self) -> bool {
+        self.loaded.load(Ordering::Acquire) == self.changes.load(Ordering::Acquire)
     }
 }
 

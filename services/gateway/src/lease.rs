@@ -2,9 +2,9 @@
 //!
 //! # Why the limit cannot be overshot
 //!
-//! The ledger in Postgres keeps three things of a tenant: *tallies*, the runs written down as admitted, by when;
-//! *leases*, for each replica how many units it was handed and has neither written down nor given back; and the limit
-//! check's formula over both, computed under the tenant's lock:
+//! The ledger in Postgres keeps three things of a tenant: *tallies*, how many runs were allowed, by when; *leases*, for each
+//! replica how many units it was handed and has neither tallied nor given back; and the limit check's formula over both,
+//! computed under the tenant's lock:
 //!
 //! ```text
 //! used = max(counted, accounted for at W + tallies since W + outstanding units that could be spent since W)
@@ -12,14 +12,15 @@
 //!
 //! 1. A unit is handed out only while `used` with all outstanding units is below the bound, under the lock, and is
 //!    outstanding from that transaction on. So at every moment `used <= bound`, whoever holds the units.
-//! 2. A run is allowed by spending a unit of one's own lease, or by a row written before the answer. Spending moves the
-//!    unit from *unspent* to *spent, not written down*; both are outstanding. Writing down inserts the row, adds it to
-//!    the tally and takes it from `outstanding` in one transaction, of one tenant under its lock (`settle`) or of many
-//!    without (`write_down`). Whoever reads tallies and leases reads both in one statement, so a unit is seen in one of
-//!    the two, never in neither.
-//! 3. Only the holder changes its row in `leases`, in one transaction at a time (`Desk`), and always to an absolute
-//!    figure that it knows: what it holds and what it has spent and not written down. A write whose outcome is lost is
-//!    simply made again; rows are recognised by their id and are tallied once.
+//! 2. A run is allowed by spending a unit of one's own lease, or by a decision that is written and tallied before the
+//!    answer. Spending moves the unit from *unspent* to *spent, not tallied*; both are outstanding. The replica's next
+//!    transaction under the lock (`settle`) tallies what was spent and says what is outstanding then. Whoever reads tallies
+//!    and leases reads both in one statement, so a unit is seen in one of the two, never in neither.
+//! 3. Only the holder changes its row in `leases` and its rows in `tallies`, in one transaction at a time (`Desk`), and
+//!    always to absolute figures that it knows: what it holds, and what it has spent in each row's time. A transaction
+//!    whose outcome is lost is simply made again. The rows of the runs themselves (`write_down`) stand against nothing: they
+//!    let a repeated id find its answer. Where one was there, another replica has decided the run too, and tallies it;
+//!    then the holder takes its own unit from its figure.
 //! 4. A unit cannot be spent after `expires_at`. Its holder may be dead and the unit spent or not: nobody knows. It
 //!    counts as spent at `expires_at`, the latest instant possible, until W has passed that by [`START_MARGIN`]; then
 //!    a run that it became is counted or listed as running, and the unit is free. The row is never deleted before,
@@ -44,6 +45,8 @@
 //!                               + runs allowed in the START_MARGIN before W, and at most a row of tallies before that
 //!                               = 0 from the sweep on that such a refusal asks for (`doubts`)
 //! ```
+//!
+//! What another replica has spent and not tallied is in what it holds: it stands until W has passed the lease.
 //!
 //! A living replica gives back what it does not need: where the limit is near within [`REFRESH_INTERVAL`] (idle: all; else
 //! seven eighths), elsewhere at most [`REFRESH_INTERVAL_FAR`] later, and in its turn: leases that are due are looked at one
@@ -128,8 +131,8 @@ mod tests {
         Grant(usize),
         /// It spends a unit in memory.
         Spend(usize),
-        /// It writes down what it has spent.
-        WriteDown(usize),
+        /// It tallies what it has spent.
+        Tally(usize),
         /// It dies: what it held stays outstanding until W has passed.
         Die(usize),
         /// It gives everything back.
@@ -148,7 +151,7 @@ mod tests {
         (0_u8..14, 0_usize..3).prop_map(|(kind, replica)| match kind {
             0..=3 => Step::Grant(replica),
             4..=8 => Step::Spend(replica),
-            9..=10 => Step::WriteDown(replica),
+            9..=10 => Step::Tally(replica),
             11 => Step::Die(replica),
             12 => Step::GiveBack(replica),
             _ => Step::Sweep,
@@ -156,7 +159,7 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of grants, spending, writing, deaths and sweeps: never more runs than the limit, and when all
+        /// In any order of grants, spending, tallying, deaths and sweeps: never more runs than the limit, and when all
         /// leases are given back and W has passed the dead ones, exactly the rest can be used.
         #[test]
         fn never_more_than_the_limit_whoever_dies(
@@ -165,7 +168,7 @@ mod tests {
             steps in prop::collection::vec(steps(), 0..300),
         ) {
             let mut replicas = [Replica::default(); 3];
-            // The ledger: runs counted at W, rows since W, units of the dead.
+            // The ledger: runs counted at W, tallies since W, units of the dead.
             let (mut accounted, mut tallied, mut dead) = (0_u64, 0_u64, 0_u64);
             let mut runs = 0_u64;
             for step in steps {
@@ -178,7 +181,7 @@ mod tests {
                         let free = limit.saturating_sub(accounted + tallied + dead + others);
                         replicas[index].unspent = size(want, LEASE_SPAN, Some(free));
                         if replicas[index].unspent == 0 && free > 0 {
-                            // Near the limit: decided under the lock, written at once.
+                            // Near the limit: decided under the lock, tallied at once.
                             tallied += 1;
                             runs += 1;
                         }
@@ -189,7 +192,7 @@ mod tests {
                         runs += 1;
                     }
                     Step::Spend(_) => {}
-                    Step::WriteDown(index) => {
+                    Step::Tally(index) => {
                         tallied += replicas[index].spent;
                         replicas[index].spent = 0;
                     }
@@ -199,13 +202,13 @@ mod tests {
                     }
                     Step::GiveBack(index) => replicas[index].unspent = 0,
                     Step::Sweep => {
-                        // Runs whose row is not written yet are counted as well: they stand twice for a moment.
+                        // Runs that are not tallied yet are counted as well: they stand twice for a moment.
                         (accounted, tallied, dead) = (runs, 0, 0);
                     }
                 }
                 prop_assert!(runs <= limit, "{runs} of {limit}");
             }
-            // All leases given back and written down, and W past the dead ones: what is left is what was not used.
+            // All leases given back and tallied, and W past the dead ones: what is left is what was not used.
             let left = limit - runs;
             let near = u64::from(left > 0);
             prop_assert!(size(want, LEASE_SPAN, Some(left)).max(near) <= left);

@@ -24,11 +24,12 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId, QueryOf},
+    meters,
     usage::seconds_since,
 };
 use crate::{
     admission::{Known, Reason},
-    admit::{Answer, Request},
+    admit::{Request, Verdict},
     directory::Snapshot,
     run_key::RunKey,
     store,
@@ -252,9 +253,8 @@ impl AdmissionInput {
 }
 
 impl AdmissionJson {
-    fn new(tenant: &TenantId, id: Option<String>, answer: &Answer, now: Timestamp) -> Self {
-        let verdict = &answer.verdict;
-        let terms = answer.catalog.terms(tenant);
+    fn new(tenant: &TenantId, id: Option<String>, verdict: &Verdict, catalog: &Snapshot, now: Timestamp) -> Self {
+        let terms = catalog.terms(tenant);
         let shadow = terms.and_then(|(tenant, _)| verdict.shadow_message(tenant)).zip(verdict.shadow);
         Self {
             tenant: Some(tenant.to_string()),
@@ -359,20 +359,16 @@ async fn decide(app: &App, asker: &Asker, input: AdmissionInput) -> Result<Admis
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let id = input.id.clone();
     let Some(request) = input.into_request(asker, &catalog, app.clock.now())? else {
-        count("allowed", "not_attributed");
+        meters::decided(true, "not_attributed");
         return Ok(AdmissionJson::not_attributed(id));
     };
     let tenant = request.tenant.clone();
-    let json = match app.admissions.admit(request).await? {
-        Some(answer) => AdmissionJson::new(&tenant, Some(id), &answer, app.clock.now()),
+    let json = match app.admissions.admit(request, &catalog).await? {
+        Some(verdict) => AdmissionJson::new(&tenant, Some(id), &verdict, &catalog, app.clock.now()),
         None => AdmissionJson::unknown(&tenant, Some(id)),
     };
-    count(if json.allowed { "allowed" } else { "refused" }, json.reason);
+    meters::decided(json.allowed, json.reason);
     Ok(json)
-}
-
-fn count(outcome: &'static str, reason: &'static str) {
-    metrics::counter!("flowmeter_admissions_total", "verdict" => outcome, "reason" => reason).increment(1);
 }
 
 /// May this run start? Allowing it reserves it; the same id gets the same answer.
@@ -427,9 +423,10 @@ pub async fn admit_batch(
 pub async fn look(State(app): State<App>, caller: Caller, PathId(id): PathId) -> Result<Response, ApiError> {
     let tenant = TenantId::parse(&id)?;
     caller.check_may_see(&tenant)?;
-    let answer = app.admissions.look(&tenant).await?.ok_or_else(|| ApiError::no_tenant(&tenant))?;
+    let verdict = app.admissions.look(&tenant).await?.ok_or_else(|| ApiError::no_tenant(&tenant))?;
+    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let now = app.clock.now();
-    Ok(AdmissionJson::new(&tenant, None, &answer, now).into_response(StatusCode::OK, now))
+    Ok(AdmissionJson::new(&tenant, None, &verdict, &catalog, now).into_response(StatusCode::OK, now))
 }
 
 /// What would have been refused in the current period, where the plan only watches.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{Instrument, Span};
 
-use super::{App, error::ApiError, extract::BODY_BYTES_MAX};
+use super::{App, error::ApiError, extract::BODY_BYTES_MAX, meters};
 
 /// Requests answered at once. Most wait for one of few database connections, so more would only wait longer.
 const REQUESTS_MAX: usize = 512;
@@ -63,7 +63,7 @@ async fn surround(State(places): State<Arc<Semaphore>>, request: Request, next: 
         }
         response
     };
-    measure(method, route, response.status(), started_at);
+    meters::answered(method, route, response.status(), started_at.elapsed());
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // What an answer says is true now and belongs to its caller. A handler may say otherwise.
@@ -87,15 +87,6 @@ async fn bound(places: &Semaphore, request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => ApiError::Timeout.into_response(),
     }
-}
-
-fn measure(method: &'static str, route: &str, status: StatusCode, started_at: Instant) {
-    let route: metrics::SharedString = route.to_owned().into();
-    let status = status.as_str().to_owned();
-    metrics::counter!("flowmeter_http_requests_total", "method" => method, "route" => route.clone(), "status" => status)
-        .increment(1);
-    metrics::histogram!("flowmeter_http_request_seconds", "route" => route)
-        .record(started_at.elapsed().as_secs_f64());
 }
 
 /// A label must be one of few: anybody can make a method up.

@@ -1,0 +1,58 @@
+//! What is counted of every answer.
+//!
+//! To look a metric up by its labels costs more than to count in it. So each thread keeps those that it has found: few,
+//! because routes, methods, statuses and reasons are.
+
+use std::{cell::RefCell, time::Duration};
+
+use axum::http::StatusCode;
+use foldhash::{HashMap, HashMapExt};
+use metrics::{Counter, Histogram};
+
+/// What is counted of the answers of one route.
+struct Route {
+    seconds: Histogram,
+    /// By method and status.
+    requests: HashMap<(&'static str, u16), Counter>,
+}
+
+thread_local! {
+    static ROUTES: RefCell<HashMap<Box<str>, Route>> = RefCell::new(HashMap::new());
+    static VERDICTS: RefCell<HashMap<(bool, &'static str), Counter>> = RefCell::new(HashMap::new());
+}
+
+/// Counts an answer, and how long it took.
+pub fn answered(method: &'static str, route: &str, status: StatusCode, taken: Duration) {
+    ROUTES.with_borrow_mut(|routes| {
+        if let Some(known) = routes.get_mut(route) {
+            known.answered(method, route, status, taken);
+        } else {
+            let seconds = metrics::histogram!("flowmeter_http_request_seconds", "route" => route.to_owned());
+            let mut new = Route { seconds, requests: HashMap::new() };
+            new.answered(method, route, status, taken);
+            routes.insert(route.into(), new);
+        }
+    });
+}
+
+impl Route {
+    fn answered(&mut self, method: &'static str, route: &str, status: StatusCode, taken: Duration) {
+        let requests = self.requests.entry((method, status.as_u16())).or_insert_with(|| {
+            let (route, status) = (route.to_owned(), status.as_str().to_owned());
+            metrics::counter!("flowmeter_http_requests_total", "method" => method, "route" => route, "status" => status)
+        });
+        requests.increment(1);
+        self.seconds.record(taken.as_secs_f64());
+    }
+}
+
+/// Counts a verdict of the limit check.
+pub fn decided(allowed: bool, reason: &'static str) {
+    VERDICTS.with_borrow_mut(|verdicts| {
+        let counter = verdicts.entry((allowed, reason)).or_insert_with(|| {
+            let verdict = if allowed { "allowed" } else { "refused" };
+            metrics::counter!("flowmeter_admissions_total", "verdict" => verdict, "reason" => reason)
+        });
+        counter.increment(1);
+    });
+}
