@@ -1,6 +1,6 @@
 //! Verdicts in memory: a repeated id gets the same answer from the same replica at once.
 //!
-//! The newest verdicts are kept whole; of more ids it is only known whether they were decided here, and those are
+//! The newest verdicts are kept whole; of more runs it is only known that they may have been decided here, and those are
 //! looked up in the ledger. Both are bounded: two generations each, of which the older one is dropped when the younger
 //! one is full.
 
@@ -9,19 +9,26 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use foldhash::{HashMap, HashSet};
+use fastbloom::BloomFilter;
+use foldhash::HashMap;
 use jiff::Timestamp;
 
 use crate::{admit::Verdict, run_key::RunKey};
 
-/// Requests of different ids rarely wait for each other.
+/// Requests of different runs rarely wait for each other.
 const SHARDS: usize = 16;
 
 /// Whole verdicts of one generation and shard: about 30 MB in all.
 const VERDICTS_MAX: usize = 4_000;
 
-/// Ids of one generation and shard: about 40 MB in all, and 2 million runs that need no look at the ledger.
-const IDS_MAX: usize = 65_536;
+/// Runs of one generation and shard: at least 4 million in all that need no look at the ledger.
+const RUNS_MAX: usize = 1 << 18;
+
+/// Of a Bloom filter, for each run: 13 MB in all, of which a processor's cache holds a good part.
+const BITS_PER_RUN: usize = 12;
+
+/// Bits that are set for each run: fewer than one new run in a hundred is looked up for nothing.
+const BITS_SET: u32 = 4;
 
 /// The verdicts that this replica has given.
 #[derive(Default)]
@@ -50,16 +57,48 @@ pub struct Place<'a> {
 struct Shard {
     young: HashMap<RunKey, Verdict>,
     old: HashMap<RunKey, Verdict>,
-    ids: HashSet<u64>,
-    old_ids: HashSet<u64>,
-    /// When the last generation of ids was dropped.
+    runs: Runs,
+    old_runs: Runs,
+    /// When the last generation of runs was dropped.
     forgot_at: Option<Timestamp>,
+}
+
+/// Runs that were decided, and with a small part of the others: takes far less room than their keys.
+struct Runs {
+    filter: BloomFilter,
+    count: usize,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        let filter = BloomFilter::with_num_bits(RUNS_MAX * BITS_PER_RUN).hashes(BITS_SET);
+        Self { filter, count: 0 }
+    }
+}
+
+impl Runs {
+    fn may_contain(&self, key: RunKey) -> bool {
+        let [_, hash] = key.halves();
+        self.count > 0 && self.filter.contains_hash(hash)
+    }
+
+    fn insert(&mut self, key: RunKey) {
+        let [_, hash] = key.halves();
+        self.filter.insert_hash(hash);
+        self.count += 1;
+    }
+
+    fn clear(&mut self) {
+        self.filter.clear();
+        self.count = 0;
+    }
 }
 
 impl Remembered {
     /// The place of a run.
     pub fn place(&self, key: RunKey) -> Place<'_> {
-        let index = usize::try_from(key.half() % SHARDS as u64).unwrap_or_default();
+        let [first, _] = key.halves();
+        let index = usize::try_from(first % SHARDS as u64).unwrap_or_default();
         Place { shard: self.shards[index].lock().unwrap_or_else(PoisonError::into_inner), key }
     }
 }
@@ -67,11 +106,11 @@ impl Remembered {
 impl Place<'_> {
     /// What is known of the id.
     pub fn memory(&self) -> Memory {
-        let Shard { young, old, ids, old_ids, forgot_at } = &*self.shard;
+        let Shard { young, old, runs, old_runs, forgot_at } = &*self.shard;
         if let Some(verdict) = young.get(&self.key).or_else(|| old.get(&self.key)) {
             return Memory::Given(*verdict);
         }
-        if ids.contains(&self.key.half()) || old_ids.contains(&self.key.half()) {
+        if runs.may_contain(self.key) || old_runs.may_contain(self.key) {
             return Memory::Perhaps;
         }
         Memory::NotSince(*forgot_at)
@@ -86,15 +125,64 @@ impl Place<'_> {
             mem::swap(&mut shard.old, &mut shard.young);
             shard.young.clear();
         }
-        if shard.ids.len() >= IDS_MAX {
-            if !shard.old_ids.is_empty() {
-                // Ids of the dropped generation were decided before now.
+        if shard.runs.count >= RUNS_MAX {
+            if shard.old_runs.count > 0 {
+                // Runs of the dropped generation were decided before now.
                 shard.forgot_at = Some(now);
             }
-            mem::swap(&mut shard.old_ids, &mut shard.ids);
-            shard.ids.clear();
+            mem::swap(&mut shard.old_runs, &mut shard.runs);
+            shard.runs.clear();
         }
         shard.young.insert(self.key, verdict);
-        shard.ids.insert(self.key.half());
+        shard.runs.insert(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metering::TenantId;
+
+    use super::*;
+    use crate::admit;
+
+    fn key(id: usize) -> RunKey {
+        RunKey::of(&TenantId::parse("north").unwrap(), &id.to_string())
+    }
+
+    #[test]
+    fn new_verdicts_are_whole_older_ones_are_known_of_and_new_runs_nearly_always_are_new() {
+        const KEPT: usize = 4 * SHARDS * VERDICTS_MAX;
+        let remembered = Remembered::default();
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        for id in 0..KEPT {
+            remembered.place(key(id)).keep(admit::tests::verdict(), now);
+        }
+        let last = remembered.place(key(KEPT - 1)).memory();
+        assert!(matches!(last, Memory::Given(_)), "{last:?}");
+        let first = remembered.place(key(0)).memory();
+        assert!(matches!(first, Memory::Perhaps), "{first:?}");
+        let is_new = |id: &usize| matches!(remembered.place(key(*id)).memory(), Memory::NotSince(None));
+        let new = (KEPT..KEPT + 10_000).filter(is_new).count();
+        assert!(new > 9_900, "{new} of 10,000");
+    }
+
+    #[test]
+    fn a_generation_that_is_dropped_is_said_to_be_forgotten() {
+        let mut shard = Shard::default();
+        shard.runs.count = RUNS_MAX;
+        let shards = Mutex::new(shard);
+        let at = |text: &str| text.parse().unwrap();
+        let keep = |id, now| {
+            let shard = shards.lock().unwrap();
+            Place { shard, key: key(id) }.keep(admit::tests::verdict(), now);
+        };
+        let forgot_at = || shards.lock().unwrap().forgot_at;
+        keep(1, at("2026-11-24T12:00:00Z"));
+        assert_eq!(forgot_at(), None, "there was no older generation");
+        shards.lock().unwrap().runs.count = RUNS_MAX;
+        keep(2, at("2026-11-24T12:10:00Z"));
+        assert_eq!(forgot_at(), Some(at("2026-11-24T12:10:00Z")));
+        let first = Place { shard: shards.lock().unwrap(), key: key(1) }.memory();
+        assert!(matches!(first, Memory::Given(_)), "its verdict is kept still: {first:?}");
     }
 }

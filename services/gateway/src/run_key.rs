@@ -42,10 +42,10 @@ impl RunKey {
         self.0
     }
 
-    /// Half of it: enough to say that a run was *not* decided.
-    pub fn half(self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    /// Its two halves.
+    pub fn halves(self) -> [u64; 2] {
+        let (first, second) = Uuid::from_bytes(self.0).as_u64_pair();
+        [first, second]
     }
 }
 
