@@ -202,6 +202,48 @@ async fn an_id_that_was_decided_elsewhere_meanwhile_is_tallied_once_and_holds_no
     world.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_break_lose_no_run_and_tally_none_twice() {
+    let world = World::start().await;
+    world.with_tenants(LIMIT).await;
+    world.counted(usage("north", 0, 1)).await;
+    let base = world.base();
+    let asked = AtomicUsize::new(0);
+    let requests = stream::iter(0..600_usize)
+        .map(|id| {
+            let (world, asked) = (&world, &asked);
+            async move {
+                let verdict = ask(world, base, id).await;
+                asked.fetch_add(1, Ordering::Relaxed);
+                verdict.is_some_and(|verdict| verdict["allowed"] == true)
+            }
+        })
+        .buffer_unordered(16)
+        .fold(0_i64, |sum, allowed| async move { sum + i64::from(allowed) });
+    // Of this test's database; whoever watches it loses its connection as well, and gets another one.
+    let breaks = async {
+        for after in [50, 150, 300, 450] {
+            while asked.load(Ordering::Relaxed) < after {
+                tokio::task::yield_now().await;
+            }
+            let broken = sqlx::query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            );
+            broken.execute(world.bench.pool()).await.unwrap();
+        }
+    };
+    let (allowed, ()) = tokio::join!(requests, breaks);
+    assert!(allowed > 0, "somebody was allowed");
+    let (rows, tallied) = eventually("every run is written down and tallied", || async {
+        let (rows, tallied) = written_down(&world).await;
+        (rows == tallied && rows >= allowed).then_some((rows, tallied))
+    })
+    .await;
+    assert!(rows <= 600 && tallied <= 600, "{rows} rows, {tallied} tallied");
+    world.finish().await;
+}
+
 /// What each replica has outstanding, by the ledger.
 async fn outstanding(world: &World) -> Vec<u64> {
     let held: Vec<i64> = sqlx::query_scalar("SELECT outstanding FROM leases WHERE outstanding > 0")

@@ -209,6 +209,22 @@ async fn one_workflow_cannot_use_what_is_left_for_the_others() {
 }
 
 #[tokio::test]
+async fn a_share_that_a_plan_gets_later_counts_what_was_spent_in_memory_before() {
+    let world = ruled(1_000, "hard", json!({})).await;
+    assert_eq!(batch(&world, "w1", 0..50).await, 50);
+    eventually("units are in hand", || async {
+        assert_eq!(told_of(&world, "w2", &fresh()).await, "allowed: within_limit");
+        (outstanding(&world).await > 0).then_some(())
+    })
+    .await;
+    assert_eq!(batch(&world, "w1", 50..100).await, 50);
+    put_plan(&world, 1_000, "hard", json!({"workflow_share_percent": 10})).await;
+    assert_eq!(told(&world, "more").await, "refused: workflow_share_used");
+    assert_eq!(told_of(&world, "w3", "other").await, "allowed: within_limit");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_loop_is_told_once_and_refuses_nothing_unless_the_plan_says_so() {
     let world = ruled(100_000, "hard", json!({})).await;
     let mut events = world.bench.topic::<v1::AdmissionEvent>(Stream::Admissions, "admission").await;
