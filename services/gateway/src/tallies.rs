@@ -46,13 +46,18 @@ impl Tallies {
         }
     }
 
-    /// Does not count a run any more. Returns whether its row is known still.
+    /// Does not count a run any more. Returns whether it was counted here.
     pub fn take_back(&mut self, allowed_at: Timestamp, workflow: Option<&WorkflowId>) -> bool {
-        let Some(tally) = self.0.get_mut(&slot(allowed_at)) else { return false };
-        tally.units = tally.units.saturating_sub(1);
-        if let Some(units) = workflow.and_then(|id| tally.workflows.get_mut(id.as_str())) {
-            *units = units.saturating_sub(1);
+        let Some(tally) = self.0.get_mut(&slot(allowed_at)).filter(|tally| tally.units > 0) else {
+            return false;
+        };
+        if let Some(workflow) = workflow {
+            let Some(units) = tally.workflows.get_mut(workflow.as_str()).filter(|units| **units > 0) else {
+                return false;
+            };
+            *units -= 1;
         }
+        tally.units -= 1;
         true
     }
 
@@ -123,6 +128,8 @@ mod tests {
 
         assert!(tallies.take_back(noon, Some(&workflow)));
         assert!(!tallies.take_back(at("2026-11-24T11:59:59Z"), None), "that row is not known");
+        let other = WorkflowId::parse("w2").unwrap();
+        assert!(!tallies.take_back(noon, Some(&other)), "that workflow has no run in it");
         tallies.forget_old(at("2026-11-24T12:00:19Z"));
         assert_eq!(rows(&tallies)[0], (first, 3, vec![("w1", 1)]), "fifteen seconds are not over");
         tallies.forget_old(at("2026-11-24T12:00:20Z"));
