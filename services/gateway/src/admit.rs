@@ -270,7 +270,7 @@ impl Admissions {
         let Some((tenant, plan)) = terms(&mut connection, tenant).await? else { return Ok(None) };
         let now = parts.clock.now();
         let known = parts.known(&tenant, now);
-        // What this replica has spent and not written down is outstanding in the ledger; what it holds is too, and is
+        // What this replica has spent and not tallied is outstanding in the ledger; what it holds is too, and is
         // taken off here.
         let charged =
             store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, None).await?;

@@ -78,6 +78,8 @@ struct State {
     spent_since: u64,
     /// What was spent since the last transaction.
     fresh: Tallies,
+    /// The latest instant that was spent at. A clock that is set back adds to no row that was forgotten.
+    spent_at: Timestamp,
     /// What the ledger tallies, or is to, of what was spent before it.
     tallies: Tallies,
     /// Runs of each workflow that a transaction that failed was to observe.
@@ -102,6 +104,7 @@ impl Desk {
             catalog: None,
             spent_since: 0,
             fresh: Tallies::default(),
+            spent_at: Timestamp::UNIX_EPOCH,
             tallies: Tallies::default(),
             unobserved: BTreeMap::new(),
             queue: Vec::new(),
@@ -187,7 +190,9 @@ impl Desk {
         state.refresh |= is_low;
         state.units -= 1;
         state.spent_since += 1;
-        state.fresh.count(now, request.workflow.as_ref());
+        let spent_at = state.spent_at.max(now);
+        state.spent_at = spent_at;
+        state.fresh.count(spent_at, request.workflow.as_ref());
         drop(state);
         parts.unwritten.add(Entry::of(request, verdict, now));
         Some(verdict)
@@ -201,7 +206,7 @@ impl Desk {
     }
 
     /// Whether the ledger is to be asked: units have been in hand for long enough to be looked at again, or it tallies too
-    /// much.
+    /// many.
     pub fn is_due(&self) -> bool {
         let state = self.lock();
         let elapsed = state.settled_at.elapsed();

@@ -16,5 +16,6 @@ mod leases;
 mod relay;
 mod rules;
 mod support;
+mod upgrade;
 mod usage;
 mod verdicts;
