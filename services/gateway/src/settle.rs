@@ -2,7 +2,7 @@
 //! out the next lease.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry as MapEntry},
     time::Duration,
 };
 
@@ -31,6 +31,9 @@ const RETRY_SOON: SignedDuration = SignedDuration::from_secs(10);
 
 /// A workflow that seems to start itself is worth asking again after the minute.
 const RETRY_LOOP: SignedDuration = SignedDuration::from_secs(60);
+
+/// A refusal that may be false is worth asking again after the sweep that it asks for.
+const RETRY_SWEPT: SignedDuration = SignedDuration::from_secs(20);
 
 /// What one transaction has to do.
 #[derive(Debug)]
@@ -111,28 +114,21 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
     };
     let mut given = find(&mut transaction, &batch.requests).await?;
     let mut desk = prepare(&mut transaction, parts, tenant, plan, ledger.marks, now, batch).await?;
-    let mut verdicts = Vec::with_capacity(batch.requests.len());
     let mut fresh = Vec::new();
     for request in &batch.requests {
-        let verdict = match given.get(&request.key) {
-            Some(verdict) => *verdict,
-            None => {
-                let verdict = desk.decide(request);
-                fresh.push(Entry::of(request, verdict, now));
-                given.insert(request.key, verdict);
-                verdict
-            }
-        };
-        verdicts.push(Some(verdict));
+        if let MapEntry::Vacant(place) = given.entry(request.key) {
+            let verdict = *place.insert(desk.decide(request));
+            fresh.push(Entry::of(request, verdict, now));
+        }
     }
+    let doubted = desk.doubt(&mut transaction, &mut fresh).await?;
     if !fresh.is_empty() {
         store::write_down::write_decided(&mut *transaction, &fresh).await?;
     }
+    given.extend(fresh.iter().map(|entry| (entry.key, entry.verdict)));
+    let verdicts = batch.requests.iter().map(|request| given.get(&request.key).copied()).collect();
     desk.keep(&mut transaction, parts, ledger.marks).await?;
-    let doubted = match fresh.iter().any(|entry| is_for_the_limit(&entry.verdict)) {
-        true => desk.doubted(&mut transaction, batch.doubted).await?,
-        false => None,
-    };
+    let doubted = doubted.filter(|until| Some(*until) != batch.doubted);
     let (footing, granted) = desk.hand_out(batch);
     let outstanding = batch.held.saturating_add(granted);
     store::admissions::lease(
@@ -266,18 +262,26 @@ impl Desk {
         Ok(())
     }
 
-    /// W, where runs may stand twice because they were allowed shortly before it, and that was not told `before`.
-    async fn doubted(
+    /// W, where some of these runs were refused for the limit while others may stand twice, because they were allowed
+    /// shortly before it. Then the sweep that is asked for may end the refusals.
+    async fn doubt(
         &self,
         connection: &mut PgConnection,
-        before: Option<Timestamp>,
+        fresh: &mut [Entry],
     ) -> Result<Option<Timestamp>, sqlx::Error> {
-        let Some(until) = self.known.complete_until.filter(|until| Some(*until) != before) else {
+        let mut refused: Vec<_> = fresh.iter_mut().filter(|entry| is_for_the_limit(&entry.verdict)).collect();
+        let Some(until) = self.known.complete_until.filter(|_| !refused.is_empty()) else {
             return Ok(None);
         };
         let since = self.known.reserved_since;
-        let any = store::admissions::any_between(connection, &self.tenant.id, since, until).await?;
-        Ok(any.then_some(until))
+        if !store::admissions::any_between(connection, &self.tenant.id, since, until).await? {
+            return Ok(None);
+        }
+        let swept_at = self.now.saturating_add(RETRY_SWEPT).ok();
+        for entry in &mut refused {
+            entry.verdict.retry_at = entry.verdict.retry_at.min(swept_at);
+        }
+        Ok(Some(until))
     }
 
     fn terms(&self) -> Terms {

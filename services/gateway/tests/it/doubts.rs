@@ -8,7 +8,7 @@ use messaging::ask::{self, Answerer, Refusal};
 use metering::Clock;
 use proto::{subjects::Question, v1};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::eventually;
 use tokio::{sync::mpsc, time::timeout};
 
@@ -67,11 +67,15 @@ async fn sweep(world: &World, tenant: &str, counted: u64) {
         .await;
 }
 
-async fn is_allowed(world: &World, tenant: &str, id: &str) -> bool {
+async fn ask(world: &World, tenant: &str, id: &str) -> Value {
     let body = json!({ "tenant": tenant, "id": id });
     let (status, verdict) = world.ask(Method::POST, "/v1/admissions", Some(body)).await;
     assert_eq!(status, 200, "{verdict}");
-    verdict["allowed"].as_bool().unwrap()
+    verdict
+}
+
+async fn is_allowed(world: &World, tenant: &str, id: &str) -> bool {
+    ask(world, tenant, id).await["allowed"].as_bool().unwrap()
 }
 
 #[tokio::test]
@@ -88,14 +92,20 @@ async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_swee
     assert!(is_allowed(&world, "north", "a").await && is_allowed(&world, "north", "b").await);
     world.bench.clock.advance(seconds(1));
     sweep(&world, "north", 2).await;
-    assert!(!is_allowed(&world, "north", "c").await && !is_allowed(&world, "north", "d").await);
+    for id in ["c", "d", "c"] {
+        let refused = ask(&world, "north", id).await;
+        assert_eq!(refused["reason"], "limit_reached");
+        assert_eq!(refused["retry_at"], "2026-11-24T12:00:51Z", "after the sweep that is asked for");
+    }
     assert_eq!(asked.next().await, "north");
 
     // The sweep that was asked for: the unit is free again, and the refusal after it is true.
     world.bench.clock.advance(seconds(15));
     sweep(&world, "north", 2).await;
     world.bench.clock.advance(seconds(5));
-    assert!(is_allowed(&world, "north", "e").await && !is_allowed(&world, "north", "f").await);
+    assert!(is_allowed(&world, "north", "e").await);
+    let refused = ask(&world, "north", "f").await;
+    assert_eq!((&refused["allowed"], &refused["retry_at"]), (&json!(false), &json!("2026-12-01T00:00:00Z")));
 
     // Each W once: nothing was asked for meanwhile.
     world.bench.clock.advance(seconds(1));
