@@ -289,7 +289,10 @@ impl Admissions {
         // From here on nothing is spent from memory: what is asked is decided in the ledger.
         self.parts.closing.store(true, Ordering::SeqCst);
         if let Err(error) = write_down::finish(&self.parts).await {
-            tracing::warn!(error = chain(&error), "runs are not written down: asked again, they are decided anew");
+            tracing::warn!(
+                error = chain(&error),
+                "runs are not written down: asked again, they are decided anew"
+            );
         }
         for desk in self.parts.desks() {
             if let Err(error) = Desk::give_back(&desk, &self.parts).await {

@@ -106,7 +106,8 @@ pub async fn run(parts: &Arc<Parts>, shutdown: &CancellationToken) {
     let writer = Writer { parts: parts.clone(), shutdown: shutdown.clone() };
     let (ended, end) = oneshot::channel();
     let thread = thread::Builder::new().name("write-down".to_owned()).spawn(move || {
-        let written = Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(writer.run()));
+        let written =
+            Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(writer.run()));
         // Nobody listens where the gateway was dropped.
         let _ = ended.send(written);
     });

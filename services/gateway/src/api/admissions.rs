@@ -253,7 +253,13 @@ impl AdmissionInput {
 }
 
 impl AdmissionJson {
-    fn new(tenant: &TenantId, id: Option<String>, verdict: &Verdict, catalog: &Snapshot, now: Timestamp) -> Self {
+    fn new(
+        tenant: &TenantId,
+        id: Option<String>,
+        verdict: &Verdict,
+        catalog: &Snapshot,
+        now: Timestamp,
+    ) -> Self {
         let terms = catalog.terms(tenant);
         let shadow = terms.and_then(|(tenant, _)| verdict.shadow_message(tenant)).zip(verdict.shadow);
         Self {

@@ -264,7 +264,10 @@ pub async fn admitted_of(
     .bind(slot(since))
     .fetch_all(executor)
     .await?;
-    Ok(rows.into_iter().map(|(workflow, period, since)| (workflow, (from_db(period), from_db(since)))).collect())
+    Ok(rows
+        .into_iter()
+        .map(|(workflow, period, since)| (workflow, (from_db(period), from_db(since))))
+        .collect())
 }
 
 /// Says how many units the replica holds, or has spent and not tallied.
