@@ -470,6 +470,7 @@ impl Verdict {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::store::write_down::Entry;
 
     /// A run that was allowed.
     pub(crate) fn verdict() -> Verdict {
@@ -485,5 +486,13 @@ pub(crate) mod tests {
             as_of: None,
             complete_until: None,
         }
+    }
+
+    /// The same with its run.
+    pub(crate) fn entry(id: usize) -> Entry {
+        let tenant = TenantId::parse("north").unwrap();
+        let key = RunKey::of(&tenant, &id.to_string());
+        let request = Request { tenant, key, workflow: None, mode: None };
+        Entry::of(&request, verdict(), "2026-11-24T12:00:00Z".parse().unwrap())
     }
 }

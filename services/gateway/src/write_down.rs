@@ -183,17 +183,8 @@ async fn write(parts: &Parts, pool: &PgPool) -> Result<usize, AdmitError> {
 
 #[cfg(test)]
 mod tests {
-    use metering::TenantId;
-
     use super::*;
-    use crate::{admit, run_key::RunKey};
-
-    fn entry(id: usize) -> Entry {
-        let tenant = TenantId::parse("north").unwrap();
-        let key = RunKey::of(&tenant, &id.to_string());
-        let now = "2026-11-24T12:00:00Z".parse().unwrap();
-        Entry { tenant, key, workflow: None, mode: None, admitted_at: now, verdict: admit::tests::verdict() }
-    }
+    use crate::{admit::tests::entry, run_key::RunKey};
 
     fn keys(batch: &Batch) -> Vec<RunKey> {
         batch.entries.iter().map(|entry| entry.key).collect()

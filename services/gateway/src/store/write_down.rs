@@ -63,10 +63,12 @@ pub async fn write_spent(pool: &PgPool, entries: &[Entry]) -> Result<HashSet<Run
     Ok(rows.iter().map(|entry| entry.key).filter(|key| !fresh.contains(&key.as_uuid())).collect())
 }
 
-/// Whoever writes locks in the same order.
+/// Whoever writes locks in the same order. One verdict on a run, the first: no statement takes two rows of one key, and a
+/// replica that has forgotten what it could not write yet may decide a run again.
 fn sorted(entries: &[Entry]) -> Vec<&Entry> {
     let mut rows: Vec<_> = entries.iter().collect();
-    rows.sort_unstable_by_key(|entry| entry.key);
+    rows.sort_by_key(|entry| entry.key);
+    rows.dedup_by_key(|entry| entry.key);
     rows
 }
 
@@ -175,4 +177,20 @@ async fn insert(
     .bind(is_tallied)
     .fetch_all(executor)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admit::tests::entry;
+
+    #[test]
+    fn a_run_that_was_decided_again_is_written_once() {
+        let again = Entry { verdict: Verdict { reserved: 2, ..entry(1).verdict }, ..entry(1) };
+        let entries = [entry(2), entry(1), again, entry(3)];
+        let rows = sorted(&entries);
+        assert_eq!(rows.len(), 3);
+        assert!(rows.is_sorted_by_key(|row| row.key));
+        assert!(rows.iter().all(|row| row.verdict.reserved == 1), "the first verdict stays");
+    }
 }
