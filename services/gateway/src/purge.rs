@@ -17,7 +17,7 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Rows that one statement deletes: short locks, short transactions.
 const BATCH_ROWS: u64 = 20_000;
 
-/// Statements on verdicts in one round; the rest waits for the next round. Ten thousand a second are kept up with.
+/// Statements on verdicts in one round; the rest waits for the next round: at most ten thousand a second.
 const BATCHES_MAX: usize = 300;
 
 /// Gaps are shown this long; the stream keeps them as long.
