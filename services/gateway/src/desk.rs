@@ -162,6 +162,9 @@ impl Desk {
         (catalog, tenant, plan): (&Arc<Snapshot>, &Tenant, &Plan),
         now: Timestamp,
     ) -> Option<Verdict> {
+        if parts.unwritten.is_full() {
+            return None;
+        }
         let mut state = desk.lock();
         if state.units == 0 || state.pending.contains(&request.key) || parts.closing.load(Ordering::SeqCst) {
             return None;

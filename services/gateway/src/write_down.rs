@@ -5,7 +5,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -27,16 +30,21 @@ use crate::{
 /// The ledger has this long for one statement.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Verdicts in one statement: as many as take a core for a millisecond or two.
+/// Verdicts in one statement: as many as take a core for two or three milliseconds.
 const ROWS_USUAL: usize = 384;
 
 /// The same where writing is behind: what each statement costs by itself, a commit on the disk, is shared by more.
 const ROWS_LATE: usize = 2_048;
 
+/// With so many that wait nothing is decided in memory: the ledger does not keep up, and is to say how fast it can. About
+/// 25 MB.
+const WAITING_MAX: usize = 100_000;
+
 /// Verdicts that are to be written down.
 #[derive(Default)]
 pub struct Unwritten {
     waiting: Mutex<Waiting>,
+    is_full: AtomicBool,
     filled: Notify,
 }
 
@@ -60,9 +68,22 @@ impl Unwritten {
         let mut waiting = self.lock();
         waiting.entries.push_back(entry);
         let is_first = waiting.entries.len() == 1;
+        self.note_size(&waiting);
         drop(waiting);
         if is_first {
             self.filled.notify_one();
+        }
+    }
+
+    /// Whether so many wait that no more are to come.
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
+    }
+
+    fn note_size(&self, waiting: &Waiting) {
+        let is_full = waiting.entries.len() >= WAITING_MAX;
+        if is_full != self.is_full() {
+            self.is_full.store(is_full, Ordering::Relaxed);
         }
     }
 
@@ -80,7 +101,9 @@ impl Unwritten {
         let rows = rows.min(waiting.entries.len());
         let is_unsure = waiting.unsure > 0;
         waiting.unsure = waiting.unsure.saturating_sub(rows);
-        Batch { entries: waiting.entries.drain(..rows).collect(), is_unsure }
+        let entries = waiting.entries.drain(..rows).collect();
+        self.note_size(&waiting);
+        Batch { entries, is_unsure }
     }
 
     /// Takes back what could not be written, as far as is known.
@@ -91,6 +114,7 @@ impl Unwritten {
         for entry in entries.into_iter().rev() {
             waiting.entries.push_front(entry);
         }
+        self.note_size(&waiting);
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -208,5 +232,21 @@ mod tests {
         assert!(rest.is_unsure, "the first of them may have been written");
         unwritten.add(entry(0));
         assert!(!unwritten.take().is_unsure);
+    }
+
+    #[test]
+    fn a_ledger_that_does_not_keep_up_ends_what_is_decided_in_memory_until_it_does() {
+        let unwritten = Unwritten::default();
+        let one = entry(0);
+        for _ in 1..WAITING_MAX {
+            unwritten.add(one.clone());
+        }
+        assert!(!unwritten.is_full());
+        unwritten.add(one);
+        assert!(unwritten.is_full());
+        let taken = unwritten.take();
+        assert!(!unwritten.is_full());
+        unwritten.put_back(taken.entries);
+        assert!(unwritten.is_full());
     }
 }
