@@ -1,6 +1,6 @@
-//! Typed ids. Each is parsed once, at the edge; what holds one knows that it is well formed.
+//! Typed ids. Each is parsed once, at the edge; what holds one knows that it is well formed. To clone one copies no text.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// The text is not an id of the kind that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,13 +31,13 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident, $rule:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             #[doc = concat!("Reads a ", $kind, ".")]
             pub fn parse(text: &str) -> Result<Self, InvalidId> {
                 if $check(text) {
-                    Ok(Self(text.to_owned()))
+                    Ok(Self(text.into()))
                 } else {
                     let text = text.chars().take(80).collect();
                     Err(InvalidId { kind: $kind, rule: $rule, text })

@@ -65,7 +65,12 @@ pub struct Ask {
 
 /// What was measured, by all connections.
 struct Measured {
+    /// From the time when a request could be sent to its answer, without what the generator was late by.
     taken: Histogram<u64>,
+    /// What the generator was late by.
+    late: Histogram<u64>,
+    /// Both together.
+    scheduled: Histogram<u64>,
     body_bytes: u64,
 }
 
@@ -117,17 +122,23 @@ impl Ask {
             "p99_ns": taken.value_at_quantile(0.99),
             "p999_ns": taken.value_at_quantile(0.999),
             "max_ns": taken.max(),
+            "late_p99_ns": measured.late.value_at_quantile(0.99),
+            "scheduled_p99_ns": measured.scheduled.value_at_quantile(0.99),
         })
     }
 }
 
 impl Measured {
     fn new() -> Result<Self> {
-        Ok(Self { taken: Histogram::new_with_max(nanos(TAKEN_MAX), DIGITS)?, body_bytes: 0 })
+        let histogram = Histogram::new_with_max(nanos(TAKEN_MAX), DIGITS)?;
+        let [taken, late, scheduled] = [histogram.clone(), histogram.clone(), histogram];
+        Ok(Self { taken, late, scheduled, body_bytes: 0 })
     }
 
-    fn record(&mut self, taken: Duration, body_bytes: usize) {
-        self.taken.saturating_record(nanos(taken));
+    fn record(&mut self, scheduled: Duration, late: Duration, body_bytes: usize) {
+        self.taken.saturating_record(nanos(scheduled.saturating_sub(late)));
+        self.late.saturating_record(nanos(late));
+        self.scheduled.saturating_record(nanos(scheduled));
         self.body_bytes += body_bytes as u64;
     }
 }
@@ -196,7 +207,7 @@ impl Connection {
             self.stream.write_all(self.requests.next().as_bytes()).await.context("cannot send")?;
             let body_bytes = self.read_answer().await?;
             if sent_at >= measured_from {
-                measured.borrow_mut().record(sent_at.elapsed(), body_bytes);
+                measured.borrow_mut().record(sent_at.elapsed(), Duration::ZERO, body_bytes);
             }
         }
     }

@@ -11,6 +11,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const OWN: [usize; 2] = [11, 12];
 const OF_ENDED_CHILDREN: [usize; 2] = [13, 14];
 
+/// The place of the stolen time in the first line of `/proc/stat`.
+const STOLEN: usize = 7;
+
 /// Processor time that a process has used, in all its threads.
 pub fn of(pid: u32) -> Option<Duration> {
     ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, &OWN)
@@ -28,6 +31,11 @@ pub fn of_machine() -> Option<Duration> {
     busy(&fs::read_to_string("/proc/stat").ok()?)
 }
 
+/// Time since the machine was started in which it wanted to run and its host ran others.
+pub fn stolen_from_machine() -> Option<Duration> {
+    stolen(&fs::read_to_string("/proc/stat").ok()?)
+}
+
 fn ticks(stat: &str, places: &[usize]) -> Option<Duration> {
     // The name is in brackets and may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;
@@ -38,9 +46,17 @@ fn ticks(stat: &str, places: &[usize]) -> Option<Duration> {
 
 /// User, nice, system, interrupts and stolen time; neither idle nor waiting for a disk.
 fn busy(stat: &str) -> Option<Duration> {
+    of_all_processors(stat, &[0, 1, 2, 5, 6, STOLEN])
+}
+
+fn stolen(stat: &str) -> Option<Duration> {
+    of_all_processors(stat, &[STOLEN])
+}
+
+fn of_all_processors(stat: &str, places: &[usize]) -> Option<Duration> {
     let line = stat.lines().next()?.strip_prefix("cpu ")?;
     let fields: Vec<f64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
-    let ticks = [0, 1, 2, 5, 6, 7].iter().map(|place| fields.get(*place).copied()).sum::<Option<f64>>()?;
+    let ticks = places.iter().map(|place| fields.get(*place).copied()).sum::<Option<f64>>()?;
     Some(Duration::from_secs_f64(ticks / TICKS_PER_SECOND))
 }
 
@@ -54,6 +70,8 @@ mod tests {
         assert_eq!(ticks(stat, &OWN), Some(Duration::from_secs(2)));
         assert_eq!(ticks(stat, &OF_ENDED_CHILDREN), Some(Duration::from_millis(500)));
         assert_eq!(ticks("42 (short) S 1", &OWN), None);
-        assert_eq!(busy("cpu  100 0 50 9000 70 30 20 0 0 0\n"), Some(Duration::from_secs(2)));
+        let machine = "cpu  100 0 50 9000 70 20 20 10 0 0\n";
+        assert_eq!(busy(machine), Some(Duration::from_secs(2)));
+        assert_eq!(stolen(machine), Some(Duration::from_millis(100)));
     }
 }

@@ -3,6 +3,7 @@
 mod report;
 
 use std::{
+    ffi::OsStr,
     io::Read,
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
@@ -64,7 +65,14 @@ impl AdmissionBench {
         let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options { spans: false, ..Options::new(built.clone(), servers.backing.clone()) };
         let stack = Stack::start_some(profile, options, &[Program::Gateway])?;
-        let mut run = Run { bench: self, stack, servers, load: built.join("flowmeter-load") };
+        let is_first_in_line = may_be_first_in_line();
+        if !is_first_in_line {
+            println!(
+                "`chrt` may not give the generator real-time priority: it will be late, and its requests come in bursts"
+            );
+        }
+        let load = built.join("flowmeter-load");
+        let mut run = Run { bench: self, stack, servers, load, is_first_in_line };
         run.make_tenants()?;
         let report = run.measure()?;
         run.stack.stop()?;
@@ -81,6 +89,8 @@ struct Run<'a> {
     servers: Servers,
     /// `flowmeter-load`.
     load: PathBuf,
+    /// Whether what asks may have real-time priority.
+    is_first_in_line: bool,
 }
 
 impl Run<'_> {
@@ -145,7 +155,8 @@ impl Run<'_> {
             ("--seconds", bench.seconds),
             ("--warm-up-seconds", bench.warm_up_seconds),
         ];
-        let mut command = Command::new(&self.load);
+        let mut command =
+            if self.is_first_in_line { first_in_line(&self.load) } else { Command::new(&self.load) };
         command.args(["ask", "--address", address, "--run", run]);
         command.args(figures.iter().flat_map(|(name, figure)| [(*name).to_owned(), figure.to_string()]));
         command.args(rate.iter().flat_map(|rate| ["--rate".to_owned(), format!("{rate:.0}")]));
@@ -174,6 +185,18 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// With real-time priority: what asks does not wait for a core behind those whom it measures, as another machine would not.
+fn first_in_line(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("chrt");
+    command.args(["--fifo", "1"]).arg(program);
+    command
+}
+
+fn may_be_first_in_line() -> bool {
+    let tried = first_in_line("true").stderr(Stdio::null()).status();
+    tried.is_ok_and(|status| status.success())
 }
 
 /// Waits for the end of the load. Returns what it has printed, and the processor time that it took.

@@ -10,8 +10,10 @@ use stack::{Program, Stack, backing::Servers, cpu};
 pub struct Usage {
     /// By name.
     pub parts: Vec<(&'static str, Duration)>,
-    /// Everything on the machine, these and others.
+    /// Everything on the machine, these and others, and what was stolen.
     pub machine: Duration,
+    /// What the machine's host gave to others.
+    pub stolen: Duration,
 }
 
 impl Usage {
@@ -28,7 +30,11 @@ impl Usage {
         parts.push(("postgres", postgres.unwrap_or_default()));
         let nats = servers.nats.as_mut().and_then(|nats| cpu::of(nats.process().pid()));
         parts.push(("nats", nats.unwrap_or_default()));
-        Ok(Self { parts, machine: cpu::of_machine().context("cannot read /proc/stat")? })
+        Ok(Self {
+            parts,
+            machine: cpu::of_machine().context("cannot read /proc/stat")?,
+            stolen: cpu::stolen_from_machine().context("cannot read /proc/stat")?,
+        })
     }
 
     /// What was used since then.
@@ -37,11 +43,13 @@ impl Usage {
         Self {
             parts: parts.map(|((name, now), (_, then))| (*name, now.saturating_sub(*then))).collect(),
             machine: self.machine.saturating_sub(before.machine),
+            stolen: self.stolen.saturating_sub(before.stolen),
         }
     }
 
     /// What others on the machine have used.
     pub fn others(&self) -> Duration {
-        self.machine.saturating_sub(self.parts.iter().map(|(_, used)| *used).sum())
+        let own: Duration = self.parts.iter().map(|(_, used)| *used).sum();
+        self.machine.saturating_sub(own).saturating_sub(self.stolen)
     }
 }

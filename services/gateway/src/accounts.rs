@@ -86,7 +86,8 @@ impl Accounts {
         if !tokens::is_well_formed(token) {
             return Ok(None);
         }
-        self.principal_of(&hash).await
+        // Boxed: what a query takes is not carried by those who need none.
+        Box::pin(self.principal_of(&hash)).await
     }
 
     async fn principal_of(&self, token: &Hash) -> Result<Option<Principal>, AccountError> {

@@ -213,7 +213,7 @@ impl Admissions {
         if self.parts.usage.of(&request.tenant).is_none() {
             let patience_ends_at = self.parts.started_at + FIGURES_WITHIN;
             // Over or not: what has come by then is decided on.
-            let _ = timeout_at(patience_ends_at, self.parts.usage.wait_until_caught_up()).await;
+            let _ = Box::pin(timeout_at(patience_ends_at, self.parts.usage.wait_until_caught_up())).await;
         }
         // Success stands for all that a run may become: what counts at best is reserved.
         if request.mode.is_some_and(|mode| !plan.counting.counts(mode, Status::Success)) {

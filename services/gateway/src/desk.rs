@@ -11,7 +11,7 @@ use std::{
 use catalog::{Plan, Tenant};
 use jiff::Timestamp;
 use messaging::consume::chain;
-use metering::{Mode, TenantId};
+use metering::{Mode, TenantId, WorkflowId};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, timeout},
@@ -83,7 +83,7 @@ struct State {
     /// What the ledger tallies, or is to, of what was spent before it.
     tallies: Tallies,
     /// Runs of each workflow that a transaction that failed was to observe.
-    unobserved: BTreeMap<String, u64>,
+    unobserved: BTreeMap<WorkflowId, u64>,
     queue: Vec<Waiting>,
     /// Runs that the ledger decides now or next: nothing is spent for them.
     pending: HashSet<RunKey>,
@@ -195,9 +195,18 @@ impl Desk {
         state.spent_since += 1;
         let spent_at = state.spent_at.max(now);
         state.spent_at = spent_at;
-        state.fresh.count(spent_at, request.workflow.as_ref());
+        let workflow = state.fresh.count(spent_at, request.workflow.as_ref());
         drop(state);
-        parts.unwritten.add(Entry::of(request, verdict, now));
+        // Of texts that stay: the request's own would be allocated by one thread and freed by another, each time.
+        let Request { key, mode, .. } = *request;
+        parts.unwritten.add(Entry {
+            tenant: desk.tenant.clone(),
+            key,
+            workflow,
+            mode,
+            admitted_at: now,
+            verdict,
+        });
         Some(verdict)
     }
 
@@ -387,5 +396,78 @@ impl State {
     /// Whether there is something for the ledger beside what was spent.
     fn has_work(&self) -> bool {
         !self.queue.is_empty() || self.refresh
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use catalog::Entry as _;
+    use metering::SimulatedClock;
+    use proto::{Namespace, v1};
+    use sqlx::PgPool;
+
+    use super::*;
+    use crate::{
+        admission::Marks,
+        admit::{Admissions, tests::entry},
+        directory::Directory,
+        doubts,
+        usage::{UsageView, tests::november},
+        write_down::WAITING_MAX,
+    };
+
+    const STALE_AFTER: Duration = Duration::from_secs(30 * 60);
+
+    /// A request of `north`, which is not asked for before.
+    fn request(id: &str) -> Request {
+        let tenant = TenantId::parse("north").unwrap();
+        Request { key: RunKey::of(&tenant, id), tenant, workflow: None, mode: None }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_spent_while_too_much_waits_to_be_written() {
+        let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let pool = PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap();
+        let clock = Arc::new(SimulatedClock::standing_at(now));
+        let usage = Arc::new(UsageView::default());
+        usage.apply(november(0, 1));
+        let directory = Arc::new(Directory::new(pool.clone()));
+        let (doubts, _doubted) = doubts::channel();
+        let admissions =
+            Admissions::new(pool, clock, usage, directory, Namespace::default(), STALE_AFTER, doubts);
+        let parts = &admissions.parts;
+        let tenant =
+            v1::Tenant { tenant_id: "north".to_owned(), plan_id: "pro".to_owned(), ..Default::default() };
+        let tenant = Tenant::from_wire(tenant).unwrap();
+        let plan = v1::Plan { plan_id: "pro".to_owned(), monthly_limit: Some(1_000), ..Default::default() };
+        let plan = Plan::from_wire(plan).unwrap();
+        let known = parts.known(&tenant, now);
+        let desk = parts.desk(&tenant.id);
+        {
+            let mut state = desk.lock();
+            state.units = 10;
+            state.footing = Some(Footing {
+                terms: Terms::of(&tenant, &plan, &known, Marks::default(), now),
+                known,
+                tenant: tenant.clone(),
+                plan: plan.clone(),
+                charged: 0,
+                expires_at: known.period.end,
+                granted: 10,
+                is_near: false,
+            });
+        }
+        let catalog = Arc::new(Snapshot::default());
+        let spend = |id| Desk::spend(&desk, parts, &request(id), (&catalog, &tenant, &plan), now);
+
+        assert!(spend("before").is_some());
+        for id in 1..WAITING_MAX {
+            parts.unwritten.add(entry(id));
+        }
+        assert!(spend("meanwhile").is_none(), "the ledger is to decide");
+        assert_eq!(desk.unspent(), 9);
+        parts.unwritten.take();
+        assert!(spend("after").is_some());
+        assert_eq!(desk.unspent(), 8);
     }
 }

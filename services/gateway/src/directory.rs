@@ -76,16 +76,22 @@ impl Directory {
     /// The catalog, no older than the last [`Self::invalidate`].
     pub async fn current(&self) -> Result<Arc<Snapshot>, CatalogError> {
         if !self.is_current() {
-            let _loading = self.loading.lock().await;
-            if !self.is_current() {
-                // Counted before reading: a change that comes meanwhile makes the next question read again.
-                let changes = self.changes.load(Ordering::Acquire);
-                let snapshot = Arc::new(load(&self.pool).await?);
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
-                self.loaded.store(changes, Ordering::Release);
-            }
+            // Boxed: it is rare, and every request that may do it would carry the room that it takes.
+            Box::pin(self.reload()).await?;
         }
         Ok(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    async fn reload(&self) -> Result<(), CatalogError> {
+        let _loading = self.loading.lock().await;
+        if !self.is_current() {
+            // Counted before reading: a change that comes meanwhile makes the next question read again.
+            let changes = self.changes.load(Ordering::Acquire);
+            let snapshot = Arc::new(load(&self.pool).await?);
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+            self.loaded.store(changes, Ordering::Release);
+        }
+        Ok(())
     }
 
     fn is_current(&self) -> bool {

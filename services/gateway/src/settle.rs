@@ -9,7 +9,7 @@ use std::{
 use catalog::{AdmissionRule, LoopRule, Plan, RunCaps, Tenant, store::CatalogError};
 use jiff::{SignedDuration, Timestamp};
 use messaging::{Outgoing, outbox};
-use metering::{Mode, TenantId};
+use metering::{Mode, TenantId, WorkflowId};
 use proto::v1;
 use sqlx::PgConnection;
 
@@ -43,7 +43,7 @@ pub struct Batch {
     /// What was spent, as the ledger is to tally it.
     pub tallies: Tallies,
     /// Runs of each workflow that were given units in hand since the last transaction.
-    pub asked: BTreeMap<String, u64>,
+    pub asked: BTreeMap<WorkflowId, u64>,
     /// Units that stay in hand meanwhile.
     pub held: u64,
     /// Units needed since the last transaction, and how long that was.
@@ -229,7 +229,7 @@ impl Desk {
         };
         self.tenant_caps = caps(&rule.tenant_caps, "", &states, self.now);
         let asked = asked(batch);
-        let names: Vec<&str> = asked.keys().map(String::as_str).collect();
+        let names: Vec<&str> = asked.keys().map(WorkflowId::as_str).collect();
         let Known { period, reserved_since, .. } = self.known;
         let admitted = match is_workflow_capped(&rule) && !names.is_empty() {
             true => {
@@ -250,14 +250,15 @@ impl Desk {
         for (workflow, asked) in asked {
             let mut part = Workflow::default();
             if is_workflow_capped(&rule) {
-                part.caps = caps(&rule.workflow_caps, &workflow, &states, self.now);
-                (part.admitted, part.admitted_since) = admitted.get(&workflow).copied().unwrap_or_default();
+                part.caps = caps(&rule.workflow_caps, workflow.as_str(), &states, self.now);
+                (part.admitted, part.admitted_since) =
+                    admitted.get(workflow.as_str()).copied().unwrap_or_default();
             }
             if rule.loop_rule != LoopRule::Off {
-                part.rate = rates.remove(&workflow).unwrap_or_default();
+                part.rate = rates.remove(workflow.as_str()).unwrap_or_default();
                 part.episode = part.rate.observe(self.now, asked);
             }
-            self.workflows.insert(workflow, part);
+            self.workflows.insert(workflow.to_string(), part);
         }
         Ok(())
     }
@@ -503,10 +504,10 @@ fn caps(rule: &RunCaps, workflow: &str, states: &[(String, String, u64)], now: T
 }
 
 /// Runs of each workflow that asked to start, in the order of names: every replica locks in the same order.
-fn asked(batch: &Batch) -> BTreeMap<String, u64> {
+fn asked(batch: &Batch) -> BTreeMap<WorkflowId, u64> {
     let mut asked = batch.asked.clone();
     for workflow in batch.requests.iter().filter_map(|request| request.workflow.as_ref()) {
-        *asked.entry(workflow.to_string()).or_default() += 1;
+        *asked.entry(workflow.clone()).or_default() += 1;
     }
     asked
 }

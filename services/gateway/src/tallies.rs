@@ -29,19 +29,22 @@ pub struct Tally {
     /// All of them.
     pub units: u64,
     /// Those of each workflow that requests named.
-    pub workflows: BTreeMap<String, u64>,
+    pub workflows: BTreeMap<WorkflowId, u64>,
 }
 
 impl Tallies {
-    /// Counts one run.
-    pub fn count(&mut self, allowed_at: Timestamp, workflow: Option<&WorkflowId>) {
-        self.0.entry(slot(allowed_at)).or_default().add(1, workflow.map(|id| (id.as_str(), 1)));
+    /// Counts one run. Returns the workflow's id as it is kept here, which is the same one for many runs: what holds it
+    /// holds no text of its own.
+    pub fn count(&mut self, allowed_at: Timestamp, workflow: Option<&WorkflowId>) -> Option<WorkflowId> {
+        let tally = self.0.entry(slot(allowed_at)).or_default();
+        tally.add(1, workflow.map(|id| (id, 1)));
+        tally.workflows.get_key_value(workflow?).map(|(kept, _)| kept.clone())
     }
 
     /// Counts what `newer` has counted.
     pub fn add(&mut self, newer: &Self) {
         for (slot, tally) in &newer.0 {
-            let workflows = tally.workflows.iter().map(|(workflow, units)| (workflow.as_str(), *units));
+            let workflows = tally.workflows.iter().map(|(workflow, units)| (workflow, *units));
             self.0.entry(*slot).or_default().add(tally.units, workflows);
         }
     }
@@ -52,7 +55,7 @@ impl Tallies {
             return false;
         };
         if let Some(workflow) = workflow {
-            let Some(units) = tally.workflows.get_mut(workflow.as_str()).filter(|units| **units > 0) else {
+            let Some(units) = tally.workflows.get_mut(workflow).filter(|units| **units > 0) else {
                 return false;
             };
             *units -= 1;
@@ -79,7 +82,7 @@ impl Tallies {
 }
 
 impl Tally {
-    fn add<'a>(&mut self, units: u64, workflows: impl IntoIterator<Item = (&'a str, u64)>) {
+    fn add<'a>(&mut self, units: u64, workflows: impl IntoIterator<Item = (&'a WorkflowId, u64)>) {
         self.units += units;
         for (workflow, units) in workflows {
             add(&mut self.workflows, workflow, units);
@@ -88,10 +91,10 @@ impl Tally {
 }
 
 /// Adds to the figure of a workflow.
-pub fn add(figures: &mut BTreeMap<String, u64>, workflow: &str, units: u64) {
+pub fn add(figures: &mut BTreeMap<WorkflowId, u64>, workflow: &WorkflowId, units: u64) {
     match figures.get_mut(workflow) {
         Some(figure) => *figure += units,
-        None => drop(figures.insert(workflow.to_owned(), units)),
+        None => drop(figures.insert(workflow.clone(), units)),
     }
 }
 
@@ -105,8 +108,9 @@ mod tests {
 
     /// Each row: its place, all runs, and those of `w1`.
     fn rows(tallies: &Tallies) -> Vec<(i64, u64, u64)> {
+        let workflow = WorkflowId::parse("w1").unwrap();
         let row = |(slot, tally): (i64, &Tally)| {
-            (slot, tally.units, tally.workflows.get("w1").copied().unwrap_or_default())
+            (slot, tally.units, tally.workflows.get(&workflow).copied().unwrap_or_default())
         };
         tallies.rows().map(row).collect()
     }

@@ -38,7 +38,7 @@ const ROWS_LATE: usize = 2_048;
 
 /// With so many that wait nothing is decided in memory: the ledger does not keep up, and is to say how fast it can. About
 /// 25 MB.
-const WAITING_MAX: usize = 100_000;
+pub const WAITING_MAX: usize = 100_000;
 
 /// Verdicts that are to be written down.
 #[derive(Default)]
@@ -56,7 +56,7 @@ struct Waiting {
 }
 
 /// What one statement writes.
-struct Batch {
+pub struct Batch {
     entries: Vec<Entry>,
     /// Some of them may have been written before.
     is_unsure: bool,
@@ -95,7 +95,7 @@ impl Unwritten {
     }
 
     /// What has waited for the longest time.
-    fn take(&self) -> Batch {
+    pub fn take(&self) -> Batch {
         let mut waiting = self.lock();
         let rows = if waiting.entries.len() > ROWS_LATE { ROWS_LATE } else { ROWS_USUAL };
         let rows = rows.min(waiting.entries.len());

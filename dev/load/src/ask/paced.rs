@@ -1,10 +1,11 @@
 //! Asks at a fixed rate.
 //!
-//! A request's time runs from its place in the schedule, whether it could be sent then or not, so that a slow answer is
-//! not hidden by the requests that waited for it. It ends when the answer has arrived, by the kernel's own stamp: when the
-//! generator comes to read it says nothing of who has answered, and would be another machine's affair.
+//! A request's time runs from its place in the schedule, whether its connection was free then or not, so that a slow
+//! answer is not hidden by the requests that waited for it. It ends when the answer has arrived, by the kernel's own
+//! stamp. What the generator is late by, in sending what is due on a free connection and in reading, says nothing of who
+//! answers and would be another machine's affair: it is left out, and the first of the two is told by itself.
 //!
-//! That stamp lets the generator look at its connections once in a [`TICK`] rather than wake up for each answer, which
+//! The stamp lets the generator look at its connections once in a [`TICK`] rather than wake up for each answer, which
 //! would cost more than the answer itself, on the cores that are measured.
 
 use std::{
@@ -28,8 +29,7 @@ use nix::{
 
 use super::{ANSWER_BYTES_MAX, Ask, Measured, Requests, allowed};
 
-/// How often schedule and connections are looked at. What is due since the last look is sent together, up to this late,
-/// which is part of the time that it is said to have taken.
+/// How often schedule and connections are looked at. What is due since the last look is sent together.
 const TICK: Duration = Duration::from_micros(250);
 
 /// Answers that are still missing at the end are waited for so long.
@@ -50,14 +50,24 @@ struct Connection {
     requests: Requests,
     /// When the requests are due that are not sent yet. By the clock that the kernel stamps with, since 1970.
     due: VecDeque<Duration>,
-    /// When the request was due whose answer is not there yet.
-    asked_for: Option<Duration>,
+    /// The request whose answer is not there yet.
+    asked: Option<Sent>,
+    /// When the answer before has arrived: from then on the next request could be sent.
+    free_at: Duration,
     answer: Vec<u8>,
+}
+
+/// A request that was sent.
+#[derive(Clone, Copy)]
+struct Sent {
+    due_at: Duration,
+    /// From when it was due until it was sent, without the time that the answer before took: what the generator is late by.
+    late: Duration,
 }
 
 /// An answer that is complete.
 struct Arrived {
-    due_at: Duration,
+    sent: Sent,
     arrived_at: Duration,
     body_bytes: usize,
 }
@@ -93,11 +103,11 @@ impl Paced {
             let mut is_done = due_at >= ends_at;
             for connection in &mut self.connections {
                 if let Some(arrived) = connection.look()?
-                    && arrived.due_at >= measured_from
+                    && arrived.sent.due_at >= measured_from
                 {
                     // A clock that is set back makes one answer look quick.
-                    let taken = arrived.arrived_at.saturating_sub(arrived.due_at);
-                    measured.record(taken, arrived.body_bytes);
+                    let taken = arrived.arrived_at.saturating_sub(arrived.sent.due_at);
+                    measured.record(taken, arrived.sent.late, arrived.body_bytes);
                 }
                 is_done &= connection.is_idle();
             }
@@ -119,33 +129,37 @@ impl Connection {
         stream.set_nonblocking(true)?;
         setsockopt(&stream, ReceiveTimestampns, &true).context("the kernel does not stamp what arrives")?;
         let requests = Requests::new(ask, number);
-        Ok(Self { stream, requests, due: VecDeque::new(), asked_for: None, answer: Vec::new() })
+        let (due, free_at) = (VecDeque::new(), Duration::ZERO);
+        Ok(Self { stream, requests, due, asked: None, free_at, answer: Vec::new() })
     }
 
     fn is_idle(&self) -> bool {
-        self.due.is_empty() && self.asked_for.is_none()
+        self.due.is_empty() && self.asked.is_none()
     }
 
     /// Takes the answer, where it is there, and sends the next request, where one is due.
     fn look(&mut self) -> Result<Option<Arrived>> {
         let arrived = self.read()?;
-        if self.asked_for.is_none()
+        if self.asked.is_none()
             && let Some(due_at) = self.due.pop_front()
         {
+            let request = self.requests.next();
+            let late = now()?.saturating_sub(due_at.max(self.free_at));
             // Far less than a socket's buffer: it is written at once.
-            self.stream.write_all(self.requests.next().as_bytes()).context("cannot send")?;
-            self.asked_for = Some(due_at);
+            self.stream.write_all(request.as_bytes()).context("cannot send")?;
+            self.asked = Some(Sent { due_at, late });
         }
         Ok(arrived)
     }
 
     fn read(&mut self) -> Result<Option<Arrived>> {
-        let Some(due_at) = self.asked_for else { return Ok(None) };
+        let Some(sent) = self.asked else { return Ok(None) };
         let Some(arrived_at) = self.receive()? else { return Ok(None) };
         let Some(body_bytes) = allowed(&self.answer)? else { return Ok(None) };
         self.answer.clear();
-        self.asked_for = None;
-        Ok(Some(Arrived { due_at, arrived_at, body_bytes }))
+        self.asked = None;
+        self.free_at = arrived_at;
+        Ok(Some(Arrived { sent, arrived_at, body_bytes }))
     }
 
     /// Reads what is there. Returns when the last of it has arrived.
@@ -167,7 +181,8 @@ impl Connection {
             bail!("the connection was closed");
         }
         self.answer.extend(room.iter().take(bytes));
-        arrived_at.map(Some).context("the kernel did not say when the answer has arrived")
+        // What came before the first stamp was asked for has none.
+        arrived_at.map_or_else(now, Ok).map(Some)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The figures of `cargo xtask bench admission`.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -62,6 +62,10 @@ pub struct Asked {
     /// Of 100 answers, 99 were there within this time.
     pub p99_ms: f64,
     p999_ms: f64,
+    /// Of 100 requests, 99 were sent at most this late.
+    late_p99_ms: f64,
+    /// `p99_ms` with what the generator was late by.
+    scheduled_p99_ms: f64,
 }
 
 impl Asked {
@@ -81,6 +85,8 @@ impl Asked {
             p50_ms: millis("p50_ns")?,
             p99_ms: millis("p99_ns")?,
             p999_ms: millis("p999_ns")?,
+            late_p99_ms: millis("late_p99_ns")?,
+            scheduled_p99_ms: millis("scheduled_p99_ns")?,
         })
     }
 
@@ -107,7 +113,16 @@ impl Asked {
             write!(f, " {name} {:.1}", used.as_secs_f64() * MICROS_PER_SECOND / answers)?;
         }
         let all = self.usage_seconds * f64::from(u32::try_from(cores).unwrap_or(1));
-        writeln!(f, "; others {:.0} % of {cores} cores", self.usage.others().as_secs_f64() * 100.0 / all)?;
+        let percent = |time: Duration| time.as_secs_f64() * 100.0 / all;
+        let (others, stolen) = (percent(self.usage.others()), percent(self.usage.stolen));
+        writeln!(f, "; others {others:.0} % of {cores} cores, stolen by the host {stolen:.1} %")?;
+        if self.late_p99_ms > 0.0 {
+            let Self { late_p99_ms, scheduled_p99_ms, .. } = self;
+            writeln!(
+                f,
+                "                the generator late by p99 {late_p99_ms:.2} ms; with that the answer's p99 {scheduled_p99_ms:.2} ms"
+            )?;
+        }
         match self.answered.percent_within_a_milli() {
             Some(percent) => writeln!(f, "                had its answer ready within 1 ms: {percent:.2} %"),
             None => Ok(()),

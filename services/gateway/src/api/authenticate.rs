@@ -87,7 +87,7 @@ async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Calle
         return Ok(Caller { principal, session_ends_at: None });
     }
     let secret = session_secret(headers).ok_or(ApiError::Unauthorized)?;
-    let session = app.accounts.session(&secret).await?.ok_or(ApiError::Unauthorized)?;
+    let session = Box::pin(app.accounts.session(&secret)).await?.ok_or(ApiError::Unauthorized)?;
     let is_safe = matches!(*method, Method::GET | Method::HEAD);
     if !is_safe && headers.get(CSRF_HEADER).is_none_or(|value| value != "1") {
         return Err(ApiError::CsrfHeaderMissing);
