@@ -436,10 +436,11 @@ mod tests {
         let admissions =
             Admissions::new(pool, clock, usage, directory, Namespace::default(), STALE_AFTER, doubts);
         let parts = &admissions.parts;
-        let tenant =
-            v1::Tenant { tenant_id: "north".to_owned(), plan_id: "pro".to_owned(), ..Default::default() };
+        let (name, plan_id) = ("North".to_owned(), "pro".to_owned());
+        let tenant = v1::Tenant { tenant_id: "north".to_owned(), name, plan_id, ..v1::Tenant::default() };
         let tenant = Tenant::from_wire(tenant).unwrap();
-        let plan = v1::Plan { plan_id: "pro".to_owned(), monthly_limit: Some(1_000), ..Default::default() };
+        let (name, plan_id) = ("Pro".to_owned(), "pro".to_owned());
+        let plan = v1::Plan { plan_id, name, monthly_limit: Some(1_000), ..v1::Plan::default() };
         let plan = Plan::from_wire(plan).unwrap();
         let known = parts.known(&tenant, now);
         let desk = parts.desk(&tenant.id);
