@@ -1,26 +1,18 @@
 //! Asks the limit check, over connections that are kept.
 //!
-//! Without a rate each connection asks again as soon as it has its answer: that is the most there is. With a rate each
-//! request has its place in a schedule ([`paced`]).
+//! Without a rate each connection asks again once it has its answer: that is the most there is. With a rate each request
+//! has its place in a schedule ([`generator`]).
 
-mod paced;
+mod generator;
 
-use std::{
-    cell::RefCell,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
-use self::paced::Paced;
+use self::generator::Generator;
 
 /// An answer with its headers is far smaller.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
@@ -77,31 +69,7 @@ struct Measured {
 impl Ask {
     /// Asks on a thread of its own, as a client's machine would.
     pub async fn run(self) -> Result<Value> {
-        let asked = tokio::task::spawn_blocking(move || {
-            let measured = match self.rate {
-                None => {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                    runtime.block_on(self.ask_on())?
-                }
-                Some(rate) => Paced::open(&self, rate)?.run()?,
-            };
-            Ok(self.report(&measured))
-        });
-        asked.await?
-    }
-
-    async fn ask_on(&self) -> Result<Measured> {
-        let mut connections = Vec::new();
-        for number in 0..self.connections {
-            connections.push(Connection::open(self, number).await?);
-        }
-        let measured_from = Instant::now() + self.warm_up();
-        let ends_at = measured_from + self.measured();
-        let measured = RefCell::new(Measured::new()?);
-        let asked =
-            connections.into_iter().map(|connection| connection.ask_on(measured_from, ends_at, &measured));
-        try_join_all(asked).await?;
-        Ok(measured.into_inner())
+        tokio::task::spawn_blocking(move || Ok(self.report(&Generator::open(&self)?.run()?))).await?
     }
 
     fn warm_up(&self) -> Duration {
@@ -176,52 +144,6 @@ impl Requests {
         );
         self.asked += 1;
         format!("{}{}\r\n\r\n{body}", self.head, body.len())
-    }
-}
-
-/// A connection, and what it is asked again and again.
-struct Connection {
-    stream: TcpStream,
-    requests: Requests,
-    answer: Vec<u8>,
-}
-
-impl Connection {
-    async fn open(ask: &Ask, number: u32) -> Result<Self> {
-        let stream = TcpStream::connect(&ask.address).await.context("cannot connect")?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, requests: Requests::new(ask, number), answer: Vec::new() })
-    }
-
-    async fn ask_on(
-        mut self,
-        measured_from: Instant,
-        ends_at: Instant,
-        measured: &RefCell<Measured>,
-    ) -> Result<()> {
-        loop {
-            let sent_at = Instant::now();
-            if sent_at >= ends_at {
-                return Ok(());
-            }
-            self.stream.write_all(self.requests.next().as_bytes()).await.context("cannot send")?;
-            let body_bytes = self.read_answer().await?;
-            if sent_at >= measured_from {
-                measured.borrow_mut().record(sent_at.elapsed(), Duration::ZERO, body_bytes);
-            }
-        }
-    }
-
-    async fn read_answer(&mut self) -> Result<usize> {
-        self.answer.clear();
-        loop {
-            if self.stream.read_buf(&mut self.answer).await? == 0 {
-                bail!("the connection was closed");
-            }
-            if let Some(body_bytes) = allowed(&self.answer)? {
-                return Ok(body_bytes);
-            }
-        }
     }
 }
 

@@ -1,12 +1,13 @@
-//! Asks at a fixed rate.
+//! Asks over many connections, on one thread.
 //!
-//! A request's time runs from its place in the schedule, whether its connection was free then or not, so that a slow
-//! answer is not hidden by the requests that waited for it. It ends when the answer has arrived, by the kernel's own
-//! stamp. What the generator is late by, in sending what is due on a free connection and in reading, says nothing of who
-//! answers and would be another machine's affair: it is left out, and the first of the two is told by itself.
+//! At a fixed rate a request's time runs from its place in the schedule, whether its connection was free then or not, so
+//! that a slow answer is not hidden by the requests that waited for it; without a rate from when its connection was free.
+//! It ends when the answer has arrived, by the kernel's own stamp. What the generator is late by, in sending what is due
+//! on a free connection and in reading, says nothing of who answers and would be another machine's affair: it is left
+//! out, and the first of the two is told by itself.
 //!
-//! The stamp lets the generator look at its connections once in a [`TICK`] rather than wake up for each answer, which
-//! would cost more than the answer itself, on the cores that are measured.
+//! The stamp lets the generator look at its connections once in a [`TICK`] rather than be woken up for each answer, which
+//! would cost who answers more than the answer itself, on the cores that are measured.
 
 use std::{
     collections::VecDeque,
@@ -35,11 +36,11 @@ const TICK: Duration = Duration::from_micros(250);
 /// Answers that are still missing at the end are waited for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks at a fixed rate, on one thread.
-pub struct Paced {
+/// What asks.
+pub struct Generator {
     connections: Vec<Connection>,
-    /// Between one request and the next one.
-    interval: Duration,
+    /// Between one request and the next one; nothing for as many as there can be.
+    interval: Option<Duration>,
     warm_up: Duration,
     measured: Duration,
 }
@@ -52,7 +53,7 @@ struct Connection {
     due: VecDeque<Duration>,
     /// The request whose answer is not there yet.
     asked: Option<Sent>,
-    /// When the answer before has arrived: from then on the next request could be sent.
+    /// When it was opened, or the answer before has arrived: from then on the next request could be sent.
     free_at: Duration,
     answer: Vec<u8>,
 }
@@ -72,13 +73,13 @@ struct Arrived {
     body_bytes: usize,
 }
 
-impl Paced {
+impl Generator {
     /// Opens the connections.
-    pub fn open(ask: &Ask, rate: u32) -> Result<Self> {
+    pub fn open(ask: &Ask) -> Result<Self> {
         let connections = (0..ask.connections).map(|number| Connection::open(ask, number));
         Ok(Self {
             connections: connections.collect::<Result<_>>()?,
-            interval: Duration::from_secs(1).checked_div(rate).context("a rate is above zero")?,
+            interval: ask.rate.and_then(|rate| Duration::from_secs(1).checked_div(rate)),
             warm_up: ask.warm_up(),
             measured: ask.measured(),
         })
@@ -94,15 +95,20 @@ impl Paced {
         let mut next = 0;
         loop {
             let looked_at = now()?;
-            while due_at <= looked_at && due_at < ends_at {
-                let place = next % self.connections.len();
-                self.connections.get_mut(place).context("there are connections")?.due.push_back(due_at);
-                next += 1;
-                due_at += self.interval;
+            if let Some(interval) = self.interval {
+                while due_at <= looked_at && due_at < ends_at {
+                    let place = next % self.connections.len();
+                    self.connections.get_mut(place).context("there are connections")?.due.push_back(due_at);
+                    next += 1;
+                    due_at += interval;
+                }
+            } else {
+                due_at = looked_at;
             }
             let mut is_done = due_at >= ends_at;
+            let at_once = self.interval.is_none() && !is_done;
             for connection in &mut self.connections {
-                if let Some(arrived) = connection.look()?
+                if let Some(arrived) = connection.look(at_once)?
                     && arrived.sent.due_at >= measured_from
                 {
                     // A clock that is set back makes one answer look quick.
@@ -129,7 +135,7 @@ impl Connection {
         stream.set_nonblocking(true)?;
         setsockopt(&stream, ReceiveTimestampns, &true).context("the kernel does not stamp what arrives")?;
         let requests = Requests::new(ask, number);
-        let (due, free_at) = (VecDeque::new(), Duration::ZERO);
+        let (due, free_at) = (VecDeque::new(), now()?);
         Ok(Self { stream, requests, due, asked: None, free_at, answer: Vec::new() })
     }
 
@@ -137,11 +143,11 @@ impl Connection {
         self.due.is_empty() && self.asked.is_none()
     }
 
-    /// Takes the answer, where it is there, and sends the next request, where one is due.
-    fn look(&mut self) -> Result<Option<Arrived>> {
+    /// Takes the answer, where it is there, and sends the next request, where one is due or is to follow `at_once`.
+    fn look(&mut self, at_once: bool) -> Result<Option<Arrived>> {
         let arrived = self.read()?;
         if self.asked.is_none()
-            && let Some(due_at) = self.due.pop_front()
+            && let Some(due_at) = self.due.pop_front().or(at_once.then_some(self.free_at))
         {
             let request = self.requests.next();
             let late = now()?.saturating_sub(due_at.max(self.free_at));
