@@ -418,7 +418,7 @@ mod tests {
 
     const STALE_AFTER: Duration = Duration::from_secs(30 * 60);
 
-    /// A request of `north`, which is not asked for before.
+    /// A request of the tenant `north`.
     fn request(id: &str) -> Request {
         let tenant = TenantId::parse("north").unwrap();
         Request { key: RunKey::of(&tenant, id), tenant, workflow: None, mode: None }
