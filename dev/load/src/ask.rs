@@ -23,6 +23,9 @@ const HEADERS_MAX: usize = 32;
 /// Digits of the figures in the histogram.
 const DIGITS: u8 = 3;
 
+/// Far more than one thread can ask for.
+const RATE_MAX: i64 = 1_000_000;
+
 /// Longest time that the histogram tells apart.
 const TAKEN_MAX: Duration = Duration::from_secs(60);
 
@@ -51,7 +54,7 @@ pub struct Ask {
     #[arg(long)]
     warm_up_seconds: u64,
     /// Requests a second, on all connections together; as many as there can be where nothing is said.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=RATE_MAX))]
     rate: Option<u32>,
 }
 

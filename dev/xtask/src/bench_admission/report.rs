@@ -145,7 +145,7 @@ pub struct Report {
     pub bare: Asked,
     /// The gateway, as fast as it answers.
     pub full: Asked,
-    /// The bare handler at half of the gateway's rate: what the machine and the generator do to the slowest answers.
+    /// The bare handler at half of the gateway's rate: what the machine does to the slowest answers.
     pub bare_half: Asked,
     /// The gateway at half of its rate.
     pub half: Asked,
