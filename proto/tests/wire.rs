@@ -126,6 +126,7 @@ fn usage() {
         }],
         plan_id: "pro".into(),
         limit: None,
+        ended_periods: Vec::new(),
     }));
     insta::assert_snapshot!(hex(&ThresholdCrossed {
         crossing_id: "8a6e0804-2bd0-4672-b79d-d97027f9071a".into(),
@@ -298,6 +299,8 @@ fn later_fields() {
     };
     let totals = Totals { voided: 1, adjusted: -2, ..Totals::default() };
     let counted = UsageCounted { limit: Some(500), ..UsageCounted::default() };
+    let ended_periods = vec![EndedPeriod { period: period(), totals: Some(totals) }];
+    let counted_later = UsageCounted { ended_periods, ..UsageCounted::default() };
     let tenant = Tenant { limit_override_until: at(1_796_083_200), ..Tenant::default() };
     let caps = Some(RunCaps { per_minute: Some(1), per_day: Some(2), concurrent: Some(3) });
     let plan = Plan {
@@ -327,6 +330,7 @@ fn later_fields() {
         ("later_batch", hex(&batch)),
         ("later_totals", hex(&totals)),
         ("later_counted", hex(&counted)),
+        ("later_counted_2", hex(&counted_later)),
         ("later_tenant", hex(&tenant)),
         ("later_plan", hex(&plan)),
         ("later_source", hex(&source)),

@@ -84,6 +84,7 @@ pub(crate) fn usage_counted(
         sources: sources.collect(),
         plan_id: tenant.plan.to_string(),
         limit,
+        ended_periods: Vec::new(),
     };
     let id = format!("usage:{}:{revision}", tenant.id);
     Outgoing::new(namespace.usage_counted(tenant.id.as_str()), id, &message, now)
