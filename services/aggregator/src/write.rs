@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use foldhash::HashMap;
 use jiff::Timestamp;
 use messaging::{Bus, Outgoing, outbox};
-use metering::{Calendar, run_time};
+use metering::{Calendar, Timeline, run_time};
 use sqlx::PgConnection;
 
 use crate::{
@@ -109,7 +109,14 @@ impl Figures {
         }
         let tenants: BTreeSet<i32> = changes.keys().map(|(tenant, _)| *tenant).collect();
         let tenants: Vec<i32> = tenants.into_iter().collect();
-        let revisions = store::raise_revisions(connection, &tenants).await?;
+        let raised = store::raise_revisions(connection, &tenants).await?;
+        // Under the tenants' locks: nobody changes a calendar from here on, and nobody has since these were placed.
+        let is_other = |card: &Card| {
+            raised.get(&card.number).is_some_and(|held| held.calendar_version != card.calendar_version)
+        };
+        if self.cards.values().any(|card| is_other(card)) {
+            return Err(RecordError::CalendarChanged);
+        }
         let periods = store::add_to_periods(connection, &changes, now).await?;
         let closed: BTreeSet<PeriodKey> = periods
             .iter()
@@ -125,7 +132,7 @@ impl Figures {
         let mut messages = Vec::new();
         for period in &periods {
             let delta = changes.get(&(period.tenant, period.period.start)).map(|(_, change)| *change);
-            let revision = revisions.get(&period.tenant).copied().unwrap_or_default();
+            let revision = raised.get(&period.tenant).map_or(0, |held| held.revision);
             self.tell(connection, bus, period, delta.unwrap_or_default(), revision, now, &mut messages)
                 .await?;
         }
@@ -135,11 +142,11 @@ impl Figures {
 
     /// The same changes hour by hour.
     fn roll_up(&self, fresh: &[Decided], changed: &[Changed]) -> Changes {
-        let utc = Calendar::utc();
+        let utc = Timeline::new(Calendar::utc());
         let mut changes = Changes::default();
         let mut add = |decided: &Decided, ended: &Ended, totals: Totals| {
             let Some(placed) = decided.placed else { return };
-            let calendar = self.cards.get(&placed.tenant).map_or(&utc, |card| &card.tenant.calendar);
+            let timeline = self.cards.get(&placed.tenant).map_or(&utc, |card| &card.timeline);
             let share = Share {
                 tenant: placed.tenant,
                 workflow: decided.workflow,
@@ -148,7 +155,7 @@ impl Figures {
                 duration: run_time(ended.started_at, ended.stopped_at),
                 totals,
             };
-            changes.add(share, calendar);
+            changes.add(share, timeline);
         };
         for decided in fresh {
             add(decided, &decided.ended, decided.totals(&decided.ended));
