@@ -81,6 +81,7 @@ fn sources() {
         sweep_ended_at: at(1_795_484_021),
         executions_published: 340,
         loss_expected_at: None,
+        ..SourceSynced::default()
     }));
     insta::assert_snapshot!(hex(&SourceGap {
         source_id: "north-n8n".into(),
@@ -370,4 +371,19 @@ fn what_was_noticed() {
         failure: "f".into(),
     };
     insta::assert_snapshot!("audit", hex(&audit));
+}
+
+/// The sequence of a batch with the life of its stream.
+#[test]
+fn a_life_beside_a_sequence() {
+    insta::assert_snapshot!(
+        "later_synced_life",
+        hex(&SourceSynced {
+            source_id: "north-n8n".into(),
+            epoch: 1,
+            published_through: 77,
+            stream_life: "2026-11-24T12:00:00.5Z".into(),
+            ..SourceSynced::default()
+        })
+    );
 }

@@ -142,7 +142,8 @@ async fn bus(service: &'static str, namespace: &str) -> Bus {
     let config = BusConfig { url: required("NATS_URL"), user: None, password: None, capacity };
     let namespace = Namespace::parse(namespace).expect("a namespace");
     let bus = Bus::connect(service, namespace, &config).await.expect("broker");
-    bus.ensure_streams().await.expect("streams");
+    // A test publishes as other services do, and reads what they would.
+    bus.ensure_all_streams().await.expect("streams");
     bus.with_patience(PATIENCE_FOR_UNKNOWN)
 }
 

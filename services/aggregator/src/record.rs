@@ -169,7 +169,7 @@ impl Recorder {
         let rest = v1::ExecutionBatch { executions, ..message };
         let delivery = &item.in_hand.delivery;
         let letter = dead::Dead {
-            letter_id: format!("dead:aggregator-unreadable:{}", delivery.stream_sequence),
+            letter_id: format!("dead:aggregator-unreadable:{}", delivery.place),
             original_subject: delivery.subject.clone(),
             original_payload: rest.encode_to_vec().into(),
             original_headers: Vec::new(),
