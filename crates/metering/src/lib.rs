@@ -7,12 +7,16 @@ mod execution;
 mod ids;
 mod money;
 mod period;
+mod plausible;
+mod text;
 mod threshold;
 
 pub use clock::{Clock, SimulatedClock, SystemClock};
 pub use counting::CountingRule;
-pub use execution::{Execution, Mode, Status, run_time};
+pub use execution::{Execution, Mode, RUN_TIME_MAX, Status, run_time};
 pub use ids::{ExecutionId, InvalidId, PlanId, SourceId, TenantId, WorkflowId};
 pub use money::{Currency, InvalidCurrency, Money, Price};
 pub use period::{Calendar, InvalidCalendar, Period};
+pub use plausible::{AHEAD_MAX, EARLIEST_SECOND, Implausible, check_instants, is_plausible};
+pub use text::{NAME_CHARS_MAX, SafeText, is_unsafe};
 pub use threshold::{InvalidPercent, Percent, crossed};
