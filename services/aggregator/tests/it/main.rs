@@ -9,6 +9,7 @@
 
 mod attribution;
 mod bad_input;
+mod connections;
 mod corrections;
 mod counting;
 mod figures;
