@@ -119,6 +119,37 @@ pub async fn open(
     Ok(pool)
 }
 
+/// The bounds of a pool for one kind of work.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolBounds {
+    /// Its connections.
+    pub connections_max: u32,
+    /// How long a request waits for a free connection.
+    pub acquire_timeout: Duration,
+    /// The database ends a statement after this time, where there is such a bound.
+    pub statement_timeout: Option<Duration>,
+}
+
+impl PoolBounds {
+    /// So many connections, with the patience of a service's common pool.
+    pub fn of(connections_max: u32) -> Self {
+        Self { connections_max, acquire_timeout: ACQUIRE_TIMEOUT, statement_timeout: None }
+    }
+}
+
+/// Another pool into the same schema, for one kind of work: what is slow there does not take the connections of the rest. It
+/// connects when it is first used.
+pub fn pool_beside(pool: &PgPool, bounds: PoolBounds) -> PgPool {
+    let mut options = pool.connect_options().as_ref().clone();
+    if let Some(timeout) = bounds.statement_timeout {
+        options = options.options([("statement_timeout", format!("{}ms", timeout.as_millis()))]);
+    }
+    PgPoolOptions::new()
+        .max_connections(bounds.connections_max)
+        .acquire_timeout(bounds.acquire_timeout)
+        .connect_lazy_with(options)
+}
+
 async fn create_schema(pool: &PgPool, schema: &'static str) -> Result<(), sqlx::Error> {
     // Two replicas that start together would collide inside CREATE SCHEMA IF NOT EXISTS.
     let mut transaction = pool.begin().await?;

@@ -10,6 +10,7 @@ mod context;
 mod copy;
 mod database;
 mod ops;
+mod places;
 mod rounds;
 mod run;
 mod settings;
@@ -18,7 +19,8 @@ mod telemetry;
 
 pub use context::Context;
 pub use copy::CopyBuffer;
-pub use database::{DatabaseError, open as open_database};
+pub use database::{DatabaseError, PoolBounds, open as open_database, pool_beside};
+pub use places::{NoPlace, Place, PlaceBounds, Places};
 pub use rounds::Rounds;
 pub use run::{Service, run};
 pub use settings::{

@@ -12,7 +12,10 @@ use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use sqlx::{PgConnection, PgPool, postgres::PgListener};
+use sqlx::{
+    PgConnection, PgPool,
+    postgres::{PgListener, PgPoolOptions},
+};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +79,10 @@ pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
 
 async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     let channel: String = sqlx::query_scalar("SELECT 'outbox_' || current_schema()").fetch_one(pool).await?;
-    let mut listener = PgListener::connect_with(pool).await?;
+    // A listener holds its connection for as long as it listens: one of its own, not one that the pool would miss.
+    let options = pool.connect_options().as_ref().clone();
+    let own = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+    let mut listener = PgListener::connect_with(&own.connect_lazy_with(options)).await?;
     listener.listen(&channel).await?;
     Ok(listener)
 }

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use messaging::ask::{Answerer, Refusal};
+use metering::Period;
 use proto::{required_instant, timestamp, v1};
 use sqlx::PgPool;
 
@@ -47,21 +48,20 @@ impl Answerer for Explain {
                 format!("only executions since {kept_since} are kept one by one; this period began before");
             return Err(Refusal::not_found(reason));
         }
-        let mut connection = self.pool.acquire().await?;
-        let Some(period) = store::period_at(&mut connection, asked.number, start).await? else {
+        // One connection at a time: with one held while another is awaited, a few questions would wait for each other.
+        let Some(period) = period_at(&self.pool, asked.number, start).await? else {
             return Ok(v1::ExplainAnswer {
                 totals: Some(v1::Totals::default()),
                 ..v1::ExplainAnswer::default()
             });
         };
         let totals = match workflow {
-            None => store::totals(&mut connection, asked.number, period).await?,
+            None => store::totals(&mut *self.pool.acquire().await?, asked.number, period).await?,
             Some(workflow) => {
                 fold::catch_up(&self.pool).await?;
                 store::workflow_totals(&self.pool, asked.number, start, workflow).await?
             }
         };
-        drop(connection);
         let corrections = if after.is_none() {
             store::corrections(&self.pool, asked.number, start, CORRECTIONS_MAX).await?
         } else {
@@ -85,6 +85,10 @@ impl Answerer for Explain {
             totals: Some(wire::totals(&totals)),
         })
     }
+}
+
+async fn period_at(pool: &PgPool, tenant: i32, start: Timestamp) -> Result<Option<Period>, Refusal> {
+    Ok(store::period_at(&mut *pool.acquire().await?, tenant, start).await?)
 }
 
 fn execution(row: Explained) -> v1::ExplainedExecution {

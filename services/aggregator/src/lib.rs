@@ -25,6 +25,7 @@ mod leases;
 mod map_unmapped;
 mod memory;
 mod parcel;
+mod pools;
 mod progress;
 mod publish;
 mod rebuild;
@@ -43,6 +44,7 @@ mod wire;
 mod write;
 
 pub use kept::{InvalidKept, Kept};
+pub use pools::PoolSettings;
 pub use rebuild::{Difference, Rebuild, RebuildError};
 pub use retention::Retention;
 pub use retire::Dropped;

@@ -40,6 +40,8 @@ const IN_FLIGHT_MAX: usize = 64;
 /// Publishes usage.
 pub(crate) struct Publisher {
     pool: PgPool,
+    /// Only for the turn, which is held while `pool` is used.
+    turn: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
     acknowledged: Acknowledged,
@@ -60,11 +62,12 @@ struct Bulletin {
 }
 
 impl Publisher {
-    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(pool: PgPool, turn: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
         Self {
             acknowledged: Acknowledged::new(bus.clone()),
             unfolded: Unfolded::default(),
             pool,
+            turn,
             bus,
             clock,
             told: BTreeMap::new(),
@@ -86,7 +89,7 @@ impl Publisher {
     async fn round(&mut self) -> anyhow::Result<()> {
         // One publisher at a time among all replicas: the last message of a subject is what is kept, so an
         // older one must not come after a newer one.
-        let mut turn = self.pool.begin().await?;
+        let mut turn = self.turn.begin().await?;
         if !store::take_publishing_turn(&mut turn).await? {
             return Ok(());
         }

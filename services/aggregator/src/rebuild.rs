@@ -99,31 +99,32 @@ impl From<FoldError> for RebuildError {
 impl Rebuild {
     /// Rebuilds the figures of all tenants, and tells each difference. One rebuild goes on at a time; another one waits.
     pub async fn run(&self, mut tell: impl FnMut(&Difference) + Send) -> Result<(), RebuildError> {
-        // A connection of its own: its end, also by a crash, ends the hold.
-        let mut reader = self.pool.acquire().await?.detach();
-        store::hold_rebuild(&mut reader).await?;
-        for (number, id) in store::all_tenants(&self.pool).await? {
+        // A connection of its own: its end, also by a crash, ends the hold. Everything is done with it.
+        let mut own = PgConnection::connect_with(&self.pool.connect_options()).await?;
+        store::hold_rebuild(&mut own).await?;
+        for (number, id) in store::all_tenants(&mut own).await? {
             // A removed tenant has no calendar any more; its figures are of the past and stay.
-            let tenant: Option<Tenant> = catalog::store::find(&self.pool, &id).await?;
+            let tenant: Option<Tenant> = catalog::store::find(&mut own, &id).await?;
             let Some(tenant) = tenant else { continue };
-            let timeline = store::timeline(&self.pool, number).await?;
+            let timeline = store::timeline(&mut own, number).await?;
             let timeline = timeline.unwrap_or_else(|| Timeline::new(tenant.calendar.clone()));
             let mut asked = Asked { number, tenant, timeline };
-            let (snapshot, shadow) = add_up(&mut reader, &asked).await?;
-            self.swap(&mut asked, &snapshot, shadow).await?.iter().for_each(&mut tell);
+            let (snapshot, shadow) = add_up(&mut own, &asked).await?;
+            self.swap(&mut own, &mut asked, &snapshot, shadow).await?.iter().for_each(&mut tell);
         }
-        reader.close().await?;
+        own.close().await?;
         Ok(())
     }
 
     /// Compares the shadow with what is stored, and puts it in its place.
     async fn swap(
         &self,
+        connection: &mut PgConnection,
         asked: &mut Asked,
         snapshot: &str,
         mut shadow: Figures,
     ) -> Result<Vec<Difference>, RebuildError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = connection.begin().await?;
         store::fold_turn(&mut transaction).await?;
         // Most is folded before the tenant has to wait.
         fold_waiting(&mut transaction).await?;

@@ -59,11 +59,11 @@ impl Retention {
     pub async fn round(&self) -> Result<Vec<Dropped>, sqlx::Error> {
         let now = self.clock.now();
         let month = month_of(now);
+        // A connection of its own: its end, also by a crash, ends the turn. Everything is done with it.
+        let mut connection = PgConnection::connect_with(&self.pool.connect_options()).await?;
         for month in [month, month_after(month)] {
-            store::ensure_month(&self.pool, month).await?;
+            store::ensure_month(&mut connection, month).await?;
         }
-        // A connection of its own: its end, also by a crash, ends the turn.
-        let mut connection = self.pool.acquire().await?.detach();
         let mut dropped = Vec::new();
         if store::take_retention_turn(&mut connection).await? {
             self.drop_months(&mut connection, now, &mut dropped).await?;
@@ -84,7 +84,7 @@ impl Retention {
             if month_after(month) > cutoff {
                 break;
             }
-            match retire::month(&self.pool, connection, month).await? {
+            match retire::month(connection, month).await? {
                 Retired::Dropped(month) => dropped.push(month),
                 // Those after it wait as well, so that `since` tells the truth.
                 Retired::Later(reason) => {

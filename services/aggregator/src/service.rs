@@ -14,7 +14,7 @@ use crate::{
     AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_recorded::AnswerRecorded,
     answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
     attribution::Attribution, calendars, close::Closer, correct::Correct, explain::Explain, fold::Folder,
-    intake::Executions, leases::Leases, map_unmapped::Mapper, progress::SyncedHandler, publish::Publisher,
+    intake::Executions, leases::Leases, map_unmapped::Mapper, pools::Pools, progress::SyncedHandler, publish::Publisher,
     retention::Retention,
 };
 
@@ -36,17 +36,18 @@ impl Service for Aggregator {
         calendars::write_missing(&pool).await.context("cannot write the calendars of tenants")?;
         let mirror = Mirror::new(pool.clone(), Arc::new(Attribution { clock: clock.clone() }));
         let leases = Leases::new(pool.clone());
-        let executions = Executions { pool: pool.clone(), bus: bus.clone(), clock: clock.clone() };
+        let pools = Pools::beside(&pool, settings.pools, settings.workers);
+        let executions = Executions { pool: pools.recording.clone(), bus: bus.clone(), clock: clock.clone() };
         let synced = SyncedHandler::new(pool.clone());
-        let publisher = Publisher::new(pool.clone(), bus.clone(), clock.clone());
-        let closer = Closer::new(pool.clone(), bus.clone(), clock.clone(), settings.close_grace)?;
+        let publisher = Publisher::new(pools.publishing, pools.publishing_turn, bus.clone(), clock.clone());
+        let closer = Closer::new(pools.closing.clone(), bus.clone(), clock.clone(), settings.close_grace)?;
         let retention = Retention {
-            pool: pool.clone(),
+            pool: pools.closing.clone(),
             clock: clock.clone(),
             executions_kept: settings.executions_kept,
             hours_kept: settings.hours_kept,
         };
-        let folder = Arc::new(Folder::new(pool.clone()));
+        let folder = Arc::new(Folder::new(pools.closing.clone()));
 
         let consume = |consumer| (bus.clone(), clock.clone(), consumer, tasks.shutdown());
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_CATALOG);
@@ -55,19 +56,19 @@ impl Service for Aggregator {
         tasks.spawn(leases.run(tasks.shutdown()));
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_SYNCED);
         tasks.spawn_fallible("synced", consume::run(b, c, consumer, Arc::new(synced), stop));
-        let usage = Arc::new(AnswerUsage::new(pool.clone(), clock.clone()));
+        let usage = Arc::new(AnswerUsage::new(pools.questions.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Usage, usage, tasks.shutdown()));
-        let workflows = Arc::new(AnswerWorkflows::new(pool.clone(), clock.clone()));
+        let workflows = Arc::new(AnswerWorkflows::new(pools.questions.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Workflows, workflows, tasks.shutdown()));
-        let explain = Arc::new(Explain::new(pool.clone()));
+        let explain = Arc::new(Explain::new(pools.questions.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Explain, explain, tasks.shutdown()));
-        let correct = Arc::new(Correct::new(pool.clone(), bus.clone(), clock.clone()));
+        let correct = Arc::new(Correct::new(pools.questions.clone(), bus.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Correct, correct, tasks.shutdown()));
-        let recorded = Arc::new(AnswerRecorded::new(pool.clone()));
+        let recorded = Arc::new(AnswerRecorded::new(pools.questions.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Recorded, recorded, tasks.shutdown()));
-        let unmapped = Arc::new(AnswerUnmapped::new(pool.clone(), clock.clone()));
+        let unmapped = Arc::new(AnswerUnmapped::new(pools.questions.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Unmapped, unmapped, tasks.shutdown()));
-        let mapper = Mapper::new(pool.clone(), bus.clone(), clock.clone());
+        let mapper = Mapper::new(pools.closing, bus.clone(), clock.clone());
         tasks.spawn(mapper.run(tasks.shutdown()));
         tasks.spawn(retention.run(tasks.shutdown()));
         tasks.spawn(outbox::relay(pool, bus.clone(), tasks.shutdown()));

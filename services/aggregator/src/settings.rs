@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::Validate;
 use serde::Deserialize;
 
-use crate::Kept;
+use crate::{Kept, PoolSettings};
 
 /// The period before this one stays whole, with its grace, whatever the anchor day.
 const EXECUTIONS_KEPT_DAYS_MIN: i32 = 92;
@@ -37,6 +37,8 @@ pub struct AggregatorSettings {
     pub executions_kept: Kept,
     /// How long figures by hour are kept. Those by day, workflow and period stay for ever.
     pub hours_kept: Kept,
+    /// Connections to the database, by what they are for.
+    pub pools: PoolSettings,
 }
 
 impl Default for AggregatorSettings {
@@ -48,6 +50,7 @@ impl Default for AggregatorSettings {
             rollup_interval: Duration::from_secs(2),
             executions_kept: Kept::days(KEPT_DAYS),
             hours_kept: Kept::days(KEPT_DAYS),
+            pools: PoolSettings::default(),
         }
     }
 }
@@ -76,7 +79,7 @@ impl Validate for AggregatorSettings {
                 "hours_kept must be at least {HOURS_KEPT_DAYS_MIN}d: a month of hours is shown"
             ));
         }
-        Ok(())
+        self.pools.validate()
     }
 }
 

@@ -10,6 +10,7 @@
 mod attribution;
 mod bad_input;
 mod calendars;
+mod connections;
 mod corrections;
 mod counting;
 mod figures;
