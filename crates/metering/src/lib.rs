@@ -8,11 +8,13 @@ mod ids;
 mod money;
 mod period;
 mod threshold;
+mod zone;
 
 pub use clock::{Clock, SimulatedClock, SystemClock};
 pub use counting::CountingRule;
 pub use execution::{Execution, Mode, Status, run_time};
 pub use ids::{ExecutionId, InvalidId, PlanId, SourceId, TenantId, WorkflowId};
-pub use money::{Currency, InvalidCurrency, Money, Price};
+pub use money::{Currency, InvalidCurrency, Money, Price, amount_text};
 pub use period::{Calendar, InvalidCalendar, Period};
 pub use threshold::{InvalidPercent, Percent, crossed};
+pub use zone::{InvalidTimeZone, check_time_zone, time_zone_names};
