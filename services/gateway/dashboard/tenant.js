@@ -92,7 +92,7 @@ export function tenantView(context, tenant, { alone }) {
 }
 
 function notFound({ format: { t } }, tenant) {
-  const node = el("div", { class: "page" }, backLink(t), el("p", { class: "notice" }, t("notFound", { tenant })));
+  const node = el("div", { class: "page" }, backLink(t), el("h1", { class: "hidden-text" }, t("tenant")), el("p", { class: "notice" }, t("notFound", { tenant })));
   return { node, title: t("tenants"), update() {}, tick() {} };
 }
 
