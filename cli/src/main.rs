@@ -1,5 +1,6 @@
 //! `flowmeter`: the command line of an operator.
 
+mod amount;
 mod apply;
 mod audit;
 mod broker;

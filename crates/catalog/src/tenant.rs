@@ -1,7 +1,7 @@
 //! A customer whose executions are metered.
 
 use jiff::Timestamp;
-use metering::{Calendar, PlanId, TenantId};
+use metering::{Calendar, InvalidCalendar, PlanId, TenantId};
 use proto::{instant, subjects::CatalogKind, timestamp, v1};
 
 use crate::{Entry, InvalidEntry, entry::checked_name};
@@ -80,7 +80,7 @@ impl Entry for Tenant {
             id: TenantId::parse(&wire.tenant_id)?,
             name: checked_name(wire.name)?,
             plan: PlanId::parse(&wire.plan_id)?,
-            calendar: Calendar::new(time_zone, anchor_day)?,
+            calendar: calendar(&wire.tenant_id, time_zone, anchor_day)?,
             language: Language::parse(&wire.language)?,
             alert_recipients: checked_recipients(wire.alert_recipients)?,
             stripe_customer: checked_customer(wire.stripe_customer_id)?,
@@ -112,6 +112,19 @@ impl Entry for Tenant {
 
     fn id(&self) -> &str {
         self.id.as_str()
+    }
+}
+
+/// The calendar of a stored tenant. Its zone was a zone where it was accepted; a name that this machine's database does
+/// not have (`localtime` in a container, a name that a release has dropped) is read as UTC: a tenant that cannot be read
+/// would take the whole catalog with it.
+fn calendar(tenant: &str, time_zone: &str, anchor_day: u32) -> Result<Calendar, InvalidCalendar> {
+    match Calendar::new(time_zone, anchor_day) {
+        Err(InvalidCalendar::TimeZone(unknown)) => {
+            tracing::warn!(tenant, time_zone = unknown, "unknown time zone, its months are cut in UTC");
+            Calendar::new("UTC", anchor_day)
+        }
+        known => known,
     }
 }
 
@@ -188,6 +201,14 @@ mod tests {
             ..Tenant::from_wire(wire()).unwrap()
         };
         assert_eq!(Tenant::from_wire(tenant.to_wire(7)).unwrap(), tenant);
+    }
+
+    #[test]
+    fn a_zone_that_is_not_known_here_does_not_make_its_tenant_unreadable() {
+        let wire = v1::Tenant { time_zone: "right/Atlantis".into(), anchor_day: 5, ..wire() };
+        let tenant = Tenant::from_wire(wire.clone()).unwrap();
+        assert_eq!(tenant.calendar, Calendar::new("UTC", 5).unwrap());
+        assert!(Tenant::from_wire(v1::Tenant { anchor_day: 32, ..wire }).is_err());
     }
 
     #[test]

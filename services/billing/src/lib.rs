@@ -19,6 +19,7 @@ mod service;
 mod settings;
 mod store;
 mod stripe;
+pub mod stripe_amount;
 
 pub use service::Billing;
 pub use settings::Settings;

@@ -7,6 +7,7 @@ mod assets;
 mod attributions;
 mod audit;
 mod authenticate;
+mod base_path;
 mod corrections;
 mod duration;
 mod error;
@@ -40,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Components,
+        Components, Server,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -53,6 +54,7 @@ use crate::{
 
 pub use admissions::is_admission_id;
 pub use audit::AuditListener;
+pub use base_path::BasePath;
 pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};
 pub use gaps::count as count_gaps;
 
@@ -89,6 +91,8 @@ pub struct AppParts {
     pub sealing: SealingKey,
     /// Whether cookies travel encrypted only.
     pub secure_cookies: bool,
+    /// The path under which people reach us.
+    pub base_path: BasePath,
     /// Ends live streams.
     pub shutdown: CancellationToken,
 }
@@ -180,12 +184,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 fn router(app: App) -> Router {
-    let (api, document) = routes(&app).split_for_parts();
+    let base = app.base_path.clone();
+    let (api, mut document) = routes(&app).split_for_parts();
+    if !base.is_root() {
+        document.servers = Some(vec![Server::new(base.cookie_path())]);
+    }
     let api = api
         .merge(assets::routes(document))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method);
-    guard::around(api).with_state(app)
+    base_path::under(&base, guard::around(api).with_state(app))
 }
 
 /// Serves until shutdown. Live streams end then; other requests are finished.

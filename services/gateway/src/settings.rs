@@ -20,7 +20,8 @@ pub struct GatewaySettings {
     pub listen: SocketAddr,
     /// Opens everything; at least 24 characters.
     pub operator_token: SecretString,
-    /// Where people reach the gateway. With `https`, session cookies travel encrypted only.
+    /// Where people reach the gateway. With `https`, session cookies travel encrypted only. Its path is that under which a
+    /// proxy serves it.
     pub public_url: Option<Url>,
     /// Sources' API keys are sealed with it; only the collector can open them.
     pub collector_public_key: String,
@@ -41,13 +42,23 @@ impl Validate for GatewaySettings {
         if self.metering_stale_after.is_zero() {
             return Err("metering_stale_after must not be zero: every limit check would be blind".to_owned());
         }
-        match &self.public_url {
-            Some(url) if !matches!(url.scheme(), "http" | "https") => {
-                Err("public_url must begin with http:// or https://".to_owned())
-            }
-            _ => Ok(()),
-        }
+        self.public_url.as_ref().map_or(Ok(()), check_public_url)
     }
+}
+
+fn check_public_url(url: &Url) -> Result<(), String> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("public_url must begin with http:// or https://".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("public_url must end with its path: without `?` and `#`".to_owned());
+    }
+    // The path stands in a cookie and is compared with paths of requests: one spelling only.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    if !url.path().chars().all(is_plain) || url.path().contains("//") {
+        return Err("the path of public_url must be of letters, digits and `-._~/`".to_owned());
+    }
+    Ok(())
 }
 
 fn default_listen() -> SocketAddr {
@@ -82,6 +93,20 @@ mod tests {
         assert!(short.validate().unwrap_err().contains("operator_token"));
         let no_key = GatewaySettings { collector_public_key: "x".into(), ..settings() };
         assert!(no_key.validate().unwrap_err().contains("collector_public_key"));
+        let public =
+            |url: &str| GatewaySettings { public_url: Some(url.parse().unwrap()), ..settings() }.validate();
+        for good in ["http://127.0.0.1:8080", "https://example.com/meter/", "https://example.com/a/b-c"] {
+            assert_eq!(public(good), Ok(()));
+        }
+        for bad in [
+            "ftp://example.com",
+            "https://example.com/?a",
+            "https://example.com/#a",
+            "https://example.com/a;b",
+            "https://example.com//a",
+        ] {
+            assert!(public(bad).unwrap_err().contains("public_url"), "{bad}");
+        }
         let blind = GatewaySettings { metering_stale_after: Duration::ZERO, ..settings() };
         assert!(blind.validate().unwrap_err().contains("metering_stale_after"));
     }

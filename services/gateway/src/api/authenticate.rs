@@ -6,7 +6,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use axum_extra::extract::CookieJar;
+use axum_extra::extract::cookie::Cookie;
 use jiff::Timestamp;
 use metering::TenantId;
 use secrecy::SecretString;
@@ -100,7 +100,28 @@ fn bearer(headers: &HeaderMap) -> Option<SecretString> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
 }
 
-/// The session's secret id, where the request carries one.
+/// The session's secret id, where the request carries one. Browsers send the cookie of the longest path first: ours, where
+/// another Flowmeter is served from the same host above our path.
 pub fn session_secret(headers: &HeaderMap) -> Option<SecretString> {
-    CookieJar::from_headers(headers).get(SESSION_COOKIE).map(|cookie| cookie.value().into())
+    let sent = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut cookies = sent.flat_map(Cookie::split_parse).filter_map(Result::ok);
+    cookies.find(|cookie| cookie.name() == SESSION_COOKIE).map(|cookie| cookie.value().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn of_two_sessions_of_one_host_the_one_of_our_path_counts() {
+        let mut headers = HeaderMap::new();
+        headers.append(
+            header::COOKIE,
+            "other=1; flowmeter_session=ours; flowmeter_session=theirs".parse().unwrap(),
+        );
+        assert_eq!(session_secret(&headers).unwrap().expose_secret(), "ours");
+        assert!(session_secret(&HeaderMap::new()).is_none());
+    }
 }

@@ -198,6 +198,9 @@ pub struct MoneyJson {
     pub amount_minor: i64,
     /// ISO 4217, lower case.
     pub currency: String,
+    /// The amount is `amount_minor` divided by 10 to the power of this: ISO 4217's exponent of the currency. The digits
+    /// that a library shows for a currency by itself may be others.
+    pub exponent: u32,
 }
 
 /// The limit itself, as a threshold.
@@ -222,7 +225,11 @@ impl PeriodJson {
 
 impl From<Money> for MoneyJson {
     fn from(money: Money) -> Self {
-        Self { amount_minor: money.amount_minor, currency: money.currency.as_str().to_owned() }
+        Self {
+            amount_minor: money.amount_minor,
+            currency: money.currency.as_str().to_owned(),
+            exponent: money.currency.exponent(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod admissions;
 mod auth;
+mod base_path;
 mod catalog_api;
 mod doubts;
 mod figures;
@@ -16,6 +17,7 @@ mod leases;
 mod relay;
 mod rules;
 mod support;
+mod time_zones;
 mod upgrade;
 mod usage;
 mod verdicts;

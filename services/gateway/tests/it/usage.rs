@@ -69,7 +69,7 @@ async fn figures_are_shown_with_their_freshness() {
         ("used_percent", json!(85.0)),
         ("remaining", json!(15)),
         ("state", json!("warning")),
-        ("cost_estimate", json!({"amount_minor": 5500, "currency": "eur"})),
+        ("cost_estimate", json!({"amount_minor": 5500, "currency": "eur", "exponent": 2})),
         ("lag_seconds", json!(60)),
         ("open_executions", json!(3)),
         ("workflows_omitted", json!(4)),
