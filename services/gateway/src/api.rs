@@ -55,6 +55,7 @@ pub use admissions::is_admission_id;
 pub use audit::AuditListener;
 pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};
 pub use gaps::count as count_gaps;
+pub use periods::PERIODS_MAX;
 
 /// What every request may use.
 pub type App = Arc<AppParts>;

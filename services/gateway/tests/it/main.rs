@@ -12,6 +12,7 @@ mod auth;
 mod catalog_api;
 mod doubts;
 mod figures;
+mod growth;
 mod leases;
 mod relay;
 mod rules;
