@@ -135,6 +135,11 @@ impl Rebuild {
         shadow.keep_since(since, hours_since);
         let mut stored = store::stored_figures(&mut transaction, asked.number).await?;
         stored.keep_since(since, hours_since);
+        let (open, hours) = store::hours_of_open_periods(&mut transaction, asked.number).await?;
+        stored.period_hours = hours;
+        for figures in [&mut stored, &mut shadow] {
+            figures.period_hours.retain(|key, counted| open.contains(&key.period_start) && *counted != 0);
+        }
         let differences = differences(asked.tenant.id.as_str(), &stored, &shadow);
         if stored != shadow {
             let changed = self.set_periods(&mut transaction, asked, &stored, &shadow).await?;
@@ -213,6 +218,11 @@ fn differences(tenant: &str, stored: &Figures, shadow: &Figures) -> Vec<Differen
             }),
         );
     }
+    found.extend(changes_between(&stored.period_hours, &shadow.period_hours).into_iter().map(
+        |(key, (was, is))| {
+            difference("hour", format!("{} of period {}", key.hour_start, key.period_start), was, is)
+        },
+    ));
     found.extend(changes_between(&stored.days, &shadow.days).into_iter().map(|((_, start), (was, is))| {
         difference("day", start.to_string(), was.totals.counted, is.totals.counted)
     }));

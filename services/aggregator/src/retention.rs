@@ -24,6 +24,13 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Tenants whose old hours one statement removes: bounds how long the folder waits for it.
 const TENANTS_PER_PAGE: i64 = 200;
 
+/// How long crossings are kept: as long as the events of their period. One that is told once is told by its period, which is
+/// closed by then.
+const CROSSINGS_KEPT_DAYS: u16 = 400;
+
+/// Crossings that one statement removes.
+const CROSSINGS_PER_BATCH: i64 = 1_000;
+
 /// Keeps what is to be kept, and lets the rest go.
 pub struct Retention {
     /// The aggregator's database.
@@ -68,6 +75,8 @@ impl Retention {
         if store::take_retention_turn(&mut connection).await? {
             self.drop_months(&mut connection, now, &mut dropped).await?;
             self.remove_hours(&mut connection, now).await?;
+            remove_closed_hours(&mut connection).await?;
+            remove_crossings(&mut connection, now).await?;
         }
         connection.close().await?;
         Ok(dropped)
@@ -109,4 +118,23 @@ impl Retention {
         }
         Ok(())
     }
+}
+
+/// Hours of periods serve until the period is closed.
+async fn remove_closed_hours(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut page = Some(i32::MIN);
+    while let Some(after) = page {
+        // The folder's turn: nobody writes hours meanwhile.
+        let mut transaction = connection.begin().await?;
+        store::fold_turn(&mut transaction).await?;
+        page = store::remove_closed_hours(&mut transaction, after, TENANTS_PER_PAGE).await?;
+        transaction.commit().await?;
+    }
+    Ok(())
+}
+
+async fn remove_crossings(connection: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+    let Some(cutoff) = Kept::days(CROSSINGS_KEPT_DAYS).cutoff(now) else { return Ok(()) };
+    while store::remove_crossings(connection, start_of(cutoff), CROSSINGS_PER_BATCH).await? > 0 {}
+    Ok(())
 }

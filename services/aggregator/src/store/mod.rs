@@ -27,6 +27,7 @@ macro_rules! bind_totals {
     }};
 }
 
+mod chunks;
 mod corrections;
 mod crossings;
 mod executions;
@@ -39,16 +40,18 @@ mod rebuilds;
 mod recording;
 mod retired;
 mod rollups;
+mod since;
 mod slices;
 mod sources;
 mod tenants;
 mod unmapped;
 
+pub(crate) use chunks::chunks;
 pub(crate) use corrections::{
     Correcting, Correction, ExecutionKey, change_period, correction, corrections, keep_correction,
     lock_source, void_execution, voidable,
 };
-pub(crate) use crossings::{armings, cross, rearm, standing};
+pub(crate) use crossings::{armings, cross, rearm, remove_crossings, standing};
 pub(crate) use executions::{Key, copy_executions, crashed, mode_of, rewrite, status_of};
 pub(crate) use explained::{After, Explained, explained, period_at, workflow_totals};
 pub(crate) use hours::{hours_since, raise_hours_since, remove_hours};
@@ -63,14 +66,15 @@ pub(crate) use rebuilds::{
     replace_rollups, set_period, shares, stored_figures,
 };
 pub(crate) use recording::{
-    ChangedPeriod, add_to_periods, chunk, lock_sources, ownerships, put_workflow, raise_revisions,
+    ChangedPeriod, add_to_periods, lock_sources, ownerships, put_workflow, raise_revisions,
     raise_versions, source_numbers, tenant_ids, tenant_numbers, workflows,
 };
 pub(crate) use retired::{ChunkKey, retire_ids, retired_between};
 pub(crate) use rollups::{
-    add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, waiting,
-    waiting_for_workflows, waiting_since,
+    add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, not_added, waiting,
+    waiting_since,
 };
+pub(crate) use since::{hours_of_open_periods, remove_closed_hours};
 pub(crate) use slices::{
     Slice, days, hours, periods_in, tenant_number, top_workflows, workflow_days, workflow_number,
     workflow_periods,

@@ -213,6 +213,7 @@ pub(crate) async fn replace_rollups(
         ("DELETE FROM usage_hours WHERE tenant_number = $1 AND hour_start >= $2", hours_since),
         ("DELETE FROM usage_days WHERE tenant_number = $1 AND day_start >= $2", since),
         ("DELETE FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2", since),
+        ("DELETE FROM period_hours WHERE tenant_number = $1 AND period_start >= $2", since),
         ("DELETE FROM workflow_usage WHERE tenant_number = $1 AND period_start >= $2", since),
     ] {
         sqlx::query(statement).bind(tenant).bind(since.to_sqlx()).execute(&mut *connection).await?;

@@ -12,6 +12,7 @@ mod bad_input;
 mod corrections;
 mod counting;
 mod figures;
+mod growth;
 mod history;
 mod periods;
 mod rebuild;
