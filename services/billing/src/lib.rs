@@ -13,6 +13,7 @@ pub mod identifier;
 pub mod outcome;
 mod record_usage;
 pub mod report;
+mod retention;
 mod seal_reports;
 mod send_reports;
 mod service;
@@ -20,6 +21,7 @@ mod settings;
 mod store;
 mod stripe;
 
+pub use retention::Retention;
 pub use service::Billing;
 pub use settings::Settings;
 
