@@ -54,7 +54,7 @@ pub(crate) use corrections::{
 pub(crate) use crossings::{armings, cross, rearm, remove_crossings, standing};
 pub(crate) use executions::{Key, copy_executions, crashed, mode_of, rewrite, status_of};
 pub(crate) use explained::{After, Explained, explained, period_at, workflow_totals};
-pub(crate) use hours::{hours_since, raise_hours_since, remove_hours};
+pub(crate) use hours::{hours_since, raise_hours_since, remove_hours, remove_workflow_days};
 pub(crate) use leases::{release, renew};
 pub(crate) use months::{
     FIRST_ID, IdPlace, count_month, drop_month, ensure_month, hold_month, holds_open_period, ids_of_month,

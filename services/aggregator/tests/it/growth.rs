@@ -3,11 +3,11 @@
 
 use aggregator::{Kept, Retention};
 use jiff::Timestamp;
-use proto::v1;
+use proto::{subjects::Question, v1};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use testkit::{Counted, eventually};
 
-use crate::support::{Running, execution, executions};
+use crate::support::{Running, at, execution, executions};
 
 /// The source was complete until here, three weeks before now, and is broken since.
 const BROKEN_SINCE: &str = "2026-11-02T00:30:00Z";
@@ -191,5 +191,45 @@ async fn crossings_and_hours_go_with_their_period_and_nothing_else() {
     assert_eq!(number(pool, hours).await, 0);
     let open = "SELECT count(*) FROM period_hours WHERE period_start = '2026-11-01Z'";
     assert!(number(pool, open).await >= 100, "the open period keeps its own");
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn days_of_workflows_go_with_the_hours_and_days_of_the_tenant_stay() {
+    let mut running = Running::start(None).await;
+    running.send(executions(1..=3)).await;
+    running.usage_where(|totals| totals.counted == 3).await;
+    let pool = running.bench.pool();
+    run(
+        pool,
+        "INSERT INTO workflow_days (tenant_number, workflow_number, day_start, counted)
+         SELECT tenants.number, n, day, 1 FROM tenants, generate_series(100, 149) AS n,
+             unnest(ARRAY[timestamptz '2025-10-19Z', '2025-10-20Z']) AS day;
+         INSERT INTO usage_days (tenant_number, day_start, counted, durations) SELECT number, '2025-10-19Z', 1, '' FROM tenants;",
+    )
+    .await;
+    let retention = Retention {
+        pool: pool.clone(),
+        clock: running.bench.context.clock.clone(),
+        executions_kept: Kept::Forever,
+        hours_kept: Kept::days(400),
+    };
+    let old = "SELECT count(*) FROM workflow_days WHERE day_start = '2025-10-19Z'";
+    eventually("a round has the turn", || async {
+        retention.round().await.unwrap();
+        (number(pool, old).await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(number(pool, "SELECT count(*) FROM workflow_days WHERE day_start = '2025-10-20Z'").await, 50);
+    assert_eq!(number(pool, "SELECT count(*) FROM usage_days WHERE day_start = '2025-10-19Z'").await, 1);
+    let question = v1::UsageQuestion {
+        tenant_id: "north".into(),
+        grain: v1::Grain::Day.into(),
+        span: Some(v1::Period { start: at("2025-10-19T00:00:00Z"), end: at("2025-10-21T00:00:00Z") }),
+        source_id: "north-n8n".into(),
+        workflow_id: "w1".into(),
+    };
+    let refused = running.ask::<v1::UsageAnswer>(Question::Usage, &question).await.unwrap_err();
+    assert!(refused.to_string().contains("since 2025-10-20"), "not known is not zero: {refused}");
     running.bench.finish().await;
 }
