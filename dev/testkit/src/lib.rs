@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends here")]
 
 mod eventually;
+mod reads;
 mod topic;
 
 use std::{env, sync::Arc, time::Duration};
@@ -25,6 +26,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 pub use eventually::{PATIENCE, eventually};
+pub use reads::Counted;
 pub use topic::Topic;
 
 /// Connections of one test; many tests share one server.

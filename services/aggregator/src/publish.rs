@@ -157,8 +157,8 @@ impl Publisher {
         let periods: BTreeMap<i32, Period> =
             current.iter().map(|(news, _, period)| (news.number, *period)).collect();
         self.unfolded.read(&mut snapshot).await?;
-        let unfolded = self.unfolded.of(&periods);
-        let mut snapshots = store::snapshots(&mut snapshot, &periods, &unfolded, wire::WORKFLOWS_MAX).await?;
+        let unfolded = (&self.unfolded.of(&periods), &self.unfolded.by_hour(&periods));
+        let mut snapshots = store::snapshots(&mut snapshot, &periods, unfolded, wire::WORKFLOWS_MAX).await?;
         let mut standing = store::standing(&mut snapshot, &periods, thresholds::MONTHLY_EXECUTIONS).await?;
         let bulletins = current.into_iter().filter_map(|(news, tenant, period)| {
             let snapshot = snapshots.remove(&news.number)?;

@@ -136,9 +136,13 @@ impl Rebuild {
         }
         let since = store::kept_since(&mut *transaction).await?;
         let hours_since = store::hours_since(&mut *transaction).await?.max(since);
-        shadow.keep_since(since, hours_since);
         let mut stored = store::stored_figures(&mut transaction, asked.number).await?;
-        stored.keep_since(since, hours_since);
+        let (open, hours) = store::hours_of_open_periods(&mut transaction, asked.number).await?;
+        stored.period_hours = hours;
+        for figures in [&mut stored, &mut shadow] {
+            figures.period_hours.retain(|key, _| open.contains(&key.period_start));
+            figures.keep_since(since, hours_since);
+        }
         let differences = differences(asked.tenant.id.as_str(), &stored, &shadow);
         if stored != shadow {
             let changed = self.set_periods(&mut transaction, asked, &stored, &shadow).await?;
@@ -217,6 +221,11 @@ fn differences(tenant: &str, stored: &Figures, shadow: &Figures) -> Vec<Differen
             }),
         );
     }
+    found.extend(changes_between(&stored.period_hours, &shadow.period_hours).into_iter().map(
+        |(key, (was, is))| {
+            difference("hour", format!("{} of period {}", key.hour_start, key.period_start), was, is)
+        },
+    ));
     found.extend(changes_between(&stored.days, &shadow.days).into_iter().map(|((_, start), (was, is))| {
         difference("day", start.to_string(), was.totals.counted, is.totals.counted)
     }));
@@ -253,13 +262,14 @@ fn changes_between<K: Ord + Clone, V: Default + Clone + PartialEq>(
 }
 
 impl Figures {
-    /// Forgets what begins before `since`, whose executions are not kept any more, hours before `hours_since`, and what
-    /// says nothing: a row of zeros is as good as none.
+    /// Forgets what begins before `since`, whose executions are not kept any more, hours and days of workflows before
+    /// `hours_since`, and what says nothing: a row of zeros is as good as none.
     fn keep_since(&mut self, since: Timestamp, hours_since: Timestamp) {
         self.periods.retain(|(_, start), totals| *start >= since && *totals != Totals::ZERO);
         self.workflows.retain(|key, cell| key.period_start >= since && !cell.is_empty());
         self.hours.retain(|(_, start), totals| *start >= hours_since && *totals != Totals::ZERO);
         self.days.retain(|(_, start), day: &mut Cell| *start >= since && !day.is_empty());
-        self.workflow_days.retain(|key, totals| key.day_start >= since && *totals != Totals::ZERO);
+        self.workflow_days.retain(|key, totals| key.day_start >= hours_since && *totals != Totals::ZERO);
+        self.period_hours.retain(|key, counted| key.period_start >= since && *counted != 0);
     }
 }

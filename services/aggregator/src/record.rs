@@ -6,7 +6,7 @@
 //! primary key is the second guard. ADR 0007 has the whole argument.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -351,15 +351,23 @@ impl Recorder {
         connection: &mut PgConnection,
         items: &[Item],
     ) -> Result<(), sqlx::Error> {
+        let mut wanted: BTreeSet<store::ChunkKey> = BTreeSet::new();
         for item in items {
             let Some(number) = self.numbers.get(&item.parcel.source).copied() else { continue };
+            let Some(source) = self.memory.of(number) else { continue };
             let epoch = item.parcel.epoch;
-            for (id, _) in &item.parcel.executions {
-                let (chunk, _) = place_of(*id);
-                let Some(source) = self.memory.of(number) else { break };
-                if let Entry::Vacant(place) = source.chunks.entry((epoch, chunk)) {
-                    place.insert(store::chunk(connection, number, epoch, chunk).await?);
-                }
+            let chunks = item.parcel.executions.iter().map(|(id, _)| place_of(*id).0);
+            wanted.extend(
+                chunks
+                    .filter(|chunk| !source.chunks.contains_key(&(epoch, *chunk)))
+                    .map(|chunk| (number, epoch, chunk)),
+            );
+        }
+        let wanted: Vec<store::ChunkKey> = wanted.into_iter().collect();
+        let chunks = store::chunks(connection, &wanted).await?;
+        for ((number, epoch, chunk), ids) in wanted.into_iter().zip(chunks) {
+            if let Some(source) = self.memory.of(number) {
+                source.chunks.insert((epoch, chunk), ids);
             }
         }
         Ok(())

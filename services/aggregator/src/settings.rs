@@ -35,7 +35,8 @@ pub struct AggregatorSettings {
     /// How long executions are kept one by one, to be explained, voided and added up anew. A month goes as a whole, when all
     /// of it is older. Their figures stay, and their ids are known for ever.
     pub executions_kept: Kept,
-    /// How long figures by hour are kept. Those by day, workflow and period stay for ever.
+    /// How long figures by hour, and those of workflows by day, are kept. Those of tenants by day, and those by period, stay for
+    /// ever.
     pub hours_kept: Kept,
     /// Connections to the database, by what they are for.
     pub pools: PoolSettings,

@@ -11,6 +11,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use crate::{Alert, Cause, Event, MessageId, State, alert::time_zone};
 
 pub mod notices;
+pub mod retention;
 
 /// Longest reason that is kept, in characters; it quotes a server.
 const REASON_CHARS_MAX: usize = 500;

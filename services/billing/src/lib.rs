@@ -13,6 +13,7 @@ pub mod identifier;
 pub mod outcome;
 mod record_usage;
 pub mod report;
+mod retention;
 mod seal_reports;
 mod send_reports;
 mod service;
@@ -21,6 +22,7 @@ mod store;
 mod stripe;
 pub mod stripe_amount;
 
+pub use retention::Retention;
 pub use service::Billing;
 pub use settings::Settings;
 

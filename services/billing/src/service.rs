@@ -14,6 +14,7 @@ use crate::{
     catalog_changes::CatalogChanges,
     confirm_periods::Confirmer,
     record_usage::{RecordPeriod, RecordUsage},
+    retention::Retention,
     seal_reports::Sealer,
     send_reports::Sender,
     store::pauses,
@@ -64,6 +65,8 @@ fn record(context: &Context) {
         consume::run(bus.clone(), clock.clone(), Consumer::BILLING_PERIODS, periods, tasks.shutdown()),
     );
     tasks.spawn(outbox::relay(pool.clone(), bus.clone(), tasks.shutdown()));
+    let retention = Retention { pool: pool.clone(), clock: clock.clone() };
+    tasks.spawn(retention.run(tasks.shutdown()));
 }
 
 /// Reports to Stripe.

@@ -5,6 +5,7 @@ pub mod drifts;
 pub mod leases;
 pub mod pauses;
 pub mod reports;
+pub mod retention;
 
 use messaging::{Dispose, Disposition};
 

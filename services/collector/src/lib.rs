@@ -8,7 +8,9 @@ mod collect;
 mod comparison;
 mod cursor;
 mod epochs;
+mod expiry;
 mod failure;
+mod far_ids;
 mod limits;
 mod n8n;
 mod pace;
@@ -26,6 +28,7 @@ mod sweep;
 mod workflow;
 mod workflows;
 
+pub use expiry::Expiry;
 pub use service::{Collector, start_on};
 pub use settings::Settings;
 

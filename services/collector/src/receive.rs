@@ -18,6 +18,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     epochs::Epochs,
+    far_ids,
     publish::{BATCH_EXECUTIONS_MAX, Publisher, Received},
     row::born_at,
     store,
@@ -105,12 +106,16 @@ impl Receive {
     /// Publishes the executions. Returns when the broker has all of them durably, and how many are left to the
     /// sweep. A failure in between leaves some published: sent again, they are the same executions, and count
     /// once.
-    pub async fn publish(&self, pusher: &Pusher, executions: Vec<Execution>) -> Result<usize, ReceiveError> {
-        let Some(latest_start) = executions.iter().map(born_at).max() else { return Ok(0) };
+    pub async fn publish(
+        &self,
+        pusher: &Pusher,
+        mut executions: Vec<Execution>,
+    ) -> Result<usize, ReceiveError> {
         let source = &pusher.source;
+        let mut left = self.leave_far_ids(source, &mut executions).await?;
+        let Some(latest_start) = executions.iter().map(born_at).max() else { return Ok(left) };
         let epochs = store::epochs::tell(&self.pool, source, latest_start).await?;
         let mut by_epoch: BTreeMap<u32, Vec<Execution>> = BTreeMap::new();
-        let mut left = 0;
         for execution in executions {
             match epoch_of(&epochs, &execution) {
                 Some(epoch) => by_epoch.entry(epoch).or_default().push(execution),
@@ -129,6 +134,25 @@ impl Receive {
         store::published(&self.pool, source, published_through).await?;
         if published_through > 0 {
             store::pushed(&self.pool, source, pusher.interval, self.clock.now()).await?;
+        }
+        Ok(left)
+    }
+
+    /// Takes those out whose id lies far beyond what the source has shown. Returns how many.
+    async fn leave_far_ids(
+        &self,
+        source: &SourceId,
+        executions: &mut Vec<Execution>,
+    ) -> Result<usize, sqlx::Error> {
+        // Most sources never come so far that anything has to be read.
+        if !far_ids::any_beyond(executions, far_ids::largest(None)) {
+            return Ok(0);
+        }
+        let newest = store::newest(&self.pool, source).await?;
+        let left = far_ids::take_out(executions, far_ids::largest(newest));
+        if left > 0 {
+            tracing::debug!(%source, left, "pushed ids are far beyond what the source has shown; the poll decides");
+            metrics::counter!("flowmeter_pushed_far_ids_total").increment(u64::try_from(left).unwrap_or(u64::MAX));
         }
         Ok(left)
     }

@@ -2,6 +2,7 @@
 
 pub mod audits;
 pub mod epochs;
+pub mod expiry;
 pub mod limits;
 pub mod workflows;
 
@@ -27,7 +28,7 @@ pub const LEASE_S: i32 = 30;
 const PUSH_NOTED_S: i64 = 60;
 
 /// Unreadable rows are remembered this many seconds: as long as a dead letter is kept.
-const UNREADABLE_KEPT_S: i64 = 30 * 24 * 60 * 60;
+pub const UNREADABLE_KEPT_S: i64 = 30 * 24 * 60 * 60;
 
 /// A source that this collector may sweep, for as long as it renews its lease.
 #[derive(Debug, Clone)]
@@ -343,6 +344,15 @@ pub async fn pushed(
     .map(drop)
 }
 
+/// The newest id that the last sweep of the source has seen.
+pub async fn newest(pool: &PgPool, source: &SourceId) -> Result<Option<RunId>, sqlx::Error> {
+    let newest: Option<Option<i64>> = sqlx::query_scalar("SELECT floor FROM sources WHERE source_id = $1")
+        .bind(source.as_str())
+        .fetch_optional(pool)
+        .await?;
+    Ok(newest.flatten().and_then(|newest| RunId::new(u64::try_from(newest).ok()?)))
+}
+
 /// Whether this row has a dead letter already.
 pub async fn has_letter(pool: &PgPool, source: &SourceId, digest: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM unreadable_rows WHERE source_id = $1 AND digest = $2)")
@@ -374,7 +384,8 @@ fn instant(row: &PgRow, name: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<jiff_sqlx::Timestamp>, _>(name)?.map(jiff_sqlx::Timestamp::to_jiff))
 }
 
-fn seconds_before(now: Timestamp, seconds: i64) -> Timestamp {
+/// So many seconds before `now`.
+pub fn seconds_before(now: Timestamp, seconds: i64) -> Timestamp {
     now.saturating_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now)
 }
 

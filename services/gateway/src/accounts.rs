@@ -21,8 +21,14 @@ use crate::{
 /// How long a session lasts: a working day.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Tokens kept, taken back ones included: the list of them stays one answer.
+/// Good tokens: the list of them stays one answer. As many that were taken back are kept for a while (`purge.rs`).
 pub const TOKENS_MAX: u64 = 10_000;
+
+/// Tokens in the list that were taken back, the last ones.
+const REVOKED_LISTED_MAX: u64 = 1_000;
+
+/// Open sessions of one token: a tenant's people share it. Beyond, the one that was opened first ends.
+const SESSIONS_MAX: u64 = 1_000;
 
 /// Tokens and sessions.
 pub struct Accounts {
@@ -49,7 +55,7 @@ pub enum AccountError {
     #[error("there is no tenant {0}")]
     UnknownTenant(TenantId),
     /// There are too many tokens.
-    #[error("{TOKENS_MAX} tokens are kept; no more can be made")]
+    #[error("there are {TOKENS_MAX} tokens; take back those that nobody uses, then make more")]
     TooMany,
     /// The tokens cannot be listed.
     #[error("cannot list the tokens")]
@@ -127,9 +133,9 @@ impl Accounts {
         tokens::generate_for_push(&mut *self.random.lock().unwrap_or_else(PoisonError::into_inner), source)
     }
 
-    /// All tokens, newest first.
+    /// All good tokens, and the last ones that were taken back, newest first.
     pub async fn list(&self) -> Result<Vec<TokenRecord>, AccountError> {
-        store::tokens::list(&self.pool, TOKENS_MAX).await.map_err(AccountError::List)
+        store::tokens::list(&self.pool, TOKENS_MAX, REVOKED_LISTED_MAX).await.map_err(AccountError::List)
     }
 
     /// Takes a token back, and with it every session opened with it. Tells whether there is one of this id.
@@ -147,6 +153,9 @@ impl Accounts {
         let expires_at = now.saturating_add(SESSION_LIFETIME).unwrap_or(now);
         let secret = self.generate();
         store::tokens::insert_session(&self.pool, &Hash::of(&secret), &Hash::of(token), expires_at)
+            .await
+            .map_err(AccountError::Session)?;
+        store::tokens::end_sessions_beyond(&self.pool, &Hash::of(token), SESSIONS_MAX)
             .await
             .map_err(AccountError::Session)?;
         Ok(Some((secret, Session { principal, expires_at })))

@@ -57,6 +57,7 @@ pub use audit::AuditListener;
 pub use base_path::BasePath;
 pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};
 pub use gaps::count as count_gaps;
+pub use periods::PERIODS_MAX;
 
 /// What every request may use.
 pub type App = Arc<AppParts>;

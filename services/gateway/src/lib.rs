@@ -35,6 +35,7 @@ mod wording;
 mod write_down;
 
 pub use api::openapi;
+pub use purge::{PurgeError, round as purge_round};
 pub use service::{Gateway, start_on};
 pub use settings::GatewaySettings;
 

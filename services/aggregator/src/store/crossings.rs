@@ -109,3 +109,24 @@ pub(crate) async fn standing(
     }
     Ok(standing)
 }
+
+/// Removes at most `limit` crossings of closed periods that began before `before`. Returns how many.
+pub(crate) async fn remove_crossings(
+    connection: &mut PgConnection,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let removed = sqlx::query(
+        "DELETE FROM crossings WHERE crossing_id IN (
+             SELECT crossing_id FROM crossings
+             WHERE period_start < $1 AND NOT EXISTS (
+                 SELECT FROM periods WHERE periods.tenant_number = crossings.tenant_number
+                   AND periods.period_start = crossings.period_start AND closed_at IS NULL)
+             ORDER BY period_start LIMIT $2)",
+    )
+    .bind(before.to_sqlx())
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(removed.rows_affected())
+}

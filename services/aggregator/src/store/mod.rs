@@ -28,6 +28,7 @@ macro_rules! bind_totals {
 }
 
 mod calendars;
+mod chunks;
 mod corrections;
 mod crossings;
 mod executions;
@@ -40,6 +41,7 @@ mod rebuilds;
 mod recording;
 mod retired;
 mod rollups;
+mod since;
 mod slices;
 mod sources;
 mod tenants;
@@ -48,14 +50,15 @@ mod unmapped;
 pub(crate) use calendars::{
     Dated, opened_until, period_rows, put_timeline, timeline, timelines, without_timeline,
 };
+pub(crate) use chunks::chunks;
 pub(crate) use corrections::{
     Correcting, Correction, ExecutionKey, change_period, correction, corrections, keep_correction,
     lock_source, void_execution, voidable,
 };
-pub(crate) use crossings::{armings, cross, rearm, standing};
+pub(crate) use crossings::{armings, cross, rearm, remove_crossings, standing};
 pub(crate) use executions::{Key, copy_executions, crashed, mode_of, rewrite, status_of};
 pub(crate) use explained::{After, Explained, explained, period_at, workflow_totals};
-pub(crate) use hours::{hours_since, raise_hours_since, remove_hours};
+pub(crate) use hours::{hours_since, raise_hours_since, remove_hours, remove_workflow_days};
 pub(crate) use leases::{release, renew};
 pub(crate) use months::{
     FIRST_ID, IdPlace, count_month, drop_month, ensure_month, hold_month, holds_open_period, ids_of_month,
@@ -67,14 +70,15 @@ pub(crate) use rebuilds::{
     replace_rollups, set_period, shares, stored_figures,
 };
 pub(crate) use recording::{
-    ChangedPeriod, add_to_periods, chunk, lock_sources, ownerships, put_workflow, raise_revisions,
+    ChangedPeriod, add_to_periods, lock_sources, ownerships, put_workflow, raise_revisions,
     raise_versions, source_numbers, tenant_ids, tenant_numbers, workflows,
 };
 pub(crate) use retired::{ChunkKey, retire_ids, retired_between};
 pub(crate) use rollups::{
-    add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, waiting,
-    waiting_for_workflows, waiting_since,
+    add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, not_added, waiting,
+    waiting_since,
 };
+pub(crate) use since::{hours_of_open_periods, remove_closed_hours};
 pub(crate) use slices::{
     Slice, days, hours, periods_in, tenant_number, top_workflows, workflow_days, workflow_number,
     workflow_periods,

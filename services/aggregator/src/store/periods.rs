@@ -7,7 +7,11 @@ use jiff_sqlx::ToSqlx;
 use metering::Period;
 use sqlx::{PgConnection, PgPool};
 
-use crate::{rollup::WorkflowPeriod, totals::Totals};
+use super::since;
+use crate::{
+    rollup::{PeriodHour, WorkflowPeriod},
+    totals::Totals,
+};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
@@ -178,7 +182,7 @@ pub(super) fn starts(periods: &BTreeMap<i32, Period>) -> Vec<SqlInstant> {
 pub(crate) async fn snapshots(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
-    unfolded: &BTreeMap<WorkflowPeriod, Totals>,
+    (unfolded, unfolded_hours): (&BTreeMap<WorkflowPeriod, Totals>, &BTreeMap<PeriodHour, i64>),
     workflows_max: i64,
 ) -> Result<HashMap<i32, Snapshot>, sqlx::Error> {
     let mut snapshots: HashMap<i32, Snapshot> =
@@ -199,7 +203,7 @@ pub(crate) async fn snapshots(
             snapshot.sources.push(progress);
         }
     }
-    for (tenant, since) in counted_since(connection, periods, &snapshots).await? {
+    for (tenant, since) in counted_since(connection, periods, unfolded_hours, &snapshots).await? {
         if let Some(snapshot) = snapshots.get_mut(&tenant) {
             // What was adjusted by hand belongs to no instant, and is complete at once.
             snapshot.counted_complete = snapshot.totals.counted - since;
@@ -300,34 +304,16 @@ async fn progress(
 }
 
 /// Counted executions that stopped after everything was complete, of tenants where something is. Counted backwards from
-/// the total: only what stopped since the last sweep is looked at.
+/// the total.
 async fn counted_since(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
+    unfolded: &BTreeMap<PeriodHour, i64>,
     snapshots: &HashMap<i32, Snapshot>,
 ) -> Result<Vec<(i32, i64)>, sqlx::Error> {
-    let complete: Vec<(i32, SqlInstant, SqlInstant)> = periods
+    let complete = periods
         .iter()
-        .filter_map(|(tenant, period)| {
-            let until = snapshots.get(tenant)?.complete_until()?;
-            Some((*tenant, until.to_sqlx(), period.start.to_sqlx()))
-        })
-        .collect();
-    if complete.is_empty() {
-        return Ok(Vec::new());
-    }
-    sqlx::query_as(
-        "SELECT wanted.tenant_number, since
-         FROM UNNEST($1::integer[], $2::timestamptz[], $3::timestamptz[])
-             AS wanted (tenant_number, complete_until, period_start)
-         CROSS JOIN LATERAL (
-             SELECT count(*) AS since FROM executions
-             WHERE executions.tenant_number = wanted.tenant_number AND counted AND NOT voided
-               AND stopped_at >= complete_until AND executions.period_start = wanted.period_start) AS counted",
-    )
-    .bind(complete.iter().map(|(tenant, ..)| *tenant).collect::<Vec<_>>())
-    .bind(complete.iter().map(|(_, until, _)| *until).collect::<Vec<_>>())
-    .bind(complete.iter().map(|(.., start)| *start).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await
+        .filter_map(|(tenant, period)| Some((*tenant, snapshots.get(tenant)?.complete_until()?, *period)));
+    let complete: Vec<(i32, Timestamp, Period)> = complete.collect();
+    since::counted_since(connection, &complete, unfolded).await
 }

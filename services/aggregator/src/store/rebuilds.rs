@@ -40,8 +40,13 @@ pub(crate) async fn fold_turn(connection: &mut PgConnection) -> Result<(), sqlx:
 }
 
 /// All tenants that were ever known, by number.
+<<<<<<< HEAD
 pub(crate) async fn all_tenants(connection: &mut PgConnection) -> Result<Vec<(i32, String)>, sqlx::Error> {
     sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(connection).await
+=======
+pub(crate) async fn all_tenants(executor: impl PgExecutor<'_>) -> Result<Vec<(i32, String)>, sqlx::Error> {
+    sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(executor).await
+>>>>>>> growth
 }
 
 /// Makes the transaction see one instant only. Returns the snapshot's name, for [`logged_since`].
@@ -201,8 +206,8 @@ pub(crate) async fn adjustments(
     Ok(rows.into_iter().map(|(start, quantity)| (start.to_jiff(), quantity)).collect())
 }
 
-/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups, of its hours from
-/// `hours_since` on. The caller has the folder's turn and the tenant's lock, and nothing of the tenant waits to be folded.
+/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups, of its hours and its
+/// workflows' days from `hours_since` on. The caller has the folder's turn and the tenant's lock, and nothing of the tenant waits to be folded.
 pub(crate) async fn replace_rollups(
     connection: &mut PgConnection,
     tenant: i32,
@@ -212,7 +217,8 @@ pub(crate) async fn replace_rollups(
     for (statement, since) in [
         ("DELETE FROM usage_hours WHERE tenant_number = $1 AND hour_start >= $2", hours_since),
         ("DELETE FROM usage_days WHERE tenant_number = $1 AND day_start >= $2", since),
-        ("DELETE FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2", since),
+        ("DELETE FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2", hours_since),
+        ("DELETE FROM period_hours WHERE tenant_number = $1 AND period_start >= $2", since),
         ("DELETE FROM workflow_usage WHERE tenant_number = $1 AND period_start >= $2", since),
     ] {
         sqlx::query(statement).bind(tenant).bind(since.to_sqlx()).execute(&mut *connection).await?;

@@ -8,11 +8,10 @@ use jiff_sqlx::ToSqlx;
 use metering::{Period, SourceId, TenantId, WorkflowId};
 use prost::Message;
 use proto::v1;
-use roaring::RoaringBitmap;
 use sqlx::PgConnection;
 
 use crate::{
-    memory::{Chunk, Ownership, Workflow, ids_of, place_of},
+    memory::{Ownership, Workflow},
     tally::PeriodKey,
     totals::Totals,
 };
@@ -95,51 +94,6 @@ pub(crate) async fn ownerships(
         }
     };
     rows.into_iter().map(|(number, bytes, tenant)| Ok((number, ownership(bytes, tenant)?))).collect()
-}
-
-/// The ids of a chunk: recorded ones, and those whose month was dropped.
-pub(crate) async fn chunk(
-    connection: &mut PgConnection,
-    source: i32,
-    epoch: i32,
-    chunk: i64,
-) -> Result<Chunk, sqlx::Error> {
-    let (first, last) = ids_of(chunk);
-    // In this order: a month that is dropped between the two is seen in one of them.
-    let ids: Vec<i64> = sqlx::query_scalar(
-        "SELECT execution_id FROM executions
-         WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4",
-    )
-    .bind(source)
-    .bind(epoch)
-    .bind(first)
-    .bind(last)
-    .fetch_all(&mut *connection)
-    .await?;
-    let crashed: Vec<i64> = sqlx::query_scalar(
-        "SELECT execution_id FROM executions
-         WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4 AND status = 2",
-    )
-    .bind(source)
-    .bind(epoch)
-    .bind(first)
-    .bind(last)
-    .fetch_all(&mut *connection)
-    .await?;
-    let retired: Option<Vec<u8>> = sqlx::query_scalar(
-        "SELECT ids FROM retired_ids WHERE source_number = $1 AND epoch = $2 AND chunk = $3",
-    )
-    .bind(source)
-    .bind(epoch)
-    .bind(chunk)
-    .fetch_optional(connection)
-    .await?;
-    let low = |ids: Vec<i64>| ids.into_iter().map(|id| place_of(id).1).collect::<RoaringBitmap>();
-    let mut chunk = Chunk { ids: low(ids), crashed: low(crashed) };
-    if let Some(bytes) = retired {
-        chunk.ids |= RoaringBitmap::deserialize_from(bytes.as_slice()).map_err(damaged)?;
-    }
-    Ok(chunk)
 }
 
 #[derive(sqlx::FromRow)]

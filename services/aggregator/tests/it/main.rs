@@ -14,6 +14,7 @@ mod connections;
 mod corrections;
 mod counting;
 mod figures;
+mod growth;
 mod history;
 mod periods;
 mod rebuild;

@@ -4,6 +4,7 @@
 
 mod delivery;
 mod desk;
+mod growth;
 mod operator;
 mod receipt;
 mod trace;

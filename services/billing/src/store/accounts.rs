@@ -176,7 +176,7 @@ pub async fn check_at(
 pub async fn to_check(pool: &PgPool, now: Timestamp) -> Result<Vec<Key>, StoreError> {
     let rows: Vec<(String, Stamp)> = sqlx::query_as(
         "SELECT tenant_id, period_start FROM accounts
-         WHERE check_at <= $1 AND closed_at IS NOT NULL
+         WHERE check_at <= $1 AND closed_at IS NOT NULL AND reports_gone_at IS NULL
            AND NOT EXISTS (
                SELECT FROM reports
                WHERE reports.tenant_id = accounts.tenant_id AND reports.period_start = accounts.period_start

@@ -256,7 +256,9 @@ pub async fn accepted_total(
     period_start: Timestamp,
 ) -> Result<i64, StoreError> {
     let total: Option<i64> = sqlx::query_scalar(
-        "SELECT sum(quantity)::bigint FROM reports
+        "SELECT (coalesce(sum(quantity), 0) + coalesce(
+                (SELECT archived_total FROM accounts WHERE tenant_id = $1 AND period_start = $2), 0))::bigint
+         FROM reports
          WHERE tenant_id = $1 AND period_start = $2 AND state IN ('accepted', 'confirmed')",
     )
     .bind(tenant.as_str())

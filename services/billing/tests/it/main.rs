@@ -4,6 +4,7 @@
 
 mod confirmation;
 mod faults;
+mod growth;
 mod messages;
 mod recovery;
 mod refusals;

@@ -5,6 +5,7 @@
 mod audits;
 mod failures;
 mod gaps;
+mod growth;
 mod lifecycle;
 mod limits;
 mod many;

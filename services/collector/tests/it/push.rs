@@ -291,3 +291,17 @@ async fn a_pushed_execution_carries_what_is_known_and_asks_for_what_is_not() {
     assert_eq!(push.stage.next_workflows().await[0].workflow_id, "newOne");
     push.finish().await;
 }
+
+#[tokio::test]
+async fn ids_far_beyond_what_the_source_has_shown_are_left_to_the_poll() {
+    let mut push = Push::start().await;
+    push.stage.swept("north").await;
+    let answer = |accepted: u32, ignored: u32| json!({"accepted": accepted, "ignored": ignored, "rejected": []});
+    let both = |one: &str, other: &str| json!({"executions": [execution(one), execution(other)]});
+    let made_up = both("10000001", "9223372036854775807");
+    assert_eq!(push.accepted("application/json", made_up).await, answer(0, 2));
+    assert_eq!(push.accepted("application/json", both("7", "10000001")).await, answer(1, 1));
+    sqlx::query("UPDATE sources SET floor = 5000000").execute(push.stage.bench.pool()).await.unwrap();
+    assert_eq!(push.accepted("application/json", both("15000000", "15000001")).await, answer(1, 1));
+    push.finish().await;
+}

@@ -13,6 +13,7 @@ mod base_path;
 mod catalog_api;
 mod doubts;
 mod figures;
+mod growth;
 mod leases;
 mod relay;
 mod rules;
