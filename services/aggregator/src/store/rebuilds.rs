@@ -40,13 +40,8 @@ pub(crate) async fn fold_turn(connection: &mut PgConnection) -> Result<(), sqlx:
 }
 
 /// All tenants that were ever known, by number.
-<<<<<<< HEAD
 pub(crate) async fn all_tenants(connection: &mut PgConnection) -> Result<Vec<(i32, String)>, sqlx::Error> {
     sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(connection).await
-=======
-pub(crate) async fn all_tenants(executor: impl PgExecutor<'_>) -> Result<Vec<(i32, String)>, sqlx::Error> {
-    sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(executor).await
->>>>>>> growth
 }
 
 /// Makes the transaction see one instant only. Returns the snapshot's name, for [`logged_since`].
