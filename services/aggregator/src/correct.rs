@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::Plan;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use messaging::{
     Bus,
     ask::{Answerer, Refusal},
@@ -19,7 +19,7 @@ use crate::{
     asked::{self, Asked},
     rollup::{Changes, Share},
     store::{self, Correcting, Correction, ExecutionKey},
-    thresholds,
+    thresholds::{self, Terms},
     totals::Totals,
     wire,
 };
@@ -36,11 +36,13 @@ pub(crate) struct Correct {
     pool: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
+    grace: SignedDuration,
 }
 
 impl Correct {
-    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, bus, clock }
+    /// `grace` is how long an ended period waits for incomplete sources.
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>, grace: SignedDuration) -> Self {
+        Self { pool, bus, clock, grace }
     }
 
     async fn correct(
@@ -117,20 +119,21 @@ impl Correct {
         period: Period,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let messages = told(connection, &self.bus, asked, &[period], now).await.map_err(asked::no_catalog)?;
+        let told = told(connection, &self.bus, asked, &[period], (now, self.grace)).await;
+        let messages = told.map_err(asked::no_catalog)?;
         outbox::enqueue(connection, &messages).await?;
         Ok(())
     }
 }
 
 /// What follows once a tenant's periods have other figures: a new revision, late usage of those that are closed, and
-/// thresholds of the current one. The caller holds the tenant's lock.
+/// thresholds of the others. The caller holds the tenant's lock.
 pub(crate) async fn told(
     connection: &mut PgConnection,
     bus: &Bus,
     asked: &Asked,
     periods: &[Period],
-    now: Timestamp,
+    (now, grace): (Timestamp, SignedDuration),
 ) -> Result<Vec<messaging::Outgoing>, catalog::store::CatalogError> {
     let Asked { number, tenant, .. } = asked;
     let revision = store::next_revision(connection, *number).await?;
@@ -149,8 +152,10 @@ pub(crate) async fn told(
                 now,
             ));
         }
-        if let Some(plan) = plan.as_ref().filter(|_| row.period.contains(now)) {
-            let crossed = thresholds::evaluate(connection, *number, tenant, plan, row.period, now).await?;
+        let terms = Terms::of_period(row.terms, plan.as_ref(), tenant, row.period, now, grace);
+        if let Some(terms) = terms.filter(|_| !row.closed) {
+            let crossed =
+                thresholds::evaluate(connection, *number, &tenant.id, &terms, row.period, now).await?;
             messages
                 .extend(crossed.iter().map(|crossing| wire::threshold_crossed(bus.namespace(), crossing)));
         }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use catalog::Mirror;
 use chassis::{Context, Service};
+use jiff::SignedDuration;
 use messaging::{ask, consume, outbox};
 use proto::{consumers::Consumer, subjects::Question};
 use sqlx::migrate::Migrator;
@@ -36,10 +37,11 @@ impl Service for Aggregator {
         calendars::write_missing(&pool).await.context("cannot write the calendars of tenants")?;
         let mirror = Mirror::new(pool.clone(), Arc::new(Attribution { clock: clock.clone() }));
         let leases = Leases::new(pool.clone());
-        let executions = Executions { pool: pool.clone(), bus: bus.clone(), clock: clock.clone() };
+        let grace = SignedDuration::try_from(settings.close_grace).context("close_grace is too long")?;
+        let executions = Executions { pool: pool.clone(), bus: bus.clone(), clock: clock.clone(), grace };
         let synced = SyncedHandler::new(pool.clone());
-        let publisher = Publisher::new(pool.clone(), bus.clone(), clock.clone());
-        let closer = Closer::new(pool.clone(), bus.clone(), clock.clone(), settings.close_grace)?;
+        let publisher = Publisher::new(pool.clone(), bus.clone(), clock.clone(), grace);
+        let closer = Closer::new(pool.clone(), bus.clone(), clock.clone(), grace);
         let retention = Retention {
             pool: pool.clone(),
             clock: clock.clone(),
@@ -61,13 +63,13 @@ impl Service for Aggregator {
         tasks.spawn(ask::answer(bus.clone(), Question::Workflows, workflows, tasks.shutdown()));
         let explain = Arc::new(Explain::new(pool.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Explain, explain, tasks.shutdown()));
-        let correct = Arc::new(Correct::new(pool.clone(), bus.clone(), clock.clone()));
+        let correct = Arc::new(Correct::new(pool.clone(), bus.clone(), clock.clone(), grace));
         tasks.spawn(ask::answer(bus.clone(), Question::Correct, correct, tasks.shutdown()));
         let recorded = Arc::new(AnswerRecorded::new(pool.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Recorded, recorded, tasks.shutdown()));
         let unmapped = Arc::new(AnswerUnmapped::new(pool.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Unmapped, unmapped, tasks.shutdown()));
-        let mapper = Mapper::new(pool.clone(), bus.clone(), clock.clone());
+        let mapper = Mapper::new(pool.clone(), bus.clone(), clock.clone(), grace);
         tasks.spawn(mapper.run(tasks.shutdown()));
         tasks.spawn(retention.run(tasks.shutdown()));
         tasks.spawn(outbox::relay(pool, bus.clone(), tasks.shutdown()));

@@ -11,9 +11,11 @@ use proto::v1;
 use roaring::RoaringBitmap;
 use sqlx::PgConnection;
 
+use super::TermsRow;
 use crate::{
     memory::{Chunk, Ownership, Workflow, ids_of, place_of},
     tally::PeriodKey,
+    thresholds::Terms,
     totals::Totals,
 };
 
@@ -275,6 +277,8 @@ pub(crate) struct ChangedPeriod {
     pub(crate) opened: bool,
     pub(crate) closed: bool,
     pub(crate) totals: Totals,
+    /// What it was compared with last.
+    pub(crate) terms: Option<Terms>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -286,6 +290,8 @@ struct ChangedPeriodRow {
     closed: bool,
     #[sqlx(flatten)]
     totals: Totals,
+    #[sqlx(flatten)]
+    terms: TermsRow,
 }
 
 /// Adds to the figures of periods, and opens those that are not there yet. What is counted in a closed one is late. The
@@ -308,7 +314,8 @@ pub(crate) async fn add_to_periods(
              duration_ms = kept.duration_ms + excluded.duration_ms,
              late = kept.late + CASE WHEN kept.closed_at IS NULL THEN 0 ELSE excluded.counted END
          RETURNING tenant_number, period_start, period_end, xmax = 0 AS opened, closed_at IS NOT NULL AS closed,
-             counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted",
+             counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted,
+             terms_plan, terms_limit, terms_thresholds",
     );
     let rows: Vec<ChangedPeriodRow> = bind_recorded!(query, &totals)
         .bind(changes.keys().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
@@ -323,6 +330,7 @@ pub(crate) async fn add_to_periods(
         opened: row.opened,
         closed: row.closed,
         totals: row.totals,
+        terms: row.terms.read(),
     });
     Ok(changed.collect())
 }
