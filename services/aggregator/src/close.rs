@@ -33,13 +33,8 @@ pub(crate) struct Closer {
 
 impl Closer {
     /// `grace` is how long an ended period waits for incomplete sources.
-    pub(crate) fn new(
-        pool: PgPool,
-        bus: Bus,
-        clock: Arc<dyn Clock>,
-        grace: Duration,
-    ) -> anyhow::Result<Self> {
-        Ok(Self { pool, bus, clock, grace: SignedDuration::try_from(grace)? })
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>, grace: SignedDuration) -> Self {
+        Self { pool, bus, clock, grace }
     }
 
     /// Closes until shutdown.

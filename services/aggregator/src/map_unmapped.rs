@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use catalog::Placement;
 use chassis::Rounds;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use messaging::{Bus, consume::chain};
 use metering::{Clock, TenantId, WorkflowId};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -38,11 +38,13 @@ pub(crate) struct Mapper {
     pool: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
+    grace: SignedDuration,
 }
 
 impl Mapper {
-    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, bus, clock }
+    /// `grace` is how long an ended period waits for incomplete sources.
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>, grace: SignedDuration) -> Self {
+        Self { pool, bus, clock, grace }
     }
 
     /// Maps until shutdown.
@@ -137,7 +139,7 @@ impl Mapper {
                 Some(given_to(card, unmapped))
             })
             .collect();
-        let figures = Figures { cards, traces: Default::default() };
+        let figures = Figures { cards, traces: Default::default(), grace: self.grace };
         figures.add(&mut transaction, &self.bus, &mut mapped, &[], now).await?;
         store::map(&mut transaction, &mapped).await?;
         transaction.commit().await?;

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use catalog::{Tenant, store::CatalogError};
 use futures_util::TryStreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use messaging::{Bus, outbox};
 use metering::{Clock, Period, Timeline};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -148,7 +148,9 @@ impl Rebuild {
             let changed = self.set_periods(&mut transaction, asked, &stored, &shadow).await?;
             store::replace_rollups(&mut transaction, asked.number, (since, hours_since), &shadow).await?;
             let now = self.clock.now();
-            let messages = correct::told(&mut transaction, &self.bus, asked, &changed, now).await?;
+            // What has ended is compared by the publisher, which hears of the new revision.
+            let when = (now, SignedDuration::ZERO);
+            let messages = correct::told(&mut transaction, &self.bus, asked, &changed, when).await?;
             outbox::enqueue(&mut transaction, &messages).await?;
         }
         transaction.commit().await?;

@@ -13,7 +13,7 @@ use std::{
 
 use catalog::store::CatalogError;
 use foldhash::{HashMap, HashMapExt};
-use jiff::civil::Date;
+use jiff::{SignedDuration, civil::Date};
 use messaging::{Bus, Dispose, Disposition, InHand, PublishError, dead};
 use metering::{Clock, PlanId, SourceId, TenantId, WorkflowId};
 use prost::Message;
@@ -53,6 +53,8 @@ pub(crate) struct Recorder {
     pool: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
+    /// How long an ended period waits for sources that are not complete.
+    grace: SignedDuration,
     memory: Memory,
     directory: Directory,
     numbers: HashMap<SourceId, i32>,
@@ -106,11 +108,12 @@ impl RecordError {
 }
 
 impl Recorder {
-    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>, grace: SignedDuration) -> Self {
         Self {
             pool,
             bus,
             clock,
+            grace,
             memory: Memory::default(),
             directory: Directory::default(),
             numbers: HashMap::new(),
@@ -236,7 +239,8 @@ impl Recorder {
         }
         self.directory.load(&mut transaction, tenants.into_iter().collect()).await?;
         let (decisions, refused) = self.decide(items);
-        let touched = write::write(&mut transaction, &self.bus, &mut self.directory, decisions, now).await?;
+        let (bus, directory) = (&self.bus, &mut self.directory);
+        let touched = write::write(&mut transaction, bus, directory, decisions, self.grace, now).await?;
         let raised: Vec<i32> = touched.sources.union(&moved.touched).copied().collect();
         let map_again: Vec<i32> = moved.map_again.into_iter().collect();
         store::raise_versions(&mut transaction, &raised, &map_again).await?;

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use catalog::Mirror;
 use chassis::{Context, Service};
+use jiff::SignedDuration;
 use messaging::{ask, consume, outbox};
 use proto::{consumers::Consumer, subjects::Question};
 use sqlx::migrate::Migrator;
@@ -13,9 +14,9 @@ use sqlx::migrate::Migrator;
 use crate::{
     AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_recorded::AnswerRecorded,
     answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
-    attribution::Attribution, calendars, close::Closer, correct::Correct, explain::Explain, fold::Folder,
-    intake::Executions, leases::Leases, map_unmapped::Mapper, pools::Pools, progress::SyncedHandler, publish::Publisher,
-    retention::Retention,
+    attribution::Attribution, calendars, close::Closer, correct::Correct, end_period::EndPeriod,
+    explain::Explain, fold::Folder, intake::Executions, leases::Leases, map_unmapped::Mapper, pools::Pools,
+    progress::SyncedHandler, publish::Publisher, retention::Retention,
 };
 
 /// The aggregator.
@@ -36,11 +37,15 @@ impl Service for Aggregator {
         calendars::write_missing(&pool).await.context("cannot write the calendars of tenants")?;
         let mirror = Mirror::new(pool.clone(), Arc::new(Attribution { clock: clock.clone() }));
         let leases = Leases::new(pool.clone());
+        settings.check_patience(bus.patience()).map_err(anyhow::Error::msg)?;
+        let grace = SignedDuration::try_from(settings.close_grace).context("close_grace is too long")?;
         let pools = Pools::beside(&pool, settings.pools, settings.workers);
-        let executions = Executions { pool: pools.recording.clone(), bus: bus.clone(), clock: clock.clone() };
+        let executions =
+            Executions { pool: pools.recording.clone(), bus: bus.clone(), clock: clock.clone(), grace };
         let synced = SyncedHandler::new(pool.clone());
-        let publisher = Publisher::new(pools.publishing, pools.publishing_turn, bus.clone(), clock.clone());
-        let closer = Closer::new(pools.closing.clone(), bus.clone(), clock.clone(), settings.close_grace)?;
+        let publisher =
+            Publisher::new(pools.publishing, pools.publishing_turn, bus.clone(), clock.clone(), grace);
+        let closer = Closer::new(pools.closing.clone(), bus.clone(), clock.clone(), grace);
         let retention = Retention {
             pool: pools.closing.clone(),
             clock: clock.clone(),
@@ -62,13 +67,15 @@ impl Service for Aggregator {
         tasks.spawn(ask::answer(bus.clone(), Question::Workflows, workflows, tasks.shutdown()));
         let explain = Arc::new(Explain::new(pools.questions.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Explain, explain, tasks.shutdown()));
-        let correct = Arc::new(Correct::new(pools.questions.clone(), bus.clone(), clock.clone()));
+        let correct = Arc::new(Correct::new(pools.questions.clone(), bus.clone(), clock.clone(), grace));
         tasks.spawn(ask::answer(bus.clone(), Question::Correct, correct, tasks.shutdown()));
+        let end_period = Arc::new(EndPeriod::new(pools.questions.clone(), bus.clone(), clock.clone()));
+        tasks.spawn(ask::answer(bus.clone(), Question::EndPeriod, end_period, tasks.shutdown()));
         let recorded = Arc::new(AnswerRecorded::new(pools.questions.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Recorded, recorded, tasks.shutdown()));
         let unmapped = Arc::new(AnswerUnmapped::new(pools.questions.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Unmapped, unmapped, tasks.shutdown()));
-        let mapper = Mapper::new(pools.closing, bus.clone(), clock.clone());
+        let mapper = Mapper::new(pools.closing, bus.clone(), clock.clone(), grace);
         tasks.spawn(mapper.run(tasks.shutdown()));
         tasks.spawn(retention.run(tasks.shutdown()));
         tasks.spawn(outbox::relay(pool, bus.clone(), tasks.shutdown()));

@@ -7,7 +7,7 @@ use catalog::Tenant;
 use chassis::Rounds;
 use jiff::{SignedDuration, Timestamp};
 use messaging::consume::chain;
-use metering::{Calendar, Clock};
+use metering::Clock;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,10 @@ const BATCH_ROWS: u64 = 20_000;
 
 /// Statements of one kind in one round; the rest waits for the next round: at most ten thousand rows a second.
 const BATCHES_MAX: usize = 300;
+
+/// A verdict of the previous period may still be asked for again; older ones may not. Twice the longest period, and a day: a
+/// period is a month by the calendar with which it began, which need not be the tenant's of now, or less.
+const VERDICTS_KEPT: SignedDuration = SignedDuration::from_hours(64 * 24);
 
 /// Gaps are shown this long; the stream keeps them as long.
 const GAPS_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -42,8 +46,8 @@ const RATES_KEPT: SignedDuration = SignedDuration::from_hours(10 * 24);
 /// Tokens that were taken back are listed so long, for those who ask what has happened.
 const REVOKED_KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
 
-/// The ledger of a tenant that is gone stays so long: more than two months, so that no verdict of it is left.
-const GONE_KEPT: SignedDuration = SignedDuration::from_hours(63 * 24);
+/// The ledger of a tenant that is gone stays longer than its verdicts, so that none of them is left without it.
+const GONE_KEPT: SignedDuration = SignedDuration::from_hours(65 * 24);
 
 /// What is out of date cannot be deleted.
 #[derive(Debug, thiserror::Error)]
@@ -102,8 +106,7 @@ async fn purge(connection: &mut PgConnection, now: Timestamp) -> Result<(), Purg
     for (name, gone_since) in rows::tenants(&mut *connection).await? {
         let tenant = catalog::store::find::<Tenant>(&mut *connection, &name).await?;
         // A tenant that is gone asks no more: it leaves verdicts only, and those go with the others' of their age.
-        let calendar = tenant.as_ref().map_or_else(Calendar::utc, |tenant| tenant.calendar.clone());
-        let before = previous_period_start(&calendar, now);
+        let before = kept_since(now);
         match &tenant {
             Some(_) => purge_tenant(connection, &name, before, now).await?,
             None => purge_gone(connection, &name, now).await?,
@@ -156,21 +159,28 @@ async fn purge_gone(connection: &mut PgConnection, tenant: &str, now: Timestamp)
     Ok(())
 }
 
-/// A verdict of the previous period may still be asked for again; older ones may not.
-fn previous_period_start(calendar: &Calendar, now: Timestamp) -> Timestamp {
-    let current = calendar.period_of(now);
-    let before = current.start.saturating_sub(SignedDuration::from_nanos(1)).unwrap_or(current.start);
-    calendar.period_of(before).start
+/// Whatever calendars a tenant had, its current period and the one before it began after this.
+fn kept_since(now: Timestamp) -> Timestamp {
+    now.saturating_sub(VERDICTS_KEPT).unwrap_or(now)
 }
 
 #[cfg(test)]
 mod tests {
+    use metering::Calendar;
+
     use super::*;
 
     #[test]
-    fn the_previous_period_is_kept() {
-        let now = "2026-11-24T12:00:00Z".parse().unwrap();
-        let start = previous_period_start(&Calendar::utc(), now);
-        assert_eq!(start, "2026-10-01T00:00:00Z".parse().unwrap());
+    fn the_current_and_the_previous_period_are_kept_whatever_calendars_there_were() {
+        for (zone, day) in [("UTC", 1), ("Europe/Madrid", 31), ("Pacific/Apia", 15), ("America/Havana", 14)] {
+            let calendar = Calendar::new(zone, day).unwrap();
+            let mut now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+            for _ in 0..500 {
+                let current = calendar.period_of(now);
+                let before = calendar.period_of(current.start - SignedDuration::from_nanos(1));
+                assert!(kept_since(now) <= before.start, "{zone} {day} {now}");
+                now += SignedDuration::from_hours(25);
+            }
+        }
     }
 }

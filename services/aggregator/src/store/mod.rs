@@ -36,6 +36,7 @@ mod explained;
 mod hours;
 mod leases;
 mod months;
+mod period_ends;
 mod periods;
 mod rebuilds;
 mod recording;
@@ -45,6 +46,7 @@ mod since;
 mod slices;
 mod sources;
 mod tenants;
+mod terms;
 mod unmapped;
 
 pub(crate) use calendars::{
@@ -64,7 +66,10 @@ pub(crate) use months::{
     FIRST_ID, IdPlace, count_month, drop_month, ensure_month, hold_month, holds_open_period, ids_of_month,
     is_being_mapped, months, move_strays, stray_months, take_retention_turn,
 };
-pub(crate) use periods::{DuePeriod, Snapshot, close, due_periods, ensure_periods, snapshots, totals};
+pub(crate) use period_ends::{PeriodEnd, count_ends, keep_period_end, last_stop, period_end};
+pub(crate) use periods::{
+    DuePeriod, Ended, Snapshot, close, due_periods, ended_periods, ensure_periods, snapshots, totals,
+};
 pub(crate) use rebuilds::{
     adjustments, all_tenants, fold_turn, freeze, hold_off_rebuild, hold_rebuild, kept_since, logged_since,
     replace_rollups, set_period, shares, stored_figures,
@@ -91,6 +96,7 @@ pub(crate) use tenants::{
     published, put_tenant, raise_catalog_version, read_one_snapshot, take_publishing_turn, tenants_with_news,
     touch_tenants_in_new_period, touch_tenants_of_plan,
 };
+pub(crate) use terms::{TermsRow, put_terms};
 pub(crate) use unmapped::{
     Place, RecordedRow, UnmappedWorkflow, begin_mapping, end_mapping, map, recorded, sources_to_map,
     take_mapping_turn, unmapped, unmapped_workflows, workflows_unmapped,

@@ -7,9 +7,10 @@ use jiff_sqlx::ToSqlx;
 use metering::Period;
 use sqlx::{PgConnection, PgPool};
 
-use super::since;
+use super::{TermsRow, since};
 use crate::{
     rollup::{PeriodHour, WorkflowPeriod},
+    thresholds::Terms,
     totals::Totals,
 };
 
@@ -22,6 +23,16 @@ pub(crate) struct PeriodRow {
     /// Whether this transaction opened it.
     pub(crate) opened: bool,
     pub(crate) closed: bool,
+    /// What it was compared with last.
+    pub(crate) terms: Option<Terms>,
+}
+
+#[derive(sqlx::FromRow)]
+struct StoredRow {
+    period_end: SqlInstant,
+    closed: bool,
+    #[sqlx(flatten)]
+    terms: TermsRow,
 }
 
 /// Opens the periods that are not there yet. The caller holds the tenant's lock.
@@ -43,15 +54,20 @@ pub(crate) async fn ensure_periods(
         .bind(now.to_sqlx())
         .execute(&mut *connection)
         .await?;
-        let (end, closed): (SqlInstant, bool) = sqlx::query_as(
-            "SELECT period_end, closed_at IS NOT NULL FROM periods WHERE tenant_number = $1 AND period_start = $2",
+        let row: StoredRow = sqlx::query_as(
+            "SELECT period_end, closed_at IS NOT NULL AS closed, terms_plan, terms_limit, terms_thresholds
+             FROM periods WHERE tenant_number = $1 AND period_start = $2",
         )
         .bind(tenant_number)
         .bind(period.start.to_sqlx())
         .fetch_one(&mut *connection)
         .await?;
-        let period = Period { end: end.to_jiff(), ..*period };
-        rows.push(PeriodRow { period, opened: opened.rows_affected() == 1, closed });
+        rows.push(PeriodRow {
+            period: Period { end: row.period_end.to_jiff(), ..*period },
+            opened: opened.rows_affected() == 1,
+            closed: row.closed,
+            terms: row.terms.read(),
+        });
     }
     Ok(rows)
 }
@@ -137,6 +153,8 @@ pub(crate) async fn close(
 pub(crate) struct Snapshot {
     /// Whether the period has been opened.
     pub(crate) is_open: bool,
+    /// What it is compared with.
+    pub(crate) terms: Option<Terms>,
     pub(crate) totals: Totals,
     /// The workflows with the most counted executions.
     pub(crate) workflows: Vec<WorkflowRow>,
@@ -173,7 +191,7 @@ impl Snapshot {
 }
 
 /// Starts of periods, by tenant.
-pub(super) fn starts(periods: &BTreeMap<i32, Period>) -> Vec<SqlInstant> {
+fn starts(periods: &BTreeMap<i32, Period>) -> Vec<SqlInstant> {
     periods.values().map(|period| period.start.to_sqlx()).collect()
 }
 
@@ -187,9 +205,9 @@ pub(crate) async fn snapshots(
 ) -> Result<HashMap<i32, Snapshot>, sqlx::Error> {
     let mut snapshots: HashMap<i32, Snapshot> =
         periods.keys().map(|tenant| (*tenant, Snapshot::default())).collect();
-    for (tenant, totals) in all_totals(connection, periods).await? {
-        if let Some(snapshot) = snapshots.get_mut(&tenant) {
-            (snapshot.is_open, snapshot.totals) = (true, totals);
+    for row in all_totals(connection, periods).await? {
+        if let Some(snapshot) = snapshots.get_mut(&row.tenant_number) {
+            (snapshot.is_open, snapshot.totals, snapshot.terms) = (true, row.totals, row.terms.read());
         }
     }
     for row in workflows(connection, periods, unfolded, workflows_max).await? {
@@ -217,22 +235,72 @@ struct TotalsRow {
     tenant_number: i32,
     #[sqlx(flatten)]
     totals: Totals,
+    #[sqlx(flatten)]
+    terms: TermsRow,
 }
 
 async fn all_totals(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
-) -> Result<Vec<(i32, Totals)>, sqlx::Error> {
-    let rows: Vec<TotalsRow> = sqlx::query_as(
-        "SELECT tenant_number, counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted
+) -> Result<Vec<TotalsRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT tenant_number, counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted,
+             terms_plan, terms_limit, terms_thresholds
          FROM periods JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
          USING (tenant_number, period_start)",
     )
     .bind(periods.keys().copied().collect::<Vec<_>>())
     .bind(starts(periods))
     .fetch_all(connection)
+    .await
+}
+
+/// A period that has ended and is not closed.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) period: Period,
+    pub(crate) totals: Totals,
+    /// What it was compared with last.
+    pub(crate) terms: Option<Terms>,
+}
+
+#[derive(sqlx::FromRow)]
+struct EndedRow {
+    tenant_number: i32,
+    period_start: SqlInstant,
+    period_end: SqlInstant,
+    #[sqlx(flatten)]
+    totals: Totals,
+    #[sqlx(flatten)]
+    terms: TermsRow,
+}
+
+/// The periods of these tenants that have ended by `now` and are not closed, the earliest first: of each tenant the latest
+/// `limit`.
+pub(crate) async fn ended_periods(
+    connection: &mut PgConnection,
+    tenants: &[i32],
+    now: Timestamp,
+    limit: i64,
+) -> Result<HashMap<i32, Vec<Ended>>, sqlx::Error> {
+    let rows: Vec<EndedRow> = sqlx::query_as(
+        "SELECT * FROM (
+             SELECT periods.*, row_number() OVER (PARTITION BY tenant_number ORDER BY period_start DESC) AS place
+             FROM periods WHERE tenant_number = ANY($1) AND closed_at IS NULL AND period_end <= $2) AS ended
+         WHERE place <= $3 ORDER BY tenant_number, period_start",
+    )
+    .bind(tenants)
+    .bind(now.to_sqlx())
+    .bind(limit)
+    .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.tenant_number, row.totals)).collect())
+    let mut ended: HashMap<i32, Vec<Ended>> = HashMap::new();
+    for row in rows {
+        let period = Period { start: row.period_start.to_jiff(), end: row.period_end.to_jiff() };
+        let one = Ended { period, totals: row.totals, terms: row.terms.read() };
+        ended.entry(row.tenant_number).or_default().push(one);
+    }
+    Ok(ended)
 }
 
 #[derive(sqlx::FromRow)]

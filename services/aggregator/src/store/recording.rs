@@ -10,9 +10,11 @@ use prost::Message;
 use proto::v1;
 use sqlx::PgConnection;
 
+use super::TermsRow;
 use crate::{
     memory::{Ownership, Workflow},
     tally::PeriodKey,
+    thresholds::Terms,
     totals::Totals,
 };
 
@@ -229,6 +231,8 @@ pub(crate) struct ChangedPeriod {
     pub(crate) opened: bool,
     pub(crate) closed: bool,
     pub(crate) totals: Totals,
+    /// What it was compared with last.
+    pub(crate) terms: Option<Terms>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -240,6 +244,8 @@ struct ChangedPeriodRow {
     closed: bool,
     #[sqlx(flatten)]
     totals: Totals,
+    #[sqlx(flatten)]
+    terms: TermsRow,
 }
 
 /// Adds to the figures of periods, and opens those that are not there yet. What is counted in a closed one is late. The
@@ -262,7 +268,8 @@ pub(crate) async fn add_to_periods(
              duration_ms = kept.duration_ms + excluded.duration_ms,
              late = kept.late + CASE WHEN kept.closed_at IS NULL THEN 0 ELSE excluded.counted END
          RETURNING tenant_number, period_start, period_end, xmax = 0 AS opened, closed_at IS NOT NULL AS closed,
-             counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted",
+             counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted,
+             terms_plan, terms_limit, terms_thresholds",
     );
     let rows: Vec<ChangedPeriodRow> = bind_recorded!(query, &totals)
         .bind(changes.keys().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
@@ -277,6 +284,7 @@ pub(crate) async fn add_to_periods(
         opened: row.opened,
         closed: row.closed,
         totals: row.totals,
+        terms: row.terms.read(),
     });
     Ok(changed.collect())
 }

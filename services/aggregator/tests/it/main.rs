@@ -19,6 +19,7 @@ mod history;
 mod periods;
 mod rebuild;
 mod retention;
+mod rollover;
 mod support;
 mod thresholds;
 mod unfolded;
