@@ -13,8 +13,8 @@ use crate::{
     AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_recorded::AnswerRecorded,
     answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
     attribution::Attribution, close::Closer, correct::Correct, explain::Explain, fold::Folder,
-    intake::Executions, leases::Leases, map_unmapped::Mapper, pools::Pools, progress::SyncedHandler, publish::Publisher,
-    retention::Retention,
+    intake::Executions, leases::Leases, map_unmapped::Mapper, pools::Pools, progress::SyncedHandler,
+    publish::Publisher, retention::Retention,
 };
 
 /// The aggregator.

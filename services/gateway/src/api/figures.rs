@@ -18,6 +18,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
+    questions::ask,
     usage::{PeriodJson, WorkflowJson, success_rate},
 };
 use crate::directory::Snapshot;
@@ -298,7 +299,7 @@ pub async fn series(
         source_id,
         workflow_id,
     };
-    let answer: v1::UsageAnswer = app.bus.ask(Question::Usage, &question, ANSWER_WITHIN).await?;
+    let answer: v1::UsageAnswer = ask(&app, &caller, Question::Usage, &question, ANSWER_WITHIN).await?;
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
     let slices = answer.slices.into_iter().map(SliceJson::try_from).collect::<Result<_, _>>();
     Ok(Json(SeriesJson {
@@ -330,7 +331,8 @@ pub async fn workflows(
         period_start: Some(timestamp(period.start)),
         count_max: query.limit.unwrap_or(WORKFLOWS_SHOWN),
     };
-    let answer: v1::WorkflowsAnswer = app.bus.ask(Question::Workflows, &question, ANSWER_WITHIN).await?;
+    let answer: v1::WorkflowsAnswer =
+        ask(&app, &caller, Question::Workflows, &question, ANSWER_WITHIN).await?;
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
     let workflows = answer.workflows.iter().map(|workflow| TopWorkflow {
         figures: WorkflowJson::from(&workflow.usage.clone().unwrap_or_default()),
