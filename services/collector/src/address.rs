@@ -104,7 +104,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
 }
 
 fn v4_of(high: u16, low: u16) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(high) << 16 | u32::from(low))
+    Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))
 }
 
 #[cfg(test)]

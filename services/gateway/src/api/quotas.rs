@@ -68,7 +68,7 @@ impl Who {
     /// The network that a request comes from: of IPv6 the part that is given to one customer.
     fn at(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V6(ip) => Self::Address(IpAddr::V6((u128::from(ip) >> 64 << 64).into())),
+            IpAddr::V6(ip) => Self::Address(IpAddr::V6(((u128::from(ip) >> 64) << 64).into())),
             v4 => Self::Address(v4),
         }
     }
