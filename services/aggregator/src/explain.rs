@@ -61,7 +61,7 @@ impl Answerer for Explain {
             });
         };
         let totals = match workflow {
-            None => store::totals(&mut self.pool.acquire().await?, asked.number, period).await?,
+            None => store::totals(&mut *self.pool.acquire().await?, asked.number, period).await?,
             Some(workflow) => store::workflow_totals(&self.pool, asked.number, start, workflow).await?,
         };
         let corrections = if after.is_none() {
@@ -90,7 +90,7 @@ impl Answerer for Explain {
 }
 
 async fn period_at(pool: &PgPool, tenant: i32, start: Timestamp) -> Result<Option<Period>, Refusal> {
-    Ok(store::period_at(&mut pool.acquire().await?, tenant, start).await?)
+    Ok(store::period_at(&mut *pool.acquire().await?, tenant, start).await?)
 }
 
 fn execution(row: Explained) -> v1::ExplainedExecution {

@@ -249,7 +249,7 @@ impl Recorder {
             last = Some(day);
             let month = month_of(execution.stopped_at);
             if !self.months.contains(&month) {
-                store::ensure_month(&mut self.pool.acquire().await?, month).await?;
+                store::ensure_month(&mut *self.pool.acquire().await?, month).await?;
                 self.months.insert(month);
             }
         }

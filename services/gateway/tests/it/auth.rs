@@ -26,7 +26,7 @@ pub fn operations(id: &str) -> Vec<(Method, String)> {
     found
 }
 
-fn is_sign_in(method: &Method, path: &str) -> bool {
+pub fn is_sign_in(method: &Method, path: &str) -> bool {
     *method == Method::POST && path == "/v1/session"
 }
 

@@ -10,6 +10,7 @@
 mod admissions;
 mod auth;
 mod catalog_api;
+mod connections;
 mod doubts;
 mod figures;
 mod leases;
