@@ -130,13 +130,18 @@ impl Client {
         }
     }
 
-    /// PUT.
+    /// PUT to a path with a query, which may be empty.
     pub async fn put<T: DeserializeOwned>(
         &self,
         path: &[&str],
+        query: &[(&str, &str)],
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        self.send(Method::PUT, self.address(path), Some(body)).await
+        let mut url = self.address(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.send(Method::PUT, url, Some(body)).await
     }
 
     /// POST.

@@ -341,6 +341,12 @@ fn later_fields() {
 }
 
 #[test]
+fn later_fields_of_a_correction() {
+    let correction = CorrectionQuestion { reason_is_public: true, ..CorrectionQuestion::default() };
+    insta::assert_snapshot!("later_correction", hex(&correction));
+}
+
+#[test]
 fn what_was_noticed() {
     let detected = LoopDetected {
         tenant_id: "north".into(),

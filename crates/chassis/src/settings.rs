@@ -44,7 +44,7 @@ pub struct CommonSettings {
 pub struct DatabaseSettings {
     /// `postgres://user:password@host:port/database`; a secret because of the password.
     pub url: SecretString,
-    /// Connections of this process.
+    /// Connections for what the service does. One more listens for the outbox, and a service may have pools of its own.
     #[serde(default = "default_connections_max")]
     pub connections_max: u32,
 }
@@ -171,7 +171,7 @@ impl Validate for CommonSettings {
         messaging::check_brokers(&self.nats.url).map_err(|error| error.to_string())?;
         if self.database.connections_max < 2 {
             return Err(
-                "database.connections_max must be at least 2: one is kept for notifications".to_owned()
+                "database.connections_max must be at least 2: readiness is asked beside the work".to_owned()
             );
         }
         if !(1..=5).contains(&self.nats.replicas) {

@@ -89,7 +89,8 @@ impl Answerer for AnswerUsage {
         let span = Period::try_from(span).map_err(Refusal::invalid)?;
         check_span(span, grain)?;
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
-        let workflow = asked::workflow(&self.pool, &question.source_id, &question.workflow_id).await?;
+        let workflow =
+            asked::workflow(&self.pool, &asked, &question.source_id, &question.workflow_id).await?;
         // Read before the figures: what is folded meanwhile only makes them fresher.
         let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
         let slices = self.slices(&asked, grain, span, workflow).await?;

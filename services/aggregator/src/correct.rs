@@ -75,6 +75,7 @@ impl Correct {
             period,
             author: question.author.clone(),
             reason: question.reason.clone(),
+            reason_is_public: question.reason_is_public,
             corrected_at: now,
             change,
         };

@@ -40,7 +40,12 @@ impl Answerer for Explain {
         let after = read_page(&question.page)?;
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
         let start = asked.period_start(question.period_start.as_ref(), question.period_at.as_ref())?;
-        let workflow = asked::workflow(&self.pool, &question.source_id, &question.workflow_id).await?;
+        if !question.workflow_id.is_empty() {
+            // Before the workflow is looked up: its first run may not be folded yet.
+            fold::catch_up(&self.pool).await?;
+        }
+        let workflow =
+            asked::workflow(&self.pool, &asked, &question.source_id, &question.workflow_id).await?;
         let kept_since = store::kept_since(&self.pool).await?;
         if start < kept_since {
             let reason =
@@ -57,10 +62,7 @@ impl Answerer for Explain {
         };
         let totals = match workflow {
             None => store::totals(&mut *self.pool.acquire().await?, asked.number, period).await?,
-            Some(workflow) => {
-                fold::catch_up(&self.pool).await?;
-                store::workflow_totals(&self.pool, asked.number, start, workflow).await?
-            }
+            Some(workflow) => store::workflow_totals(&self.pool, asked.number, start, workflow).await?,
         };
         let corrections = if after.is_none() {
             store::corrections(&self.pool, asked.number, start, CORRECTIONS_MAX).await?

@@ -52,10 +52,7 @@ pub(crate) enum Retired {
 }
 
 /// Lets an old month go, if nothing needs it. The caller has the turn.
-pub(crate) async fn month(
-    connection: &mut PgConnection,
-    month: Date,
-) -> Result<Retired, sqlx::Error> {
+pub(crate) async fn month(connection: &mut PgConnection, month: Date) -> Result<Retired, sqlx::Error> {
     if let Some(reason) = needed(connection, month).await? {
         return Ok(Retired::Later(reason));
     }

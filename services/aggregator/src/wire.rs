@@ -202,6 +202,7 @@ pub(crate) fn correction(tenant: &str, made: &Correction) -> v1::Correction {
             tenant_id: tenant.to_owned(),
             author: made.author.clone(),
             reason: made.reason.clone(),
+            reason_is_public: made.reason_is_public,
             change: Some(change),
         }),
         period: Some(made.period.into()),

@@ -23,6 +23,8 @@ mod period_ends;
 mod periods;
 mod plans;
 mod push_tokens;
+mod questions;
+mod quotas;
 mod session;
 mod sources;
 mod tenants;
@@ -30,7 +32,7 @@ mod tokens;
 mod unmapped;
 mod usage;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, middleware};
 use catalog::sealing::SealingKey;
@@ -59,6 +61,7 @@ pub use base_path::BasePath;
 pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};
 pub use gaps::count as count_gaps;
 pub use periods::PERIODS_MAX;
+pub use quotas::Quotas;
 
 /// What every request may use.
 pub type App = Arc<AppParts>;
@@ -89,6 +92,8 @@ pub struct AppParts {
     pub accounts: Accounts,
     /// Tells live listeners what has changed.
     pub announcer: Announcer,
+    /// What one caller may take at once.
+    pub quotas: Quotas,
     /// Seals sources' keys.
     pub sealing: SealingKey,
     /// Whether cookies travel encrypted only.
@@ -128,11 +133,12 @@ impl Modify for Security {
 /// a source may ask too, or in the short list of open ones: there is no fifth place.
 fn routes(app: &App) -> OpenApiRouter<App> {
     let authenticated = middleware::from_fn_with_state(app.clone(), authenticate::authenticate);
+    let sign_ins = middleware::from_fn_with_state(app.clone(), quotas::bound_sign_ins);
     let operator = operator_routes().route_layer(middleware::from_fn(authenticate::require_operator));
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(operator.merge(tenant_routes()).route_layer(authenticated))
         .merge(asker_routes())
-        .merge(open_routes())
+        .merge(open_routes().route_layer(sign_ins))
 }
 
 fn operator_routes() -> OpenApiRouter<App> {
@@ -205,5 +211,6 @@ pub async fn serve(listener: TcpListener, app: App) -> std::io::Result<()> {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving the API and the dashboard");
     }
-    axum::serve(listener, router(app)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }

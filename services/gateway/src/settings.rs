@@ -1,6 +1,6 @@
 //! The section `[gateway]`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use catalog::sealing::SealingKey;
 use chassis::Validate;
@@ -11,6 +11,9 @@ use url::Url;
 /// Shortest operator token: 24 random characters cannot be guessed over a network.
 const OPERATOR_TOKEN_CHARS_MIN: usize = 24;
 
+/// Different characters in it. The 48 of `openssl rand -hex 24` have practically always all 16.
+const OPERATOR_TOKEN_DISTINCT_MIN: usize = 8;
+
 /// What the gateway is told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,7 +21,7 @@ pub struct GatewaySettings {
     /// Where the API and the dashboard are served.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Opens everything; at least 24 characters.
+    /// Opens everything; at least 24 characters, and random.
     pub operator_token: SecretString,
     /// Where people reach the gateway. With `https`, session cookies travel encrypted only. Its path is that under which a
     /// proxy serves it.
@@ -32,11 +35,7 @@ pub struct GatewaySettings {
 
 impl Validate for GatewaySettings {
     fn validate(&self) -> Result<(), String> {
-        if self.operator_token.expose_secret().chars().count() < OPERATOR_TOKEN_CHARS_MIN {
-            return Err(format!(
-                "operator_token must have at least {OPERATOR_TOKEN_CHARS_MIN} characters; `openssl rand -hex 24` makes one"
-            ));
-        }
+        check_operator_token(self.operator_token.expose_secret())?;
         SealingKey::parse(&self.collector_public_key)
             .map_err(|error| format!("collector_public_key: {error}"))?;
         if self.metering_stale_after.is_zero() {
@@ -57,6 +56,31 @@ fn check_public_url(url: &Url) -> Result<(), String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
     if !url.path().chars().all(is_plain) || url.path().contains("//") {
         return Err("the path of public_url must be of letters, digits and `-._~/`".to_owned());
+    }
+    Ok(())
+}
+
+/// Refuses what is no random text. Nobody can see that a text is random, but these are not, and have been chosen before.
+fn check_operator_token(token: &str) -> Result<(), String> {
+    let advice = "`openssl rand -hex 24` makes one";
+    let characters: Vec<char> = token.chars().collect();
+    if characters.len() < OPERATOR_TOKEN_CHARS_MIN {
+        return Err(format!(
+            "operator_token must have at least {OPERATOR_TOKEN_CHARS_MIN} characters; {advice}"
+        ));
+    }
+    let distinct = characters.iter().collect::<BTreeSet<_>>().len();
+    if distinct < OPERATOR_TOKEN_DISTINCT_MIN {
+        return Err(format!(
+            "operator_token has only {distinct} different characters and can be guessed; use a random one: {advice}"
+        ));
+    }
+    let repeats =
+        |length: usize| characters.iter().zip(characters.iter().skip(length)).all(|(one, next)| one == next);
+    if (1..=characters.len() / 2).any(repeats) {
+        return Err(format!(
+            "operator_token repeats a shorter text and can be guessed; use a random one: {advice}"
+        ));
     }
     Ok(())
 }
@@ -109,6 +133,28 @@ mod tests {
         }
         let blind = GatewaySettings { metering_stale_after: Duration::ZERO, ..settings() };
         assert!(blind.validate().unwrap_err().contains("metering_stale_after"));
+    }
+
+    #[test]
+    fn a_token_that_is_not_random_is_refused_with_the_reason() {
+        let refusal = |token: &str| {
+            GatewaySettings { operator_token: token.into(), ..settings() }.validate().unwrap_err()
+        };
+        for (token, reason) in [
+            ("aaaaaaaaaaaaaaaaaaaaaaaa", "only 1 different"),
+            ("0123456012345601234560123456", "only 7 different"),
+            ("changemechangemechangeme", "only 7 different"),
+            ("operator-1operator-1operator-1", "repeats"),
+            ("0123456789ab0123456789ab", "repeats"),
+            ("abcdefgh", "at least 24"),
+        ] {
+            let refused = refusal(token);
+            assert!(refused.contains(reason) && refused.contains("openssl rand"), "{token}: {refused}");
+            assert!(!refused.contains(token));
+        }
+        let random = "3f1c9a77d0e2b6584c1f9e0a";
+        let settings = GatewaySettings { operator_token: random.into(), ..settings() };
+        assert_eq!(settings.validate(), Ok(()));
     }
 
     #[test]

@@ -55,8 +55,10 @@ async fn with_one_connection_unmapped_executions_get_their_tenant() {
     running.bench.publish_entry(&shared("other"), 1).await;
     let sequence = running.send_from("shared", 1, executions(1..=3)).await;
     eventually("they are recorded", || async {
-        let recorded: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM executions").fetch_one(running.bench.pool()).await.ok()?;
+        let recorded: i64 = sqlx::query_scalar("SELECT count(*) FROM executions")
+            .fetch_one(running.bench.pool())
+            .await
+            .ok()?;
         (recorded == 3).then_some(sequence)
     })
     .await;
@@ -115,6 +117,7 @@ async fn with_one_connection_each_question_is_answered() {
         tenant_id: "north".into(),
         author: "operator".into(),
         reason: "a test".into(),
+        reason_is_public: false,
         change: Some(Change::AdjustCount(v1::AdjustCount {
             period_start: at("2026-11-01T00:00:00Z"),
             quantity: 1,
@@ -154,11 +157,13 @@ async fn questions_that_are_stuck_do_not_stop_counting_and_end_by_themselves() {
         .unwrap();
     let asked_at = Instant::now();
     let question = explain("w1");
-    let stuck = join_all((0..32).map(|_| running.bench.context.bus.ask::<v1::ExplainAnswer>(
-        Question::Explain,
-        &question,
-        Duration::from_secs(20),
-    )));
+    let stuck = join_all((0..32).map(|_| {
+        running.bench.context.bus.ask::<v1::ExplainAnswer>(
+            Question::Explain,
+            &question,
+            Duration::from_secs(20),
+        )
+    }));
     let counting = async {
         running.bench.publish(running.bench.namespace().executions("north-n8n"), &batch(4)).await;
         timeout(
@@ -174,7 +179,8 @@ async fn questions_that_are_stuck_do_not_stop_counting_and_end_by_themselves() {
         assert!(matches!(answer, Err(AskError::Refused { .. })), "{answer:?}");
     }
     folder.rollback().await.unwrap();
-    let answer: v1::ExplainAnswer = running.ask(Question::Explain, &question).await.expect("it is free again");
+    let answer: v1::ExplainAnswer =
+        running.ask(Question::Explain, &question).await.expect("it is free again");
     assert!(answer.totals.is_some());
     running.bench.finish().await;
 }

@@ -25,6 +25,7 @@ fn correction(id: &str, change: Change) -> v1::CorrectionQuestion {
         tenant_id: "north".into(),
         author: "operator".into(),
         reason: "a test run".into(),
+        reason_is_public: false,
         change: Some(change),
     }
 }

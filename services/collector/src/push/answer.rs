@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chassis::NoPlace;
 use messaging::consume::chain;
 use serde::Serialize;
 
@@ -102,6 +103,9 @@ pub enum Refusal {
     /// Too many requests at once.
     #[error("too many requests at once; try again in a moment")]
     Overloaded,
+    /// Too many requests of one source at once.
+    #[error("too many requests of this source at once; wait for answers before you send more")]
+    TooManyAtOnce,
     /// No answer in time.
     #[error("this took too long; try again")]
     TooSlow,
@@ -120,6 +124,7 @@ impl Refusal {
             Self::TooLarge | Self::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotHere => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooManyAtOnce => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded | Self::TooSlow | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -131,6 +136,15 @@ impl From<ReceiveError> for Refusal {
             ReceiveError::UnknownToken => Self::Unauthorized,
             ReceiveError::Resting => Self::Forbidden,
             other => Self::Unavailable(other),
+        }
+    }
+}
+
+impl From<NoPlace> for Refusal {
+    fn from(full: NoPlace) -> Self {
+        match full {
+            NoPlace::Own => Self::TooManyAtOnce,
+            NoPlace::Common => Self::Overloaded,
         }
     }
 }
@@ -148,7 +162,7 @@ impl IntoResponse for Refusal {
         }
         let status = self.status();
         let mut response = (status, Json(RefusalJson { error: self.to_string() })).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
         }
         if status == StatusCode::UNAUTHORIZED {

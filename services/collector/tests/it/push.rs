@@ -11,7 +11,10 @@ use sandbox::n8n::WorkflowChange;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use testkit::eventually;
-use tokio::net::TcpListener;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::stage::Stage;
 
@@ -303,5 +306,31 @@ async fn ids_far_beyond_what_the_source_has_shown_are_left_to_the_poll() {
     assert_eq!(push.accepted("application/json", both("7", "10000001")).await, answer(1, 1));
     sqlx::query("UPDATE sources SET floor = 5000000").execute(push.stage.bench.pool()).await.unwrap();
     assert_eq!(push.accepted("application/json", both("15000000", "15000001")).await, answer(1, 1));
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn pushes_of_one_source_that_do_not_end_leave_places_for_the_others() {
+    let push = Push::start().await;
+    let other = "fmp_south.0123456789012345678901234567890123456789012";
+    let push_token_sha256 = Some(Sha256::digest(other.as_bytes()).into());
+    push.know(Source { push_token_sha256, ..push.stage.source("south") }).await;
+    let address = push.url.split('/').nth(2).unwrap();
+    let mut stuck = Vec::new();
+    for _ in 0..80 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /v1/executions HTTP/1.1\r\nHost: collector\r\nAuthorization: Bearer {TOKEN}\r\n\
+             Content-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stuck.push(stream);
+    }
+    eventually("one more of it is refused", || async { (push.status(TOKEN).await == 429).then_some(()) })
+        .await;
+    assert_eq!(push.status(other).await, 202);
+    drop(stuck);
+    eventually("its places are free again", || async { (push.status(TOKEN).await == 202).then_some(()) })
+        .await;
     push.finish().await;
 }

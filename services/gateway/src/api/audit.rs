@@ -12,8 +12,10 @@ use utoipa::ToSchema;
 
 use super::{
     App,
+    authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::PathId,
+    questions::ask,
 };
 use crate::{follow::Listen, source_audits::Audit};
 
@@ -128,11 +130,12 @@ impl From<&v1::AuditDifference> for DifferenceJson {
 ))]
 pub async fn begin(
     State(app): State<App>,
+    caller: Caller,
     PathId(id): PathId,
 ) -> Result<(StatusCode, Json<AuditJson>), ApiError> {
     let source = app.editor.find::<Source>(&id).await?.value.id;
     let question = v1::AuditQuestion { source_id: source.to_string() };
-    let begun: v1::SourceAudit = app.bus.ask(Question::Audit, &question, ANSWER_WITHIN).await?;
+    let begun: v1::SourceAudit = ask(&app, &caller, Question::Audit, &question, ANSWER_WITHIN).await?;
     let audit = Audit::try_from(begun.clone()).map_err(ApiError::unavailable)?;
     app.audits.apply(begun).map_err(ApiError::unavailable)?;
     Ok((StatusCode::ACCEPTED, Json(AuditJson::new(&audit, app.clock.now()))))

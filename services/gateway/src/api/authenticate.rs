@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use metering::TenantId;
 use secrecy::SecretString;
 
-use super::{App, error::ApiError};
+use super::{App, error::ApiError, quotas::Who};
 use crate::tokens::Principal;
 
 /// The cookie that carries the session's secret id.
@@ -25,6 +25,8 @@ const CSRF_HEADER: &str = "x-flowmeter";
 pub struct Caller {
     /// As whom.
     pub principal: Principal,
+    /// What its quotas are counted by.
+    pub who: Who,
     /// The end of its session; nothing where it sent a token.
     pub session_ends_at: Option<Timestamp>,
 }
@@ -53,6 +55,7 @@ pub async fn authenticate(
 ) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let caller = caller_of(&app, &parts).await?;
+    let _in_hand = app.quotas.request(&caller.who)?;
     parts.extensions.insert(caller);
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
@@ -83,8 +86,9 @@ pub fn refused(method: &str, path: &str) {
 async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
     if headers.contains_key(header::AUTHORIZATION) {
         let token = bearer(headers).ok_or(ApiError::Unauthorized)?;
-        let principal = app.accounts.authenticate(&token).await?.ok_or(ApiError::Unauthorized)?;
-        return Ok(Caller { principal, session_ends_at: None });
+        let (principal, token) = app.accounts.authenticate(&token).await?.ok_or(ApiError::Unauthorized)?;
+        let who = Who::of(&principal, token);
+        return Ok(Caller { principal, who, session_ends_at: None });
     }
     let secret = session_secret(headers).ok_or(ApiError::Unauthorized)?;
     let session = Box::pin(app.accounts.session(&secret)).await?.ok_or(ApiError::Unauthorized)?;
@@ -92,7 +96,8 @@ async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Calle
     if !is_safe && headers.get(CSRF_HEADER).is_none_or(|value| value != "1") {
         return Err(ApiError::CsrfHeaderMissing);
     }
-    Ok(Caller { principal: session.principal, session_ends_at: Some(session.expires_at) })
+    let who = Who::of(&session.principal, session.token);
+    Ok(Caller { principal: session.principal, who, session_ends_at: Some(session.expires_at) })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<SecretString> {

@@ -18,6 +18,7 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId, QueryOf},
     figures::{ANSWER_WITHIN, answered_period, instant_in, tenant_of},
+    questions::ask,
     usage::PeriodJson,
 };
 
@@ -31,6 +32,9 @@ pub struct CorrectionInput {
     pub author: String,
     /// Why.
     pub reason: String,
+    /// Whether the tenant may read the reason. It never reads the author.
+    #[serde(default)]
+    pub public: bool,
     /// An execution that counts no more.
     #[serde(default)]
     pub void: Option<VoidInput>,
@@ -65,12 +69,14 @@ pub struct AdjustInput {
 /// A correction that was made.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CorrectionJson {
-    /// Chosen by who made it.
-    pub id: String,
-    /// Who made it.
-    pub author: String,
-    /// Why.
-    pub reason: String,
+    /// Chosen by who made it; null for the tenant where the reason is not public.
+    pub id: Option<String>,
+    /// Who made it; null for the tenant.
+    pub author: Option<String>,
+    /// Why; null for the tenant where it is not public.
+    pub reason: Option<String>,
+    /// Whether the tenant may read the reason.
+    pub public: bool,
     /// When.
     pub corrected_at: Timestamp,
     /// The period that it changes: inclusive.
@@ -128,15 +134,29 @@ impl TryFrom<v1::Correction> for CorrectionJson {
             Change::AdjustCount(adjust) => (None, Some(adjust.quantity)),
         };
         Ok(Self {
-            id: made.correction_id,
-            author: made.author,
-            reason: made.reason,
+            id: Some(made.correction_id),
+            author: Some(made.author),
+            reason: Some(made.reason),
+            public: made.reason_is_public,
             corrected_at: required_instant(wire.corrected_at.as_ref(), "corrected_at")?,
             period_start: period.start,
             period_end: period.end,
             void,
             adjusted,
         })
+    }
+}
+
+impl CorrectionJson {
+    /// As the tenant itself may see it: that its figures were corrected, when and by how much. Who did it, the name they gave it
+    /// and their reason are the operator's own words, unless they are meant for the tenant.
+    #[must_use]
+    pub fn for_tenant(mut self) -> Self {
+        self.author = None;
+        if !self.public {
+            (self.id, self.reason) = (None, None);
+        }
+        self
     }
 }
 
@@ -174,9 +194,10 @@ pub async fn create(
         tenant_id: tenant.id.to_string(),
         author: input.author,
         reason: input.reason,
+        reason_is_public: input.public,
         change: Some(change),
     };
-    let made: v1::Correction = app.bus.ask(Question::Correct, &question, ANSWER_WITHIN).await?;
+    let made: v1::Correction = ask(&app, &caller, Question::Correct, &question, ANSWER_WITHIN).await?;
     CorrectionJson::try_from(made).map(Json).map_err(ApiError::unavailable)
 }
 
@@ -202,7 +223,7 @@ pub async fn list(
         count_max: 1,
         ..v1::ExplainQuestion::default()
     };
-    let answer: v1::ExplainAnswer = app.bus.ask(Question::Explain, &question, ANSWER_WITHIN).await?;
+    let answer: v1::ExplainAnswer = ask(&app, &caller, Question::Explain, &question, ANSWER_WITHIN).await?;
     let period = answered_period(answer.period, &tenant.calendar, instant)?;
     let corrections = answer.corrections.into_iter().map(CorrectionJson::try_from).collect::<Result<_, _>>();
     Ok(Json(CorrectionList {

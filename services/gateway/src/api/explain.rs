@@ -16,6 +16,7 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
     figures::{ANSWER_WITHIN, TotalsJson, answered_period, instant_in, tenant_of, workflow_of},
+    questions::ask,
     usage::PeriodJson,
 };
 
@@ -134,10 +135,13 @@ pub async fn get(
         count_max: query.limit.unwrap_or(EXECUTIONS_SHOWN),
         page: query.page.unwrap_or_default(),
     };
-    let answer: v1::ExplainAnswer = app.bus.ask(Question::Explain, &question, ANSWER_WITHIN).await?;
+    let answer: v1::ExplainAnswer = ask(&app, &caller, Question::Explain, &question, ANSWER_WITHIN).await?;
     let period = answered_period(answer.period, &tenant.calendar, instant)?;
     let executions = answer.executions.into_iter().map(ExplainedJson::try_from).collect::<Result<_, _>>();
-    let corrections = answer.corrections.into_iter().map(CorrectionJson::try_from).collect::<Result<_, _>>();
+    let is_tenant = caller.principal.tenant().is_some();
+    let shown = |made: CorrectionJson| if is_tenant { made.for_tenant() } else { made };
+    let corrections = answer.corrections.into_iter().map(|made| CorrectionJson::try_from(made).map(shown));
+    let corrections = corrections.collect::<Result<_, _>>();
     Ok(Json(Explanation {
         tenant: tenant.id.to_string(),
         period: PeriodJson::new(period, &tenant.calendar),

@@ -18,6 +18,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
+    questions::ask,
     usage::{PeriodJson, WorkflowJson, success_rate},
 };
 use crate::{directory::Snapshot, usage::period_at};
@@ -315,7 +316,7 @@ pub async fn series(
         source_id,
         workflow_id,
     };
-    let answer: v1::UsageAnswer = app.bus.ask(Question::Usage, &question, ANSWER_WITHIN).await?;
+    let answer: v1::UsageAnswer = ask(&app, &caller, Question::Usage, &question, ANSWER_WITHIN).await?;
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
     let slices = answer.slices.into_iter().map(SliceJson::try_from).collect::<Result<_, _>>();
     Ok(Json(SeriesJson {
@@ -349,7 +350,8 @@ pub async fn workflows(
         period_at: Some(timestamp(instant)),
         count_max: query.limit.unwrap_or(WORKFLOWS_SHOWN),
     };
-    let answer: v1::WorkflowsAnswer = app.bus.ask(Question::Workflows, &question, ANSWER_WITHIN).await?;
+    let answer: v1::WorkflowsAnswer =
+        ask(&app, &caller, Question::Workflows, &question, ANSWER_WITHIN).await?;
     let period = answered_period(answer.period, &tenant.calendar, instant)?;
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
     let workflows = answer.workflows.iter().map(|workflow| TopWorkflow {

@@ -1,17 +1,19 @@
 //! Tenants over HTTP.
 
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
 use axum::{Json, extract::State, http::StatusCode};
 use catalog::{Entry, Tenant};
 use jiff::Timestamp;
 use metering::{PlanId, TenantId};
 use proto::{timestamp, v1};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
     error::{ApiError, ErrorJson},
-    extract::{JsonBody, PathId},
+    extract::{JsonBody, PathId, QueryOf},
 };
 use crate::change_catalog::Revised;
 
@@ -164,8 +166,19 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Tena
     Ok(Json(TenantJson::dated(&app, tenant)))
 }
 
-/// Makes or changes a tenant. An equal one changes nothing.
-#[utoipa::path(put, path = "/v1/tenants/{id}", operation_id = "put_tenant", tag = "catalog", params(("id" = String, Path)),
+/// Whether a tenant may come back.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PutQuery {
+    /// A removed tenant of this id is the same customer: it comes back, with its figures. Without it the id of a removed
+    /// tenant is refused.
+    #[serde(default)]
+    restore: bool,
+}
+
+/// Makes or changes a tenant. An equal one changes nothing. The id of a tenant that was removed is not given to another.
+#[utoipa::path(put, path = "/v1/tenants/{id}", operation_id = "put_tenant", tag = "catalog", params(("id" = String, Path), PutQuery),
     request_body = TenantInput, responses(
     (status = 200, body = TenantJson),
     (status = "default", body = ErrorJson),
@@ -173,15 +186,19 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Tena
 pub async fn put(
     State(app): State<App>,
     PathId(id): PathId,
+    QueryOf(query): QueryOf<PutQuery>,
     JsonBody(input): JsonBody<TenantInput>,
 ) -> Result<Json<TenantJson>, ApiError> {
     let id = TenantId::parse(&id)?;
     let tenant = input.into_tenant(&id)?;
-    let tenant = app.editor.put(id.as_str(), |_| Ok(tenant)).await?;
+    let tenant = match query.restore {
+        true => app.editor.put_or_restore(id.as_str(), tenant).await?,
+        false => app.editor.put(id.as_str(), |_| Ok(tenant)).await?,
+    };
     Ok(Json(TenantJson::dated(&app, tenant)))
 }
 
-/// Removes a tenant that has no sources, and takes its tokens back.
+/// Removes a tenant that has no sources, and takes its tokens back. Its figures stay, and its id with them.
 #[utoipa::path(delete, path = "/v1/tenants/{id}", operation_id = "remove_tenant", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 204),
     (status = "default", body = ErrorJson),

@@ -317,6 +317,11 @@ impl UsageJson {
     }
 }
 
+/// Whether a source may run executions of several tenants.
+pub fn is_shared(source: &Source) -> bool {
+    source.tenants().len() > 1 || source.tenant.is_none()
+}
+
 /// What a tenant reads of a failure of a source that it shares.
 const SHARED_FAILURE: &str = "the instance cannot be read at the moment; its operator knows more";
 
@@ -355,7 +360,7 @@ impl SourceFreshnessJson {
             failing: state.failing().map(FailingJson::from),
             loss_expected_at: state.loss_expected_at(),
             gaps: app.gap_counts.of(&source.id),
-            is_shared: source.tenants().len() > 1 || source.tenant.is_none(),
+            is_shared: is_shared(source),
         }
     }
 }
@@ -443,7 +448,7 @@ pub async fn get(
         current.as_ref().map(|counted| counted.workflows.iter().map(WorkflowJson::from).collect());
     let parts = catalog.tenants.get(&id).and_then(|tenant| Some((tenant, catalog.plans.get(&tenant.plan)?)));
     let forecast = match (parts, &current) {
-        (Some((tenant, plan)), Some(counted)) => forecasts::of(&app, tenant, plan, counted).await,
+        (Some((tenant, plan)), Some(counted)) => forecasts::of(&app, &caller, tenant, plan, counted).await,
         _ => None,
     };
     Ok(Json(UsageDetail {
