@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx;
 use metering::Period;
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::{add_figures, read_durations, status_of};
 use crate::{
@@ -40,8 +40,8 @@ pub(crate) async fn fold_turn(connection: &mut PgConnection) -> Result<(), sqlx:
 }
 
 /// All tenants that were ever known, by number.
-pub(crate) async fn all_tenants(executor: impl PgExecutor<'_>) -> Result<Vec<(i32, String)>, sqlx::Error> {
-    sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(executor).await
+pub(crate) async fn all_tenants(pool: &PgPool) -> Result<Vec<(i32, String)>, sqlx::Error> {
+    sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(pool).await
 }
 
 /// Makes the transaction see one instant only. Returns the snapshot's name, for [`logged_since`].
