@@ -14,7 +14,7 @@ UPDATE rollup_log SET hours_added = true;
 INSERT INTO period_hours
 SELECT tenant_number, period_start, date_trunc('hour', stopped_at, 'UTC'), count(*)
 FROM executions JOIN periods USING (tenant_number, period_start)
-WHERE closed_at IS NULL AND counted AND NOT executions.voided
+WHERE closed_at IS NULL AND executions.counted AND NOT executions.voided
 GROUP BY 1, 2, 3;
 
 -- Crossings go some time after their period.

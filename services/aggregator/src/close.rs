@@ -74,8 +74,7 @@ impl Closer {
         let period = [(due.tenant_number, due.period)].into();
         unfolded.read(&mut transaction).await?;
         let waiting = (&unfolded.of(&period), &unfolded.by_hour(&period));
-        let mut snapshots =
-            store::snapshots(&mut transaction, &period, waiting, wire::WORKFLOWS_MAX).await?;
+        let mut snapshots = store::snapshots(&mut transaction, &period, waiting, wire::WORKFLOWS_MAX).await?;
         let snapshot = snapshots.remove(&due.tenant_number).unwrap_or_default();
         let message = wire::period_closed(self.bus.namespace(), due, revision, &snapshot, incomplete, now);
         outbox::enqueue(&mut transaction, &[message]).await?;

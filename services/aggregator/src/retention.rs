@@ -119,22 +119,10 @@ impl Retention {
             page = store::remove_hours(&mut transaction, after, TENANTS_PER_PAGE).await?;
             transaction.commit().await?;
         }
-        for (tenant, _) in store::all_tenants(&mut *connection).await? {
-            self.remove_workflow_days(connection, tenant).await?;
-        }
-        Ok(())
-    }
-
-    async fn remove_workflow_days(
-        &self,
-        connection: &mut PgConnection,
-        tenant: i32,
-    ) -> Result<(), sqlx::Error> {
         loop {
             let mut transaction = connection.begin().await?;
             store::fold_turn(&mut transaction).await?;
-            let removed =
-                store::remove_workflow_days(&mut transaction, tenant, WORKFLOW_DAYS_PER_BATCH).await?;
+            let removed = store::remove_workflow_days(&mut transaction, WORKFLOW_DAYS_PER_BATCH).await?;
             transaction.commit().await?;
             if removed < WORKFLOW_DAYS_PER_BATCH.unsigned_abs() {
                 return Ok(());

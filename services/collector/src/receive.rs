@@ -152,7 +152,8 @@ impl Receive {
         let left = far_ids::take_out(executions, far_ids::largest(newest));
         if left > 0 {
             tracing::debug!(%source, left, "pushed ids are far beyond what the source has shown; the poll decides");
-            metrics::counter!("flowmeter_pushed_far_ids_total").increment(u64::try_from(left).unwrap_or(u64::MAX));
+            metrics::counter!("flowmeter_pushed_far_ids_total")
+                .increment(u64::try_from(left).unwrap_or(u64::MAX));
         }
         Ok(left)
     }

@@ -48,18 +48,16 @@ pub(crate) async fn remove_hours(
     Ok(numbers.last().copied())
 }
 
-/// Removes at most `limit` old days of the workflows of a tenant. Returns how many. The caller has the folder's turn.
+/// Removes at most `limit` old days of workflows. Returns how many. The caller has the folder's turn.
 pub(crate) async fn remove_workflow_days(
     connection: &mut PgConnection,
-    tenant: i32,
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
     let removed = sqlx::query(
         "DELETE FROM workflow_days WHERE ctid = ANY(ARRAY(
              SELECT ctid FROM workflow_days
-             WHERE tenant_number = $1 AND day_start < (SELECT since FROM hours_kept) ORDER BY day_start LIMIT $2))",
+             WHERE day_start < (SELECT since FROM hours_kept) ORDER BY day_start LIMIT $1))",
     )
-    .bind(tenant)
     .bind(limit)
     .execute(connection)
     .await?;

@@ -75,12 +75,12 @@ pub(crate) use rebuilds::{
     replace_rollups, set_period, shares, stored_figures,
 };
 pub(crate) use recording::{
-    ChangedPeriod, add_to_periods, lock_sources, ownerships, put_workflow, raise_revisions,
-    raise_versions, source_numbers, tenant_ids, tenant_numbers, workflows,
+    ChangedPeriod, add_to_periods, lock_sources, ownerships, put_workflow, raise_revisions, raise_versions,
+    source_numbers, tenant_ids, tenant_numbers, workflows,
 };
 pub(crate) use retired::{ChunkKey, retire_ids, retired_between};
 pub(crate) use rollups::{
-    add_figures, folded, forget_folded, log_changes, read_durations, try_fold_turn, not_added, waiting,
+    add_figures, folded, forget_folded, log_changes, not_added, read_durations, try_fold_turn, waiting,
     waiting_since,
 };
 pub(crate) use since::{hours_of_open_periods, remove_closed_hours};

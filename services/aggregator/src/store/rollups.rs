@@ -65,10 +65,11 @@ pub(crate) async fn not_added(
     connection: &mut PgConnection,
     known: &[i64],
 ) -> Result<(Vec<i64>, Vec<Waiting>), sqlx::Error> {
-    let numbers: Vec<i64> =
-        sqlx::query_scalar("SELECT number FROM rollup_log WHERE NOT folded AND NOT (workflows_added AND hours_added)")
-            .fetch_all(&mut *connection)
-            .await?;
+    let numbers: Vec<i64> = sqlx::query_scalar(
+        "SELECT number FROM rollup_log WHERE NOT folded AND NOT (workflows_added AND hours_added)",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     let news: Vec<i64> = numbers.iter().filter(|number| !known.contains(number)).copied().collect();
     if news.is_empty() {
         return Ok((numbers, Vec::new()));

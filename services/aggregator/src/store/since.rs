@@ -78,12 +78,11 @@ pub(crate) async fn hours_of_open_periods(
     connection: &mut PgConnection,
     tenant: i32,
 ) -> Result<(Vec<Timestamp>, BTreeMap<PeriodHour, i64>), sqlx::Error> {
-    let open: Vec<SqlInstant> = sqlx::query_scalar(
-        "SELECT period_start FROM periods WHERE tenant_number = $1 AND closed_at IS NULL",
-    )
-    .bind(tenant)
-    .fetch_all(&mut *connection)
-    .await?;
+    let open: Vec<SqlInstant> =
+        sqlx::query_scalar("SELECT period_start FROM periods WHERE tenant_number = $1 AND closed_at IS NULL")
+            .bind(tenant)
+            .fetch_all(&mut *connection)
+            .await?;
     let rows: Vec<(SqlInstant, SqlInstant, i64)> = sqlx::query_as(
         "SELECT period_start, hour_start, counted FROM period_hours
          WHERE tenant_number = $1 AND period_start = ANY($2)",

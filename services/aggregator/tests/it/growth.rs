@@ -27,13 +27,15 @@ fn instant(text: &str) -> Timestamp {
 /// The first usage with this count that knows up to where the source is complete.
 async fn complete(running: &mut Running, counted: u64) -> v1::UsageCounted {
     let wanted = |usage: &v1::UsageCounted| {
-        usage.complete_until.is_some() && usage.totals.as_ref().is_some_and(|totals| totals.counted == counted)
+        usage.complete_until.is_some()
+            && usage.totals.as_ref().is_some_and(|totals| totals.counted == counted)
     };
     running.usage.next_where(wanted).await
 }
 
 /// Counted executions that stopped before the source broke, as the executions have it.
-const BEFORE: &str = "SELECT count(*) FROM executions WHERE counted AND NOT voided AND stopped_at < '2026-11-02T00:30:00Z'";
+const BEFORE: &str =
+    "SELECT count(*) FROM executions WHERE counted AND NOT voided AND stopped_at < '2026-11-02T00:30:00Z'";
 
 /// Rows that are read while twenty executions are recorded and told one by one, of a tenant that has so many since its source
 /// broke.
@@ -54,8 +56,9 @@ async fn read_with(since: u32) -> i64 {
              FROM tenants, sources, (SELECT min(number) AS number FROM workflows) AS workflows,
                  generate_series(1, {since}) AS n;
              INSERT INTO period_hours
-             SELECT tenant_number, period_start, date_trunc('hour', stopped_at, 'UTC'), count(*) FROM executions
-             WHERE execution_id > 1000 GROUP BY 1, 2, 3;
+             SELECT number, timestamptz '2026-11-01Z',
+                 date_trunc('hour', timestamptz '2026-11-03Z' + n * interval '1 minute', 'UTC'), count(*)
+             FROM tenants, generate_series(1, {since}) AS n GROUP BY 1, 2, 3;
              UPDATE periods SET counted = counted + {since};
              ANALYZE;"
         ),
@@ -123,7 +126,11 @@ async fn what_is_complete_is_exact_within_the_hour_and_while_changes_wait() {
     assert_eq!(number(running.bench.pool(), BEFORE).await, 9);
     assert_eq!(running.rebuilt().await, []);
 
-    run(running.bench.pool(), "UPDATE period_hours SET counted = counted + 1 WHERE hour_start = '2026-11-20T01:00Z'").await;
+    run(
+        running.bench.pool(),
+        "UPDATE period_hours SET counted = counted + 1 WHERE hour_start = '2026-11-20T01:00Z'",
+    )
+    .await;
     let put_right = running.rebuilt().await;
     assert_eq!(put_right.len(), 1, "{put_right:?}");
     assert_eq!((put_right[0].stored, put_right[0].rebuilt), (4, 3));
@@ -182,7 +189,8 @@ async fn crossings_and_hours_go_with_their_period_and_nothing_else() {
         (number(pool, old).await == 0).then_some(())
     })
     .await;
-    let left = "SELECT count(*) FROM crossings WHERE period_start IN ('2025-07-01Z', '2026-10-01Z', '2026-11-01Z')";
+    let left =
+        "SELECT count(*) FROM crossings WHERE period_start IN ('2025-07-01Z', '2026-10-01Z', '2026-11-01Z')";
     assert_eq!(number(pool, left).await, 4_500, "of an open period, however old, and of younger ones");
     let hours = "SELECT count(*) FROM period_hours WHERE period_start < '2026-11-01Z'";
     assert_eq!(number(pool, hours).await, 400, "what comes after an open period waits for it");

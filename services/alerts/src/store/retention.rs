@@ -80,7 +80,6 @@ async fn delete(
     before: Timestamp,
     rows_max: i64,
 ) -> Result<u64, sqlx::Error> {
-    let outcome =
-        sqlx::query(statement).bind(before.to_sqlx()).bind(rows_max).execute(connection).await?;
+    let outcome = sqlx::query(statement).bind(before.to_sqlx()).bind(rows_max).execute(connection).await?;
     Ok(outcome.rows_affected())
 }

@@ -67,12 +67,11 @@ async fn settled_reports_go_after_400_days_and_nothing_else() {
     )
     .await;
     retention(&bench, pool).round().await.unwrap();
-    let left: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT split_part(tenant_id, '-', 1), count(*) FROM reports GROUP BY 1 ORDER BY 1",
-    )
-    .fetch_all(pool)
-    .await
-    .unwrap();
+    let left: Vec<(String, i64)> =
+        sqlx::query_as("SELECT split_part(tenant_id, '-', 1), count(*) FROM reports GROUP BY 1 ORDER BY 1")
+            .fetch_all(pool)
+            .await
+            .unwrap();
     let names: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["drifted", "late", "open", "owes", "stuck", "waits", "young"]);
     assert!(left.iter().all(|(_, reports)| *reports == 70), "{left:?}");

@@ -299,7 +299,8 @@ async fn a_pushed_execution_carries_what_is_known_and_asks_for_what_is_not() {
 async fn ids_far_beyond_what_the_source_has_shown_are_left_to_the_poll() {
     let mut push = Push::start().await;
     push.stage.swept("north").await;
-    let answer = |accepted: u32, ignored: u32| json!({"accepted": accepted, "ignored": ignored, "rejected": []});
+    let answer =
+        |accepted: u32, ignored: u32| json!({"accepted": accepted, "ignored": ignored, "rejected": []});
     let both = |one: &str, other: &str| json!({"executions": [execution(one), execution(other)]});
     let made_up = both("10000001", "9223372036854775807");
     assert_eq!(push.accepted("application/json", made_up).await, answer(0, 2));

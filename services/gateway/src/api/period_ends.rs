@@ -84,6 +84,6 @@ pub async fn end(
         author: input.author,
         reason: input.reason,
     };
-    let made: v1::PeriodEnd = app.bus.ask(Question::EndPeriod, &question, ANSWER_WITHIN).await?;
+    let made: v1::PeriodEnd = ask(&app, &caller, Question::EndPeriod, &question, ANSWER_WITHIN).await?;
     PeriodEndJson::try_from(made).map(Json).map_err(ApiError::unavailable)
 }

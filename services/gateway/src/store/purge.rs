@@ -77,9 +77,17 @@ pub async fn verdicts(
 macro_rules! delete_below {
     ($table:literal, $column:literal) => {
         concat!(
-            "DELETE FROM ", $table, " WHERE ctid = ANY(ARRAY(
-                 SELECT ctid FROM ", $table, " WHERE tenant = $1 AND ", $column, " < $2
-                 ORDER BY ", $column, " LIMIT $3 FOR UPDATE SKIP LOCKED))"
+            "DELETE FROM ",
+            $table,
+            " WHERE ctid = ANY(ARRAY(
+                 SELECT ctid FROM ",
+            $table,
+            " WHERE tenant = $1 AND ",
+            $column,
+            " < $2
+                 ORDER BY ",
+            $column,
+            " LIMIT $3 FOR UPDATE SKIP LOCKED))"
         )
     };
 }
@@ -153,12 +161,28 @@ pub async fn idle_rates(
 macro_rules! delete_beyond {
     ($table:literal, $column:literal) => {
         concat!(
-            "DELETE FROM ", $table, " WHERE ctid = ANY(ARRAY(
-                 SELECT ctid FROM ", $table, " WHERE tenant = $1 AND workflow <> '' AND ", $column, " <=
-                     (SELECT ", $column, " FROM ", $table, " WHERE tenant = $1 AND workflow <> ''
-                      ORDER BY ", $column, " DESC OFFSET $2 LIMIT 1)
-                 ORDER BY ", $column, " LIMIT least($3, greatest(0,
-                     (SELECT count(*) FROM ", $table, " WHERE tenant = $1 AND workflow <> '') - $2))
+            "DELETE FROM ",
+            $table,
+            " WHERE ctid = ANY(ARRAY(
+                 SELECT ctid FROM ",
+            $table,
+            " WHERE tenant = $1 AND workflow <> '' AND ",
+            $column,
+            " <=
+                     (SELECT ",
+            $column,
+            " FROM ",
+            $table,
+            " WHERE tenant = $1 AND workflow <> ''
+                      ORDER BY ",
+            $column,
+            " DESC OFFSET $2 LIMIT 1)
+                 ORDER BY ",
+            $column,
+            " LIMIT least($3, greatest(0,
+                     (SELECT count(*) FROM ",
+            $table,
+            " WHERE tenant = $1 AND workflow <> '') - $2))
                  FOR UPDATE SKIP LOCKED))"
         )
     };

@@ -98,10 +98,8 @@ async fn a_decision_at_the_end_of_a_period_reads_no_more_than_at_its_begin() {
     run(world.bench.pool(), &fill(101, 10_000)).await;
     let many = read_by_decisions(&world, &counted, "many").await;
     assert_flat(few, many);
-    let kept = number(
-        world.bench.pool(),
-        "SELECT units FROM tally_sums WHERE workflow = 'w1' AND span = 'period'",
-    );
+    let kept =
+        number(world.bench.pool(), "SELECT units FROM tally_sums WHERE workflow = 'w1' AND span = 'period'");
     let slots = "SELECT sum(units)::bigint FROM workflow_tallies WHERE workflow = 'w1'";
     assert_eq!(kept.await, number(world.bench.pool(), slots).await, "the sum is what it stands for");
     counted.pool.close().await;
@@ -149,7 +147,8 @@ async fn ten_thousand_tokens_that_were_taken_back_do_not_hinder_the_next() {
     let (status, made) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
     assert_eq!(status, 201, "{made}");
     let listed = world.get("/v1/tokens").await;
-    let living_ones = listed["tokens"].as_array().unwrap().iter().filter(|token| token["revoked_at"].is_null());
+    let living_ones =
+        listed["tokens"].as_array().unwrap().iter().filter(|token| token["revoked_at"].is_null());
     assert_eq!(living_ones.count(), 2, "those that are good are listed, however many are not");
     assert_eq!(world.ask_as(&living, Method::GET, "/v1/usage/north", None).await.0, 200);
 
@@ -250,7 +249,8 @@ async fn with_tenant() -> Bench {
         ..proto::v1::Tenant::default()
     };
     let value = prost::Message::encode_to_vec(&tenant);
-    let statement = "INSERT INTO catalog (kind, id, revision, removed, value) VALUES ('tenant', 'north', 1, false, $1)";
+    let statement =
+        "INSERT INTO catalog (kind, id, revision, removed, value) VALUES ('tenant', 'north', 1, false, $1)";
     sqlx::query(statement).bind(value).execute(bench.pool()).await.unwrap();
     bench
 }
@@ -304,7 +304,8 @@ async fn a_tenant_keeps_ten_thousand_caps_and_rates_and_its_own_cap() {
     purge_round(bench.pool(), NOW.parse().unwrap()).await.unwrap();
     let (caps, rates) = ("SELECT count(*) FROM caps", "SELECT count(*) FROM workflows");
     assert_eq!((number(bench.pool(), caps).await, number(bench.pool(), rates).await), (10_002, 10_000));
-    let least = "SELECT min(arrival_ns) - 1795521600000000000 FROM caps WHERE tenant = 'north' AND workflow <> ''";
+    let least =
+        "SELECT min(arrival_ns) - 1795521600000000000 FROM caps WHERE tenant = 'north' AND workflow <> ''";
     assert_eq!(number(bench.pool(), least).await, 15_001, "those furthest from rest stay");
     bench.finish().await;
 }
