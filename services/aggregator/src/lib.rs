@@ -28,6 +28,7 @@ mod progress;
 mod publish;
 mod rebuild;
 mod record;
+mod restate;
 mod retention;
 mod retire;
 mod rollup;

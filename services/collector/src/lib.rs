@@ -22,6 +22,7 @@ mod schedule;
 mod service;
 mod settings;
 mod store;
+mod stream_life;
 mod sweep;
 mod workflow;
 mod workflows;
