@@ -13,6 +13,7 @@ mod corrections;
 mod counting;
 mod figures;
 mod history;
+mod lives;
 mod periods;
 mod rebuild;
 mod retention;

@@ -12,5 +12,6 @@ mod push;
 mod requests;
 mod rows;
 mod stage;
+mod stream_lives;
 mod sweeps;
 mod workflows;
