@@ -262,11 +262,16 @@ mod tests {
         let namespace = Namespace::default();
         for stream in Stream::all() {
             let config = stream.config(&namespace, Capacity::default());
+            // The next message of a subject replaces the last one. Everywhere else a full stream would lose unread events.
+            let is_state = matches!(stream, Stream::SourceState | Stream::UsageState | Stream::Catalog);
+            let (discard, per_subject) =
+                if is_state { (DiscardPolicy::Old, 1) } else { (DiscardPolicy::New, -1) };
             assert_eq!(
-                config.discard == DiscardPolicy::Old,
-                config.max_messages_per_subject == 1,
-                "{stream:?} would lose unread events when it is full"
+                (config.discard, config.max_messages_per_subject),
+                (discard, per_subject),
+                "{stream:?}"
             );
+            assert_eq!(config.max_age.is_zero(), is_state, "{stream:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ mod tenant;
 pub use admission_rule::{AdmissionRule, LoopRule, RunCaps};
 pub use attribution::{Attribution, Placement, Scope};
 pub use entry::{Entry, InvalidEntry};
-pub use mirror::{Change, Mirror, MirrorError, OnChange};
+pub use mirror::{Change, Mirror, MirrorError, OnChange, stored};
 pub use plan::{LimitKind, OutageRule, Plan};
 pub use proto::subjects::CatalogKind;
 pub use source::Source;

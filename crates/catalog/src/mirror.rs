@@ -104,6 +104,11 @@ impl<L: OnChange> Handler for Mirror<L> {
     }
 }
 
+/// The form in which a value that has travelled is stored; fails where it is not acceptable.
+pub fn stored(message: &v1::CatalogEntry) -> Result<Stored, InvalidEntry> {
+    read(message.clone()).map(|(stored, _)| stored)
+}
+
 fn read(message: v1::CatalogEntry) -> Result<(Stored, Change), InvalidEntry> {
     match message.entry.ok_or(InvalidEntry::field("entry", "is missing"))? {
         catalog_entry::Entry::Tenant(wire) => {

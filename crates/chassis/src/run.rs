@@ -122,18 +122,18 @@ async fn await_all<S: Service>(
 ) -> anyhow::Result<Option<Context>> {
     let shutdown = tasks.shutdown();
     let follow = common.clock.follow.as_ref();
-    let clock = waits.until("the simulated clock", &shutdown, |_| false, async || clock::start(follow, &tasks).await);
+    let clock = waits.until("the simulated clock", &shutdown, |_| false, || clock::start(follow, &tasks));
     let Some(clock) = clock.await? else { return Ok(None) };
     let migrators = S::migrators();
-    let open = async || database::open(S::NAME, &common.database, &migrators).await;
+    let open = || database::open(S::NAME, &common.database, &migrators);
     let pool = waits.until("the database", &shutdown, database::DatabaseError::is_final, open).await?;
     let Some(pool) = pool else { return Ok(None) };
     let (namespace, config) = (Namespace::parse(&common.namespace)?, bus_config(common));
-    let connect = async || Bus::connect(S::NAME, namespace.clone(), &config).await;
+    let connect = || Bus::connect(S::NAME, namespace.clone(), &config);
     let bus = waits.until("the broker", &shutdown, ConnectError::is_final, connect).await?;
     let Some(bus) = bus else { return Ok(None) };
     let bus = bus.with_patience(common.nats.patience).with_waits(waits.clone());
-    let ensure = async || bus.ensure_streams().await;
+    let ensure = || bus.ensure_streams();
     let streams = waits.until("the broker's streams", &shutdown, StreamError::is_final, ensure).await?;
     Ok(streams.map(|()| Context { clock, pool, bus, tasks }))
 }

@@ -125,7 +125,7 @@ pub async fn run<H: Handler>(
     shutdown: CancellationToken,
 ) -> Result<(), ConsumeError> {
     let what = format!("the reader {}", consumer.name());
-    let opening = bus.waits().until(&what, &shutdown, |_| false, async || open(&bus, consumer).await);
+    let opening = bus.waits().until(&what, &shutdown, |_| false, || open(&bus, consumer));
     let Some(mut puller) = opening.await? else { return Ok(()) };
     let reader = Reader {
         settler: Settler::new(bus.clone(), clock, consumer.name()),

@@ -34,6 +34,13 @@ const RETRY_SECONDS: i32 = 2;
 /// broker takes others meanwhile, and will not take it.
 const ATTEMPTS_COUNTED_MAX: i32 = 30;
 
+/// The subjects of which messages are still to be published.
+pub async fn pending_subjects(connection: &mut PgConnection) -> Result<HashSet<String>, sqlx::Error> {
+    let subjects: Vec<String> =
+        sqlx::query_scalar("SELECT DISTINCT subject FROM outbox").fetch_all(connection).await?;
+    Ok(subjects.into_iter().collect())
+}
+
 /// Adds messages to the caller's transaction. They are published if and only if it commits.
 pub async fn enqueue(connection: &mut PgConnection, messages: &[Outgoing]) -> Result<(), sqlx::Error> {
     if messages.is_empty() {

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     error::Error,
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -42,13 +43,18 @@ impl Waits {
 
     /// Notes `what` as waited for until `attempt` succeeds, and repeats it with growing pauses. An error that waiting
     /// cannot mend (`is_final`) is returned at once; nothing on `shutdown`, also in the middle of an attempt.
-    pub async fn until<T, E: Error>(
+    pub async fn until<T, E, F>(
         &self,
         what: &str,
         shutdown: &CancellationToken,
         is_final: impl Fn(&E) -> bool + Send,
-        mut attempt: impl AsyncFnMut() -> Result<T, E>,
-    ) -> Result<Option<T>, E> {
+        mut attempt: impl FnMut() -> F + Send,
+    ) -> Result<Option<T>, E>
+    where
+        E: Error + Send,
+        T: Send,
+        F: Future<Output = Result<T, E>> + Send,
+    {
         let noted = self.note(what, "starting");
         let mut pause = PAUSE_FIRST;
         let mut logged: Option<(String, Instant)> = None;
@@ -102,6 +108,8 @@ impl Drop for Noted<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
@@ -113,13 +121,13 @@ mod tests {
         let (waits, shutdown) = (Waits::default(), CancellationToken::new());
         let mut attempts = 0;
         let outcome = waits
-            .until("the database", &shutdown, |_: &Failed| false, async || {
+            .until("the database", &shutdown, |_: &Failed| false, || {
                 attempts += 1;
                 if attempts > 1 {
                     let reason = waits.reason().unwrap();
                     assert_eq!(reason, format!("the database: attempt {}", attempts - 1));
                 }
-                if attempts < 20 { Err(Failed(attempts)) } else { Ok(attempts) }
+                ready(if attempts < 20 { Err(Failed(attempts)) } else { Ok(attempts) })
             })
             .await;
         assert_eq!(outcome.unwrap(), Some(20));
@@ -132,9 +140,9 @@ mod tests {
         let is_final = |error: &Failed| error.0 == 2;
         let mut attempts = 0;
         let outcome: Result<Option<()>, _> = waits
-            .until("the broker", &shutdown, is_final, async || {
+            .until("the broker", &shutdown, is_final, || {
                 attempts += 1;
-                Err(Failed(attempts))
+                ready(Err(Failed(attempts)))
             })
             .await;
         assert_eq!(outcome.unwrap_err().0, 2);
@@ -144,9 +152,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_shutdown_ends_an_attempt_that_hangs() {
         let (waits, shutdown) = (Waits::default(), CancellationToken::new());
-        let hanging = waits.until("the broker", &shutdown, |_: &Failed| false, async || {
-            std::future::pending::<Result<(), Failed>>().await
-        });
+        let hanging =
+            waits.until("the broker", &shutdown, |_| false, std::future::pending::<Result<(), Failed>>);
         let stop = async {
             sleep(PAUSE_MAX).await;
             shutdown.cancel();

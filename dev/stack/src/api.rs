@@ -86,6 +86,11 @@ impl Api {
         self.exchange("POST", path, Some(body.to_string()))
     }
 
+    /// GET, whatever comes of it: the status and the text of the answer.
+    pub fn try_get(&self, path: &str) -> Result<(u16, String)> {
+        self.exchange("GET", path, None)
+    }
+
     /// GET of an answer that is not JSON, such as `/metrics`.
     pub fn text(&self, path: &str) -> Result<String> {
         self.answer("GET", path, None)

@@ -31,6 +31,7 @@ mod progress;
 mod publish;
 mod rebuild;
 mod record;
+mod restate;
 mod retention;
 mod retire;
 mod rollup;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    progress::Acknowledged,
+    progress::Progress,
     store::{self, Ended, News, Published, Snapshot},
     tally::PeriodKey,
     thresholds::{self, Terms},
@@ -47,7 +47,7 @@ pub(crate) struct Publisher {
     bus: Bus,
     clock: Arc<dyn Clock>,
     grace: SignedDuration,
-    acknowledged: Acknowledged,
+    progress: Progress,
     unfolded: Unfolded,
     /// What was published and could not be noted yet, because its tenant was held: not to be published again.
     told: BTreeMap<i32, Published>,
@@ -98,7 +98,7 @@ impl Publisher {
         grace: SignedDuration,
     ) -> Self {
         Self {
-            acknowledged: Acknowledged::new(bus.clone()),
+            progress: Progress::new(bus.clone()),
             unfolded: Unfolded::default(),
             pool,
             turn,
@@ -128,7 +128,7 @@ impl Publisher {
         if !store::take_publishing_turn(&mut turn).await? {
             return Ok(());
         }
-        self.acknowledged.advance(&self.pool).await.context("cannot tell what is counted")?;
+        self.progress.advance(&self.pool).await.context("cannot tell what is counted")?;
         store::touch_tenants_in_new_period(&self.pool, self.clock.now()).await?;
         let (bulletins, removed) = self.read().await.context("cannot read the usage")?;
         let told: Vec<Option<Published>> = stream::iter(bulletins)

@@ -16,7 +16,7 @@ use crate::{
     answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
     attribution::Attribution, calendars, close::Closer, correct::Correct, end_period::EndPeriod,
     explain::Explain, fold::Folder, intake::Executions, leases::Leases, map_unmapped::Mapper, pools::Pools,
-    progress::SyncedHandler, publish::Publisher, retention::Retention,
+    progress::SyncedHandler, publish::Publisher, restate::Restate, retention::Retention,
 };
 
 /// The aggregator.
@@ -54,6 +54,13 @@ impl Service for Aggregator {
         };
         let folder = Arc::new(Folder::new(pools.closing.clone()));
 
+        // Before anything is published: a revision below that of the broker's last message would replace it.
+        let restate = Restate::new(pool.clone(), bus.clone());
+        let what = "the revisions' comparison with what was published";
+        if bus.waits().until(what, &tasks.shutdown(), |_| false, || restate.once()).await?.is_none() {
+            return Ok(());
+        }
+
         let consume = |consumer| (bus.clone(), clock.clone(), consumer, tasks.shutdown());
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_CATALOG);
         tasks.spawn_fallible("catalog", consume::run(b, c, consumer, Arc::new(mirror), stop));
@@ -78,6 +85,7 @@ impl Service for Aggregator {
         let mapper = Mapper::new(pools.closing, bus.clone(), clock.clone(), grace);
         tasks.spawn(mapper.run(tasks.shutdown()));
         tasks.spawn(retention.run(tasks.shutdown()));
+        tasks.spawn(restate.run(tasks.shutdown()));
         tasks.spawn(outbox::relay(pool, bus.clone(), tasks.shutdown()));
         tasks.spawn(publisher.run(settings.publish_interval, tasks.shutdown()));
         tasks.spawn(closer.run(tasks.shutdown()));

@@ -72,7 +72,7 @@ fn record(context: &Context) {
 /// Reports to Stripe.
 async fn report(context: &Context, settings: &Settings, stripe: Arc<Stripe>) -> anyhow::Result<()> {
     let Context { clock, pool, bus, tasks } = context;
-    let end_pauses = async || pauses::end_all(pool).await;
+    let end_pauses = || pauses::end_all(pool);
     let what = "the database (pauses of senders)";
     if bus.waits().until(what, &tasks.shutdown(), |_| false, end_pauses).await?.is_none() {
         return Ok(());

@@ -22,6 +22,7 @@ use crate::{
     retention::{Forecast, Sight},
     row::{self, Row, RunId, Unreadable, born_at},
     store::{self, Claim},
+    stream_life::{self, Found},
     sweep::{Answer, Identity, Part, Question, SLICE_PAGES, Sweep},
     workflows::Workflows,
 };
@@ -83,8 +84,17 @@ pub struct Collected {
 }
 
 /// Sweeps the source from `before` on. Nothing of it is told where it turns out that a new epoch has to begin.
-pub async fn collect(work: Collect<'_>, before: Cursor) -> Result<Collected, SweepError> {
+pub async fn collect(work: Collect<'_>, mut before: Cursor) -> Result<Collected, SweepError> {
     let started_at = work.clock.now();
+    let bus = work.publisher.bus();
+    let found = stream_life::look(bus, work.source, &before.stream, before.published_through).await?;
+    if found.is_another {
+        tracing::warn!(
+            source = %work.source,
+            "the broker's stream was created anew or restored: everything that the source shows is published again"
+        );
+        before.read_again();
+    }
     let known_url = before.base_url.clone();
     let mut collecting = Collecting {
         work,
@@ -92,6 +102,7 @@ pub async fn collect(work: Collect<'_>, before: Cursor) -> Result<Collected, Swe
         latest_start: before.latest_start,
         sweep: Sweep::new(before, started_at, work.clock_skew),
         workflows: Workflows::new(work.pool, work.n8n, work.source, started_at, work.workflows_fresh_for),
+        found,
         executions_published: 0,
         letters: 0,
     };
@@ -112,6 +123,7 @@ struct Collecting<'a> {
     work: Collect<'a>,
     sweep: Sweep,
     workflows: Workflows<'a>,
+    found: Found,
     executions_published: u32,
     published_through: u64,
     latest_start: Option<Timestamp>,
@@ -193,7 +205,7 @@ impl Collecting<'_> {
             return Ok(None);
         };
         for _ in 0..SLICE_PAGES {
-            let page = self.work.n8n.executions(LISTING, Some(&backlog.next_page)).await?;
+            let page = self.work.n8n.executions(LISTING, backlog.page()).await?;
             backlog.rows_read += count(page.data.len());
             let rows = self.read(page.data).await?;
             self.publish_listed(rows, Part::Backlog).await?;
@@ -294,12 +306,17 @@ impl Collecting<'_> {
         }
         // Also where there were no executions: names, tags and projects change without them.
         self.tell_workflows(&[]).await?;
-        let Collecting { work, sweep, executions_published, published_through, latest_start, .. } = self;
+        let Collecting { work, sweep, found, executions_published, published_through, latest_start, .. } = self;
+        let bus = work.publisher.bus();
+        let anchor = sweep.before().stream.anchor;
+        let mark = stream_life::mark(bus, work.source, &found, anchor, published_through).await?;
+        let mark = mark.ok_or(SweepError::StreamReplaced)?;
         let before = sight(sweep.before());
-        let cursor = sweep.finish(work.base_url.to_string(), published_through, latest_start, backlog);
+        let mut cursor = sweep.finish(work.base_url.to_string(), published_through, latest_start, backlog);
+        cursor.stream = mark;
         if let Some(backlog) = &cursor.backlog {
             // Not before everything was read is it known until when everything was published.
-            tracing::info!(source = %work.source, rows_read = backlog.rows_read, "first contact goes on");
+            tracing::info!(source = %work.source, rows_read = backlog.rows_read, "reading everything goes on");
             return Ok(Collected { cursor, started_at, executions_published, forecast: None });
         }
         let forecast =
@@ -309,6 +326,7 @@ impl Collecting<'_> {
             complete_until: cursor.complete_until.unwrap_or(started_at),
             open_executions: cursor.open_executions(),
             published_through,
+            stream_life: &found.life,
             started_at,
             ended_at: work.clock.now(),
             executions_published,

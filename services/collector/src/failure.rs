@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use catalog::{sealing::CannotOpen, store::CatalogError};
-use messaging::{PublishError, consume::chain};
+use messaging::{LifeError, PublishError, consume::chain};
 use proto::v1::FailureReason;
 
 use crate::{cursor::Begin, n8n::N8nError};
@@ -20,6 +20,12 @@ pub enum SweepError {
     /// The broker did not take a message.
     #[error("cannot publish")]
     Publish(#[from] PublishError),
+    /// The broker does not say whether its stream is the one that the cursor speaks of.
+    #[error("cannot look at the stream")]
+    Stream(#[from] LifeError),
+    /// The stream is another one than at the beginning of the sweep.
+    #[error("the broker's stream was replaced while the source was swept")]
+    StreamReplaced,
     /// The database failed.
     #[error("cannot keep the cursor")]
     Store(#[from] sqlx::Error),
@@ -74,7 +80,13 @@ impl SweepError {
                 FailureReason::SecretUnreadable,
                 "Set the source's API key again, or give the collector its key back.",
             ),
-            Self::Publish(_) | Self::Store(_) | Self::Damaged(_) | Self::Catalog(_) | Self::LeaseLost => (
+            Self::Publish(_)
+            | Self::Stream(_)
+            | Self::StreamReplaced
+            | Self::Store(_)
+            | Self::Damaged(_)
+            | Self::Catalog(_)
+            | Self::LeaseLost => (
                 FailureReason::Internal,
                 "The source is not to blame: look at Flowmeter's broker and database.",
             ),

@@ -24,6 +24,7 @@ mod schedule;
 mod service;
 mod settings;
 mod store;
+mod stream_life;
 mod sweep;
 mod workflow;
 mod workflows;

@@ -40,7 +40,7 @@ pub struct Publisher {
 
 /// A finished sweep.
 #[derive(Debug, Clone, Copy)]
-pub struct Synced {
+pub struct Synced<'a> {
     /// The source's epoch.
     pub epoch: u32,
     /// Every execution that stopped before it has been published.
@@ -49,6 +49,8 @@ pub struct Synced {
     pub open_executions: u32,
     /// The sequence of the source's last batch.
     pub published_through: u64,
+    /// The life of the stream that the sequence belongs to.
+    pub stream_life: &'a str,
     /// When the sweep began.
     pub started_at: Timestamp,
     /// When it ended.
@@ -88,6 +90,11 @@ pub struct Failing<'a> {
 }
 
 impl Publisher {
+    /// The connection that it publishes on.
+    pub fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
     /// Publishes on this connection.
     pub fn new(bus: Bus) -> Self {
         Self { bus }
@@ -148,7 +155,7 @@ impl Publisher {
     }
 
     /// A sweep has ended well.
-    pub async fn synced(&self, source: &SourceId, synced: Synced) -> Result<(), PublishError> {
+    pub async fn synced(&self, source: &SourceId, synced: Synced<'_>) -> Result<(), PublishError> {
         let message = v1::SourceSynced {
             source_id: source.to_string(),
             epoch: synced.epoch,
@@ -159,6 +166,7 @@ impl Publisher {
             sweep_ended_at: Some(timestamp(synced.ended_at)),
             executions_published: synced.executions_published,
             loss_expected_at: synced.loss_expected_at.map(timestamp),
+            stream_life: synced.stream_life.to_owned(),
         };
         let subject = self.bus.namespace().source_synced(source.as_str());
         self.state(subject, &message, synced.ended_at).await

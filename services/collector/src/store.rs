@@ -19,6 +19,7 @@ use crate::{
     failure::SweepError,
     pace::{Pace, later},
     row::RunId,
+    stream_life::{Anchor, StreamMark},
 };
 
 /// How long a lease holds without being renewed, in seconds of the machine's time.
@@ -185,7 +186,7 @@ pub async fn fail(
 pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepError> {
     let row = sqlx::query(
         "SELECT latest_start, unfinished, floor, swept_at, backlog, backlog_rows, complete_until,
-                left_out_before, base_url, published_through
+                left_out_before, base_url, published_through, stream_life, anchor_sequence, anchor_taken_at_ns
          FROM sources WHERE source_id = $1",
     )
     .bind(source.as_str())
@@ -211,8 +212,20 @@ pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepErr
         base_url: row.try_get("base_url")?,
         published_through: u64::try_from(row.try_get::<i64, _>("published_through")?)
             .map_err(|_| SweepError::Damaged("sequence"))?,
+        stream: StreamMark { life: row.try_get("stream_life")?, anchor: anchor(&row)?, is_new: false },
         tracked: tracked.iter().map(tracked_execution).collect::<Result<_, _>>()?,
     })
+}
+
+fn anchor(row: &PgRow) -> Result<Option<Anchor>, SweepError> {
+    let stored: (Option<i64>, Option<i64>) =
+        (row.try_get("anchor_sequence")?, row.try_get("anchor_taken_at_ns")?);
+    let (Some(sequence), Some(taken_at_ns)) = stored else { return Ok(None) };
+    let damaged = || SweepError::Damaged("anchor");
+    Ok(Some(Anchor {
+        sequence: u64::try_from(sequence).map_err(|_| damaged())?,
+        taken_at: Timestamp::from_nanosecond(taken_at_ns.into()).map_err(|_| damaged())?,
+    }))
 }
 
 fn tracked_execution(row: &PgRow) -> Result<(RunId, Tracked), SweepError> {
@@ -235,12 +248,14 @@ pub async fn advance(
     pace: Pace,
 ) -> Result<(), SweepError> {
     let mut transaction = pool.begin().await?;
-    // Rows that are read again may have raised `published_through` meanwhile.
+    // Rows that are read again may have raised `published_through` meanwhile; in another life of the stream that says nothing.
     let advanced = sqlx::query(
         "UPDATE sources SET lease = NULL, leased_until = NULL, failures = 0, failing_since = NULL,
              unfinished = false, backlog = $3, backlog_rows = $11,
              floor = $4, complete_until = $5, base_url = $6, swept_at = $7,
-             published_through = greatest(published_through, $8),
+             published_through = CASE WHEN $13 = coalesce(stream_life, $13) AND NOT $16
+                                      THEN greatest(published_through, $8) ELSE $8 END,
+             stream_life = $13, anchor_sequence = $14, anchor_taken_at_ns = $15,
              next_sweep_at = CASE WHEN changes = $9 THEN $10 ELSE next_sweep_at END,
              postponable_until = CASE WHEN changes = $9 THEN $12 END
          WHERE source_id = $1 AND lease = $2",
@@ -257,6 +272,10 @@ pub async fn advance(
     .bind(pace.next.to_sqlx())
     .bind(after.backlog.as_ref().map_or(0, |backlog| i64::try_from(backlog.rows_read).unwrap_or(i64::MAX)))
     .bind(pace.postponable_until.map(ToSqlx::to_sqlx))
+    .bind(&after.stream.life)
+    .bind(after.stream.anchor.map(|anchor| i64::try_from(anchor.sequence).unwrap_or(i64::MAX)))
+    .bind(after.stream.anchor.map(|anchor| i64::try_from(anchor.taken_at.as_nanosecond()).unwrap_or(i64::MAX)))
+    .bind(after.stream.is_new)
     .execute(&mut *transaction)
     .await?;
     if advanced.rows_affected() != 1 {

@@ -348,6 +348,7 @@ impl Sweep {
             left_out_before: self.before.left_out_before,
             base_url: Some(base_url),
             published_through,
+            stream: self.before.stream,
             tracked,
         }
     }

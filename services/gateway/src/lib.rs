@@ -21,6 +21,7 @@ mod lookups;
 mod loops;
 mod purge;
 mod remembered;
+mod restate;
 mod run_key;
 mod service;
 mod settings;

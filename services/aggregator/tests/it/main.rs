@@ -16,6 +16,7 @@ mod counting;
 mod figures;
 mod growth;
 mod history;
+mod lives;
 mod periods;
 mod rebuild;
 mod retention;

@@ -13,5 +13,6 @@ mod push;
 mod requests;
 mod rows;
 mod stage;
+mod stream_lives;
 mod sweeps;
 mod workflows;
