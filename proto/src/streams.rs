@@ -45,6 +45,8 @@ pub enum Stream {
     SourceState,
     /// `SourceGap`.
     SourceEvents,
+    /// `SourceContradicted`. A stream of its own: those who read gaps expect nothing else in theirs.
+    Contradictions,
     /// `SourceRow`: rows to be read again.
     Rows,
     /// `UsageCounted`: the last per tenant.
@@ -64,9 +66,10 @@ pub enum Stream {
 }
 
 impl Stream {
-    const WHOLE: [Self; 10] = [
+    const WHOLE: [Self; 11] = [
         Self::SourceState,
         Self::SourceEvents,
+        Self::Contradictions,
         Self::Rows,
         Self::UsageState,
         Self::Thresholds,
@@ -93,6 +96,7 @@ impl Stream {
             Self::Executions(partition) => return namespace.stream(&format!("EXECUTIONS_{partition}")),
             Self::SourceState => "SOURCE_STATE",
             Self::SourceEvents => "SOURCE_EVENTS",
+            Self::Contradictions => "CONTRADICTIONS",
             Self::Rows => "ROWS",
             Self::UsageState => "USAGE_STATE",
             Self::Thresholds => "THRESHOLDS",
@@ -109,6 +113,7 @@ impl Stream {
             Self::Executions(_) => &["executions"],
             Self::SourceState => &["source.synced", "source.failing", "source.audit"],
             Self::SourceEvents => &["source.gap"],
+            Self::Contradictions => &["source.contradicted"],
             Self::Rows => &["rows"],
             Self::UsageState => &["usage.counted"],
             Self::Thresholds => &["usage.threshold"],
@@ -126,7 +131,11 @@ impl Stream {
             Self::SourceState | Self::UsageState | Self::Catalog => None,
             Self::Executions(_) | Self::Rows => Some(7 * DAY),
             Self::Dead => Some(30 * DAY),
-            Self::SourceEvents | Self::Thresholds | Self::Billing | Self::Admissions => Some(90 * DAY),
+            Self::SourceEvents
+            | Self::Contradictions
+            | Self::Thresholds
+            | Self::Billing
+            | Self::Admissions => Some(90 * DAY),
             Self::Periods => Some(400 * DAY),
         }
     }

@@ -12,6 +12,7 @@ mod answer_workflows;
 mod asked;
 mod attribution;
 mod close;
+mod contradictions;
 mod correct;
 mod decide;
 mod directory;
@@ -39,6 +40,7 @@ mod thresholds;
 mod totals;
 mod unfolded;
 mod wire;
+mod word;
 mod write;
 
 pub use kept::{InvalidKept, Kept};

@@ -49,7 +49,7 @@ pub(crate) use corrections::{
     lock_source, void_execution, voidable,
 };
 pub(crate) use crossings::{armings, cross, rearm, standing};
-pub(crate) use executions::{Key, copy_executions, crashed, mode_of, rewrite, status_of};
+pub(crate) use executions::{Key, changeable, confirm, copy_executions, mode_of, rewrite, status_of};
 pub(crate) use explained::{After, Explained, explained, period_at, workflow_totals};
 pub(crate) use hours::{hours_since, raise_hours_since, remove_hours};
 pub(crate) use leases::{release, renew};
@@ -57,7 +57,9 @@ pub(crate) use months::{
     FIRST_ID, IdPlace, count_month, drop_month, ensure_month, hold_month, holds_open_period, ids_of_month,
     is_being_mapped, months, move_strays, stray_months, take_retention_turn,
 };
-pub(crate) use periods::{DuePeriod, Snapshot, close, due_periods, ensure_periods, snapshots, totals};
+pub(crate) use periods::{
+    DuePeriod, Snapshot, close, closed_among, due_periods, ensure_periods, snapshots, totals,
+};
 pub(crate) use rebuilds::{
     adjustments, all_tenants, fold_turn, freeze, hold_off_rebuild, hold_rebuild, kept_since, logged_since,
     replace_rollups, set_period, shares, stored_figures,
@@ -76,7 +78,8 @@ pub(crate) use slices::{
     workflow_periods,
 };
 pub(crate) use sources::{
-    Behind, advance_counted, behind, deactivate_source, incomplete_sources, put_source, synced,
+    Behind, add_contradictions, advance_counted, behind, deactivate_source, incomplete_sources, put_source,
+    synced,
 };
 pub(crate) use tenants::{
     News, Published, catalog_version, lock_tenant, map_again_for_plan, map_again_for_tenant, next_revision,
@@ -84,6 +87,6 @@ pub(crate) use tenants::{
     touch_tenants_in_new_period, touch_tenants_of_plan,
 };
 pub(crate) use unmapped::{
-    Place, RecordedRow, UnmappedWorkflow, begin_mapping, end_mapping, map, recorded, sources_to_map,
+    Place, RecordedRow, UnmappedWorkflow, begin_mapping, end_mapping, held, map, recorded, sources_to_map,
     take_mapping_turn, unmapped, unmapped_workflows, workflows_unmapped,
 };

@@ -7,7 +7,7 @@ use jiff_sqlx::ToSqlx;
 use metering::Period;
 use sqlx::{PgConnection, PgPool};
 
-use crate::{rollup::WorkflowPeriod, totals::Totals};
+use crate::{rollup::WorkflowPeriod, tally::PeriodKey, totals::Totals};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
@@ -66,6 +66,24 @@ pub(crate) async fn totals(
     .fetch_optional(connection)
     .await?;
     Ok(totals.unwrap_or_default())
+}
+
+/// Those of the given periods that are closed. The caller holds their tenants, so they stay as they are.
+pub(crate) async fn closed_among(
+    connection: &mut PgConnection,
+    periods: &BTreeSet<PeriodKey>,
+) -> Result<BTreeSet<PeriodKey>, sqlx::Error> {
+    let rows: Vec<(i32, SqlInstant)> = sqlx::query_as(
+        "SELECT tenant_number, period_start FROM periods
+         JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
+         USING (tenant_number, period_start)
+         WHERE closed_at IS NOT NULL",
+    )
+    .bind(periods.iter().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
+    .bind(periods.iter().map(|(_, start)| start.to_sqlx()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(tenant, start)| (tenant, start.to_jiff())).collect())
 }
 
 /// A period that has ended and may be closed.

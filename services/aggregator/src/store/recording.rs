@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 
 use crate::{
     memory::{Chunk, Ownership, Workflow, ids_of, place_of},
-    tally::PeriodKey,
+    tally::{PeriodChange, PeriodKey},
     totals::Totals,
 };
 
@@ -97,6 +97,16 @@ pub(crate) async fn ownerships(
     rows.into_iter().map(|(number, bytes, tenant)| Ok((number, ownership(bytes, tenant)?))).collect()
 }
 
+/// All recorded ids of a chunk, the crashed ones, and those that no poll has shown; the latter two have indexes of their own.
+const IDS_OF_CHUNK: [&str; 3] = [
+    "SELECT execution_id FROM executions
+     WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4",
+    "SELECT execution_id FROM executions
+     WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4 AND status = 2",
+    "SELECT execution_id FROM executions
+     WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4 AND NOT confirmed",
+];
+
 /// The ids of a chunk: recorded ones, and those whose month was dropped.
 pub(crate) async fn chunk(
     connection: &mut PgConnection,
@@ -105,27 +115,18 @@ pub(crate) async fn chunk(
     chunk: i64,
 ) -> Result<Chunk, sqlx::Error> {
     let (first, last) = ids_of(chunk);
-    // In this order: a month that is dropped between the two is seen in one of them.
-    let ids: Vec<i64> = sqlx::query_scalar(
-        "SELECT execution_id FROM executions
-         WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4",
-    )
-    .bind(source)
-    .bind(epoch)
-    .bind(first)
-    .bind(last)
-    .fetch_all(&mut *connection)
-    .await?;
-    let crashed: Vec<i64> = sqlx::query_scalar(
-        "SELECT execution_id FROM executions
-         WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4 AND status = 2",
-    )
-    .bind(source)
-    .bind(epoch)
-    .bind(first)
-    .bind(last)
-    .fetch_all(&mut *connection)
-    .await?;
+    let mut found = IDS_OF_CHUNK.map(|_| RoaringBitmap::new());
+    // Before those that are dropped: a month that goes between the two is seen in one of them.
+    for (statement, found) in IDS_OF_CHUNK.into_iter().zip(&mut found) {
+        let ids: Vec<i64> = sqlx::query_scalar(statement)
+            .bind(source)
+            .bind(epoch)
+            .bind(first)
+            .bind(last)
+            .fetch_all(&mut *connection)
+            .await?;
+        *found = ids.into_iter().map(|id| place_of(id).1).collect();
+    }
     let retired: Option<Vec<u8>> = sqlx::query_scalar(
         "SELECT ids FROM retired_ids WHERE source_number = $1 AND epoch = $2 AND chunk = $3",
     )
@@ -134,8 +135,8 @@ pub(crate) async fn chunk(
     .bind(chunk)
     .fetch_optional(connection)
     .await?;
-    let low = |ids: Vec<i64>| ids.into_iter().map(|id| place_of(id).1).collect::<RoaringBitmap>();
-    let mut chunk = Chunk { ids: low(ids), crashed: low(crashed) };
+    let [ids, crashed, pushed] = found;
+    let mut chunk = Chunk { ids, crashed, pushed };
     if let Some(bytes) = retired {
         chunk.ids |= RoaringBitmap::deserialize_from(bytes.as_slice()).map_err(damaged)?;
     }
@@ -279,10 +280,11 @@ struct ChangedPeriodRow {
 /// caller holds the tenants.
 pub(crate) async fn add_to_periods(
     connection: &mut PgConnection,
-    changes: &BTreeMap<PeriodKey, (Period, Totals)>,
+    changes: &BTreeMap<PeriodKey, PeriodChange>,
     now: Timestamp,
 ) -> Result<Vec<ChangedPeriod>, sqlx::Error> {
-    let totals: Vec<Totals> = changes.values().map(|(_, totals)| *totals).collect();
+    correct_late(&mut *connection, changes).await?;
+    let totals: Vec<Totals> = changes.values().map(|change| change.totals).collect();
     let query = sqlx::query_as(
         "INSERT INTO periods AS kept (counted, uncounted, success, error, crashed, canceled, duration_ms,
              tenant_number, period_start, period_end, opened_at)
@@ -300,7 +302,7 @@ pub(crate) async fn add_to_periods(
     let rows: Vec<ChangedPeriodRow> = bind_recorded!(query, &totals)
         .bind(changes.keys().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
         .bind(changes.keys().map(|(_, start)| start.to_sqlx()).collect::<Vec<_>>())
-        .bind(changes.values().map(|(period, _)| period.end.to_sqlx()).collect::<Vec<_>>())
+        .bind(changes.values().map(|change| change.period.end.to_sqlx()).collect::<Vec<_>>())
         .bind(now.to_sqlx())
         .fetch_all(connection)
         .await?;
@@ -312,4 +314,24 @@ pub(crate) async fn add_to_periods(
         totals: row.totals,
     });
     Ok(changed.collect())
+}
+
+/// Where executions that were recorded before change, `late` does not follow `counted`: one that was in time may leave a
+/// closed period. What is different is put right before the rest is added.
+async fn correct_late(
+    connection: &mut PgConnection,
+    changes: &BTreeMap<PeriodKey, PeriodChange>,
+) -> Result<(), sqlx::Error> {
+    for ((tenant, start), change) in changes.iter().filter(|(_, change)| change.late_apart != 0) {
+        sqlx::query(
+            "UPDATE periods SET late = late + $3
+             WHERE tenant_number = $1 AND period_start = $2 AND closed_at IS NOT NULL",
+        )
+        .bind(tenant)
+        .bind(start.to_sqlx())
+        .bind(change.late_apart)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
