@@ -79,12 +79,12 @@ impl Changed {
         Decided { confirmed: true, ..self.before.clone() } == self.after
     }
 
-    /// Decides whether what is counted now is late; `closed` says whether its period had closed before. What was in time
-    /// there stays so.
+    /// Decides whether what is counted now is late; `closed` says whether its period had closed before. What was counted there
+    /// already stays what it was.
     pub(crate) fn settle_late(&mut self, closed: bool) {
         let before = &self.before;
-        let was_in_time = before.placed == self.after.placed && before.counted && !before.late;
-        self.after.late = closed && !was_in_time;
+        let was_there = before.placed == self.after.placed && before.counted;
+        self.after.late = if was_there { before.late } else { closed };
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
 
     fn ended(status: Status, seconds: i64) -> Ended {
         let started_at: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
-        let stopped_at = started_at + jiff::SignedDuration::from_secs(seconds);
+        let stopped_at = started_at + SignedDuration::from_secs(seconds);
         Ended { status, started_at: Some(started_at), stopped_at }
     }
 

@@ -8,6 +8,7 @@
 )]
 
 mod attribution;
+mod authority;
 mod bad_input;
 mod corrections;
 mod counting;
