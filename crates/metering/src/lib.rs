@@ -8,6 +8,7 @@ mod ids;
 mod money;
 mod period;
 mod threshold;
+mod timeline;
 
 pub use clock::{Clock, SimulatedClock, SystemClock};
 pub use counting::CountingRule;
@@ -16,3 +17,4 @@ pub use ids::{ExecutionId, InvalidId, PlanId, SourceId, TenantId, WorkflowId};
 pub use money::{Currency, InvalidCurrency, Money, Price};
 pub use period::{Calendar, InvalidCalendar, Period};
 pub use threshold::{InvalidPercent, Percent, crossed};
+pub use timeline::{Stretch, Timeline};

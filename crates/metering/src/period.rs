@@ -49,6 +49,14 @@ impl Calendar {
         Ok(Self { time_zone, anchor_day: day })
     }
 
+    /// A calendar that was acceptable once, as it was stored. A zone that is not known any more is as UTC: what was stored
+    /// by it stays, and nobody's periods stop because of it.
+    pub fn stored(time_zone: &str, anchor_day: u32) -> Self {
+        let time_zone = TimeZone::get(time_zone).unwrap_or(TimeZone::UTC);
+        let anchor_day = i8::try_from(anchor_day).unwrap_or(1).clamp(1, 31);
+        Self { time_zone, anchor_day }
+    }
+
     /// Calendar months in UTC.
     pub fn utc() -> Self {
         Self { time_zone: TimeZone::UTC, anchor_day: 1 }
@@ -98,6 +106,13 @@ impl Calendar {
     /// The period after `period`.
     pub fn next(&self, period: Period) -> Period {
         self.period_of(period.end)
+    }
+
+    /// The period that holds the instant, where the calendar holds from `previous_end` on: the end of the last period that
+    /// is known. The first one runs from there to the calendar's first boundary after it.
+    pub fn continue_from(&self, previous_end: Timestamp, instant: Timestamp) -> Period {
+        let period = self.period_of(instant);
+        Period { start: period.start.max(previous_end.min(instant)), end: period.end }
     }
 
     /// The day on which a period starts in the month of `date`.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use messaging::ask::{Answerer, Refusal};
-use metering::{Calendar, Clock, Period};
+use metering::{Clock, Period, Timeline};
 use proto::{
     timestamp,
     v1::{self, Grain},
@@ -43,7 +43,6 @@ impl AnswerUsage {
         workflow: Option<i32>,
     ) -> Result<Vec<v1::UsageSlice>, Refusal> {
         let (pool, number) = (&self.pool, asked.number);
-        let calendar = &asked.tenant.calendar;
         let slices = match (grain, workflow) {
             (Grain::Hour, None) => {
                 let since = store::hours_since(pool).await?;
@@ -67,7 +66,7 @@ impl AnswerUsage {
             (Grain::Period, Some(workflow)) => store::workflow_periods(pool, number, workflow, span).await?,
             (Grain::Unspecified, _) => return Err(Refusal::invalid("ask for hours, days or periods")),
         };
-        Ok(slices.into_iter().map(|slice| to_wire(slice, grain, calendar)).collect())
+        Ok(slices.into_iter().map(|slice| to_wire(slice, grain, &asked.timeline)).collect())
     }
 }
 
@@ -119,9 +118,9 @@ fn add_durations(periods: &mut [Slice], days: Vec<Slice>) {
     }
 }
 
-fn to_wire(slice: Slice, grain: Grain, calendar: &Calendar) -> v1::UsageSlice {
+fn to_wire(slice: Slice, grain: Grain, timeline: &Timeline) -> v1::UsageSlice {
     let end = slice.end.unwrap_or_else(|| match grain {
-        Grain::Day => calendar.day_of(slice.start).end,
+        Grain::Day => timeline.day_of(slice.start).end,
         _ => slice.start.saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX),
     });
     let quantile = |percent| slice.durations.as_ref().and_then(|durations| durations.quantile_ms(percent));

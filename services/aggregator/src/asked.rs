@@ -3,8 +3,8 @@
 use catalog::{Tenant, store::CatalogError};
 use jiff::Timestamp;
 use messaging::{ask::Refusal, consume::chain};
-use metering::TenantId;
-use sqlx::PgPool;
+use metering::{TenantId, Timeline};
+use sqlx::{PgConnection, PgPool};
 
 use crate::store;
 
@@ -12,6 +12,18 @@ use crate::store;
 pub(crate) struct Asked {
     pub(crate) number: i32,
     pub(crate) tenant: Tenant,
+    /// Which calendar cuts its periods from when.
+    pub(crate) timeline: Timeline,
+}
+
+impl Asked {
+    /// Reads the timeline again, for what must hold until the transaction ends. The caller holds the tenant.
+    pub(crate) async fn refresh(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if let Some(timeline) = store::timeline(connection, self.number).await? {
+            self.timeline = timeline;
+        }
+        Ok(())
+    }
 }
 
 /// Finds the tenant of a question.
@@ -19,8 +31,11 @@ pub(crate) async fn tenant(pool: &PgPool, id: &str) -> Result<Asked, Refusal> {
     let id = TenantId::parse(id).map_err(Refusal::invalid)?;
     let unknown = || Refusal::not_found(format!("there is no tenant {id}"));
     let number = store::tenant_number(pool, &id).await?.ok_or_else(unknown)?;
-    let tenant = catalog::store::find(pool, id.as_str()).await.map_err(no_catalog)?.ok_or_else(unknown)?;
-    Ok(Asked { number, tenant })
+    let tenant: Option<Tenant> = catalog::store::find(pool, id.as_str()).await.map_err(no_catalog)?;
+    let tenant = tenant.ok_or_else(unknown)?;
+    let timeline = store::timeline(pool, number).await?;
+    let timeline = timeline.unwrap_or_else(|| Timeline::new(tenant.calendar.clone()));
+    Ok(Asked { number, tenant, timeline })
 }
 
 /// The number of the workflow that a question is about; nothing where it is about all of them.

@@ -1,14 +1,19 @@
 //! Which tenants a source's executions may belong to, by the catalog. A change of plan or limit is news for the tenant: its
-//! thresholds are looked at again.
+//! thresholds are looked at again. A changed calendar decides its next period.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::{CatalogKind, Change, OnChange, store::CatalogError};
+use metering::Clock;
 use sqlx::PgConnection;
 
-use crate::store;
+use crate::{calendars, store};
 
 /// Follows the catalog.
-pub(crate) struct Attribution;
+pub(crate) struct Attribution {
+    pub(crate) clock: Arc<dyn Clock>,
+}
 
 #[async_trait]
 impl OnChange for Attribution {
@@ -17,7 +22,8 @@ impl OnChange for Attribution {
             Change::Tenant(tenant) => {
                 // Sources before tenants, as everywhere.
                 store::map_again_for_tenant(connection, tenant.id.as_str()).await?;
-                store::put_tenant(connection, tenant).await?;
+                let number = store::put_tenant(connection, tenant).await?;
+                calendars::set(connection, number, &tenant.calendar, self.clock.now()).await?;
             }
             Change::Plan(plan) => {
                 store::map_again_for_plan(connection, plan.id.as_str()).await?;

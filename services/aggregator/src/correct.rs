@@ -43,7 +43,11 @@ impl Correct {
         Self { pool, bus, clock }
     }
 
-    async fn correct(&self, asked: &Asked, question: &v1::CorrectionQuestion) -> Result<Correction, Refusal> {
+    async fn correct(
+        &self,
+        asked: &mut Asked,
+        question: &v1::CorrectionQuestion,
+    ) -> Result<Correction, Refusal> {
         let mut transaction = self.pool.begin().await?;
         // The source before the tenant: the order in which recording locks.
         let key = match &question.change {
@@ -51,6 +55,7 @@ impl Correct {
             _ => None,
         };
         store::lock_tenant(&mut transaction, asked.number).await?;
+        asked.refresh(&mut transaction).await?;
         if let Some(made) = store::correction(&mut transaction, &question.correction_id).await? {
             return repeated(made, asked, question, key.as_ref());
         }
@@ -127,7 +132,7 @@ pub(crate) async fn told(
     periods: &[Period],
     now: Timestamp,
 ) -> Result<Vec<messaging::Outgoing>, catalog::store::CatalogError> {
-    let Asked { number, tenant } = asked;
+    let Asked { number, tenant, .. } = asked;
     let revision = store::next_revision(connection, *number).await?;
     let plan: Option<Plan> = catalog::store::find(&mut *connection, tenant.plan.as_str()).await?;
     let mut messages = Vec::new();
@@ -162,8 +167,8 @@ impl Answerer for Correct {
         check_text("correction_id", &question.correction_id, NAME_CHARS_MAX)?;
         check_text("author", &question.author, NAME_CHARS_MAX)?;
         check_text("reason", &question.reason, REASON_CHARS_MAX)?;
-        let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
-        let correction = self.correct(&asked, &question).await?;
+        let mut asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let correction = self.correct(&mut asked, &question).await?;
         Ok(wire::correction(asked.tenant.id.as_str(), &correction))
     }
 }
@@ -227,7 +232,7 @@ async fn void(
         duration: execution.duration,
         totals: change,
     };
-    changes.add(share, &asked.tenant.calendar);
+    changes.add(share, &asked.timeline);
     store::log_changes(connection, &changes, now).await?;
     Ok((execution.period, Correcting::Void(key)))
 }
@@ -240,7 +245,7 @@ async fn open_period(
     start: Timestamp,
     now: Timestamp,
 ) -> Result<Period, Refusal> {
-    let period = asked.tenant.calendar.period_of(start);
+    let period = asked.timeline.period_of(start);
     if period.start != start || start > now {
         return Err(Refusal::invalid(format!("no period of the tenant that has begun starts at {start}")));
     }

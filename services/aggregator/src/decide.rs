@@ -142,7 +142,7 @@ impl Decisions {
             Some(period) if period.contains(stopped_at) => *period,
             _ => {
                 self.cards.entry(card.number).or_insert_with(|| card.clone());
-                let period = card.tenant.calendar.period_of(stopped_at);
+                let period = card.timeline.period_of(stopped_at);
                 self.periods.insert(card.number, period);
                 period
             }

@@ -4,16 +4,20 @@ use std::sync::Arc;
 
 use catalog::{Entry, Plan, Tenant, store::CatalogError};
 use foldhash::HashMap;
-use metering::TenantId;
+use metering::{TenantId, Timeline};
 use sqlx::PgConnection;
 
-use crate::store;
+use crate::store::{self, Dated};
 
 /// A tenant with its plan.
 #[derive(Debug)]
 pub(crate) struct Card {
     pub(crate) number: i32,
     pub(crate) tenant: Tenant,
+    /// Which calendar cuts its periods from when.
+    pub(crate) timeline: Timeline,
+    /// Which of its timelines that is: another one may have been set since.
+    pub(crate) calendar_version: i32,
     /// Missing where the catalog does not have it (yet).
     pub(crate) plan: Option<Plan>,
 }
@@ -48,12 +52,19 @@ impl Directory {
         let found: Vec<Tenant> = catalog::store::find_all(&mut *connection, &ids).await?;
         let plan_ids: Vec<&str> = found.iter().map(|tenant| tenant.plan.as_str()).collect();
         let plans: Vec<Plan> = catalog::store::find_all(&mut *connection, &plan_ids).await?;
+        let of_found: Vec<i32> = numbers.values().copied().collect();
+        let mut timelines = store::timelines(&mut *connection, &of_found).await?;
         let plans: HashMap<&str, &Plan> = plans.iter().map(|plan| (plan.id(), plan)).collect();
         self.cards.extend(missing.into_iter().map(|tenant| (tenant, None)));
         for tenant in found {
             let Some(number) = numbers.get(tenant.id.as_str()).copied() else { continue };
             let plan = plans.get(tenant.plan.as_str()).map(|plan| (*plan).clone());
-            self.cards.insert(tenant.id.clone(), Some(Arc::new(Card { number, tenant, plan })));
+            let Dated { version, timeline } = timelines
+                .remove(&number)
+                .unwrap_or_else(|| Dated { version: 0, timeline: Timeline::new(tenant.calendar.clone()) });
+            let id = tenant.id.clone();
+            let card = Card { number, tenant, timeline, calendar_version: version, plan };
+            self.cards.insert(id, Some(Arc::new(card)));
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod answer_usage;
 mod answer_workflows;
 mod asked;
 mod attribution;
+mod calendars;
 mod close;
 mod contradictions;
 mod correct;

@@ -178,7 +178,7 @@ fn card_of<'a>(
 }
 
 fn given_to(card: &Card, unmapped: Decided) -> Decided {
-    let period = card.tenant.calendar.period_of(unmapped.ended.stopped_at);
+    let period = card.timeline.period_of(unmapped.ended.stopped_at);
     let counts = |plan: &catalog::Plan| plan.counting.counts(unmapped.mode, unmapped.ended.status);
     let counted = card.plan.as_ref().is_some_and(counts);
     Decided { placed: Some(Placed { tenant: card.number, period }), counted, ..unmapped }

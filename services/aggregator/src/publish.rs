@@ -135,11 +135,15 @@ impl Publisher {
         let plans: HashMap<&str, &Plan> = plans.iter().map(|plan| (plan.id(), plan)).collect();
         let mut tenants: HashMap<String, Tenant> =
             tenants.into_iter().map(|tenant| (tenant.id.to_string(), tenant)).collect();
+        let numbers: Vec<i32> = news.iter().map(|news| news.number).collect();
+        let timelines = store::timelines(&mut *snapshot, &numbers).await?;
         let (mut current, mut removed) = (Vec::new(), Vec::new());
         for news in news {
             match tenants.remove(&news.tenant_id) {
                 Some(tenant) => {
-                    let period = tenant.calendar.period_of(now);
+                    let timeline = timelines.get(&news.number).map(|dated| &dated.timeline);
+                    let period = timeline
+                        .map_or_else(|| tenant.calendar.period_of(now), |timeline| timeline.period_of(now));
                     current.push((news, tenant, period));
                 }
                 None => {
@@ -208,6 +212,10 @@ impl Publisher {
         let (number, namespace, now) = (news.number, self.bus.namespace(), self.clock.now());
         let mut transaction = self.pool.begin().await?;
         store::lock_tenant(&mut transaction, number).await?;
+        if let Some(timeline) = store::timeline(&mut *transaction, number).await? {
+            let holds = timeline.period_of(period.start) == *period;
+            anyhow::ensure!(holds, "the tenant's calendar has changed meanwhile");
+        }
         let rows = store::ensure_periods(&mut transaction, number, &[*period].into(), now).await?;
         let mut messages = Vec::new();
         if rows.iter().any(|row| row.opened) {

@@ -7,7 +7,7 @@
 //! the log keeps what is folded.
 //!
 //! Figures that begin before the oldest month whose executions are kept stay as they are.
-//! Days are cut by the calendar that the tenant has now: after a change of its time zone a rebuild moves them.
+//! Days are cut by the calendar that held then.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ use catalog::{Tenant, store::CatalogError};
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use messaging::{Bus, outbox};
-use metering::{Clock, Period};
+use metering::{Clock, Period, Timeline};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{
@@ -106,9 +106,11 @@ impl Rebuild {
             // A removed tenant has no calendar any more; its figures are of the past and stay.
             let tenant: Option<Tenant> = catalog::store::find(&self.pool, &id).await?;
             let Some(tenant) = tenant else { continue };
-            let asked = Asked { number, tenant };
+            let timeline = store::timeline(&self.pool, number).await?;
+            let timeline = timeline.unwrap_or_else(|| Timeline::new(tenant.calendar.clone()));
+            let mut asked = Asked { number, tenant, timeline };
             let (snapshot, shadow) = add_up(&mut reader, &asked).await?;
-            self.swap(&asked, &snapshot, shadow).await?.iter().for_each(&mut tell);
+            self.swap(&mut asked, &snapshot, shadow).await?.iter().for_each(&mut tell);
         }
         reader.close().await?;
         Ok(())
@@ -117,7 +119,7 @@ impl Rebuild {
     /// Compares the shadow with what is stored, and puts it in its place.
     async fn swap(
         &self,
-        asked: &Asked,
+        asked: &mut Asked,
         snapshot: &str,
         mut shadow: Figures,
     ) -> Result<Vec<Difference>, RebuildError> {
@@ -126,6 +128,7 @@ impl Rebuild {
         // Most is folded before the tenant has to wait.
         fold_waiting(&mut transaction).await?;
         store::lock_tenant(&mut transaction, asked.number).await?;
+        asked.refresh(&mut transaction).await?;
         fold_waiting(&mut transaction).await?;
         for (_, change) in store::logged_since(&mut transaction, snapshot).await? {
             shadow.apply(&Changes::from_bytes(&change)?.of_tenant(asked.number));
@@ -161,7 +164,7 @@ impl Rebuild {
             let start = start.1;
             let period = match store::period_at(connection, asked.number, start).await? {
                 Some(period) => period,
-                None => asked.tenant.calendar.period_of(start),
+                None => asked.timeline.period_of(start),
             };
             store::ensure_periods(connection, asked.number, &[period].into(), now).await?;
             let adjusted = adjusted.get(&start).copied().unwrap_or_default();
@@ -182,7 +185,7 @@ async fn add_up(reader: &mut PgConnection, asked: &Asked) -> Result<(String, Fig
     let mut count = 0;
     let mut shares = Box::pin(store::shares(&mut transaction, asked.number));
     while let Some(share) = shares.try_next().await? {
-        changes.add(share, &asked.tenant.calendar);
+        changes.add(share, &asked.timeline);
         count += 1;
         if count % EXECUTIONS_PER_STEP == 0 {
             figures.apply(&changes);

@@ -68,6 +68,8 @@ pub(crate) enum RecordError {
     UnknownTenant(TenantId),
     #[error("plan {0} is not in the catalog; add it, then replay")]
     UnknownPlan(PlanId),
+    #[error("a tenant's calendar has changed meanwhile")]
+    CalendarChanged,
     #[error("cannot read the catalog")]
     Catalog(#[from] CatalogError),
     #[error("cannot write the executions")]
@@ -80,7 +82,10 @@ impl Dispose for RecordError {
     fn disposition(&self) -> Disposition {
         match self {
             // The catalog may be on its way.
-            Self::UnknownSource(_) | Self::UnknownTenant(_) | Self::UnknownPlan(_) => Disposition::Retry,
+            Self::UnknownSource(_)
+            | Self::UnknownTenant(_)
+            | Self::UnknownPlan(_)
+            | Self::CalendarChanged => Disposition::Retry,
             Self::Catalog(error) => error.disposition(),
             Self::Database(error) => error.disposition(),
             Self::DeadLetter(error) => error.disposition(),
@@ -89,9 +94,12 @@ impl Dispose for RecordError {
 }
 
 impl RecordError {
-    /// Whether the next attempt may succeed because what is remembered was wrong: an id that is there after all, or a
-    /// month that was dropped.
+    /// Whether the next attempt may succeed because what is remembered was wrong: an id that is there after all, a
+    /// month that was dropped, or a calendar that has changed since it was read.
     fn is_stale(&self) -> bool {
+        if matches!(self, Self::CalendarChanged) {
+            return true;
+        }
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
         matches!(error.code().as_deref(), Some("23505" | "23514"))
     }

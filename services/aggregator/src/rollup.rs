@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, ops::AddAssign};
 
 use foldhash::HashMap;
 use jiff::{SignedDuration, Timestamp};
-use metering::Calendar;
+use metering::{Period, Timeline};
 use prost::Message;
 
 use crate::{
@@ -30,7 +30,7 @@ const QUARTER_SECONDS: i64 = 15 * 60;
 pub(crate) struct Changes {
     cells: HashMap<CellKey, Cell>,
     /// Days by tenant and quarter of an hour: a batch asks for the same few again and again.
-    days: HashMap<(i32, i64), Timestamp>,
+    days: HashMap<(i32, i64), Period>,
 }
 
 /// Where an execution is counted. The finest division: every figure is a sum of such cells.
@@ -99,13 +99,16 @@ pub(crate) enum DamagedChange {
 }
 
 impl Changes {
-    /// Adds an execution's share. `calendar` is its tenant's.
-    pub(crate) fn add(&mut self, share: Share, calendar: &Calendar) {
+    /// Adds an execution's share. `timeline` is its tenant's.
+    pub(crate) fn add(&mut self, share: Share, timeline: &Timeline) {
         let quarter = share.stopped_at.as_second().div_euclid(QUARTER_SECONDS);
-        let day_start = *self
-            .days
-            .entry((share.tenant, quarter))
-            .or_insert_with(|| calendar.day_of(share.stopped_at).start);
+        let day =
+            self.days.entry((share.tenant, quarter)).or_insert_with(|| timeline.day_of(share.stopped_at));
+        // A day is cut where a period was ended by hand, at any minute.
+        if !day.contains(share.stopped_at) {
+            *day = timeline.day_of(share.stopped_at);
+        }
+        let day_start = day.start;
         let key = CellKey {
             tenant: share.tenant,
             period_start: share.period_start,

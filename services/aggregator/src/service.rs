@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use catalog::Mirror;
 use chassis::{Context, Service};
@@ -12,7 +13,7 @@ use sqlx::migrate::Migrator;
 use crate::{
     AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_recorded::AnswerRecorded,
     answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
-    attribution::Attribution, close::Closer, correct::Correct, explain::Explain, fold::Folder,
+    attribution::Attribution, calendars, close::Closer, correct::Correct, explain::Explain, fold::Folder,
     intake::Executions, leases::Leases, map_unmapped::Mapper, progress::SyncedHandler, publish::Publisher,
     retention::Retention,
 };
@@ -32,7 +33,8 @@ impl Service for Aggregator {
 
     async fn start(context: Context, settings: AggregatorSettings) -> anyhow::Result<()> {
         let Context { clock, pool, bus, tasks } = context;
-        let mirror = Mirror::new(pool.clone(), Arc::new(Attribution));
+        calendars::write_missing(&pool).await.context("cannot write the calendars of tenants")?;
+        let mirror = Mirror::new(pool.clone(), Arc::new(Attribution { clock: clock.clone() }));
         let leases = Leases::new(pool.clone());
         let executions = Executions { pool: pool.clone(), bus: bus.clone(), clock: clock.clone() };
         let synced = SyncedHandler::new(pool.clone());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use foldhash::HashMap;
 use jiff::Timestamp;
 use messaging::{Bus, Outgoing, outbox};
-use metering::Calendar;
+use metering::{Calendar, Timeline};
 use sqlx::PgConnection;
 
 use crate::{
@@ -148,7 +148,14 @@ impl Figures {
         if tenants.is_empty() {
             return Ok(());
         }
-        let revisions = store::raise_revisions(connection, &tenants).await?;
+        let raised = store::raise_revisions(connection, &tenants).await?;
+        // Under the tenants' locks: nobody changes a calendar from here on, and nobody has since these were placed.
+        let is_other = |card: &Card| {
+            raised.get(&card.number).is_some_and(|held| held.calendar_version != card.calendar_version)
+        };
+        if self.cards.values().any(|card| is_other(card)) {
+            return Err(RecordError::CalendarChanged);
+        }
         settle_late(connection, changed).await?;
         let changes = by_period(fresh, changed);
         let periods = store::add_to_periods(connection, &changes, now).await?;
@@ -166,7 +173,7 @@ impl Figures {
         let mut messages = Vec::new();
         for period in &periods {
             let delta = changes.get(&(period.tenant, period.period.start)).map(|change| change.totals);
-            let revision = revisions.get(&period.tenant).copied().unwrap_or_default();
+            let revision = raised.get(&period.tenant).map_or(0, |held| held.revision);
             self.tell(connection, bus, period, delta.unwrap_or_default(), revision, now, &mut messages)
                 .await?;
         }
@@ -176,11 +183,11 @@ impl Figures {
 
     /// The same changes hour by hour.
     fn roll_up(&self, fresh: &[Decided], changed: &[Changed]) -> Changes {
-        let utc = Calendar::utc();
+        let utc = Timeline::new(Calendar::utc());
         let mut changes = Changes::default();
         let mut add = |decided: &Decided, totals: Totals| {
             let Some(placed) = decided.placed else { return };
-            let calendar = self.cards.get(&placed.tenant).map_or(&utc, |card| &card.tenant.calendar);
+            let timeline = self.cards.get(&placed.tenant).map_or(&utc, |card| &card.timeline);
             let share = Share {
                 tenant: placed.tenant,
                 workflow: decided.workflow,
@@ -189,7 +196,7 @@ impl Figures {
                 duration: decided.duration(),
                 totals,
             };
-            changes.add(share, calendar);
+            changes.add(share, timeline);
         };
         for decided in fresh {
             add(decided, decided.totals());

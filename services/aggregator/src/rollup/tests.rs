@@ -1,3 +1,4 @@
+use metering::Calendar;
 use proptest::prelude::*;
 
 use super::*;
@@ -20,8 +21,9 @@ fn share(calendar: &Calendar, workflow: i32, stopped_at: Timestamp, ms: i64) -> 
 #[test]
 fn a_run_is_in_its_hour_and_in_the_day_of_its_tenant() {
     let calendar = Calendar::new("Asia/Kathmandu", 1).unwrap();
+    let timeline = Timeline::new(calendar.clone());
     let mut changes = Changes::default();
-    changes.add(share(&calendar, 3, at("2026-11-24T18:20:00Z"), 40), &calendar);
+    changes.add(share(&calendar, 3, at("2026-11-24T18:20:00Z"), 40), &timeline);
     let mut figures = Figures::default();
     figures.apply(&changes);
     let counted = |totals: &Totals| totals.counted;
@@ -35,11 +37,12 @@ fn a_run_is_in_its_hour_and_in_the_day_of_its_tenant() {
 #[test]
 fn a_voided_run_is_only_that() {
     let calendar = Calendar::utc();
+    let timeline = Timeline::new(calendar.clone());
     let run = share(&calendar, 3, at("2026-11-24T18:20:00Z"), 40);
     let mut changes = Changes::default();
-    changes.add(run, &calendar);
-    changes.add(Share { totals: run.totals.negated(), ..run }, &calendar);
-    changes.add(Share { totals: Totals::VOIDED, ..run }, &calendar);
+    changes.add(run, &timeline);
+    changes.add(Share { totals: run.totals.negated(), ..run }, &timeline);
+    changes.add(Share { totals: Totals::VOIDED, ..run }, &timeline);
     let mut figures = Figures::default();
     figures.apply(&changes);
     assert_eq!(figures.periods.into_values().collect::<Vec<_>>(), [Totals::VOIDED]);
@@ -62,15 +65,16 @@ proptest! {
         cuts in prop::collection::vec(any::<bool>(), 40),
     ) {
         let calendar = Calendar::new("Europe/Madrid", 15).unwrap();
+        let timeline = Timeline::new(calendar.clone());
         let start = at("2026-10-01T00:00:00Z");
         let (mut whole, mut parts) = (Changes::default(), vec![Changes::default()]);
         for ((workflow, second, ms), cut) in runs.iter().zip(&cuts) {
             let share = share(&calendar, *workflow, start + SignedDuration::from_secs(*second), *ms);
-            whole.add(share, &calendar);
+            whole.add(share, &timeline);
             if *cut {
                 parts.push(Changes::default());
             }
-            parts.last_mut().unwrap().add(share, &calendar);
+            parts.last_mut().unwrap().add(share, &timeline);
         }
         let (mut at_once, mut one_by_one) = (Figures::default(), Figures::default());
         at_once.apply(&whole);

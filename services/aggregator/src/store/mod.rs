@@ -27,6 +27,7 @@ macro_rules! bind_totals {
     }};
 }
 
+mod calendars;
 mod corrections;
 mod crossings;
 mod executions;
@@ -44,6 +45,9 @@ mod sources;
 mod tenants;
 mod unmapped;
 
+pub(crate) use calendars::{
+    Dated, opened_until, period_rows, put_timeline, timeline, timelines, without_timeline,
+};
 pub(crate) use corrections::{
     Correcting, Correction, ExecutionKey, change_period, correction, corrections, keep_correction,
     lock_source, void_execution, voidable,

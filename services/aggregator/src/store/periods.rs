@@ -39,14 +39,15 @@ pub(crate) async fn ensure_periods(
         .bind(now.to_sqlx())
         .execute(&mut *connection)
         .await?;
-        let closed: bool = sqlx::query_scalar(
-            "SELECT closed_at IS NOT NULL FROM periods WHERE tenant_number = $1 AND period_start = $2",
+        let (end, closed): (SqlInstant, bool) = sqlx::query_as(
+            "SELECT period_end, closed_at IS NOT NULL FROM periods WHERE tenant_number = $1 AND period_start = $2",
         )
         .bind(tenant_number)
         .bind(period.start.to_sqlx())
         .fetch_one(&mut *connection)
         .await?;
-        rows.push(PeriodRow { period: *period, opened: opened.rows_affected() == 1, closed });
+        let period = Period { end: end.to_jiff(), ..*period };
+        rows.push(PeriodRow { period, opened: opened.rows_affected() == 1, closed });
     }
     Ok(rows)
 }

@@ -235,23 +235,36 @@ pub(crate) async fn tenant_ids(
     ids.iter().map(|id| TenantId::parse(id).map_err(damaged)).collect()
 }
 
+/// A tenant that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Raised {
+    /// Its new revision.
+    pub(crate) revision: i64,
+    /// Which of its timelines holds.
+    pub(crate) calendar_version: i32,
+}
+
 /// Holds the tenants for the rest of the transaction, in the order of their numbers, after the sources. What the
-/// transaction changes is a new revision of each, and news. Returns the revisions.
+/// transaction changes is a new revision of each, and news.
 pub(crate) async fn raise_revisions(
     connection: &mut PgConnection,
     tenants: &[i32],
-) -> Result<HashMap<i32, i64>, sqlx::Error> {
+) -> Result<HashMap<i32, Raised>, sqlx::Error> {
     sqlx::query("SELECT FROM tenants WHERE number = ANY($1) ORDER BY number FOR NO KEY UPDATE")
         .bind(tenants)
         .execute(&mut *connection)
         .await?;
-    let rows: Vec<(i32, i64)> = sqlx::query_as(
-        "UPDATE tenants SET revision = revision + 1 WHERE number = ANY($1) RETURNING number, revision",
+    let rows: Vec<(i32, i64, i32)> = sqlx::query_as(
+        "UPDATE tenants SET revision = revision + 1 WHERE number = ANY($1)
+         RETURNING number, revision, calendar_version",
     )
     .bind(tenants)
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().collect())
+    let raised = rows
+        .into_iter()
+        .map(|(number, revision, calendar_version)| (number, Raised { revision, calendar_version }));
+    Ok(raised.collect())
 }
 
 /// A period after its figures have changed.

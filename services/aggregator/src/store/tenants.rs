@@ -5,17 +5,17 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, PgPool};
 
-/// Keeps a tenant; its plan or limit may have changed, which is news.
-pub(crate) async fn put_tenant(connection: &mut PgConnection, tenant: &Tenant) -> Result<(), sqlx::Error> {
-    sqlx::query(
+/// Keeps a tenant, and holds it; its plan or limit may have changed, which is news. Returns its number.
+pub(crate) async fn put_tenant(connection: &mut PgConnection, tenant: &Tenant) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar(
         "INSERT INTO tenants (tenant_id, plan_id) VALUES ($1, $2)
-         ON CONFLICT (tenant_id) DO UPDATE SET plan_id = excluded.plan_id, revision = tenants.revision + 1",
+         ON CONFLICT (tenant_id) DO UPDATE SET plan_id = excluded.plan_id, revision = tenants.revision + 1
+         RETURNING number",
     )
     .bind(tenant.id.as_str())
     .bind(tenant.plan.as_str())
-    .execute(connection)
-    .await?;
-    Ok(())
+    .fetch_one(connection)
+    .await
 }
 
 /// A changed plan is news for all its tenants.

@@ -83,9 +83,7 @@ async fn figures_are_kept_by_hour_day_period_and_workflow() {
 
 #[tokio::test]
 async fn days_are_those_of_the_tenants_time_zone() {
-    let mut running = Running::start(None).await;
-    running.bench.publish_entry(&tenant("Europe/Madrid"), 2).await;
-    running.usage.next_where(|usage| usage.period.unwrap().start == at("2026-10-31T23:00:00Z")).await;
+    let running = Running::start_with(None, &tenant("Europe/Madrid")).await;
     running.send(vec![execution(1, "2026-11-22T22:59:59Z"), execution(2, "2026-11-22T23:00:00Z")]).await;
     let days = running.usage_answer(&november(Grain::Day), |answer| answer.slices.len() == 2).await;
     assert_eq!(shown(&days), [(second("2026-11-21T23:00:00Z"), 1), (second("2026-11-22T23:00:00Z"), 1)]);

@@ -10,6 +10,7 @@
 mod attribution;
 mod authority;
 mod bad_input;
+mod calendars;
 mod corrections;
 mod counting;
 mod figures;

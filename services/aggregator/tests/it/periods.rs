@@ -9,7 +9,7 @@ use proto::{
 };
 use testkit::Topic;
 
-use crate::support::{Running, execution, executions, source, tenant};
+use crate::support::{Running, execution, executions, source, tenant, tenant_from};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -110,12 +110,8 @@ async fn a_sweep_is_not_believed_before_its_executions_are_counted() {
 #[tokio::test]
 async fn a_month_that_ends_on_a_leap_day_and_one_in_which_the_clocks_change_are_cut_at_the_tenants_midnight()
 {
-    let mut running = Running::start(None).await;
+    let mut running = Running::start_with(None, &tenant_from("Europe/Madrid", 31)).await;
     running.bench.clock.set(at("2028-04-02T00:00:00Z"));
-    let mut wire = catalog::Entry::to_wire(&tenant("Europe/Madrid"), 2);
-    wire.anchor_day = 31;
-    let tenant: catalog::Tenant = catalog::Entry::from_wire(wire).unwrap();
-    running.bench.publish_entry(&tenant, 2).await;
     let mut events = events(&running).await;
     let begins = |usage: &proto::v1::UsageCounted| usage.period.unwrap().start.unwrap().seconds;
     running.usage.next_where(|usage| begins(usage) == at("2028-03-30T22:00:00Z").as_second()).await;
@@ -176,14 +172,7 @@ async fn a_month_that_ends_on_a_leap_day_and_one_in_which_the_clocks_change_are_
 
 #[tokio::test]
 async fn the_tenants_time_zone_cuts_the_month() {
-    let mut running = Running::start(None).await;
-    running.bench.publish_entry(&tenant("Europe/Madrid"), 2).await;
-    running
-        .usage
-        .next_where(|usage| {
-            usage.period.unwrap().start.unwrap().seconds == at("2026-10-31T23:00:00Z").as_second()
-        })
-        .await;
+    let mut running = Running::start_with(None, &tenant("Europe/Madrid")).await;
     running.send(vec![execution(1, "2026-10-31T23:30:00Z")]).await;
     running.usage_where(|totals| totals.counted == 1).await;
     running.bench.finish().await;

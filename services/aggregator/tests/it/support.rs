@@ -22,12 +22,17 @@ pub struct Running {
 impl Running {
     /// One tenant, `north`, with a plan of `limit` executions and one source, `north-n8n`.
     pub async fn start(limit: Option<u64>) -> Self {
+        Self::start_with(limit, &tenant("UTC")).await
+    }
+
+    /// The same with this tenant.
+    pub async fn start_with(limit: Option<u64>, north: &Tenant) -> Self {
         let bench = Bench::of::<Aggregator>(NOW).await;
         let usage = bench.topic(Stream::UsageState, "usage.counted").await;
         let running = Self { bench, usage };
         running.start_service().await;
         running.bench.publish_entry(&plan(limit), 1).await;
-        running.bench.publish_entry(&tenant("UTC"), 1).await;
+        running.bench.publish_entry(north, 1).await;
         running.bench.publish_entry(&source("north-n8n"), 1).await;
         running
     }
@@ -137,7 +142,12 @@ pub fn plan(limit: Option<u64>) -> Plan {
 }
 
 pub fn tenant(time_zone: &str) -> Tenant {
+    tenant_from(time_zone, 1)
+}
+
+pub fn tenant_from(time_zone: &str, anchor_day: u32) -> Tenant {
     Tenant::from_wire(v1::Tenant {
+        anchor_day,
         tenant_id: "north".into(),
         name: "North".into(),
         plan_id: "pro".into(),

@@ -1,0 +1,156 @@
+//! Periods are facts: a changed calendar decides the next one.
+
+use jiff::Timestamp;
+use prost::Message;
+use proto::{
+    streams::Stream,
+    v1::{self, PeriodEvent, ThresholdCrossed, period_event::Event},
+};
+use sqlx::PgPool;
+
+use crate::support::{Running, execution, executions, tenant, tenant_from};
+
+fn second(text: &str) -> i64 {
+    text.parse::<Timestamp>().unwrap().as_second()
+}
+
+fn bounds(period: Option<v1::Period>) -> (i64, i64) {
+    let period = period.expect("a period");
+    (period.start.unwrap().seconds, period.end.unwrap().seconds)
+}
+
+fn span(start: &str, end: &str) -> (i64, i64) {
+    (second(start), second(end))
+}
+
+/// Start, end and counted executions of the stored periods.
+async fn stored(pool: &PgPool) -> Vec<(i64, i64, i64)> {
+    sqlx::query_as(
+        "SELECT extract(epoch FROM period_start)::bigint, extract(epoch FROM period_end)::bigint, counted
+         FROM periods ORDER BY period_start",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_tenant_at_its_limit_gets_no_second_month_with_another_calendar() {
+    let mut running = Running::start(Some(100)).await;
+    let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
+    let mut events = running.bench.topic::<PeriodEvent>(Stream::Periods, "usage.period").await;
+    running.send(executions(1..=100)).await;
+    let november = span("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z");
+    let before = running.usage_where(|totals| totals.counted == 100).await;
+    assert_eq!(bounds(before.period), november);
+    let mut warned = Vec::new();
+    for calendar in
+        [("Europe/Madrid", 1), ("Europe/Madrid", 15), ("Pacific/Apia", 24), ("Asia/Kathmandu", 15)]
+    {
+        let revision = 2 + warned.len() as u64;
+        running.bench.publish_entry(&tenant_from(calendar.0, calendar.1), revision).await;
+        let id = 200 + revision;
+        running.send(vec![execution(id, "2026-11-24T11:59:30Z")]).await;
+        warned.push(id);
+        let counted = 100 + warned.len() as u64;
+        let usage = running.usage_where(|totals| totals.counted == counted).await;
+        assert_eq!((bounds(usage.period), usage.limit), (november, Some(100)), "{calendar:?}");
+    }
+    running.bench.clock.set("2026-12-01T07:00:00Z".parse().unwrap());
+    let mut closed = Vec::new();
+    let first = loop {
+        match events.next().await.event.unwrap() {
+            Event::Closed(event) => closed.push((bounds(event.period), event.totals.unwrap().counted)),
+            Event::Opened(event) if bounds(event.period) != november => break bounds(event.period),
+            _ => {}
+        }
+    };
+    // The calendar that was set last holds from there to its first boundary.
+    assert_eq!(first, span("2026-12-01T00:00:00Z", "2026-12-14T18:15:00Z"));
+    while closed.is_empty() {
+        if let Event::Closed(event) = events.next().await.event.unwrap() {
+            closed.push((bounds(event.period), event.totals.unwrap().counted));
+        }
+    }
+    assert_eq!(closed, [(november, 104)]);
+    running.send(vec![execution(500, "2026-12-01T06:59:00Z")]).await;
+    running.usage_where(|totals| totals.counted == 1).await;
+    assert_eq!(stored(running.bench.pool()).await, [(november.0, november.1, 104), (first.0, first.1, 1)]);
+    let crossed: Vec<(u32, i64)> = [crossings.next().await, crossings.next().await]
+        .iter()
+        .map(|crossed| (crossed.threshold_percent, bounds(crossed.period).0))
+        .collect();
+    assert_eq!(crossed, [(80, november.0), (100, november.0)]);
+    let all: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM crossings").fetch_one(running.bench.pool()).await.unwrap();
+    assert_eq!(all, 2, "a threshold is crossed once");
+    assert_eq!(running.rebuilt().await, []);
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_placed_by_a_calendar_that_has_changed_since_is_placed_again() {
+    let mut running = Running::start(None).await;
+    running.send(executions(1..=1)).await;
+    running.usage_where(|totals| totals.counted == 1).await;
+    // Near the end of the month, a recorder that knows the old calendar comes to wait for the tenant.
+    let mut change = running.bench.pool().begin().await.unwrap();
+    let version: i32 = sqlx::query_scalar("SELECT calendar_version FROM tenants FOR UPDATE")
+        .fetch_one(&mut *change)
+        .await
+        .unwrap();
+    running.bench.clock.set("2026-11-30T12:00:00Z".parse().unwrap());
+    running.send(vec![execution(2, "2026-12-01T00:30:00Z")]).await;
+    testkit::eventually("the recorder waits for the tenant", || async {
+        let waits: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM tenants WHERE number = ANY%')",
+        )
+        .fetch_one(running.bench.pool())
+        .await
+        .unwrap();
+        waits.then_some(())
+    })
+    .await;
+    sqlx::raw_sql(
+        "INSERT INTO calendars VALUES (1, 1, '2026-12-01T00:00:00Z', 'Europe/Madrid', 15, false);
+         UPDATE tenants SET calendar_version = calendar_version + 1;
+         UPDATE catalog_version SET version = version + 1;",
+    )
+    .execute(&mut *change)
+    .await
+    .unwrap();
+    change.commit().await.unwrap();
+    let december = span("2026-12-01T00:00:00Z", "2026-12-14T23:00:00Z");
+    testkit::eventually("it is counted in the new calendar's period", || async {
+        let stored = stored(running.bench.pool()).await;
+        (stored.get(1)? == &(december.0, december.1, 1)).then_some(())
+    })
+    .await;
+    assert!(version > 0, "the tenant's calendar was written when the tenant came");
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn periods_of_the_version_before_keep_their_bounds() {
+    let mut running = Running::start(None).await;
+    running.send(executions(1..=3)).await;
+    running.usage_where(|totals| totals.counted == 3).await;
+    running.bench.restart().await;
+    // As the version before left it: no calendars, and a zone that was changed while nothing was published.
+    let madrid = catalog::Entry::to_wire(&tenant("Europe/Madrid"), 2).encode_to_vec();
+    sqlx::query("DELETE FROM calendars").execute(running.bench.pool()).await.unwrap();
+    sqlx::query("UPDATE catalog SET value = $1, revision = 2 WHERE kind = 'tenant'")
+        .bind(madrid)
+        .execute(running.bench.pool())
+        .await
+        .unwrap();
+    running.start_service().await;
+    running.send(vec![execution(4, "2026-11-24T11:59:59Z")]).await;
+    let usage = running.usage_where(|totals| totals.counted == 4).await;
+    assert_eq!(bounds(usage.period), span("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"));
+    running.bench.clock.set("2026-12-01T00:30:00Z".parse().unwrap());
+    let usage = running.usage_where(|totals| totals.counted == 0).await;
+    assert_eq!(bounds(usage.period), span("2026-12-01T00:00:00Z", "2026-12-31T23:00:00Z"));
+    running.bench.finish().await;
+}
