@@ -15,6 +15,7 @@ mod pace;
 mod publish;
 mod push;
 mod receive;
+mod refusals;
 mod replay;
 mod retention;
 mod row;

@@ -5,7 +5,7 @@
 
 mod answer;
 mod body;
-mod item;
+pub(crate) mod item;
 
 use std::{sync::Arc, time::Duration};
 
@@ -101,8 +101,8 @@ async fn handle(receive: &Receive, request: Request) -> Result<ReceivedJson, Ref
     let read = |item| item::read(item, now);
     let items: Vec<Item> = body::items(form, &bytes)?.into_iter().map(read).collect();
     let mut answer = ReceivedJson::of(&items);
-    let executions = items.into_iter().filter_map(Item::into_execution).collect();
-    answer.leave(receive.publish(&pusher, executions).await?);
+    let pushed = items.into_iter().filter_map(Item::into_pushed).collect();
+    answer.leave(receive.publish(&pusher, pushed).await?);
     answer.count();
     Ok(answer)
 }

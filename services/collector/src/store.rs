@@ -3,6 +3,7 @@
 pub mod audits;
 pub mod epochs;
 pub mod limits;
+pub mod refusals;
 pub mod workflows;
 
 use std::{collections::BTreeMap, time::Duration};
