@@ -141,6 +141,35 @@ function installed(version) {
 	return root;
 }
 
+test('a run that was refused here is sent as canceled, one with such an error is not', async () => {
+	const { url, stop } = await gateway((count) => (count === 1 ? [200, REFUSED] : [202, { rejected: [] }]));
+	const pushed = [];
+	const collector = http.createServer((request, response) => {
+		const chunks = [];
+		request.on('data', (chunk) => chunks.push(chunk));
+		request.on('end', () => {
+			pushed.push(...JSON.parse(Buffer.concat(chunks).toString('utf8')).executions);
+			response.writeHead(202, { 'content-type': 'application/json' });
+			response.end(JSON.stringify({ rejected: [] }));
+		});
+	});
+	await new Promise((resolve) => collector.listen(0, '127.0.0.1', resolve));
+	const push = `http://127.0.0.1:${collector.address().port}/v1/executions`;
+	const { preExecute, postExecute } = hooks({ FLOWMETER_GATEWAY_URL: url, FLOWMETER_PUSH_URL: push });
+	const error = await preExecute[0](workflow, 'webhook').then(assert.fail, (refused) => refused);
+	const failed = (error) => ({ mode: 'webhook', status: 'error', startedAt: new Date(0), stoppedAt: new Date(1), data: { resultData: { error } } });
+	await postExecute[0](failed(error), workflow, '1');
+	await postExecute[0](failed({ ...error, message: error.message, stack: error.stack }), workflow, '2');
+	await postExecute[0](failed({ name: error.name, message: error.message, stack: error.stack }), workflow, '3');
+	while (pushed.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+	assert.deepEqual(pushed.map(({ id, status }) => [id, status]), [['1', 'canceled'], ['2', 'canceled'], ['3', 'error']]);
+	await new Promise((resolve) => {
+		collector.closeAllConnections();
+		collector.close(resolve);
+	});
+	await stop();
+});
+
 test('runs that start at once are asked for at once, over kept connections', async () => {
 	const { asked, connections, url, stop } = await gateway((count) => [200, count > 50 ? REFUSED : ALLOWED]);
 	const pre = gated(url, { FLOWMETER_WAIT_MS: '5000' });

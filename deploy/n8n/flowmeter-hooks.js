@@ -9,6 +9,8 @@
  *                          answered (open). Once it has, the rule of the tenant's plan holds, as the last answer told it.
  *   FLOWMETER_WAIT_MS      how long a run waits for the answer at most (250)
  *
+ * These are read once and removed from `process.env`, so that no workflow finds the token there (README, "The token").
+ *
  * Telling never breaks or delays a run: a hook that throws would turn a success into an error, so everything is caught,
  * and nothing waits for the network. It may lose (a full buffer, a killed process): Flowmeter's poll finds what was lost.
  * In queue mode n8n tells the hook twice of a run, on the main process and on the worker. Both send the same execution,
@@ -16,7 +18,7 @@
  *
  * Asking throws where a run is refused, and only then. From 2.40 on nothing is left of such a run in n8n, and the caller
  * of a webhook gets status and reason; before, n8n writes an execution with the status `error`, and the caller gets 500.
- * Such an execution is told as `canceled`, which does not count: Flowmeter keeps what it was told first, unless that is lost.
+ * Such an execution is sent as `canceled` and `refused`; Flowmeter's poll looks at its data before it believes that.
  *
  * Node built-ins only. n8n 1.123 and 2.x.
  */
@@ -77,6 +79,24 @@ const EXIT_GRACE_MS = 1_000;
 /** The name of the error by which a run is refused where n8n has none of its own for that. */
 const REFUSED_BEFORE_START = 'RefusedBeforeStart';
 
+/** The errors by which runs are refused, by name. A workflow can throw errors of any name, so a name alone proves nothing. */
+const REFUSAL_NAMES = new Set([REFUSED_BEFORE_START, 'ResponseError']);
+
+/** On every error that this process has thrown to refuse a run. Not `Symbol.for`: nobody else can get hold of it. */
+const REFUSED = Symbol('refused');
+
+/** What this file is set by: read once, then removed from where workflows may look. */
+const SETTINGS = [
+	'FLOWMETER_PUSH_TOKEN',
+	'FLOWMETER_PUSH_URL',
+	'FLOWMETER_GATEWAY_URL',
+	'FLOWMETER_WHEN_AWAY',
+	'FLOWMETER_WAIT_MS',
+];
+
+/** A run that went on so much later than it began has waited, in milliseconds. Shorter waits stay in n8n's memory. */
+const WAITED_MS = 10_000;
+
 /** What n8n calls an execution that has ended. */
 const FINAL = new Set(['success', 'error', 'crashed', 'canceled']);
 
@@ -84,7 +104,7 @@ const FINAL = new Set(['success', 'error', 'crashed', 'canceled']);
 const CARRIED = new Set(['retry', 'manual']);
 
 /** Answers that do not change by asking again. The other ones of 400 and above may. */
-const REFUSED = new Set([400, 401, 403, 404, 405, 413, 415, 422]);
+const FINAL_ANSWERS = new Set([400, 401, 403, 404, 405, 413, 415, 422]);
 
 /** When a log line of each kind was written. */
 const warnedAt = new Map();
@@ -262,7 +282,7 @@ class Pusher {
 		}
 		const { status } = answer;
 		if (status >= 200 && status < 300) return done(accepted(answer.body));
-		if (REFUSED.has(status) || (status >= 300 && status < 400)) return done({ refused: `status ${status}` });
+		if (FINAL_ANSWERS.has(status) || (status >= 300 && status < 400)) return done({ refused: `status ${status}` });
 		done({ failed: `status ${status}`, retryAfterMs: Number(answer.headers['retry-after']) * 1_000 || 0 });
 	}
 
@@ -295,10 +315,11 @@ function iso(time) {
 }
 
 /**
- * When the run began. After a wait n8n says when it went on, but its list keeps the first start; so does the data of
- * the first node that ran.
+ * When the run began, as n8n's list has it. After a wait n8n tells the hook when it went on. From 2.x on the list keeps the
+ * first start, as the data of the first node that ran does; in 1.x the list has the last one too.
  */
 function startOf(run) {
+	if (N8N_VERSION?.[0] === 1) return iso(run.startedAt ?? NaN);
 	const nodes = CARRIED.has(run.mode) ? [] : Object.values(run.data?.resultData?.runData ?? {});
 	const starts = nodes.map((runs) => runs?.[0]?.startTime);
 	const times = [run.startedAt, ...starts].filter(Boolean).map((time) => new Date(time).getTime());
@@ -306,17 +327,42 @@ function startOf(run) {
 	return Number.isFinite(earliest) ? iso(earliest) : undefined;
 }
 
+/** When the run went on after a wait, where that is another time than its start; Flowmeter needs both. */
+function resumeOf(run, startedAt) {
+	const resumed = run.startedAt ? new Date(run.startedAt).getTime() : NaN;
+	return resumed - new Date(startedAt).getTime() > WAITED_MS ? iso(resumed) : undefined;
+}
+
+/**
+ * Whether this file has refused the run. In the process that did, the error itself says so. Another one (the main process in
+ * queue mode) knows the run from the database: n8n writes one entry that failed without an error, for a node that never ran,
+ * which no workflow that has run leaves.
+ */
+function isRefused(run) {
+	const result = run.data?.resultData;
+	const error = result?.error;
+	if (error?.[REFUSED] === true) return true;
+	const entries = Object.values(result?.runData ?? {}).flat();
+	const [entry] = entries;
+	const isShape = entries.length === 1 && entry?.executionStatus === 'error' && !entry.error;
+	return run.status === 'error' && REFUSAL_NAMES.has(error?.name) && isShape;
+}
+
 /** The execution as Flowmeter takes it; nothing where it has not ended, or n8n does not say how. */
 function execution(run, workflow, id) {
 	if (!run || !FINAL.has(run.status) || id === undefined || id === null) return undefined;
+	const refused = isRefused(run);
+	const startedAt = startOf(run);
 	return {
 		id: String(id),
 		workflow_id: workflow?.id,
 		workflow_name: workflow?.name,
-		status: run.data?.resultData?.error?.name === REFUSED_BEFORE_START ? 'canceled' : run.status,
+		status: refused ? 'canceled' : run.status,
 		mode: run.mode,
-		started_at: startOf(run),
+		started_at: startedAt,
 		stopped_at: iso(run.stoppedAt ?? Date.now()),
+		resumed_at: resumeOf(run, startedAt),
+		refused: refused || undefined,
 	};
 }
 
@@ -335,27 +381,42 @@ class Refusal {
 	toError() {
 		const OfN8n = responseError();
 		const error = OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : refusedBeforeStart(this.message);
+		// n8n may hand on a copy of the error's own properties, of which this is one. As JSON it has none.
+		error[REFUSED] = true;
 		// Outside production n8n shows it to the caller.
 		error.stack = `${error.name}: ${error.message}`;
 		return error;
 	}
 }
 
-/** Before 2.40 n8n writes an execution of what is refused, with this error in it: by its name it is known again. */
+/** Before 2.40 n8n writes an execution of what is refused, with this error in it. */
 function refusedBeforeStart(message) {
 	const error = new Error(message);
 	error.name = REFUSED_BEFORE_START;
 	return error;
 }
 
+/** Where n8n is installed. */
+const rootOfN8n = () => path.join(path.dirname(require.main.filename), '..');
+
+/** n8n's version as numbers; nothing where n8n is built another way. */
+function versionOfN8n() {
+	try {
+		return require(path.join(rootOfN8n(), 'package.json')).version.split('.').map(Number);
+	} catch {
+		return undefined;
+	}
+}
+
+const N8N_VERSION = versionOfN8n();
+
 /** The class of n8n's errors that have a status; nothing before 2.40, or where n8n is built another way. */
 function responseError() {
 	try {
-		const root = path.join(path.dirname(require.main.filename), '..');
-		const version = require(path.join(root, 'package.json')).version.split('.').map(Number);
 		const [major, minor] = CLEAN_REFUSAL_SINCE;
+		const version = N8N_VERSION;
 		if (version[0] < major || (version[0] === major && version[1] < minor)) return undefined;
-		return require(path.join(root, 'dist/errors/response-errors/abstract/response.error.js')).ResponseError;
+		return require(path.join(rootOfN8n(), 'dist/errors/response-errors/abstract/response.error.js')).ResponseError;
 	} catch {
 		return undefined;
 	}
@@ -448,8 +509,16 @@ function startGate({ FLOWMETER_GATEWAY_URL: url, FLOWMETER_PUSH_TOKEN: token, ..
 	});
 }
 
-const pusher = startPusher(process.env);
-const gate = startGate(process.env);
+/** The settings, which nobody finds in the environment from here on. */
+function takeSettings(environment) {
+	const settings = Object.fromEntries(SETTINGS.map((name) => [name, environment[name]]));
+	for (const name of SETTINGS) delete environment[name];
+	return settings;
+}
+
+const settings = takeSettings(process.env);
+const pusher = startPusher(settings);
+const gate = startGate(settings);
 
 /** n8n's own handlers end the process once its runs are over. Where there are none, this one must. */
 async function leave(signal) {

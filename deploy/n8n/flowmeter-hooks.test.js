@@ -3,7 +3,10 @@
 
 const assert = require('node:assert/strict');
 const { execFile } = require('node:child_process');
+const fs = require('node:fs');
 const http = require('node:http');
+const os = require('node:os');
+const path = require('node:path');
 const test = require('node:test');
 
 const FILE = require.resolve('./flowmeter-hooks.js');
@@ -94,15 +97,59 @@ test('a finished run is sent within a second, with its workflow', async () => {
 	await stop();
 });
 
-test('a run that was refused before it started is told as canceled, another that failed as it is', async () => {
+/** What a process knows of a run that another one has refused: one entry, of a node that never ran. */
+const refusedShape = (name) => ({
+	error: { name, message: 'no' },
+	runData: { Webhook: [{ startTime: 1, executionTime: 0, executionStatus: 'error', source: [] }] },
+});
+
+test('a failed run is never free by the name of its error', async () => {
 	const { requests, url, stop } = await collector();
 	const post = hooked(url);
-	const failed = (name) => ({ ...run('error'), data: { resultData: { error: { name, message: 'no' } } } });
-	await post(failed('RefusedBeforeStart'), workflow, '1');
-	await post(failed('NodeApiError'), workflow, '2');
+	const failed = (resultData) => ({ ...run('error'), data: { resultData } });
+	const ran = { startTime: 1, executionTime: 3, executionStatus: 'success', source: [] };
+	for (const name of ['RefusedBeforeStart', 'ResponseError']) {
+		const error = { name, message: 'no' };
+		const threw = { ...ran, executionStatus: 'error', error };
+		await post(failed({ error }), workflow, '1');
+		await post(failed({ error, runData: {} }), workflow, '2');
+		await post(failed({ error, runData: { Function: [threw] } }), workflow, '3');
+		await post(failed({ error, runData: { Webhook: [ran], Function: [threw] } }), workflow, '4');
+		const shape = refusedShape(name);
+		await post(failed({ ...shape, runData: { ...shape.runData, Other: [ran] } }), workflow, '5');
+		await post({ ...failed(shape), status: 'success' }, workflow, '6');
+		// The symbol of somebody else is none.
+		await post(failed({ error: { ...error, [Symbol('refused')]: true, [Symbol.for('refused')]: true } }), workflow, '7');
+	}
+	await post(failed({ ...refusedShape('NodeApiError') }), workflow, '8');
+	const sent = () => requests.flatMap((request) => request.executions);
+	await eventually('all are sent', () => sent().length === 15);
+	assert.deepEqual(new Set(sent().map(({ status }) => status)), new Set(['error', 'success']));
+	assert.ok(sent().every(({ refused }) => refused === undefined));
+	await stop();
+});
+
+test('a run that another process has refused is known by what n8n wrote of it', async () => {
+	const { requests, url, stop } = await collector();
+	const post = hooked(url);
+	for (const [id, name] of [['1', 'RefusedBeforeStart'], ['2', 'ResponseError']]) {
+		await post({ ...run('error'), data: { resultData: refusedShape(name) } }, workflow, id);
+	}
 	const sent = () => requests.flatMap((request) => request.executions);
 	await eventually('both are sent', () => sent().length === 2);
-	assert.deepEqual(sent().map(({ id, status }) => [id, status]), [['1', 'canceled'], ['2', 'error']]);
+	assert.deepEqual(sent().map(({ status, refused }) => [status, refused]), [['canceled', true], ['canceled', true]]);
+	await stop();
+});
+
+test('the token and the other settings are gone from the environment once the file is loaded', async () => {
+	const { requests, url, stop } = await collector();
+	const post = hooked(url);
+	const left = Object.keys(process.env).filter((name) => name.startsWith('FLOWMETER_'));
+	assert.deepEqual(left, []);
+	assert.ok(!Object.values(process.env).some((value) => value.includes('fmp_')));
+	await post(run(), workflow, '926');
+	await eventually('it still works', () => requests.length === 1);
+	assert.equal(requests[0].headers.authorization, 'Bearer fmp_north-n8n.secret');
 	await stop();
 });
 
@@ -126,6 +173,26 @@ test('a run that waited began when it began, not when it went on', async () => {
 	await post({ ...run(), data: { resultData: { runData } } }, workflow, '5');
 	await eventually('it is sent', () => requests.length === 1);
 	assert.equal(requests[0].executions[0].started_at, '2026-11-24T00:00:00.005Z');
+	assert.equal(requests[0].executions[0].resumed_at, '2026-11-24T01:00:00.000Z');
+	await stop();
+});
+
+test('on 1.x a run that waited began when it went on, as the list has it', async () => {
+	const { requests, url, stop } = await collector();
+	const root = fs.mkdtempSync(path.join(os.tmpdir(), 'n8n-'));
+	fs.writeFileSync(path.join(root, 'package.json'), JSON.stringify({ version: '1.123.81' }));
+	const ours = require.main.filename;
+	require.main.filename = path.join(root, 'bin/n8n');
+	try {
+		const runData = { Webhook: [{ startTime: Date.parse('2026-11-24T00:00:00.005Z') }] };
+		await hooked(url)({ ...run(), data: { resultData: { runData } } }, workflow, '5');
+	} finally {
+		require.main.filename = ours;
+		fs.rmSync(root, { recursive: true });
+	}
+	await eventually('it is sent', () => requests.length === 1);
+	assert.equal(requests[0].executions[0].started_at, '2026-11-24T01:00:00.000Z');
+	assert.equal(requests[0].executions[0].resumed_at, undefined);
 	await stop();
 });
 

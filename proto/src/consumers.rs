@@ -54,6 +54,8 @@ impl Consumer {
     pub const ALERTS_CATALOG: Self = Self::of("alerts", Stream::Catalog);
     /// Alerts tells the operator of gaps.
     pub const ALERTS_GAPS: Self = Self::of("alerts", Stream::SourceEvents);
+    /// Alerts informs the operator of sources whose poll contradicts what was pushed.
+    pub const ALERTS_CONTRADICTIONS: Self = Self::of("alerts", Stream::Contradictions);
     /// Alerts learns that a source is swept again, and what it may lose.
     pub const ALERTS_SYNCED: Self = Self::topic("alerts", Stream::SourceState, "source.synced");
     /// Alerts learns that a source cannot be swept.

@@ -75,7 +75,7 @@ impl From<&Execution> for v1::Execution {
             workflow_id: execution.workflow.to_string(),
             workflow_name: execution.workflow_name.clone().map(String::from).unwrap_or_default(),
             status: v1::ExecutionStatus::from(execution.status).into(),
-            mode: mode_to(execution.mode).into(),
+            mode: v1::ExecutionMode::from(execution.mode).into(),
             started_at: execution.started_at.map(timestamp),
             stopped_at: Some(timestamp(execution.stopped_at)),
             retry_of: execution.retry_of.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -113,17 +113,19 @@ fn mode_from(wire: v1::ExecutionMode) -> Mode {
     }
 }
 
-fn mode_to(mode: Mode) -> v1::ExecutionMode {
-    match mode {
-        Mode::Webhook => v1::ExecutionMode::Webhook,
-        Mode::Trigger => v1::ExecutionMode::Trigger,
-        Mode::Retry => v1::ExecutionMode::Retry,
-        Mode::Cli => v1::ExecutionMode::Cli,
-        Mode::Evaluation => v1::ExecutionMode::Evaluation,
-        Mode::Manual => v1::ExecutionMode::Manual,
-        Mode::Integrated => v1::ExecutionMode::Integrated,
-        Mode::Error => v1::ExecutionMode::Error,
-        Mode::Other => v1::ExecutionMode::Other,
+impl From<Mode> for v1::ExecutionMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Webhook => Self::Webhook,
+            Mode::Trigger => Self::Trigger,
+            Mode::Retry => Self::Retry,
+            Mode::Cli => Self::Cli,
+            Mode::Evaluation => Self::Evaluation,
+            Mode::Manual => Self::Manual,
+            Mode::Integrated => Self::Integrated,
+            Mode::Error => Self::Error,
+            Mode::Other => Self::Other,
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub enum Stream {
     SourceState,
     /// `SourceGap`.
     SourceEvents,
+    /// `SourceContradicted`. A stream of its own: those who read gaps expect nothing else in theirs.
+    Contradictions,
     /// `SourceRow`: rows to be read again.
     Rows,
     /// `UsageCounted`: the last per tenant.
@@ -65,9 +67,10 @@ pub enum Stream {
 }
 
 impl Stream {
-    const WHOLE: [Self; 10] = [
+    const WHOLE: [Self; 11] = [
         Self::SourceState,
         Self::SourceEvents,
+        Self::Contradictions,
         Self::Rows,
         Self::UsageState,
         Self::Thresholds,
@@ -122,6 +125,7 @@ impl Stream {
             Self::Executions(partition) => return namespace.stream(&format!("EXECUTIONS_{partition}")),
             Self::SourceState => "SOURCE_STATE",
             Self::SourceEvents => "SOURCE_EVENTS",
+            Self::Contradictions => "CONTRADICTIONS",
             Self::Rows => "ROWS",
             Self::UsageState => "USAGE_STATE",
             Self::Thresholds => "THRESHOLDS",
@@ -138,6 +142,7 @@ impl Stream {
             Self::Executions(_) => &["executions"],
             Self::SourceState => &["source.synced", "source.failing", "source.audit"],
             Self::SourceEvents => &["source.gap"],
+            Self::Contradictions => &["source.contradicted"],
             Self::Rows => &["rows"],
             Self::UsageState => &["usage.counted"],
             Self::Thresholds => &["usage.threshold"],
@@ -155,7 +160,11 @@ impl Stream {
             Self::SourceState | Self::UsageState | Self::Catalog => None,
             Self::Executions(_) | Self::Rows => Some(7 * DAY),
             Self::Dead => Some(30 * DAY),
-            Self::SourceEvents | Self::Thresholds | Self::Billing | Self::Admissions => Some(90 * DAY),
+            Self::SourceEvents
+            | Self::Contradictions
+            | Self::Thresholds
+            | Self::Billing
+            | Self::Admissions => Some(90 * DAY),
             Self::Periods => Some(400 * DAY),
         }
     }

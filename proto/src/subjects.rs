@@ -126,6 +126,11 @@ impl Namespace {
         self.subject(format_args!("source.gap.{source}"))
     }
 
+    /// `SourceContradicted` of one source.
+    pub fn source_contradicted(&self, source: &str) -> String {
+        self.subject(format_args!("source.contradicted.{source}"))
+    }
+
     /// `SourceRow` of one source: a row to be read again.
     pub fn rows(&self, source: &str) -> String {
         self.subject(format_args!("rows.{source}"))
@@ -225,6 +230,7 @@ mod tests {
             flowmeter.source_synced("north-n8n"),
             flowmeter.source_failing("north-n8n"),
             flowmeter.source_gap("north-n8n"),
+            flowmeter.source_contradicted("north-n8n"),
             flowmeter.rows("north-n8n"),
             flowmeter.usage_counted("north"),
             flowmeter.usage_threshold("north"),

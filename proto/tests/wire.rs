@@ -393,3 +393,28 @@ fn a_life_beside_a_sequence() {
         })
     );
 }
+
+#[test]
+fn what_the_poll_shows_of_pushed_executions() {
+    insta::assert_snapshot!(
+        "contradicted",
+        hex(&SourceContradicted {
+            source_id: "north-n8n".into(),
+            executions: 10,
+            epoch: 1,
+            execution_id: "926".into(),
+            found_at: at(1_795_484_021),
+        })
+    );
+    let recorded = Recorded {
+        mode: ExecutionMode::Manual.into(),
+        workflow_id: "w".into(),
+        confirmed: true,
+        ..Recorded::default()
+    };
+    insta::assert_snapshot!("later_recorded", hex(&recorded));
+    insta::assert_snapshot!(
+        "later_unmapped",
+        hex(&UnmappedAnswer { executions_held: 3, ..UnmappedAnswer::default() })
+    );
+}

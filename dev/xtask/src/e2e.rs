@@ -23,7 +23,8 @@ pub struct EndToEnd {
 enum Input {
     /// A real n8n: usage, mails, the limit check and Stripe's total against n8n's own list.
     N8n(whole::Whole),
-    /// A real n8n with the hook: the time from a run to its count, and the same count once the poll has found it.
+    /// A real n8n with the hook: the time from a run to its count, the same count once the poll has found it, and the poll's count
+    /// where somebody has forged pushes.
     Push(push::Push),
     /// A real n8n, stopped, restarted and restored from a copy of its database: nothing lost, nothing twice, the gap told.
     Restore(restore::Restore),

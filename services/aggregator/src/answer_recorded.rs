@@ -69,6 +69,9 @@ fn kept(row: RecordedRow) -> Option<(u64, v1::Recorded)> {
         stopped_at: Some(timestamp(row.stopped_at.to_jiff())),
         tenant_id: row.tenant_id.unwrap_or_default(),
         counted: row.counted,
+        mode: v1::ExecutionMode::from(store::mode_of(row.mode)).into(),
+        workflow_id: row.workflow_id,
+        confirmed: row.confirmed,
     };
     Some((execution_id, recorded))
 }

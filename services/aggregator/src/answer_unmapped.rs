@@ -34,11 +34,13 @@ impl Answerer for AnswerUnmapped {
         let as_of = self.clock.now();
         let source = Some(question.source_id.as_str()).filter(|source| !source.is_empty());
         let rows = store::unmapped_workflows(&self.pool, source, WORKFLOWS_MAX).await?;
+        let held = store::held(&self.pool, source).await?;
         let total = |of: fn(&UnmappedWorkflow) -> i64| rows.first().map_or(0, of);
         Ok(v1::UnmappedAnswer {
             workflows_total: unsigned(total(|row| row.workflows_total)),
             executions_total: unsigned(total(|row| row.executions_total)),
             as_of: Some(timestamp(as_of)),
+            executions_held: unsigned(held),
             workflows: rows.into_iter().map(workflow).collect(),
         })
     }

@@ -14,20 +14,21 @@ use crate::{
     record::RecordError,
     store::Key,
     tally::{Decided, Ended, Placed, replaces},
+    word::Word,
 };
 
 /// What a transaction will write.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
     pub(crate) fresh: Vec<Decided>,
-    /// Executions that are kept as crashed and are known better now.
-    pub(crate) better: BTreeMap<Key, Ended>,
-    /// The tenants of the fresh ones.
+    /// What is heard of executions that were recorded before and may change by it, in the order in which it came.
+    pub(crate) heard: BTreeMap<Key, Vec<Word>>,
+    /// The tenants of the fresh ones, and those that words give executions to.
     pub(crate) cards: BTreeMap<i32, Arc<Card>>,
     /// The trace that brought the first news of a tenant.
     pub(crate) traces: HashMap<i32, String>,
-    /// Places in `fresh` of those that crashed: a later message of the batch may know better.
-    crashed: HashMap<Key, usize>,
+    /// Places in `fresh` of those of which a later message of the batch may know better.
+    open: HashMap<Key, usize>,
     /// The last period of each tenant and the last month: a batch asks for the same ones again and again.
     periods: HashMap<i32, Period>,
     month: Option<(Date, Timestamp, Timestamp)>,
@@ -48,78 +49,91 @@ impl Decisions {
         directory: &Directory,
         trace: Option<&str>,
     ) -> Result<(), RecordError> {
+        let (epoch, polled) = (parcel.epoch, parcel.polled);
+        // What is pushed for a source that tenants share is nobody's until a poll has shown it.
+        let may_place = polled || !memory.ownership.is_shared();
         let mut placed = Vec::with_capacity(parcel.executions.len());
         for (id, execution) in &parcel.executions {
-            placed.push(if memory.knows(parcel.epoch, *id) {
-                None
-            } else {
-                card_of(memory, directory, execution)?
-            });
+            let is_placed = !memory.knows(epoch, *id) || (polled && memory.is_only_pushed(epoch, *id));
+            placed.push(if may_place && is_placed { card_of(memory, directory, execution)? } else { None });
         }
         for ((id, execution), card) in parcel.executions.iter().zip(placed) {
-            let ended = Ended {
-                status: execution.status,
-                started_at: execution.started_at,
-                stopped_at: execution.stopped_at,
-            };
-            let key = (source, parcel.epoch, *id);
-            if memory.knows(parcel.epoch, *id) {
-                self.repeat(key, ended, memory);
+            if memory.knows(epoch, *id) && !may_change(memory, epoch, *id, execution.status, polled) {
+                continue;
+            }
+            let word = self.word(execution, card, memory, polled);
+            let key = (source, epoch, *id);
+            if memory.knows(epoch, *id) {
+                self.again(key, word, memory);
             } else {
-                self.first(key, execution, ended, card, memory);
-                if let (Some(card), Some(trace)) = (card, trace) {
-                    self.traces.entry(card.number).or_insert_with(|| trace.to_owned());
-                }
+                self.first(key, word, memory);
+            }
+            if let (Some(card), Some(trace)) = (card, trace) {
+                self.traces.entry(card.number).or_insert_with(|| trace.to_owned());
             }
         }
         Ok(())
     }
 
-    fn first(
+    /// What is said of an execution, and where that puts it.
+    fn word(
         &mut self,
-        key: Key,
         execution: &Execution,
-        ended: Ended,
         card: Option<&Arc<Card>>,
-        memory: &mut Remembered,
-    ) {
-        let (source, epoch, number) = key;
-        let crashed = ended.status == Status::Crashed;
-        memory.add(epoch, number, crashed);
-        if crashed {
-            self.crashed.insert(key, self.fresh.len());
+        memory: &Remembered,
+        polled: bool,
+    ) -> Word {
+        let plan = card.and_then(|card| card.plan.as_ref());
+        Word {
+            polled,
+            workflow: memory.workflows.get(&execution.workflow).map_or(0, |workflow| workflow.number),
+            mode: execution.mode,
+            ended: Ended {
+                status: execution.status,
+                started_at: execution.started_at,
+                stopped_at: execution.stopped_at,
+            },
+            placed: card
+                .map(|card| Placed { tenant: card.number, period: self.period(card, execution.stopped_at) }),
+            counted: plan.is_some_and(|plan| plan.counting.counts(execution.mode, execution.status)),
         }
-        let counted = card.and_then(|card| card.plan.as_ref());
-        let counted = counted.is_some_and(|plan| plan.counting.counts(execution.mode, ended.status));
-        let placed =
-            card.map(|card| Placed { tenant: card.number, period: self.period(card, ended.stopped_at) });
-        let decided = Decided {
+    }
+
+    fn first(&mut self, (source, epoch, number): Key, word: Word, memory: &mut Remembered) {
+        let Word { polled, workflow, mode, ended, placed, counted } = word;
+        let month = self.month(ended.stopped_at);
+        let crashed = ended.status == Status::Crashed;
+        memory.note(epoch, number, crashed, !polled);
+        if crashed || !polled {
+            self.open.insert((source, epoch, number), self.fresh.len());
+        }
+        self.fresh.push(Decided {
             source,
             epoch,
             number,
-            month: self.month(ended.stopped_at),
-            workflow: memory.workflows.get(&execution.workflow).map_or(0, |workflow| workflow.number),
-            mode: execution.mode,
+            month,
+            workflow,
+            mode,
             ended,
             placed,
             counted,
             late: false,
             voided: false,
-        };
-        self.fresh.push(decided);
+            confirmed: polled,
+        });
     }
 
-    fn repeat(&mut self, key: Key, ended: Ended, memory: &mut Remembered) {
+    fn again(&mut self, key: Key, word: Word, memory: &mut Remembered) {
         let (_, epoch, number) = key;
-        if !replaces(Status::Crashed, ended.status) || !memory.is_crashed(epoch, number) {
-            return;
-        }
-        memory.resolve(epoch, number);
-        match self.crashed.remove(&key).and_then(|place| self.fresh.get_mut(place)) {
-            Some(fresh) => fresh.ended = ended,
-            None => {
-                self.better.insert(key, ended);
+        let is_pushed = !word.polled;
+        memory.note(epoch, number, word.ended.status == Status::Crashed, is_pushed);
+        match self.open.get(&key).and_then(|place| self.fresh.get_mut(*place)) {
+            Some(fresh) => {
+                if let Some(after) = word.applied_to(fresh) {
+                    *fresh = after;
+                }
             }
+            None => self.heard.entry(key).or_default().push(word),
         }
     }
 
@@ -161,6 +175,16 @@ pub(crate) fn month_after(month: Date) -> Date {
 /// The first instant of a date in UTC.
 pub(crate) fn start_of(date: Date) -> Timestamp {
     date.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp()).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether this word may change an execution that is recorded: [`Word::applied_to`] as far as memory can tell, so that repeats
+/// cost nothing more.
+fn may_change(memory: &Remembered, epoch: i32, id: i64, status: Status, polled: bool) -> bool {
+    let only_pushed = memory.is_only_pushed(epoch, id);
+    if polled && only_pushed {
+        return true;
+    }
+    polled != only_pushed && memory.is_crashed(epoch, id) && replaces(Status::Crashed, status)
 }
 
 /// The tenant of an execution, with its plan; nothing where no attribution matches.

@@ -13,6 +13,7 @@ mod asked;
 mod attribution;
 mod calendars;
 mod close;
+mod contradictions;
 mod correct;
 mod decide;
 mod directory;
@@ -43,6 +44,7 @@ mod thresholds;
 mod totals;
 mod unfolded;
 mod wire;
+mod word;
 mod write;
 
 pub use kept::{InvalidKept, Kept};

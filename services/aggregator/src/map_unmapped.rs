@@ -122,11 +122,15 @@ impl Mapper {
         let Some((.., known)) = store::workflows(&mut transaction, &wanted).await?.pop() else {
             return Ok(None);
         };
-        let page = store::unmapped(&mut transaction, source, known.number, from, EXECUTIONS_PER_PAGE).await?;
-        let Some(next) = page.last().map(Place::after) else { return Ok(None) };
         let Some((_, ownership)) = store::ownerships(&mut transaction, &[source]).await?.pop() else {
             return Ok(None);
         };
+        let confirmed_only = ownership.is_shared();
+        let number = known.number;
+        let page =
+            store::unmapped(&mut transaction, source, number, from, confirmed_only, EXECUTIONS_PER_PAGE)
+                .await?;
+        let Some(next) = page.last().map(Place::after) else { return Ok(None) };
         let mut directory = Directory::default();
         let tenants: Vec<TenantId> = ownership.tenants().into_iter().cloned().collect();
         directory.load(&mut transaction, tenants).await?;
@@ -140,7 +144,7 @@ impl Mapper {
             })
             .collect();
         let figures = Figures { cards, traces: Default::default(), grace: self.grace };
-        figures.add(&mut transaction, &self.bus, &mut mapped, &[], now).await?;
+        figures.add(&mut transaction, &self.bus, &mut mapped, &mut [], now).await?;
         store::map(&mut transaction, &mapped).await?;
         transaction.commit().await?;
         metrics::counter!("flowmeter_executions_mapped_total")

@@ -53,6 +53,8 @@ pub(crate) struct Chunk {
     pub(crate) ids: RoaringBitmap,
     /// Those that are kept as crashed, and so may still change.
     pub(crate) crashed: RoaringBitmap,
+    /// Those that no poll has shown yet: its word replaces whatever a push has said.
+    pub(crate) pushed: RoaringBitmap,
 }
 
 /// What is known of a workflow.
@@ -149,13 +151,18 @@ impl Remembered {
         self.chunks.get(&(epoch, chunk)).is_some_and(|chunk| chunk.ids.contains(low))
     }
 
-    /// Notes that it is recorded now.
-    pub(crate) fn add(&mut self, epoch: i32, id: i64, crashed: bool) {
+    /// Notes that it is recorded, and how it is kept now: as crashed, and as shown by no poll yet.
+    pub(crate) fn note(&mut self, epoch: i32, id: i64, crashed: bool, pushed: bool) {
         let (chunk, low) = place_of(id);
         let chunk = self.chunks.entry((epoch, chunk)).or_default();
         chunk.ids.insert(low);
-        if crashed {
-            chunk.crashed.insert(low);
+        for (is, kept) in [(crashed, &mut chunk.crashed), (pushed, &mut chunk.pushed)] {
+            // Most ids are in neither, and to look is cheaper than to remove.
+            if is {
+                kept.insert(low);
+            } else if !kept.is_empty() {
+                kept.remove(low);
+            }
         }
     }
 
@@ -165,22 +172,20 @@ impl Remembered {
         self.chunks.get(&(epoch, chunk)).is_some_and(|chunk| chunk.crashed.contains(low))
     }
 
-    /// Notes that it is known better than as crashed.
-    pub(crate) fn resolve(&mut self, epoch: i32, id: i64) {
+    /// Whether it is recorded and no poll has shown it yet.
+    pub(crate) fn is_only_pushed(&self, epoch: i32, id: i64) -> bool {
         let (chunk, low) = place_of(id);
-        if let Some(chunk) = self.chunks.get_mut(&(epoch, chunk)) {
-            chunk.crashed.remove(low);
-        }
+        self.chunks.get(&(epoch, chunk)).is_some_and(|chunk| chunk.pushed.contains(low))
     }
 
-    /// Learns from an execution what its workflow is called.
-    pub(crate) fn name(&mut self, workflow: &WorkflowId, name: Option<&String>, at: Timestamp) {
+    /// Learns from an execution what its workflow is called. Once the source's list has named a workflow, a push does not.
+    pub(crate) fn name(&mut self, workflow: &WorkflowId, name: Option<&String>, at: Timestamp, polled: bool) {
         if !self.workflows.contains_key(workflow) {
             self.workflows.insert(workflow.clone(), Workflow { dirty: true, ..Workflow::default() });
         }
         let (Some(known), Some(name)) = (self.workflows.get_mut(workflow), name) else { return };
         let newer = known.named_at.is_none_or(|named_at| named_at < at);
-        if newer && known.name.as_ref() != Some(name) {
+        if newer && (polled || known.read_at.is_none()) && known.name.as_ref() != Some(name) {
             known.name = Some(name.clone());
             known.named_at = Some(at);
             known.dirty = true;
@@ -231,6 +236,12 @@ impl Ownership {
         }
     }
 
+    /// Whether executions may belong to several tenants: then whoever may push for one of them could name the workflows of
+    /// another, so what a push says belongs to nobody until a poll has shown it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.tenants().len() > 1
+    }
+
     /// Every tenant that executions may belong to.
     pub(crate) fn tenants(&self) -> Vec<&TenantId> {
         match self {
@@ -264,12 +275,25 @@ mod tests {
         let source = memory.of(1).unwrap();
         for id in [0, 65_535, 65_536, i64::MAX] {
             assert!(!source.knows(1, id));
-            source.add(1, id, false);
+            source.note(1, id, false, false);
             assert!(source.knows(1, id) && !source.knows(2, id), "{id}");
             let (first, last) = ids_of(place_of(id).0);
             assert!((first..=last).contains(&id));
         }
         assert!(!source.knows(1, 1) && !source.knows(1, i64::MAX - 1));
+    }
+
+    #[test]
+    fn what_may_still_change_is_known_by_its_last_note() {
+        let mut memory = Memory::default();
+        memory.begin(1, 0, Ownership::Tenant(None));
+        let source = memory.of(1).unwrap();
+        let state = |source: &Remembered| (source.is_crashed(1, 7), source.is_only_pushed(1, 7));
+        for (crashed, pushed) in [(true, true), (false, true), (true, false), (false, false)] {
+            source.note(1, 7, crashed, pushed);
+            assert_eq!(state(source), (crashed, pushed));
+            assert!(source.knows(1, 7) && !source.is_crashed(1, 8) && !source.is_only_pushed(2, 7));
+        }
     }
 
     #[test]
@@ -286,17 +310,19 @@ mod tests {
         let mut memory = Memory::default();
         memory.begin(1, 0, Ownership::Tenant(None));
         let source = memory.of(1).unwrap();
-        source.name(&workflow, Some(&"From a run".to_owned()), at(5));
+        source.name(&workflow, Some(&"From a run".to_owned()), at(5), false);
         assert!(source.learn(facts("First", "a", 10)));
         assert!(!source.learn(facts("Older", "b", 9)));
-        source.name(&workflow, Some(&"Older still".to_owned()), at(8));
+        source.name(&workflow, Some(&"Older still".to_owned()), at(8), true);
         let known = &source.workflows[&workflow];
         assert_eq!(
             (known.name.as_deref(), known.tags.as_slice()),
             (Some("First"), ["a".to_owned()].as_slice())
         );
         assert!(!source.learn(facts("Renamed", "a", 11)), "a name alone moves nothing");
-        source.name(&workflow, Some(&"Newest".to_owned()), at(12));
+        source.name(&workflow, Some(&"Pushed".to_owned()), at(12), false);
+        assert_eq!(source.workflows[&workflow].name.as_deref(), Some("Renamed"), "a push renames nothing");
+        source.name(&workflow, Some(&"Newest".to_owned()), at(12), true);
         assert_eq!(source.workflows[&workflow].name.as_deref(), Some("Newest"));
     }
 }

@@ -16,6 +16,8 @@ const EARLIEST_SECOND: i64 = 1_546_300_800;
 pub(crate) struct Parcel {
     pub(crate) source: SourceId,
     pub(crate) epoch: i32,
+    /// Whether the source's own list has shown them. What was pushed is only claimed.
+    pub(crate) polled: bool,
     /// Each with its id as a number.
     pub(crate) executions: Vec<(i64, Execution)>,
     pub(crate) workflows: Vec<Facts>,
@@ -58,6 +60,8 @@ impl Parcel {
         let mut parcel = Self {
             source: SourceId::parse(&message.source_id)?,
             epoch: i32::try_from(message.epoch).map_err(|_| ParcelError::Epoch(message.epoch))?,
+            // A replayed row is one that a poll has read.
+            polled: matches!(message.origin(), v1::Origin::Poll | v1::Origin::Replay),
             executions: Vec::with_capacity(message.executions.len()),
             workflows: Vec::new(),
             received_at: instant(message.received_at.as_ref(), "received_at").ok().flatten().unwrap_or(now),

@@ -247,6 +247,9 @@ impl Recorder {
         transaction.commit().await?;
         self.memory.committed(&raised);
         metrics::counter!("flowmeter_executions_recorded_total").increment(touched.fresh);
+        for (what, count) in touched.corrected {
+            metrics::counter!("flowmeter_executions_corrected_total", "what" => what).increment(count);
+        }
         Ok(refused)
     }
 
@@ -331,7 +334,8 @@ impl Recorder {
                 dirty.insert((number, facts.workflow.clone()));
             }
             for (_, execution) in &item.parcel.executions {
-                source.name(&execution.workflow, execution.workflow_name.as_ref(), item.parcel.received_at);
+                let (name, received_at) = (execution.workflow_name.as_ref(), item.parcel.received_at);
+                source.name(&execution.workflow, name, received_at, item.parcel.polled);
                 if source.workflows.get(&execution.workflow).is_some_and(|known| known.dirty) {
                     dirty.insert((number, execution.workflow.clone()));
                 }

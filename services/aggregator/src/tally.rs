@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{Timestamp, civil::Date};
+use jiff::{SignedDuration, Timestamp, civil::Date};
 use metering::{Mode, Period, Status, run_time};
 
 use crate::totals::Totals;
@@ -22,19 +22,19 @@ pub(crate) struct Placed {
     pub(crate) period: Period,
 }
 
-/// An execution as it will be kept, with what was decided about it when it was first seen, which never changes.
+/// An execution as it will be kept, with what was decided about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decided {
     pub(crate) source: i32,
     pub(crate) epoch: i32,
     /// The source's id as a number; the key's last part.
     pub(crate) number: i64,
-    /// First day of the UTC month in which it stopped.
+    /// First day of the UTC month in which it stopped, as it was first recorded; part of the key, so it never changes.
     pub(crate) month: Date,
     pub(crate) workflow: i32,
     pub(crate) mode: Mode,
     pub(crate) ended: Ended,
-    /// Nothing while no attribution matches.
+    /// Nothing while no attribution matches, and while what was pushed for a shared source waits for the poll.
     pub(crate) placed: Option<Placed>,
     /// Decided by the plan.
     pub(crate) counted: bool,
@@ -42,57 +42,89 @@ pub(crate) struct Decided {
     pub(crate) late: bool,
     /// Whether an operator has voided it since.
     pub(crate) voided: bool,
+    /// Whether a poll has shown it.
+    pub(crate) confirmed: bool,
 }
 
 impl Decided {
-    /// Its share in the figures, where it is known to have ended so.
-    pub(crate) fn totals(&self, ended: &Ended) -> Totals {
+    /// Source, epoch and id.
+    pub(crate) fn key(&self) -> (i32, i32, i64) {
+        (self.source, self.epoch, self.number)
+    }
+
+    /// Its share in the figures.
+    pub(crate) fn totals(&self) -> Totals {
         if self.voided {
             return Totals::VOIDED;
         }
-        let duration = run_time(ended.started_at, ended.stopped_at);
-        Totals::ended(ended.status, duration, self.counted, self.late)
+        Totals::ended(self.ended.status, self.duration(), self.counted, self.late)
+    }
+
+    /// How long it ran.
+    pub(crate) fn duration(&self) -> SignedDuration {
+        run_time(self.ended.started_at, self.ended.stopped_at)
     }
 }
 
-/// An execution that was counted before and is different now.
+/// An execution that was recorded before and is known better now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Changed {
     pub(crate) before: Decided,
-    pub(crate) after: Ended,
+    pub(crate) after: Decided,
 }
 
 impl Changed {
-    /// What it does to the figures.
-    pub(crate) fn totals(&self) -> Totals {
-        let mut change = self.before.totals(&self.before.ended).negated();
-        change += self.before.totals(&self.after);
-        change
+    /// Whether the poll has only confirmed what is kept: no figure changes.
+    pub(crate) fn only_confirms(&self) -> bool {
+        Decided { confirmed: true, ..self.before.clone() } == self.after
+    }
+
+    /// Decides whether what is counted now is late; `closed` says whether its period had closed before. What was counted there
+    /// already stays what it was.
+    pub(crate) fn settle_late(&mut self, closed: bool) {
+        let before = &self.before;
+        let was_there = before.placed == self.after.placed && before.counted;
+        self.after.late = if was_there { before.late } else { closed };
     }
 }
 
 /// A tenant's number and the start of one of its periods.
 pub(crate) type PeriodKey = (i32, Timestamp);
 
-/// What fresh and changed executions do to the figures of periods.
-pub(crate) fn by_period(fresh: &[Decided], changed: &[Changed]) -> BTreeMap<PeriodKey, (Period, Totals)> {
-    let mut periods: BTreeMap<PeriodKey, (Period, Totals)> = BTreeMap::new();
-    for (decided, change) in shares(fresh, changed) {
-        let Some(placed) = decided.placed else { continue };
-        let key = (placed.tenant, placed.period.start);
-        periods.entry(key).or_insert((placed.period, Totals::ZERO)).1 += change;
+/// What a transaction does to the figures of a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeriodChange {
+    pub(crate) period: Period,
+    pub(crate) totals: Totals,
+    /// By how much `late` changes beyond `counted`, where the period is closed: other than what is new there, an execution
+    /// that was counted in time may go.
+    pub(crate) late_apart: i64,
+}
+
+/// What fresh and changed executions do to the figures of periods. Of the fresh ones nobody knows yet whether they are late.
+pub(crate) fn by_period(fresh: &[Decided], changed: &[Changed]) -> BTreeMap<PeriodKey, PeriodChange> {
+    let mut periods: BTreeMap<PeriodKey, PeriodChange> = BTreeMap::new();
+    let mut add = |decided: &Decided, totals: Totals, late_apart: i64| {
+        let Some(Placed { tenant, period }) = decided.placed else { return };
+        let unchanged = PeriodChange { period, totals: Totals::ZERO, late_apart: 0 };
+        let change = periods.entry((tenant, period.start)).or_insert(unchanged);
+        change.totals += totals;
+        change.late_apart += late_apart;
+    };
+    for decided in fresh {
+        add(decided, decided.totals(), 0);
+    }
+    for Changed { before, after } in changed {
+        for (decided, totals) in [(before, before.totals().negated()), (after, after.totals())] {
+            add(decided, totals, totals.late - totals.counted);
+        }
     }
     periods
 }
 
-fn shares<'a>(fresh: &'a [Decided], changed: &'a [Changed]) -> impl Iterator<Item = (&'a Decided, Totals)> {
-    let new = fresh.iter().map(|decided| (decided, decided.totals(&decided.ended)));
-    new.chain(changed.iter().map(|changed| (&changed.before, changed.totals())))
-}
-
-/// Whether what is seen now replaces what was counted. Only a crash is not the last word: its process died,
-/// and its source may find out later how the run really ended. Every other repeat is a repeat, so the order
-/// in which messages arrive cannot change the outcome.
+/// Whether of two words of equal weight the later replaces the earlier. Only a crash is not the last word: its process
+/// died, and its source may find out later how the run really ended. Every other repeat is a repeat, so the order in
+/// which messages arrive cannot change the outcome.
 pub(crate) fn replaces(before: Status, after: Status) -> bool {
     before == Status::Crashed && after != Status::Crashed
 }
@@ -105,7 +137,7 @@ mod tests {
 
     fn ended(status: Status, seconds: i64) -> Ended {
         let started_at: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
-        let stopped_at = started_at + jiff::SignedDuration::from_secs(seconds);
+        let stopped_at = started_at + SignedDuration::from_secs(seconds);
         Ended { status, started_at: Some(started_at), stopped_at }
     }
 
@@ -123,13 +155,17 @@ mod tests {
             counted,
             late,
             voided: false,
+            confirmed: true,
         }
+    }
+
+    fn totals(fresh: &[Decided], changed: &[Changed]) -> Vec<Totals> {
+        by_period(fresh, changed).into_values().map(|change| change.totals).collect()
     }
 
     #[test]
     fn an_uncounted_execution_is_kept_apart() {
-        let periods = by_period(&[decided(ended(Status::Success, 1), false, false)], &[]);
-        let (_, totals) = periods.values().next().unwrap();
+        let totals = totals(&[decided(ended(Status::Success, 1), false, false)], &[])[0];
         assert_eq!((totals.counted, totals.uncounted, totals.duration_ms), (0, 1, 0));
     }
 
@@ -142,16 +178,47 @@ mod tests {
     #[test]
     fn a_crash_that_becomes_an_error_is_moved_and_not_counted_again() {
         let before = decided(ended(Status::Crashed, 1), true, true);
-        let changed = [Changed { before, after: ended(Status::Error, 3) }];
+        let after = Decided { ended: ended(Status::Error, 3), ..before.clone() };
         let expected = Totals { error: 1, crashed: -1, duration_ms: 2_000, ..Totals::ZERO };
-        let periods: Vec<Totals> = by_period(&[], &changed).into_values().map(|(_, totals)| totals).collect();
-        assert_eq!(periods, [expected]);
+        assert_eq!(totals(&[], &[Changed { before, after }]), [expected]);
     }
 
     #[test]
     fn a_voided_execution_stays_voided_whatever_it_becomes() {
         let before = Decided { voided: true, ..decided(ended(Status::Crashed, 1), true, false) };
-        assert_eq!(Changed { before, after: ended(Status::Error, 3) }.totals(), Totals::ZERO);
+        let after = Decided { ended: ended(Status::Error, 3), ..before.clone() };
+        assert_eq!(totals(&[], &[Changed { before, after }]), [Totals::ZERO]);
+    }
+
+    #[test]
+    fn what_moves_to_another_period_leaves_the_one_it_was_in() {
+        let before = decided(ended(Status::Success, 1), true, false);
+        let after = decided(ended(Status::Success, 30 * 24 * 3_600), true, false);
+        let month_s = 30 * 24 * 3_600_000;
+        let here = Totals { counted: -1, success: -1, duration_ms: -1_000, ..Totals::ZERO };
+        let there = Totals { counted: 1, success: 1, duration_ms: month_s, ..Totals::ZERO };
+        assert_eq!(totals(&[], &[Changed { before, after }]), [here, there]);
+    }
+
+    #[test]
+    fn only_what_comes_into_a_closed_period_is_late() {
+        let counted = |late| decided(ended(Status::Success, 1), true, late);
+        let uncounted = decided(ended(Status::Canceled, 1), false, false);
+        let elsewhere = decided(ended(Status::Success, 30 * 24 * 3_600), true, false);
+        for (before, after, closed, late, apart) in [
+            (counted(false), counted(false), true, false, 0),
+            (counted(false), counted(false), false, false, 0),
+            (counted(true), counted(false), true, true, 0),
+            (uncounted.clone(), counted(false), true, true, 0),
+            (uncounted.clone(), counted(false), false, false, -1),
+            (elsewhere.clone(), counted(false), true, true, 0),
+        ] {
+            let mut changed = Changed { before, after };
+            changed.settle_late(closed);
+            assert_eq!(changed.after.late, late, "{changed:?}");
+            let place = changed.after.placed.unwrap().period.start;
+            assert_eq!(by_period(&[], &[changed])[&(2, place)].late_apart, apart);
+        }
     }
 
     #[test]

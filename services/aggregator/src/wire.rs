@@ -1,7 +1,7 @@
 //! What the aggregator tells, as messages with their deterministic ids.
 
 use catalog::Tenant;
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use messaging::Outgoing;
 use metering::Period;
 use proto::{
@@ -10,6 +10,7 @@ use proto::{
 };
 
 use crate::{
+    contradictions::Contradicted,
     store::{Correcting, Correction, DuePeriod, Ended, Snapshot},
     thresholds::Crossing,
     totals::Totals,
@@ -56,6 +57,21 @@ fn workflows(snapshot: &Snapshot) -> (Vec<v1::WorkflowUsage>, u32) {
     let shown = i64::try_from(workflows.len()).unwrap_or(i64::MAX);
     let omitted = u32::try_from(snapshot.workflows_total - shown).unwrap_or(0);
     (workflows, omitted)
+}
+
+/// `SourceContradicted`: once for each step of a day.
+pub(crate) fn source_contradicted(namespace: &Namespace, found: &Contradicted) -> Outgoing {
+    let (_, epoch, execution_id) = found.example;
+    let day = found.found_at.to_zoned(TimeZone::UTC).date();
+    let message = v1::SourceContradicted {
+        source_id: found.source_id.clone(),
+        executions: unsigned(found.executions),
+        epoch: epoch.unsigned_abs(),
+        execution_id: execution_id.to_string(),
+        found_at: Some(timestamp(found.found_at)),
+    };
+    let message_id = format!("contradicted:{}:{day}:{}", found.source_id, found.step);
+    Outgoing::new(namespace.source_contradicted(&found.source_id), message_id, &message, found.found_at)
 }
 
 /// `UsageCounted`.

@@ -6,19 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use foldhash::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use messaging::{Bus, Outgoing, outbox};
-use metering::{Calendar, Timeline, run_time};
+use metering::{Calendar, Timeline};
 use sqlx::PgConnection;
 
 use crate::{
-    decide::Decisions,
+    contradictions,
+    decide::{Decisions, month_of},
     directory::{Card, Directory},
     record::RecordError,
     rollup::{Changes, Share},
-    store::{self, ChangedPeriod},
-    tally::{Changed, Decided, Ended, PeriodKey, by_period},
+    store::{self, ChangedPeriod, Key},
+    tally::{Changed, Decided, PeriodKey, by_period},
     thresholds::{self, Terms},
     totals::Totals,
     wire,
+    word::Word,
 };
 
 /// What a transaction has written.
@@ -27,6 +29,8 @@ pub(crate) struct Written {
     /// Sources whose executions it has added or changed.
     pub(crate) sources: BTreeSet<i32>,
     pub(crate) fresh: u64,
+    /// What the poll has corrected, by kind.
+    pub(crate) corrected: BTreeMap<&'static str, u64>,
 }
 
 /// Writes executions, and adds them to the figures.
@@ -38,28 +42,43 @@ pub(crate) async fn write(
     grace: SignedDuration,
     now: Timestamp,
 ) -> Result<Written, RecordError> {
-    let keys: Vec<_> = decisions.better.keys().copied().collect();
-    let crashed = store::crashed(connection, &keys).await?;
-    let changed: Vec<Changed> = crashed
-        .into_iter()
-        .filter_map(|before| {
-            let after = *decisions.better.get(&(before.source, before.epoch, before.number))?;
-            Some(Changed { before, after })
-        })
-        .collect();
+    let heard = std::mem::take(&mut decisions.heard);
+    let (confirmed, mut changed): (Vec<Changed>, Vec<Changed>) =
+        changes(connection, &heard).await?.into_iter().partition(Changed::only_confirms);
     let fresh = &mut decisions.fresh;
-    fresh.sort_unstable_by_key(|decided| (decided.source, decided.epoch, decided.number));
+    fresh.sort_unstable_by_key(Decided::key);
     let mut cards = std::mem::take(&mut decisions.cards);
     find_cards(connection, directory, &mut cards, &changed).await?;
     let figures = Figures { cards, traces: std::mem::take(&mut decisions.traces), grace };
-    figures.add(connection, bus, fresh, &changed, now).await?;
+    figures.add(connection, bus, fresh, &mut changed, now).await?;
     store::copy_executions(connection, fresh, now).await?;
-    store::rewrite(connection, &changed).await?;
-    let of_changed = changed.iter().map(|changed| changed.before.source);
+    store::confirm(connection, &confirmed.iter().map(|changed| &changed.after).collect::<Vec<_>>()).await?;
+    store::rewrite(connection, &changed.iter().map(|changed| &changed.after).collect::<Vec<_>>()).await?;
+    let corrected = contradictions::note(connection, bus, &changed, now).await?;
+    let of_changed = confirmed.iter().chain(&changed).map(|changed| changed.before.source);
     Ok(Written {
         sources: fresh.iter().map(|decided| decided.source).chain(of_changed).collect(),
         fresh: u64::try_from(fresh.len()).unwrap_or(0),
+        corrected,
     })
+}
+
+/// What becomes of executions that were recorded before, by what is heard of them. The sources are held.
+async fn changes(
+    connection: &mut PgConnection,
+    heard: &BTreeMap<Key, Vec<Word>>,
+) -> Result<Vec<Changed>, RecordError> {
+    let likely_in = |words: &Vec<Word>| words.first().map(|word| month_of(word.ended.stopped_at));
+    let wanted: Vec<_> = heard.iter().filter_map(|(key, words)| Some((*key, likely_in(words)?))).collect();
+    let kept = store::changeable(connection, &wanted).await?;
+    let changed = kept.into_iter().filter_map(|before| {
+        let mut after = before.clone();
+        for word in heard.get(&before.key())? {
+            after = word.applied_to(&after).unwrap_or(after);
+        }
+        (before != after).then_some(Changed { before, after })
+    });
+    Ok(changed.collect())
 }
 
 /// The tenants of executions that are not new may be others than the source's present ones.
@@ -85,6 +104,28 @@ async fn find_cards(
     Ok(())
 }
 
+/// The tenants whose figures change, by number.
+fn tenants_of(fresh: &[Decided], changed: &[Changed]) -> Vec<i32> {
+    let changed = changed.iter().flat_map(|changed| [&changed.before, &changed.after]);
+    let tenants: BTreeSet<i32> =
+        fresh.iter().chain(changed).filter_map(|decided| Some(decided.placed?.tenant)).collect();
+    tenants.into_iter().collect()
+}
+
+/// Decides which of the changed executions are late. The tenants are held.
+async fn settle_late(connection: &mut PgConnection, changed: &mut [Changed]) -> Result<(), RecordError> {
+    let key = |changed: &Changed| changed.after.placed.map(|placed| (placed.tenant, placed.period.start));
+    let periods: BTreeSet<PeriodKey> = changed.iter().filter_map(key).collect();
+    if periods.is_empty() {
+        return Ok(());
+    }
+    let closed = store::closed_among(connection, &periods).await?;
+    for changed in changed {
+        changed.settle_late(key(changed).is_some_and(|key| closed.contains(&key)));
+    }
+    Ok(())
+}
+
 /// Adds executions to the figures of their tenants.
 pub(crate) struct Figures {
     /// The tenants, as far as the catalog has them.
@@ -103,15 +144,13 @@ impl Figures {
         connection: &mut PgConnection,
         bus: &Bus,
         fresh: &mut [Decided],
-        changed: &[Changed],
+        changed: &mut [Changed],
         now: Timestamp,
     ) -> Result<(), RecordError> {
-        let changes = by_period(fresh, changed);
-        if changes.is_empty() {
+        let tenants = tenants_of(fresh, changed);
+        if tenants.is_empty() {
             return Ok(());
         }
-        let tenants: BTreeSet<i32> = changes.keys().map(|(tenant, _)| *tenant).collect();
-        let tenants: Vec<i32> = tenants.into_iter().collect();
         let raised = store::raise_revisions(connection, &tenants).await?;
         // Under the tenants' locks: nobody changes a calendar from here on, and nobody has since these were placed.
         let is_other = |card: &Card| {
@@ -120,6 +159,8 @@ impl Figures {
         if self.cards.values().any(|card| is_other(card)) {
             return Err(RecordError::CalendarChanged);
         }
+        settle_late(connection, changed).await?;
+        let changes = by_period(fresh, changed);
         let periods = store::add_to_periods(connection, &changes, now).await?;
         let closed: BTreeSet<PeriodKey> = periods
             .iter()
@@ -134,7 +175,7 @@ impl Figures {
         store::log_changes(connection, &by_hour, now).await?;
         let mut messages = Vec::new();
         for period in &periods {
-            let delta = changes.get(&(period.tenant, period.period.start)).map(|(_, change)| *change);
+            let delta = changes.get(&(period.tenant, period.period.start)).map(|change| change.totals);
             let revision = raised.get(&period.tenant).map_or(0, |held| held.revision);
             self.tell(connection, bus, period, delta.unwrap_or_default(), revision, now, &mut messages)
                 .await?;
@@ -147,25 +188,25 @@ impl Figures {
     fn roll_up(&self, fresh: &[Decided], changed: &[Changed]) -> Changes {
         let utc = Timeline::new(Calendar::utc());
         let mut changes = Changes::default();
-        let mut add = |decided: &Decided, ended: &Ended, totals: Totals| {
+        let mut add = |decided: &Decided, totals: Totals| {
             let Some(placed) = decided.placed else { return };
             let timeline = self.cards.get(&placed.tenant).map_or(&utc, |card| &card.timeline);
             let share = Share {
                 tenant: placed.tenant,
                 workflow: decided.workflow,
                 period_start: placed.period.start,
-                stopped_at: ended.stopped_at,
-                duration: run_time(ended.started_at, ended.stopped_at),
+                stopped_at: decided.ended.stopped_at,
+                duration: decided.duration(),
                 totals,
             };
             changes.add(share, timeline);
         };
         for decided in fresh {
-            add(decided, &decided.ended, decided.totals(&decided.ended));
+            add(decided, decided.totals());
         }
         for Changed { before, after } in changed {
-            add(before, &before.ended, before.totals(&before.ended).negated());
-            add(before, after, before.totals(after));
+            add(before, before.totals().negated());
+            add(after, after.totals());
         }
         changes
     }

@@ -44,6 +44,8 @@ pub enum Topic {
     Drift,
     /// A workflow seems to start itself.
     Loop,
+    /// A source's list contradicts what was pushed for it.
+    Contradicted,
 }
 
 /// A fact, as its message tells it, checked. A notice holds its facts as one of these.
@@ -65,6 +67,8 @@ pub enum Fact {
     Drift(v1::DriftFound),
     /// A workflow that starts far more often than usual; of several, the first.
     Loop(v1::LoopDetected),
+    /// Pushed executions that a source's list shows to be something else; of several such facts, the last.
+    Contradicted(v1::SourceContradicted),
 }
 
 /// The message is not a fact that can be told.
@@ -83,7 +87,7 @@ pub enum InvalidFact {
 
 impl Topic {
     /// All topics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Gap,
         Self::Failing,
         Self::Recovered,
@@ -92,6 +96,7 @@ impl Topic {
         Self::Report,
         Self::Drift,
         Self::Loop,
+        Self::Contradicted,
     ];
 
     /// The topic's name in the database.
@@ -105,6 +110,7 @@ impl Topic {
             Self::Report => "report",
             Self::Drift => "drift",
             Self::Loop => "loop",
+            Self::Contradicted => "contradicted",
         }
     }
 
@@ -189,6 +195,14 @@ impl Fact {
         Ok(Some(Self::Loop(detected)))
     }
 
+    /// What a source's list has contradicted.
+    pub fn contradicted(wire: v1::SourceContradicted) -> Result<Self, InvalidFact> {
+        SourceId::parse(&wire.source_id)?;
+        required_instant(wire.found_at.as_ref(), "found_at")?;
+        let execution_id = shortened(&wire.execution_id);
+        Ok(Self::Contradicted(v1::SourceContradicted { execution_id, ..wire }))
+    }
+
     /// What it is about.
     pub fn topic(&self) -> Topic {
         match self {
@@ -200,6 +214,7 @@ impl Fact {
             Self::Report(_) => Topic::Report,
             Self::Drift(_) => Topic::Drift,
             Self::Loop(_) => Topic::Loop,
+            Self::Contradicted(_) => Topic::Contradicted,
         }
     }
 
@@ -213,6 +228,7 @@ impl Fact {
             Self::Report(failed) => &failed.tenant_id,
             Self::Drift(drift) => &drift.tenant_id,
             Self::Loop(detected) => &detected.tenant_id,
+            Self::Contradicted(found) => &found.source_id,
         }
     }
 
@@ -226,6 +242,7 @@ impl Fact {
             Self::Report(failed) => &failed.failed_at,
             Self::Drift(drift) => &drift.found_at,
             Self::Loop(detected) => &detected.detected_at,
+            Self::Contradicted(found) => &found.found_at,
         };
         // Each of them was checked when the message came.
         instant(wire.as_ref(), "at").ok().flatten().unwrap_or_default()
@@ -255,6 +272,9 @@ impl Fact {
                 format!("{topic}/{subject}/{}/{billable}/{total}", start.unwrap_or_default())
             }
             Self::Loop(detected) => format!("{topic}/{subject}/{}/{at}", detected.workflow_id),
+            Self::Contradicted(found) => {
+                format!("{topic}/{subject}/{}/{}", at.to_zoned(TimeZone::UTC).date(), found.executions)
+            }
         }
     }
 
@@ -292,6 +312,7 @@ impl Fact {
             Self::Report(failed) => failed.encode_to_vec(),
             Self::Drift(drift) => drift.encode_to_vec(),
             Self::Loop(detected) => detected.encode_to_vec(),
+            Self::Contradicted(found) => found.encode_to_vec(),
         }
     }
 
@@ -306,6 +327,7 @@ impl Fact {
             Topic::Report => Self::Report(Message::decode(bytes)?),
             Topic::Drift => Self::Drift(Message::decode(bytes)?),
             Topic::Loop => Self::Loop(Message::decode(bytes)?),
+            Topic::Contradicted => Self::Contradicted(Message::decode(bytes)?),
         })
     }
 }

@@ -58,6 +58,12 @@ impl Tells for v1::SourceGap {
     }
 }
 
+impl Tells for v1::SourceContradicted {
+    fn fact(self) -> Result<Option<Fact>, InvalidFact> {
+        Fact::contradicted(self).map(Some)
+    }
+}
+
 impl Tells for v1::DeadLetter {
     fn fact(self) -> Result<Option<Fact>, InvalidFact> {
         Fact::dead(self).map(Some)

@@ -54,6 +54,7 @@ struct Words {
     loops: &'static str,
     per_minute: &'static str,
     usual: &'static str,
+    example: &'static str,
 }
 
 impl Phrases {
@@ -176,6 +177,11 @@ impl Parts<'_> {
                 (words.workflow, detected.workflow_id.clone()),
                 (words.per_minute, self.number(detected.runs_per_minute)),
                 (words.usual, self.number(detected.usual_runs_per_minute)),
+            ],
+            Fact::Contradicted(found) => vec![
+                (words.source, found.source_id.clone()),
+                (words.executions, self.number(found.executions)),
+                (words.example, found.execution_id.clone()),
             ],
         };
         if !matches!(&self.notice.fact, Fact::Failing(_) | Fact::Recovered(_)) {

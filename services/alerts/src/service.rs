@@ -75,6 +75,8 @@ impl Service for Alerts {
         readers.start("dead letters", Consumer::ALERTS_DEAD, Gather::<v1::DeadLetter>::new(gatherer.clone()));
         readers.start("billing", Consumer::ALERTS_BILLING, Gather::<v1::BillingEvent>::new(gatherer.clone()));
         readers.start("loops", Consumer::ALERTS_LOOPS, Gather::<v1::AdmissionEvent>::new(gatherer.clone()));
+        let contradictions = Gather::<v1::SourceContradicted>::new(gatherer.clone());
+        readers.start("contradictions", Consumer::ALERTS_CONTRADICTIONS, contradictions);
         readers.start("failing", Consumer::ALERTS_FAILING, GatherFailing(gatherer.clone()));
         readers.start("synced", Consumer::ALERTS_SYNCED, GatherSynced(gatherer));
         tasks.spawn(seal.run(tasks.shutdown()));

@@ -206,8 +206,9 @@ impl Auditor {
             let listing = Listing { status: None, rows_max: PAGE_ROWS_MAX };
             let answer = audit.n8n.executions(listing, cursor.as_deref()).await?;
             let rows = answer.data.iter().map(|row| Row::parse(row).map_err(|row| row.id)).collect();
-            if let Some(page) = Page::of(rows, below, &audit.epochs) {
+            if let Some(mut page) = Page::of(rows, below, &audit.epochs) {
                 below = Some(page.ids.0);
+                page.refused(&store::refusals::proven_between(&self.pool, &audit.source, page.ids).await?);
                 self.compare(audit, &page).await?;
             }
             if audit.told_at.elapsed() >= PROGRESS_INTERVAL {

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use metering::{Clock, Execution, SourceId};
+use metering::{Clock, Execution, SourceId, Status};
 use proto::v1::{GapReason, Origin};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -19,6 +19,7 @@ use crate::{
     failure::SweepError,
     n8n::{Listing, N8n, N8nError, OpenStatus, PAGE_ROWS_MAX},
     publish::{BATCH_EXECUTIONS_MAX, BadRow, Publisher, Received, Synced, digest},
+    refusals,
     retention::{Forecast, Sight},
     row::{self, Row, RunId, Unreadable, born_at},
     store::{self, Claim},
@@ -105,6 +106,7 @@ pub async fn collect(work: Collect<'_>, mut before: Cursor) -> Result<Collected,
         found,
         executions_published: 0,
         letters: 0,
+        refusals_read: 0,
     };
     let newest = collecting.read_newest().await?;
     collecting.sweep.newest_is(newest.id, newest.row.as_ref());
@@ -128,6 +130,7 @@ struct Collecting<'a> {
     published_through: u64,
     latest_start: Option<Timestamp>,
     letters: usize,
+    refusals_read: usize,
 }
 
 /// The first row of the list of all: its id where at least that can be read.
@@ -339,6 +342,7 @@ impl Collecting<'_> {
     async fn publish(&mut self, mut news: Vec<Execution>) -> Result<(), SweepError> {
         self.tell_workflows(&news).await?;
         self.workflows.name(&mut news);
+        self.look_at_refusals(&mut news).await?;
         self.raise_latest_start(&news).await?;
         let Collect { source, publisher, clock, .. } = self.work;
         let mut by_epoch: BTreeMap<u32, Vec<Execution>> = BTreeMap::new();
@@ -353,6 +357,43 @@ impl Collecting<'_> {
                 self.published_through = self.published_through.max(sequence);
                 let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
                 self.executions_published = self.executions_published.saturating_add(count);
+            }
+        }
+        Ok(())
+    }
+
+    /// Errors that the source's hook calls refusals, and whose data say so too, are told as canceled: refused runs never count.
+    async fn look_at_refusals(&mut self, news: &mut [Execution]) -> Result<(), SweepError> {
+        let Collect { source, pool, n8n, .. } = self.work;
+        let errors = news.iter_mut().filter(|execution| execution.status == Status::Error);
+        let mut errors: BTreeMap<RunId, &mut Execution> =
+            errors.filter_map(|execution| Some((id_of(execution)?, execution))).collect();
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<RunId> = errors.keys().copied().collect();
+        for (id, known) in store::refusals::claimed(pool, source, &ids).await? {
+            let is_proven = match known {
+                Some(is_proven) => is_proven,
+                None if self.refusals_read == refusals::READ_MAX => {
+                    let read = refusals::READ_MAX;
+                    tracing::warn!(%source, read, "more runs were refused than are looked at; the rest counts as listed");
+                    return Ok(());
+                }
+                None => {
+                    self.refusals_read += 1;
+                    let data = match n8n.execution_with_data(id).await {
+                        // A run that was refused has hardly any data.
+                        Err(N8nError::TooLarge(_)) => None,
+                        data => data?,
+                    };
+                    let is_proven = data.as_ref().is_some_and(refusals::is_refused);
+                    store::refusals::prove(pool, source, id, is_proven).await?;
+                    is_proven
+                }
+            };
+            if let Some(execution) = errors.get_mut(&id).filter(|_| is_proven) {
+                execution.status = Status::Canceled;
             }
         }
         Ok(())
@@ -421,6 +462,10 @@ impl Collecting<'_> {
         publisher.bad_row(source, bad).await?;
         Ok(store::remember_letter(pool, source, &digest, received_at).await?)
     }
+}
+
+fn id_of(execution: &Execution) -> Option<RunId> {
+    RunId::new(execution.id.as_str().parse().ok()?)
 }
 
 /// What a sweep has seen, as its cursor says.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use metering::Execution;
+use metering::{Execution, Status};
 use proto::{
     instant,
     v1::{self, AuditDifference, AuditFinding, Recorded},
@@ -79,6 +79,14 @@ impl Page {
         self.epochs.iter().copied()
     }
 
+    /// These were refused before they started, by their own data: a sweep tells them as canceled, whatever the list calls them.
+    pub fn refused(&mut self, ids: &BTreeSet<u64>) {
+        let refused = self.finals.iter_mut().filter(|((_, id), _)| ids.contains(id));
+        for (_, execution) in refused.filter(|(_, execution)| execution.status == Status::Error) {
+            execution.status = Status::Canceled;
+        }
+    }
+
     /// Compares it with what was recorded of its ids. `due` says whether an execution that stopped at this instant has to
     /// be recorded.
     pub fn compare(&self, recorded: &Records, due: impl Fn(Timestamp) -> bool) -> Compared {
@@ -96,8 +104,8 @@ impl Page {
             };
             compared.listed += 1;
             let (finding, recorded) = finding;
-            let shown = format!("shown as {} at {}", execution.status.as_str(), execution.stopped_at);
-            compared.differences.push(difference(*key, finding, format!("{shown}, {recorded}")));
+            let detail = format!("shown as {}, {recorded}", shown(execution));
+            compared.differences.push(difference(*key, finding, detail));
         }
         for (key, recorded) in recorded {
             let stopped_at = instant(recorded.stopped_at.as_ref(), "stopped_at").ok().flatten();
@@ -117,15 +125,29 @@ fn is_equal(execution: &Execution, recorded: &Recorded) -> bool {
         return true;
     }
     let shown = v1::Execution::from(execution);
-    recorded.status() == shown.status() && recorded.stopped_at == shown.stopped_at
+    let is_as_shown = recorded.status() == shown.status() && recorded.stopped_at == shown.stopped_at;
+    // An aggregator of the version before says neither.
+    let is_same_mode = [i32::from(v1::ExecutionMode::Unspecified), shown.mode].contains(&recorded.mode);
+    let is_same_workflow = recorded.workflow_id.is_empty() || recorded.workflow_id == shown.workflow_id;
+    is_as_shown && is_same_mode && is_same_workflow
+}
+
+fn shown(execution: &Execution) -> String {
+    let Execution { status, stopped_at, mode, workflow, .. } = execution;
+    format!("{} at {stopped_at} ({} of workflow {workflow})", status.as_str(), mode.as_str())
 }
 
 fn told(recorded: &Recorded) -> String {
-    let status = recorded.status().as_str_name().trim_start_matches("EXECUTION_STATUS_").to_ascii_lowercase();
-    match instant(recorded.stopped_at.as_ref(), "stopped_at") {
-        Ok(Some(stopped_at)) => format!("{status} at {stopped_at}"),
-        _ => status,
+    let word = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_ascii_lowercase();
+    let mut told = word(recorded.status().as_str_name(), "EXECUTION_STATUS_");
+    if let Ok(Some(stopped_at)) = instant(recorded.stopped_at.as_ref(), "stopped_at") {
+        told = format!("{told} at {stopped_at}");
     }
+    if recorded.workflow_id.is_empty() {
+        return told;
+    }
+    let mode = word(recorded.mode().as_str_name(), "EXECUTION_MODE_");
+    format!("{told} ({mode} of workflow {})", recorded.workflow_id)
 }
 
 fn difference((epoch, execution_id): (u32, u64), finding: AuditFinding, detail: String) -> AuditDifference {
@@ -151,9 +173,19 @@ mod tests {
             execution_id: id,
             status: status.into(),
             stopped_at: Some(timestamp(stopped_at)),
+            mode: v1::ExecutionMode::Webhook.into(),
+            workflow_id: "w".into(),
             ..Recorded::default()
         };
         ((1, id), recorded)
+    }
+
+    fn with(
+        (key, mut recorded): ((u32, u64), Recorded),
+        change: impl Fn(&mut Recorded),
+    ) -> ((u32, u64), Recorded) {
+        change(&mut recorded);
+        (key, recorded)
     }
 
     #[test]
@@ -168,9 +200,14 @@ mod tests {
             row(6, "success", 5), // another end
             row(5, "success", 5),
             Err(RunId::new(4)),
+            row(3, "success", 5), // another mode
+            row(2, "success", 5), // another workflow
+            row(1, "error", 5),   // refused before it started
+            row(0, "error", 5),   // likewise, but nobody knows
         ];
-        let page = Page::of(rows, RunId::new(15), &epochs).unwrap();
-        assert_eq!(page.ids, (RunId::new(4).unwrap(), RunId::new(14).unwrap()));
+        let mut page = Page::of(rows, RunId::new(15), &epochs).unwrap();
+        page.refused(&BTreeSet::from([1, 5]));
+        assert_eq!(page.ids, (RunId::LOWEST, RunId::new(14).unwrap()));
         assert_eq!(page.epochs().collect::<Vec<_>>(), [1]);
         let success = ExecutionStatus::Success;
         let records = Records::from([
@@ -180,15 +217,22 @@ mod tests {
             recorded(7, ExecutionStatus::Crashed, 5),
             recorded(6, success, 4),
             recorded(5, success, 5),
+            with(recorded(3, success, 5), |one| one.mode = v1::ExecutionMode::Manual.into()),
+            with(recorded(2, success, 5), |one| one.workflow_id = "another".into()),
+            recorded(1, ExecutionStatus::Canceled, 5),
+            recorded(0, ExecutionStatus::Canceled, 5),
         ]);
         let until: Timestamp = "2026-11-24T12:00:30Z".parse().unwrap();
         let compared = page.compare(&records, |stopped_at| stopped_at < until);
-        assert_eq!((compared.listed, compared.equal), (5, 2));
+        assert_eq!((compared.listed, compared.equal), (9, 3));
         let found: Vec<_> =
             compared.differences.iter().map(|found| (found.execution_id, found.finding())).collect();
         assert_eq!(
             found,
             [
+                (0, AuditFinding::Different),
+                (2, AuditFinding::Different),
+                (3, AuditFinding::Different),
                 (6, AuditFinding::Different),
                 (7, AuditFinding::Different),
                 (9, AuditFinding::NotRecorded),
@@ -196,8 +240,9 @@ mod tests {
             ]
         );
         assert_eq!(
-            compared.differences[1].detail,
-            "shown as error at 2026-11-24T12:00:05Z, recorded as crashed at 2026-11-24T12:00:05Z"
+            compared.differences[2].detail,
+            "shown as success at 2026-11-24T12:00:05Z (webhook of workflow w), \
+             recorded as success at 2026-11-24T12:00:05Z (manual of workflow w)"
         );
     }
 }

@@ -4,9 +4,7 @@
 //! each. Whoever holds a push token may make ids up, so what is taken from a push is bounded by what the poll has seen. What
 //! lies beyond is left to the poll, which loses nothing: a source that has such an id shows it.
 
-use metering::Execution;
-
-use crate::row::RunId;
+use crate::{push::item::Pushed, row::RunId};
 
 /// So far beyond the newest id that a sweep has seen a pushed one may be. A source that pushes is swept within three
 /// intervals, half an hour by default: ten million are 5,500 executions a second.
@@ -18,17 +16,17 @@ pub fn largest(newest: Option<RunId>) -> u64 {
 }
 
 /// Whether any of them has a larger id.
-pub fn any_beyond(executions: &[Execution], largest: u64) -> bool {
-    executions.iter().any(|execution| is_beyond(execution, largest))
+pub fn any_beyond(pushed: &[Pushed], largest: u64) -> bool {
+    pushed.iter().any(|pushed| is_beyond(pushed, largest))
 }
 
 /// Takes those out that have a larger id. Returns how many.
-pub fn take_out(executions: &mut Vec<Execution>, largest: u64) -> usize {
-    let before = executions.len();
-    executions.retain(|execution| !is_beyond(execution, largest));
-    before - executions.len()
+pub fn take_out(pushed: &mut Vec<Pushed>, largest: u64) -> usize {
+    let before = pushed.len();
+    pushed.retain(|pushed| !is_beyond(pushed, largest));
+    before - pushed.len()
 }
 
-fn is_beyond(execution: &Execution, largest: u64) -> bool {
-    execution.id.as_str().parse::<u64>().is_ok_and(|id| id > largest)
+fn is_beyond(pushed: &Pushed, largest: u64) -> bool {
+    pushed.execution.id.as_str().parse::<u64>().is_ok_and(|id| id > largest)
 }

@@ -17,6 +17,7 @@ mod pace;
 mod publish;
 mod push;
 mod receive;
+mod refusals;
 mod replay;
 mod retention;
 mod row;

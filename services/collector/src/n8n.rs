@@ -221,7 +221,17 @@ impl N8n {
 
     /// One execution; nothing where n8n has none of this id.
     pub async fn execution(&self, id: RunId) -> Result<Option<Value>, N8nError> {
-        let url = self.url(&["executions", &id.to_string()])?;
+        self.single(self.url(&["executions", &id.to_string()])?).await
+    }
+
+    /// One execution with the data of its nodes; nothing where n8n has none of this id.
+    pub async fn execution_with_data(&self, id: RunId) -> Result<Option<Value>, N8nError> {
+        let mut url = self.url(&["executions", &id.to_string()])?;
+        url.query_pairs_mut().append_pair("includeData", "true");
+        self.single(url).await
+    }
+
+    async fn single(&self, url: Url) -> Result<Option<Value>, N8nError> {
         let response = self.send(url).await?;
         if response.status() != StatusCode::NOT_FOUND {
             return self.read(response).await.map(Some);

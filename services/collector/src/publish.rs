@@ -112,17 +112,14 @@ impl Publisher {
         let content = v1::ExecutionBatch {
             source_id: source.to_string(),
             epoch: received.epoch,
+            // What was pushed and what a poll has shown are two messages, also where they say the same: only the poll confirms.
+            origin: received.origin.into(),
             executions: executions.iter().map(v1::Execution::from).collect(),
             ..v1::ExecutionBatch::default()
         };
-        // The id is of the executions only: the same page, read again after a crash, is the same message.
+        // Without the time: the same page, read again after a crash, is the same message.
         let message_id = digest(&content.encode_to_vec());
-        let batch = v1::ExecutionBatch {
-            received_at: Some(timestamp(received.at)),
-            origin: received.origin.into(),
-            workflows,
-            ..content
-        };
+        let batch = v1::ExecutionBatch { received_at: Some(timestamp(received.at)), workflows, ..content };
         let subject = self.bus.namespace().executions(source.as_str());
         let sequence = self.bus.publish(Outgoing::new(subject, message_id, &batch, received.at)).await?;
         let count = u64::try_from(executions.len()).unwrap_or(u64::MAX);

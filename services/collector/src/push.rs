@@ -5,7 +5,7 @@
 
 mod answer;
 mod body;
-mod item;
+pub(crate) mod item;
 
 use std::{sync::Arc, time::Duration};
 
@@ -115,8 +115,8 @@ async fn handle(pushed: &Pushed, request: Request) -> Result<ReceivedJson, Refus
     let read = |item| item::read(item, now);
     let items: Vec<Item> = body::items(form, &bytes)?.into_iter().map(read).collect();
     let mut answer = ReceivedJson::of(&items);
-    let executions = items.into_iter().filter_map(Item::into_execution).collect();
-    answer.leave(receive.publish(&pusher, executions).await?);
+    let pushed = items.into_iter().filter_map(Item::into_pushed).collect();
+    answer.leave(receive.publish(&pusher, pushed).await?);
     answer.count();
     Ok(answer)
 }

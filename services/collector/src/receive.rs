@@ -20,7 +20,8 @@ use crate::{
     epochs::Epochs,
     far_ids,
     publish::{BATCH_EXECUTIONS_MAX, Publisher, Received},
-    row::born_at,
+    push::item::Pushed,
+    row::{RunId, born_at},
     store,
     workflows::depends_on_places,
 };
@@ -106,19 +107,22 @@ impl Receive {
     /// Publishes the executions. Returns when the broker has all of them durably, and how many are left to the
     /// sweep. A failure in between leaves some published: sent again, they are the same executions, and count
     /// once.
-    pub async fn publish(
-        &self,
-        pusher: &Pusher,
-        mut executions: Vec<Execution>,
-    ) -> Result<usize, ReceiveError> {
+    pub async fn publish(&self, pusher: &Pusher, mut pushed: Vec<Pushed>) -> Result<usize, ReceiveError> {
         let source = &pusher.source;
-        let mut left = self.leave_far_ids(source, &mut executions).await?;
-        let Some(latest_start) = executions.iter().map(born_at).max() else { return Ok(left) };
+        let mut left = self.leave_far_ids(source, &mut pushed).await?;
+        let Some(latest_start) = pushed.iter().map(|pushed| born_at(&pushed.execution)).max() else {
+            return Ok(left);
+        };
+        let refused: Vec<RunId> = pushed.iter().filter(|pushed| pushed.refused).filter_map(run_id).collect();
+        if !refused.is_empty() {
+            // Before they are published: the sweep may find them at any moment.
+            store::refusals::claim(&self.pool, source, &refused, self.clock.now()).await?;
+        }
         let epochs = store::epochs::tell(&self.pool, source, latest_start).await?;
         let mut by_epoch: BTreeMap<u32, Vec<Execution>> = BTreeMap::new();
-        for execution in executions {
-            match epoch_of(&epochs, &execution) {
-                Some(epoch) => by_epoch.entry(epoch).or_default().push(execution),
+        for pushed in pushed {
+            match epoch_of(&epochs, &pushed) {
+                Some(epoch) => by_epoch.entry(epoch).or_default().push(pushed.execution),
                 None => left += 1,
             }
         }
@@ -142,14 +146,14 @@ impl Receive {
     async fn leave_far_ids(
         &self,
         source: &SourceId,
-        executions: &mut Vec<Execution>,
+        pushed: &mut Vec<Pushed>,
     ) -> Result<usize, sqlx::Error> {
         // Most sources never come so far that anything has to be read.
-        if !far_ids::any_beyond(executions, far_ids::largest(None)) {
+        if !far_ids::any_beyond(pushed, far_ids::largest(None)) {
             return Ok(0);
         }
         let newest = store::newest(&self.pool, source).await?;
-        let left = far_ids::take_out(executions, far_ids::largest(newest));
+        let left = far_ids::take_out(pushed, far_ids::largest(newest));
         if left > 0 {
             tracing::debug!(%source, left, "pushed ids are far beyond what the source has shown; the poll decides");
             metrics::counter!("flowmeter_pushed_far_ids_total")
@@ -181,8 +185,13 @@ impl Receive {
 
 /// The epoch under which the sweep tells the execution too. Nothing where its row may lie on the other side of an
 /// epoch's begin: told under both it would count twice, so it is left to the sweep.
-fn epoch_of(epochs: &Epochs, execution: &Execution) -> Option<u32> {
+fn epoch_of(epochs: &Epochs, pushed: &Pushed) -> Option<u32> {
+    let execution = &pushed.execution;
     let epoch = epochs.of(born_at(execution));
+    // n8n 1.x lists a run that has waited with the start of its last part, under whose epoch the sweep tells it.
+    if pushed.resumed_at.is_some_and(|resumed_at| epochs.of(resumed_at) != epoch) {
+        return None;
+    }
     let earliest = match execution.started_at {
         // After a wait these say when they went on: the data of their nodes, by which others tell the start, is in part
         // that of the run they began with.
@@ -191,6 +200,10 @@ fn epoch_of(epochs: &Epochs, execution: &Execution) -> Option<u32> {
         None => Epochs::FIRST,
     };
     (earliest == epoch).then_some(epoch)
+}
+
+fn run_id(pushed: &Pushed) -> Option<RunId> {
+    RunId::new(pushed.execution.id.as_str().parse().ok()?)
 }
 
 fn source_of(token: &SecretString) -> Option<SourceId> {
@@ -219,6 +232,8 @@ mod tests {
             stopped_at: at(second + 1),
             retry_of: None,
         };
+        let pushed = |execution| Pushed { execution, resumed_at: None, refused: false };
+        let epoch_of = |epochs: &Epochs, execution: &Execution| epoch_of(epochs, &pushed(execution.clone()));
         let never_started = Execution { started_at: None, ..started(1_000) };
         let retry = |second| Execution { mode: Mode::Retry, ..started(second) };
         assert_eq!(epoch_of(&epochs, &never_started), Some(1));
@@ -234,6 +249,9 @@ mod tests {
             None,
             "it may have waited since before the second began"
         );
+        let waited = |second| Pushed { resumed_at: Some(at(second)), ..pushed(started(50)) };
+        assert_eq!(super::epoch_of(&epochs, &waited(99)), Some(1));
+        assert_eq!(super::epoch_of(&epochs, &waited(111)), None, "1.x lists it with its later start");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod audits;
 pub mod epochs;
 pub mod expiry;
 pub mod limits;
+pub mod refusals;
 pub mod workflows;
 
 use std::{collections::BTreeMap, time::Duration};

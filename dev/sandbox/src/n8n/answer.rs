@@ -221,12 +221,30 @@ fn json_size_bytes(execution: &Execution) -> u64 {
 
 fn run_data(execution: &Execution) -> Value {
     let start = execution.started_at.map(Timestamp::as_millisecond);
+    if execution.status == Status::Error && execution.started_at == execution.stopped_at {
+        return refused(start);
+    }
     json!({
         "version": 1,
         "startData": {},
         "resultData": {
             "runData": {"Webhook": [{"startTime": start, "executionIndex": 0, "source": [], "hints": [],
                                      "executionTime": 0, "executionStatus": execution.status.as_str()}]},
+            "lastNodeExecuted": "Webhook",
+        },
+    })
+}
+
+/// What n8n before 2.40 writes of a run that a hook has refused, which takes no time: a node that never ran has failed, without
+/// an error of its own.
+fn refused(start: Option<i64>) -> Value {
+    json!({
+        "version": 1,
+        "startData": {},
+        "resultData": {
+            "error": {"name": "RefusedBeforeStart", "message": "Refused", "stack": "RefusedBeforeStart: Refused"},
+            "runData": {"Webhook": [{"startTime": start, "executionIndex": 0, "source": [],
+                                     "executionTime": 0, "executionStatus": "error"}]},
             "lastNodeExecuted": "Webhook",
         },
     })

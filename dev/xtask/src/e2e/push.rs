@@ -1,5 +1,7 @@
 //! `cargo xtask e2e push`: a real n8n with the hook, from a run to its count on the live events.
 
+mod forged;
+
 use std::{
     collections::BTreeSet,
     io::BufRead,
@@ -63,11 +65,12 @@ impl Push {
         let mut stack = Stack::start(profile, Options::new(built, servers.backing.clone()))?;
         let metered = Metered::set_up(&stack, &servers.backing, LIMIT)?;
 
+        let token = metered.push_token()?;
         let hook = project.root().join("deploy/n8n/flowmeter-hooks.js").display().to_string();
         let environment = [
             ("EXTERNAL_HOOK_FILES", hook),
             ("FLOWMETER_PUSH_URL", stack.push_url()),
-            ("FLOWMETER_PUSH_TOKEN", metered.push_token()?),
+            ("FLOWMETER_PUSH_TOKEN", token.clone()),
         ];
         let mut n8n = if self.queue {
             let backends = Backends { postgres_url: &servers.admin_database_url, redis: &self.redis };
@@ -77,6 +80,7 @@ impl Push {
         };
         let mut checks = Checks::default();
         self.measure(&stack, &metered, &n8n, &mut checks)?;
+        forged::check(&stack, &metered, &n8n, &token, &mut checks)?;
         let passed = checks.print();
         n8n.stop()?;
         stack.stop()?;

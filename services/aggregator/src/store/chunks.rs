@@ -9,7 +9,7 @@ use crate::memory::{Chunk, place_of};
 /// Chunks that one statement reads. Full ones have 65,536 ids each: 16 MiB of them at once.
 const CHUNKS_PER_READ: usize = 32;
 
-/// The ids of these chunks, in the same order: recorded ones, and those whose month was dropped. Three statements for
+/// The ids of these chunks, in the same order: recorded ones, and those whose month was dropped. Four statements for
 /// 32 chunks: a batch whose ids lie far apart holds its source, and all others of the transaction, no longer than any other.
 pub(crate) async fn chunks(
     connection: &mut PgConnection,
@@ -49,6 +49,17 @@ async fn read(connection: &mut PgConnection, keys: &[ChunkKey]) -> Result<Vec<Ch
     for (place, ids) in crashed {
         if let Some(chunk) = chunks.get_mut(at(place)) {
             chunk.crashed = low(ids);
+        }
+    }
+    let pushed: Vec<(i64, Vec<i64>)> = sqlx::query_as("SELECT * FROM unconfirmed_in_chunks($1, $2, $3)")
+        .bind(&sources)
+        .bind(&epochs)
+        .bind(&numbers)
+        .fetch_all(&mut *connection)
+        .await?;
+    for (place, ids) in pushed {
+        if let Some(chunk) = chunks.get_mut(at(place)) {
+            chunk.pushed = low(ids);
         }
     }
     let retired: Vec<(i64, Vec<u8>)> = sqlx::query_as("SELECT * FROM retired_in_chunks($1, $2, $3)")

@@ -1,18 +1,20 @@
 //! Executions: the truth about what has been counted.
 
+use std::collections::HashSet;
+
 use chassis::CopyBuffer;
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use jiff_sqlx::ToSqlx;
 use metering::{Mode, Period, Status};
 use sqlx::PgConnection;
 
-use crate::tally::{Changed, Decided, Ended, Placed};
+use crate::tally::{Decided, Ended, Placed};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 type SqlDate = jiff_sqlx::Date;
 
 /// Of a row in a copy, with the lengths of its fields.
-const ROW_BYTES: usize = 136;
+const ROW_BYTES: usize = 141;
 
 /// Stored numbers of statuses: append only.
 const STATUSES: [Status; 4] = [Status::Success, Status::Error, Status::Crashed, Status::Canceled];
@@ -58,7 +60,7 @@ pub(crate) async fn copy_executions(
     let mut copy = connection
         .copy_in_raw(
             "COPY executions (execution_id, stopped_at, recorded_at, started_at, period_start, source_number, epoch,
-                 month, workflow_number, tenant_number, status, mode, counted, late)
+                 month, workflow_number, tenant_number, status, mode, counted, late, confirmed)
              FROM STDIN (FORMAT binary)",
         )
         .await?;
@@ -67,7 +69,7 @@ pub(crate) async fn copy_executions(
         if let Some(part) = rows.take_part() {
             copy.send(part).await?;
         }
-        rows.begin_row(14);
+        rows.begin_row(15);
         rows.bigint(Some(decided.number));
         rows.instant(Some(decided.ended.stopped_at));
         rows.instant(Some(now));
@@ -82,6 +84,7 @@ pub(crate) async fn copy_executions(
         rows.smallint(code_of(&MODES, &decided.mode));
         rows.boolean(decided.counted);
         rows.boolean(decided.late);
+        rows.boolean(decided.confirmed);
     }
     copy.send(rows.finish()).await?;
     copy.finish().await?;
@@ -92,50 +95,83 @@ pub(crate) async fn copy_executions(
 pub(crate) type Key = (i32, i32, i64);
 
 #[derive(sqlx::FromRow)]
-struct CrashedRow {
+struct KeptRow {
     source_number: i32,
     epoch: i32,
     execution_id: i64,
     month: SqlDate,
     workflow_number: i32,
     tenant_number: Option<i32>,
+    status: i16,
     mode: i16,
     counted: bool,
     late: bool,
     voided: bool,
+    confirmed: bool,
     started_at: Option<SqlInstant>,
     stopped_at: SqlInstant,
     period_start: Option<SqlInstant>,
     period_end: Option<SqlInstant>,
 }
 
-/// Those of the given executions that are kept as crashed. The caller holds their sources.
-pub(crate) async fn crashed(
+/// Those of the given executions that are kept and may still change: crashed ones, and those that no poll has shown. Each
+/// comes with the month in which it is most likely kept. The caller holds their sources.
+pub(crate) async fn changeable(
     connection: &mut PgConnection,
-    keys: &[Key],
+    wanted: &[(Key, Date)],
 ) -> Result<Vec<Decided>, sqlx::Error> {
-    if keys.is_empty() {
+    let mut found = changeable_in(connection, wanted, true).await?;
+    if found.len() < wanted.len() {
+        // Not in that month: a push said another end. Looked for in all months, which costs more.
+        let keys: HashSet<Key> = found.iter().map(Decided::key).collect();
+        let missing: Vec<(Key, Date)> =
+            wanted.iter().filter(|(key, _)| !keys.contains(key)).copied().collect();
+        found.extend(changeable_in(connection, &missing, false).await?);
+    }
+    Ok(found)
+}
+
+async fn changeable_in(
+    connection: &mut PgConnection,
+    wanted: &[(Key, Date)],
+    this_month: bool,
+) -> Result<Vec<Decided>, sqlx::Error> {
+    if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let rows: Vec<CrashedRow> = sqlx::query_as(
-        "SELECT source_number, epoch, execution_id, month, workflow_number, executions.tenant_number, mode,
-                executions.counted, executions.late, executions.voided, started_at, stopped_at,
-                executions.period_start, period_end
-         FROM UNNEST($1::integer[], $2::integer[], $3::bigint[]) AS wanted (source_number, epoch, execution_id)
-         JOIN executions USING (source_number, epoch, execution_id)
-         LEFT JOIN periods ON periods.tenant_number = executions.tenant_number
-             AND periods.period_start = executions.period_start
-         WHERE status = 2",
-    )
-    .bind(keys.iter().map(|key| key.0).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.1).collect::<Vec<_>>())
-    .bind(keys.iter().map(|key| key.2).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
+    let rows: Vec<KeptRow> = sqlx::query_as(if this_month { CHANGEABLE_OF_MONTH } else { CHANGEABLE })
+        .bind(wanted.iter().map(|((source, ..), _)| *source).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|((_, epoch, _), _)| *epoch).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|((.., id), _)| *id).collect::<Vec<_>>())
+        .bind(wanted.iter().map(|(_, month)| month.to_sqlx()).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
     Ok(rows.into_iter().map(decided).collect())
 }
 
-fn decided(row: CrashedRow) -> Decided {
+/// Reads executions by key, and by month or not.
+macro_rules! changeable {
+    ($using:literal) => {
+        concat!(
+            "SELECT executions.source_number, executions.epoch, executions.execution_id, executions.month,
+                    workflow_number, executions.tenant_number, status, mode, executions.counted, executions.late,
+                    executions.voided, confirmed, started_at, stopped_at, executions.period_start, period_end
+             FROM UNNEST($1::integer[], $2::integer[], $3::bigint[], $4::date[])
+                 AS wanted (source_number, epoch, execution_id, month)
+             JOIN executions USING (",
+            $using,
+            ")
+             LEFT JOIN periods ON periods.tenant_number = executions.tenant_number
+                 AND periods.period_start = executions.period_start
+             WHERE status = 2 OR NOT confirmed"
+        )
+    };
+}
+
+const CHANGEABLE: &str = changeable!("source_number, epoch, execution_id");
+const CHANGEABLE_OF_MONTH: &str = changeable!("source_number, epoch, execution_id, month");
+
+fn decided(row: KeptRow) -> Decided {
     let period = row.period_start.zip(row.period_end);
     let placed = row.tenant_number.zip(period).map(|(tenant, (start, end))| Placed {
         tenant,
@@ -149,7 +185,7 @@ fn decided(row: CrashedRow) -> Decided {
         workflow: row.workflow_number,
         mode: mode_of(row.mode),
         ended: Ended {
-            status: Status::Crashed,
+            status: status_of(row.status),
             started_at: row.started_at.map(SqlInstant::to_jiff),
             stopped_at: row.stopped_at.to_jiff(),
         },
@@ -157,25 +193,61 @@ fn decided(row: CrashedRow) -> Decided {
         counted: row.counted,
         late: row.late,
         voided: row.voided,
+        confirmed: row.confirmed,
     }
 }
 
-/// Replaces what is known of executions. Their periods, and whether they count, stay.
-pub(crate) async fn rewrite(connection: &mut PgConnection, changed: &[Changed]) -> Result<(), sqlx::Error> {
-    for Changed { before, after } in changed {
-        sqlx::query(
-            "UPDATE executions SET status = $5, started_at = $6, stopped_at = $7
-             WHERE source_number = $1 AND epoch = $2 AND execution_id = $3 AND month = $4",
-        )
-        .bind(before.source)
-        .bind(before.epoch)
-        .bind(before.number)
-        .bind(before.month.to_sqlx())
-        .bind(code_of(&STATUSES, &after.status))
-        .bind(after.started_at.map(ToSqlx::to_sqlx))
-        .bind(after.stopped_at.to_sqlx())
-        .execute(&mut *connection)
-        .await?;
+/// Notes that a poll has shown these executions as they are kept. The caller holds their sources.
+pub(crate) async fn confirm(connection: &mut PgConnection, shown: &[&Decided]) -> Result<(), sqlx::Error> {
+    if shown.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    sqlx::query(
+        "UPDATE executions SET confirmed = true
+         FROM UNNEST($1::integer[], $2::integer[], $3::bigint[], $4::date[]) AS shown (source, epoch_of, id, month_of)
+         WHERE source_number = source AND epoch = epoch_of AND execution_id = id AND month = month_of",
+    )
+    .bind(shown.iter().map(|decided| decided.source).collect::<Vec<_>>())
+    .bind(shown.iter().map(|decided| decided.epoch).collect::<Vec<_>>())
+    .bind(shown.iter().map(|decided| decided.number).collect::<Vec<_>>())
+    .bind(shown.iter().map(|decided| decided.month.to_sqlx()).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Replaces what is kept of executions. Their keys stay. The caller holds their sources.
+pub(crate) async fn rewrite(connection: &mut PgConnection, after: &[&Decided]) -> Result<(), sqlx::Error> {
+    if after.is_empty() {
+        return Ok(());
+    }
+    let tenants = after.iter().map(|decided| decided.placed.map(|placed| placed.tenant));
+    let periods = after.iter().map(|decided| decided.placed.map(|placed| placed.period.start.to_sqlx()));
+    sqlx::query(
+        "UPDATE executions SET status = status_now, mode = mode_now, workflow_number = workflow, started_at = start_now,
+             stopped_at = stop_now, tenant_number = tenant, period_start = period, counted = counts, late = is_late,
+             confirmed = is_confirmed
+         FROM UNNEST($1::integer[], $2::integer[], $3::bigint[], $4::date[], $5::smallint[], $6::smallint[],
+             $7::integer[], $8::timestamptz[], $9::timestamptz[], $10::integer[], $11::timestamptz[], $12::boolean[],
+             $13::boolean[], $14::boolean[]) AS found (source, epoch_of, id, month_of, status_now, mode_now, workflow,
+             start_now, stop_now, tenant, period, counts, is_late, is_confirmed)
+         WHERE source_number = source AND epoch = epoch_of AND execution_id = id AND month = month_of",
+    )
+    .bind(after.iter().map(|decided| decided.source).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| decided.epoch).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| decided.number).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| decided.month.to_sqlx()).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| code_of(&STATUSES, &decided.ended.status)).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| code_of(&MODES, &decided.mode)).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| decided.workflow).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| decided.ended.started_at.map(ToSqlx::to_sqlx)).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| decided.ended.stopped_at.to_sqlx()).collect::<Vec<_>>())
+    .bind(tenants.collect::<Vec<_>>())
+    .bind(periods.collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| decided.counted).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| decided.late).collect::<Vec<_>>())
+    .bind(after.iter().map(|decided| decided.confirmed).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map(drop)
 }

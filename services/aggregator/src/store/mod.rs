@@ -58,7 +58,7 @@ pub(crate) use corrections::{
     lock_source, void_execution, voidable,
 };
 pub(crate) use crossings::{armings, cross, rearm, remove_crossings, standing};
-pub(crate) use executions::{Key, copy_executions, crashed, mode_of, rewrite, status_of};
+pub(crate) use executions::{Key, changeable, confirm, copy_executions, mode_of, rewrite, status_of};
 pub(crate) use explained::{After, Explained, explained, period_at, workflow_totals};
 pub(crate) use hours::{hours_since, raise_hours_since, remove_hours, remove_workflow_days};
 pub(crate) use leases::{release, renew};
@@ -68,7 +68,7 @@ pub(crate) use months::{
 };
 pub(crate) use period_ends::{PeriodEnd, count_ends, keep_period_end, last_stop, period_end};
 pub(crate) use periods::{
-    DuePeriod, Ended, Snapshot, close, due_periods, ended_periods, ensure_periods, snapshots, totals,
+    DuePeriod, Ended, Snapshot, close, closed_among, due_periods, ended_periods, ensure_periods, snapshots, totals,
 };
 pub(crate) use rebuilds::{
     adjustments, all_tenants, fold_turn, freeze, hold_off_rebuild, hold_rebuild, kept_since, logged_since,
@@ -89,7 +89,8 @@ pub(crate) use slices::{
     workflow_periods,
 };
 pub(crate) use sources::{
-    Acknowledged, Behind, SweptSource, advance_counted, behind, deactivate_source, incomplete_sources, put_source,
+    Acknowledged, Behind, SweptSource, add_contradictions, advance_counted, behind, deactivate_source,
+    incomplete_sources, put_source,
     synced,
 };
 pub(crate) use tenants::{
@@ -100,6 +101,6 @@ pub(crate) use tenants::{
 };
 pub(crate) use terms::{TermsRow, put_terms};
 pub(crate) use unmapped::{
-    Place, RecordedRow, UnmappedWorkflow, begin_mapping, end_mapping, map, recorded, sources_to_map,
+    Place, RecordedRow, UnmappedWorkflow, begin_mapping, end_mapping, held, map, recorded, sources_to_map,
     take_mapping_turn, unmapped, unmapped_workflows, workflows_unmapped,
 };

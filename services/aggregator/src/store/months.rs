@@ -181,7 +181,7 @@ pub(crate) async fn move_strays(
 ) -> Result<(), sqlx::Error> {
     let strays = STRAYS.replace("{month}", &table(month));
     let columns = "execution_id, stopped_at, recorded_at, started_at, period_start, source_number, epoch,
-         workflow_number, tenant_number, status, mode, counted, late, voided";
+         workflow_number, tenant_number, status, mode, counted, late, voided, confirmed";
     let statement = format!(
         "INSERT INTO executions ({columns}, month)
          SELECT {columns}, date_trunc('month', stopped_at AT TIME ZONE 'UTC')::date {strays}"

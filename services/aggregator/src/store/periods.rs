@@ -10,6 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use super::{TermsRow, since};
 use crate::{
     rollup::{PeriodHour, WorkflowPeriod},
+    tally::PeriodKey,
     thresholds::Terms,
     totals::Totals,
 };
@@ -87,6 +88,24 @@ pub(crate) async fn totals(
     .fetch_optional(connection)
     .await?;
     Ok(totals.unwrap_or_default())
+}
+
+/// Those of the given periods that are closed. The caller holds their tenants, so they stay as they are.
+pub(crate) async fn closed_among(
+    connection: &mut PgConnection,
+    periods: &BTreeSet<PeriodKey>,
+) -> Result<BTreeSet<PeriodKey>, sqlx::Error> {
+    let rows: Vec<(i32, SqlInstant)> = sqlx::query_as(
+        "SELECT tenant_number, period_start FROM periods
+         JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
+         USING (tenant_number, period_start)
+         WHERE closed_at IS NOT NULL",
+    )
+    .bind(periods.iter().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
+    .bind(periods.iter().map(|(_, start)| start.to_sqlx()).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(tenant, start)| (tenant, start.to_jiff())).collect())
 }
 
 /// A period that has ended and may be closed.

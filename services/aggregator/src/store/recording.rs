@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use super::TermsRow;
 use crate::{
     memory::{Ownership, Workflow},
-    tally::PeriodKey,
+    tally::{PeriodChange, PeriodKey},
     thresholds::Terms,
     totals::Totals,
 };
@@ -252,10 +252,11 @@ struct ChangedPeriodRow {
 /// caller holds the tenants.
 pub(crate) async fn add_to_periods(
     connection: &mut PgConnection,
-    changes: &BTreeMap<PeriodKey, (Period, Totals)>,
+    changes: &BTreeMap<PeriodKey, PeriodChange>,
     now: Timestamp,
 ) -> Result<Vec<ChangedPeriod>, sqlx::Error> {
-    let totals: Vec<Totals> = changes.values().map(|(_, totals)| *totals).collect();
+    correct_late(&mut *connection, changes).await?;
+    let totals: Vec<Totals> = changes.values().map(|change| change.totals).collect();
     let query = sqlx::query_as(
         "INSERT INTO periods AS kept (counted, uncounted, success, error, crashed, canceled, duration_ms,
              tenant_number, period_start, period_end, opened_at)
@@ -274,7 +275,7 @@ pub(crate) async fn add_to_periods(
     let rows: Vec<ChangedPeriodRow> = bind_recorded!(query, &totals)
         .bind(changes.keys().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
         .bind(changes.keys().map(|(_, start)| start.to_sqlx()).collect::<Vec<_>>())
-        .bind(changes.values().map(|(period, _)| period.end.to_sqlx()).collect::<Vec<_>>())
+        .bind(changes.values().map(|change| change.period.end.to_sqlx()).collect::<Vec<_>>())
         .bind(now.to_sqlx())
         .fetch_all(connection)
         .await?;
@@ -287,4 +288,24 @@ pub(crate) async fn add_to_periods(
         terms: row.terms.read(),
     });
     Ok(changed.collect())
+}
+
+/// Where executions that were recorded before change, `late` does not follow `counted`: one that was in time may leave a
+/// closed period. What is different is put right before the rest is added.
+async fn correct_late(
+    connection: &mut PgConnection,
+    changes: &BTreeMap<PeriodKey, PeriodChange>,
+) -> Result<(), sqlx::Error> {
+    for ((tenant, start), change) in changes.iter().filter(|(_, change)| change.late_apart != 0) {
+        sqlx::query(
+            "UPDATE periods SET late = late + $3
+             WHERE tenant_number = $1 AND period_start = $2 AND closed_at IS NOT NULL",
+        )
+        .bind(tenant)
+        .bind(start.to_sqlx())
+        .bind(change.late_apart)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use catalog::{Entry, Source, sealing::Sealed};
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use jiff_sqlx::ToSqlx;
 use metering::{SourceId, TenantId};
 use prost::Message;
@@ -195,5 +195,25 @@ pub(crate) async fn incomplete_sources(
     .bind(tenant_number)
     .bind(end.to_sqlx())
     .fetch_all(connection)
+    .await
+}
+
+/// Adds pushed executions that the poll has shown to be something else to those of the day. Returns the source's id and how
+/// many they are by now. The caller holds the source.
+pub(crate) async fn add_contradictions(
+    connection: &mut PgConnection,
+    source: i32,
+    day: Date,
+    count: i64,
+) -> Result<(String, i64), sqlx::Error> {
+    sqlx::query_as(
+        "UPDATE sources SET contradicted = CASE WHEN contradicted_on = $2 THEN contradicted ELSE 0 END + $3,
+             contradicted_on = $2
+         WHERE number = $1 RETURNING source_id, contradicted",
+    )
+    .bind(source)
+    .bind(day.to_sqlx())
+    .bind(count)
+    .fetch_one(connection)
     .await
 }

@@ -98,20 +98,23 @@ struct UnmappedRow {
     mode: i16,
     started_at: Option<SqlInstant>,
     stopped_at: SqlInstant,
+    confirmed: bool,
 }
 
-/// A page of the unmapped executions of one of a source's workflows. The caller holds the source.
+/// A page of the unmapped executions of one of a source's workflows: where `confirmed_only`, of those that a poll has shown. The
+/// caller holds the source.
 pub(crate) async fn unmapped(
     connection: &mut PgConnection,
     source: i32,
     workflow: i32,
     from: Place,
+    confirmed_only: bool,
     limit: i64,
 ) -> Result<Vec<Decided>, sqlx::Error> {
     let rows: Vec<UnmappedRow> = sqlx::query_as(
-        "SELECT epoch, execution_id, month, status, mode, started_at, stopped_at FROM executions
+        "SELECT epoch, execution_id, month, status, mode, started_at, stopped_at, confirmed FROM executions
          WHERE source_number = $1 AND workflow_number = $2 AND tenant_number IS NULL
-           AND (stopped_at, epoch, execution_id) > ($3, $4, $5)
+           AND (stopped_at, epoch, execution_id) > ($3, $4, $5) AND (confirmed OR NOT $7)
          ORDER BY stopped_at, epoch, execution_id LIMIT $6",
     )
     .bind(source)
@@ -120,6 +123,7 @@ pub(crate) async fn unmapped(
     .bind(from.epoch)
     .bind(from.number)
     .bind(limit)
+    .bind(confirmed_only)
     .fetch_all(connection)
     .await?;
     let read = |row: UnmappedRow| Decided {
@@ -138,6 +142,7 @@ pub(crate) async fn unmapped(
         counted: false,
         late: false,
         voided: false,
+        confirmed: row.confirmed,
     };
     Ok(rows.into_iter().map(read).collect())
 }
@@ -188,11 +193,14 @@ pub(crate) async fn unmapped_workflows(
     limit: i64,
 ) -> Result<Vec<UnmappedWorkflow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT source_id, workflow_id, name, project_id, tags, executions, first_stopped_at, last_stopped_at,
+        "WITH shared AS (
+             SELECT source_number AS number FROM source_tenants GROUP BY source_number HAVING count(*) > 1)
+         SELECT source_id, workflow_id, name, project_id, tags, executions, first_stopped_at, last_stopped_at,
              count(*) OVER () AS workflows_total, (sum(executions) OVER ())::bigint AS executions_total
          FROM (SELECT workflow_number, count(*) AS executions, min(stopped_at) AS first_stopped_at,
                    max(stopped_at) AS last_stopped_at
                FROM executions WHERE tenant_number IS NULL
+                 AND (confirmed OR source_number NOT IN (SELECT number FROM shared))
                  AND ($1::text IS NULL OR source_number = (SELECT number FROM sources WHERE source_id = $1))
                GROUP BY workflow_number) AS unmapped
          JOIN workflows ON workflows.number = workflow_number JOIN sources ON sources.number = source_number
@@ -204,14 +212,29 @@ pub(crate) async fn unmapped_workflows(
     .await
 }
 
+/// Executions that were pushed for shared sources and that no poll has shown; of one source, or of all.
+pub(crate) async fn held(pool: &PgPool, source: Option<&str>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM executions JOIN sources ON sources.number = source_number
+         WHERE tenant_number IS NULL AND NOT confirmed AND ($1::text IS NULL OR source_id = $1)
+           AND source_number IN (SELECT source_number FROM source_tenants GROUP BY source_number HAVING count(*) > 1)",
+    )
+    .bind(source)
+    .fetch_one(pool)
+    .await
+}
+
 /// An execution as it is recorded.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct RecordedRow {
     pub(crate) execution_id: i64,
     pub(crate) status: i16,
     pub(crate) stopped_at: SqlInstant,
+    pub(crate) mode: i16,
+    pub(crate) workflow_id: String,
     pub(crate) tenant_id: Option<String>,
     pub(crate) counted: bool,
+    pub(crate) confirmed: bool,
 }
 
 /// A source's recorded executions with ids from `first` to `last`, at most `limit`, in order.
@@ -223,9 +246,10 @@ pub(crate) async fn recorded(
     limit: i64,
 ) -> Result<Vec<RecordedRow>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT execution_id, status, stopped_at, tenant_id, counted AND NOT voided AS counted
-         FROM executions LEFT JOIN tenants ON number = tenant_number
-         WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4
+        "SELECT execution_id, status, stopped_at, mode, workflow_id, tenant_id, counted AND NOT voided AS counted, confirmed
+         FROM executions JOIN workflows ON workflows.number = workflow_number
+         LEFT JOIN tenants ON tenants.number = tenant_number
+         WHERE executions.source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4
          ORDER BY execution_id LIMIT $5",
     )
     .bind(source)

@@ -8,6 +8,7 @@
 )]
 
 mod attribution;
+mod authority;
 mod bad_input;
 mod calendars;
 mod connections;

@@ -86,8 +86,18 @@ pub(crate) fn looping() -> v1::LoopDetected {
     }
 }
 
+pub(crate) fn contradicted() -> v1::SourceContradicted {
+    v1::SourceContradicted {
+        source_id: "north-n8n".into(),
+        executions: 1_204,
+        epoch: 1,
+        execution_id: "926".into(),
+        found_at: at("2026-11-24T12:00:00Z"),
+    }
+}
+
 /// One of each.
-pub(crate) fn all() -> [Fact; 8] {
+pub(crate) fn all() -> [Fact; 9] {
     [
         Fact::Gap(gap("120", "180")),
         Fact::Failing(failing()),
@@ -97,5 +107,6 @@ pub(crate) fn all() -> [Fact; 8] {
         Fact::Report(report()),
         Fact::Drift(drift()),
         Fact::Loop(looping()),
+        Fact::Contradicted(contradicted()),
     ]
 }

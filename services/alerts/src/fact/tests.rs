@@ -12,6 +12,7 @@ fn keys_are_stable_and_their_own() {
     report/north/live-north-1793491200-3/2026-11-24T12:00:00Z
     drift/north/2026-11-01T00:00:00Z/12400/12520
     loop/north/orderSync/2026-11-24T12:00:00Z
+    contradicted/north-n8n/2026-11-24/1204
     ");
 }
 
@@ -53,6 +54,7 @@ fn what_makes_no_sense_is_no_fact() {
     assert!(Fact::gap(v1::SourceGap { found_at: None, ..gap("1", "2") }).is_err());
     assert!(Fact::gap(v1::SourceGap { source_id: "A B".into(), ..gap("1", "2") }).is_err());
     assert!(Fact::failing(v1::SourceFailing { failing_since: None, ..failing() }).is_err());
+    assert!(Fact::contradicted(v1::SourceContradicted { found_at: None, ..contradicted() }).is_err());
     assert!(Fact::dead(v1::DeadLetter { failed_at: None, ..dead() }).is_err());
     assert!(Fact::loss(&v1::SourceSynced { sweep_ended_at: None, ..loss() }).is_err());
     let failed = v1::ReportFailed { period: None, ..report() };

@@ -34,6 +34,7 @@ pub(super) const WORDS: Words = Words {
     loops: "Loops",
     per_minute: "Starts in the minute so far",
     usual: "Usual in a minute",
+    example: "One of them",
 };
 
 pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
@@ -72,6 +73,21 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
             next: "Let n8n keep more executions (EXECUTIONS_DATA_PRUNE_MAX_COUNT), sweep it more often (poll_interval), or \
                    let it push what it runs."
                 .into(),
+        },
+        Fact::Contradicted(found) => Sentences {
+            subject: format!("{} does not show what was pushed for it", found.source_id),
+            what: format!(
+                "Today {} executions were pushed for {} otherwise than its own list shows them: with another workflow, mode, \
+                 status or end.",
+                parts.number(found.executions),
+                found.source_id
+            ),
+            meaning: "The figures follow the list, so they are right. Somebody may have the source's push token.",
+            next: format!(
+                "Make a new token (`flowmeter sources push-token {}`) and put it where no workflow can read it: the README of \
+                 the hook says how. `flowmeter source audit {}` compares the whole list.",
+                found.source_id, found.source_id
+            ),
         },
         Fact::Dead(letter) => dead(parts, letter),
         Fact::Report(failed) => report(parts, failed),

@@ -34,6 +34,7 @@ pub(super) const WORDS: Words = Words {
     loops: "Bucles",
     per_minute: "Inicios en el minuto hasta ahora",
     usual: "Habitual en un minuto",
+    example: "Una de ellas",
 };
 
 pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
@@ -72,6 +73,21 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
             next: "Haga que n8n conserve más ejecuciones (EXECUTIONS_DATA_PRUNE_MAX_COUNT), léalo más a menudo \
                    (poll_interval) o haga que envíe lo que ejecuta."
                 .into(),
+        },
+        Fact::Contradicted(found) => Sentences {
+            subject: format!("{} no muestra lo que se envió por él", found.source_id),
+            what: format!(
+                "Hoy se enviaron {} ejecuciones de {} de otra forma que como las muestra su propia lista: con otro flujo, modo, \
+                 estado o final.",
+                parts.number(found.executions),
+                found.source_id
+            ),
+            meaning: "Las cifras siguen a la lista, así que son correctas. Alguien puede tener el token de envío del origen.",
+            next: format!(
+                "Cree un token nuevo (`flowmeter sources push-token {}`) y póngalo donde ningún flujo pueda leerlo: el README \
+                 del hook explica cómo. `flowmeter source audit {}` compara la lista entera.",
+                found.source_id, found.source_id
+            ),
         },
         Fact::Dead(letter) => dead(parts, letter),
         Fact::Report(failed) => report(parts, failed),

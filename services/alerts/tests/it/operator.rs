@@ -418,3 +418,32 @@ async fn a_loop_is_told_once_however_often_its_event_comes() {
     assert_eq!(desk.count("SELECT count(*) FROM notices WHERE topic = 'loop'").await, 2);
     desk.close().await;
 }
+
+#[tokio::test]
+async fn a_source_that_contradicts_its_pushes_is_reported_once_a_step() {
+    let desk = Desk::operator().await;
+    let found = |executions| v1::SourceContradicted {
+        source_id: SOURCE.into(),
+        executions,
+        epoch: 1,
+        execution_id: "926".into(),
+        found_at: at(NOON),
+    };
+    let subject = desk.bench.namespace().source_contradicted(SOURCE);
+    for _ in 0..3 {
+        desk.bench.publish(subject.clone(), &found(10)).await;
+    }
+    desk.read(Consumer::ALERTS_CONTRADICTIONS).await;
+    desk.gathered("contradicted", 1).await;
+    desk.bench.clock.advance(A_MINUTE);
+    let mails = desk.settled(2).await;
+    assert!(mails.iter().all(|mail| text(mail).contains("926") && text(mail).contains("push-token")));
+
+    desk.bench.publish(subject, &found(100)).await;
+    desk.read(Consumer::ALERTS_CONTRADICTIONS).await;
+    desk.gathered("contradicted", 1).await;
+    desk.bench.clock.advance(SPACING);
+    let mails = desk.settled(4).await;
+    assert_eq!(mails.iter().filter(|mail| text(mail).contains("100")).count(), 2);
+    desk.close().await;
+}

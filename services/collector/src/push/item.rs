@@ -10,19 +10,31 @@ use crate::row::Row;
 const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// Both spellings of a field: ours, and n8n's own.
-const SPELLINGS: [(&str, &str); 5] = [
+const SPELLINGS: [(&str, &str); 6] = [
     ("workflow_id", "workflowId"),
     ("workflow_name", "workflowName"),
     ("started_at", "startedAt"),
     ("stopped_at", "stoppedAt"),
     ("retry_of", "retryOf"),
+    ("resumed_at", "resumedAt"),
 ];
+
+/// A pushed execution that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    /// What it was.
+    pub execution: Execution,
+    /// When it went on after its last wait. n8n before 2.x lists it with this start.
+    pub resumed_at: Option<Timestamp>,
+    /// Whether the source's hook says that it refused it before it started.
+    pub refused: bool,
+}
 
 /// What one pushed execution is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
     /// Ended.
-    Final(Box<Execution>),
+    Final(Box<Pushed>),
     /// Not ended: comes again when it has.
     Open,
     /// Not to be read, and why.
@@ -31,9 +43,9 @@ pub enum Item {
 
 impl Item {
     /// The execution, where it has ended.
-    pub fn into_execution(self) -> Option<Execution> {
+    pub fn into_pushed(self) -> Option<Pushed> {
         match self {
-            Self::Final(execution) => Some(*execution),
+            Self::Final(pushed) => Some(*pushed),
             Self::Open | Self::Unreadable(_) => None,
         }
     }
@@ -64,7 +76,10 @@ pub fn read(value: Result<Value, String>, now: Timestamp) -> Item {
         }
         Ok(Row::Final(_, execution)) => {
             let workflow_name = value.get("workflowName").and_then(Value::as_str).map(str::to_owned);
-            Item::Final(Box::new(Execution { workflow_name, ..execution }))
+            let resumed_at = value.get("resumedAt").and_then(Value::as_str).and_then(|at| at.parse().ok());
+            let refused = value.get("refused").and_then(Value::as_bool).unwrap_or_default();
+            let execution = Execution { workflow_name, ..execution };
+            Item::Final(Box::new(Pushed { execution, resumed_at, refused }))
         }
         Err(unreadable) => Item::Unreadable(unreadable.error.to_string()),
     }
@@ -91,7 +106,8 @@ mod tests {
             "retryOf": 3, "finished": false});
         let item = read(ours);
         assert_eq!(item, read(theirs));
-        let execution = item.into_execution().unwrap();
+        let Pushed { execution, resumed_at, refused } = item.into_pushed().unwrap();
+        assert_eq!((resumed_at, refused), (None, false));
         assert_eq!(execution.id.as_str(), "7");
         assert_eq!((execution.status, execution.mode), (Status::Error, Mode::Retry));
         assert_eq!(execution.workflow_name.as_deref(), Some("Order sync"));

@@ -5,9 +5,9 @@ use std::{cell::Cell, collections::BTreeSet, time::Duration};
 use catalog::{Attribution, Scope, Source};
 use collector::start_on;
 use jiff::SignedDuration;
-use proto::v1::{ExecutionStatus, Origin};
+use proto::v1::{self, ExecutionStatus, Origin};
 use reqwest::{Response, StatusCode, header};
-use sandbox::n8n::WorkflowChange;
+use sandbox::n8n::{Start, Status, WorkflowChange};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use testkit::eventually;
@@ -311,6 +311,38 @@ async fn ids_far_beyond_what_the_source_has_shown_are_left_to_the_poll() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_believed_where_its_own_data_say_so() {
+    let mut push = Push::start().await;
+    push.stage.swept_without_reading("north").await;
+    let n8n = push.stage.n8n("north");
+    // One was refused, and takes no time; one has run and failed; and of a third nobody says that it was refused.
+    let refused = n8n.start(&Start::of("orderSync")).unwrap();
+    n8n.finish(refused, Status::Error).unwrap();
+    let failed = n8n.start(&Start::of("orderSync")).unwrap();
+    let unclaimed = n8n.start(&Start::of("orderSync")).unwrap();
+    n8n.finish(unclaimed, Status::Error).unwrap();
+    push.stage.bench.clock.advance(SignedDuration::from_secs(5));
+    n8n.finish(failed, Status::Error).unwrap();
+    for id in [refused, failed] {
+        let mut claim = execution(&id.to_string());
+        claim["status"] = json!("canceled");
+        claim["refused"] = json!(true);
+        push.accepted("application/json", claim).await;
+        let batch = push.stage.next_executions().await;
+        assert_eq!((batch.origin(), batch.executions[0].status()), (Origin::Push, ExecutionStatus::Canceled));
+    }
+    let sweep = push.stage.next_sweep("north").await;
+    let status = |id: u64| {
+        let shown = sweep.executions.iter().find(|execution| execution.execution_id == id.to_string());
+        shown.map(v1::Execution::status)
+    };
+    assert_eq!(status(refused), Some(ExecutionStatus::Canceled));
+    assert_eq!(status(failed), Some(ExecutionStatus::Error), "it has run, whatever the push says");
+    assert_eq!(status(unclaimed), Some(ExecutionStatus::Error));
+    push.finish().await;
+}
+
+#[tokio::test]
 async fn pushes_of_one_source_that_do_not_end_leave_places_for_the_others() {
     let push = Push::start().await;
     let other = "fmp_south.0123456789012345678901234567890123456789012";
@@ -333,5 +365,23 @@ async fn pushes_of_one_source_that_do_not_end_leave_places_for_the_others() {
     drop(stuck);
     eventually("its places are free again", || async { (push.status(TOKEN).await == 202).then_some(()) })
         .await;
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn the_poll_says_again_what_a_push_has_said() {
+    let mut push = Push::start().await;
+    push.stage.swept_without_reading("north").await;
+    push.stage.run("north", 1);
+    let shown = push.stage.n8n("north").executions().pop().unwrap();
+    let pushed = json!({"id": shown.id.to_string(), "workflow_id": shown.workflow, "status": shown.status, "mode": shown.mode,
+        "started_at": shown.started_at, "stopped_at": shown.stopped_at});
+    push.stage.bench.clock.advance(SignedDuration::from_secs(10));
+    push.accepted("application/json", pushed).await;
+    assert_eq!(push.stage.next_executions().await.origin(), Origin::Push);
+    // Within the time in which the broker drops repeats: only what the poll says confirms it.
+    let sweep = push.stage.next_sweep("north").await;
+    let ids: Vec<&str> = sweep.executions.iter().map(|execution| execution.execution_id.as_str()).collect();
+    assert_eq!(ids, [shown.id.to_string()]);
     push.finish().await;
 }

@@ -44,6 +44,7 @@ pub const WORKFLOWS: usize = 3;
 /// Modes by their number in the contract.
 pub const WEBHOOK: i32 = 1;
 pub const MANUAL: i32 = 6;
+pub const INTEGRATED: i32 = 7;
 pub const MODES: i32 = 9;
 
 /// Statuses by their number in the contract.

@@ -14,7 +14,9 @@ use testkit::Bench;
 use super::{
     model::Outcome,
     read::read,
-    script::{ATTRIBUTED_FROM, Change, History, Item, Run, SHARED, calendar, clock, home},
+    script::{
+        ATTRIBUTED_FROM, CANCELED, Change, History, INTEGRATED, Item, Run, SHARED, calendar, clock, home,
+    },
 };
 use crate::support::source;
 
@@ -191,9 +193,11 @@ impl<'a, R: Rng> Stage<'a, R> {
         let mut items = Vec::new();
         for (number, history) in self.histories.iter().enumerate() {
             let of_phase = history.items().into_iter().nth(phase).unwrap_or_default();
-            items.extend(of_phase.into_iter().map(|item| (number, item)));
+            items.extend(of_phase.into_iter().map(|item| (number, item, v1::Origin::Poll)));
         }
         if self.way != Way::AsIs {
+            let pushed: Vec<_> = items.iter().filter_map(|item| self.pushed(item)).collect();
+            items.extend(pushed);
             let copies = |rng: &mut R| 1 + rng.next_u32() as usize % 3;
             let repeated: Vec<_> =
                 items.iter().flat_map(|item| vec![item.clone(); copies(&mut self.rng)]).collect();
@@ -220,6 +224,19 @@ impl<'a, R: Rng> Stage<'a, R> {
         self.publish(second).await;
     }
 
+    /// What was pushed of a run: nothing, the same, or what would make it free. Never what would make it count, because a threshold
+    /// that was crossed by it stays so; the tests of `authority` have the rest.
+    fn pushed(&mut self, (number, item, _): &(usize, Item, v1::Origin)) -> Option<(usize, Item, v1::Origin)> {
+        let Item::Run(run) = item else { return None };
+        let claimed = match self.rng.next_u32() % 4 {
+            0 => return None,
+            1 => run.clone(),
+            2 => Run { status: CANCELED, ..run.clone() },
+            _ => Run { mode: INTEGRATED, ..run.clone() },
+        };
+        Some((*number, Item::Run(claimed), v1::Origin::Push))
+    }
+
     async fn publish(&self, messages: Vec<(String, v1::ExecutionBatch)>) {
         let published = messages.into_iter().map(async |(place, message)| {
             self.bench.publish(self.bench.namespace().executions(&place), &message).await;
@@ -234,21 +251,21 @@ impl<'a, R: Rng> Stage<'a, R> {
     }
 
     /// Packs what is of one source and epoch together; readings of workflows travel with executions or alone.
-    fn pack(&mut self, items: Vec<(usize, Item)>) -> Vec<v1::ExecutionBatch> {
+    fn pack(&mut self, items: Vec<(usize, Item, v1::Origin)>) -> Vec<v1::ExecutionBatch> {
         let now = timestamp(self.bench.clock.now());
-        let mut open: BTreeMap<(String, u32), v1::ExecutionBatch> = BTreeMap::new();
+        let mut open: BTreeMap<(String, u32, i32), v1::ExecutionBatch> = BTreeMap::new();
         let mut packed = Vec::new();
-        for (number, item) in items {
+        for (number, item, origin) in items {
             let (source, epoch) = match &item {
                 Item::Run(run) => (run.source, run.epoch),
                 Item::Reading(..) => (SHARED, 1),
             };
-            let key = (format!("h{number}-s{source}"), epoch);
+            let key = (format!("h{number}-s{source}"), epoch, i32::from(origin));
             let batch = open.entry(key.clone()).or_insert_with(|| v1::ExecutionBatch {
                 source_id: key.0.clone(),
                 epoch,
                 received_at: Some(now),
-                origin: v1::Origin::Poll.into(),
+                origin: origin.into(),
                 ..v1::ExecutionBatch::default()
             });
             match item {

@@ -1,0 +1,265 @@
+//! The poll is the authority: whatever was pushed before, the figures are those of the source's own list.
+
+use catalog::{Attribution, Scope, Source, Tenant};
+use metering::{TenantId, WorkflowId};
+use proto::{streams::Stream, subjects::Question, timestamp, v1, v1::period_event::Event};
+use testkit::{Topic, eventually};
+
+use crate::support::{Running, execution, executions, source, tenant};
+
+const CANCELED: v1::ExecutionStatus = v1::ExecutionStatus::Canceled;
+
+impl Running {
+    async fn push(&self, executions: Vec<v1::Execution>) -> u64 {
+        self.push_to("north-n8n", executions).await
+    }
+
+    async fn push_to(&self, source: &str, executions: Vec<v1::Execution>) -> u64 {
+        let batch = v1::ExecutionBatch {
+            source_id: source.to_owned(),
+            epoch: 1,
+            received_at: Some(timestamp(self.now())),
+            origin: v1::Origin::Push.into(),
+            executions,
+            ..v1::ExecutionBatch::default()
+        };
+        self.bench.publish(self.bench.namespace().executions(source), &batch).await
+    }
+
+    /// Counted and uncounted executions, and late ones, of a tenant's period.
+    async fn figures(&self, tenant: &str, start: &str) -> (i64, i64, i64) {
+        sqlx::query_as(
+            "SELECT counted, uncounted, late FROM periods JOIN tenants ON number = tenant_number
+             WHERE tenant_id = $1 AND period_start = $2::timestamptz",
+        )
+        .bind(tenant)
+        .bind(start)
+        .fetch_optional(self.bench.pool())
+        .await
+        .expect("figures")
+        .unwrap_or_default()
+    }
+
+    async fn await_figures(&self, tenant: &str, start: &str, expected: (i64, i64, i64)) {
+        let what = format!("{tenant} has {expected:?} from {start}");
+        eventually(&what, || async { (self.figures(tenant, start).await == expected).then_some(()) }).await;
+    }
+
+    async fn held(&self) -> u64 {
+        let question = v1::UnmappedQuestion { source_id: "shared".into() };
+        let answer: v1::UnmappedAnswer = self.ask(Question::Unmapped, &question).await.expect("an answer");
+        assert_eq!(answer.executions_total, 0, "what waits for the poll is not unmapped");
+        answer.executions_held
+    }
+
+    async fn version(&self) -> i64 {
+        sqlx::query_scalar("SELECT version FROM sources WHERE source_id = 'north-n8n'")
+            .fetch_one(self.bench.pool())
+            .await
+            .expect("a source")
+    }
+}
+
+fn forged(mut executions: Vec<v1::Execution>, forge: impl Fn(&mut v1::Execution)) -> Vec<v1::Execution> {
+    executions.iter_mut().for_each(forge);
+    executions
+}
+
+const OCTOBER: &str = "2026-10-01T00:00:00Z";
+const NOVEMBER: &str = "2026-11-01T00:00:00Z";
+
+#[tokio::test]
+async fn what_was_pushed_as_canceled_or_manual_counts_once_the_poll_shows_it() {
+    let mut running = Running::start(None).await;
+    let mut reports: Topic<v1::SourceContradicted> =
+        running.bench.topic(Stream::Contradictions, "source.contradicted").await;
+    running.push(forged(executions(1..=60), |run| run.status = CANCELED.into())).await;
+    running.push(forged(executions(61..=120), |run| run.mode = v1::ExecutionMode::Manual.into())).await;
+    running.await_figures("north", NOVEMBER, (0, 120, 0)).await;
+    running.send(executions(1..=120)).await;
+    running.usage_where(|totals| totals.counted == 120).await;
+    let report = reports.next().await;
+    assert_eq!((report.source_id.as_str(), report.executions), ("north-n8n", 120));
+
+    // Afterwards a push changes nothing, and a repeat of the poll writes nothing.
+    let version = running.version().await;
+    let last = running.push(forged(executions(1..=120), |run| run.status = CANCELED.into())).await;
+    running.handled(last).await;
+    let last = running.send(executions(1..=120)).await;
+    running.handled(last).await;
+    assert_eq!(running.version().await, version);
+    running.await_figures("north", NOVEMBER, (120, 0, 0)).await;
+    assert_eq!(running.rebuilt().await, []);
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_an_honest_push_said_is_confirmed_without_a_report() {
+    let mut running = Running::start(None).await;
+    let later_start = |run: &mut v1::Execution| {
+        let started_at = run.started_at.as_mut().expect("a start");
+        started_at.nanos += 15_000_000;
+    };
+    running.push(forged(executions(1..=40), later_start)).await;
+    running.usage_where(|totals| totals.counted == 40).await;
+    running.send(executions(1..=41)).await;
+    let usage = running.usage_where(|totals| totals.counted == 41).await;
+    // The list's own start holds.
+    assert_eq!(usage.totals.expect("totals").duration_ms, 41 * 40);
+    let question = v1::RecordedQuestion {
+        source_id: "north-n8n".into(),
+        epoch: 1,
+        first_execution_id: 1,
+        last_execution_id: 100,
+    };
+    let answer: v1::RecordedAnswer = running.ask(Question::Recorded, &question).await.expect("an answer");
+    assert!(answer.executions.iter().all(|recorded| recorded.confirmed));
+    let first = &answer.executions[0];
+    assert_eq!((first.mode(), first.workflow_id.as_str()), (v1::ExecutionMode::Webhook, "w1"));
+    let contradicted: i64 = sqlx::query_scalar("SELECT sum(contradicted)::bigint FROM sources")
+        .fetch_one(running.bench.pool())
+        .await
+        .expect("a sum");
+    assert_eq!(contradicted, 0);
+    assert_eq!(running.rebuilt().await, []);
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn the_poll_moves_an_execution_to_its_period_and_its_workflow() {
+    let running = Running::start(None).await;
+    // Pushed as runs of October, which has closed meanwhile; they are late there.
+    running.send(vec![execution(99, "2026-10-20T12:00:00Z")]).await;
+    running.await_figures("north", OCTOBER, (1, 0, 0)).await;
+    eventually("October is closed", || async {
+        let closed =
+            "SELECT closed_at FROM periods WHERE period_start = '2026-10-01Z' AND closed_at IS NOT NULL";
+        sqlx::query(closed).fetch_optional(running.bench.pool()).await.expect("periods")
+    })
+    .await;
+    let mut events: Topic<v1::PeriodEvent> = running.bench.topic(Stream::Periods, "usage.period").await;
+    let pushed: Vec<_> = (1..=5).map(|id| execution(id, "2026-10-31T12:00:00Z")).collect();
+    running.push(forged(pushed, |run| run.workflow_id = "another".into())).await;
+    running.await_figures("north", OCTOBER, (6, 0, 5)).await;
+
+    running.send(executions(1..=5)).await;
+    running.await_figures("north", NOVEMBER, (5, 0, 0)).await;
+    running.await_figures("north", OCTOBER, (1, 0, 0)).await;
+    let late = loop {
+        if let Event::Late(late) = events.next().await.event.expect("an event") {
+            let totals = late.totals.expect("totals");
+            if totals.counted == 1 {
+                break totals;
+            }
+        }
+    };
+    assert_eq!(late.late, 0);
+    let by_workflow: Vec<(String, i64)> = eventually("the figures of workflows are folded", || async {
+        let rows: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT workflow_id, counted FROM workflow_usage JOIN workflows ON number = workflow_number
+             WHERE period_start = '2026-11-01Z' AND counted > 0 ORDER BY 1",
+        )
+        .fetch_all(running.bench.pool())
+        .await
+        .expect("figures of workflows");
+        (rows.iter().map(|(_, counted)| counted).sum::<i64>() == 5).then_some(rows)
+    })
+    .await;
+    assert_eq!(by_workflow, [("w0".into(), 1), ("w1".into(), 2), ("w2".into(), 2)]);
+    assert_eq!(running.rebuilt().await, []);
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_run_that_was_in_time_and_leaves_a_closed_period_leaves_nothing_late() {
+    let running = Running::start(None).await;
+    running.push(vec![execution(1, "2026-10-31T12:00:00Z"), execution(2, "2026-10-31T12:00:00Z")]).await;
+    running.await_figures("north", OCTOBER, (2, 0, 0)).await;
+    eventually("October is closed", || async {
+        let closed =
+            "SELECT closed_at FROM periods WHERE period_start = '2026-10-01Z' AND closed_at IS NOT NULL";
+        sqlx::query(closed).fetch_optional(running.bench.pool()).await.expect("periods")
+    })
+    .await;
+    // One of them was in November in truth; of the other the poll says the same.
+    running.send(vec![execution(1, "2026-11-01T12:00:00Z"), execution(2, "2026-10-31T12:00:00Z")]).await;
+    running.await_figures("north", NOVEMBER, (1, 0, 0)).await;
+    running.await_figures("north", OCTOBER, (1, 0, 0)).await;
+    assert_eq!(running.rebuilt().await, []);
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_became_of_a_crash_is_the_poll_s_word() {
+    let running = Running::start(None).await;
+    let with = |id, status: v1::ExecutionStatus, stop| {
+        let mut run = execution(id, stop);
+        run.status = status.into();
+        vec![run]
+    };
+    let (crashed, error) = (v1::ExecutionStatus::Crashed, v1::ExecutionStatus::Error);
+    let (first, second) = ("2026-11-24T11:00:00Z", "2026-11-24T11:00:05Z");
+    // A push may not take a polled crash back; the poll may.
+    running.send(with(1, crashed, first)).await;
+    running.push(with(1, CANCELED, first)).await;
+    running.push(with(2, crashed, first)).await;
+    running.push(with(2, error, second)).await;
+    running.send(with(2, error, second)).await;
+    running.await_figures("north", NOVEMBER, (2, 0, 0)).await;
+    let statuses = || async {
+        sqlx::query_as::<_, (i64, i64, i64)>("SELECT crashed, error, canceled FROM periods WHERE counted = 2")
+            .fetch_optional(running.bench.pool())
+            .await
+            .expect("figures")
+    };
+    eventually("one has crashed, one failed", || async {
+        (statuses().await == Some((1, 1, 0))).then_some(())
+    })
+    .await;
+    running.send(with(1, error, second)).await;
+    eventually("both have failed", || async { (statuses().await == Some((0, 2, 0))).then_some(()) }).await;
+    assert_eq!(running.rebuilt().await, []);
+    running.bench.finish().await;
+}
+
+fn shared(attributions: Vec<(&str, &str)>) -> Source {
+    let attribution = |(tenant, workflow): (&str, &str)| Attribution {
+        tenant: TenantId::parse(tenant).expect("a tenant"),
+        scope: Scope::Workflow(WorkflowId::parse(workflow).expect("a workflow")),
+        from: None,
+    };
+    Source {
+        tenant: None,
+        attributions: attributions.into_iter().map(attribution).collect(),
+        ..source("shared")
+    }
+}
+
+#[tokio::test]
+async fn what_is_pushed_for_a_shared_source_waits_for_the_poll() {
+    let running = Running::start(None).await;
+    let south = Tenant { id: TenantId::parse("south").expect("a tenant"), ..tenant("UTC") };
+    running.bench.publish_entry(&south, 1).await;
+    running.bench.publish_entry(&shared(vec![("north", "w1"), ("south", "w2"), ("north", "w0")]), 1).await;
+    // The token of the source names the workflow of the other tenant, for runs of its own and for runs that never were.
+    running.push_to("shared", forged(executions(1..=6), |run| run.workflow_id = "w2".into())).await;
+    running.push_to("shared", forged(executions(901..=903), |run| run.workflow_id = "w2".into())).await;
+    eventually("all of them wait", || async { (running.held().await == 9).then_some(()) }).await;
+    assert_eq!(running.figures("south", NOVEMBER).await, (0, 0, 0));
+
+    running.send_from("shared", 1, executions(1..=6)).await;
+    running.await_figures("south", NOVEMBER, (2, 0, 0)).await;
+    running.await_figures("north", NOVEMBER, (4, 0, 0)).await;
+    // Also where the catalog changes; the poll has not shown the others.
+    running.bench.publish_entry(&shared(vec![("south", "w1"), ("south", "w2"), ("north", "w0")]), 2).await;
+    running.push_to("shared", forged(executions([7]), |run| run.workflow_id = "w2".into())).await;
+    eventually("the new one waits too", || async { (running.held().await == 4).then_some(()) }).await;
+    running.await_figures("south", NOVEMBER, (2, 0, 0)).await;
+
+    // Nobody shares it any more: what was pushed for it is its only tenant's.
+    running.bench.publish_entry(&shared(vec![("south", "w2")]), 3).await;
+    running.await_figures("south", NOVEMBER, (6, 0, 0)).await;
+    assert_eq!(running.held().await, 0);
+    assert_eq!(running.rebuilt().await, []);
+    running.bench.finish().await;
+}
