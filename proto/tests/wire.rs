@@ -317,6 +317,18 @@ fn later_fields() {
         }),
         ..Plan::default()
     };
+    let synced = SourceSynced {
+        unseen_ids_max: 40,
+        unseen_since: at(1_795_484_000),
+        unsaving_workflows: 2,
+        ..SourceSynced::default()
+    };
+    let audit = SourceAudit {
+        unseen_ids_max: 40,
+        unseen_since: at(1_795_484_000),
+        unsaving_workflows: 2,
+        ..SourceAudit::default()
+    };
     let attribution = |scope| Attribution { tenant_id: "north".into(), scope, from: at(1_795_484_000) };
     let source = Source {
         attributions: vec![
@@ -335,6 +347,8 @@ fn later_fields() {
         ("later_tenant", hex(&tenant)),
         ("later_plan", hex(&plan)),
         ("later_source", hex(&source)),
+        ("later_synced", hex(&synced)),
+        ("later_audit", hex(&audit)),
     ] {
         insta::assert_snapshot!(name, bytes);
     }
@@ -375,6 +389,7 @@ fn what_was_noticed() {
         }],
         differences_total: 6,
         failure: "f".into(),
+        ..SourceAudit::default()
     };
     insta::assert_snapshot!("audit", hex(&audit));
 }

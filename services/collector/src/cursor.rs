@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use metering::Status;
 
-use crate::{epochs::Epochs, row::RunId, stream_life::StreamMark};
+use crate::{epochs::Epochs, row::RunId, stream_life::StreamMark, unseen::Unseen};
 
 /// Ids below the newest that the next sweep lists again: ids are handed out before their rows can be seen,
 /// so a lower id may appear after a higher one. At 200 executions a second it spans one second, and a row
@@ -43,6 +43,8 @@ pub struct Cursor {
     pub stream: StreamMark,
     /// What the next sweep must know of single executions.
     pub tracked: BTreeMap<RunId, Tracked>,
+    /// Ids that were never shown.
+    pub unseen: Unseen,
 }
 
 /// Why a new epoch begins.
@@ -122,6 +124,7 @@ impl Cursor {
             published_through: 0,
             stream: StreamMark::default(),
             tracked: BTreeMap::new(),
+            unseen: Unseen::default(),
         }
     }
 
@@ -136,6 +139,7 @@ impl Cursor {
         } else {
             self.floor = None;
             self.backlog = None;
+            self.unseen.pending = crate::unseen::IdRanges::default();
             self.tracked.retain(|_, tracked| tracked.state == State::Open);
         }
         if begin == Begin::Moved {

@@ -21,6 +21,8 @@ use crate::{
     pace::{Pace, later},
     row::RunId,
     stream_life::{Anchor, StreamMark},
+    unseen::{IdRanges, Unseen},
+    workflows::Kept,
 };
 
 /// How long a lease holds without being renewed, in seconds of the machine's time.
@@ -187,7 +189,8 @@ pub async fn fail(
 pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepError> {
     let row = sqlx::query(
         "SELECT latest_start, unfinished, floor, swept_at, backlog, backlog_rows, complete_until,
-                left_out_before, base_url, published_through, stream_life, anchor_sequence, anchor_taken_at_ns
+                left_out_before, base_url, published_through, stream_life, anchor_sequence, anchor_taken_at_ns,
+                unseen_firsts, unseen_lasts, unseen_ids, unseen_since, unsaving_workflows, all_saved
          FROM sources WHERE source_id = $1",
     )
     .bind(source.as_str())
@@ -215,6 +218,23 @@ pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepErr
             .map_err(|_| SweepError::Damaged("sequence"))?,
         stream: StreamMark { life: row.try_get("stream_life")?, anchor: anchor(&row)?, is_new: false },
         tracked: tracked.iter().map(tracked_execution).collect::<Result<_, _>>()?,
+        unseen: unseen(&row)?,
+    })
+}
+
+fn unseen(row: &PgRow) -> Result<Unseen, sqlx::Error> {
+    let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+    let firsts: Vec<i64> = row.try_get("unseen_firsts")?;
+    let lasts: Vec<i64> = row.try_get("unseen_lasts")?;
+    let ranges = firsts.into_iter().zip(lasts).map(|(first, last)| (unsigned(first), unsigned(last)));
+    Ok(Unseen {
+        pending: IdRanges::new(ranges.collect()),
+        ids_max: unsigned(row.try_get("unseen_ids")?),
+        since: instant(row, "unseen_since")?,
+        kept: Kept {
+            unsaving: u32::try_from(row.try_get::<i32, _>("unsaving_workflows")?).unwrap_or(0),
+            all: row.try_get("all_saved")?,
+        },
     })
 }
 
@@ -248,6 +268,7 @@ pub async fn advance(
     swept_at: Timestamp,
     pace: Pace,
 ) -> Result<(), SweepError> {
+    let unseen = after.unseen.pending.as_slice();
     let mut transaction = pool.begin().await?;
     // Rows that are read again may have raised `published_through` meanwhile; in another life of the stream that says nothing.
     let advanced = sqlx::query(
@@ -258,7 +279,8 @@ pub async fn advance(
                                       THEN greatest(published_through, $8) ELSE $8 END,
              stream_life = $13, anchor_sequence = $14, anchor_taken_at_ns = $15,
              next_sweep_at = CASE WHEN changes = $9 THEN $10 ELSE next_sweep_at END,
-             postponable_until = CASE WHEN changes = $9 THEN $12 END
+             postponable_until = CASE WHEN changes = $9 THEN $12 END,
+             unseen_firsts = $17, unseen_lasts = $18, unseen_ids = $19, unseen_since = $20
          WHERE source_id = $1 AND lease = $2",
     )
     .bind(claim.source.as_str())
@@ -277,6 +299,10 @@ pub async fn advance(
     .bind(after.stream.anchor.map(|anchor| i64::try_from(anchor.sequence).unwrap_or(i64::MAX)))
     .bind(after.stream.anchor.map(|anchor| i64::try_from(anchor.taken_at.as_nanosecond()).unwrap_or(i64::MAX)))
     .bind(after.stream.is_new)
+    .bind(unseen.iter().map(|(first, _)| signed(*first)).collect::<Vec<_>>())
+    .bind(unseen.iter().map(|(_, last)| signed(*last)).collect::<Vec<_>>())
+    .bind(signed(after.unseen.ids_max))
+    .bind(after.unseen.since.map(ToSqlx::to_sqlx))
     .execute(&mut *transaction)
     .await?;
     if advanced.rows_affected() != 1 {
@@ -414,5 +440,9 @@ fn run_id(stored: i64) -> Result<RunId, SweepError> {
 }
 
 fn column(id: RunId) -> i64 {
-    i64::try_from(id.number()).unwrap_or(i64::MAX)
+    signed(id.number())
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

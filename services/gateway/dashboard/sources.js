@@ -1,7 +1,7 @@
 // The tenant's sources: how far each is counted, why one cannot be read, and what is missing of it.
 
 import { el, setAttribute, setText, show } from "./dom.js";
-import { brokenMark, drawEach, failureParts, gapText, lossText } from "./parts.js";
+import { brokenMark, drawEach, failureParts, gapText, lossText, unseenText } from "./parts.js";
 import { isLosing, sourceState } from "./usage.js";
 
 /** Gaps that a row lists; the command line has them all. */
@@ -61,6 +61,7 @@ function sourceRow(context) {
   const open = el("span", { class: "muted small" });
   const failure = el("p", { class: "source-failure" });
   const loss = el("p", { class: "source-loss" });
+  const unseen = el("p", { class: "muted small" });
   const gaps = gapList(context);
   const node = el(
     "li",
@@ -69,6 +70,7 @@ function sourceRow(context) {
     el("div", { class: "line spread" }, complete, open),
     failure,
     loss,
+    unseen,
     gaps.node,
   );
   const broken = el("p", { class: "source-failure" });
@@ -85,7 +87,7 @@ function sourceRow(context) {
       } catch (error) {
         // Nothing of before may stand beside it.
         [state, complete, open].forEach((part) => setText(part, ""));
-        [failure, loss].forEach((part) => show(part, false));
+        [failure, loss, unseen].forEach((part) => show(part, false));
         broken.replaceChildren(brokenMark(error, t));
         show(broken, true);
       }
@@ -106,6 +108,9 @@ function sourceRow(context) {
     setText(open, source.open_executions === null ? "" : t("open", { count: source.open_executions }));
     show(loss, isLosing(source));
     if (isLosing(source)) setText(loss, lossText(source.loss_expected_at, format, now));
+    const unseenSaid = unseenText(source.unseen, format, now);
+    show(unseen, unseenSaid !== "");
+    setText(unseen, unseenSaid);
     show(failure, stands === "failing");
     if (stands !== "failing") return;
     const { reason, since, detail } = failureParts(source, format, now);

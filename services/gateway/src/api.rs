@@ -30,6 +30,7 @@ mod sources;
 mod tenants;
 mod tokens;
 mod unmapped;
+mod unseen;
 mod usage;
 
 use std::{net::SocketAddr, sync::Arc};
