@@ -6,6 +6,7 @@
 mod admission_rule;
 mod attribution;
 mod entry;
+mod mail_address;
 mod mirror;
 mod plan;
 pub mod sealing;
@@ -16,6 +17,7 @@ mod tenant;
 pub use admission_rule::{AdmissionRule, LoopRule, RunCaps};
 pub use attribution::{Attribution, Placement, Scope};
 pub use entry::{Entry, InvalidEntry};
+pub use mail_address::{InvalidMailAddress, MailAddress};
 pub use mirror::{Change, Mirror, MirrorError, OnChange};
 pub use plan::{LimitKind, OutageRule, Plan};
 pub use proto::subjects::CatalogKind;
