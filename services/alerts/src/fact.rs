@@ -13,11 +13,16 @@ use prost::{DecodeError, Message};
 use proto::{InvalidMessage, InvalidTimestamp, instant, required_instant, v1};
 use uuid::Uuid;
 
+use crate::{RefusedMail, plain::plain};
+
 /// Facts that belong together come together: a notice waits this long for more of them, where it is not urgent.
 pub const SETTLE: SignedDuration = SignedDuration::from_mins(1);
 
 /// One topic sends at most one mail per subject in this time; what comes meanwhile is in the next one.
 pub const SPACING: SignedDuration = SignedDuration::from_hours(1);
+
+/// The subject of mails that were refused.
+const MAIL: &str = "mail";
 
 /// Longest text that is taken from a message, in characters; it may quote input from outside.
 const TEXT_CHARS_MAX: usize = 500;
@@ -44,6 +49,8 @@ pub enum Topic {
     Drift,
     /// A workflow seems to start itself.
     Loop,
+    /// Mails will not be sent.
+    Refused,
 }
 
 /// A fact, as its message tells it, checked. A notice holds its facts as one of these.
@@ -65,6 +72,8 @@ pub enum Fact {
     Drift(v1::DriftFound),
     /// A workflow that starts far more often than usual; of several, the first.
     Loop(v1::LoopDetected),
+    /// Mails that a recipient will not get; of several, the first.
+    Refused(RefusedMail),
 }
 
 /// The message is not a fact that can be told.
@@ -83,7 +92,7 @@ pub enum InvalidFact {
 
 impl Topic {
     /// All topics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Gap,
         Self::Failing,
         Self::Recovered,
@@ -92,6 +101,7 @@ impl Topic {
         Self::Report,
         Self::Drift,
         Self::Loop,
+        Self::Refused,
     ];
 
     /// The topic's name in the database.
@@ -105,6 +115,7 @@ impl Topic {
             Self::Report => "report",
             Self::Drift => "drift",
             Self::Loop => "loop",
+            Self::Refused => "refused",
         }
     }
 
@@ -168,8 +179,8 @@ impl Fact {
             Some(v1::billing_event::Event::Failed(failed)) => {
                 checked(&failed.tenant_id, failed.period)?;
                 required_instant(failed.failed_at.as_ref(), "failed_at")?;
-                let reason = shortened(&failed.reason);
-                Ok(Some(Self::Report(v1::ReportFailed { reason, ..failed })))
+                let (reason, identifier) = (shortened(&failed.reason), shortened(&failed.identifier));
+                Ok(Some(Self::Report(v1::ReportFailed { reason, identifier, ..failed })))
             }
             Some(v1::billing_event::Event::Drift(drift)) => {
                 checked(&drift.tenant_id, drift.period)?;
@@ -189,6 +200,11 @@ impl Fact {
         Ok(Some(Self::Loop(detected)))
     }
 
+    /// A mail that will not be sent.
+    pub fn refused_mail(recipient: &str, reason: &str, refused_at: Timestamp) -> Self {
+        Self::Refused(RefusedMail::one(recipient, reason, refused_at))
+    }
+
     /// What it is about.
     pub fn topic(&self) -> Topic {
         match self {
@@ -200,6 +216,7 @@ impl Fact {
             Self::Report(_) => Topic::Report,
             Self::Drift(_) => Topic::Drift,
             Self::Loop(_) => Topic::Loop,
+            Self::Refused(_) => Topic::Refused,
         }
     }
 
@@ -213,6 +230,8 @@ impl Fact {
             Self::Report(failed) => &failed.tenant_id,
             Self::Drift(drift) => &drift.tenant_id,
             Self::Loop(detected) => &detected.tenant_id,
+            // All refusals of an hour are one mail, whoever the recipients are.
+            Self::Refused(_) => MAIL,
         }
     }
 
@@ -226,6 +245,7 @@ impl Fact {
             Self::Report(failed) => &failed.failed_at,
             Self::Drift(drift) => &drift.found_at,
             Self::Loop(detected) => &detected.detected_at,
+            Self::Refused(refused) => &refused.refused_at,
         };
         // Each of them was checked when the message came.
         instant(wire.as_ref(), "at").ok().flatten().unwrap_or_default()
@@ -255,6 +275,11 @@ impl Fact {
                 format!("{topic}/{subject}/{}/{billable}/{total}", start.unwrap_or_default())
             }
             Self::Loop(detected) => format!("{topic}/{subject}/{}/{at}", detected.workflow_id),
+            // One a day for each address. Nothing follows the date, so an address with a `/` reads like no other.
+            Self::Refused(refused) => {
+                let recipient = refused.refusals.first().map_or("", |refusal| refusal.recipient.as_str());
+                format!("{topic}/{}/{}", recipient.to_lowercase(), at.to_zoned(TimeZone::UTC).date())
+            }
         }
     }
 
@@ -277,6 +302,7 @@ impl Fact {
     pub fn and(self, later: Self) -> Self {
         match (self, later) {
             (Self::Gap(first), Self::Gap(later)) => Self::Gap(span(first, later)),
+            (Self::Refused(first), Self::Refused(later)) => Self::Refused(first.and(later)),
             (first @ (Self::Dead(_) | Self::Report(_) | Self::Loop(_)), _) => first,
             (_, later) => later,
         }
@@ -292,6 +318,7 @@ impl Fact {
             Self::Report(failed) => failed.encode_to_vec(),
             Self::Drift(drift) => drift.encode_to_vec(),
             Self::Loop(detected) => detected.encode_to_vec(),
+            Self::Refused(refused) => refused.encode_to_vec(),
         }
     }
 
@@ -306,6 +333,7 @@ impl Fact {
             Topic::Report => Self::Report(Message::decode(bytes)?),
             Topic::Drift => Self::Drift(Message::decode(bytes)?),
             Topic::Loop => Self::Loop(Message::decode(bytes)?),
+            Topic::Refused => Self::Refused(Message::decode(bytes)?),
         })
     }
 }
@@ -333,5 +361,5 @@ fn in_order(a: &str, b: &str) -> Ordering {
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().take(TEXT_CHARS_MAX).collect()
+    plain(text, TEXT_CHARS_MAX)
 }

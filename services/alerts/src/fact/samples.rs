@@ -86,8 +86,13 @@ pub(crate) fn looping() -> v1::LoopDetected {
     }
 }
 
+pub(crate) fn refused() -> Fact {
+    let reason = "the mail server did not take it: permanent error (550): 5.1.1 no such mailbox";
+    Fact::refused_mail("gone@rej.example", reason, "2026-11-24T12:00:00Z".parse().unwrap())
+}
+
 /// One of each.
-pub(crate) fn all() -> [Fact; 8] {
+pub(crate) fn all() -> [Fact; 9] {
     [
         Fact::Gap(gap("120", "180")),
         Fact::Failing(failing()),
@@ -97,5 +102,6 @@ pub(crate) fn all() -> [Fact; 8] {
         Fact::Report(report()),
         Fact::Drift(drift()),
         Fact::Loop(looping()),
+        refused(),
     ]
 }

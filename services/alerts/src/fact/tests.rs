@@ -12,6 +12,7 @@ fn keys_are_stable_and_their_own() {
     report/north/live-north-1793491200-3/2026-11-24T12:00:00Z
     drift/north/2026-11-01T00:00:00Z/12400/12520
     loop/north/orderSync/2026-11-24T12:00:00Z
+    refused/gone@rej.example/2026-11-24
     ");
 }
 

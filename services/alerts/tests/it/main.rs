@@ -6,4 +6,6 @@ mod delivery;
 mod desk;
 mod operator;
 mod receipt;
+mod recipients;
+mod set_aside;
 mod trace;
