@@ -3,6 +3,7 @@
 mod amount;
 mod apply;
 mod audit;
+mod billing;
 mod broker;
 mod check;
 mod client;
@@ -77,6 +78,8 @@ enum Command {
     Check(check::Check),
     /// Follows what the services publish, one line per event.
     Watch(watch::Watch),
+    /// Lists what could not be reported to Stripe, and where its totals differ.
+    Billing(billing::Billing),
     /// Messages that a service could not handle.
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -132,6 +135,7 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
         Command::Period(period) => period.run(&client()?, out).await?,
         Command::Check(check) => return check.run(&client()?, out).await,
         Command::Watch(watch) => watch.run(&broker.connect().await?, out).await?,
+        Command::Billing(billing) => billing.run(&broker.connect().await?, out).await?,
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,
         Command::Keys => keys::run(out)?,
         Command::Token(token) => token.run(&client()?, out).await?,

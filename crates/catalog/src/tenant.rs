@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use metering::{Calendar, InvalidCalendar, PlanId, TenantId};
 use proto::{instant, subjects::CatalogKind, timestamp, v1};
 
-use crate::{Entry, InvalidEntry, entry::checked_name};
+use crate::{Entry, InvalidEntry, MailAddress, entry::checked_name};
 
 /// Recipients of one tenant's alerts; bounds the mails that one crossing may cause.
 const RECIPIENTS_MAX: usize = 20;
@@ -65,6 +65,13 @@ impl Tenant {
     /// The tenant's own limit, where it has one at this instant.
     pub fn limit_override_at(&self, at: Timestamp) -> Option<u64> {
         self.limit_override.filter(|_| self.limit_override_until.is_none_or(|until| at < until))
+    }
+
+    /// Fails where mail cannot be sent to one of the recipients. Asked when a tenant is put; a tenant that was accepted
+    /// before goes on, and the mail to such a recipient fails by itself.
+    pub fn check_recipients(&self) -> Result<(), InvalidEntry> {
+        let checked = self.alert_recipients.iter().try_for_each(|text| MailAddress::parse(text).map(|_| ()));
+        checked.map_err(|error| InvalidEntry::field("alert_recipients", error.to_string()))
     }
 }
 
@@ -132,7 +139,8 @@ fn checked_recipients(recipients: Vec<String>) -> Result<Vec<String>, InvalidEnt
     if recipients.len() > RECIPIENTS_MAX {
         return Err(InvalidEntry::field("alert_recipients", format!("at most {RECIPIENTS_MAX}")));
     }
-    // Only what keeps an address from breaking out of a mail header; the mail library parses it in full.
+    // Only what keeps an address from breaking out of a mail header: a stored value must stay readable. The full check
+    // is `Tenant::check_recipients`.
     let plausible = |address: &String| {
         address.len() <= 254
             && address.split('@').filter(|part| !part.is_empty()).count() == 2
@@ -216,6 +224,22 @@ mod tests {
         for bad in ["", "ops", "a@b@c", "a@b\r\nBcc: x@y", "a b@c", "<a@b>", "a@"] {
             let wire = v1::Tenant { alert_recipients: vec![bad.into()], ..wire() };
             assert!(Tenant::from_wire(wire).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_recipient_that_cannot_be_sent_to_is_named() {
+        let tenant = |recipient: &str| {
+            Tenant::from_wire(v1::Tenant {
+                alert_recipients: vec!["ok@x.example".into(), recipient.into()],
+                ..wire()
+            })
+        };
+        assert_eq!(tenant("ops@bücher.example").unwrap().check_recipients(), Ok(()));
+        // It was acceptable once: who has it stored goes on with it.
+        for bad in ["ops@@at.example", "a..b@dot.example", "ops@-dot.example"] {
+            let error = tenant(bad).unwrap().check_recipients().unwrap_err().to_string();
+            assert!(error.starts_with("alert_recipients: ") && error.contains(bad), "{error}");
         }
     }
 

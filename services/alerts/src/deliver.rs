@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    Event, schedule,
+    Cause, Event, Fact, Topic,
+    gather::gather_own,
+    schedule,
     smtp::Mailer,
     store::{self, Claimed, Outcome},
 };
@@ -102,12 +104,28 @@ impl Deliver {
         }
         report(event, reason.as_deref());
         let outcome = Outcome { event, now, due_at, reason: reason.as_deref() };
-        match store::settle(&self.pool, mail, &outcome).await {
+        match self.settle(mail, &outcome).await {
             Ok(true) => {}
             Ok(false) => tracing::warn!("the lease had run out; another sender's report counts"),
             // The lease ends by itself, and the mail is sent again.
             Err(error) => tracing::error!(error = chain(&error), "cannot record what became of a mail"),
         }
+    }
+
+    /// Writes down what became of an attempt, and for the operator that a mail will never be sent.
+    async fn settle(&self, mail: &Claimed, outcome: &Outcome<'_>) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        let is_settled = store::settle(&mut *transaction, mail, outcome).await?;
+        // What says that mail is refused is not followed by another mail about itself.
+        let is_about_refusals =
+            matches!(&mail.cause, Cause::Notice(notice) if notice.fact.topic() == Topic::Refused);
+        if is_settled && matches!(outcome.event, Event::Refused | Event::Exhausted) && !is_about_refusals {
+            let reason = outcome.reason.unwrap_or_default();
+            let fact = Fact::refused_mail(&mail.recipient, reason, outcome.now);
+            gather_own(&mut transaction, fact, outcome.now).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_settled)
     }
 
     fn next_attempt(&self, mail: &Claimed, now: Timestamp) -> Option<Timestamp> {

@@ -23,8 +23,8 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::{
-    account::minute_of,
     identifier::Destination,
+    minutes::minute_of,
     outcome::{Outcome, ReadError},
     report::Report,
 };
@@ -274,6 +274,11 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stripes_words_are_one_line_that_a_database_takes() {
+        assert_eq!(shortened("No such\0 customer\r\n"), "No such  customer  ");
+    }
 
     #[test]
     fn only_whole_values_are_read() {

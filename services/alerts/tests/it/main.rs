@@ -7,4 +7,6 @@ mod desk;
 mod growth;
 mod operator;
 mod receipt;
+mod recipients;
+mod set_aside;
 mod trace;

@@ -112,6 +112,7 @@ impl TenantInput {
             limit_override: self.limit_override,
             limit_override_until: self.limit_override_until.map(timestamp),
         })?;
+        tenant.check_recipients()?;
         Ok(tenant)
     }
 }

@@ -310,3 +310,20 @@ async fn an_audit_is_shown_as_the_collector_tells_it() {
     assert_eq!((&shown["state"], &shown["differences"][0]["execution"]), (&json!("done"), &json!("17")));
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_recipient_that_no_mail_server_takes_is_refused_by_name() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    for bad in
+        ["ops@@at.example", "ops@at2.example@", "ops.@dot.example", "a..b@dot.example", "ops@-dot.example"]
+    {
+        let tenant = json!({"name": "North", "plan": "pro", "alert_recipients": ["ok@dot.example", bad]});
+        let (status, refusal) = world.ask(Method::PUT, "/v1/tenants/north", Some(tenant)).await;
+        assert_eq!((status, &refusal["error"]["field"]), (422, &json!("alert_recipients")), "{refusal}");
+        assert!(refusal["error"]["message"].as_str().unwrap().contains(bad), "{refusal}");
+    }
+    let tenant = json!({"name": "North", "plan": "pro", "alert_recipients": ["ops@bücher.example"]});
+    assert_eq!(world.ask(Method::PUT, "/v1/tenants/north", Some(tenant)).await.0, 200);
+    world.finish().await;
+}
