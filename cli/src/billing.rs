@@ -66,8 +66,7 @@ async fn kept(bus: &Bus, tenant: Option<&str>) -> Result<Vec<Event>> {
         stream.context("cannot read what billing has published; have the services been started once?")?;
     let mut config = consumers::live(bus.namespace(), topic.name());
     if let Some(tenant) = tenant {
-        let tenant: metering::TenantId =
-            tenant.parse().map_err(|error| anyhow::anyhow!("--tenant: {error}"))?;
+        let tenant = metering::TenantId::parse(tenant).context("--tenant")?;
         config.filter_subject = bus.namespace().billing(tenant.as_str());
     }
     let failed = "cannot read what billing has published; may this NATS user create consumers?";

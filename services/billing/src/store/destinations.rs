@@ -13,6 +13,9 @@ const KEPT_FOR: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 type Names = (Option<String>, Option<String>);
 
+/// Number, since, until, customer and event name.
+type Newest = (i64, Stamp, Option<Stamp>, Option<String>, Option<String>);
+
 /// Lets nobody change where the tenant's usage goes until the transaction ends: a figure is on the books before a change
 /// binds what is there, or it sees the change. A row's lock, because a plan's meter changes for all its tenants at once,
 /// and advisory locks are few.
@@ -83,7 +86,7 @@ pub async fn replace(
     next: Option<&Destination>,
     at: Timestamp,
 ) -> Result<Option<Replaced>, StoreError> {
-    let newest: Option<(i64, Stamp, Option<Stamp>, Option<String>, Option<String>)> = sqlx::query_as(
+    let newest: Option<Newest> = sqlx::query_as(
         "SELECT number, since, until, customer_id, event_name FROM destinations
          WHERE tenant_id = $1 ORDER BY number DESC LIMIT 1 FOR UPDATE",
     )
