@@ -39,6 +39,9 @@ pub struct UnmappedList {
     pub as_of: Timestamp,
     /// All of them.
     pub executions: u64,
+    /// Executions that were pushed for sources which several tenants share, and wait until a poll shows them. They are in none
+    /// of the other figures.
+    pub executions_held: u64,
     /// How many workflows they are of.
     pub workflows_total: u64,
     /// The workflows with the most of them, at most 1,000.
@@ -74,6 +77,7 @@ impl TryFrom<v1::UnmappedAnswer> for UnmappedList {
         Ok(Self {
             as_of: required_instant(wire.as_of.as_ref(), "as_of")?,
             executions: wire.executions_total,
+            executions_held: wire.executions_held,
             workflows_total: wire.workflows_total,
             workflows: workflows.collect::<Result<_, _>>()?,
         })
