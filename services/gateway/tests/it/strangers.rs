@@ -50,7 +50,7 @@ async fn an_answer_does_not_say_whether_others_have_what_is_asked_for() {
             for query in ["", "?period=2026-11-01", "?grain=day&source=south-n8n&workflow=w"] {
                 let body = Some(json!({}));
                 let one = world.ask_as(&token, method.clone(), &format!("{one}{query}"), body.clone()).await;
-                assert!(matches!(one.0, 401..=404), "{method} {there}: {}", one.1);
+                assert!((400..500).contains(&one.0), "{method} {there}: {}", one.1);
                 let other = world.ask_as(&token, method.clone(), &format!("{other}{query}"), body).await;
                 alike(one, there, other, nowhere);
                 asked += 1;
