@@ -1,7 +1,7 @@
 //! `cargo xtask e2e dashboard`: the page in a real browser, on a whole stack, under a path of a proxy.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode},
 };
 
@@ -76,7 +76,7 @@ impl Dashboard {
     }
 }
 
-fn check(project: &Project, stack: &Stack, node: &Path, browser: &PathBuf) -> Result<bool> {
+fn check(project: &Project, stack: &Stack, node: &Path, browser: &Path) -> Result<bool> {
     let mut script = Command::new(node);
     script
         .arg("dev/xtask/dashboard/check.mjs")
