@@ -306,7 +306,8 @@ impl Collecting<'_> {
         }
         // Also where there were no executions: names, tags and projects change without them.
         self.tell_workflows(&[]).await?;
-        let Collecting { work, sweep, found, executions_published, published_through, latest_start, .. } = self;
+        let Collecting { work, sweep, found, executions_published, published_through, latest_start, .. } =
+            self;
         let bus = work.publisher.bus();
         let anchor = sweep.before().stream.anchor;
         let mark = stream_life::mark(bus, work.source, &found, anchor, published_through).await?;

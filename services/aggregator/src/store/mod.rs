@@ -76,14 +76,14 @@ pub(crate) use slices::{
     workflow_periods,
 };
 pub(crate) use sources::{
-    Acknowledged, Behind, SweptSource, advance_counted, behind, deactivate_source, incomplete_sources, put_source,
-    synced,
+    Acknowledged, Behind, SweptSource, advance_counted, behind, deactivate_source, incomplete_sources,
+    put_source, synced,
 };
 pub(crate) use tenants::{
     News, Published, PublishedTenant, catalog_version, lock_tenant, map_again_for_plan, map_again_for_tenant,
-    next_revision, published_tenants, raise_revisions_above,
-    published, put_tenant, raise_catalog_version, read_one_snapshot, take_publishing_turn, tenants_with_news,
-    touch_tenants_in_new_period, touch_tenants_of_plan,
+    next_revision, published, published_tenants, put_tenant, raise_catalog_version, raise_revisions_above,
+    read_one_snapshot, take_publishing_turn, tenants_with_news, touch_tenants_in_new_period,
+    touch_tenants_of_plan,
 };
 pub(crate) use unmapped::{
     Place, RecordedRow, UnmappedWorkflow, begin_mapping, end_mapping, map, recorded, sources_to_map,
