@@ -112,7 +112,8 @@ impl Follower {
 
     async fn subscribe(&mut self) -> Result<pull::Ordered> {
         let stream = self.topic.stream();
-        let life = self.bus.life(stream).await.with_context(|| format!("cannot read {}", self.topic.name()))?;
+        let life =
+            self.bus.life(stream).await.with_context(|| format!("cannot read {}", self.topic.name()))?;
         let is_another = self.life.as_ref().is_some_and(|known| *known != life.id);
         if is_another || life.last_sequence.saturating_add(1) < self.next_sequence {
             // The broker was created anew or restored: its sequences have begun again.

@@ -21,7 +21,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The address is not one.
-    #[error("database.url is not a Postgres address; percent-encode `#`, `/`, `?`, `@` and `%` in user and password")]
+    #[error(
+        "database.url is not a Postgres address; percent-encode `#`, `/`, `?`, `@` and `%` in user and password"
+    )]
     Address(#[source] sqlx::Error),
     /// No connection within the time.
     #[error("no answer from Postgres within {PROBE_TIMEOUT:?}")]
@@ -53,7 +55,9 @@ impl DatabaseError {
             Self::Silent => false,
             Self::Open { source, .. } => is_refused(source),
             Self::Migrate { source, .. } => match source {
-                MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => !is_passing(source),
+                MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+                    !is_passing(source)
+                }
                 _ => true,
             },
         }

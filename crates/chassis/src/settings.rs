@@ -194,7 +194,8 @@ fn check_database_url(url: &str) -> Result<(), String> {
     let after = rest.strip_prefix(authority).unwrap_or_default();
     let (path, query) = after.split_once('?').unwrap_or((after, ""));
     // An `@` belongs into the value of an option at most: `?user=me@example`.
-    let in_name = query.split('&').any(|option| option.split('=').next().is_some_and(|name| name.contains('@')));
+    let in_name =
+        query.split('&').any(|option| option.split('=').next().is_some_and(|name| name.contains('@')));
     let cut = path.contains('@') || after.contains('#') || in_name;
     if cut || Url::parse(url).is_err() {
         return Err(
@@ -360,7 +361,8 @@ mod tests {
             let url = format!("postgres://u:{password}@h/x");
             let error = check_database_url(&url).unwrap_err();
             assert!(error.contains("percent-encode") && !error.contains("u:"), "{url}: {error}");
-            let text = format!("[database]\nurl = \"{url}\"\n[nats]\nurl = \"nats://h\"\n[tester]\nevery = \"1s\"");
+            let text =
+                format!("[database]\nurl = \"{url}\"\n[nats]\nurl = \"nats://h\"\n[tester]\nevery = \"1s\"");
             assert!(load_text(&text).is_err(), "{url}");
         }
         for good in [

@@ -57,7 +57,10 @@ pub(crate) fn parse(text: &str) -> Result<Brokers, AddressError> {
     for (number, part) in (1..).zip(parts) {
         let server = read(part).ok_or(AddressError::Unreadable { number, count })?;
         if login.is_none() {
-            login = server.username().zip(server.password()).map(|(user, password)| (decoded(user), decoded(password)));
+            login = server
+                .username()
+                .zip(server.password())
+                .map(|(user, password)| (decoded(user), decoded(password)));
         }
         servers.push(server);
     }
@@ -83,7 +86,9 @@ fn decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let hex = (*first == b'%').then(|| after.get(..2)).flatten();
-        let value = hex.and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let value = hex
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match value {
             Some(value) => {
                 bytes.push(value);

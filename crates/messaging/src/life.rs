@@ -119,7 +119,10 @@ impl Bus {
         let marked = marked.map_err(|source| LifeError::Mark { name, source })?;
         let life = life_of(&marked);
         if life.id == now.id {
-            tracing::warn!(stream = marked.config.name, "this broker keeps no mark on a stream; 2.10 or newer does");
+            tracing::warn!(
+                stream = marked.config.name,
+                "this broker keeps no mark on a stream; 2.10 or newer does"
+            );
         }
         Ok(life)
     }

@@ -7,7 +7,12 @@ use metering::Clock;
 use metrics::Counter;
 use tokio::time::Instant;
 
-use crate::{Bus, Dispose, Disposition, consume::{Place, chain}, dead, patience::Patience};
+use crate::{
+    Bus, Dispose, Disposition,
+    consume::{Place, chain},
+    dead,
+    patience::Patience,
+};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);

@@ -75,9 +75,8 @@ impl Waits {
                 Err(error) => chain(&error),
             };
             self.lock().insert(noted.what.to_owned(), error.clone());
-            let is_news = logged
-                .as_ref()
-                .is_none_or(|(reason, at)| *reason != error || at.elapsed() >= LOG_INTERVAL);
+            let is_news =
+                logged.as_ref().is_none_or(|(reason, at)| *reason != error || at.elapsed() >= LOG_INTERVAL);
             if is_news {
                 tracing::warn!(what, error, "waiting; not ready until it is there");
                 logged = Some((error, Instant::now()));
@@ -121,14 +120,19 @@ mod tests {
         let (waits, shutdown) = (Waits::default(), CancellationToken::new());
         let mut attempts = 0;
         let outcome = waits
-            .until("the database", &shutdown, |_: &Failed| false, || {
-                attempts += 1;
-                if attempts > 1 {
-                    let reason = waits.reason().unwrap();
-                    assert_eq!(reason, format!("the database: attempt {}", attempts - 1));
-                }
-                ready(if attempts < 20 { Err(Failed(attempts)) } else { Ok(attempts) })
-            })
+            .until(
+                "the database",
+                &shutdown,
+                |_: &Failed| false,
+                || {
+                    attempts += 1;
+                    if attempts > 1 {
+                        let reason = waits.reason().unwrap();
+                        assert_eq!(reason, format!("the database: attempt {}", attempts - 1));
+                    }
+                    ready(if attempts < 20 { Err(Failed(attempts)) } else { Ok(attempts) })
+                },
+            )
             .await;
         assert_eq!(outcome.unwrap(), Some(20));
         assert_eq!(waits.reason(), None);

@@ -68,7 +68,9 @@ impl Restate {
         while !shutdown.is_cancelled() {
             match self.look(known.as_ref()).await {
                 Ok(life) => known = Some(life),
-                Err(error) => tracing::warn!(error = chain(&error), "cannot compare revisions with the stream"),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "cannot compare revisions with the stream")
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}

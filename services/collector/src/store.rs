@@ -297,7 +297,9 @@ pub async fn advance(
     .bind(pace.postponable_until.map(ToSqlx::to_sqlx))
     .bind(&after.stream.life)
     .bind(after.stream.anchor.map(|anchor| i64::try_from(anchor.sequence).unwrap_or(i64::MAX)))
-    .bind(after.stream.anchor.map(|anchor| i64::try_from(anchor.taken_at.as_nanosecond()).unwrap_or(i64::MAX)))
+    .bind(
+        after.stream.anchor.map(|anchor| i64::try_from(anchor.taken_at.as_nanosecond()).unwrap_or(i64::MAX)),
+    )
     .bind(after.stream.is_new)
     .bind(unseen.iter().map(|(first, _)| signed(*first)).collect::<Vec<_>>())
     .bind(unseen.iter().map(|(_, last)| signed(*last)).collect::<Vec<_>>())

@@ -94,7 +94,9 @@ impl Restate {
         while !shutdown.is_cancelled() {
             match self.look(known.as_ref()).await {
                 Ok(life) => known = Some(life),
-                Err(error) => tracing::warn!(error = chain(&error), "cannot compare the catalog with its stream"),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "cannot compare the catalog with its stream")
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -140,8 +142,13 @@ impl Restate {
                 Some(ours) => entry_of(key.0, &ours.value),
                 None => Ok(entry.clone()),
             };
-            let Ok((stored, entry)) = wanted.and_then(|entry| stored_of(with_revision(entry, revision))) else {
-                tracing::warn!(kind = key.0.as_str(), id = key.1, "a value of the catalog cannot be read; left");
+            let Ok((stored, entry)) = wanted.and_then(|entry| stored_of(with_revision(entry, revision)))
+            else {
+                tracing::warn!(
+                    kind = key.0.as_str(),
+                    id = key.1,
+                    "a value of the catalog cannot be read; left"
+                );
                 continue;
             };
             catalog::store::put(&mut *transaction, &stored).await?;
@@ -169,7 +176,11 @@ impl Restate {
         if restated != Restated::default() {
             self.directory.invalidate();
             let Restated { taken_over, published } = restated;
-            tracing::warn!(taken_over, published, "the catalog and its stream had come apart; they agree again");
+            tracing::warn!(
+                taken_over,
+                published,
+                "the catalog and its stream had come apart; they agree again"
+            );
         }
         Ok(restated)
     }

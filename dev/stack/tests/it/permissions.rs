@@ -105,8 +105,7 @@ fn rules(service: &str) -> String {
             let place = format!("{name}.{}", consumer.name());
             let filter = consumer.filter(&namespace);
             let create = if filter.is_empty() { place.clone() } else { format!("{place}.{filter}") };
-            let reads_live =
-                LIVE_READERS.iter().any(|live| live.service == service && live.stream == stream);
+            let reads_live = LIVE_READERS.iter().any(|live| live.service == service && live.stream == stream);
             if consumer.service == service {
                 allow.push(vec![
                     api("CONSUMER.CREATE", &create),
@@ -184,7 +183,9 @@ fn the_permissions_are_those_of_the_contract() {
 async fn does(client: &Client, subject: String, body: &Value, within: Duration) -> bool {
     let request = Request::new().payload(body.to_string().into()).timeout(Some(within));
     match client.send_request(subject, request).await {
-        Ok(answer) => serde_json::from_slice::<Value>(&answer.payload).is_ok_and(|said| said["error"].is_null()),
+        Ok(answer) => {
+            serde_json::from_slice::<Value>(&answer.payload).is_ok_and(|said| said["error"].is_null())
+        }
         Err(_) => false,
     }
 }
@@ -213,7 +214,9 @@ fn calls() -> Vec<(&'static str, String, Value)> {
         let name = stream.name(&namespace);
         let config = serde_json::to_value(stream.config(&namespace, Capacity::default())).unwrap();
         calls.push((stream.owner(), format!("$JS.API.STREAM.UPDATE.{name}"), config));
-        for call in ["STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.DELETE", "STREAM.SNAPSHOT", "STREAM.RESTORE"] {
+        for call in
+            ["STREAM.DELETE", "STREAM.PURGE", "STREAM.MSG.DELETE", "STREAM.SNAPSHOT", "STREAM.RESTORE"]
+        {
             calls.push(("nobody", format!("$JS.API.{call}.{name}"), json!({ "seq": 1 })));
         }
     }
@@ -230,7 +233,11 @@ fn calls() -> Vec<(&'static str, String, Value)> {
         });
         calls.push((consumer.service, format!("$JS.API.CONSUMER.CREATE.{create}"), body));
         calls.push(("nobody", format!("$JS.API.CONSUMER.DELETE.{place}"), json!({})));
-        calls.push(("nobody", format!("$JS.API.CONSUMER.PAUSE.{place}"), json!({ "pause_until": "2999-01-01T00:00:00Z" })));
+        calls.push((
+            "nobody",
+            format!("$JS.API.CONSUMER.PAUSE.{place}"),
+            json!({ "pause_until": "2999-01-01T00:00:00Z" }),
+        ));
     }
     calls
 }
@@ -245,9 +252,10 @@ async fn a_service_changes_no_stream_or_consumer_but_its_own() {
     for user in SERVICES {
         let client = connect(&nats, user).await;
         let own = calls.iter().filter(|(owner, ..)| *owner == user);
-        let done = join_all(own.map(async |(_, subject, body)| {
-            (subject, does(&client, subject.clone(), body, ANSWER).await)
-        }));
+        let done =
+            join_all(own.map(async |(_, subject, body)| {
+                (subject, does(&client, subject.clone(), body, ANSWER).await)
+            }));
         for (subject, done) in done.await {
             assert!(done, "{user} may not {subject}");
         }

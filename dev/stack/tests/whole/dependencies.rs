@@ -102,8 +102,7 @@ fn a_wrong_configuration_ends_a_service_at_once() {
         options.with("DATABASE__URL", "postgres://u:a#b@127.0.0.1/flowmeter")
     });
     bench.stack.relaunch(Program::Alerts).unwrap();
-    let ended =
-        wait::until("alerts to end", SOON, || bench.stack.process(Program::Alerts)?.ended()).unwrap();
+    let ended = wait::until("alerts to end", SOON, || bench.stack.process(Program::Alerts)?.ended()).unwrap();
     assert!(!ended.success());
     let said = bench.stack.process(Program::Alerts).unwrap().obituary(ended).to_string();
     assert!(said.contains("percent-encode"), "{said}");
@@ -118,10 +117,8 @@ fn the_whole_stack_needs_no_more_than_the_permissions_of_production() {
     let mut broker = Nats::start(&servers).unwrap();
     let database_url = database::replace(&required("DATABASE_URL"), "flowmeter_whole_permissions").unwrap();
     let users = nats::USERS.map(|user| (user.to_owned(), broker.password(user).to_owned()));
-    let backing = Backing {
-        database_url,
-        broker: Broker::PerService { url: broker.url(), users: users.into() },
-    };
+    let backing =
+        Backing { database_url, broker: Broker::PerService { url: broker.url(), users: users.into() } };
     let options = Options::new(services::binaries_beside_test().unwrap(), backing)
         .with("COLLECTOR__CLOCK_SKEW", "1s")
         .with("BILLING__REPORT_INTERVAL", "1m");
@@ -140,7 +137,8 @@ fn the_whole_stack_needs_no_more_than_the_permissions_of_production() {
                          "base_url": format!("{}/n8n/{SOURCE}", sandbox.base()), "poll_interval": "1s" });
     gateway.put(&format!("/v1/sources/{SOURCE}"), &source).unwrap();
     let runs = Runs::good(50);
-    let body = json!({ "workflow": runs.workflow, "mode": runs.mode, "status": runs.status, "count": runs.count });
+    let body =
+        json!({ "workflow": runs.workflow, "mode": runs.mode, "status": runs.status, "count": runs.count });
     sandbox.post(&format!("/control/n8n/{SOURCE}/run"), &body).unwrap();
     wait::until("50 counted and complete executions", SOON, || {
         let usage = gateway.get(&format!("/v1/usage/{TENANT}"))?;
@@ -155,7 +153,10 @@ fn the_whole_stack_needs_no_more_than_the_permissions_of_production() {
     sandbox.post("/control/clock", &json!({ "advance_ms": 15 * 60 * 1_000 })).unwrap();
     wait::until("a report to Stripe", SOON, || {
         let totals = sandbox.get("/control/stripe/totals")?;
-        Ok(totals.as_array().is_some_and(|totals| totals.iter().any(|total| total["value"] == 50)).then_some(()))
+        Ok(totals
+            .as_array()
+            .is_some_and(|totals| totals.iter().any(|total| total["value"] == 50))
+            .then_some(()))
     })
     .unwrap();
     stack.stop().unwrap();

@@ -95,9 +95,9 @@ pub(crate) use sources::{
 };
 pub(crate) use tenants::{
     News, Published, PublishedTenant, catalog_version, lock_tenant, map_again_for_plan, map_again_for_tenant,
-    next_revision, published_tenants, raise_revisions_above,
-    published, put_tenant, raise_catalog_version, read_one_snapshot, take_publishing_turn, tenants_with_news,
-    touch_tenants_in_new_period, touch_tenants_of_plan,
+    next_revision, published, published_tenants, put_tenant, raise_catalog_version, raise_revisions_above,
+    read_one_snapshot, take_publishing_turn, tenants_with_news, touch_tenants_in_new_period,
+    touch_tenants_of_plan,
 };
 pub(crate) use terms::{TermsRow, put_terms};
 pub(crate) use unmapped::{

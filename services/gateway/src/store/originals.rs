@@ -80,9 +80,8 @@ pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<(String
 pub async fn all(
     connection: &mut PgConnection,
 ) -> Result<BTreeMap<(CatalogKind, String), Original>, sqlx::Error> {
-    let rows = sqlx::query("SELECT kind, id, revision, removed, value FROM catalog")
-        .fetch_all(connection)
-        .await?;
+    let rows =
+        sqlx::query("SELECT kind, id, revision, removed, value FROM catalog").fetch_all(connection).await?;
     let mut all = BTreeMap::new();
     for row in rows {
         let kind: String = row.try_get("kind")?;

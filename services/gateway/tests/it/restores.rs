@@ -96,7 +96,13 @@ async fn a_change_of_the_same_revision_as_one_that_was_lost_is_published_above_i
     }
     published(&world).await;
     // The broker's copy is the other one.
-    let lost = v1::Plan { plan_id: "pro".to_owned(), revision: 2, name: "Pro".to_owned(), monthly_limit: Some(200), ..v1::Plan::default() };
+    let lost = v1::Plan {
+        plan_id: "pro".to_owned(),
+        revision: 2,
+        name: "Pro".to_owned(),
+        monthly_limit: Some(200),
+        ..v1::Plan::default()
+    };
     let lost = v1::CatalogEntry { entry: Some(v1::catalog_entry::Entry::Plan(lost)) };
     let subject = world.bench.namespace().catalog(catalog::CatalogKind::Plan, "pro");
     world.bench.publish(subject, &lost).await;
