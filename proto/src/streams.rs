@@ -91,7 +91,7 @@ impl Stream {
     pub fn owner(self) -> &'static str {
         match self {
             Self::Executions(_) | Self::SourceState | Self::SourceEvents | Self::Rows => "collector",
-            Self::UsageState | Self::Thresholds | Self::Periods => "aggregator",
+            Self::UsageState | Self::Thresholds | Self::Periods | Self::Contradictions => "aggregator",
             Self::Billing => "billing",
             // Every service writes dead letters; the gateway runs in every installation.
             Self::Catalog | Self::Admissions | Self::Dead => "gateway",

@@ -13,7 +13,7 @@ use prost::{DecodeError, Message};
 use proto::{InvalidMessage, InvalidTimestamp, instant, required_instant, v1};
 use uuid::Uuid;
 
-use crate::{RefusedMail, plain::plain};
+use crate::RefusedMail;
 
 /// Facts that belong together come together: a notice waits this long for more of them, where it is not urgent.
 pub const SETTLE: SignedDuration = SignedDuration::from_mins(1);
@@ -96,7 +96,7 @@ pub enum InvalidFact {
 
 impl Topic {
     /// All topics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Gap,
         Self::Failing,
         Self::Recovered,

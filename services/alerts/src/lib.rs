@@ -17,7 +17,6 @@ mod notice;
 mod notice_phrases;
 mod notification;
 mod phrases;
-mod plain;
 pub mod record;
 mod retention;
 mod refused_mail;

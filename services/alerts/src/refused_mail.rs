@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use crate::plain::plain;
+use metering::SafeText;
 
 /// Refusals that one mail to the operator lists; the rest is a number.
 const LISTED_MAX: usize = 20;
@@ -36,8 +36,8 @@ impl RefusedMail {
     /// One refusal.
     pub fn one(recipient: &str, reason: &str, refused_at: jiff::Timestamp) -> Self {
         let refusal = Refusal {
-            recipient: plain(recipient, REASON_CHARS_MAX),
-            reason: plain(reason, REASON_CHARS_MAX),
+            recipient: SafeText::clean(recipient, REASON_CHARS_MAX).to_string(),
+            reason: SafeText::clean(reason, REASON_CHARS_MAX).to_string(),
         };
         Self { refusals: vec![refusal], refused_at: Some(proto::timestamp(refused_at)) }
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use catalog::{Language, LimitKind};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use metering::{Percent, Period, TenantId};
+use metering::{Percent, Period, SafeText, TenantId};
 use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 
-use crate::{Alert, Cause, Event, MessageId, State, alert::time_zone, plain::plain};
+use crate::{Alert, Cause, Event, MessageId, State, alert::time_zone};
 
 pub mod notices;
 pub mod retention;
@@ -158,7 +158,7 @@ pub async fn settle(
     outcome: &Outcome<'_>,
 ) -> Result<bool, sqlx::Error> {
     let Some(next) = State::Sending.after(outcome.event) else { return Ok(false) };
-    let reason = outcome.reason.map(|reason| plain(reason, REASON_CHARS_MAX));
+    let reason = outcome.reason.map(|reason| SafeText::clean(reason, REASON_CHARS_MAX).to_string());
     let updated = sqlx::query(
         "UPDATE notifications SET state = $1, due_at = coalesce($2, due_at), reason = $3, sent_at = $4
          WHERE id = $5 AND state = $6 AND attempts = $7",
@@ -187,7 +187,7 @@ async fn set_aside(
     metrics::counter!("flowmeter_rows_set_aside_total", "table" => "notifications").increment(1);
     sqlx::query("UPDATE notifications SET state = $1, reason = $2 WHERE id = $3")
         .bind(State::Failed.as_str())
-        .bind(plain(&reason, REASON_CHARS_MAX))
+        .bind(SafeText::clean(&reason, REASON_CHARS_MAX).to_string())
         .bind(id)
         .execute(connection)
         .await?;

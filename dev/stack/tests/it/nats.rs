@@ -151,7 +151,7 @@ async fn an_inbox_is_read_by_its_owner_only() {
 }
 
 /// Each question, who answers it and who asks it.
-pub const QUESTIONS: [(Question, &str, &[&str]); 9] = [
+pub const QUESTIONS: [(Question, &str, &[&str]); 10] = [
     (Question::Admission, "gateway", &[]),
     (Question::Audit, "collector", &["gateway"]),
     (Question::Sweep, "collector", &["gateway"]),

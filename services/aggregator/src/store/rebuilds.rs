@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx;
 use metering::Period;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::{add_figures, read_durations, status_of};
 use crate::{

@@ -3,10 +3,11 @@
 use catalog::Language;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
+use metering::SafeText;
 use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
 
 use super::{REASON_CHARS_MAX, damaged, is_damage, unsigned};
-use crate::{Fact, MessageId, Notice, State, Topic, notice::Told, plain::plain};
+use crate::{Fact, MessageId, Notice, State, Topic, notice::Told};
 
 /// A notice that still gathers facts.
 #[derive(Debug, Clone, PartialEq)]
@@ -217,7 +218,7 @@ async fn readable(connection: &mut PgConnection, row: &PgRow) -> Result<Option<O
         "UPDATE notices SET sealed_at = greatest(last_at, due_at), language = 'en', dashboard_url = '', skipped_reason = $1
          WHERE notice_id = $2",
     )
-    .bind(plain(&reason, REASON_CHARS_MAX))
+    .bind(SafeText::clean(&reason, REASON_CHARS_MAX).to_string())
     .bind(id)
     .execute(connection)
     .await?;

@@ -13,6 +13,7 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId},
     figures::{ANSWER_WITHIN, tenant_of},
+    questions::ask,
 };
 
 /// Who ends a period, and why.
