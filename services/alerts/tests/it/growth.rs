@@ -9,12 +9,12 @@ use testkit::{Bench, Counted};
 use crate::desk::NOON;
 
 async fn run(pool: &PgPool, statement: &str) {
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.expect(statement);
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.unwrap();
 }
 
 async fn count(pool: &PgPool, table: &str, condition: &str) -> i64 {
     let statement = format!("SELECT count(*) FROM {table} WHERE {condition}");
-    sqlx::query_scalar(AssertSqlSafe(statement.clone())).fetch_one(pool).await.expect(&statement)
+    sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(pool).await.unwrap()
 }
 
 fn retention(bench: &Bench, pool: &PgPool) -> Retention {

@@ -10,11 +10,11 @@ use testkit::{Bench, Counted};
 use crate::world::World;
 
 async fn run(pool: &PgPool, statement: &str) {
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.expect(statement);
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.unwrap();
 }
 
 async fn number(pool: &PgPool, statement: &str) -> i64 {
-    sqlx::query_scalar(AssertSqlSafe(statement.to_owned())).fetch_one(pool).await.expect(statement)
+    sqlx::query_scalar(AssertSqlSafe(statement.to_owned())).fetch_one(pool).await.unwrap()
 }
 
 fn retention(bench: &Bench, pool: &PgPool) -> Retention {

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use testkit::{Bench, Counted};
 
 async fn run(pool: &PgPool, statement: &str) {
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.expect(statement);
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.unwrap();
 }
 
 fn expiry(bench: &Bench, pool: &PgPool) -> Expiry {
