@@ -2,7 +2,7 @@
 
 use std::{fmt, io::Write, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use catalog::CatalogKind;
 use clap::Args;
 use secrecy::ExposeSecret;
@@ -23,6 +23,10 @@ pub struct Apply {
     /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
+    /// A removed tenant of this id is the same customer: it comes back, with its figures. May be given several times.
+    /// Otherwise the id of a removed tenant is refused, because what was metered under it stays.
+    #[arg(long, value_name = "TENANT")]
+    restore: Vec<String>,
 }
 
 /// What becomes of an item.
@@ -39,6 +43,11 @@ impl Apply {
     /// Sends what differs. Stops at the first item that is refused; the ones before it stay applied.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
         let items = manifest::read(&self.file, &|name| std::env::var(name).ok())?;
+        let is_there =
+            |id: &String| items.iter().any(|item| item.kind == CatalogKind::Tenant && item.id == *id);
+        if let Some(unknown) = self.restore.iter().find(|id| !is_there(id)) {
+            bail!("{}: --restore {unknown}: there is no such tenant in the file", self.file.display());
+        }
         for item in &items {
             let named = format!("{} {}", item.kind.as_str(), item.id);
             let outcome = self
@@ -58,7 +67,9 @@ impl Apply {
         let kept: Option<Value> = client.find(&path).await?;
         let outcome = judge(item, kept.as_ref());
         if outcome != Outcome::Unchanged && !self.dry_run {
-            client.put::<Value>(&path, &with_secret(item)).await?;
+            let is_restored = item.kind == CatalogKind::Tenant && self.restore.contains(&item.id);
+            let query: &[(&str, &str)] = if is_restored { &[("restore", "true")] } else { &[] };
+            client.put::<Value>(&path, query, &with_secret(item)).await?;
         }
         Ok(outcome)
     }

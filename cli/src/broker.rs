@@ -3,7 +3,7 @@
 use clap::Args;
 use messaging::{Bus, BusConfig, ConnectError};
 use proto::{Namespace, streams::Capacity};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// The operator's name on the broker: of its user, and of the inbox that the permissions let it read.
 const OPERATOR: &str = "operator";
@@ -11,7 +11,7 @@ const OPERATOR: &str = "operator";
 /// Where the broker is, and who is asking.
 #[derive(Debug, Args)]
 pub struct BrokerArgs {
-    /// Where NATS is. Also read from NATS_URL.
+    /// Where NATS is; several brokers of one cluster with commas between them. Also read from NATS_URL.
     #[arg(long, env = "FLOWMETER_NATS_URL", hide_env_values = true, global = true)]
     nats_url: Option<String>,
     /// Fallback for `nats_url`: the name that other NATS tools use.
@@ -42,12 +42,15 @@ pub enum BrokerError {
 impl BrokerArgs {
     /// Connects to the broker.
     pub async fn connect(self) -> Result<Bus, BrokerError> {
-        let namespace = Namespace::parse(&self.namespace)?;
-        let url = self.nats_url.or(self.nats_url_fallback);
+        // A variable that is set but empty is as if it were not set.
+        let set = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let namespace = set(Some(self.namespace)).unwrap_or_else(|| Namespace::DEFAULT.to_owned());
+        let namespace = Namespace::parse(&namespace)?;
+        let url = set(self.nats_url).or_else(|| set(self.nats_url_fallback));
         let config = BusConfig {
             url: url.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()),
-            user: self.nats_user,
-            password: self.nats_password,
+            user: set(self.nats_user),
+            password: self.nats_password.filter(|password| !password.expose_secret().is_empty()),
             // The command line creates no stream.
             capacity: Capacity::default(),
         };

@@ -21,11 +21,19 @@ const QUOTED_CHARS_MAX: usize = 300;
 #[derive(Debug, Args)]
 pub struct GatewayArgs {
     /// Where the gateway is.
-    #[arg(long, env = "FLOWMETER_URL", default_value = "http://127.0.0.1:8080", global = true)]
+    #[arg(long, env = "FLOWMETER_URL", default_value = GATEWAY, value_parser = gateway_url, global = true)]
     url: Url,
     /// The operator's token, or a tenant's.
     #[arg(long, env = "FLOWMETER_TOKEN", hide_env_values = true, global = true)]
     token: Option<SecretString>,
+}
+
+/// Where the gateway of a local stack is.
+const GATEWAY: &str = "http://127.0.0.1:8080";
+
+/// A variable that is set but empty is as if it were not set.
+fn gateway_url(text: &str) -> Result<Url, url::ParseError> {
+    if text.is_empty() { GATEWAY.parse() } else { text.parse() }
 }
 
 /// The gateway does not do what was asked.
@@ -91,7 +99,8 @@ pub struct Client {
 impl Client {
     /// A client for the gateway that the arguments name.
     pub fn new(args: &GatewayArgs) -> Result<Self, ClientError> {
-        let token = args.token.clone().ok_or(ClientError::NoToken)?;
+        let token = args.token.clone().filter(|token| !token.expose_secret().is_empty());
+        let token = token.ok_or(ClientError::NoToken)?;
         if args.url.cannot_be_a_base() {
             return Err(ClientError::Address(args.url.clone()));
         }
@@ -130,13 +139,18 @@ impl Client {
         }
     }
 
-    /// PUT.
+    /// PUT to a path with a query, which may be empty.
     pub async fn put<T: DeserializeOwned>(
         &self,
         path: &[&str],
+        query: &[(&str, &str)],
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        self.send(Method::PUT, self.address(path), Some(body)).await
+        let mut url = self.address(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.send(Method::PUT, url, Some(body)).await
     }
 
     /// POST.

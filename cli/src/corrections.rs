@@ -64,14 +64,17 @@ struct Because {
     /// The correction's id; the same one again changes nothing.
     #[arg(long)]
     id: Option<String>,
+    /// Lets the tenant read the reason. Otherwise it sees the correction without it.
+    #[arg(long)]
+    public: bool,
 }
 
-/// A correction that was made.
+/// A correction that was made. A tenant is not shown all of it.
 #[derive(Debug, Deserialize)]
 pub struct Correction {
-    id: String,
-    author: String,
-    reason: String,
+    id: Option<String>,
+    author: Option<String>,
+    reason: Option<String>,
     corrected_at: Timestamp,
     void: Option<Voided>,
     adjusted: Option<i64>,
@@ -133,7 +136,10 @@ impl Because {
         (kind, change): (&str, Value),
         out: &mut dyn Write,
     ) -> Result<()> {
-        let body = json!({ "id": id, "author": self.author, "reason": self.reason, kind: change });
+        let mut body = json!({ "id": id, "author": self.author, "reason": self.reason, kind: change });
+        if self.public {
+            body["public"] = true.into();
+        }
         let made: Correction = client
             .post(&["tenants", tenant, "corrections"], &body)
             .await
@@ -152,8 +158,14 @@ impl fmt::Display for Correction {
             }
             (None, quantity) => write!(f, "count adjusted by {:+}", quantity.unwrap_or_default())?,
         }
-        let reason = table::shortened(reason, 200);
-        write!(f, ", {corrected_at}, by {author}: {reason} [{id}]")
+        write!(f, ", {corrected_at}")?;
+        if let Some(author) = author {
+            write!(f, ", by {author}")?;
+        }
+        if let Some(reason) = reason {
+            write!(f, ": {}", table::shortened(reason, 200))?;
+        }
+        id.as_ref().map_or(Ok(()), |id| write!(f, " [{id}]"))
     }
 }
 
@@ -172,6 +184,10 @@ mod tests {
         };
         let adjusted = correction(Value::Null, json!(-5)).to_string();
         assert_eq!(adjusted, "count adjusted by -5, 2026-11-24T12:00:00Z, by operator: a test run [c1]");
+        let for_tenant = json!({ "id": null, "author": null, "reason": null, "adjusted": 2,
+                                 "corrected_at": "2026-11-24T12:00:00Z", "void": null });
+        let for_tenant: Correction = serde_json::from_value(for_tenant).unwrap();
+        assert_eq!(for_tenant.to_string(), "count adjusted by +2, 2026-11-24T12:00:00Z");
         let void = json!({ "source": "north-n8n", "epoch": 1, "execution": "7" });
         assert!(
             correction(void, Value::Null)

@@ -283,6 +283,7 @@ fn synced(message: v1::SourceSynced) -> Event {
             "complete_until": complete_until,
             "open_executions": message.open_executions,
             "published_through": message.published_through,
+            "stream_life": message.stream_life,
             "executions_published": message.executions_published,
             "loss_expected_at": loss_expected_at,
         }),

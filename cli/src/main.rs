@@ -1,7 +1,9 @@
 //! `flowmeter`: the command line of an operator.
 
+mod amount;
 mod apply;
 mod audit;
+mod billing;
 mod broker;
 mod check;
 mod client;
@@ -16,10 +18,12 @@ mod keys;
 mod letter;
 mod manifest;
 mod payload;
+mod period;
 mod plans;
 mod sources;
 mod table;
 mod tenants;
+mod terminal;
 mod token;
 mod unmapped;
 mod usage;
@@ -67,10 +71,15 @@ enum Command {
     Adjust(corrections::Adjust),
     /// Lists what was corrected by hand.
     Corrections(corrections::Corrections),
+    /// What a tenant's periods are.
+    #[command(subcommand)]
+    Period(period::Period),
     /// Asks whether a tenant may run a workflow; exit code 0: allowed, 3: refused.
     Check(check::Check),
     /// Follows what the services publish, one line per event.
     Watch(watch::Watch),
+    /// Lists what could not be reported to Stripe, and where its totals differ.
+    Billing(billing::Billing),
     /// Messages that a service could not handle.
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -100,7 +109,7 @@ fn main() -> ExitCode {
         // `flowmeter usage | head -1`: who reads has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("flowmeter: {error:#}");
+            eprintln!("flowmeter: {}", terminal::safe(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -110,7 +119,7 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Fails only if one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(arguments, &mut io::stdout()))
+    runtime.block_on(run(arguments, &mut terminal::SafeWriter::new(io::stdout())))
 }
 
 async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
@@ -123,8 +132,10 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
         Command::Void(void) => void.run(&client()?, out).await?,
         Command::Adjust(adjust) => adjust.run(&client()?, out).await?,
         Command::Corrections(corrections) => corrections.run(&client()?, out).await?,
+        Command::Period(period) => period.run(&client()?, out).await?,
         Command::Check(check) => return check.run(&client()?, out).await,
         Command::Watch(watch) => watch.run(&broker.connect().await?, out).await?,
+        Command::Billing(billing) => billing.run(&broker.connect().await?, out).await?,
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,
         Command::Keys => keys::run(out)?,
         Command::Token(token) => token.run(&client()?, out).await?,

@@ -4,6 +4,8 @@
 
 mod admission;
 mod attribution;
+mod bound;
+mod document;
 
 use std::{fs, io, path::Path, time::Duration};
 
@@ -14,7 +16,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use self::{admission::Admission, attribution::Attribution};
+use self::{
+    admission::Admission,
+    attribution::Attribution,
+    bound::Bound,
+    document::{Document, InvalidDocument},
+};
 use crate::environment::{self, InvalidReference};
 
 /// One plan, tenant or source, ready to be sent.
@@ -42,12 +49,12 @@ pub enum ManifestError {
         source: io::Error,
     },
     /// Not YAML, or not of this shape.
-    #[error("{path} is not a list of plans, tenants and sources")]
-    Shape {
+    #[error("cannot use {path}")]
+    Document {
         /// The file.
         path: String,
         /// Where, and what was expected.
-        source: serde_norway::Error,
+        source: InvalidDocument,
     },
     /// One item is not acceptable.
     #[error("{path}: {} {id}", kind.as_str())]
@@ -84,21 +91,11 @@ pub enum InvalidItem {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
-    #[serde(default)]
-    plans: Vec<Plan>,
-    #[serde(default)]
-    tenants: Vec<Tenant>,
-    #[serde(default)]
-    sources: Vec<Source>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Plan {
     id: String,
     name: String,
-    monthly_limit: Option<u64>,
+    #[serde(default)]
+    monthly_limit: Bound,
     #[serde(default)]
     limit_kind: LimitKind,
     #[serde(default = "default_thresholds")]
@@ -220,8 +217,8 @@ pub fn read(path: &Path, variable: environment::Lookup<'_>) -> Result<Vec<Item>,
 }
 
 fn parse(text: &str, path: &str, variable: environment::Lookup<'_>) -> Result<Vec<Item>, ManifestError> {
-    let manifest: Manifest = serde_norway::from_str(text)
-        .map_err(|source| ManifestError::Shape { path: path.to_owned(), source })?;
+    let document: Document<Plan, Tenant, Source> =
+        document::read(text).map_err(|source| ManifestError::Document { path: path.to_owned(), source })?;
     let mut items: Vec<Item> = Vec::new();
     let mut add = |kind: CatalogKind, id: String, item: Result<Item, InvalidItem>| {
         let repeated = items.iter().any(|other| other.kind == kind && other.id == id);
@@ -229,13 +226,13 @@ fn parse(text: &str, path: &str, variable: environment::Lookup<'_>) -> Result<Ve
         items.push(item.map_err(|source| ManifestError::Item { path: path.to_owned(), kind, id, source })?);
         Ok(())
     };
-    for plan in manifest.plans {
+    for plan in document.plans {
         add(CatalogKind::Plan, plan.id.clone(), plan.into_item())?;
     }
-    for tenant in manifest.tenants {
+    for tenant in document.tenants {
         add(CatalogKind::Tenant, tenant.id.clone(), tenant.into_item())?;
     }
-    for source in manifest.sources {
+    for source in document.sources {
         add(CatalogKind::Source, source.id.clone(), source.into_item(variable))?;
     }
     Ok(items)
@@ -246,7 +243,7 @@ impl Plan {
         let wire = v1::Plan {
             plan_id: self.id,
             name: self.name,
-            monthly_limit: self.monthly_limit,
+            monthly_limit: self.monthly_limit.0,
             thresholds_percent: self.thresholds_percent,
             meter_event_name: self.meter_event_name.unwrap_or_default(),
             price: self.price.map(|price| v1::Price {
@@ -288,6 +285,8 @@ impl Plan {
 
 impl Tenant {
     fn into_item(self) -> Result<Item, InvalidItem> {
+        metering::check_time_zone(&self.time_zone)
+            .map_err(|error| InvalidEntry::field("time_zone", error.to_string()))?;
         let tenant = catalog::Tenant::from_wire(v1::Tenant {
             tenant_id: self.id,
             name: self.name,
@@ -480,6 +479,101 @@ sources:
 
     #[test]
     fn an_empty_file_has_no_items() {
-        assert!(parse("{}", "demo.yaml", &variable).unwrap().is_empty());
+        for file in ["{}", "", "tenants:", "x-a: {}\nplans:\ntenants: []"] {
+            assert!(parse(file, "demo.yaml", &variable).unwrap().is_empty(), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn merge_keys_are_put_in_and_own_keys_win() {
+        let file = "
+x-defaults: &base { plan: open, time_zone: Europe/Madrid }
+x-spanish: &spanish { <<: *base, language: es }
+tenants:
+  - { <<: *base, id: y1, name: Y1 }
+  - { id: y2, name: Y2, time_zone: UTC, <<: *spanish }
+  - { id: y3, name: Y3, <<: [{ language: es }, { language: en, plan: small }, *base] }
+";
+        let items = parse(file, "demo.yaml", &variable).unwrap();
+        let shown = |index: usize| {
+            let body = &items[index].body;
+            ["plan", "time_zone", "language"].map(|field| body[field].as_str().unwrap().to_owned())
+        };
+        assert_eq!(shown(0), ["open", "Europe/Madrid", "en"]);
+        assert_eq!(shown(1), ["open", "UTC", "es"]);
+        assert_eq!(shown(2), ["small", "Europe/Madrid", "es"]);
+    }
+
+    #[test]
+    fn a_mistake_beside_a_merge_key_names_its_item() {
+        let file = "
+x-defaults: &base { plan: open, time_zone: Europe/Madrid }
+tenants:
+  - { <<: *base, id: y1, name: Y1 }
+  - { <<: *base, id: y2, nam: Y2 }
+";
+        let error = refused(file);
+        assert!(error.contains("demo.yaml: tenants[1]") && error.contains("`nam`"), "{error}");
+        let error = refused("tenants: [{ <<: open, id: y1, name: Y1 }]");
+        assert!(error.contains("tenants[0]: `<<` takes a mapping"), "{error}");
+        let error = refused("y-defaults: { plan: open }\ntenants: []");
+        assert!(error.contains("y-defaults"), "{error}");
+    }
+
+    #[test]
+    fn a_key_without_a_value_is_refused_with_what_to_write() {
+        for (blank, path) in [
+            (
+                FILE.replace("limit: 1000", "limit:"),
+                "plans[0].monthly_limit has no value: write a number, or `unlimited`",
+            ),
+            (FILE.replace("limit: 1000", "limit: ~"), "plans[0].monthly_limit has no value"),
+            (FILE.replace("limit: 1000", "limit: ''"), "plans[0].monthly_limit has no value"),
+            (
+                FILE.replace("limit: 1000", "limit: 9\n    admission: {tenant_caps: {per_minute: }}"),
+                "plans[0].admission.tenant_caps.per_minute has no value: write a number, or `unlimited`",
+            ),
+            (FILE.replace("limit: 1000", "limit: 9\n    price:"), "plans[0].price has no value"),
+            (
+                FILE.replace("plan: starter", "plan: starter\n    time_zone:"),
+                "tenants[0].time_zone has no value",
+            ),
+            (
+                FILE.replace("plan: starter", "plan: starter\n    language: ''"),
+                "tenants[0].language has no value",
+            ),
+            (
+                FILE.replace("plan: starter", "plan: starter\n    limit_override:"),
+                "tenants[0].limit_override",
+            ),
+            (FILE.replace("[ops@north.example]", "['']"), "tenants[0].alert_recipients[0] has no value"),
+            (FILE.replace("api_key: ${NORTH_KEY}", "api_key:"), "sources[0].api_key has no value"),
+            (FILE.replace("poll_interval: 5s", "poll_interval:"), "sources[0].poll_interval has no value"),
+        ] {
+            let error = refused(&blank);
+            assert!(error.contains(path), "{path} is missing in: {error}");
+        }
+    }
+
+    #[test]
+    fn no_limit_is_a_key_left_out_or_the_word() {
+        let limit =
+            |file: &str| parse(file, "demo.yaml", &variable).unwrap()[0].body["monthly_limit"].clone();
+        assert_eq!(limit(FILE), json!(1_000));
+        assert_eq!(limit(&FILE.replace("    monthly_limit: 1000\n", "")), Value::Null);
+        assert_eq!(limit(&FILE.replace("1000", "unlimited")), Value::Null);
+        for bad in ["none", "-1", "1.5", "1_000"] {
+            let error = refused(&FILE.replace("1000", bad));
+            assert!(error.contains("monthly_limit") && error.contains("or `unlimited`"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_zone_that_browsers_do_not_know_is_refused() {
+        for zone in ["localtime", "posixrules", "Factory", "posix/Europe/Madrid"] {
+            let error =
+                refused(&FILE.replace("plan: starter", &format!("plan: starter\n    time_zone: {zone}")));
+            assert!(error.contains("tenant north: time_zone") && error.contains("Europe/Madrid"), "{error}");
+        }
     }
 }

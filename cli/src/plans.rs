@@ -5,11 +5,10 @@ use std::io::Write;
 use anyhow::Result;
 use clap::Args;
 use comfy_table::Table;
-use metering::{Currency, Money};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{client::Client, table};
+use crate::{amount::Amount, client::Client, table};
 
 /// Arguments of `flowmeter plans`.
 #[derive(Debug, Args)]
@@ -40,6 +39,7 @@ struct Plan {
 #[derive(Debug, Deserialize)]
 struct Price {
     currency: String,
+    exponent: Option<u32>,
     base_fee_minor: i64,
     included_executions: u64,
     overage_per_thousand_minor: i64,
@@ -82,10 +82,7 @@ fn plan_table(plans: &[Plan]) -> Table {
 
 impl std::fmt::Display for Price {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let amount = |amount_minor| match Currency::parse(&self.currency) {
-            Ok(currency) => Money { amount_minor, currency }.to_string(),
-            Err(_) => format!("{amount_minor} {}", self.currency),
-        };
+        let amount = |minor| Amount { minor, currency: &self.currency, exponent: self.exponent };
         write!(
             f,
             "{} for {}, then {} per 1,000",
@@ -115,7 +112,7 @@ mod tests {
         }))
         .unwrap();
         let shown = plan_table(&[plan]).to_string();
-        for part in ["5,000 (soft)", "80 %, 100 %", "49.00 EUR for 5,000, then 8.00 EUR per 1,000"] {
+        for part in ["5,000 (soft)", "80 %, 100 %", "EUR 49.00 for 5,000, then EUR 8.00 per 1,000"] {
             assert!(shown.contains(part), "{part} is missing:\n{shown}");
         }
     }

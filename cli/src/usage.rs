@@ -6,11 +6,10 @@ use anyhow::Result;
 use clap::Args;
 use comfy_table::Table;
 use jiff::Timestamp;
-use metering::{Currency, Money};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{client::Client, figures::Division, table};
+use crate::{amount::Amount, client::Client, figures::Division, table};
 
 /// What the gateway does not know is not zero.
 const UNKNOWN: &str = "?";
@@ -47,7 +46,7 @@ struct TenantUsage {
     success_rate: Option<f64>,
     limit: Option<u64>,
     used_percent: Option<f64>,
-    cost_estimate: Option<Amount>,
+    cost_estimate: Option<Cost>,
     lag_seconds: Option<u64>,
     forecast: Option<Forecast>,
     #[serde(default)]
@@ -66,16 +65,17 @@ struct Period {
 }
 
 #[derive(Debug, Deserialize)]
-struct Amount {
+struct Cost {
     amount_minor: i64,
     currency: String,
+    exponent: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Forecast {
     counted_at_end: u64,
     limit_reached_on: Option<String>,
-    cost_estimate: Option<Amount>,
+    cost_estimate: Option<Cost>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,7 +172,7 @@ fn usage_table(usage: &[TenantUsage]) -> Table {
             tenant.limit.map_or("no limit".to_owned(), table::number),
             tenant.used_percent.map_or("-".to_owned(), |percent| format!("{percent:.1} %")),
             table::rate(tenant.success_rate),
-            tenant.cost_estimate.as_ref().map_or("-".to_owned(), Amount::to_string),
+            tenant.cost_estimate.as_ref().map_or("-".to_owned(), Cost::to_string),
             freshness(tenant),
         ]);
     }
@@ -251,12 +251,9 @@ impl std::fmt::Display for Forecast {
     }
 }
 
-impl std::fmt::Display for Amount {
+impl std::fmt::Display for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match Currency::parse(&self.currency) {
-            Ok(currency) => Money { amount_minor: self.amount_minor, currency }.fmt(f),
-            Err(_) => write!(f, "{} {}", self.amount_minor, self.currency),
-        }
+        Amount { minor: self.amount_minor, currency: &self.currency, exponent: self.exponent }.fmt(f)
     }
 }
 
@@ -285,7 +282,7 @@ mod tests {
     #[test]
     fn a_row_tells_figures_cost_and_freshness() {
         let shown = usage_table(&[usage(json!(1_234))]).to_string();
-        for part in ["2026-11-01 .. 2026-11-30", "1,234", "1,000", "123.4 %", "99.9 %", "21.50 EUR"] {
+        for part in ["2026-11-01 .. 2026-11-30", "1,234", "1,000", "123.4 %", "99.9 %", "EUR 21.50"] {
             assert!(shown.contains(part), "{part} is missing:\n{shown}");
         }
         assert!(shown.contains("1 min 15 s behind; north-n8n failing: unauthorized"), "{shown}");

@@ -47,7 +47,7 @@ impl Watch {
         let topics = if self.topics.is_empty() { Topic::value_variants() } else { &self.topics };
         let (sender, mut incoming) = mpsc::channel(READ_AHEAD_MESSAGES);
         for topic in topics {
-            let follower = Follower::of(bus, *topic, self.history).await?;
+            let mut follower = Follower::of(bus, *topic, self.history).await?;
             let messages = follower.subscribe().await?;
             tokio::spawn(follower.follow(messages, sender.clone()));
         }
@@ -90,11 +90,13 @@ struct Follower {
     bus: Bus,
     topic: Topic,
     next_sequence: u64,
+    /// The life of the stream that the sequence belongs to.
+    life: Option<String>,
 }
 
 impl Follower {
     async fn of(bus: &Bus, topic: Topic, history: bool) -> Result<Self> {
-        let mut follower = Self { bus: bus.clone(), topic, next_sequence: 1 };
+        let mut follower = Self { bus: bus.clone(), topic, next_sequence: 1, life: None };
         if !history && !topic.is_state() {
             follower.next_sequence = follower.stream().await?.cached_info().state.last_sequence + 1;
         }
@@ -108,7 +110,16 @@ impl Follower {
         })
     }
 
-    async fn subscribe(&self) -> Result<pull::Ordered> {
+    async fn subscribe(&mut self) -> Result<pull::Ordered> {
+        let stream = self.topic.stream();
+        let life =
+            self.bus.life(stream).await.with_context(|| format!("cannot read {}", self.topic.name()))?;
+        let is_another = self.life.as_ref().is_some_and(|known| *known != life.id);
+        if is_another || life.last_sequence.saturating_add(1) < self.next_sequence {
+            // The broker was created anew or restored: its sequences have begun again.
+            self.next_sequence = 1;
+        }
+        self.life = Some(life.id);
         let config = pull::OrderedConfig {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next_sequence },
             ..consumers::live(self.bus.namespace(), self.topic.name())
@@ -143,7 +154,7 @@ impl Follower {
         }
     }
 
-    async fn resubscribe(&self) -> Result<pull::Ordered> {
+    async fn resubscribe(&mut self) -> Result<pull::Ordered> {
         for _ in 1..RESUBSCRIBES_MAX {
             sleep(RESUBSCRIBE_PAUSE).await;
             if let Ok(messages) = self.subscribe().await {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 
-use crate::{Namespace, streams::Stream};
+use crate::{Namespace, streams::Stream, subjects::PARTITIONS};
 
 /// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again: so long
 /// do the messages wait that a killed process had fetched. Slow handlers send heartbeats well within it.
@@ -76,6 +76,34 @@ impl Consumer {
         Self::of("aggregator", Stream::Executions(partition))
     }
 
+    const WHOLE: [Self; 19] = [
+        Self::COLLECTOR_CATALOG,
+        Self::COLLECTOR_ROWS,
+        Self::COLLECTOR_USAGE,
+        Self::AGGREGATOR_SYNCED,
+        Self::AGGREGATOR_CATALOG,
+        Self::BILLING_USAGE,
+        Self::BILLING_PERIODS,
+        Self::BILLING_CATALOG,
+        Self::ALERTS_THRESHOLDS,
+        Self::ALERTS_CATALOG,
+        Self::ALERTS_GAPS,
+        Self::ALERTS_CONTRADICTIONS,
+        Self::ALERTS_SYNCED,
+        Self::ALERTS_FAILING,
+        Self::ALERTS_DEAD,
+        Self::ALERTS_BILLING,
+        Self::ALERTS_LOOPS,
+        Self::GATEWAY_PERIODS,
+        Self::GATEWAY_GAPS,
+    ];
+
+    /// Every durable consumer of the services. The broker's permissions are made of it: one that is missing here is
+    /// refused in production.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..PARTITIONS).map(Self::aggregator_executions).chain(Self::WHOLE)
+    }
+
     const fn of(service: &'static str, stream: Stream) -> Self {
         Self { service, stream, topic: None }
     }
@@ -109,7 +137,8 @@ impl Consumer {
         if self.partition().is_some() { EXECUTIONS_ACK_WAIT } else { ACK_WAIT }
     }
 
-    fn filter(&self, namespace: &Namespace) -> String {
+    /// The subjects that it reads, where it does not read the whole stream; else empty.
+    pub fn filter(&self, namespace: &Namespace) -> String {
         self.topic.map(|topic| namespace.all(topic)).unwrap_or_default()
     }
 
@@ -131,6 +160,33 @@ impl Consumer {
         }
     }
 }
+
+/// A service that follows a topic without a durable place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveReader {
+    /// The reading service.
+    pub service: &'static str,
+    /// What it reads.
+    pub stream: Stream,
+    /// The topic, e.g. `usage.counted`.
+    pub topic: &'static str,
+}
+
+impl LiveReader {
+    /// The subjects that it reads.
+    pub fn filter(&self, namespace: &Namespace) -> String {
+        namespace.all(self.topic)
+    }
+}
+
+/// Every service that follows a topic with [`live`]. The broker's permissions are made of it.
+pub const LIVE_READERS: [LiveReader; 5] = [
+    LiveReader { service: "gateway", stream: Stream::UsageState, topic: "usage.counted" },
+    LiveReader { service: "gateway", stream: Stream::SourceState, topic: "source.synced" },
+    LiveReader { service: "gateway", stream: Stream::SourceState, topic: "source.failing" },
+    LiveReader { service: "gateway", stream: Stream::SourceState, topic: "source.audit" },
+    LiveReader { service: "gateway", stream: Stream::Catalog, topic: "catalog" },
+];
 
 /// A reader without a durable place, for live views: everything that is kept now, then what comes.
 /// `topic` is e.g. `usage.counted`.

@@ -1,12 +1,11 @@
 //! Executions and periods between the wire and the domain. What the wire can say and the domain cannot mean
 //! is an error with the field's name.
 
-use metering::{Execution, ExecutionId, InvalidId, Mode, Period, Status, WorkflowId};
+use metering::{
+    Execution, ExecutionId, InvalidId, Mode, NAME_CHARS_MAX, Period, SafeText, Status, WorkflowId,
+};
 
 use crate::{InvalidTimestamp, instant, required_instant, timestamp, v1};
-
-/// Longest workflow name that is kept, in characters; longer ones are cut.
-const NAME_CHARS_MAX: usize = 200;
 
 /// A message of the right type whose content makes no sense.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +36,10 @@ impl TryFrom<v1::Execution> for Execution {
             v1::ExecutionStatus::Error => Status::Error,
             v1::ExecutionStatus::Crashed => Status::Crashed,
             v1::ExecutionStatus::Canceled => Status::Canceled,
-            v1::ExecutionStatus::Unspecified => return Err(InvalidMessage::Status(wire.execution_id)),
+            v1::ExecutionStatus::Unspecified => {
+                let id = SafeText::clean(&wire.execution_id, NAME_CHARS_MAX);
+                return Err(InvalidMessage::Status(id.into()));
+            }
         };
         let retry_of = match wire.retry_of.as_str() {
             "" => None,
@@ -51,7 +53,7 @@ impl TryFrom<v1::Execution> for Execution {
             started_at: instant(wire.started_at.as_ref(), "started_at")?,
             stopped_at: required_instant(wire.stopped_at.as_ref(), "stopped_at")?,
             retry_of,
-            workflow_name: bounded_name(&wire.workflow_name),
+            workflow_name: SafeText::clean(&wire.workflow_name, NAME_CHARS_MAX).non_empty(),
         })
     }
 }
@@ -72,7 +74,7 @@ impl From<&Execution> for v1::Execution {
         Self {
             execution_id: execution.id.to_string(),
             workflow_id: execution.workflow.to_string(),
-            workflow_name: execution.workflow_name.clone().unwrap_or_default(),
+            workflow_name: execution.workflow_name.clone().map(String::from).unwrap_or_default(),
             status: v1::ExecutionStatus::from(execution.status).into(),
             mode: v1::ExecutionMode::from(execution.mode).into(),
             started_at: execution.started_at.map(timestamp),
@@ -128,11 +130,6 @@ impl From<Mode> for v1::ExecutionMode {
     }
 }
 
-fn bounded_name(name: &str) -> Option<String> {
-    let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
-    (!name.is_empty()).then_some(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,7 +138,7 @@ mod tests {
         Execution {
             id: ExecutionId::parse("575").unwrap(),
             workflow: WorkflowId::parse("fBUhacu27uqiL8Xb").unwrap(),
-            workflow_name: Some("Order sync".into()),
+            workflow_name: Some(SafeText::clean("Order sync", NAME_CHARS_MAX)),
             status: Status::Crashed,
             mode: Mode::Retry,
             started_at: None,

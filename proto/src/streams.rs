@@ -6,6 +6,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Sour
 
 use crate::{
     Namespace,
+    consumers::{Consumer, LIVE_READERS},
     subjects::{PARTITIONS, partition},
 };
 
@@ -83,6 +84,34 @@ impl Stream {
     /// All streams.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..PARTITIONS).map(Self::Executions).chain(Self::WHOLE)
+    }
+
+    /// The service that brings the stream's settings up to date; no other one may. Everybody else creates it where it is
+    /// not there, so that services may start in any order.
+    pub fn owner(self) -> &'static str {
+        match self {
+            Self::Executions(_) | Self::SourceState | Self::SourceEvents | Self::Rows => "collector",
+            Self::UsageState | Self::Thresholds | Self::Periods | Self::Contradictions => "aggregator",
+            Self::Billing => "billing",
+            // Every service writes dead letters; the gateway runs in every installation.
+            Self::Catalog | Self::Admissions | Self::Dead => "gateway",
+        }
+    }
+
+    /// The streams that a service needs to be there: its own, those that it reads, and the dead letters. All of them for
+    /// a program that is none of the services.
+    pub fn needed_by(service: &str) -> Vec<Self> {
+        let is_service = Self::all().any(|stream| stream.owner() == service)
+            || Consumer::all().any(|consumer| consumer.service == service);
+        Self::all()
+            .filter(|stream| {
+                !is_service
+                    || *stream == Self::Dead
+                    || stream.owner() == service
+                    || Consumer::all().any(|reader| reader.service == service && reader.stream == *stream)
+                    || LIVE_READERS.iter().any(|live| live.service == service && live.stream == *stream)
+            })
+            .collect()
     }
 
     /// The stream of a source's executions.
@@ -217,15 +246,41 @@ mod tests {
     }
 
     #[test]
+    fn a_service_needs_its_own_streams_what_it_reads_and_the_dead_letters() {
+        let names = |service| {
+            let namespace = Namespace::default();
+            Stream::needed_by(service)
+                .into_iter()
+                .filter(|stream| !matches!(stream, Stream::Executions(1..)))
+                .map(|stream| stream.name(&namespace).replace("FLOWMETER_", ""))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        insta::assert_debug_snapshot!([
+            names("collector"),
+            names("aggregator"),
+            names("billing"),
+            names("alerts"),
+            names("gateway"),
+        ]);
+        assert_eq!(Stream::needed_by("a tool").len(), Stream::all().count());
+    }
+
+    #[test]
     fn only_state_may_drop_what_is_old() {
         let namespace = Namespace::default();
         for stream in Stream::all() {
             let config = stream.config(&namespace, Capacity::default());
+            // The next message of a subject replaces the last one. Everywhere else a full stream would lose unread events.
+            let is_state = matches!(stream, Stream::SourceState | Stream::UsageState | Stream::Catalog);
+            let (discard, per_subject) =
+                if is_state { (DiscardPolicy::Old, 1) } else { (DiscardPolicy::New, -1) };
             assert_eq!(
-                config.discard == DiscardPolicy::Old,
-                config.max_messages_per_subject == 1,
-                "{stream:?} would lose unread events when it is full"
+                (config.discard, config.max_messages_per_subject),
+                (discard, per_subject),
+                "{stream:?}"
             );
+            assert_eq!(config.max_age.is_zero(), is_state, "{stream:?}");
         }
     }
 }

@@ -81,6 +81,7 @@ fn sources() {
         sweep_ended_at: at(1_795_484_021),
         executions_published: 340,
         loss_expected_at: None,
+        ..SourceSynced::default()
     }));
     insta::assert_snapshot!(hex(&SourceGap {
         source_id: "north-n8n".into(),
@@ -316,6 +317,18 @@ fn later_fields() {
         }),
         ..Plan::default()
     };
+    let synced = SourceSynced {
+        unseen_ids_max: 40,
+        unseen_since: at(1_795_484_000),
+        unsaving_workflows: 2,
+        ..SourceSynced::default()
+    };
+    let audit = SourceAudit {
+        unseen_ids_max: 40,
+        unseen_since: at(1_795_484_000),
+        unsaving_workflows: 2,
+        ..SourceAudit::default()
+    };
     let attribution = |scope| Attribution { tenant_id: "north".into(), scope, from: at(1_795_484_000) };
     let source = Source {
         attributions: vec![
@@ -334,9 +347,17 @@ fn later_fields() {
         ("later_tenant", hex(&tenant)),
         ("later_plan", hex(&plan)),
         ("later_source", hex(&source)),
+        ("later_synced", hex(&synced)),
+        ("later_audit", hex(&audit)),
     ] {
         insta::assert_snapshot!(name, bytes);
     }
+}
+
+#[test]
+fn later_fields_of_a_correction() {
+    let correction = CorrectionQuestion { reason_is_public: true, ..CorrectionQuestion::default() };
+    insta::assert_snapshot!("later_correction", hex(&correction));
 }
 
 #[test]
@@ -368,8 +389,24 @@ fn what_was_noticed() {
         }],
         differences_total: 6,
         failure: "f".into(),
+        ..SourceAudit::default()
     };
     insta::assert_snapshot!("audit", hex(&audit));
+}
+
+/// The sequence of a batch with the life of its stream.
+#[test]
+fn a_life_beside_a_sequence() {
+    insta::assert_snapshot!(
+        "later_synced_life",
+        hex(&SourceSynced {
+            source_id: "north-n8n".into(),
+            epoch: 1,
+            published_through: 77,
+            stream_life: "2026-11-24T12:00:00.5Z".into(),
+            ..SourceSynced::default()
+        })
+    );
 }
 
 #[test]

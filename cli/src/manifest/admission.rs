@@ -5,14 +5,14 @@ use proto::v1;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::span;
+use super::{bound::Bound, span};
 
 /// How the limit check decides, beyond the monthly limit.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admission {
     shadow: bool,
-    overage_max: Option<u64>,
+    overage_max: Bound,
     grace: Option<String>,
     open_at_most: Option<String>,
     tenant_caps: Caps,
@@ -24,9 +24,9 @@ pub struct Admission {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Caps {
-    per_minute: Option<u64>,
-    per_day: Option<u64>,
-    concurrent: Option<u64>,
+    per_minute: Bound,
+    per_day: Bound,
+    concurrent: Bound,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -44,7 +44,7 @@ impl Admission {
         let spanned = |field, text: Option<&str>| text.map(|text| span(field, text)).transpose();
         Ok(v1::AdmissionRule {
             shadow: self.shadow,
-            overage_max: self.overage_max,
+            overage_max: self.overage_max.0,
             grace: spanned("admission.grace", self.grace.as_deref())?,
             open_at_most: spanned("admission.open_at_most", self.open_at_most.as_deref())?,
             workflow_share_percent: self.workflow_share_percent,
@@ -56,7 +56,7 @@ impl Admission {
     pub fn to_json(&self) -> Value {
         json!({
             "shadow": self.shadow,
-            "overage_max": self.overage_max,
+            "overage_max": self.overage_max.0,
             "grace": self.grace,
             "open_at_most": self.open_at_most,
             "tenant_caps": self.tenant_caps.to_json(),
@@ -73,6 +73,6 @@ impl Admission {
 
 impl Caps {
     fn to_json(self) -> Value {
-        json!({ "per_minute": self.per_minute, "per_day": self.per_day, "concurrent": self.concurrent })
+        json!({ "per_minute": self.per_minute.0, "per_day": self.per_day.0, "concurrent": self.concurrent.0 })
     }
 }

@@ -88,3 +88,18 @@ async fn a_wrong_token_is_told() {
     let error = complaint(command).await;
     assert!(error.contains("check FLOWMETER_TOKEN"), "{error}");
 }
+
+#[tokio::test]
+async fn a_removed_tenant_comes_back_only_where_it_is_said() {
+    let gateway = Gateway::start().await;
+    let manifest = file(
+        "plans: [{id: starter, name: Starter}]
+tenants: [{id: former, name: F, plan: starter}, {id: other, name: O, plan: starter}]",
+    );
+    let error = complaint(apply(&gateway, &manifest, &[])).await;
+    assert!(error.contains("tenant former was removed"), "{error}");
+    let error = complaint(apply(&gateway, &manifest, &["--restore", "formr"])).await;
+    assert!(error.contains("--restore formr: there is no such tenant in the file"), "{error}");
+    let told = outcomes(apply(&gateway, &manifest, &["--restore", "former"])).await;
+    assert_eq!(told, ["plan starter unchanged", "tenant former created", "tenant other created"]);
+}

@@ -97,6 +97,10 @@ async fn write(State(kept): State<Kept>, uri: axum::http::Uri, Json(body): Json<
         let message = format!("there is no such thing as {plan:?}");
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, &message, Some("plan"));
     }
+    // A tenant of this id was there once.
+    if uri.path() == "/v1/tenants/former" && uri.query() != Some("restore=true") {
+        return refuse(StatusCode::CONFLICT, "tenant former was removed", None);
+    }
     kept.insert(uri.path().to_owned(), body.clone());
     Json(body).into_response()
 }

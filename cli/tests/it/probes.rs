@@ -22,6 +22,16 @@ async fn health_is_told_by_the_exit_code() {
 }
 
 #[tokio::test]
+async fn a_variable_that_is_set_but_empty_is_as_if_it_were_not_set() {
+    let mut command = flowmeter(&["usage"]);
+    for variable in ["FLOWMETER_URL", "FLOWMETER_TOKEN", "FLOWMETER_NATS_URL", "FLOWMETER_NAMESPACE"] {
+        command.env(variable, "");
+    }
+    let error = complaint(command).await;
+    assert!(error.contains("no token: set FLOWMETER_TOKEN"), "{error}");
+}
+
+#[tokio::test]
 async fn an_absent_gateway_is_told() {
     let mut command = flowmeter(&["usage"]);
     command.env("FLOWMETER_URL", "http://127.0.0.1:9").env("FLOWMETER_TOKEN", "t");

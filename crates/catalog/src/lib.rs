@@ -3,9 +3,11 @@
 //! The gateway owns the originals and publishes every change with a growing revision. Every other service
 //! keeps a [`store`] in its own schema, fed by a [`Mirror`], and so never asks another service.
 
+mod address;
 mod admission_rule;
 mod attribution;
 mod entry;
+mod mail_address;
 mod mirror;
 mod plan;
 pub mod sealing;
@@ -13,10 +15,12 @@ mod source;
 pub mod store;
 mod tenant;
 
+pub use address::of_editor_page;
 pub use admission_rule::{AdmissionRule, LoopRule, RunCaps};
 pub use attribution::{Attribution, Placement, Scope};
 pub use entry::{Entry, InvalidEntry};
-pub use mirror::{Change, Mirror, MirrorError, OnChange};
+pub use mail_address::{InvalidMailAddress, MailAddress};
+pub use mirror::{Change, Mirror, MirrorError, OnChange, stored};
 pub use plan::{LimitKind, OutageRule, Plan};
 pub use proto::subjects::CatalogKind;
 pub use source::Source;

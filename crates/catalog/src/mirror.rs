@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use messaging::{Delivery, Dispose, Disposition, Handler};
 use prost::Message;
 use proto::{
@@ -39,6 +40,17 @@ pub enum Change {
 pub trait OnChange: Send + Sync + 'static {
     /// Called once per change, after the copy holds it.
     async fn changed(&self, connection: &mut PgConnection, change: &Change) -> Result<(), CatalogError>;
+
+    /// The same, with the instant at which the value changed, where the message says so. For services to which it
+    /// matters since when a value holds.
+    async fn changed_at(
+        &self,
+        connection: &mut PgConnection,
+        change: &Change,
+        _occurred_at: Option<Timestamp>,
+    ) -> Result<(), CatalogError> {
+        self.changed(connection, change).await
+    }
 }
 
 /// For services that only read their copy.
@@ -94,14 +106,20 @@ impl<L: OnChange> Handler for Mirror<L> {
     type Error = MirrorError;
 
     async fn handle(&self, delivery: Delivery<v1::CatalogEntry>) -> Result<(), MirrorError> {
+        let occurred_at = delivery.occurred_at;
         let (stored, change) = read(delivery.message)?;
         let mut transaction = self.pool.begin().await?;
         if store::put(&mut *transaction, &stored).await? {
-            self.listener.changed(&mut transaction, &change).await?;
+            self.listener.changed_at(&mut transaction, &change, occurred_at).await?;
         }
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// The form in which a value that has travelled is stored; fails where it is not acceptable.
+pub fn stored(message: &v1::CatalogEntry) -> Result<Stored, InvalidEntry> {
+    read(message.clone()).map(|(stored, _)| stored)
 }
 
 fn read(message: v1::CatalogEntry) -> Result<(Stored, Change), InvalidEntry> {

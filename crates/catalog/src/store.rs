@@ -70,6 +70,18 @@ pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<E>, Cat
         .collect()
 }
 
+/// All values of a kind, by id, each by itself: one that is damaged does not hide the others.
+pub async fn list_each<E: Entry>(
+    executor: impl PgExecutor<'_>,
+) -> Result<Vec<Result<E, CatalogError>>, sqlx::Error> {
+    let rows: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT id, value FROM catalog WHERE kind = $1 AND NOT removed ORDER BY id")
+            .bind(E::KIND.as_str())
+            .fetch_all(executor)
+            .await?;
+    Ok(rows.into_iter().map(|(id, value)| decode(&value, &id)).collect())
+}
+
 /// A value as it travels, for storing.
 #[derive(Debug, Clone)]
 pub struct Stored {

@@ -1,10 +1,10 @@
 //! A customer whose executions are metered.
 
 use jiff::Timestamp;
-use metering::{Calendar, PlanId, TenantId};
+use metering::{Calendar, InvalidCalendar, PlanId, TenantId};
 use proto::{instant, subjects::CatalogKind, timestamp, v1};
 
-use crate::{Entry, InvalidEntry, entry::checked_name};
+use crate::{Entry, InvalidEntry, MailAddress, entry::checked_name};
 
 /// Recipients of one tenant's alerts; bounds the mails that one crossing may cause.
 const RECIPIENTS_MAX: usize = 20;
@@ -66,6 +66,13 @@ impl Tenant {
     pub fn limit_override_at(&self, at: Timestamp) -> Option<u64> {
         self.limit_override.filter(|_| self.limit_override_until.is_none_or(|until| at < until))
     }
+
+    /// Fails where mail cannot be sent to one of the recipients. Asked when a tenant is put; a tenant that was accepted
+    /// before goes on, and the mail to such a recipient fails by itself.
+    pub fn check_recipients(&self) -> Result<(), InvalidEntry> {
+        let checked = self.alert_recipients.iter().try_for_each(|text| MailAddress::parse(text).map(|_| ()));
+        checked.map_err(|error| InvalidEntry::field("alert_recipients", error.to_string()))
+    }
 }
 
 impl Entry for Tenant {
@@ -80,7 +87,7 @@ impl Entry for Tenant {
             id: TenantId::parse(&wire.tenant_id)?,
             name: checked_name(wire.name)?,
             plan: PlanId::parse(&wire.plan_id)?,
-            calendar: Calendar::new(time_zone, anchor_day)?,
+            calendar: calendar(&wire.tenant_id, time_zone, anchor_day)?,
             language: Language::parse(&wire.language)?,
             alert_recipients: checked_recipients(wire.alert_recipients)?,
             stripe_customer: checked_customer(wire.stripe_customer_id)?,
@@ -115,11 +122,25 @@ impl Entry for Tenant {
     }
 }
 
+/// The calendar of a stored tenant. Its zone was a zone where it was accepted; a name that this machine's database does
+/// not have (`localtime` in a container, a name that a release has dropped) is read as UTC: a tenant that cannot be read
+/// would take the whole catalog with it.
+fn calendar(tenant: &str, time_zone: &str, anchor_day: u32) -> Result<Calendar, InvalidCalendar> {
+    match Calendar::new(time_zone, anchor_day) {
+        Err(InvalidCalendar::TimeZone(unknown)) => {
+            tracing::warn!(tenant, time_zone = unknown, "unknown time zone, its months are cut in UTC");
+            Calendar::new("UTC", anchor_day)
+        }
+        known => known,
+    }
+}
+
 fn checked_recipients(recipients: Vec<String>) -> Result<Vec<String>, InvalidEntry> {
     if recipients.len() > RECIPIENTS_MAX {
         return Err(InvalidEntry::field("alert_recipients", format!("at most {RECIPIENTS_MAX}")));
     }
-    // Only what keeps an address from breaking out of a mail header; the mail library parses it in full.
+    // Only what keeps an address from breaking out of a mail header: a stored value must stay readable. The full check
+    // is `Tenant::check_recipients`.
     let plausible = |address: &String| {
         address.len() <= 254
             && address.split('@').filter(|part| !part.is_empty()).count() == 2
@@ -191,10 +212,34 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_that_is_not_known_here_does_not_make_its_tenant_unreadable() {
+        let wire = v1::Tenant { time_zone: "right/Atlantis".into(), anchor_day: 5, ..wire() };
+        let tenant = Tenant::from_wire(wire.clone()).unwrap();
+        assert_eq!(tenant.calendar, Calendar::new("UTC", 5).unwrap());
+        assert!(Tenant::from_wire(v1::Tenant { anchor_day: 32, ..wire }).is_err());
+    }
+
+    #[test]
     fn an_address_cannot_carry_a_second_header() {
         for bad in ["", "ops", "a@b@c", "a@b\r\nBcc: x@y", "a b@c", "<a@b>", "a@"] {
             let wire = v1::Tenant { alert_recipients: vec![bad.into()], ..wire() };
             assert!(Tenant::from_wire(wire).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_recipient_that_cannot_be_sent_to_is_named() {
+        let tenant = |recipient: &str| {
+            Tenant::from_wire(v1::Tenant {
+                alert_recipients: vec!["ok@x.example".into(), recipient.into()],
+                ..wire()
+            })
+        };
+        assert_eq!(tenant("ops@bücher.example").unwrap().check_recipients(), Ok(()));
+        // It was acceptable once: who has it stored goes on with it.
+        for bad in ["ops@@at.example", "a..b@dot.example", "ops@-dot.example"] {
+            let error = tenant(bad).unwrap().check_recipients().unwrap_err().to_string();
+            assert!(error.starts_with("alert_recipients: ") && error.contains(bad), "{error}");
         }
     }
 

@@ -2,23 +2,32 @@
 
 use secrecy::ExposeSecret;
 use sqlx::{
-    AssertSqlSafe, PgPool,
+    AssertSqlSafe, Connection, PgConnection, PgPool,
     migrate::{MigrateError, Migration, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{str::FromStr, time::Duration};
+use tokio::time::timeout;
 
 use crate::DatabaseSettings;
 
 /// A request waits this long for a free connection before it fails; the caller then retries.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A first connection that is not there by then is a database that is away.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The address is not one.
-    #[error("database.url is not a Postgres address")]
+    #[error(
+        "database.url is not a Postgres address; percent-encode `#`, `/`, `?`, `@` and `%` in user and password"
+    )]
     Address(#[source] sqlx::Error),
+    /// No connection within the time.
+    #[error("no answer from Postgres within {PROBE_TIMEOUT:?}")]
+    Silent,
     /// No connection, or the schema cannot be made.
     #[error("cannot open the database; is Postgres running, and may this user create the schema {schema}?")]
     Open {
@@ -37,6 +46,48 @@ pub enum DatabaseError {
     },
 }
 
+impl DatabaseError {
+    /// Whether waiting cannot help: a wrong address, a refused login, missing rights, a migration that fails by itself. A
+    /// database that does not exist is waited for, because a restore makes it anew.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Address(_) => true,
+            Self::Silent => false,
+            Self::Open { source, .. } => is_refused(source),
+            Self::Migrate { source, .. } => match source {
+                MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
+                    !is_passing(source)
+                }
+                _ => true,
+            },
+        }
+    }
+}
+
+/// The server is there and will not have us: login refused (class 28), no right to do it (42501), a wrong setting.
+fn is_refused(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Configuration(_) => true,
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("28") || code == "42501")
+        }
+        _ => false,
+    }
+}
+
+/// The connection, the server or another session is in the way, not the statement.
+fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // Connection, rollback by another, out of resources, object in use, intervention (shutdown, starting), system.
+            ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
+        }),
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}
+
 /// Connects with `schema` as the only search path, and brings the schema up to date with all `migrators`.
 pub async fn open(
     schema: &'static str,
@@ -47,6 +98,14 @@ pub async fn open(
         .map_err(DatabaseError::Address)?
         .options([("search_path", schema)])
         .application_name(schema);
+    // The pool would try again until its time-out, and then say that only.
+    timeout(PROBE_TIMEOUT, PgConnection::connect_with(&options))
+        .await
+        .map_err(|_| DatabaseError::Silent)?
+        .map_err(|source| DatabaseError::Open { schema, source })?
+        .close()
+        .await
+        .map_err(|source| DatabaseError::Open { schema, source })?;
     let pool = PgPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -64,6 +123,37 @@ pub async fn open(
     Ok(pool)
 }
 
+/// The bounds of a pool for one kind of work.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolBounds {
+    /// Its connections.
+    pub connections_max: u32,
+    /// How long a request waits for a free connection.
+    pub acquire_timeout: Duration,
+    /// The database ends a statement after this time, where there is such a bound.
+    pub statement_timeout: Option<Duration>,
+}
+
+impl PoolBounds {
+    /// So many connections, with the patience of a service's common pool.
+    pub fn of(connections_max: u32) -> Self {
+        Self { connections_max, acquire_timeout: ACQUIRE_TIMEOUT, statement_timeout: None }
+    }
+}
+
+/// Another pool into the same schema, for one kind of work: what is slow there does not take the connections of the rest. It
+/// connects when it is first used.
+pub fn pool_beside(pool: &PgPool, bounds: PoolBounds) -> PgPool {
+    let mut options = pool.connect_options().as_ref().clone();
+    if let Some(timeout) = bounds.statement_timeout {
+        options = options.options([("statement_timeout", format!("{}ms", timeout.as_millis()))]);
+    }
+    PgPoolOptions::new()
+        .max_connections(bounds.connections_max)
+        .acquire_timeout(bounds.acquire_timeout)
+        .connect_lazy_with(options)
+}
+
 async fn create_schema(pool: &PgPool, schema: &'static str) -> Result<(), sqlx::Error> {
     // Two replicas that start together would collide inside CREATE SCHEMA IF NOT EXISTS.
     let mut transaction = pool.begin().await?;
@@ -72,4 +162,22 @@ async fn create_schema(pool: &PgPool, schema: &'static str) -> Result<(), sqlx::
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(url: &str) -> DatabaseSettings {
+        DatabaseSettings { url: url.into(), connections_max: 2 }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_is_away_is_waited_for_and_a_wrong_address_is_not() {
+        // Port 1 is nobody's.
+        let away = open("tester", &settings("postgres://u@127.0.0.1:1/x"), &[]).await.unwrap_err();
+        assert!(!away.is_final(), "{away}");
+        let wrong = open("tester", &settings("postgres://u:a#b@h/x"), &[]).await.unwrap_err();
+        assert!(wrong.is_final() && wrong.to_string().contains("percent-encode"), "{wrong}");
+    }
 }

@@ -1,5 +1,6 @@
 //! What every service has: configuration, telemetry, the clock, database, broker, health and metrics, start-up
-//! and a shutdown that finishes the work in hand. A service differs by its [`Service`] implementation only:
+//! and a shutdown that finishes the work in hand. A service that starts before its database or its broker waits for them,
+//! alive and not ready; only a configuration that has to be changed ends it. A service differs by its [`Service`] implementation only:
 //!
 //! ```ignore
 //! fn main() -> ExitCode { chassis::run::<Aggregator>() }
@@ -10,6 +11,7 @@ mod context;
 mod copy;
 mod database;
 mod ops;
+mod places;
 mod rounds;
 mod run;
 mod settings;
@@ -18,7 +20,8 @@ mod telemetry;
 
 pub use context::Context;
 pub use copy::CopyBuffer;
-pub use database::{DatabaseError, open as open_database};
+pub use database::{DatabaseError, PoolBounds, open as open_database, pool_beside};
+pub use places::{NoPlace, Place, PlaceBounds, Places};
 pub use rounds::Rounds;
 pub use run::{Service, run};
 pub use settings::{

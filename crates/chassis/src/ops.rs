@@ -1,9 +1,14 @@
-//! What operations see of a service: `/healthz` (alive), `/readyz` (database and broker answer), `/metrics`.
+//! What operations see of a service: `/healthz` (alive), `/readyz` (started, database and broker answer), `/metrics`. Served
+//! from the first moment on: a service that waits for its database is alive and says what it waits for.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use messaging::Bus;
+use messaging::{Bus, Waits};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 use tokio::{
@@ -28,18 +33,35 @@ pub struct OpsError {
     source: std::io::Error,
 }
 
+/// What `/readyz` looks at.
+#[derive(Clone, Default)]
+pub struct Readiness {
+    waits: Waits,
+    started: Arc<OnceLock<(PgPool, Bus)>>,
+}
+
+impl Readiness {
+    /// What the process waits for.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
+    /// Everything has been started; from now on these decide.
+    pub fn started(&self, pool: PgPool, bus: Bus) {
+        let _ = self.started.set((pool, bus));
+    }
+}
+
 #[derive(Clone)]
 struct Ops {
-    pool: PgPool,
-    bus: Bus,
+    readiness: Readiness,
     metrics: PrometheusHandle,
 }
 
 /// Serves until shutdown.
 pub async fn start(
     listen: SocketAddr,
-    pool: PgPool,
-    bus: Bus,
+    readiness: Readiness,
     metrics: PrometheusHandle,
     tasks: &Tasks,
 ) -> Result<(), OpsError> {
@@ -48,7 +70,7 @@ pub async fn start(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(|State(ops): State<Ops>| async move { ops.metrics.render() }))
-        .with_state(Ops { pool, bus, metrics: metrics.clone() });
+        .with_state(Ops { readiness, metrics: metrics.clone() });
     tasks.spawn(keep_small(metrics, tasks.shutdown()));
     let shutdown = tasks.shutdown();
     tasks.spawn_fallible("ops", async move {
@@ -68,13 +90,23 @@ async fn keep_small(metrics: PrometheusHandle, shutdown: CancellationToken) {
     }
 }
 
-async fn ready(State(ops): State<Ops>) -> (StatusCode, &'static str) {
-    if !ops.bus.is_connected() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the broker is away\n");
+async fn ready(State(ops): State<Ops>) -> (StatusCode, String) {
+    match look(&ops.readiness).await {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
-    let answer = timeout(READY_TIMEOUT, sqlx::query("SELECT 1").execute(&ops.pool)).await;
-    match answer {
-        Ok(Ok(_)) => (StatusCode::OK, "ready\n"),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the database is away\n"),
+}
+
+async fn look(readiness: &Readiness) -> Result<(), String> {
+    if let Some(reason) = readiness.waits.reason() {
+        return Err(format!("waiting for {reason}"));
+    }
+    let Some((pool, bus)) = readiness.started.get() else { return Err("starting".to_owned()) };
+    if !bus.is_connected() {
+        return Err("the broker is away".to_owned());
+    }
+    match timeout(READY_TIMEOUT, sqlx::query("SELECT 1").execute(pool)).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err("the database is away".to_owned()),
     }
 }

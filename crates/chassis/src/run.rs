@@ -1,18 +1,19 @@
 //! From the command line to a running service, and to its end.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
 use clap::Parser;
-use messaging::{Bus, BusConfig};
+use messaging::{Bus, BusConfig, ConnectError, StreamError, Waits};
 use proto::Namespace;
 use serde::de::DeserializeOwned;
-use sqlx::migrate::Migrator;
+use sqlx::{PgPool, migrate::Migrator};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Context, Tasks, clock, database, ops,
+    Context, Tasks, clock, database,
+    ops::{self, Readiness},
     settings::{self, CommonSettings, Validate},
     telemetry::Telemetry,
 };
@@ -29,7 +30,8 @@ pub trait Service: Send + Sync + 'static {
     /// All tables it needs; versions must not collide.
     fn migrators() -> Vec<&'static Migrator>;
 
-    /// Starts its loops on `context.tasks` and returns; an error ends the process.
+    /// Starts its loops on `context.tasks` and returns; an error ends the process. What may be away is waited for with
+    /// `context.bus.waits()`, so that `/readyz` says so.
     async fn start(context: Context, settings: Self::Settings) -> anyhow::Result<()>;
 
     /// Runs a task instead of the service, and returns when it is done: work by hand that needs the service's database
@@ -42,14 +44,25 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Parser)]
 #[command(version, about = "A service of Flowmeter")]
 struct Arguments {
-    /// Configuration file (TOML). Environment variables such as FLOWMETER__NATS__URL override it.
-    #[arg(long, env = "FLOWMETER_CONFIG")]
+    /// Configuration file (TOML); FLOWMETER_CONFIG where it is not given. Environment variables such as FLOWMETER__NATS__URL override it.
+    #[arg(long)]
     config: Option<PathBuf>,
     /// Checks the configuration and exits.
     #[arg(long)]
     check_config: bool,
     /// A task to run instead of the service, e.g. `rebuild` of the aggregator.
     task: Option<String>,
+}
+
+/// The configuration file, where the command line names none.
+const CONFIG_VARIABLE: &str = "FLOWMETER_CONFIG";
+
+impl Arguments {
+    /// A variable that is set but empty is as if it were not set: that is how an unset one looks in a compose file.
+    fn config(&self) -> Option<PathBuf> {
+        let named = || env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.config.clone().or_else(named)
+    }
 }
 
 /// The `main` of every service.
@@ -66,7 +79,7 @@ pub fn run<S: Service>() -> ExitCode {
 }
 
 fn start<S: Service>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (common, own) = settings::load::<S::Settings>(S::NAME, arguments.config.as_deref())?;
+    let (common, own) = settings::load::<S::Settings>(S::NAME, arguments.config().as_deref())?;
     if arguments.check_config {
         println!("{}: the configuration is valid", S::NAME);
         return Ok(ExitCode::SUCCESS);
@@ -89,6 +102,7 @@ fn start<S: Service>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     outcome
 }
 
+/// Opens what the service stands on, once: for a task that a person starts and watches.
 async fn open<S: Service>(common: &CommonSettings) -> anyhow::Result<Context> {
     let tasks = Tasks::default();
     let clock = clock::start(common.clock.follow.as_ref(), &tasks).await?;
@@ -97,6 +111,31 @@ async fn open<S: Service>(common: &CommonSettings) -> anyhow::Result<Context> {
     let bus = bus.with_patience(common.nats.patience);
     bus.ensure_streams().await?;
     Ok(Context { clock, pool, bus, tasks })
+}
+
+/// The same, waiting for what is away. Nothing where the service shall stop meanwhile; an error where the configuration has
+/// to be changed.
+async fn await_all<S: Service>(
+    common: &CommonSettings,
+    tasks: Tasks,
+    waits: &Waits,
+) -> anyhow::Result<Option<Context>> {
+    let shutdown = tasks.shutdown();
+    let follow = common.clock.follow.as_ref();
+    let clock = waits.until("the simulated clock", &shutdown, |_| false, || clock::start(follow, &tasks));
+    let Some(clock) = clock.await? else { return Ok(None) };
+    let migrators = S::migrators();
+    let open = || database::open(S::NAME, &common.database, &migrators);
+    let pool = waits.until("the database", &shutdown, database::DatabaseError::is_final, open).await?;
+    let Some(pool) = pool else { return Ok(None) };
+    let (namespace, config) = (Namespace::parse(&common.namespace)?, bus_config(common));
+    let connect = || Bus::connect(S::NAME, namespace.clone(), &config);
+    let bus = waits.until("the broker", &shutdown, ConnectError::is_final, connect).await?;
+    let Some(bus) = bus else { return Ok(None) };
+    let bus = bus.with_patience(common.nats.patience).with_waits(waits.clone());
+    let ensure = || bus.ensure_streams();
+    let streams = waits.until("the broker's streams", &shutdown, StreamError::is_final, ensure).await?;
+    Ok(streams.map(|()| Context { clock, pool, bus, tasks }))
 }
 
 async fn perform<S: Service>(common: &CommonSettings, task: &str) -> anyhow::Result<ExitCode> {
@@ -113,16 +152,43 @@ async fn serve<S: Service>(
     own: S::Settings,
     telemetry: &Telemetry,
 ) -> anyhow::Result<ExitCode> {
-    let context = open::<S>(common).await?;
-    let Context { pool, bus, tasks, .. } = context.clone();
-    S::start(context, own).await?;
-    ops::start(common.ops.listen, pool.clone(), bus, telemetry.metrics.clone(), &tasks).await?;
-    tracing::info!(service = S::NAME, ops = %common.ops.listen, "ready");
-    wait_for_end(&tasks).await?;
+    let (tasks, readiness) = (Tasks::default(), Readiness::default());
+    end_on_signal(&tasks)?;
+    // First: a service that waits is alive, and says what it waits for.
+    ops::start(common.ops.listen, readiness.clone(), telemetry.metrics.clone(), &tasks).await?;
+    let started = start_when_ready::<S>(common, own, &tasks, &readiness).await;
+    let running = match started {
+        Ok(running) => running,
+        Err(error) => {
+            tasks.stop().await;
+            return Err(error);
+        }
+    };
+    tasks.shutdown().cancelled().await;
     tracing::info!(service = S::NAME, "stopping");
     tasks.stop().await;
-    pool.close().await;
+    if let Some(pool) = running {
+        pool.close().await;
+    }
     Ok(if tasks.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Starts the service once everything is there. Nothing where it shall stop before.
+async fn start_when_ready<S: Service>(
+    common: &CommonSettings,
+    own: S::Settings,
+    tasks: &Tasks,
+    readiness: &Readiness,
+) -> anyhow::Result<Option<PgPool>> {
+    let Some(context) = await_all::<S>(common, tasks.clone(), readiness.waits()).await? else {
+        return Ok(None);
+    };
+    let Context { pool, bus, .. } = context.clone();
+    S::start(context, own).await?;
+    tasks.spawn(bus.clone().keep_streams(tasks.shutdown()));
+    readiness.started(pool.clone(), bus);
+    tracing::info!(service = S::NAME, ops = %common.ops.listen, "started");
+    Ok(Some(pool))
 }
 
 fn bus_config(common: &CommonSettings) -> BusConfig {
@@ -134,13 +200,18 @@ fn bus_config(common: &CommonSettings) -> BusConfig {
     }
 }
 
-async fn wait_for_end(tasks: &Tasks) -> anyhow::Result<()> {
+/// SIGTERM and SIGINT end the service, also while it waits at its start.
+fn end_on_signal(tasks: &Tasks) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = tasks.shutdown().cancelled_owned() => {}
-    }
+    let shutdown = tasks.shutdown();
+    tasks.spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = shutdown.cancelled() => {}
+        }
+        shutdown.cancel();
+    });
     Ok(())
 }

@@ -44,7 +44,7 @@ pub struct CommonSettings {
 pub struct DatabaseSettings {
     /// `postgres://user:password@host:port/database`; a secret because of the password.
     pub url: SecretString,
-    /// Connections of this process.
+    /// Connections for what the service does. One more listens for the outbox, and a service may have pools of its own.
     #[serde(default = "default_connections_max")]
     pub connections_max: u32,
 }
@@ -53,7 +53,7 @@ pub struct DatabaseSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NatsSettings {
-    /// `nats://host:port`
+    /// `nats://host:port`; several brokers of one cluster with commas between them.
     pub url: String,
     /// The service's user, where the broker has permissions.
     pub user: Option<String>,
@@ -167,12 +167,11 @@ pub trait Validate {
 impl Validate for CommonSettings {
     fn validate(&self) -> Result<(), String> {
         proto::Namespace::parse(&self.namespace).map_err(|error| error.to_string())?;
-        if !self.database.url.expose_secret().starts_with("postgres") {
-            return Err("database.url must begin with postgres://".to_owned());
-        }
+        check_database_url(self.database.url.expose_secret())?;
+        messaging::check_brokers(&self.nats.url).map_err(|error| error.to_string())?;
         if self.database.connections_max < 2 {
             return Err(
-                "database.connections_max must be at least 2: one is kept for notifications".to_owned()
+                "database.connections_max must be at least 2: readiness is asked beside the work".to_owned()
             );
         }
         if !(1..=5).contains(&self.nats.replicas) {
@@ -183,6 +182,29 @@ impl Validate for CommonSettings {
         }
         Ok(())
     }
+}
+
+/// Refuses an address whose password would be read as a host, a database or an option: Postgres would then be looked for at
+/// a place that does not exist, without a word about the password. Never repeats the address.
+fn check_database_url(url: &str) -> Result<(), String> {
+    let Some(("postgres" | "postgresql", rest)) = url.split_once("://") else {
+        return Err("database.url must begin with postgres://".to_owned());
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let after = rest.strip_prefix(authority).unwrap_or_default();
+    let (path, query) = after.split_once('?').unwrap_or((after, ""));
+    // An `@` belongs into the value of an option at most: `?user=me@example`.
+    let in_name =
+        query.split('&').any(|option| option.split('=').next().is_some_and(|name| name.contains('@')));
+    let cut = path.contains('@') || after.contains('#') || in_name;
+    if cut || Url::parse(url).is_err() {
+        return Err(
+            "database.url cannot be read; percent-encode special characters of the user and the password: \
+             `#` as %23, `/` as %2F, `?` as %3F, `@` as %40, `%` as %25"
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// The configuration cannot be used.
@@ -204,11 +226,20 @@ pub fn load<S: DeserializeOwned + Validate>(
     service: &str,
     file: Option<&Path>,
 ) -> Result<(CommonSettings, S), SettingsError> {
+    load_with(service, file, Environment::with_prefix(PREFIX))
+}
+
+fn load_with<S: DeserializeOwned + Validate>(
+    service: &str,
+    file: Option<&Path>,
+    environment: Environment,
+) -> Result<(CommonSettings, S), SettingsError> {
     let mut builder = Config::builder();
     if let Some(path) = file {
         builder = builder.add_source(File::from(PathBuf::from(path)).format(FileFormat::Toml));
     }
-    let environment = Environment::with_prefix(PREFIX).prefix_separator(SEPARATOR).separator(SEPARATOR);
+    // A variable that is set but empty is as if it were not set: that is how an unset one looks in a compose file.
+    let environment = environment.prefix_separator(SEPARATOR).separator(SEPARATOR).ignore_empty(true);
     let config = builder.add_source(environment).build().map_err(SettingsError::Read)?;
     let mut sections = config.try_deserialize::<toml::Table>().map_err(SettingsError::Read)?;
     let own = sections.remove(service).unwrap_or_else(|| toml::Table::new().into());
@@ -297,6 +328,52 @@ mod tests {
             assert!(format!("{error}").contains(word), "{error}");
         }
         assert!(load_text("[tester]\nevery = \"1s\"").is_err(), "no database, no broker");
+    }
+
+    #[test]
+    fn a_variable_that_is_set_but_empty_is_as_if_it_were_not_set() {
+        let variables = [
+            ("FLOWMETER__DATABASE__URL", "postgres://h/x"),
+            ("FLOWMETER__DATABASE__CONNECTIONS_MAX", ""),
+            ("FLOWMETER__NATS__URL", "nats://one:4222,nats://two:4222"),
+            ("FLOWMETER__NATS__USER", ""),
+            ("FLOWMETER__NATS__PASSWORD", ""),
+            ("FLOWMETER__NATS__PATIENCE", ""),
+            ("FLOWMETER__TELEMETRY__OTLP_ENDPOINT", ""),
+            ("FLOWMETER__CLOCK__FOLLOW", ""),
+            ("FLOWMETER__NAMESPACE", ""),
+            ("FLOWMETER__UNKNOWN__KEY", ""),
+            ("FLOWMETER__TESTER__EVERY", "1s"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = Environment::with_prefix(PREFIX).source(Some(variables.into()));
+        let (common, _) = load_with::<Own>("tester", None, environment).unwrap();
+        assert_eq!(common.namespace, "flowmeter");
+        assert_eq!(common.database.connections_max, default_connections_max());
+        assert!(common.nats.user.is_none() && common.nats.password.is_none());
+        assert_eq!(common.nats.patience, default_patience());
+    }
+
+    #[test]
+    fn a_raw_special_character_in_the_database_s_password_is_refused_with_the_remedy() {
+        let all = ["a#b", "a/b", "a?b", "1#b", "1/b", "1?b", "12/3?4@b", "p@s/s"];
+        for password in all {
+            let url = format!("postgres://u:{password}@h/x");
+            let error = check_database_url(&url).unwrap_err();
+            assert!(error.contains("percent-encode") && !error.contains("u:"), "{url}: {error}");
+            let text =
+                format!("[database]\nurl = \"{url}\"\n[nats]\nurl = \"nats://h\"\n[tester]\nevery = \"1s\"");
+            assert!(load_text(&text).is_err(), "{url}");
+        }
+        for good in [
+            "postgres://u:a@b@h/x",
+            "postgres://u:a%23b%2Fc%3Fd%40e@h:5432/x?sslmode=require",
+            "postgresql://h/x?user=me@example",
+            "postgres://u@[::1]:5432/x",
+            "postgres:///x?host=/run/postgresql",
+        ] {
+            assert_eq!(check_database_url(good), Ok(()), "{good}");
+        }
     }
 
     #[test]

@@ -3,20 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::{
-    Client, ConnectOptions, HeaderMap, ServerAddr,
+    Client, ConnectErrorKind, ConnectOptions, HeaderMap,
     header::NATS_MESSAGE_ID,
-    jetstream::{
-        self, ErrorCode,
-        context::{GetStreamErrorKind, PublishErrorKind},
-    },
+    jetstream::{self, context::PublishErrorKind},
 };
-use proto::{
-    Namespace,
-    streams::{Capacity, ExecutionsBefore, Stream},
-};
+use proto::{Namespace, streams::Capacity};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{Dispose, Disposition, Outgoing, PATIENCE, trace};
+use crate::{
+    AddressError, Dispose, Disposition, Outgoing, PATIENCE, Waits,
+    address::{self, Brokers},
+    trace,
+};
 
 /// The header that says when the fact occurred (RFC 3339).
 pub const OCCURRED_AT: &str = "Flowmeter-Occurred-At";
@@ -30,7 +28,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where the broker is, and who is asking.
 #[derive(Debug, Clone)]
 pub struct BusConfig {
-    /// e.g. `nats://127.0.0.1:4222`.
+    /// e.g. `nats://127.0.0.1:4222`; several brokers of one cluster with commas between them.
     pub url: String,
     /// The service's own user, where the broker has permissions.
     pub user: Option<String>,
@@ -42,12 +40,11 @@ pub struct BusConfig {
 
 impl BusConfig {
     /// Who connects: the user that is set, else the one in the URL, which the client library passes over.
-    fn login(&self) -> Option<(String, String)> {
+    fn login(&self, brokers: &Brokers) -> Option<(String, String)> {
         if let (Some(user), Some(password)) = (&self.user, &self.password) {
             return Some((user.clone(), password.expose_secret().to_owned()));
         }
-        let address: ServerAddr = self.url.parse().ok()?;
-        Some((address.username()?.to_owned(), address.password()?.to_owned()))
+        brokers.login.clone()
     }
 }
 
@@ -56,6 +53,7 @@ impl BusConfig {
 pub struct Bus {
     inner: Arc<Inner>,
     patience: Duration,
+    waits: Waits,
 }
 
 struct Inner {
@@ -77,30 +75,24 @@ pub enum ConnectError {
         /// Why.
         source: async_nats::ConnectError,
     },
-    /// A stream is not there and cannot be made.
-    #[error("cannot create the stream {name}; is JetStream on, and may this user create streams?")]
-    Stream {
-        /// The stream's name.
-        name: String,
-        /// Why.
-        source: jetstream::context::CreateStreamError,
-    },
-    /// Whether there is a stream of the version before is not known.
-    #[error("cannot look for the stream {name} of the version before; is JetStream on?")]
-    LookAside {
-        /// The stream's name.
-        name: String,
-        /// Why.
-        source: jetstream::context::GetStreamError,
-    },
-    /// The stream of the version before keeps the subjects of executions.
-    #[error("cannot set the stream {name} of the version before aside; may this user update streams?")]
-    SetAside {
-        /// The stream's name.
-        name: String,
-        /// Why.
-        source: jetstream::context::UpdateStreamError,
-    },
+    /// The address is not one.
+    #[error("{0}")]
+    Address(AddressError),
+}
+
+impl ConnectError {
+    /// Whether the configuration has to be changed; everything else is worth waiting for.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Address(_) => true,
+            Self::Connect { source, .. } => matches!(
+                source.kind(),
+                ConnectErrorKind::ServerParse
+                    | ConnectErrorKind::Authentication
+                    | ConnectErrorKind::AuthorizationViolation
+            ),
+        }
+    }
 }
 
 /// A message was not taken by the broker, or that is not known.
@@ -131,13 +123,14 @@ impl Bus {
         let mut options = ConnectOptions::new()
             .name(format!("flowmeter-{service}"))
             .custom_inbox_prefix(format!("_INBOX_{service}"));
-        if let Some((user, password)) = config.login() {
+        let brokers = address::parse(&config.url).map_err(ConnectError::Address)?;
+        if let Some((user, password)) = config.login(&brokers) {
             options = options.user_and_password(user, password);
         }
         let client = options
-            .connect(&config.url)
+            .connect(brokers.servers)
             .await
-            .map_err(|source| ConnectError::Connect { url: without_credentials(&config.url), source })?;
+            .map_err(|source| ConnectError::Connect { url: brokers.shown, source })?;
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(PUBLISH_TIMEOUT)
             .ack_timeout(PUBLISH_TIMEOUT)
@@ -145,7 +138,19 @@ impl Bus {
             .backpressure_on_inflight(true)
             .build(client.clone());
         let inner = Inner { client, jetstream, namespace, service, capacity: config.capacity };
-        Ok(Self { inner: Arc::new(inner), patience: PATIENCE })
+        Ok(Self { inner: Arc::new(inner), patience: PATIENCE, waits: Waits::default() })
+    }
+
+    /// The same connection; what its readers wait for at their start is noted there.
+    #[must_use]
+    pub fn with_waits(mut self, waits: Waits) -> Self {
+        self.waits = waits;
+        self
+    }
+
+    /// What this process waits for.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     /// The same connection; what is consumed over it waits this long for what it refers to.
@@ -158,47 +163,6 @@ impl Bus {
     /// How long a message waits for what it refers to, before it is a dead letter.
     pub fn patience(&self) -> Duration {
         self.patience
-    }
-
-    /// Creates the streams of the contract that are not there yet.
-    pub async fn ensure_streams(&self) -> Result<(), ConnectError> {
-        let Inner { jetstream, namespace, capacity, .. } = &*self.inner;
-        let is_before = self.set_aside().await?;
-        for stream in Stream::all() {
-            let config = if is_before {
-                ExecutionsBefore.copied_into(stream, namespace, *capacity)
-            } else {
-                stream.config(namespace, *capacity)
-            };
-            let name = config.name.clone();
-            jetstream
-                .get_or_create_stream(config)
-                .await
-                .map_err(|source| ConnectError::Stream { name, source })?;
-        }
-        Ok(())
-    }
-
-    /// Sets the stream of the version before aside, so that its subjects are free for the streams that take its place, and
-    /// nothing that it holds is lost. Returns whether it is there.
-    async fn set_aside(&self) -> Result<bool, ConnectError> {
-        let Inner { jetstream, namespace, .. } = &*self.inner;
-        let name = ExecutionsBefore.name(namespace);
-        let stream = match jetstream.get_stream(&name).await {
-            Ok(stream) => stream,
-            Err(error) if is_not_there(&error) => return Ok(false),
-            Err(source) => return Err(ConnectError::LookAside { name, source }),
-        };
-        let config = stream.cached_info().config.clone();
-        let subjects = ExecutionsBefore.subjects_aside(namespace);
-        if config.subjects != subjects {
-            tracing::info!(stream = name, "set aside; the streams of the partitions copy what it holds");
-            jetstream
-                .update_stream(jetstream::stream::Config { subjects, ..config })
-                .await
-                .map_err(|source| ConnectError::SetAside { name, source })?;
-        }
-        Ok(true)
     }
 
     /// Publishes one message and waits until the broker has it durably. Returns its sequence in its stream;
@@ -237,6 +201,11 @@ impl Bus {
         self.inner.service
     }
 
+    /// How much the streams may hold.
+    pub(crate) fn capacity(&self) -> Capacity {
+        self.inner.capacity
+    }
+
     /// Plain NATS, for questions and answers.
     pub(crate) fn client(&self) -> &Client {
         &self.inner.client
@@ -248,36 +217,21 @@ impl Bus {
     }
 }
 
-fn is_not_there(error: &jetstream::context::GetStreamError) -> bool {
-    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
-}
-
-fn without_credentials(url: &str) -> String {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        _ => url.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{BusConfig, without_credentials};
-
-    #[test]
-    fn errors_show_no_credentials() {
-        assert_eq!(without_credentials("nats://user:secret@host:4222"), "nats://host:4222");
-        assert_eq!(without_credentials("nats://host:4222"), "nats://host:4222");
-    }
+    use super::*;
 
     #[test]
     fn a_user_that_is_set_wins_over_the_one_in_the_url() {
         let login = |url: &str, set: Option<&str>| {
             let (user, password) = (set.map(str::to_owned), set.map(Into::into));
-            BusConfig { url: url.to_owned(), user, password, capacity: Default::default() }.login()
+            let config = BusConfig { url: url.to_owned(), user, password, capacity: Default::default() };
+            config.login(&address::parse(url).unwrap())
         };
         let pair = |text: &str| Some((text.to_owned(), text.to_owned()));
         assert_eq!(login("nats://url:url@host:4222", None), pair("url"));
         assert_eq!(login("nats://url:url@host:4222", Some("set")), pair("set"));
         assert_eq!(login("nats://host:4222", None), None);
+        assert_eq!(login("nats://one:4222,nats://url:url@two:4222", None), pair("url"));
     }
 }

@@ -1,6 +1,6 @@
 //! The consume loop: one message at a time, acknowledged after its handler returned.
 
-use std::{error::Error, marker::PhantomData, sync::Arc, time::Duration};
+use std::{error::Error, fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     self, AckKind, ErrorCode,
@@ -40,12 +40,38 @@ pub struct Delivery<M> {
     pub subject: String,
     /// Its place in its stream.
     pub stream_sequence: u64,
+    /// The same, for telling messages apart also where the stream was created anew or restored.
+    pub place: Place,
     /// 1 for the first delivery.
     pub deliveries: u64,
     /// When the fact occurred, by its publisher.
     pub occurred_at: Option<Timestamp>,
     /// The trace that it belongs to.
     pub traceparent: Option<String>,
+}
+
+/// Names a message of a stream: the same for every delivery, and another one for the message that has its sequence in
+/// another life of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Place {
+    sequence: u64,
+    taken_at_ns: i128,
+}
+
+impl Place {
+    pub(crate) fn of(info: &jetstream::message::Info<'_>) -> Self {
+        Self::new(info.stream_sequence, info.published.unix_timestamp_nanos())
+    }
+
+    pub(crate) fn new(sequence: u64, taken_at_ns: i128) -> Self {
+        Self { sequence, taken_at_ns }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.sequence, self.taken_at_ns)
+    }
 }
 
 /// Handles messages of one type. Must be idempotent: every message may come more than once.
@@ -89,7 +115,8 @@ pub enum ConsumeError {
     },
 }
 
-/// Reads `consumer` until `shutdown`, then finishes the message in hand and returns.
+/// Reads `consumer` until `shutdown`, then finishes the message in hand and returns. A stream that is not there yet, or a
+/// broker that is away, is waited for; [`Bus::waits`] says so meanwhile.
 pub async fn run<H: Handler>(
     bus: Bus,
     clock: Arc<dyn Clock>,
@@ -97,9 +124,11 @@ pub async fn run<H: Handler>(
     handler: Arc<H>,
     shutdown: CancellationToken,
 ) -> Result<(), ConsumeError> {
-    let puller = open(&bus, consumer).await?;
+    let what = format!("the reader {}", consumer.name());
+    let opening = bus.waits().until(&what, &shutdown, |_| false, || open(&bus, consumer));
+    let Some(mut puller) = opening.await? else { return Ok(()) };
     let reader = Reader {
-        settler: Settler::new(bus, clock, consumer.name()),
+        settler: Settler::new(bus.clone(), clock, consumer.name()),
         name: consumer.name(),
         handler,
         shutdown: shutdown.clone(),
@@ -111,8 +140,13 @@ pub async fn run<H: Handler>(
             Err(error) => tracing::warn!(consumer = reader.name, error = chain(&error), "cannot subscribe"),
         }
         tokio::select! {
-            () = shutdown.cancelled() => {}
+            () = shutdown.cancelled() => return Ok(()),
             () = sleep(RESUBSCRIBE_PAUSE) => {}
+        }
+        // The consumer may be gone, with a broker that was created anew or restored: nobody else makes it again.
+        match open(&bus, consumer).await {
+            Ok(opened) => puller = opened,
+            Err(error) => tracing::warn!(consumer = reader.name, error = chain(&error), "cannot open again"),
         }
     }
     Ok(())
@@ -206,12 +240,12 @@ impl<H: Handler> Reader<H> {
             Ok(delivery) => delivery,
             Err(reason) => return self.settler.bury(message, 1, reason).await,
         };
-        let (deliveries, sequence) = (delivery.deliveries, delivery.stream_sequence);
+        let (deliveries, place) = (delivery.deliveries, delivery.place);
         let outcome = self.handle_with_progress(message, delivery).await;
         metrics::histogram!("flowmeter_message_seconds", "consumer" => self.name.clone())
             .record(started_at.elapsed().as_secs_f64());
         match outcome {
-            Ok(()) => self.settler.handled(sequence),
+            Ok(()) => self.settler.handled(place),
             Err(error) => self.settler.failed(message, deliveries, &error).await,
         }
     }
@@ -258,6 +292,7 @@ pub(crate) fn delivery_of<M: Message + Default>(message: &jetstream::Message) ->
         message: decoded,
         subject: message.subject.to_string(),
         stream_sequence: info.stream_sequence,
+        place: Place::of(&info),
         deliveries: u64::try_from(info.delivered).unwrap_or(1),
         occurred_at: occurred_at.and_then(|value| value.as_str().parse().ok()),
         traceparent: traceparent_of(message).map(str::to_owned),

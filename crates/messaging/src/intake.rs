@@ -24,8 +24,12 @@ const MESSAGES_PER_PULL: usize = 128;
 
 /// Reads one consumer.
 pub struct Intake<M> {
+    bus: Bus,
+    consumer: Consumer,
     settler: Arc<Settler>,
     puller: PullConsumer,
+    /// The last subscription broke: the consumer may be gone with it.
+    broke: bool,
     messages: Option<pull::Stream>,
     marker: PhantomData<fn() -> M>,
 }
@@ -43,8 +47,8 @@ impl<M: Message + Default> Intake<M> {
     /// Creates the consumer or brings it up to date.
     pub async fn open(bus: Bus, clock: Arc<dyn Clock>, consumer: Consumer) -> Result<Self, ConsumeError> {
         let puller = open(&bus, consumer).await?;
-        let settler = Arc::new(Settler::new(bus, clock, consumer.name()));
-        Ok(Self { settler, puller, messages: None, marker: PhantomData })
+        let settler = Arc::new(Settler::new(bus.clone(), clock, consumer.name()));
+        Ok(Self { bus, consumer, settler, puller, broke: false, messages: None, marker: PhantomData })
     }
 
     /// The next message that can be decoded; the others become dead letters on the way. Nothing where the subscription
@@ -53,7 +57,25 @@ impl<M: Message + Default> Intake<M> {
         loop {
             let messages = match &mut self.messages {
                 Some(messages) => messages,
-                none => none.insert(subscribe(&self.puller, self.settler.name()).await?),
+                none => {
+                    if self.broke {
+                        self.puller = open(&self.bus, self.consumer)
+                            .await
+                            .inspect_err(|error| {
+                                tracing::warn!(
+                                    consumer = self.settler.name(),
+                                    error = chain(error),
+                                    "cannot open again"
+                                );
+                            })
+                            .ok()?;
+                    }
+                    // Until it stands: a future that is dropped here, or fails, opens again.
+                    self.broke = true;
+                    let messages = subscribe(&self.puller, self.settler.name()).await?;
+                    self.broke = false;
+                    none.insert(messages)
+                }
             };
             match messages.next().await {
                 Some(Ok(raw)) => match delivery_of::<M>(&raw) {
@@ -71,11 +93,11 @@ impl<M: Message + Default> Intake<M> {
                         error = chain(&error),
                         "subscription broke"
                     );
-                    self.messages = None;
+                    (self.messages, self.broke) = (None, true);
                     return None;
                 }
                 None => {
-                    self.messages = None;
+                    (self.messages, self.broke) = (None, true);
                     return None;
                 }
             }
@@ -93,7 +115,7 @@ impl<M: Message + Default> Intake<M> {
 impl<M> InHand<M> {
     /// What it decided is committed.
     pub async fn handled(self) {
-        let answer = self.settler.handled(self.delivery.stream_sequence);
+        let answer = self.settler.handled(self.delivery.place);
         tell(self.settler.name(), &self.raw, answer).await;
     }
 

@@ -7,25 +7,33 @@
 //! - [`ask`] asks another service one question and gets one answer, for what is not worth a stream.
 //! - [`outbox`] publishes what a transaction has decided, if and only if it committed.
 
+mod address;
 pub mod ask;
 mod bus;
 pub mod consume;
 pub mod dead;
 mod disposition;
 pub mod intake;
+mod life;
 pub mod outbox;
 mod outgoing;
 mod patience;
 mod settle;
+mod streams;
 pub mod trace;
+mod waits;
 
+pub use address::{AddressError, check_brokers};
 pub use ask::{Answerer, AskError, Refusal};
 pub use bus::{Bus, BusConfig, ConnectError, PublishError};
 pub use consume::{Delivery, Handler};
 pub use disposition::{Dispose, Disposition};
 pub use intake::{InHand, Intake};
+pub use life::{Life, LifeError};
 pub use outgoing::Outgoing;
 pub use patience::PATIENCE;
+pub use streams::{FULL_WARN_RATIO, StreamError};
+pub use waits::Waits;
 
 /// The tables that this crate needs in a service's schema.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!();

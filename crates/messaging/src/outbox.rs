@@ -12,7 +12,10 @@ use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use sqlx::{PgConnection, PgPool, postgres::PgListener};
+use sqlx::{
+    PgConnection, PgPool,
+    postgres::{PgListener, PgPoolOptions},
+};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +33,13 @@ const RETRY_SECONDS: i32 = 2;
 /// Attempts beyond this no longer lengthen the wait, and later messages of the subject no longer wait for this one: the
 /// broker takes others meanwhile, and will not take it.
 const ATTEMPTS_COUNTED_MAX: i32 = 30;
+
+/// The subjects of which messages are still to be published.
+pub async fn pending_subjects(connection: &mut PgConnection) -> Result<HashSet<String>, sqlx::Error> {
+    let subjects: Vec<String> =
+        sqlx::query_scalar("SELECT DISTINCT subject FROM outbox").fetch_all(connection).await?;
+    Ok(subjects.into_iter().collect())
+}
 
 /// Adds messages to the caller's transaction. They are published if and only if it commits.
 pub async fn enqueue(connection: &mut PgConnection, messages: &[Outgoing]) -> Result<(), sqlx::Error> {
@@ -76,7 +86,10 @@ pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
 
 async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     let channel: String = sqlx::query_scalar("SELECT 'outbox_' || current_schema()").fetch_one(pool).await?;
-    let mut listener = PgListener::connect_with(pool).await?;
+    // A listener holds its connection for as long as it listens: one of its own, not one that the pool would miss.
+    let options = pool.connect_options().as_ref().clone();
+    let own = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+    let mut listener = PgListener::connect_with(&own.connect_lazy_with(options)).await?;
     listener.listen(&channel).await?;
     Ok(listener)
 }

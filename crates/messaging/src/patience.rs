@@ -8,6 +8,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::consume::Place;
+
 /// How long a message waits where nobody says otherwise. The catalog is behind for as long as its publisher's outbox
 /// pauses after failures (a minute at most) and a restarted reader waits for what its forerunner had in hand (15 s) and
 /// for a retry of its own (30 s); three times that. Meanwhile its neighbours are handled, but what is complete of the
@@ -23,7 +25,7 @@ const REMEMBERED_MAX: usize = 20_000;
 #[derive(Debug)]
 pub(crate) struct Patience {
     lasts: Duration,
-    waiting: Mutex<HashMap<u64, Waiting>>,
+    waiting: Mutex<HashMap<Place, Waiting>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,10 +39,10 @@ impl Patience {
         Self { lasts, waiting: Mutex::default() }
     }
 
-    /// The message with this sequence has failed, at `now`. Returns its failures so far; nothing where patience is over.
-    pub(crate) fn failed(&self, sequence: u64, now: Instant) -> Option<u64> {
+    /// The message at this place has failed, at `now`. Returns its failures so far; nothing where patience is over.
+    pub(crate) fn failed(&self, place: Place, now: Instant) -> Option<u64> {
         let mut waiting = self.waiting();
-        if waiting.len() >= REMEMBERED_MAX && !waiting.contains_key(&sequence) {
+        if waiting.len() >= REMEMBERED_MAX && !waiting.contains_key(&place) {
             // Another process has settled what has not come again for so long.
             let long_ago = self.lasts.saturating_mul(2);
             waiting.retain(|_, known| now.duration_since(known.since) < long_ago);
@@ -48,17 +50,17 @@ impl Patience {
                 return Some(1);
             }
         }
-        let known = waiting.entry(sequence).or_insert(Waiting { since: now, failures: 0 });
+        let known = waiting.entry(place).or_insert(Waiting { since: now, failures: 0 });
         known.failures += 1;
         (now.duration_since(known.since) < self.lasts).then_some(known.failures)
     }
 
     /// The message waits no more.
-    pub(crate) fn settled(&self, sequence: u64) {
-        self.waiting().remove(&sequence);
+    pub(crate) fn settled(&self, place: Place) {
+        self.waiting().remove(&place);
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Place, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -67,17 +69,29 @@ impl Patience {
 mod tests {
     use super::*;
 
+    fn at(sequence: u64) -> Place {
+        Place::new(sequence, 1)
+    }
+
+    #[test]
+    fn a_sequence_of_a_new_life_of_the_stream_has_its_own_patience() {
+        let (patience, began) = (Patience::new(PATIENCE), Instant::now());
+        patience.failed(Place::new(7, 1), began);
+        assert_eq!(patience.failed(Place::new(7, 2), began + PATIENCE), Some(1));
+        assert_eq!(patience.failed(Place::new(7, 1), began + PATIENCE), None);
+    }
+
     #[test]
     fn patience_ends_by_time_and_begins_anew_when_a_message_was_settled() {
         let (patience, began) = (Patience::new(PATIENCE), Instant::now());
         for failures in 1..100 {
-            assert_eq!(patience.failed(7, began), Some(failures), "failures alone end nothing");
+            assert_eq!(patience.failed(at(7), began), Some(failures), "failures alone end nothing");
         }
         let later = began + PATIENCE;
-        assert_eq!(patience.failed(7, later), None);
-        assert_eq!(patience.failed(8, later), Some(1), "each message has its own");
-        patience.settled(7);
-        assert_eq!(patience.failed(7, later), Some(1));
+        assert_eq!(patience.failed(at(7), later), None);
+        assert_eq!(patience.failed(at(8), later), Some(1), "each message has its own");
+        patience.settled(at(7));
+        assert_eq!(patience.failed(at(7), later), Some(1));
     }
 
     #[test]
@@ -85,11 +99,11 @@ mod tests {
         let (patience, began) = (Patience::new(PATIENCE), Instant::now());
         let many = u64::try_from(REMEMBERED_MAX).unwrap();
         for sequence in 0..many {
-            patience.failed(sequence, began);
+            patience.failed(at(sequence), began);
         }
-        assert_eq!(patience.failed(many, began), Some(1));
+        assert_eq!(patience.failed(at(many), began), Some(1));
         assert_eq!(patience.waiting().len(), REMEMBERED_MAX);
-        assert_eq!(patience.failed(many, began + PATIENCE * 2), Some(1));
+        assert_eq!(patience.failed(at(many), began + PATIENCE * 2), Some(1));
         assert_eq!(patience.waiting().len(), 1);
     }
 }

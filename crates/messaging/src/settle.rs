@@ -7,7 +7,12 @@ use metering::Clock;
 use metrics::Counter;
 use tokio::time::Instant;
 
-use crate::{Bus, Dispose, Disposition, consume::chain, dead, patience::Patience};
+use crate::{
+    Bus, Dispose, Disposition,
+    consume::{Place, chain},
+    dead,
+    patience::Patience,
+};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -52,8 +57,8 @@ impl Settler {
     }
 
     /// What the handler decided is committed.
-    pub(crate) fn handled(&self, stream_sequence: u64) -> AckKind {
-        self.patience.settled(stream_sequence);
+    pub(crate) fn handled(&self, place: Place) -> AckKind {
+        self.patience.settled(place);
         self.outcomes.handled.increment(1);
         AckKind::Ack
     }
@@ -68,12 +73,12 @@ impl Settler {
         let failures = match error.disposition() {
             Disposition::Ignore => {
                 tracing::debug!(consumer = self.name, error = error.told(), "message ignored");
-                self.patience.settled(sequence_of(message));
+                self.patience.settled(place_of(message));
                 self.outcomes.ignored.increment(1);
                 return AckKind::Ack;
             }
             Disposition::DeadLetter => None,
-            Disposition::Retry => self.patience.failed(sequence_of(message), Instant::now()),
+            Disposition::Retry => self.patience.failed(place_of(message), Instant::now()),
             Disposition::Wait => Some(deliveries),
         };
         let Some(failures) = failures else { return self.bury(message, deliveries, error.told()).await };
@@ -92,7 +97,7 @@ impl Settler {
         reason: String,
     ) -> AckKind {
         let letter = dead::Dead {
-            letter_id: format!("dead:{}:{}", self.name, sequence_of(message)),
+            letter_id: format!("dead:{}:{}", self.name, place_of(message)),
             original_subject: message.subject.to_string(),
             original_payload: message.payload.clone(),
             original_headers: dead::kept_headers(message.headers.as_ref()),
@@ -102,7 +107,7 @@ impl Settler {
         };
         match dead::publish(&self.bus, letter).await {
             Ok(()) => {
-                self.patience.settled(sequence_of(message));
+                self.patience.settled(place_of(message));
                 self.outcomes.dead.increment(1);
                 AckKind::Ack
             }
@@ -126,8 +131,8 @@ impl Told for dyn Dispose + '_ {
 }
 
 /// The message's place in its stream: the same for every delivery.
-fn sequence_of(message: &jetstream::Message) -> u64 {
-    message.info().map(|info| info.stream_sequence).unwrap_or_default()
+fn place_of(message: &jetstream::Message) -> Place {
+    message.info().map(|info| Place::of(&info)).unwrap_or_default()
 }
 
 fn backoff(failures: u64) -> Duration {

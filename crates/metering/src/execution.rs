@@ -2,7 +2,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{ExecutionId, WorkflowId};
+use crate::{ExecutionId, SafeText, WorkflowId};
+
+/// The longest run time that is counted, ten years: n8n is not older. Longer is a source's wrong clock, and with this
+/// bound a month's sum takes 29 million such runs before it no longer fits 63 bits of milliseconds.
+pub const RUN_TIME_MAX: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 
 /// A final status. An execution that has none of these is not finished, whatever its `stoppedAt` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,7 +102,7 @@ pub struct Execution {
     /// The workflow that ran.
     pub workflow: WorkflowId,
     /// The workflow's name, where the source said it.
-    pub workflow_name: Option<String>,
+    pub workflow_name: Option<SafeText>,
     /// How it ended.
     pub status: Status,
     /// What started it.
@@ -118,12 +122,13 @@ impl Execution {
     }
 }
 
-/// How long a run took: zero where it never started, or where the source's clock went backwards.
+/// How long a run took: zero where it never started, or where the source's clock went backwards, and at most
+/// [`RUN_TIME_MAX`].
 pub fn run_time(started_at: Option<Timestamp>, stopped_at: Timestamp) -> SignedDuration {
     started_at
         .map(|started_at| stopped_at.duration_since(started_at))
         .unwrap_or_default()
-        .max(SignedDuration::ZERO)
+        .clamp(SignedDuration::ZERO, RUN_TIME_MAX)
 }
 
 #[cfg(test)]
@@ -137,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_never_negative() {
+    fn a_duration_is_never_negative_and_bounded() {
         let stopped_at: Timestamp = "2026-11-24T01:00:00Z".parse().unwrap();
         let mut execution = Execution {
             id: ExecutionId::parse("1").unwrap(),
@@ -152,5 +157,7 @@ mod tests {
         assert_eq!(execution.duration(), SignedDuration::ZERO);
         execution.started_at = Some(stopped_at - SignedDuration::from_millis(14));
         assert_eq!(execution.duration(), SignedDuration::from_millis(14));
+        execution.started_at = Some(Timestamp::MIN);
+        assert_eq!(execution.duration(), RUN_TIME_MAX, "thousands of years are no run time");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::is_unsafe;
+
 /// The text is not an id of the kind that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {kind}: use {rule}")]
@@ -24,7 +26,7 @@ fn is_chosen(text: &str) -> bool {
 }
 
 fn is_given(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.chars().all(|c| !c.is_whitespace() && !c.is_control())
+    (1..=128).contains(&text.len()) && text.chars().all(|c| !c.is_whitespace() && !is_unsafe(c))
 }
 
 macro_rules! id {
@@ -111,6 +113,8 @@ mod tests {
     #[test]
     fn a_given_id_is_kept_as_it_came() {
         assert_eq!(WorkflowId::parse("M9X5HgovH50n2vBc").unwrap().as_str(), "M9X5HgovH50n2vBc");
-        assert!(WorkflowId::parse("a\nb").is_err());
+        for bad in ["a\nb", "a\0b", "a\u{1b}[0m", "a\u{202e}b"] {
+            assert!(WorkflowId::parse(bad).is_err(), "{bad:?}");
+        }
     }
 }

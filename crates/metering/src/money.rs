@@ -25,16 +25,29 @@ impl Currency {
         std::str::from_utf8(&self.0).unwrap_or("???")
     }
 
-    /// Digits after the decimal point, by ISO 4217, for showing an amount.
-    pub fn decimals(&self) -> u32 {
-        match self.as_str() {
-            "bif" | "clp" | "djf" | "gnf" | "isk" | "jpy" | "kmf" | "krw" | "pyg" | "rwf" | "ugx" | "vnd"
-            | "vuv" | "xaf" | "xof" | "xpf" => 0,
-            "bhd" | "iqd" | "jod" | "kwd" | "lyd" | "omr" | "tnd" => 3,
-            _ => 2,
-        }
+    /// The currency's exponent by ISO 4217: a minor unit is 10 to the power of minus this of the currency. How many
+    /// digits people usually write is another matter: nobody pays the fillér, yet 123456 of them are HUF 1,234.56.
+    pub fn exponent(&self) -> u32 {
+        EXPONENTS
+            .iter()
+            .find(|(_, codes)| codes.contains(&self.as_str()))
+            .map_or(2, |(exponent, _)| *exponent)
     }
 }
+
+/// ISO 4217's exponents other than 2. Amounts travel with theirs, so that nobody needs a list of their own: those of
+/// browsers and libraries are lists of the digits that are usual, and disagree.
+const EXPONENTS: [(u32, &[&str]); 3] = [
+    (
+        0,
+        &[
+            "bif", "clp", "djf", "gnf", "isk", "jpy", "kmf", "krw", "pyg", "rwf", "ugx", "uyi", "vnd", "vuv",
+            "xaf", "xof", "xpf",
+        ],
+    ),
+    (3, &["bhd", "iqd", "jod", "kwd", "lyd", "omr", "tnd"]),
+    (4, &["clf", "uyw"]),
+];
 
 /// An amount of money in its currency's minor unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +60,34 @@ pub struct Money {
 
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let code = self.currency.as_str().to_ascii_uppercase();
-        let decimals = self.currency.decimals();
-        let sign = if self.amount_minor < 0 { "-" } else { "" };
-        let amount = self.amount_minor.unsigned_abs();
-        let scale = 10_u64.pow(decimals);
-        match decimals {
-            0 => write!(f, "{sign}{amount} {code}"),
-            _ => {
-                let width = usize::try_from(decimals).unwrap_or(2);
-                write!(f, "{sign}{}.{:0width$} {code}", amount / scale, amount % scale)
-            }
-        }
+        f.write_str(&amount_text(self.currency.as_str(), self.amount_minor, self.currency.exponent()))
     }
+}
+
+/// An amount for people, as the dashboard writes it in English: `HUF 1,234.56`.
+pub fn amount_text(currency: &str, amount_minor: i64, exponent: u32) -> String {
+    let code = currency.to_ascii_uppercase();
+    let sign = if amount_minor < 0 { "-" } else { "" };
+    // No currency has more than four; what comes from elsewhere must not overflow.
+    let scale = 10_u64.checked_pow(exponent).unwrap_or(u64::MAX);
+    let (whole, rest) = (amount_minor.unsigned_abs() / scale, amount_minor.unsigned_abs() % scale);
+    match usize::try_from(exponent) {
+        Ok(width @ 1..) => format!("{code} {sign}{}.{rest:0width$}", grouped(whole)),
+        _ => format!("{code} {sign}{}", grouped(whole)),
+    }
+}
+
+/// The number with a comma between each three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// What a plan charges for a period.
@@ -103,24 +131,42 @@ mod tests {
 
     #[test]
     fn the_base_fee_covers_the_included_executions() {
-        assert_eq!(price().cost(0).to_string(), "20.00 EUR");
-        assert_eq!(price().cost(2_500).to_string(), "20.00 EUR");
+        assert_eq!(price().cost(0).to_string(), "EUR 20.00");
+        assert_eq!(price().cost(2_500).to_string(), "EUR 20.00");
     }
 
     #[test]
     fn overage_is_pro_rata_and_rounds_half_up() {
-        assert_eq!(price().cost(3_500).to_string(), "21.50 EUR");
+        assert_eq!(price().cost(3_500).to_string(), "EUR 21.50");
         // 10 executions are 1.5 cents.
         assert_eq!(price().cost(2_510).amount_minor, 2_002);
         assert_eq!(price().cost(u64::MAX).amount_minor, 2_767_011_611_056_434_367);
     }
 
     #[test]
-    fn amounts_show_the_decimals_of_their_currency() {
-        let yen = Currency::parse("jpy").unwrap();
-        assert_eq!(Money { amount_minor: 1_234, currency: yen }.to_string(), "1234 JPY");
-        let euro = Currency::parse("eur").unwrap();
-        assert_eq!(Money { amount_minor: -5, currency: euro }.to_string(), "-0.05 EUR");
+    fn an_amount_shows_its_currencys_minor_unit() {
+        let shown = |code: &str, amount_minor| {
+            Money { amount_minor, currency: Currency::parse(code).unwrap() }.to_string()
+        };
+        for (code, amount) in [
+            ("huf", "HUF 1,234.56"),
+            ("cop", "COP 1,234.56"),
+            ("idr", "IDR 1,234.56"),
+            ("mga", "MGA 1,234.56"),
+            ("zzz", "ZZZ 1,234.56"),
+            ("jpy", "JPY 123,456"),
+            ("isk", "ISK 123,456"),
+            ("ugx", "UGX 123,456"),
+            ("kwd", "KWD 123.456"),
+            ("iqd", "IQD 123.456"),
+            ("clf", "CLF 12.3456"),
+            ("uyw", "UYW 12.3456"),
+        ] {
+            assert_eq!(shown(code, 123_456), amount);
+        }
+        assert_eq!(shown("eur", -5), "EUR -0.05");
+        assert_eq!(shown("eur", 123_456_789), "EUR 1,234,567.89");
+        assert_eq!(shown("jpy", i64::MIN), "JPY -9,223,372,036,854,775,808");
         assert!(Currency::parse("EUR").is_err());
     }
 }

@@ -81,6 +81,34 @@ pub const SOURCES: [Source; 6] = [
 /// Workflows of each source.
 pub const WORKFLOWS: [&str; 3] = ["orderSync", "stockAlert", "nightlyReport"];
 
+/// Names that workflows go by, as people and broken clients write them: `None` leaves the id. [`LONE_SURROGATE`] in a
+/// pushed name becomes half of a surrogate pair on its way; in the instance, whose names are Unicode, it stays as it is.
+pub const NAMES: [Option<&str>; 6] = [
+    None,
+    Some("Pedidos \u{0}diarios"),
+    Some("Bestellungen \u{202E}\u{1b}[31m\u{7}"),
+    Some("Stock @LONE-SURROGATE@ alert"),
+    Some("在庫 🧾"),
+    Some("   "),
+];
+
+/// What stands for half of a surrogate pair in a name.
+pub const LONE_SURROGATE: &str = "@LONE-SURROGATE@";
+
+/// Calendars that tenants change to, one after the other: time zone and anchor day. Whichever holds when March ends, its
+/// first boundary in April lies after everything that is played, and before the curtain.
+pub const CALENDARS: [(&str, u32); 9] = [
+    ("UTC", 1),
+    ("Europe/Madrid", 1),
+    ("Asia/Kathmandu", 1),
+    ("Pacific/Auckland", 1),
+    ("America/New_York", 15),
+    ("America/Santiago", 5),
+    ("America/Havana", 31),
+    ("Europe/Madrid", 30),
+    ("Pacific/Apia", 3),
+];
+
 /// The meter that all plans report to.
 pub const METER: &str = "executions";
 
@@ -103,6 +131,11 @@ impl Month {
             Self::March => "2027-03-01T00:00:00Z",
             Self::April => "2027-04-01T00:00:00Z",
         })
+    }
+
+    /// The month that begins at this instant.
+    pub fn beginning(at: Timestamp) -> Option<Self> {
+        Self::ALL.into_iter().find(|month| month.start() == at)
     }
 
     /// The month that an instant lies in.
@@ -144,5 +177,17 @@ mod tests {
         assert_eq!(Month::of(Month::April.start()), Some(Month::April));
         assert_eq!(Month::of(curtain()), None);
         assert_eq!(Month::of(Timestamp::UNIX_EPOCH), None);
+        assert_eq!(Month::beginning(Month::April.start()), Some(Month::April));
+        assert_eq!(Month::beginning(april()), None);
+    }
+
+    #[test]
+    fn every_calendar_keeps_april_whole_until_the_play_is_over() {
+        let (played, curtain) = (april() + jiff::SignedDuration::from_hours(12), curtain());
+        for (zone, anchor_day) in CALENDARS {
+            let calendar = metering::Calendar::new(zone, anchor_day).unwrap();
+            let boundary = calendar.period_of(Month::April.start()).end;
+            assert!(played < boundary && boundary < curtain, "{zone} {anchor_day}: {boundary}");
+        }
     }
 }

@@ -19,7 +19,7 @@ use stack::{Api, wait};
 
 use crate::{
     broker::Broker,
-    cast::{self, METER, SOURCES, TENANTS, WORKFLOWS},
+    cast::{self, CALENDARS, LONE_SURROGATE, METER, NAMES, SOURCES, TENANTS, WORKFLOWS},
     script::{Input, Planted, Runs, Script, Timed},
 };
 
@@ -63,14 +63,24 @@ pub struct Scene {
     pub executions: Arc<AtomicU64>,
     /// Deliveries of pushed executions that were accepted.
     pub pushed: Arc<AtomicU64>,
+    /// Calendars that were changed.
+    pub calendars: Arc<AtomicU64>,
     made: Arc<Mutex<Made>>,
 }
 
 impl Scene {
     /// Nothing has happened yet.
     pub fn new(sandbox: Api, gateways: Vec<Api>, collectors: Vec<String>, broker: Broker) -> Self {
-        let (executions, pushed) = (Arc::default(), Arc::default());
-        Self { sandbox, gateways, collectors, broker, executions, pushed, made: Arc::default() }
+        Self {
+            sandbox,
+            gateways,
+            collectors,
+            broker,
+            executions: Arc::default(),
+            pushed: Arc::default(),
+            calendars: Arc::default(),
+            made: Arc::default(),
+        }
     }
 
     /// What has been done.
@@ -142,25 +152,44 @@ impl Scene {
     }
 
     fn put_tenants(&self, script: &Script, later: bool) -> Result<()> {
+        let first = CALENDARS.first().copied().context("there is a first calendar")?;
         for (number, tenant) in TENANTS.iter().enumerate().filter(|(_, it)| it.joins_later == later) {
             let plan = json!({
                 "name": tenant.id, "monthly_limit": script.limit(number), "meter_event_name": METER,
             });
             let path = format!("/v1/plans/plan-{}", tenant.id);
             self.insist("a plan to be kept", |gateway| gateway.put(&path, &plan))?;
-            let mut body = json!({
-                "name": tenant.id, "plan": format!("plan-{}", tenant.id), "alert_recipients": tenant.recipients,
-            });
-            if let (true, Some(fields)) = (tenant.billed, body.as_object_mut()) {
-                fields.insert("stripe_customer_id".to_owned(), json!(tenant.customer()));
-            }
-            let path = format!("/v1/tenants/{}", tenant.id);
-            self.insist("a tenant to be kept", |gateway| gateway.put(&path, &body))?;
+            self.put_tenant(tenant, first)?;
             for (place, source) in SOURCES.iter().enumerate().filter(|(_, it)| it.tenant == number) {
                 self.put_source(place, source, tenant.id)?;
             }
         }
         Ok(())
+    }
+
+    fn put_tenant(&self, tenant: &cast::Tenant, (time_zone, anchor_day): (&str, u32)) -> Result<()> {
+        let mut body = json!({
+            "name": tenant.id, "plan": format!("plan-{}", tenant.id), "alert_recipients": tenant.recipients,
+            "time_zone": time_zone, "anchor_day": anchor_day,
+        });
+        if let (true, Some(fields)) = (tenant.billed, body.as_object_mut()) {
+            fields.insert("stripe_customer_id".to_owned(), json!(tenant.customer()));
+        }
+        let path = format!("/v1/tenants/{}", tenant.id);
+        self.insist("a tenant to be kept", |gateway| gateway.put(&path, &body)).map(drop)
+    }
+
+    /// Gives a tenant another calendar. Its first period must be there: who never saw the first calendar begins with the
+    /// next.
+    fn recalendar(&self, tenant: usize, calendar: usize) -> Result<()> {
+        let (Some(tenant), Some(calendar)) = (TENANTS.get(tenant), CALENDARS.get(calendar)) else {
+            return Ok(());
+        };
+        if self.counted(tenant.id).is_none() {
+            return Ok(());
+        }
+        self.calendars.fetch_add(1, Ordering::Relaxed);
+        self.put_tenant(tenant, *calendar)
     }
 
     fn put_source(&self, place: usize, source: &cast::Source, tenant: &str) -> Result<()> {
@@ -282,6 +311,7 @@ impl Player {
             Input::Plant(planted) => self.plant(*planted),
             Input::Step { ms } => self.scene.step(*ms),
             Input::Join => self.scene.put_tenants(&self.script, true),
+            Input::Recalendar { tenant, calendar } => self.scene.recalendar(*tenant, *calendar),
         }
     }
 
@@ -296,8 +326,9 @@ impl Player {
             None => Timestamp::from_millisecond(self.scene.now()?.as_millisecond())?,
         };
         let workflow = WORKFLOWS.get(runs.workflow);
+        let name = NAMES.get(runs.name).copied().flatten();
         let body = json!({
-            "workflow": workflow, "mode": runs.mode, "status": runs.status, "count": runs.count,
+            "workflow": workflow, "name": name, "mode": runs.mode, "status": runs.status, "count": runs.count,
             "duration_ms": runs.duration_ms, "stopped_at": stopped_at,
         });
         let ran = self.scene.sandbox.post(&control(runs.source, "run"), &body)?;
@@ -322,7 +353,7 @@ impl Player {
             .iter()
             .map(|id| {
                 json!({
-                    "id": id, "workflow_id": workflow, "mode": runs.mode, "status": runs.status,
+                    "id": id, "workflow_id": workflow, "workflow_name": name, "mode": runs.mode, "status": runs.status,
                     "started_at": started_at, "stopped_at": stopped_at,
                 })
             })
@@ -403,7 +434,9 @@ fn push(scene: &Scene, token: &str, body: &Value) {
     for turn in 0..PUSH_TRIES_MAX {
         let Some(base) = scene.collectors.get(turn % scene.collectors.len().max(1)) else { return };
         let collector = Api::new(base).with_token(token).answering_within(Duration::from_secs(5));
-        if collector.post("/v1/executions", body).is_ok() {
+        // No Rust text holds half of a surrogate pair, but JSON does.
+        let body = body.to_string().replace(LONE_SURROGATE, "\\ud83d");
+        if collector.post_text("/v1/executions", body).is_ok() {
             scene.pushed.fetch_add(1, Ordering::Relaxed);
             return;
         }

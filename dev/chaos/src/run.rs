@@ -85,6 +85,8 @@ pub struct Verdict {
     pub executions: u64,
     /// Executions that were published again.
     pub duplicates: u64,
+    /// Calendars that were changed.
+    pub calendars: u64,
     /// Dead letters that were planted, and how many were written.
     pub letters: (usize, usize),
     /// Different mails, and how often one came again.
@@ -105,6 +107,7 @@ impl fmt::Display for Verdict {
         writeln!(formatter, "{:<28}{:>8}", "kills", self.kills)?;
         writeln!(formatter, "{:<28}{:>8}", "executions", self.executions)?;
         writeln!(formatter, "{:<28}{:>8}", "duplicates delivered", self.duplicates)?;
+        writeln!(formatter, "{:<28}{:>8}", "calendars changed", self.calendars)?;
         writeln!(formatter, "{:<28}{:>8} (planted {})", "dead letters", self.letters.1, self.letters.0)?;
         writeln!(formatter, "{:<28}{:>8} (again {})", "mails", self.mails.0, self.mails.1)?;
         for difference in self.differences.iter().take(DIFFERENCES_MAX) {
@@ -280,6 +283,7 @@ fn conclude(
         fallen: breaker.fallen.clone(),
         executions: found.executions,
         duplicates: found.delivered.0 - found.delivered.1,
+        calendars: breaker.scene.calendars.load(Ordering::Relaxed),
         letters: (breaker.scene.made().planted.len(), found.letters.len()),
         mails: (ids.len(), found.mails.len() - ids.len()),
         differences,

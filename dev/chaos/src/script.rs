@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::cast::{SOURCES, TENANTS, WORKFLOWS};
+use crate::cast::{CALENDARS, NAMES, SOURCES, TENANTS, WORKFLOWS};
 
 /// Time between two inputs.
 const INPUT_EVERY_MS: u64 = 125;
@@ -44,6 +44,8 @@ pub struct Runs {
     pub source: usize,
     /// An index into [`WORKFLOWS`].
     pub workflow: usize,
+    /// What the workflow is called by now: an index into [`NAMES`].
+    pub name: usize,
     /// n8n's word.
     pub mode: &'static str,
     /// n8n's word.
@@ -117,6 +119,13 @@ pub enum Input {
     },
     /// The tenants that join later do.
     Join,
+    /// A tenant gets another time zone and anchor day.
+    Recalendar {
+        /// An index into [`TENANTS`].
+        tenant: usize,
+        /// An index into [`CALENDARS`].
+        calendar: usize,
+    },
 }
 
 /// An input with its time, in milliseconds since its month began.
@@ -211,6 +220,7 @@ impl Pen {
             if next_step_ms <= at_ms {
                 next_step_ms += STEP_EVERY_MS;
                 inputs.push((at_ms, Input::Step { ms: step_ms }));
+                inputs.push((at_ms, self.recalendar()));
             }
             inputs.push((at_ms, self.input()));
         }
@@ -242,6 +252,20 @@ impl Pen {
         }
     }
 
+    /// Of a tenant that is there from the beginning: the calendar of one that joins may change before anybody has seen the
+    /// first one.
+    fn recalendar(&mut self) -> Input {
+        let there = (0..TENANTS.len()).filter(|tenant| TENANTS.get(*tenant).is_some_and(|it| !it.joins_later));
+        let there: Vec<usize> = there.collect();
+        let tenant = there.get(self.rng.random_range(0..there.len())).copied().unwrap_or_default();
+        Input::Recalendar { tenant, calendar: self.rng.random_range(0..CALENDARS.len()) }
+    }
+
+    /// Mostly the id; an odd one now and then.
+    fn name(&mut self) -> usize {
+        if self.rng.random_bool(0.8) { 0 } else { self.rng.random_range(0..NAMES.len()) }
+    }
+
     fn begin(&mut self, source: usize) -> Input {
         self.open.push_back(());
         Input::Open { source, workflow: self.rng.random_range(0..WORKFLOWS.len()) }
@@ -261,6 +285,7 @@ impl Pen {
         Runs {
             source,
             workflow: self.rng.random_range(0..WORKFLOWS.len()),
+            name: self.name(),
             mode,
             status,
             count: self.rng.random_range(1..=RUNS_MAX),
@@ -295,6 +320,7 @@ impl Pen {
         Input::Run(Runs {
             source,
             workflow: self.rng.random_range(0..WORKFLOWS.len()),
+            name: self.name(),
             mode: "webhook",
             status: "success",
             count: 1,

@@ -4,6 +4,7 @@ mod server;
 mod session;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -73,6 +74,8 @@ pub struct Mail {
 struct Shared {
     messages: Mutex<VecDeque<Message>>,
     faults: Faults<ArmedMailFault>,
+    /// Whether the server takes addresses beyond ASCII.
+    smtputf8: AtomicBool,
     clock: SandboxClock,
     changes: Changes,
 }
@@ -80,7 +83,15 @@ struct Shared {
 impl Mail {
     pub(crate) fn new(messages: VecDeque<Message>, clock: SandboxClock, changes: Changes) -> Self {
         let messages = Mutex::new(messages);
-        Self { shared: Arc::new(Shared { messages, faults: Faults::default(), clock, changes }) }
+        Self {
+            shared: Arc::new(Shared {
+                messages,
+                faults: Faults::default(),
+                smtputf8: AtomicBool::new(true),
+                clock,
+                changes,
+            }),
+        }
     }
 
     /// Every message taken, oldest first.
@@ -102,6 +113,15 @@ impl Mail {
     /// Lets one recipient suffer a fault.
     pub fn fault_for(&self, recipient: &str, fault: MailFault, count: Option<u32>) {
         self.shared.faults.arm(ArmedMailFault { fault, recipient: Some(recipient.to_owned()) }, count);
+    }
+
+    /// Whether the server offers SMTPUTF8, and takes addresses beyond ASCII; it does unless this is said.
+    pub fn offer_smtputf8(&self, offered: bool) {
+        self.shared.smtputf8.store(offered, Ordering::Relaxed);
+    }
+
+    pub(crate) fn offers_smtputf8(&self) -> bool {
+        self.shared.smtputf8.load(Ordering::Relaxed)
     }
 
     /// Ends all faults.

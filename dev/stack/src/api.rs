@@ -75,9 +75,20 @@ impl Api {
         self.send("POST", path, Some(body))
     }
 
+    /// POST of a JSON text as it is, which must succeed: for texts that a value cannot hold.
+    pub fn post_text(&self, path: &str, body: String) -> Result<Value> {
+        let (status, text) = self.exchange("POST", path, Some(body))?;
+        success("POST", path, status, text).map(|text| serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
     /// POST, whatever comes of it: the status and the text of the answer.
     pub fn try_post(&self, path: &str, body: &Value) -> Result<(u16, String)> {
-        self.exchange("POST", path, Some(body))
+        self.exchange("POST", path, Some(body.to_string()))
+    }
+
+    /// GET, whatever comes of it: the status and the text of the answer.
+    pub fn try_get(&self, path: &str) -> Result<(u16, String)> {
+        self.exchange("GET", path, None)
     }
 
     /// GET of an answer that is not JSON, such as `/metrics`.
@@ -101,20 +112,17 @@ impl Api {
     }
 
     fn answer(&self, method: &str, path: &str, body: Option<&Value>) -> Result<String> {
-        let (status, text) = self.exchange(method, path, body)?;
-        if !(200..300).contains(&status) {
-            bail!("{method} {path} answers {status}: {text}");
-        }
-        Ok(text)
+        let (status, text) = self.exchange(method, path, body.map(Value::to_string))?;
+        success(method, path, status, text)
     }
 
-    fn exchange(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
+    fn exchange(&self, method: &str, path: &str, body: Option<String>) -> Result<(u16, String)> {
         let request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
         let request =
             self.headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
         let sent = match body {
             Some(body) => {
-                let request = request.header("content-type", "application/json").body(body.to_string())?;
+                let request = request.header("content-type", "application/json").body(body)?;
                 self.agent.run(request)
             }
             None => self.agent.run(request.body(())?),
@@ -123,6 +131,13 @@ impl Api {
         let text = response.body_mut().read_to_string().context("the answer breaks off")?;
         Ok((response.status().as_u16(), text))
     }
+}
+
+fn success(method: &str, path: &str, status: u16, text: String) -> Result<String> {
+    if !(200..300).contains(&status) {
+        bail!("{method} {path} answers {status}: {text}");
+    }
+    Ok(text)
 }
 
 /// Whether a GET of this address answers 200 now.

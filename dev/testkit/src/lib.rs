@@ -6,11 +6,12 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends here")]
 
 mod eventually;
+mod reads;
 mod topic;
 
 use std::{env, sync::Arc, time::Duration};
 
-use chassis::{Context, DatabaseSettings, Service, Tasks};
+use chassis::{Context, DatabaseSettings, PoolBounds, Service, Tasks};
 use jiff::Timestamp;
 use messaging::{Bus, BusConfig, Outgoing};
 use metering::{Clock, SimulatedClock};
@@ -25,6 +26,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 
 pub use eventually::{PATIENCE, eventually};
+pub use reads::Counted;
 pub use topic::Topic;
 
 /// Connections of one test; many tests share one server.
@@ -44,6 +46,7 @@ pub struct Bench {
     pub clock: SimulatedClock,
     /// The address of this test's database.
     pub database_url: String,
+    looks: PgPool,
     database: String,
     server_url: String,
 }
@@ -51,24 +54,37 @@ pub struct Bench {
 impl Bench {
     /// A bench for the service `S`, with its schema migrated. The clock stands at `now`.
     pub async fn of<S: Service>(now: &str) -> Self {
+        Self::with_connections::<S>(now, CONNECTIONS_MAX).await
+    }
+
+    /// A bench whose service has one connection to its database: whoever holds one while it waits for another waits in vain.
+    /// [`Self::pool`] is another one, for what the test looks at.
+    pub async fn narrow<S: Service>(now: &str) -> Self {
+        let mut bench = Self::with_connections::<S>(now, 1).await;
+        let bounds = PoolBounds { acquire_timeout: PATIENCE, ..PoolBounds::of(CONNECTIONS_MAX) };
+        bench.looks = chassis::pool_beside(&bench.context.pool, bounds);
+        bench
+    }
+
+    async fn with_connections<S: Service>(now: &str, connections_max: u32) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server_url = required("DATABASE_URL");
         let unique = Uuid::new_v4().simple().to_string();
         let database = format!("flowmeter_test_{unique}");
         execute(&server_url, &format!("CREATE DATABASE {database}")).await;
         let database_url = with_database(&server_url, &database);
-        let settings =
-            DatabaseSettings { url: database_url.clone().into(), connections_max: CONNECTIONS_MAX };
+        let settings = DatabaseSettings { url: database_url.clone().into(), connections_max };
         let pool = chassis::open_database(S::NAME, &settings, &S::migrators()).await.expect("database");
         let clock = SimulatedClock::standing_at(now.parse::<Timestamp>().expect("an instant"));
         let bus = bus(S::NAME, &format!("t{}", &unique[..16])).await;
+        let looks = pool.clone();
         let context = Context { clock: Arc::new(clock.clone()), pool, bus, tasks: Tasks::default() };
-        Self { context, clock, database_url, database, server_url }
+        Self { context, clock, database_url, looks, database, server_url }
     }
 
     /// The service's database.
     pub fn pool(&self) -> &PgPool {
-        &self.context.pool
+        &self.looks
     }
 
     /// The subjects and streams of this test.
@@ -128,6 +144,7 @@ impl Bench {
         for stream in Stream::all() {
             let _ = self.context.bus.jetstream().delete_stream(stream.name(self.namespace())).await;
         }
+        self.looks.close().await;
         self.context.pool.close().await;
         execute(&self.server_url, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.database)).await;
     }
@@ -142,7 +159,8 @@ async fn bus(service: &'static str, namespace: &str) -> Bus {
     let config = BusConfig { url: required("NATS_URL"), user: None, password: None, capacity };
     let namespace = Namespace::parse(namespace).expect("a namespace");
     let bus = Bus::connect(service, namespace, &config).await.expect("broker");
-    bus.ensure_streams().await.expect("streams");
+    // A test publishes as other services do, and reads what they would.
+    bus.ensure_all_streams().await.expect("streams");
     bus.with_patience(PATIENCE_FOR_UNKNOWN)
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`: the whole path on real input.
 
 mod admission;
+mod dashboard;
 mod metered;
 mod push;
 mod restore;
@@ -29,6 +30,10 @@ enum Input {
     Restore(restore::Restore),
     /// A real n8n with the hook at its limit: as many runs as the limit, clean refusals, and more once it is raised.
     Admission(admission::Admission),
+    /// The dashboard in Chromium, in both themes and languages, under a path of a proxy: accessible, and steady for a day.
+    ///
+    /// Ends with 77 where Chromium, node or a package is missing.
+    Dashboard(dashboard::Dashboard),
 }
 
 impl EndToEnd {
@@ -39,6 +44,7 @@ impl EndToEnd {
             Input::Push(input) => input.run(),
             Input::Restore(input) => input.run(),
             Input::Admission(input) => input.run(),
+            Input::Dashboard(input) => input.run(),
         }
     }
 }

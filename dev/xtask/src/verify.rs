@@ -18,8 +18,9 @@ const CARGO_DENY: &str = "0.20.2";
 const BUF: &str = "1.75.0";
 
 /// Run by node's own test runner; they need no package.
-const JAVASCRIPT_TESTS: [&str; 3] = [
+const JAVASCRIPT_TESTS: [&str; 4] = [
     "services/gateway/dashboard/check.mjs",
+    "services/gateway/dashboard/check_views.mjs",
     "deploy/n8n/flowmeter-hooks.test.js",
     "deploy/n8n/admission.test.js",
 ];

@@ -56,7 +56,15 @@ impl AnswerUsage {
                 return Err(Refusal::invalid("hours are not kept by workflow; ask for days"));
             }
             (Grain::Day, None) => store::days(pool, number, span).await?,
-            (Grain::Day, Some(workflow)) => store::workflow_days(pool, number, workflow, span).await?,
+            (Grain::Day, Some(workflow)) => {
+                let since = store::hours_since(pool).await?;
+                if span.start < since {
+                    let reason =
+                        format!("a workflow's figures by day are kept since {since}; ask for periods before");
+                    return Err(Refusal::not_found(reason));
+                }
+                store::workflow_days(pool, number, workflow, span).await?
+            }
             (Grain::Period, None) => {
                 let mut periods = store::periods_in(pool, number, span).await?;
                 let reach = Period { start: span.start, end: periods_end(&periods, span) };
@@ -81,7 +89,8 @@ impl Answerer for AnswerUsage {
         let span = Period::try_from(span).map_err(Refusal::invalid)?;
         check_span(span, grain)?;
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
-        let workflow = asked::workflow(&self.pool, &question.source_id, &question.workflow_id).await?;
+        let workflow =
+            asked::workflow(&self.pool, &asked, &question.source_id, &question.workflow_id).await?;
         // Read before the figures: what is folded meanwhile only makes them fresher.
         let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
         let slices = self.slices(&asked, grain, span, workflow).await?;

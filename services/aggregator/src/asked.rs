@@ -4,6 +4,7 @@ use catalog::{Tenant, store::CatalogError};
 use jiff::Timestamp;
 use messaging::{ask::Refusal, consume::chain};
 use metering::{TenantId, Timeline};
+use proto::required_instant;
 use sqlx::{PgConnection, PgPool};
 
 use crate::store;
@@ -24,6 +25,21 @@ impl Asked {
         }
         Ok(())
     }
+
+    /// The start of the tenant's period that is asked about: the one that holds an instant, or begins at one.
+    pub(crate) fn period_start(
+        &self,
+        start: Option<&prost_types::Timestamp>,
+        at: Option<&prost_types::Timestamp>,
+    ) -> Result<Timestamp, Refusal> {
+        match at {
+            None => required_instant(start, "period_start").map_err(Refusal::invalid),
+            Some(_) => {
+                let at = required_instant(at, "period_at").map_err(Refusal::invalid)?;
+                Ok(self.timeline.period_of(at).start)
+            }
+        }
+    }
 }
 
 /// Finds the tenant of a question.
@@ -38,9 +54,11 @@ pub(crate) async fn tenant(pool: &PgPool, id: &str) -> Result<Asked, Refusal> {
     Ok(Asked { number, tenant, timeline })
 }
 
-/// The number of the workflow that a question is about; nothing where it is about all of them.
+/// The number of the workflow that a question is about; nothing where it is about all of them. One that only others have run is
+/// as unknown as one that does not exist: an answer must not say which workflows others have.
 pub(crate) async fn workflow(
     pool: &PgPool,
+    asked: &Asked,
     source_id: &str,
     workflow_id: &str,
 ) -> Result<Option<i32>, Refusal> {
@@ -50,9 +68,15 @@ pub(crate) async fn workflow(
     if source_id.is_empty() || workflow_id.is_empty() {
         return Err(Refusal::invalid("a workflow is named by its source and its id there: give both"));
     }
-    match store::workflow_number(pool, source_id, workflow_id).await? {
+    match store::workflow_number(pool, asked.number, source_id, workflow_id).await? {
         Some(number) => Ok(Some(number)),
-        None => Err(Refusal::not_found(format!("no workflow {workflow_id} of source {source_id} has run"))),
+        None => {
+            let tenant = &asked.tenant.id;
+            let reason = format!(
+                "no run of workflow {workflow_id} of source {source_id} is known for tenant {tenant}"
+            );
+            Err(Refusal::not_found(reason))
+        }
     }
 }
 

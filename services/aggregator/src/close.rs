@@ -33,13 +33,8 @@ pub(crate) struct Closer {
 
 impl Closer {
     /// `grace` is how long an ended period waits for incomplete sources.
-    pub(crate) fn new(
-        pool: PgPool,
-        bus: Bus,
-        clock: Arc<dyn Clock>,
-        grace: Duration,
-    ) -> anyhow::Result<Self> {
-        Ok(Self { pool, bus, clock, grace: SignedDuration::try_from(grace)? })
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>, grace: SignedDuration) -> Self {
+        Self { pool, bus, clock, grace }
     }
 
     /// Closes until shutdown.
@@ -78,9 +73,8 @@ impl Closer {
         let revision = store::next_revision(&mut transaction, due.tenant_number).await?;
         let period = [(due.tenant_number, due.period)].into();
         unfolded.read(&mut transaction).await?;
-        let waiting = unfolded.of(&period);
-        let mut snapshots =
-            store::snapshots(&mut transaction, &period, &waiting, wire::WORKFLOWS_MAX).await?;
+        let waiting = (&unfolded.of(&period), &unfolded.by_hour(&period));
+        let mut snapshots = store::snapshots(&mut transaction, &period, waiting, wire::WORKFLOWS_MAX).await?;
         let snapshot = snapshots.remove(&due.tenant_number).unwrap_or_default();
         let message = wire::period_closed(self.bus.namespace(), due, revision, &snapshot, incomplete, now);
         outbox::enqueue(&mut transaction, &[message]).await?;

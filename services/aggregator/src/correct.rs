@@ -5,28 +5,28 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::Plan;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use messaging::{
     Bus,
     ask::{Answerer, Refusal},
     outbox,
 };
 use metering::{Clock, Period};
-use proto::{required_instant, v1, v1::correction_question::Change};
+use proto::{v1, v1::correction_question::Change};
 use sqlx::{PgConnection, PgPool};
 
 use crate::{
     asked::{self, Asked},
     rollup::{Changes, Share},
     store::{self, Correcting, Correction, ExecutionKey},
-    thresholds,
+    thresholds::{self, Terms},
     totals::Totals,
     wire,
 };
 
 /// Longest id and name, and longest reason, in characters.
-const NAME_CHARS_MAX: usize = 200;
-const REASON_CHARS_MAX: usize = 2_000;
+pub(crate) const NAME_CHARS_MAX: usize = 200;
+pub(crate) const REASON_CHARS_MAX: usize = 2_000;
 
 /// The largest adjustment: far beyond any period, and far from overflow.
 const QUANTITY_MAX: i64 = 1_000_000_000_000;
@@ -36,11 +36,13 @@ pub(crate) struct Correct {
     pool: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
+    grace: SignedDuration,
 }
 
 impl Correct {
-    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, bus, clock }
+    /// `grace` is how long an ended period waits for incomplete sources.
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>, grace: SignedDuration) -> Self {
+        Self { pool, bus, clock, grace }
     }
 
     async fn correct(
@@ -73,6 +75,7 @@ impl Correct {
             period,
             author: question.author.clone(),
             reason: question.reason.clone(),
+            reason_is_public: question.reason_is_public,
             corrected_at: now,
             change,
         };
@@ -94,8 +97,7 @@ impl Correct {
         if quantity == 0 || quantity.saturating_abs() > QUANTITY_MAX {
             return Err(Refusal::invalid(format!("adjust by 1 to {QUANTITY_MAX}, or by as much less")));
         }
-        let start =
-            required_instant(adjust.period_start.as_ref(), "period_start").map_err(Refusal::invalid)?;
+        let start = asked.period_start(adjust.period_start.as_ref(), adjust.period_at.as_ref())?;
         let period = match store::period_at(connection, asked.number, start).await? {
             Some(period) => period,
             None => open_period(&self.bus, connection, asked, start, now).await?,
@@ -117,20 +119,21 @@ impl Correct {
         period: Period,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let messages = told(connection, &self.bus, asked, &[period], now).await.map_err(asked::no_catalog)?;
+        let told = told(connection, &self.bus, asked, &[period], (now, self.grace)).await;
+        let messages = told.map_err(asked::no_catalog)?;
         outbox::enqueue(connection, &messages).await?;
         Ok(())
     }
 }
 
 /// What follows once a tenant's periods have other figures: a new revision, late usage of those that are closed, and
-/// thresholds of the current one. The caller holds the tenant's lock.
+/// thresholds of the others. The caller holds the tenant's lock.
 pub(crate) async fn told(
     connection: &mut PgConnection,
     bus: &Bus,
     asked: &Asked,
     periods: &[Period],
-    now: Timestamp,
+    (now, grace): (Timestamp, SignedDuration),
 ) -> Result<Vec<messaging::Outgoing>, catalog::store::CatalogError> {
     let Asked { number, tenant, .. } = asked;
     let revision = store::next_revision(connection, *number).await?;
@@ -149,8 +152,10 @@ pub(crate) async fn told(
                 now,
             ));
         }
-        if let Some(plan) = plan.as_ref().filter(|_| row.period.contains(now)) {
-            let crossed = thresholds::evaluate(connection, *number, tenant, plan, row.period, now).await?;
+        let terms = Terms::of_period(row.terms, plan.as_ref(), tenant, row.period, now, grace);
+        if let Some(terms) = terms.filter(|_| !row.closed) {
+            let crossed =
+                thresholds::evaluate(connection, *number, &tenant.id, &terms, row.period, now).await?;
             messages
                 .extend(crossed.iter().map(|crossing| wire::threshold_crossed(bus.namespace(), crossing)));
         }
@@ -173,7 +178,8 @@ impl Answerer for Correct {
     }
 }
 
-fn check_text(field: &str, text: &str, chars_max: usize) -> Result<(), Refusal> {
+/// Refuses a text that is missing or too long.
+pub(crate) fn check_text(field: &str, text: &str, chars_max: usize) -> Result<(), Refusal> {
     if text.trim().is_empty() || text.chars().count() > chars_max || text.contains('\0') {
         return Err(Refusal::invalid(format!("{field} must have 1 to {chars_max} characters")));
     }
@@ -265,8 +271,8 @@ fn repeated(
     let is_same = match (&made.change, &question.change) {
         (Correcting::Void(voided), Some(Change::VoidExecution(_))) => key == Some(voided),
         (Correcting::Adjust(quantity), Some(Change::AdjustCount(adjust))) => {
-            let start = required_instant(adjust.period_start.as_ref(), "period_start").ok();
-            *quantity == adjust.quantity && start == Some(made.period.start)
+            let start = asked.period_start(adjust.period_start.as_ref(), adjust.period_at.as_ref());
+            *quantity == adjust.quantity && start == Ok(made.period.start)
         }
         _ => false,
     };

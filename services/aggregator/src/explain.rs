@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use messaging::ask::{Answerer, Refusal};
-use proto::{required_instant, timestamp, v1};
+use metering::Period;
+use proto::{timestamp, v1};
 use sqlx::PgPool;
 
 use crate::{
@@ -36,32 +37,33 @@ impl Answerer for Explain {
         if !(1..=EXECUTIONS_MAX).contains(&question.count_max) {
             return Err(Refusal::invalid(format!("ask for 1 to {EXECUTIONS_MAX} executions")));
         }
-        let start =
-            required_instant(question.period_start.as_ref(), "period_start").map_err(Refusal::invalid)?;
         let after = read_page(&question.page)?;
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
-        let workflow = asked::workflow(&self.pool, &question.source_id, &question.workflow_id).await?;
+        let start = asked.period_start(question.period_start.as_ref(), question.period_at.as_ref())?;
+        if !question.workflow_id.is_empty() {
+            // Before the workflow is looked up: its first run may not be folded yet.
+            fold::catch_up(&self.pool).await?;
+        }
+        let workflow =
+            asked::workflow(&self.pool, &asked, &question.source_id, &question.workflow_id).await?;
         let kept_since = store::kept_since(&self.pool).await?;
         if start < kept_since {
             let reason =
                 format!("only executions since {kept_since} are kept one by one; this period began before");
             return Err(Refusal::not_found(reason));
         }
-        let mut connection = self.pool.acquire().await?;
-        let Some(period) = store::period_at(&mut connection, asked.number, start).await? else {
+        // One connection at a time: with one held while another is awaited, a few questions would wait for each other.
+        let Some(period) = period_at(&self.pool, asked.number, start).await? else {
             return Ok(v1::ExplainAnswer {
                 totals: Some(v1::Totals::default()),
+                period: Some(asked.timeline.period_of(start).into()),
                 ..v1::ExplainAnswer::default()
             });
         };
         let totals = match workflow {
-            None => store::totals(&mut connection, asked.number, period).await?,
-            Some(workflow) => {
-                fold::catch_up(&self.pool).await?;
-                store::workflow_totals(&self.pool, asked.number, start, workflow).await?
-            }
+            None => store::totals(&mut *self.pool.acquire().await?, asked.number, period).await?,
+            Some(workflow) => store::workflow_totals(&self.pool, asked.number, start, workflow).await?,
         };
-        drop(connection);
         let corrections = if after.is_none() {
             store::corrections(&self.pool, asked.number, start, CORRECTIONS_MAX).await?
         } else {
@@ -83,8 +85,13 @@ impl Answerer for Explain {
                 .collect(),
             next_page,
             totals: Some(wire::totals(&totals)),
+            period: Some(period.into()),
         })
     }
+}
+
+async fn period_at(pool: &PgPool, tenant: i32, start: Timestamp) -> Result<Option<Period>, Refusal> {
+    Ok(store::period_at(&mut *pool.acquire().await?, tenant, start).await?)
 }
 
 fn execution(row: Explained) -> v1::ExplainedExecution {

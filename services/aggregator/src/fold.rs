@@ -105,6 +105,11 @@ async fn fold_some(connection: &mut PgConnection) -> Result<usize, FoldError> {
         let change = Changes::from_bytes(&row.change)
             .map_err(|source| FoldError::Damaged { number: row.number, source })?;
         figures.apply(&change);
+        if row.hours_added {
+            for (key, counted) in change.by_hour() {
+                *figures.period_hours.entry(key).or_default() -= counted;
+            }
+        }
         if row.workflows_added {
             for (key, totals) in change.by_workflow() {
                 figures.workflows.entry(key).or_default().totals += totals.negated();

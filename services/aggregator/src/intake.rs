@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use messaging::{Bus, InHand, Intake};
 use metering::Clock;
 use proto::{consumers::Consumer, subjects::PARTITIONS, v1};
@@ -62,6 +63,8 @@ pub(crate) struct Executions {
     pub(crate) pool: PgPool,
     pub(crate) bus: Bus,
     pub(crate) clock: Arc<dyn Clock>,
+    /// How long an ended period waits for sources that are not complete.
+    pub(crate) grace: SignedDuration,
 }
 
 impl Executions {
@@ -79,7 +82,7 @@ impl Executions {
             let (batches, recorded) = mpsc::channel(1);
             let fill = Arc::new(Fill::default());
             tasks.spawn(gather(messages, batches, fill.clone(), self.clock.clone()));
-            let recorder = Recorder::new(self.pool.clone(), self.bus.clone(), self.clock.clone());
+            let recorder = Recorder::new(self.pool.clone(), self.bus.clone(), self.clock.clone(), self.grace);
             tasks.spawn(record(recorder, recorded, fill));
             inboxes.push(inbox);
         }

@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use catalog::Placement;
 use chassis::Rounds;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use messaging::{Bus, consume::chain};
 use metering::{Clock, TenantId, WorkflowId};
-use sqlx::PgPool;
+use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -38,11 +38,13 @@ pub(crate) struct Mapper {
     pool: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
+    grace: SignedDuration,
 }
 
 impl Mapper {
-    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
-        Self { pool, bus, clock }
+    /// `grace` is how long an ended period waits for incomplete sources.
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>, grace: SignedDuration) -> Self {
+        Self { pool, bus, clock, grace }
     }
 
     /// Maps until shutdown.
@@ -60,64 +62,61 @@ impl Mapper {
         if sources.is_empty() {
             return Ok(());
         }
-        let mut turn = self.pool.begin().await?;
-        if !store::take_mapping_turn(&mut turn).await? {
-            return Ok(());
+        // One connection of its own for all of it: its end, also by a crash, ends the turn, and nothing is held in the pool
+        // while more is needed.
+        let mut connection = PgConnection::connect_with(&self.pool.connect_options()).await?;
+        if store::take_mapping_turn(&mut connection).await? {
+            self.map_sources(&mut connection, sources, shutdown).await;
         }
+        Ok(connection.close().await?)
+    }
+
+    async fn map_sources(
+        &self,
+        connection: &mut PgConnection,
+        sources: Vec<i32>,
+        shutdown: &CancellationToken,
+    ) {
         for source in sources {
             if shutdown.is_cancelled() {
                 break;
             }
             // One that cannot be mapped must not keep those after it waiting.
-            if let Err(error) = self.map_source(source, shutdown).await {
+            if let Err(error) = self.map_source(connection, source, shutdown).await {
                 tracing::warn!(source, error = chain(&error), "unmapped executions are mapped later");
             }
         }
-        Ok(turn.rollback().await?)
     }
 
-    async fn map_source(&self, source: i32, shutdown: &CancellationToken) -> Result<(), RecordError> {
-        store::begin_mapping(&self.pool, source).await?;
-        for (workflow, since) in self.matching(source).await? {
+    async fn map_source(
+        &self,
+        connection: &mut PgConnection,
+        source: i32,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RecordError> {
+        store::begin_mapping(connection, source).await?;
+        for (workflow, since) in matching(connection, source).await? {
             let mut from = Place::since(since);
-            while let Some(next) = self.map_page(source, &workflow, from).await? {
+            while let Some(next) = self.map_page(connection, source, &workflow, from).await? {
                 if shutdown.is_cancelled() {
                     return Ok(());
                 }
                 from = next;
             }
         }
-        Ok(store::end_mapping(&self.pool, source).await?)
-    }
-
-    /// The workflows of which unmapped executions may match, each with the instant since which they do. What changes after
-    /// this look marks the source again.
-    async fn matching(&self, source: i32) -> Result<Vec<(WorkflowId, Timestamp)>, RecordError> {
-        let mut connection = self.pool.acquire().await?;
-        let unmapped = store::workflows_unmapped(&mut connection, source).await?;
-        if unmapped.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Some((_, ownership)) = store::ownerships(&mut connection, &[source]).await?.pop() else {
-            return Ok(Vec::new());
-        };
-        let wanted: Vec<(i32, WorkflowId)> = unmapped.into_iter().map(|id| (source, id)).collect();
-        let known = store::workflows(&mut connection, &wanted).await?;
-        let since = |(_, id, workflow): (i32, WorkflowId, Workflow)| {
-            attributed_since(&ownership, &id, &workflow).map(|since| (id, since))
-        };
-        Ok(known.into_iter().filter_map(since).collect())
+        Ok(store::end_mapping(connection, source).await?)
     }
 
     /// Maps what it can of one page of a workflow. Returns where the next one begins; nothing at the end.
     async fn map_page(
         &self,
+        connection: &mut PgConnection,
         source: i32,
         workflow: &WorkflowId,
         from: Place,
     ) -> Result<Option<Place>, RecordError> {
         let now = self.clock.now();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = connection.begin().await?;
         store::lock_sources(&mut transaction, &[source]).await?;
         let wanted = [(source, workflow.clone())];
         let Some((.., known)) = store::workflows(&mut transaction, &wanted).await?.pop() else {
@@ -144,7 +143,7 @@ impl Mapper {
                 Some(given_to(card, unmapped))
             })
             .collect();
-        let figures = Figures { cards, traces: Default::default() };
+        let figures = Figures { cards, traces: Default::default(), grace: self.grace };
         figures.add(&mut transaction, &self.bus, &mut mapped, &mut [], now).await?;
         store::map(&mut transaction, &mapped).await?;
         transaction.commit().await?;
@@ -152,6 +151,27 @@ impl Mapper {
             .increment(u64::try_from(mapped.len()).unwrap_or(0));
         Ok(Some(next))
     }
+}
+
+/// The workflows of which unmapped executions may match, each with the instant since which they do. What changes after
+/// this look marks the source again.
+async fn matching(
+    connection: &mut PgConnection,
+    source: i32,
+) -> Result<Vec<(WorkflowId, Timestamp)>, RecordError> {
+    let unmapped = store::workflows_unmapped(connection, source).await?;
+    if unmapped.is_empty() {
+        return Ok(Vec::new());
+    }
+    let Some((_, ownership)) = store::ownerships(connection, &[source]).await?.pop() else {
+        return Ok(Vec::new());
+    };
+    let wanted: Vec<(i32, WorkflowId)> = unmapped.into_iter().map(|id| (source, id)).collect();
+    let known = store::workflows(connection, &wanted).await?;
+    let since = |(_, id, workflow): (i32, WorkflowId, Workflow)| {
+        attributed_since(&ownership, &id, &workflow).map(|since| (id, since))
+    };
+    Ok(known.into_iter().filter_map(since).collect())
 }
 
 /// Since when executions of a workflow have a tenant; nothing where none has.

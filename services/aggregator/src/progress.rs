@@ -5,6 +5,10 @@
 //! stream of its own and any of them may be waiting for a retry. They are *counted* once the consumer
 //! of the source's partition has acknowledged that sequence and all before it: a message is acknowledged after its commit only
 //! (or after it went to the dead letters, where it can be seen). Until then `counted_until` does not move.
+//!
+//! A sequence means something within one life of the stream. Where the stream was created anew or set back since, what the
+//! message speaks of may be lost unread, so its sequence proves nothing: the collector publishes everything again, and then
+//! says how far in the life of now.
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
@@ -12,10 +16,12 @@ use async_nats::jetstream::consumer::PullConsumer;
 use async_trait::async_trait;
 use messaging::{Bus, Delivery, Dispose, Disposition, Handler, consume};
 use metering::{InvalidId, SourceId};
-use proto::{InvalidTimestamp, consumers::Consumer, required_instant, subjects::partition, v1};
+use proto::{
+    InvalidTimestamp, consumers::Consumer, required_instant, streams::Stream, subjects::partition, v1,
+};
 use sqlx::PgPool;
 
-use crate::store::{self, Behind};
+use crate::store::{self, Acknowledged, Behind, SweptSource};
 
 /// Handles `SourceSynced`.
 pub(crate) struct SyncedHandler {
@@ -59,15 +65,15 @@ impl Handler for SyncedHandler {
     async fn handle(&self, delivery: Delivery<v1::SourceSynced>) -> Result<(), SyncedError> {
         let synced = delivery.message;
         let source = SourceId::parse(&synced.source_id)?;
-        let known = store::synced(
-            &self.pool,
-            &source,
-            required_instant(synced.sweep_started_at.as_ref(), "sweep_started_at")?,
-            required_instant(synced.complete_until.as_ref(), "complete_until")?,
-            i64::try_from(synced.published_through).unwrap_or(i64::MAX),
-            i64::from(synced.open_executions),
-        )
-        .await?;
+        let swept = SweptSource {
+            source: &source,
+            sweep_started_at: required_instant(synced.sweep_started_at.as_ref(), "sweep_started_at")?,
+            complete_until: required_instant(synced.complete_until.as_ref(), "complete_until")?,
+            published_through: i64::try_from(synced.published_through).unwrap_or(i64::MAX),
+            stream_life: &synced.stream_life,
+            open_executions: i64::from(synced.open_executions),
+        };
+        let known = store::synced(&self.pool, swept).await?;
         if known { Ok(()) } else { Err(SyncedError::UnknownSource(source)) }
     }
 }
@@ -76,26 +82,35 @@ impl Handler for SyncedHandler {
 const SOURCES_PER_ROUND: i64 = 1_000;
 
 /// The consumers whose acknowledgements say what has been counted, one for each partition that was asked about.
-pub(crate) struct Acknowledged {
+pub(crate) struct Progress {
     bus: Bus,
     consumers: HashMap<u32, PullConsumer>,
 }
 
-impl Acknowledged {
+impl Progress {
     pub(crate) fn new(bus: Bus) -> Self {
         Self { bus, consumers: HashMap::new() }
     }
 
-    /// Everything in the partition up to this sequence of the stream has been acknowledged.
-    async fn through(&mut self, partition: u32) -> anyhow::Result<i64> {
+    /// How far everything in the partition has been acknowledged.
+    async fn through(&mut self, partition: u32) -> anyhow::Result<Acknowledged> {
+        // Before the consumer: one of a later life has acknowledged less, never more.
+        let life = self.bus.life(Stream::Executions(partition)).await?;
         let consumer = match self.consumers.entry(partition) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
                 place.insert(consume::open(&self.bus, Consumer::aggregator_executions(partition)).await?)
             }
         };
-        let sequence = consumer.info().await?.ack_floor.stream_sequence;
-        Ok(i64::try_from(sequence).unwrap_or(i64::MAX))
+        let sequence = match consumer.info().await {
+            Ok(info) => info.ack_floor.stream_sequence,
+            Err(error) => {
+                // It may be gone with its stream; the next round opens it again.
+                self.consumers.remove(&partition);
+                return Err(error.into());
+            }
+        };
+        Ok(Acknowledged { sequence: i64::try_from(sequence).unwrap_or(i64::MAX), life: life.id })
     }
 
     /// Moves `counted_until` of every source whose published executions have all been acknowledged.
@@ -106,9 +121,17 @@ impl Acknowledged {
         }
         let mut reached = Vec::new();
         for (partition, sources) in by_partition {
-            let acknowledged = self.through(partition).await?;
-            let waiting = sources.into_iter().filter(|source| source.published_through <= acknowledged);
-            reached.extend(waiting.map(|source| (source.number, acknowledged)));
+            let acknowledged = match self.through(partition).await {
+                Ok(acknowledged) => acknowledged,
+                Err(error) => {
+                    // The other partitions, and everybody's usage, need not wait for this one.
+                    let error = consume::chain(error.as_ref());
+                    tracing::warn!(partition, error, "cannot tell what is counted of a partition");
+                    continue;
+                }
+            };
+            let waiting = sources.into_iter().filter(|source| source.is_reached(&acknowledged));
+            reached.extend(waiting.map(|source| (source.number, acknowledged.clone())));
         }
         if !reached.is_empty() {
             store::advance_counted(pool, &reached).await?;

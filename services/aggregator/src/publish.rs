@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use catalog::{Entry, Plan, Tenant};
 use chassis::Rounds;
 use futures_util::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
 use messaging::{Bus, PublishError, consume::chain, outbox};
 use metering::{Clock, Percent, Period};
 use sqlx::PgPool;
@@ -21,9 +22,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    progress::Acknowledged,
-    store::{self, News, Published, Snapshot},
-    thresholds,
+    progress::Progress,
+    store::{self, Ended, News, Published, Snapshot},
+    tally::PeriodKey,
+    thresholds::{self, Terms},
     unfolded::Unfolded,
     wire,
 };
@@ -40,9 +42,12 @@ const IN_FLIGHT_MAX: usize = 64;
 /// Publishes usage.
 pub(crate) struct Publisher {
     pool: PgPool,
+    /// Only for the turn, which is held while `pool` is used.
+    turn: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
-    acknowledged: Acknowledged,
+    grace: SignedDuration,
+    progress: Progress,
     unfolded: Unfolded,
     /// What was published and could not be noted yet, because its tenant was held: not to be published again.
     told: BTreeMap<i32, Published>,
@@ -55,18 +60,51 @@ struct Bulletin {
     plan: Option<Plan>,
     period: Period,
     snapshot: Snapshot,
-    /// Thresholds that stand as crossed.
-    standing: Vec<Percent>,
+    /// Periods that have ended and are not closed, the earliest first.
+    ended: Vec<Ended>,
+    /// Thresholds that stand as crossed, by the start of the period.
+    standing: BTreeMap<Timestamp, Vec<Percent>>,
+}
+
+impl Bulletin {
+    /// The periods that are compared with a limit at `now`, each with its terms, and whether that is settled: it has been opened,
+    /// it has its terms, and exactly those thresholds stand as crossed that the terms make so.
+    fn compared(&self, now: Timestamp, grace: SignedDuration) -> Vec<(Period, Option<Terms>, bool)> {
+        let Self { tenant, plan, period, snapshot, ended, standing, .. } = self;
+        let current = (*period, &snapshot.totals, &snapshot.terms, snapshot.is_open);
+        let ended = ended.iter().map(|ended| (ended.period, &ended.totals, &ended.terms, true));
+        let compared = ended.chain([current]).map(|(period, totals, kept, is_open)| {
+            let terms = Terms::of_period(kept.clone(), plan.as_ref(), tenant, period, now, grace);
+            let is_settled = is_open
+                && terms.as_ref().is_none_or(|terms| {
+                    let mut reached = terms.reached(totals.counted);
+                    reached.sort_unstable();
+                    let standing = standing.get(&period.start).map_or(&[][..], Vec::as_slice);
+                    kept.as_ref() == Some(terms) && reached == standing
+                });
+            (period, terms, is_settled)
+        });
+        compared.collect()
+    }
 }
 
 impl Publisher {
-    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
+    /// `grace` is how long an ended period waits for incomplete sources.
+    pub(crate) fn new(
+        pool: PgPool,
+        turn: PgPool,
+        bus: Bus,
+        clock: Arc<dyn Clock>,
+        grace: SignedDuration,
+    ) -> Self {
         Self {
-            acknowledged: Acknowledged::new(bus.clone()),
+            progress: Progress::new(bus.clone()),
             unfolded: Unfolded::default(),
             pool,
+            turn,
             bus,
             clock,
+            grace,
             told: BTreeMap::new(),
         }
     }
@@ -86,11 +124,11 @@ impl Publisher {
     async fn round(&mut self) -> anyhow::Result<()> {
         // One publisher at a time among all replicas: the last message of a subject is what is kept, so an
         // older one must not come after a newer one.
-        let mut turn = self.pool.begin().await?;
+        let mut turn = self.turn.begin().await?;
         if !store::take_publishing_turn(&mut turn).await? {
             return Ok(());
         }
-        self.acknowledged.advance(&self.pool).await.context("cannot tell what is counted")?;
+        self.progress.advance(&self.pool).await.context("cannot tell what is counted")?;
         store::touch_tenants_in_new_period(&self.pool, self.clock.now()).await?;
         let (bulletins, removed) = self.read().await.context("cannot read the usage")?;
         let told: Vec<Option<Published>> = stream::iter(bulletins)
@@ -154,14 +192,27 @@ impl Publisher {
         let periods: BTreeMap<i32, Period> =
             current.iter().map(|(news, _, period)| (news.number, *period)).collect();
         self.unfolded.read(&mut snapshot).await?;
-        let unfolded = self.unfolded.of(&periods);
-        let mut snapshots = store::snapshots(&mut snapshot, &periods, &unfolded, wire::WORKFLOWS_MAX).await?;
-        let mut standing = store::standing(&mut snapshot, &periods, thresholds::MONTHLY_EXECUTIONS).await?;
+        let unfolded = (&self.unfolded.of(&periods), &self.unfolded.by_hour(&periods));
+        let mut snapshots = store::snapshots(&mut snapshot, &periods, unfolded, wire::WORKFLOWS_MAX).await?;
+        let numbers: Vec<i32> = periods.keys().copied().collect();
+        let mut ended = store::ended_periods(&mut snapshot, &numbers, now, wire::ENDED_MAX).await?;
+        let of_ended = ended.iter().flat_map(|(tenant, ended)| {
+            ended.iter().map(|ended| (*tenant, ended.period.start)).collect::<Vec<PeriodKey>>()
+        });
+        let keys: Vec<PeriodKey> =
+            periods.iter().map(|(tenant, period)| (*tenant, period.start)).chain(of_ended).collect();
+        let mut standing: HashMap<i32, BTreeMap<Timestamp, Vec<Percent>>> = HashMap::new();
+        for ((tenant, start), thresholds) in
+            store::standing(&mut snapshot, &keys, thresholds::MONTHLY_EXECUTIONS).await?
+        {
+            standing.entry(tenant).or_default().insert(start, thresholds);
+        }
         let bulletins = current.into_iter().filter_map(|(news, tenant, period)| {
             let snapshot = snapshots.remove(&news.number)?;
             let standing = standing.remove(&news.number).unwrap_or_default();
+            let ended = ended.remove(&news.number).unwrap_or_default();
             let plan = plans.get(tenant.plan.as_str()).map(|plan| (*plan).clone());
-            Some(Bulletin { news, tenant, plan, period, snapshot, standing })
+            Some(Bulletin { news, tenant, plan, period, snapshot, ended, standing })
         });
         Ok((bulletins.collect(), removed))
     }
@@ -169,8 +220,9 @@ impl Publisher {
     /// Tells one tenant's usage; nothing where that has failed, and it is tried again.
     async fn tell(&self, bulletin: Bulletin) -> Option<Published> {
         let outcome = async {
-            if !self.is_settled(&bulletin) {
-                self.settle(&bulletin).await?;
+            let compared = bulletin.compared(self.clock.now(), self.grace);
+            if compared.iter().any(|(.., is_settled)| !is_settled) {
+                self.settle(&bulletin, compared).await?;
             }
             self.publish(&bulletin).await?;
             anyhow::Ok(())
@@ -190,25 +242,22 @@ impl Publisher {
     }
 
     async fn publish(&self, bulletin: &Bulletin) -> Result<(), PublishError> {
-        let Bulletin { news, tenant, plan, period, snapshot, .. } = bulletin;
+        let Bulletin { news, tenant, plan, period, snapshot, ended, .. } = bulletin;
         let (namespace, now) = (self.bus.namespace(), self.clock.now());
         let limit = plan.as_ref().and_then(|plan| plan.limit_for(tenant, now));
-        let message = wire::usage_counted(namespace, tenant, limit, *period, news.revision, snapshot, now);
+        let message =
+            wire::usage_counted(namespace, tenant, limit, *period, news.revision, snapshot, ended, now);
         self.bus.publish(message).await.map(drop)
     }
 
-    /// Whether the period has been opened, and exactly those thresholds stand as crossed that the limit of now makes so.
-    fn is_settled(&self, bulletin: &Bulletin) -> bool {
-        let Bulletin { tenant, plan, snapshot, standing, .. } = bulletin;
-        let Some(plan) = plan else { return snapshot.is_open };
-        let mut reached = thresholds::reached(plan, tenant, snapshot.totals.counted, self.clock.now());
-        reached.sort_unstable();
-        snapshot.is_open && reached == *standing
-    }
-
-    /// Opens the period and compares it with the limit, holding the tenant: what is decided is told by the outbox.
-    async fn settle(&self, bulletin: &Bulletin) -> anyhow::Result<()> {
-        let Bulletin { news, tenant, plan, period, .. } = bulletin;
+    /// Opens the current period, and compares with their terms what is not settled, holding the tenant: what is decided is
+    /// told by the outbox.
+    async fn settle(
+        &self,
+        bulletin: &Bulletin,
+        compared: Vec<(Period, Option<Terms>, bool)>,
+    ) -> anyhow::Result<()> {
+        let Bulletin { news, tenant, period, .. } = bulletin;
         let (number, namespace, now) = (news.number, self.bus.namespace(), self.clock.now());
         let mut transaction = self.pool.begin().await?;
         store::lock_tenant(&mut transaction, number).await?;
@@ -216,14 +265,22 @@ impl Publisher {
             let holds = timeline.period_of(period.start) == *period;
             anyhow::ensure!(holds, "the tenant's calendar has changed meanwhile");
         }
-        let rows = store::ensure_periods(&mut transaction, number, &[*period].into(), now).await?;
         let mut messages = Vec::new();
-        if rows.iter().any(|row| row.opened) {
-            messages.push(wire::period_opened(namespace, tenant.id.as_str(), *period, now));
-        }
-        if let Some(plan) = plan {
-            let crossed = thresholds::evaluate(&mut transaction, number, tenant, plan, *period, now).await?;
-            messages.extend(crossed.iter().map(|crossing| wire::threshold_crossed(namespace, crossing)));
+        for (period, terms, is_settled) in compared {
+            if is_settled {
+                continue;
+            }
+            for row in store::ensure_periods(&mut transaction, number, &[period].into(), now).await? {
+                if row.opened {
+                    messages.push(wire::period_opened(namespace, tenant.id.as_str(), period, now));
+                }
+                // Closed meanwhile, its figures are final.
+                let Some(terms) = terms.as_ref().filter(|_| !row.closed) else { continue };
+                store::put_terms(&mut transaction, number, period, terms).await?;
+                let crossed =
+                    thresholds::evaluate(&mut transaction, number, &tenant.id, terms, period, now).await?;
+                messages.extend(crossed.iter().map(|crossing| wire::threshold_crossed(namespace, crossing)));
+            }
         }
         outbox::enqueue(&mut transaction, &messages).await?;
         transaction.commit().await?;

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use catalog::{Tenant, store::CatalogError};
 use futures_util::TryStreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use messaging::{Bus, outbox};
 use metering::{Clock, Period, Timeline};
 use sqlx::{Connection, PgConnection, PgPool};
@@ -99,31 +99,32 @@ impl From<FoldError> for RebuildError {
 impl Rebuild {
     /// Rebuilds the figures of all tenants, and tells each difference. One rebuild goes on at a time; another one waits.
     pub async fn run(&self, mut tell: impl FnMut(&Difference) + Send) -> Result<(), RebuildError> {
-        // A connection of its own: its end, also by a crash, ends the hold.
-        let mut reader = self.pool.acquire().await?.detach();
-        store::hold_rebuild(&mut reader).await?;
-        for (number, id) in store::all_tenants(&self.pool).await? {
+        // A connection of its own: its end, also by a crash, ends the hold. Everything is done with it.
+        let mut own = PgConnection::connect_with(&self.pool.connect_options()).await?;
+        store::hold_rebuild(&mut own).await?;
+        for (number, id) in store::all_tenants(&mut own).await? {
             // A removed tenant has no calendar any more; its figures are of the past and stay.
-            let tenant: Option<Tenant> = catalog::store::find(&self.pool, &id).await?;
+            let tenant: Option<Tenant> = catalog::store::find(&mut own, &id).await?;
             let Some(tenant) = tenant else { continue };
-            let timeline = store::timeline(&self.pool, number).await?;
+            let timeline = store::timeline(&mut own, number).await?;
             let timeline = timeline.unwrap_or_else(|| Timeline::new(tenant.calendar.clone()));
             let mut asked = Asked { number, tenant, timeline };
-            let (snapshot, shadow) = add_up(&mut reader, &asked).await?;
-            self.swap(&mut asked, &snapshot, shadow).await?.iter().for_each(&mut tell);
+            let (snapshot, shadow) = add_up(&mut own, &asked).await?;
+            self.swap(&mut own, &mut asked, &snapshot, shadow).await?.iter().for_each(&mut tell);
         }
-        reader.close().await?;
+        own.close().await?;
         Ok(())
     }
 
     /// Compares the shadow with what is stored, and puts it in its place.
     async fn swap(
         &self,
+        connection: &mut PgConnection,
         asked: &mut Asked,
         snapshot: &str,
         mut shadow: Figures,
     ) -> Result<Vec<Difference>, RebuildError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = connection.begin().await?;
         store::fold_turn(&mut transaction).await?;
         // Most is folded before the tenant has to wait.
         fold_waiting(&mut transaction).await?;
@@ -135,15 +136,21 @@ impl Rebuild {
         }
         let since = store::kept_since(&mut *transaction).await?;
         let hours_since = store::hours_since(&mut *transaction).await?.max(since);
-        shadow.keep_since(since, hours_since);
         let mut stored = store::stored_figures(&mut transaction, asked.number).await?;
-        stored.keep_since(since, hours_since);
+        let (open, hours) = store::hours_of_open_periods(&mut transaction, asked.number).await?;
+        stored.period_hours = hours;
+        for figures in [&mut stored, &mut shadow] {
+            figures.period_hours.retain(|key, _| open.contains(&key.period_start));
+            figures.keep_since(since, hours_since);
+        }
         let differences = differences(asked.tenant.id.as_str(), &stored, &shadow);
         if stored != shadow {
             let changed = self.set_periods(&mut transaction, asked, &stored, &shadow).await?;
             store::replace_rollups(&mut transaction, asked.number, (since, hours_since), &shadow).await?;
             let now = self.clock.now();
-            let messages = correct::told(&mut transaction, &self.bus, asked, &changed, now).await?;
+            // What has ended is compared by the publisher, which hears of the new revision.
+            let when = (now, SignedDuration::ZERO);
+            let messages = correct::told(&mut transaction, &self.bus, asked, &changed, when).await?;
             outbox::enqueue(&mut transaction, &messages).await?;
         }
         transaction.commit().await?;
@@ -216,6 +223,11 @@ fn differences(tenant: &str, stored: &Figures, shadow: &Figures) -> Vec<Differen
             }),
         );
     }
+    found.extend(changes_between(&stored.period_hours, &shadow.period_hours).into_iter().map(
+        |(key, (was, is))| {
+            difference("hour", format!("{} of period {}", key.hour_start, key.period_start), was, is)
+        },
+    ));
     found.extend(changes_between(&stored.days, &shadow.days).into_iter().map(|((_, start), (was, is))| {
         difference("day", start.to_string(), was.totals.counted, is.totals.counted)
     }));
@@ -252,13 +264,14 @@ fn changes_between<K: Ord + Clone, V: Default + Clone + PartialEq>(
 }
 
 impl Figures {
-    /// Forgets what begins before `since`, whose executions are not kept any more, hours before `hours_since`, and what
-    /// says nothing: a row of zeros is as good as none.
+    /// Forgets what begins before `since`, whose executions are not kept any more, hours and days of workflows before
+    /// `hours_since`, and what says nothing: a row of zeros is as good as none.
     fn keep_since(&mut self, since: Timestamp, hours_since: Timestamp) {
         self.periods.retain(|(_, start), totals| *start >= since && *totals != Totals::ZERO);
         self.workflows.retain(|key, cell| key.period_start >= since && !cell.is_empty());
         self.hours.retain(|(_, start), totals| *start >= hours_since && *totals != Totals::ZERO);
         self.days.retain(|(_, start), day: &mut Cell| *start >= since && !day.is_empty());
-        self.workflow_days.retain(|key, totals| key.day_start >= since && *totals != Totals::ZERO);
+        self.workflow_days.retain(|key, totals| key.day_start >= hours_since && *totals != Totals::ZERO);
+        self.period_hours.retain(|key, counted| key.period_start >= since && *counted != 0);
     }
 }

@@ -6,14 +6,14 @@
 //! primary key is the second guard. ADR 0007 has the whole argument.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use catalog::store::CatalogError;
 use foldhash::{HashMap, HashMapExt};
-use jiff::civil::Date;
+use jiff::{SignedDuration, civil::Date};
 use messaging::{Bus, Dispose, Disposition, InHand, PublishError, dead};
 use metering::{Clock, PlanId, SourceId, TenantId, WorkflowId};
 use prost::Message;
@@ -53,6 +53,8 @@ pub(crate) struct Recorder {
     pool: PgPool,
     bus: Bus,
     clock: Arc<dyn Clock>,
+    /// How long an ended period waits for sources that are not complete.
+    grace: SignedDuration,
     memory: Memory,
     directory: Directory,
     numbers: HashMap<SourceId, i32>,
@@ -106,11 +108,12 @@ impl RecordError {
 }
 
 impl Recorder {
-    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(pool: PgPool, bus: Bus, clock: Arc<dyn Clock>, grace: SignedDuration) -> Self {
         Self {
             pool,
             bus,
             clock,
+            grace,
             memory: Memory::default(),
             directory: Directory::default(),
             numbers: HashMap::new(),
@@ -169,7 +172,7 @@ impl Recorder {
         let rest = v1::ExecutionBatch { executions, ..message };
         let delivery = &item.in_hand.delivery;
         let letter = dead::Dead {
-            letter_id: format!("dead:aggregator-unreadable:{}", delivery.stream_sequence),
+            letter_id: format!("dead:aggregator-unreadable:{}", delivery.place),
             original_subject: delivery.subject.clone(),
             original_payload: rest.encode_to_vec().into(),
             original_headers: Vec::new(),
@@ -236,7 +239,8 @@ impl Recorder {
         }
         self.directory.load(&mut transaction, tenants.into_iter().collect()).await?;
         let (decisions, refused) = self.decide(items);
-        let touched = write::write(&mut transaction, &self.bus, &mut self.directory, decisions, now).await?;
+        let (bus, directory) = (&self.bus, &mut self.directory);
+        let touched = write::write(&mut transaction, bus, directory, decisions, self.grace, now).await?;
         let raised: Vec<i32> = touched.sources.union(&moved.touched).copied().collect();
         let map_again: Vec<i32> = moved.map_again.into_iter().collect();
         store::raise_versions(&mut transaction, &raised, &map_again).await?;
@@ -260,7 +264,7 @@ impl Recorder {
             last = Some(day);
             let month = month_of(execution.stopped_at);
             if !self.months.contains(&month) {
-                store::ensure_month(&self.pool, month).await?;
+                store::ensure_month(&mut *self.pool.acquire().await?, month).await?;
                 self.months.insert(month);
             }
         }
@@ -355,15 +359,23 @@ impl Recorder {
         connection: &mut PgConnection,
         items: &[Item],
     ) -> Result<(), sqlx::Error> {
+        let mut wanted: BTreeSet<store::ChunkKey> = BTreeSet::new();
         for item in items {
             let Some(number) = self.numbers.get(&item.parcel.source).copied() else { continue };
+            let Some(source) = self.memory.of(number) else { continue };
             let epoch = item.parcel.epoch;
-            for (id, _) in &item.parcel.executions {
-                let (chunk, _) = place_of(*id);
-                let Some(source) = self.memory.of(number) else { break };
-                if let Entry::Vacant(place) = source.chunks.entry((epoch, chunk)) {
-                    place.insert(store::chunk(connection, number, epoch, chunk).await?);
-                }
+            let chunks = item.parcel.executions.iter().map(|(id, _)| place_of(*id).0);
+            wanted.extend(
+                chunks
+                    .filter(|chunk| !source.chunks.contains_key(&(epoch, *chunk)))
+                    .map(|chunk| (number, epoch, chunk)),
+            );
+        }
+        let wanted: Vec<store::ChunkKey> = wanted.into_iter().collect();
+        let chunks = store::chunks(connection, &wanted).await?;
+        for ((number, epoch, chunk), ids) in wanted.into_iter().zip(chunks) {
+            if let Some(source) = self.memory.of(number) {
+                source.chunks.insert((epoch, chunk), ids);
             }
         }
         Ok(())

@@ -1,5 +1,5 @@
 //! How long things are kept. A round makes the tables of this month and the next ahead of time, lets old months of
-//! executions go ([`crate::retire`]), and removes old figures by hour. One replica at a time; a crash leaves the rest to the
+//! executions go ([`crate::retire`]), and removes old figures by hour, old crossings, and what served open periods. One replica at a time; a crash leaves the rest to the
 //! next round.
 
 use std::{sync::Arc, time::Duration};
@@ -24,6 +24,16 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Tenants whose old hours one statement removes: bounds how long the folder waits for it.
 const TENANTS_PER_PAGE: i64 = 200;
 
+/// Days of workflows that one statement removes.
+const WORKFLOW_DAYS_PER_BATCH: i64 = 20_000;
+
+/// How long crossings are kept: as long as the events of their period. One that is told once is told by its period, which is
+/// closed by then.
+const CROSSINGS_KEPT_DAYS: u16 = 400;
+
+/// Crossings that one statement removes.
+const CROSSINGS_PER_BATCH: i64 = 1_000;
+
 /// Keeps what is to be kept, and lets the rest go.
 pub struct Retention {
     /// The aggregator's database.
@@ -32,7 +42,7 @@ pub struct Retention {
     pub clock: Arc<dyn Clock>,
     /// How long executions are kept one by one.
     pub executions_kept: Kept,
-    /// How long figures by hour are kept.
+    /// How long figures by hour, and those of workflows by day, are kept.
     pub hours_kept: Kept,
 }
 
@@ -59,15 +69,17 @@ impl Retention {
     pub async fn round(&self) -> Result<Vec<Dropped>, sqlx::Error> {
         let now = self.clock.now();
         let month = month_of(now);
+        // A connection of its own: its end, also by a crash, ends the turn. Everything is done with it.
+        let mut connection = PgConnection::connect_with(&self.pool.connect_options()).await?;
         for month in [month, month_after(month)] {
-            store::ensure_month(&self.pool, month).await?;
+            store::ensure_month(&mut connection, month).await?;
         }
-        // A connection of its own: its end, also by a crash, ends the turn.
-        let mut connection = self.pool.acquire().await?.detach();
         let mut dropped = Vec::new();
         if store::take_retention_turn(&mut connection).await? {
             self.drop_months(&mut connection, now, &mut dropped).await?;
             self.remove_hours(&mut connection, now).await?;
+            remove_closed_hours(&mut connection).await?;
+            remove_crossings(&mut connection, now).await?;
         }
         connection.close().await?;
         Ok(dropped)
@@ -84,7 +96,7 @@ impl Retention {
             if month_after(month) > cutoff {
                 break;
             }
-            match retire::month(&self.pool, connection, month).await? {
+            match retire::month(connection, month).await? {
                 Retired::Dropped(month) => dropped.push(month),
                 // Those after it wait as well, so that `since` tells the truth.
                 Retired::Later(reason) => {
@@ -107,6 +119,33 @@ impl Retention {
             page = store::remove_hours(&mut transaction, after, TENANTS_PER_PAGE).await?;
             transaction.commit().await?;
         }
-        Ok(())
+        loop {
+            let mut transaction = connection.begin().await?;
+            store::fold_turn(&mut transaction).await?;
+            let removed = store::remove_workflow_days(&mut transaction, WORKFLOW_DAYS_PER_BATCH).await?;
+            transaction.commit().await?;
+            if removed < WORKFLOW_DAYS_PER_BATCH.unsigned_abs() {
+                return Ok(());
+            }
+        }
     }
+}
+
+/// Hours of periods serve until the period is closed.
+async fn remove_closed_hours(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let mut page = Some(i32::MIN);
+    while let Some(after) = page {
+        // The folder's turn: nobody writes hours meanwhile.
+        let mut transaction = connection.begin().await?;
+        store::fold_turn(&mut transaction).await?;
+        page = store::remove_closed_hours(&mut transaction, after, TENANTS_PER_PAGE).await?;
+        transaction.commit().await?;
+    }
+    Ok(())
+}
+
+async fn remove_crossings(connection: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+    let Some(cutoff) = Kept::days(CROSSINGS_KEPT_DAYS).cutoff(now) else { return Ok(()) };
+    while store::remove_crossings(connection, start_of(cutoff), CROSSINGS_PER_BATCH).await? > 0 {}
+    Ok(())
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use roaring::RoaringBitmap;
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 
 use crate::{
     decide::{month_after, start_of},
@@ -52,17 +52,13 @@ pub(crate) enum Retired {
 }
 
 /// Lets an old month go, if nothing needs it. The caller has the turn.
-pub(crate) async fn month(
-    pool: &PgPool,
-    connection: &mut PgConnection,
-    month: Date,
-) -> Result<Retired, sqlx::Error> {
+pub(crate) async fn month(connection: &mut PgConnection, month: Date) -> Result<Retired, sqlx::Error> {
     if let Some(reason) = needed(connection, month).await? {
         return Ok(Retired::Later(reason));
     }
     let end = start_of(month_after(month));
     for month in store::stray_months(connection, month, end).await? {
-        store::ensure_month(pool, month).await?;
+        store::ensure_month(connection, month).await?;
     }
     let folded = fold(connection, month).await?;
     match drop_month(connection, month, folded).await {

@@ -17,7 +17,7 @@ use crate::{
     totals::Totals,
 };
 
-pub(crate) use figures::{Figures, WorkflowDay, WorkflowPeriod};
+pub(crate) use figures::{Figures, PeriodHour, WorkflowDay, WorkflowPeriod};
 
 /// Hours are those of UTC; the finest figures that are kept.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -45,6 +45,10 @@ pub(crate) struct CellKey {
 }
 
 impl CellKey {
+    pub(crate) fn period_hour(&self) -> PeriodHour {
+        PeriodHour { tenant: self.tenant, period_start: self.period_start, hour_start: self.hour_start }
+    }
+
     pub(crate) fn workflow_period(&self) -> WorkflowPeriod {
         WorkflowPeriod { tenant: self.tenant, period_start: self.period_start, workflow: self.workflow }
     }
@@ -148,6 +152,15 @@ impl Changes {
         workflows
     }
 
+    /// What changes in the counts of periods, by hour.
+    pub(crate) fn by_hour(&self) -> BTreeMap<PeriodHour, i64> {
+        let mut hours: BTreeMap<PeriodHour, i64> = BTreeMap::new();
+        for (key, cell) in &self.cells {
+            *hours.entry(key.period_hour()).or_default() += cell.totals.counted;
+        }
+        hours
+    }
+
     /// Bytes for the log.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let cells = self.cells.iter().map(|(key, cell)| StoredCell::new(key, cell)).collect();
@@ -168,6 +181,12 @@ impl Changes {
 fn hour_of(instant: Timestamp) -> Timestamp {
     let into_hour = instant.as_second().rem_euclid(HOUR.as_secs());
     Timestamp::from_second(instant.as_second().saturating_sub(into_hour)).unwrap_or(instant)
+}
+
+/// The first hour that begins at the instant or after it.
+pub(crate) fn hour_after(instant: Timestamp) -> Timestamp {
+    let hour = hour_of(instant);
+    if hour == instant { hour } else { hour.saturating_add(HOUR).unwrap_or(Timestamp::MAX) }
 }
 
 /// The log's bytes: protobuf, so that a field may be added while old rows wait.

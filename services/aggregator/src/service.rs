@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use catalog::Mirror;
 use chassis::{Context, Service};
+use jiff::SignedDuration;
 use messaging::{ask, consume, outbox};
 use proto::{consumers::Consumer, subjects::Question};
 use sqlx::migrate::Migrator;
@@ -13,9 +14,9 @@ use sqlx::migrate::Migrator;
 use crate::{
     AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_recorded::AnswerRecorded,
     answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
-    attribution::Attribution, calendars, close::Closer, correct::Correct, explain::Explain, fold::Folder,
-    intake::Executions, leases::Leases, map_unmapped::Mapper, progress::SyncedHandler, publish::Publisher,
-    retention::Retention,
+    attribution::Attribution, calendars, close::Closer, correct::Correct, end_period::EndPeriod,
+    explain::Explain, fold::Folder, intake::Executions, leases::Leases, map_unmapped::Mapper, pools::Pools,
+    progress::SyncedHandler, publish::Publisher, restate::Restate, retention::Retention,
 };
 
 /// The aggregator.
@@ -36,17 +37,29 @@ impl Service for Aggregator {
         calendars::write_missing(&pool).await.context("cannot write the calendars of tenants")?;
         let mirror = Mirror::new(pool.clone(), Arc::new(Attribution { clock: clock.clone() }));
         let leases = Leases::new(pool.clone());
-        let executions = Executions { pool: pool.clone(), bus: bus.clone(), clock: clock.clone() };
+        settings.check_patience(bus.patience()).map_err(anyhow::Error::msg)?;
+        let grace = SignedDuration::try_from(settings.close_grace).context("close_grace is too long")?;
+        let pools = Pools::beside(&pool, settings.pools, settings.workers);
+        let executions =
+            Executions { pool: pools.recording.clone(), bus: bus.clone(), clock: clock.clone(), grace };
         let synced = SyncedHandler::new(pool.clone());
-        let publisher = Publisher::new(pool.clone(), bus.clone(), clock.clone());
-        let closer = Closer::new(pool.clone(), bus.clone(), clock.clone(), settings.close_grace)?;
+        let publisher =
+            Publisher::new(pools.publishing, pools.publishing_turn, bus.clone(), clock.clone(), grace);
+        let closer = Closer::new(pools.closing.clone(), bus.clone(), clock.clone(), grace);
         let retention = Retention {
-            pool: pool.clone(),
+            pool: pools.closing.clone(),
             clock: clock.clone(),
             executions_kept: settings.executions_kept,
             hours_kept: settings.hours_kept,
         };
-        let folder = Arc::new(Folder::new(pool.clone()));
+        let folder = Arc::new(Folder::new(pools.closing.clone()));
+
+        // Before anything is published: a revision below that of the broker's last message would replace it.
+        let restate = Restate::new(pool.clone(), bus.clone());
+        let what = "the revisions' comparison with what was published";
+        if bus.waits().until(what, &tasks.shutdown(), |_| false, || restate.once()).await?.is_none() {
+            return Ok(());
+        }
 
         let consume = |consumer| (bus.clone(), clock.clone(), consumer, tasks.shutdown());
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_CATALOG);
@@ -55,21 +68,24 @@ impl Service for Aggregator {
         tasks.spawn(leases.run(tasks.shutdown()));
         let (b, c, consumer, stop) = consume(Consumer::AGGREGATOR_SYNCED);
         tasks.spawn_fallible("synced", consume::run(b, c, consumer, Arc::new(synced), stop));
-        let usage = Arc::new(AnswerUsage::new(pool.clone(), clock.clone()));
+        let usage = Arc::new(AnswerUsage::new(pools.questions.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Usage, usage, tasks.shutdown()));
-        let workflows = Arc::new(AnswerWorkflows::new(pool.clone(), clock.clone()));
+        let workflows = Arc::new(AnswerWorkflows::new(pools.questions.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Workflows, workflows, tasks.shutdown()));
-        let explain = Arc::new(Explain::new(pool.clone()));
+        let explain = Arc::new(Explain::new(pools.questions.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Explain, explain, tasks.shutdown()));
-        let correct = Arc::new(Correct::new(pool.clone(), bus.clone(), clock.clone()));
+        let correct = Arc::new(Correct::new(pools.questions.clone(), bus.clone(), clock.clone(), grace));
         tasks.spawn(ask::answer(bus.clone(), Question::Correct, correct, tasks.shutdown()));
-        let recorded = Arc::new(AnswerRecorded::new(pool.clone()));
+        let end_period = Arc::new(EndPeriod::new(pools.questions.clone(), bus.clone(), clock.clone()));
+        tasks.spawn(ask::answer(bus.clone(), Question::EndPeriod, end_period, tasks.shutdown()));
+        let recorded = Arc::new(AnswerRecorded::new(pools.questions.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Recorded, recorded, tasks.shutdown()));
-        let unmapped = Arc::new(AnswerUnmapped::new(pool.clone(), clock.clone()));
+        let unmapped = Arc::new(AnswerUnmapped::new(pools.questions.clone(), clock.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Unmapped, unmapped, tasks.shutdown()));
-        let mapper = Mapper::new(pool.clone(), bus.clone(), clock.clone());
+        let mapper = Mapper::new(pools.closing, bus.clone(), clock.clone(), grace);
         tasks.spawn(mapper.run(tasks.shutdown()));
         tasks.spawn(retention.run(tasks.shutdown()));
+        tasks.spawn(restate.run(tasks.shutdown()));
         tasks.spawn(outbox::relay(pool, bus.clone(), tasks.shutdown()));
         tasks.spawn(publisher.run(settings.publish_interval, tasks.shutdown()));
         tasks.spawn(closer.run(tasks.shutdown()));

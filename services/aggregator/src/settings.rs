@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::Validate;
 use serde::Deserialize;
 
-use crate::Kept;
+use crate::{Kept, PoolSettings};
 
 /// The period before this one stays whole, with its grace, whatever the anchor day.
 const EXECUTIONS_KEPT_DAYS_MIN: i32 = 92;
@@ -35,8 +35,11 @@ pub struct AggregatorSettings {
     /// How long executions are kept one by one, to be explained, voided and added up anew. A month goes as a whole, when all
     /// of it is older. Their figures stay, and their ids are known for ever.
     pub executions_kept: Kept,
-    /// How long figures by hour are kept. Those by day, workflow and period stay for ever.
+    /// How long figures by hour, and those of workflows by day, are kept. Those of tenants by day, and those by period, stay for
+    /// ever.
     pub hours_kept: Kept,
+    /// Connections to the database, by what they are for.
+    pub pools: PoolSettings,
 }
 
 impl Default for AggregatorSettings {
@@ -48,7 +51,22 @@ impl Default for AggregatorSettings {
             rollup_interval: Duration::from_secs(2),
             executions_kept: Kept::days(KEPT_DAYS),
             hours_kept: Kept::days(KEPT_DAYS),
+            pools: PoolSettings::default(),
         }
+    }
+}
+
+impl AggregatorSettings {
+    /// Whether a period waits at least as long as a message waits for its source, tenant or plan (`nats.patience`): one that
+    /// is counted at last must find its period open.
+    pub(crate) fn check_patience(&self, patience: Duration) -> Result<(), String> {
+        if self.close_grace >= patience {
+            return Ok(());
+        }
+        let grace = self.close_grace;
+        Err(format!(
+            "aggregator.close_grace ({grace:?}) must be at least nats.patience ({patience:?}): a message that waits for its source or plan is counted after its period has closed otherwise"
+        ))
     }
 }
 
@@ -76,13 +94,24 @@ impl Validate for AggregatorSettings {
                 "hours_kept must be at least {HOURS_KEPT_DAYS_MIN}d: a month of hours is shown"
             ));
         }
-        Ok(())
+        self.pools.validate()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grace_that_ends_before_the_patience_of_messages_is_refused() {
+        let settings = |seconds| AggregatorSettings {
+            close_grace: Duration::from_secs(seconds),
+            ..AggregatorSettings::default()
+        };
+        let patience = Duration::from_secs(300);
+        assert_eq!(settings(300).check_patience(patience), Ok(()));
+        assert!(settings(299).check_patience(patience).is_err_and(|reason| reason.contains("nats.patience")));
+    }
 
     #[test]
     fn what_is_kept_too_shortly_is_refused_by_name() {

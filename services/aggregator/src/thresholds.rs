@@ -2,8 +2,8 @@
 //! nor a race can say it twice; a raised limit arms again what is no longer crossed.
 
 use catalog::{Plan, Tenant};
-use jiff::Timestamp;
-use metering::{Percent, Period};
+use jiff::{SignedDuration, Timestamp};
+use metering::{Percent, Period, TenantId};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -29,31 +29,79 @@ pub(crate) struct Crossing {
     pub(crate) crossed_at: Timestamp,
 }
 
-/// Compares a period with the limit that holds now. Returns what has been crossed since the last look; the
-/// caller puts it into the outbox of the same transaction.
+/// What a period is compared with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) plan: String,
+    /// Nothing for no limit.
+    pub(crate) limit: Option<u64>,
+    pub(crate) thresholds: Vec<Percent>,
+}
+
+impl Terms {
+    /// Those that hold for a tenant at an instant.
+    pub(crate) fn at(plan: &Plan, tenant: &Tenant, instant: Timestamp) -> Self {
+        Self {
+            plan: plan.id.to_string(),
+            limit: plan.limit_for(tenant, instant),
+            thresholds: plan.thresholds.clone(),
+        }
+    }
+
+    /// Those by which a period is compared at `now`: while it is the current one, what holds now; once it has ended, what
+    /// held last (`kept`), for as long as it may wait for its sources. A period that is closed, or is about to be because it
+    /// ended so long ago, is compared no more: nobody is to be warned of months that a new source brings along.
+    pub(crate) fn of_period(
+        kept: Option<Self>,
+        plan: Option<&Plan>,
+        tenant: &Tenant,
+        period: Period,
+        now: Timestamp,
+        grace: SignedDuration,
+    ) -> Option<Self> {
+        if period.contains(now) {
+            return plan.map(|plan| Self::at(plan, tenant, now));
+        }
+        let waits_until = period.end.saturating_add(grace).unwrap_or(Timestamp::MAX);
+        if now < period.start || now >= waits_until {
+            return None;
+        }
+        let last = period.end.saturating_sub(SignedDuration::from_micros(1)).unwrap_or(period.end);
+        kept.or_else(|| plan.map(|plan| Self::at(plan, tenant, last)))
+    }
+
+    /// The thresholds that so many counted executions reach.
+    pub(crate) fn reached(&self, counted: i64) -> Vec<Percent> {
+        let used = u64::try_from(counted).unwrap_or(0);
+        self.limit.map(|limit| metering::crossed(&self.thresholds, used, limit)).unwrap_or_default()
+    }
+}
+
+/// Compares a period with its terms. Returns what has been crossed since the last look; the caller puts it into the outbox
+/// of the same transaction.
 pub(crate) async fn evaluate(
     connection: &mut PgConnection,
     tenant_number: i32,
-    tenant: &Tenant,
-    plan: &Plan,
+    tenant: &TenantId,
+    terms: &Terms,
     period: Period,
     now: Timestamp,
 ) -> Result<Vec<Crossing>, sqlx::Error> {
     let counted = store::totals(connection, tenant_number, period).await?.counted;
-    let (used, limit) = (u64::try_from(counted).unwrap_or(0), plan.limit_for(tenant, now));
-    let reached = reached(plan, tenant, counted, now);
+    let used = u64::try_from(counted).unwrap_or(0);
+    let reached = terms.reached(counted);
     store::rearm(connection, tenant_number, period, MONTHLY_EXECUTIONS, &reached, now).await?;
     let mut crossings = Vec::new();
     for threshold in reached {
         let arming = store::armings(connection, tenant_number, period, MONTHLY_EXECUTIONS, threshold).await?;
         let crossing = Crossing {
-            crossing_id: crossing_id(&tenant.id, period, threshold, arming),
-            tenant: tenant.id.to_string(),
-            plan: plan.id.to_string(),
+            crossing_id: crossing_id(tenant, period, threshold, arming),
+            tenant: tenant.to_string(),
+            plan: terms.plan.clone(),
             period,
             rule: MONTHLY_EXECUTIONS,
             threshold,
-            limit: limit.unwrap_or_default(),
+            limit: terms.limit.unwrap_or_default(),
             used,
             crossed_at: now,
         };
@@ -64,15 +112,8 @@ pub(crate) async fn evaluate(
     Ok(crossings)
 }
 
-/// The thresholds that so many counted executions reach, under the limit that holds now.
-pub(crate) fn reached(plan: &Plan, tenant: &Tenant, counted: i64, now: Timestamp) -> Vec<Percent> {
-    let used = u64::try_from(counted).unwrap_or(0);
-    let limit = plan.limit_for(tenant, now);
-    limit.map(|limit| metering::crossed(&plan.thresholds, used, limit)).unwrap_or_default()
-}
-
 /// The same for the same crossing, also if the database were rebuilt.
-fn crossing_id(tenant: &metering::TenantId, period: Period, threshold: Percent, arming: i32) -> Uuid {
+fn crossing_id(tenant: &TenantId, period: Period, threshold: Percent, arming: i32) -> Uuid {
     let name = format!("{tenant}/{}/{MONTHLY_EXECUTIONS}/{}/{arming}", period.start, threshold.get());
     Uuid::new_v5(&CROSSING_IDS, name.as_bytes())
 }

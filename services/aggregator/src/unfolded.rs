@@ -1,5 +1,5 @@
-//! Figures of workflows that are logged and not folded yet. What is told of a period is what is folded and these, in one
-//! snapshot, so that its workflows add up to its total whenever it is told.
+//! Figures of workflows and hours that are logged and not folded yet. What is told of a period is what is folded and these, in
+//! one snapshot, so that its workflows add up to its total whenever it is told, and so does what is complete of it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 
 use crate::{
     fold::FoldError,
-    rollup::{Changes, WorkflowPeriod},
+    rollup::{Changes, PeriodHour, WorkflowPeriod},
     store,
     totals::Totals,
 };
@@ -16,19 +16,30 @@ use crate::{
 /// What waits, kept between looks: a logged change never changes, and is read once.
 #[derive(Debug, Default)]
 pub(crate) struct Unfolded {
-    changes: HashMap<i64, BTreeMap<WorkflowPeriod, Totals>>,
+    changes: HashMap<i64, Waiting>,
+}
+
+/// What one logged change adds.
+#[derive(Debug)]
+struct Waiting {
+    workflows: BTreeMap<WorkflowPeriod, Totals>,
+    hours: BTreeMap<PeriodHour, i64>,
 }
 
 impl Unfolded {
     /// Reads what waits now. The caller sees one state of the database, or has the folder's turn.
     pub(crate) async fn read(&mut self, connection: &mut PgConnection) -> Result<(), FoldError> {
         let known: Vec<i64> = self.changes.keys().copied().collect();
-        let (numbers, news) = store::waiting_for_workflows(connection, &known).await?;
+        let (numbers, news) = store::not_added(connection, &known).await?;
         self.changes.retain(|number, _| numbers.contains(number));
         for row in news {
             let change = Changes::from_bytes(&row.change)
                 .map_err(|source| FoldError::Damaged { number: row.number, source })?;
-            self.changes.insert(row.number, change.by_workflow());
+            let waiting = Waiting {
+                workflows: if row.workflows_added { BTreeMap::new() } else { change.by_workflow() },
+                hours: if row.hours_added { BTreeMap::new() } else { change.by_hour() },
+            };
+            self.changes.insert(row.number, waiting);
         }
         Ok(())
     }
@@ -39,8 +50,22 @@ impl Unfolded {
         let is_wanted = |key: &WorkflowPeriod| {
             periods.get(&key.tenant).is_some_and(|period| period.start == key.period_start)
         };
-        for (key, totals) in self.changes.values().flatten().filter(|(key, _)| is_wanted(key)) {
+        let changes = self.changes.values().flat_map(|waiting| &waiting.workflows);
+        for (key, totals) in changes.filter(|(key, _)| is_wanted(key)) {
             *waiting.entry(*key).or_default() += *totals;
+        }
+        waiting
+    }
+
+    /// What waits of these periods, by hour.
+    pub(crate) fn by_hour(&self, periods: &BTreeMap<i32, Period>) -> BTreeMap<PeriodHour, i64> {
+        let mut waiting: BTreeMap<PeriodHour, i64> = BTreeMap::new();
+        let is_wanted = |key: &PeriodHour| {
+            periods.get(&key.tenant).is_some_and(|period| period.start == key.period_start)
+        };
+        let changes = self.changes.values().flat_map(|waiting| &waiting.hours);
+        for (key, counted) in changes.filter(|(key, _)| is_wanted(key)) {
+            *waiting.entry(*key).or_default() += *counted;
         }
         waiting
     }

@@ -11,13 +11,17 @@ use proto::{
 
 use crate::{
     contradictions::Contradicted,
-    store::{Correcting, Correction, DuePeriod, Snapshot},
+    store::{Correcting, Correction, DuePeriod, Ended, Snapshot},
     thresholds::Crossing,
     totals::Totals,
 };
 
 /// Workflows in one message: the largest ones; keeps a message far below the broker's 1 MB.
 pub(crate) const WORKFLOWS_MAX: i64 = 1_000;
+
+/// Periods of one message that have ended and are not closed: two years of months. Others than the last one or two are
+/// those of a source that is new, and close at once.
+pub(crate) const ENDED_MAX: i64 = 24;
 
 fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
@@ -71,6 +75,7 @@ pub(crate) fn source_contradicted(namespace: &Namespace, found: &Contradicted) -
 }
 
 /// `UsageCounted`.
+#[expect(clippy::too_many_arguments, reason = "everything that one message says")]
 pub(crate) fn usage_counted(
     namespace: &Namespace,
     tenant: &Tenant,
@@ -78,9 +83,14 @@ pub(crate) fn usage_counted(
     period: Period,
     revision: i64,
     snapshot: &Snapshot,
+    ended: &[Ended],
     now: Timestamp,
 ) -> Outgoing {
     let (workflows, workflows_omitted) = workflows(snapshot);
+    let ended = ended.iter().map(|ended| v1::EndedPeriod {
+        period: Some(ended.period.into()),
+        totals: Some(totals(&ended.totals)),
+    });
     let sources = snapshot.sources.iter().map(|source| v1::SourceFreshness {
         source_id: source.source_id.clone(),
         complete_until: source.counted_until.map(timestamp),
@@ -100,7 +110,7 @@ pub(crate) fn usage_counted(
         sources: sources.collect(),
         plan_id: tenant.plan.to_string(),
         limit,
-        ended_periods: Vec::new(),
+        ended_periods: ended.collect(),
     };
     let id = format!("usage:{}:{revision}", tenant.id);
     Outgoing::new(namespace.usage_counted(tenant.id.as_str()), id, &message, now)
@@ -199,6 +209,7 @@ pub(crate) fn correction(tenant: &str, made: &Correction) -> v1::Correction {
         Correcting::Adjust(quantity) => Change::AdjustCount(v1::AdjustCount {
             period_start: Some(timestamp(made.period.start)),
             quantity: *quantity,
+            period_at: None,
         }),
     };
     v1::Correction {
@@ -207,6 +218,7 @@ pub(crate) fn correction(tenant: &str, made: &Correction) -> v1::Correction {
             tenant_id: tenant.to_owned(),
             author: made.author.clone(),
             reason: made.reason.clone(),
+            reason_is_public: made.reason_is_public,
             change: Some(change),
         }),
         period: Some(made.period.into()),

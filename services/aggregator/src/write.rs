@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use foldhash::HashMap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use messaging::{Bus, Outgoing, outbox};
 use metering::{Calendar, Timeline};
 use sqlx::PgConnection;
@@ -17,7 +17,7 @@ use crate::{
     rollup::{Changes, Share},
     store::{self, ChangedPeriod, Key},
     tally::{Changed, Decided, PeriodKey, by_period},
-    thresholds,
+    thresholds::{self, Terms},
     totals::Totals,
     wire,
     word::Word,
@@ -39,6 +39,7 @@ pub(crate) async fn write(
     bus: &Bus,
     directory: &mut Directory,
     mut decisions: Decisions,
+    grace: SignedDuration,
     now: Timestamp,
 ) -> Result<Written, RecordError> {
     let heard = std::mem::take(&mut decisions.heard);
@@ -48,7 +49,7 @@ pub(crate) async fn write(
     fresh.sort_unstable_by_key(Decided::key);
     let mut cards = std::mem::take(&mut decisions.cards);
     find_cards(connection, directory, &mut cards, &changed).await?;
-    let figures = Figures { cards, traces: std::mem::take(&mut decisions.traces) };
+    let figures = Figures { cards, traces: std::mem::take(&mut decisions.traces), grace };
     figures.add(connection, bus, fresh, &mut changed, now).await?;
     store::copy_executions(connection, fresh, now).await?;
     store::confirm(connection, &confirmed.iter().map(|changed| &changed.after).collect::<Vec<_>>()).await?;
@@ -131,6 +132,8 @@ pub(crate) struct Figures {
     pub(crate) cards: BTreeMap<i32, std::sync::Arc<Card>>,
     /// The trace that brought the first news of a tenant.
     pub(crate) traces: HashMap<i32, String>,
+    /// How long an ended period waits for sources that are not complete.
+    pub(crate) grace: SignedDuration,
 }
 
 impl Figures {
@@ -230,13 +233,15 @@ impl Figures {
             let id = tenant.id.as_str();
             messages.push(wire::late_usage(namespace, id, changed.period, revision, &changed.totals, now));
         }
-        if let Some(plan) = card.plan.as_ref().filter(|_| changed.period.contains(now)) {
+        let (kept, plan) = (changed.terms.clone(), card.plan.as_ref());
+        let terms = Terms::of_period(kept, plan, tenant, changed.period, now, self.grace);
+        if let Some(terms) = terms.filter(|_| !changed.closed) {
             // A limit that has changed is news of its own, and the publisher looks at it.
-            let reached = |counted: i64| thresholds::reached(plan, tenant, counted, now);
-            if reached(changed.totals.counted) != reached(changed.totals.counted - delta.counted) {
+            let counted = changed.totals.counted;
+            if terms.reached(counted) != terms.reached(counted - delta.counted) {
+                let (number, period) = (changed.tenant, changed.period);
                 let crossed =
-                    thresholds::evaluate(connection, changed.tenant, tenant, plan, changed.period, now)
-                        .await?;
+                    thresholds::evaluate(connection, number, &tenant.id, &terms, period, now).await?;
                 messages.extend(crossed.iter().map(|crossing| wire::threshold_crossed(namespace, crossing)));
             }
         }

@@ -7,17 +7,22 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use messaging::{consume::chain, trace};
-use metering::Clock;
+use metering::{Clock, SafeText};
 use sqlx::PgPool;
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use crate::{
-    Event, schedule,
+    Cause, Event, Fact, Topic,
+    gather::gather_own,
+    schedule,
     smtp::Mailer,
     store::{self, Claimed, Outcome},
 };
+
+/// Longest reason that is kept, in characters: a mail server may answer at length.
+const REASON_CHARS_MAX: usize = 1_000;
 
 /// Mails sent at once by this process: one slow recipient leaves the others their places.
 const SENDING_MAX: usize = 16;
@@ -89,7 +94,7 @@ impl Deliver {
         } else {
             match self.mailer.send(&mail.cause, &mail.recipient, &mail.message_id).await {
                 Ok(()) => (Event::Accepted, None),
-                Err(error) => (error.event(), Some(chain(&error))),
+                Err(error) => (error.event(), Some(SafeText::clean(&chain(&error), REASON_CHARS_MAX).into())),
             }
         };
         let now = self.clock.now();
@@ -99,12 +104,28 @@ impl Deliver {
         }
         report(event, reason.as_deref());
         let outcome = Outcome { event, now, due_at, reason: reason.as_deref() };
-        match store::settle(&self.pool, mail, &outcome).await {
+        match self.settle(mail, &outcome).await {
             Ok(true) => {}
             Ok(false) => tracing::warn!("the lease had run out; another sender's report counts"),
             // The lease ends by itself, and the mail is sent again.
             Err(error) => tracing::error!(error = chain(&error), "cannot record what became of a mail"),
         }
+    }
+
+    /// Writes down what became of an attempt, and for the operator that a mail will never be sent.
+    async fn settle(&self, mail: &Claimed, outcome: &Outcome<'_>) -> Result<bool, sqlx::Error> {
+        let mut transaction = self.pool.begin().await?;
+        let is_settled = store::settle(&mut *transaction, mail, outcome).await?;
+        // What says that mail is refused is not followed by another mail about itself.
+        let is_about_refusals =
+            matches!(&mail.cause, Cause::Notice(notice) if notice.fact.topic() == Topic::Refused);
+        if is_settled && matches!(outcome.event, Event::Refused | Event::Exhausted) && !is_about_refusals {
+            let reason = outcome.reason.unwrap_or_default();
+            let fact = Fact::refused_mail(&mail.recipient, reason, outcome.now);
+            gather_own(&mut transaction, fact, outcome.now).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_settled)
     }
 
     fn next_attempt(&self, mail: &Claimed, now: Timestamp) -> Option<Timestamp> {

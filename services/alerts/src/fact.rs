@@ -8,16 +8,21 @@ mod tests;
 use std::cmp::Ordering;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use metering::{InvalidId, SourceId, TenantId, WorkflowId};
+use metering::{InvalidId, SafeText, SourceId, TenantId, WorkflowId};
 use prost::{DecodeError, Message};
 use proto::{InvalidMessage, InvalidTimestamp, instant, required_instant, v1};
 use uuid::Uuid;
+
+use crate::RefusedMail;
 
 /// Facts that belong together come together: a notice waits this long for more of them, where it is not urgent.
 pub const SETTLE: SignedDuration = SignedDuration::from_mins(1);
 
 /// One topic sends at most one mail per subject in this time; what comes meanwhile is in the next one.
 pub const SPACING: SignedDuration = SignedDuration::from_hours(1);
+
+/// The subject of mails that were refused.
+const MAIL: &str = "mail";
 
 /// Longest text that is taken from a message, in characters; it may quote input from outside.
 const TEXT_CHARS_MAX: usize = 500;
@@ -46,6 +51,8 @@ pub enum Topic {
     Loop,
     /// A source's list contradicts what was pushed for it.
     Contradicted,
+    /// Mails will not be sent.
+    Refused,
 }
 
 /// A fact, as its message tells it, checked. A notice holds its facts as one of these.
@@ -69,6 +76,8 @@ pub enum Fact {
     Loop(v1::LoopDetected),
     /// Pushed executions that a source's list shows to be something else; of several such facts, the last.
     Contradicted(v1::SourceContradicted),
+    /// Mails that a recipient will not get; of several, the first.
+    Refused(RefusedMail),
 }
 
 /// The message is not a fact that can be told.
@@ -87,7 +96,7 @@ pub enum InvalidFact {
 
 impl Topic {
     /// All topics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Gap,
         Self::Failing,
         Self::Recovered,
@@ -97,6 +106,7 @@ impl Topic {
         Self::Drift,
         Self::Loop,
         Self::Contradicted,
+        Self::Refused,
     ];
 
     /// The topic's name in the database.
@@ -111,6 +121,7 @@ impl Topic {
             Self::Drift => "drift",
             Self::Loop => "loop",
             Self::Contradicted => "contradicted",
+            Self::Refused => "refused",
         }
     }
 
@@ -174,8 +185,8 @@ impl Fact {
             Some(v1::billing_event::Event::Failed(failed)) => {
                 checked(&failed.tenant_id, failed.period)?;
                 required_instant(failed.failed_at.as_ref(), "failed_at")?;
-                let reason = shortened(&failed.reason);
-                Ok(Some(Self::Report(v1::ReportFailed { reason, ..failed })))
+                let (reason, identifier) = (shortened(&failed.reason), shortened(&failed.identifier));
+                Ok(Some(Self::Report(v1::ReportFailed { reason, identifier, ..failed })))
             }
             Some(v1::billing_event::Event::Drift(drift)) => {
                 checked(&drift.tenant_id, drift.period)?;
@@ -203,6 +214,11 @@ impl Fact {
         Ok(Self::Contradicted(v1::SourceContradicted { execution_id, ..wire }))
     }
 
+    /// A mail that will not be sent.
+    pub fn refused_mail(recipient: &str, reason: &str, refused_at: Timestamp) -> Self {
+        Self::Refused(RefusedMail::one(recipient, reason, refused_at))
+    }
+
     /// What it is about.
     pub fn topic(&self) -> Topic {
         match self {
@@ -215,6 +231,7 @@ impl Fact {
             Self::Drift(_) => Topic::Drift,
             Self::Loop(_) => Topic::Loop,
             Self::Contradicted(_) => Topic::Contradicted,
+            Self::Refused(_) => Topic::Refused,
         }
     }
 
@@ -229,6 +246,8 @@ impl Fact {
             Self::Drift(drift) => &drift.tenant_id,
             Self::Loop(detected) => &detected.tenant_id,
             Self::Contradicted(found) => &found.source_id,
+            // All refusals of an hour are one mail, whoever the recipients are.
+            Self::Refused(_) => MAIL,
         }
     }
 
@@ -243,6 +262,7 @@ impl Fact {
             Self::Drift(drift) => &drift.found_at,
             Self::Loop(detected) => &detected.detected_at,
             Self::Contradicted(found) => &found.found_at,
+            Self::Refused(refused) => &refused.refused_at,
         };
         // Each of them was checked when the message came.
         instant(wire.as_ref(), "at").ok().flatten().unwrap_or_default()
@@ -275,6 +295,11 @@ impl Fact {
             Self::Contradicted(found) => {
                 format!("{topic}/{subject}/{}/{}", at.to_zoned(TimeZone::UTC).date(), found.executions)
             }
+            // One a day for each address. Nothing follows the date, so an address with a `/` reads like no other.
+            Self::Refused(refused) => {
+                let recipient = refused.refusals.first().map_or("", |refusal| refusal.recipient.as_str());
+                format!("{topic}/{}/{}", recipient.to_lowercase(), at.to_zoned(TimeZone::UTC).date())
+            }
         }
     }
 
@@ -297,6 +322,7 @@ impl Fact {
     pub fn and(self, later: Self) -> Self {
         match (self, later) {
             (Self::Gap(first), Self::Gap(later)) => Self::Gap(span(first, later)),
+            (Self::Refused(first), Self::Refused(later)) => Self::Refused(first.and(later)),
             (first @ (Self::Dead(_) | Self::Report(_) | Self::Loop(_)), _) => first,
             (_, later) => later,
         }
@@ -313,6 +339,7 @@ impl Fact {
             Self::Drift(drift) => drift.encode_to_vec(),
             Self::Loop(detected) => detected.encode_to_vec(),
             Self::Contradicted(found) => found.encode_to_vec(),
+            Self::Refused(refused) => refused.encode_to_vec(),
         }
     }
 
@@ -328,6 +355,7 @@ impl Fact {
             Topic::Drift => Self::Drift(Message::decode(bytes)?),
             Topic::Loop => Self::Loop(Message::decode(bytes)?),
             Topic::Contradicted => Self::Contradicted(Message::decode(bytes)?),
+            Topic::Refused => Self::Refused(Message::decode(bytes)?),
         })
     }
 }
@@ -355,5 +383,5 @@ fn in_order(a: &str, b: &str) -> Ordering {
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().take(TEXT_CHARS_MAX).collect()
+    SafeText::clean(text, TEXT_CHARS_MAX).into()
 }

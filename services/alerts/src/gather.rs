@@ -210,6 +210,16 @@ async fn gather(
     Ok(())
 }
 
+/// Gathers a fact that this service has found itself.
+pub(crate) async fn gather_own(
+    connection: &mut PgConnection,
+    fact: Fact,
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    let at = fact.at();
+    gather(connection, fact, at, later(now, SETTLE)).await
+}
+
 fn later(instant: Timestamp, wait: jiff::SignedDuration) -> Timestamp {
     instant.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }

@@ -50,7 +50,12 @@ impl Letter {
         let color = match notice.fact.topic() {
             Topic::Recovered => GREEN,
             Topic::Loss | Topic::Drift | Topic::Loop => AMBER,
-            Topic::Gap | Topic::Failing | Topic::Dead | Topic::Report | Topic::Contradicted => RED,
+            Topic::Gap
+            | Topic::Failing
+            | Topic::Dead
+            | Topic::Report
+            | Topic::Contradicted
+            | Topic::Refused => RED,
         };
         Self::written(Phrases::of_notice(notice), color, 0, &notice.told.dashboard_url)
     }

@@ -10,7 +10,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use proto::{instant, v1};
 
 use crate::{
-    Fact, Notice, locale,
+    Fact, Notice, RefusedMail, locale,
     phrases::{self, Phrases},
 };
 
@@ -55,6 +55,8 @@ struct Words {
     per_minute: &'static str,
     usual: &'static str,
     example: &'static str,
+    mails: &'static str,
+    recipient: &'static str,
 }
 
 impl Phrases {
@@ -129,6 +131,14 @@ impl Parts<'_> {
         format!("{start} {} {}", words.to, at(period.and_then(|period| period.end.as_ref())))
     }
 
+    fn refusals(&self, refused: &RefusedMail, words: &Words) -> Vec<(&'static str, String)> {
+        let count = (words.mails, self.facts_count());
+        let listed = refused.refusals.iter();
+        let listed =
+            listed.map(|refusal| (words.recipient, format!("{}: {}", refusal.recipient, refusal.reason)));
+        std::iter::once(count).chain(listed).collect()
+    }
+
     /// The table below the sentences.
     fn facts(&self, words: &Words) -> Vec<phrases::Fact> {
         let mut facts = match &self.notice.fact {
@@ -183,6 +193,7 @@ impl Parts<'_> {
                 (words.executions, self.number(found.executions)),
                 (words.example, found.execution_id.clone()),
             ],
+            Fact::Refused(refused) => self.refusals(refused, words),
         };
         if !matches!(&self.notice.fact, Fact::Failing(_) | Fact::Recovered(_)) {
             facts.push((words.found, self.found(words)));

@@ -26,6 +26,9 @@ const NOTICES_PER_ROUND: usize = 50;
 /// Why a notice is told to nobody.
 const NO_RECIPIENTS: &str = "there are no operator recipients";
 
+/// The same, where mail to the operator is what was refused.
+const ALL_REFUSED: &str = "mail to all operator recipients is refused";
+
 /// The sealing loop. Several may run: each takes notices that no other holds.
 pub struct Seal {
     /// Where the notices are.
@@ -96,7 +99,11 @@ impl Seal {
         notice: &OpenNotice,
     ) -> Result<bool, SealError> {
         let Fact::Failing(failing) = &notice.fact else { return Ok(true) };
-        let source: Option<Source> = catalog::store::find(&mut *connection, &failing.source_id).await?;
+        let source: Option<Source> = match catalog::store::find(&mut *connection, &failing.source_id).await {
+            // A source that cannot be read does not keep the other notices waiting.
+            Err(CatalogError::Damaged { .. }) => return Ok(true),
+            source => source?,
+        };
         if source.is_some_and(|source| !source.paused) {
             return Ok(true);
         }
@@ -104,13 +111,24 @@ impl Seal {
         Ok(false)
     }
 
+    /// Nobody is sent the mail that says that mail to them is refused: it would be refused, too.
+    fn recipients_of(&self, fact: &Fact) -> Vec<&String> {
+        let is_refused = |recipient: &str| matches!(fact, Fact::Refused(refused) if refused.names(recipient));
+        self.recipients.iter().filter(|recipient| !is_refused(recipient)).collect()
+    }
+
     async fn seal(&self, connection: &mut PgConnection, notice: &OpenNotice) -> Result<(), SealError> {
         let now = self.clock.now();
         let told =
             Told { sealed_at: now, language: self.language, dashboard_url: self.dashboard_url.to_string() };
-        let skipped_reason = self.recipients.is_empty().then_some(NO_RECIPIENTS);
+        let recipients = self.recipients_of(&notice.fact);
+        let skipped_reason = match (self.recipients.is_empty(), recipients.is_empty()) {
+            (true, _) => Some(NO_RECIPIENTS),
+            (false, true) => Some(ALL_REFUSED),
+            (false, false) => None,
+        };
         notices::seal(&mut *connection, &notice.id, &told, skipped_reason).await?;
-        for recipient in &self.recipients {
+        for recipient in recipients {
             let message_id = self.mailer.message_id(&notice.id, recipient);
             notices::add_notification(&mut *connection, &notice.id, recipient, &message_id, now).await?;
         }

@@ -17,6 +17,7 @@ use crate::{
     deliver::Deliver,
     gather::{Gather, GatherFailing, GatherSynced, Gatherer},
     record::RecordCrossing,
+    retention::Retention,
     seal::Seal,
     smtp::Mailer,
 };
@@ -65,6 +66,7 @@ impl Service for Alerts {
             wake: facts,
             mails: wake.clone(),
         };
+        let retention = Retention { pool: pool.clone(), clock: clock.clone() };
         let deliver = Deliver { pool: pool.clone(), clock: clock.clone(), mailer, wake };
         let readers = Readers { bus, clock, tasks: tasks.clone() };
         readers.start("catalog", Consumer::ALERTS_CATALOG, Mirror::new(pool, Arc::new(())));
@@ -79,6 +81,7 @@ impl Service for Alerts {
         readers.start("synced", Consumer::ALERTS_SYNCED, GatherSynced(gatherer));
         tasks.spawn(seal.run(tasks.shutdown()));
         tasks.spawn(deliver.run(tasks.shutdown()));
+        tasks.spawn(retention.run(tasks.shutdown()));
         Ok(())
     }
 }

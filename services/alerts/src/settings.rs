@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use catalog::Language;
+use catalog::{Language, MailAddress};
 use chassis::Validate;
-use lettre::{Address, AsyncSmtpTransport, Tokio1Executor, message::Mailbox};
+use lettre::{AsyncSmtpTransport, Tokio1Executor, message::Mailbox};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error};
 use url::Url;
@@ -56,10 +56,8 @@ fn check_recipients(recipients: &[String]) -> Result<(), String> {
     if recipients.len() > OPERATOR_RECIPIENTS_MAX {
         return Err(format!("operator_recipients: at most {OPERATOR_RECIPIENTS_MAX}"));
     }
-    match recipients.iter().find(|address| address.parse::<Address>().is_err()) {
-        Some(bad) => Err(format!("operator_recipients: {bad:?} is not a mail address")),
-        None => Ok(()),
-    }
+    let checked = recipients.iter().try_for_each(|text| MailAddress::parse(text).map(|_| ()));
+    checked.map_err(|error| format!("operator_recipients: {error}"))
 }
 
 /// The errors never repeat the address: it may hold a password.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use catalog::{InvalidMailAddress, MailAddress};
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     address::AddressError,
@@ -11,6 +12,7 @@ use lettre::{
     },
     transport::smtp::PoolConfig,
 };
+use metering::SafeText;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
@@ -20,6 +22,9 @@ use crate::{Cause, Event, MessageId};
 /// senders are few and a repeat is recognised by its `Message-ID`.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Longest subject, in characters: that of two names of 200 and the words around them.
+const SUBJECT_CHARS_MAX: usize = 600;
+
 /// The server refuses us, not the mail: log in first, or the log-in failed. A person has to correct the settings,
 /// and the mails shall go out then.
 const LOG_IN_CODES: [u16; 4] = [530, 534, 535, 538];
@@ -28,8 +33,14 @@ const LOG_IN_CODES: [u16; 4] = [530, 534, 535, 538];
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The recipient is not an address.
+    #[error("cannot send to the recipient")]
+    Recipient(#[source] InvalidMailAddress),
+    /// The mail library does not take the recipient, though the check does.
     #[error("the recipient is not a mail address")]
-    Recipient(#[source] AddressError),
+    Address(#[source] AddressError),
+    /// The recipient has letters beyond ASCII before the @, and the server does not take such addresses.
+    #[error("the mail server does not take addresses beyond ASCII (SMTPUTF8)")]
+    NoSmtpUtf8,
     /// The bodies cannot be made.
     #[error("cannot write the mail")]
     Write(#[source] askama::Error),
@@ -49,7 +60,9 @@ impl SendError {
     /// What it means for the notification.
     pub fn event(&self) -> Event {
         match self {
-            Self::Recipient(_) | Self::Write(_) | Self::Assemble(_) => Event::Refused,
+            Self::Recipient(_) | Self::Address(_) | Self::NoSmtpUtf8 | Self::Write(_) | Self::Assemble(_) => {
+                Event::Refused
+            }
             // Whatever is no clear word about this mail (no connection, no encryption, no log-in) is the server's or
             // the settings' fault, and passes when that is mended.
             Self::Server(error) => match error.status().map(u16::from) {
@@ -94,22 +107,27 @@ impl Mailer {
         recipient: &str,
         message_id: &MessageId,
     ) -> Result<(), SendError> {
-        let message = assemble(self.from.clone(), cause, recipient, message_id)?;
+        let to = MailAddress::parse(recipient).map_err(SendError::Recipient)?;
+        let message = assemble(self.from.clone(), cause, &to, message_id)?;
         match timeout(SEND_TIMEOUT, self.transport.send(message)).await {
-            Ok(answer) => answer.map(|_| ()).map_err(SendError::Server),
+            Ok(Ok(_)) => Ok(()),
+            // The library has asked the server what it takes, and sent nothing.
+            Ok(Err(error)) if to.needs_smtputf8() && error.is_client() => Err(SendError::NoSmtpUtf8),
+            Ok(Err(error)) => Err(SendError::Server(error)),
             Err(_) => Err(SendError::Timeout),
         }
     }
 }
 
-/// The same bytes for every attempt.
+/// The same bytes for every attempt. Envelope and header have the recipient's domain as A-labels, which every server
+/// takes.
 fn assemble(
     from: Mailbox,
     cause: &Cause,
-    recipient: &str,
+    recipient: &MailAddress,
     message_id: &MessageId,
 ) -> Result<Message, SendError> {
-    let to: Address = recipient.parse().map_err(SendError::Recipient)?;
+    let to = Address::new(recipient.local(), recipient.domain()).map_err(SendError::Address)?;
     let letter = cause.letter().map_err(SendError::Write)?;
     // RFC 3834: nobody's absence note shall answer.
     let auto_submitted =
@@ -121,7 +139,8 @@ fn assemble(
     Message::builder()
         .from(from)
         .to(to.into())
-        .subject(letter.subject)
+        // One line, whatever the names in it hold.
+        .subject(String::from(SafeText::clean(&letter.subject, SUBJECT_CHARS_MAX)))
         .date(SystemTime::from(cause.recorded_at()))
         .message_id(Some(message_id.to_string()))
         .raw_header(auto_submitted)
@@ -140,7 +159,8 @@ mod tests {
     fn raw(alert: Alert) -> String {
         let from = "Flowmeter <alerts@example.com>".parse().unwrap();
         let id = MessageId::derive(&alert.crossing_id, "ops@north.example", "example.com");
-        let message = assemble(from, &Cause::Crossing(alert), "ops@north.example", &id).unwrap();
+        let to = MailAddress::parse("ops@north.example").unwrap();
+        let message = assemble(from, &Cause::Crossing(alert), &to, &id).unwrap();
         String::from_utf8(message.formatted()).unwrap()
     }
 
@@ -162,13 +182,34 @@ mod tests {
         let raw = raw(alert);
         let (headers, _) = raw.split_once("\r\n\r\n").unwrap();
         assert!(!headers.lines().any(|line| line.starts_with("Bcc")), "{headers}");
+        let turned = Alert { tenant_name: "North \u{202e}rehtona\0".into(), ..north() };
+        let from: Mailbox = "alerts@example.com".parse().unwrap();
+        let id = MessageId::derive("c", "r", "example.com");
+        let message = assemble(from, &Cause::Crossing(turned), &"ops@north.example".parse().unwrap(), &id).unwrap();
+        let subject = format!("{:?}", message.headers().get::<lettre::message::header::Subject>());
+        assert!(subject.contains("North \u{fffd}rehtona\u{fffd}"), "{subject}");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_an_address_is_refused() {
+        let from: Mailbox = "alerts@example.com".parse().unwrap();
+        let mailer = Mailer::new(&"smtp://127.0.0.1:1".into(), from).unwrap();
+        let id = MessageId::derive("c", "r", "example.com");
+        for bad in ["ops@-", "ops@@at.example", "a..b@dot.example"] {
+            let error = mailer.send(&Cause::Crossing(north()), bad, &id).await.unwrap_err();
+            assert_eq!(error.event(), Event::Refused, "{bad}");
+        }
     }
 
     #[test]
-    fn what_is_not_an_address_is_refused() {
+    fn the_library_sends_to_whatever_the_check_accepts() {
         let from: Mailbox = "alerts@example.com".parse().unwrap();
         let id = MessageId::derive("c", "r", "example.com");
-        let error = assemble(from, &Cause::Crossing(north()), "ops@-", &id).unwrap_err();
-        assert_eq!(error.event(), Event::Refused);
+        for good in
+            ["ops@bücher.example", "josé@loc.example", "o'hara+x@mail", "a!#$%&'*+-/=?^_`{|}~z@x.example"]
+        {
+            let to = MailAddress::parse(good).unwrap();
+            assemble(from.clone(), &Cause::Crossing(north()), &to, &id).unwrap();
+        }
     }
 }

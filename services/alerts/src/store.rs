@@ -5,12 +5,13 @@ use std::time::Duration;
 use catalog::{Language, LimitKind};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use metering::{Percent, Period, TenantId};
+use metering::{Percent, Period, SafeText, TenantId};
 use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 
 use crate::{Alert, Cause, Event, MessageId, State, alert::time_zone};
 
 pub mod notices;
+pub mod retention;
 
 /// Longest reason that is kept, in characters; it quotes a server.
 const REASON_CHARS_MAX: usize = 500;
@@ -126,7 +127,11 @@ pub async fn claim(
     .await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in &rows {
-        claimed.push(claimed_mail(&mut transaction, row).await?);
+        match claimed_mail(&mut transaction, row).await {
+            Ok(mail) => claimed.push(mail),
+            Err(error) if is_damage(&error) => set_aside(&mut transaction, row, &error).await?,
+            Err(error) => return Err(error),
+        }
     }
     transaction.commit().await?;
     Ok(claimed)
@@ -153,7 +158,7 @@ pub async fn settle(
     outcome: &Outcome<'_>,
 ) -> Result<bool, sqlx::Error> {
     let Some(next) = State::Sending.after(outcome.event) else { return Ok(false) };
-    let reason = outcome.reason.map(|reason| reason.chars().take(REASON_CHARS_MAX).collect::<String>());
+    let reason = outcome.reason.map(|reason| SafeText::clean(reason, REASON_CHARS_MAX).to_string());
     let updated = sqlx::query(
         "UPDATE notifications SET state = $1, due_at = coalesce($2, due_at), reason = $3, sent_at = $4
          WHERE id = $5 AND state = $6 AND attempts = $7",
@@ -168,6 +173,36 @@ pub async fn settle(
     .execute(executor)
     .await?;
     Ok(updated.rows_affected() == 1)
+}
+
+/// A mail whose rows cannot be read fails by itself; the others go on.
+async fn set_aside(
+    connection: &mut PgConnection,
+    row: &PgRow,
+    error: &sqlx::Error,
+) -> Result<(), sqlx::Error> {
+    let id: i64 = row.try_get("id")?;
+    let reason = format!("what it says cannot be read: {error}");
+    tracing::error!(notification = id, reason, "a mail is set aside");
+    metrics::counter!("flowmeter_rows_set_aside_total", "table" => "notifications").increment(1);
+    sqlx::query("UPDATE notifications SET state = $1, reason = $2 WHERE id = $3")
+        .bind(State::Failed.as_str())
+        .bind(SafeText::clean(&reason, REASON_CHARS_MAX).to_string())
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Whether a row was read and makes no sense; anything else is the database's trouble, and passes.
+fn is_damage(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::RowNotFound
+    )
 }
 
 async fn claimed_mail(connection: &mut PgConnection, row: &PgRow) -> Result<Claimed, sqlx::Error> {

@@ -8,7 +8,7 @@ use url::{Host, Url};
 
 /// The address is not one that the collector may talk to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is a loopback, private or link-local address")]
+#[error("{0} is a loopback, private, link-local or reserved address")]
 pub struct PrivateAddress(String);
 
 /// Resolves names to public addresses only.
@@ -46,39 +46,65 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
+/// What IANA's registry of special-purpose IPv4 addresses has, multicast, and what is reserved. Also such as reach everybody,
+/// because no n8n is there: a relay of 6to4, the protocols' own.
+const SPECIAL_V4: [(Ipv4Addr, u32); 18] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(169, 254, 0, 0), 16),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
+    (Ipv4Addr::new(192, 0, 2, 0), 24),
+    (Ipv4Addr::new(192, 31, 196, 0), 24),
+    (Ipv4Addr::new(192, 52, 193, 0), 24),
+    (Ipv4Addr::new(192, 88, 99, 0), 24),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(192, 175, 48, 0), 24),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+    (Ipv4Addr::new(198, 51, 100, 0), 24),
+    (Ipv4Addr::new(203, 0, 113, 0), 24),
+    (Ipv4Addr::new(224, 0, 0, 0), 4),
+    (Ipv4Addr::new(240, 0, 0, 0), 4),
+];
+
+/// What the same registry has of the addresses that are given to networks, `2000::/3`. Nothing outside them is public.
+const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
+    // The protocols' own: Teredo, which hides an IPv4 address, benchmarks, ORCHID.
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48),
+    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
+];
+
 fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    let shared = a == 100 && (64..128).contains(&b);
-    let protocol_assignments = a == 192 && b == 0 && c == 0;
-    let benchmarking = a == 198 && (b == 18 || b == 19);
-    let this_network_or_reserved = a == 0 || a >= 240;
-    !(ip.is_loopback()
-        || ip.is_private()
-        || ip.is_link_local()
-        || ip.is_multicast()
-        || shared
-        || protocol_assignments
-        || benchmarking
-        || this_network_or_reserved)
+    let is_in =
+        |(network, length): &(Ipv4Addr, u32)| (u32::from(ip) ^ u32::from(*network)) >> (32 - length) == 0;
+    !SPECIAL_V4.iter().any(is_in)
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    // An IPv4 address in IPv6 clothes (mapped, compatible, NAT64, 6to4) reaches the same machine.
-    let segments = ip.segments();
-    let embedded = match segments {
-        [0, 0, 0, 0, 0, 0xffff | 0, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some((high, low)),
-        [0x2002, high, low, ..] => Some((high, low)),
-        _ => None,
-    };
-    if let Some((high, low)) = embedded {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        return is_public_v4(Ipv4Addr::new(a, b, c, d));
+    // An IPv4 address in IPv6 clothes reaches the same machine.
+    match ip.segments() {
+        // Mapped, and translated by the well-known prefix of NAT64. That of local use, `64:ff9b:1::/48`, is not public.
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            return is_public_v4(v4_of(high, low));
+        }
+        // 6to4, and ISATAP, which any prefix may have.
+        [0x2002, high, low, ..] | [.., 0 | 0x200, 0x5efe, high, low] if !is_public_v4(v4_of(high, low)) => {
+            return false;
+        }
+        _ => {}
     }
-    !(ip.is_loopback()
-        || ip.is_unspecified()
-        || ip.is_multicast()
-        || ip.is_unique_local()
-        || ip.is_unicast_link_local())
+    let is_given_to_networks = ip.segments()[0] >> 13 == 0b001;
+    let is_in =
+        |(network, length): &(Ipv6Addr, u32)| (u128::from(ip) ^ u128::from(*network)) >> (128 - length) == 0;
+    is_given_to_networks && !SPECIAL_V6.iter().any(is_in)
+}
+
+fn v4_of(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))
 }
 
 #[cfg(test)]
@@ -102,10 +128,58 @@ mod tests {
             "http://[2002:7f00:1::]",
             "http://[fd00::1]",
             "http://[fe80::1]",
+            "http://[fec0::1]",
+            "http://[64:ff9b:1::7f00:1]",
+            "http://[64:ff9b:1:a00::1]",
+            "http://[64:ff9b::a9fe:a9fe]",
+            // Teredo, of 127.0.0.1 by its inverted bits, and of anybody.
+            "http://[2001::80ff:fffe]",
+            "http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]",
+            "http://[2001:2::1]",
+            "http://[2001:10::1]",
+            "http://[2001:20::1]",
+            "http://[2001:db8::1]",
+            "http://[2002:c0a8:101::1]",
+            "http://[2606:4700::5efe:a00:1]",
+            "http://[2606:4700::200:5efe:7f00:1]",
+            "http://[3fff::1]",
+            "http://[5f00::1]",
+            "http://[100::1]",
+            "http://[100:0:0:1::1]",
+            "http://[4000::1]",
+            "http://[::]",
+            "http://[::7f00:1]",
+            "http://[::ffff:0:7f00:1]",
+            "http://[ff02::1]",
+            "http://[fc00::1]",
+            "http://0.1.2.3",
+            "http://192.0.0.8",
+            "http://192.0.2.1",
+            "http://192.88.99.1",
+            "http://198.19.255.255",
+            "http://198.51.100.1",
+            "http://203.0.113.1",
+            "http://224.0.0.1",
+            "http://240.0.0.1",
+            "http://255.255.255.255",
+            "http://0x7f.1",
+            "http://127.0.0.1.",
         ] {
             assert!(check_literal(&inside.parse().unwrap()).is_err(), "{inside}");
         }
-        for outside in ["https://93.184.216.34", "https://[2606:4700::1111]", "https://n8n.example"] {
+        for outside in [
+            "https://93.184.216.34",
+            "https://100.128.0.1",
+            "https://172.32.0.1",
+            "https://198.20.0.1",
+            "https://[2606:4700::1111]",
+            "https://[2001:4860:4860::8888]",
+            "https://[2a00:1450::1]",
+            "https://[::ffff:93.184.216.34]",
+            "https://[64:ff9b::5db8:d822]",
+            "https://[2002:5db8:d822::1]",
+            "https://n8n.example",
+        ] {
             assert_eq!(check_literal(&outside.parse().unwrap()), Ok(()), "{outside}");
         }
     }

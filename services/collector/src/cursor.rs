@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use metering::Status;
 
-use crate::{epochs::Epochs, row::RunId};
+use crate::{epochs::Epochs, row::RunId, stream_life::StreamMark, unseen::Unseen};
 
 /// Ids below the newest that the next sweep lists again: ids are handed out before their rows can be seen,
 /// so a lower id may appear after a higher one. At 200 executions a second it spans one second, and a row
@@ -39,8 +39,12 @@ pub struct Cursor {
     pub base_url: Option<String>,
     /// The executions stream's sequence that holds this source's last batch.
     pub published_through: u64,
+    /// Which life of that stream the sequence belongs to.
+    pub stream: StreamMark,
     /// What the next sweep must know of single executions.
     pub tracked: BTreeMap<RunId, Tracked>,
+    /// Ids that were never shown.
+    pub unseen: Unseen,
 }
 
 /// Why a new epoch begins.
@@ -58,7 +62,7 @@ pub enum Begin {
 /// What is still to be read of a source that was met for the first time, or anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
-    /// The source's own cursor.
+    /// The source's own cursor; empty for the first page.
     pub next_page: String,
     /// Rows that were read so far.
     pub rows_read: u64,
@@ -118,7 +122,9 @@ impl Cursor {
             left_out_before: None,
             base_url: None,
             published_through: 0,
+            stream: StreamMark::default(),
             tracked: BTreeMap::new(),
+            unseen: Unseen::default(),
         }
     }
 
@@ -133,10 +139,21 @@ impl Cursor {
         } else {
             self.floor = None;
             self.backlog = None;
+            self.unseen.pending = crate::unseen::IdRanges::default();
             self.tracked.retain(|_, tracked| tracked.state == State::Open);
         }
         if begin == Begin::Moved {
             self.left_out_before = self.complete_until;
+        }
+    }
+
+    /// What was published may be lost, because the stream is another one: everything that the source shows is read again.
+    /// What is open is followed as before.
+    pub fn read_again(&mut self) {
+        self.published_through = 0;
+        self.tracked.retain(|_, tracked| tracked.state == State::Open);
+        if self.floor.is_some() {
+            self.backlog = Some(Backlog::from_the_newest());
         }
     }
 
@@ -151,6 +168,18 @@ impl Cursor {
             _ => false,
         });
         u32::try_from(open.count()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Backlog {
+    /// Everything, from the first page on.
+    fn from_the_newest() -> Self {
+        Self { next_page: String::new(), rows_read: 0 }
+    }
+
+    /// The source's cursor of the next page; nothing for the first one.
+    pub fn page(&self) -> Option<&str> {
+        Some(self.next_page.as_str()).filter(|page| !page.is_empty())
     }
 }
 

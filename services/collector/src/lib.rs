@@ -8,10 +8,14 @@ mod collect;
 mod comparison;
 mod cursor;
 mod epochs;
+mod expiry;
 mod failure;
+mod far_ids;
+mod json;
 mod limits;
 mod n8n;
 mod pace;
+mod pages;
 mod publish;
 mod push;
 mod receive;
@@ -23,10 +27,13 @@ mod schedule;
 mod service;
 mod settings;
 mod store;
+mod stream_life;
 mod sweep;
+mod unseen;
 mod workflow;
 mod workflows;
 
+pub use expiry::Expiry;
 pub use service::{Collector, start_on};
 pub use settings::Settings;
 

@@ -18,6 +18,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use chassis::{PlaceBounds, Places};
+use metering::SourceId;
 use secrecy::SecretString;
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,10 @@ const EXECUTIONS_MAX: usize = 1_000;
 /// Requests answered at once: with their bodies they take at most 64 MiB, and each needs a database connection
 /// for moments only.
 const REQUESTS_MAX: usize = 64;
+
+/// Requests of one source at once: a quarter of all, so that none that pushes too much, or too slowly, keeps the others out.
+const SOURCE_REQUESTS: PlaceBounds =
+    PlaceBounds { each_max: REQUESTS_MAX / 4, each_waiting_max: 0, all_max: REQUESTS_MAX };
 
 /// Longer than the broker is given for one message, so that its silence is told as such.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -59,7 +65,13 @@ fn router(receive: Receive) -> Router {
         .method_not_allowed_fallback(|| async { Refusal::Method })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::new(Semaphore::new(REQUESTS_MAX)), bound))
-        .with_state(Arc::new(receive))
+        .with_state(Arc::new(Pushed { receive, places: Places::new(SOURCE_REQUESTS) }))
+}
+
+/// What takes pushed executions.
+struct Pushed {
+    receive: Receive,
+    places: Arc<Places<SourceId>>,
 }
 
 /// Bounds the number of requests and the time of each, its body included.
@@ -76,20 +88,22 @@ async fn bound(State(places): State<Arc<Semaphore>>, request: Request, next: Nex
     response
 }
 
-async fn executions(State(receive): State<Arc<Receive>>, request: Request) -> Response {
+async fn executions(State(pushed): State<Arc<Pushed>>, request: Request) -> Response {
     // A root span: the trace of everything that follows from this push begins here.
     let span = tracing::info_span!(parent: None, "push", source = tracing::field::Empty);
-    match handle(&receive, request).instrument(span).await {
+    match handle(&pushed, request).instrument(span).await {
         Ok(answer) => (StatusCode::ACCEPTED, Json(answer)).into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn handle(receive: &Receive, request: Request) -> Result<ReceivedJson, Refusal> {
+async fn handle(pushed: &Pushed, request: Request) -> Result<ReceivedJson, Refusal> {
+    let receive = &pushed.receive;
     // Before the body is read: who may not push costs nothing.
     let token = bearer(request.headers()).ok_or(Refusal::Unauthorized)?;
     let pusher = receive.admit(&token).await?;
     tracing::Span::current().record("source", pusher.source().as_str());
+    let _place = pushed.places.enter(pusher.source().clone()).await?;
     let form = body::Form::of(request.headers())?;
     let bytes = Bytes::from_request(request, &()).await.map_err(|rejection| {
         match rejection.into_response().status() {

@@ -18,6 +18,7 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     epochs::Epochs,
+    far_ids,
     publish::{BATCH_EXECUTIONS_MAX, Publisher, Received},
     push::item::Pushed,
     row::{RunId, born_at},
@@ -69,7 +70,7 @@ pub enum ReceiveError {
     /// Not a token of a source.
     #[error("the push token is not known")]
     UnknownToken,
-    /// The source is paused, removed, or has no token.
+    /// The source is paused.
     #[error("the source takes no pushed executions")]
     Resting,
     /// The catalog cannot be read.
@@ -88,8 +89,9 @@ impl Receive {
     pub async fn admit(&self, token: &SecretString) -> Result<Pusher, ReceiveError> {
         let source = source_of(token).ok_or(ReceiveError::UnknownToken)?;
         let found = catalog::store::find::<Source>(&self.pool, source.as_str()).await?;
-        let found = found.ok_or(ReceiveError::Resting)?;
-        let expected = found.push_token_sha256.ok_or(ReceiveError::Resting)?;
+        // Answered alike whether there is such a source and whether it may push: else anybody could find out.
+        let found = found.ok_or(ReceiveError::UnknownToken)?;
+        let expected = found.push_token_sha256.ok_or(ReceiveError::UnknownToken)?;
         let hash: [u8; 32] = Sha256::digest(token.expose_secret().as_bytes()).into();
         // In a time that does not tell how much of it is right.
         if !bool::from(hash.ct_eq(&expected)) {
@@ -106,11 +108,12 @@ impl Receive {
     /// Publishes the executions. Returns when the broker has all of them durably, and how many are left to the
     /// sweep. A failure in between leaves some published: sent again, they are the same executions, and count
     /// once.
-    pub async fn publish(&self, pusher: &Pusher, pushed: Vec<Pushed>) -> Result<usize, ReceiveError> {
-        let Some(latest_start) = pushed.iter().map(|pushed| born_at(&pushed.execution)).max() else {
-            return Ok(0);
-        };
+    pub async fn publish(&self, pusher: &Pusher, mut pushed: Vec<Pushed>) -> Result<usize, ReceiveError> {
         let source = &pusher.source;
+        let mut left = self.leave_far_ids(source, &mut pushed).await?;
+        let Some(latest_start) = pushed.iter().map(|pushed| born_at(&pushed.execution)).max() else {
+            return Ok(left);
+        };
         let refused: Vec<RunId> = pushed.iter().filter(|pushed| pushed.refused).filter_map(run_id).collect();
         if !refused.is_empty() {
             // Before they are published: the sweep may find them at any moment.
@@ -118,7 +121,6 @@ impl Receive {
         }
         let epochs = store::epochs::tell(&self.pool, source, latest_start).await?;
         let mut by_epoch: BTreeMap<u32, Vec<Execution>> = BTreeMap::new();
-        let mut left = 0;
         for pushed in pushed {
             match epoch_of(&epochs, &pushed) {
                 Some(epoch) => by_epoch.entry(epoch).or_default().push(pushed.execution),
@@ -141,6 +143,26 @@ impl Receive {
         Ok(left)
     }
 
+    /// Takes those out whose id lies far beyond what the source has shown. Returns how many.
+    async fn leave_far_ids(
+        &self,
+        source: &SourceId,
+        pushed: &mut Vec<Pushed>,
+    ) -> Result<usize, sqlx::Error> {
+        // Most sources never come so far that anything has to be read.
+        if !far_ids::any_beyond(pushed, far_ids::largest(None)) {
+            return Ok(0);
+        }
+        let newest = store::newest(&self.pool, source).await?;
+        let left = far_ids::take_out(pushed, far_ids::largest(newest));
+        if left > 0 {
+            tracing::debug!(%source, left, "pushed ids are far beyond what the source has shown; the poll decides");
+            metrics::counter!("flowmeter_pushed_far_ids_total")
+                .increment(u64::try_from(left).unwrap_or(u64::MAX));
+        }
+        Ok(left)
+    }
+
     /// What is known of the executions' workflows; names those that come without a name.
     async fn describe(
         &self,
@@ -155,7 +177,7 @@ impl Receive {
         }
         for execution in executions.iter_mut().filter(|execution| execution.workflow_name.is_none()) {
             let workflow = known.get(&execution.workflow).and_then(Option::as_ref);
-            execution.workflow_name = workflow.map(|(workflow, _)| workflow.name.clone());
+            execution.workflow_name = workflow.and_then(|(workflow, _)| workflow.name.clone().non_empty());
         }
         let told = known.iter().filter_map(|(id, known)| known.as_ref().map(|known| (id, known)));
         Ok(told.map(|(id, (workflow, read_at))| workflow.to_wire(id, *read_at)).collect())

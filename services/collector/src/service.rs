@@ -17,6 +17,7 @@ use crate::{
     MIGRATOR, Settings,
     activity::FollowCatalog,
     audit::{AUDITS_MAX, AnswerAudit, Auditor},
+    expiry::Expiry,
     limits::{AnswerSweep, FollowUsage},
     n8n::{Client, ClientLimits},
     publish::Publisher,
@@ -98,6 +99,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
         consume::run(bus.clone(), clock.clone(), usage, Arc::new(follow), tasks.shutdown()),
     );
 
+    let expiry = Expiry { pool: pool.clone(), clock: clock.clone() };
     let receive = Receive {
         publisher: publisher.clone(),
         pool: pool.clone(),
@@ -110,6 +112,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
     let rows = Consumer::COLLECTOR_ROWS;
     tasks.spawn_fallible("rows", consume::run(bus, clock, rows, Arc::new(replay), tasks.shutdown()));
 
+    tasks.spawn(expiry.run(tasks.shutdown()));
     let schedule = Schedule::new(work, settings.concurrency, tasks.clone(), StdRng::from_os_rng());
     tasks.spawn(schedule.run());
     Ok(())

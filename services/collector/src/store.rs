@@ -2,6 +2,7 @@
 
 pub mod audits;
 pub mod epochs;
+pub mod expiry;
 pub mod limits;
 pub mod refusals;
 pub mod workflows;
@@ -19,6 +20,9 @@ use crate::{
     failure::SweepError,
     pace::{Pace, later},
     row::RunId,
+    stream_life::{Anchor, StreamMark},
+    unseen::{IdRanges, Unseen},
+    workflows::Kept,
 };
 
 /// How long a lease holds without being renewed, in seconds of the machine's time.
@@ -28,7 +32,7 @@ pub const LEASE_S: i32 = 30;
 const PUSH_NOTED_S: i64 = 60;
 
 /// Unreadable rows are remembered this many seconds: as long as a dead letter is kept.
-const UNREADABLE_KEPT_S: i64 = 30 * 24 * 60 * 60;
+pub const UNREADABLE_KEPT_S: i64 = 30 * 24 * 60 * 60;
 
 /// A source that this collector may sweep, for as long as it renews its lease.
 #[derive(Debug, Clone)]
@@ -185,7 +189,8 @@ pub async fn fail(
 pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepError> {
     let row = sqlx::query(
         "SELECT latest_start, unfinished, floor, swept_at, backlog, backlog_rows, complete_until,
-                left_out_before, base_url, published_through
+                left_out_before, base_url, published_through, stream_life, anchor_sequence, anchor_taken_at_ns,
+                unseen_firsts, unseen_lasts, unseen_ids, unseen_since, unsaving_workflows, all_saved
          FROM sources WHERE source_id = $1",
     )
     .bind(source.as_str())
@@ -211,8 +216,37 @@ pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepErr
         base_url: row.try_get("base_url")?,
         published_through: u64::try_from(row.try_get::<i64, _>("published_through")?)
             .map_err(|_| SweepError::Damaged("sequence"))?,
+        stream: StreamMark { life: row.try_get("stream_life")?, anchor: anchor(&row)?, is_new: false },
         tracked: tracked.iter().map(tracked_execution).collect::<Result<_, _>>()?,
+        unseen: unseen(&row)?,
     })
+}
+
+fn unseen(row: &PgRow) -> Result<Unseen, sqlx::Error> {
+    let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+    let firsts: Vec<i64> = row.try_get("unseen_firsts")?;
+    let lasts: Vec<i64> = row.try_get("unseen_lasts")?;
+    let ranges = firsts.into_iter().zip(lasts).map(|(first, last)| (unsigned(first), unsigned(last)));
+    Ok(Unseen {
+        pending: IdRanges::new(ranges.collect()),
+        ids_max: unsigned(row.try_get("unseen_ids")?),
+        since: instant(row, "unseen_since")?,
+        kept: Kept {
+            unsaving: u32::try_from(row.try_get::<i32, _>("unsaving_workflows")?).unwrap_or(0),
+            all: row.try_get("all_saved")?,
+        },
+    })
+}
+
+fn anchor(row: &PgRow) -> Result<Option<Anchor>, SweepError> {
+    let stored: (Option<i64>, Option<i64>) =
+        (row.try_get("anchor_sequence")?, row.try_get("anchor_taken_at_ns")?);
+    let (Some(sequence), Some(taken_at_ns)) = stored else { return Ok(None) };
+    let damaged = || SweepError::Damaged("anchor");
+    Ok(Some(Anchor {
+        sequence: u64::try_from(sequence).map_err(|_| damaged())?,
+        taken_at: Timestamp::from_nanosecond(taken_at_ns.into()).map_err(|_| damaged())?,
+    }))
 }
 
 fn tracked_execution(row: &PgRow) -> Result<(RunId, Tracked), SweepError> {
@@ -234,15 +268,19 @@ pub async fn advance(
     swept_at: Timestamp,
     pace: Pace,
 ) -> Result<(), SweepError> {
+    let unseen = after.unseen.pending.as_slice();
     let mut transaction = pool.begin().await?;
-    // Rows that are read again may have raised `published_through` meanwhile.
+    // Rows that are read again may have raised `published_through` meanwhile; in another life of the stream that says nothing.
     let advanced = sqlx::query(
         "UPDATE sources SET lease = NULL, leased_until = NULL, failures = 0, failing_since = NULL,
              unfinished = false, backlog = $3, backlog_rows = $11,
              floor = $4, complete_until = $5, base_url = $6, swept_at = $7,
-             published_through = greatest(published_through, $8),
+             published_through = CASE WHEN $13 = coalesce(stream_life, $13) AND NOT $16
+                                      THEN greatest(published_through, $8) ELSE $8 END,
+             stream_life = $13, anchor_sequence = $14, anchor_taken_at_ns = $15,
              next_sweep_at = CASE WHEN changes = $9 THEN $10 ELSE next_sweep_at END,
-             postponable_until = CASE WHEN changes = $9 THEN $12 END
+             postponable_until = CASE WHEN changes = $9 THEN $12 END,
+             unseen_firsts = $17, unseen_lasts = $18, unseen_ids = $19, unseen_since = $20
          WHERE source_id = $1 AND lease = $2",
     )
     .bind(claim.source.as_str())
@@ -257,6 +295,16 @@ pub async fn advance(
     .bind(pace.next.to_sqlx())
     .bind(after.backlog.as_ref().map_or(0, |backlog| i64::try_from(backlog.rows_read).unwrap_or(i64::MAX)))
     .bind(pace.postponable_until.map(ToSqlx::to_sqlx))
+    .bind(&after.stream.life)
+    .bind(after.stream.anchor.map(|anchor| i64::try_from(anchor.sequence).unwrap_or(i64::MAX)))
+    .bind(
+        after.stream.anchor.map(|anchor| i64::try_from(anchor.taken_at.as_nanosecond()).unwrap_or(i64::MAX)),
+    )
+    .bind(after.stream.is_new)
+    .bind(unseen.iter().map(|(first, _)| signed(*first)).collect::<Vec<_>>())
+    .bind(unseen.iter().map(|(_, last)| signed(*last)).collect::<Vec<_>>())
+    .bind(signed(after.unseen.ids_max))
+    .bind(after.unseen.since.map(ToSqlx::to_sqlx))
     .execute(&mut *transaction)
     .await?;
     if advanced.rows_affected() != 1 {
@@ -344,6 +392,15 @@ pub async fn pushed(
     .map(drop)
 }
 
+/// The newest id that the last sweep of the source has seen.
+pub async fn newest(pool: &PgPool, source: &SourceId) -> Result<Option<RunId>, sqlx::Error> {
+    let newest: Option<Option<i64>> = sqlx::query_scalar("SELECT floor FROM sources WHERE source_id = $1")
+        .bind(source.as_str())
+        .fetch_optional(pool)
+        .await?;
+    Ok(newest.flatten().and_then(|newest| RunId::new(u64::try_from(newest).ok()?)))
+}
+
 /// Whether this row has a dead letter already.
 pub async fn has_letter(pool: &PgPool, source: &SourceId, digest: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM unreadable_rows WHERE source_id = $1 AND digest = $2)")
@@ -375,7 +432,8 @@ fn instant(row: &PgRow, name: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<jiff_sqlx::Timestamp>, _>(name)?.map(jiff_sqlx::Timestamp::to_jiff))
 }
 
-fn seconds_before(now: Timestamp, seconds: i64) -> Timestamp {
+/// So many seconds before `now`.
+pub fn seconds_before(now: Timestamp, seconds: i64) -> Timestamp {
     now.saturating_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now)
 }
 
@@ -384,5 +442,9 @@ fn run_id(stored: i64) -> Result<RunId, SweepError> {
 }
 
 fn column(id: RunId) -> i64 {
-    i64::try_from(id.number()).unwrap_or(i64::MAX)
+    signed(id.number())
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -8,13 +8,16 @@ export class ApiError extends Error {
   }
 }
 
+/** Where the page was loaded from: behind a proxy the gateway may stand under a path, beside others. */
+const BASE = new URL(".", import.meta.url);
+
 /** Longer than any answer of the gateway takes; past it the connection counts as lost. */
 const REQUEST_TIMEOUT_MS = 15_000;
 
 async function request(method, path, body) {
   let response;
   try {
-    response = await fetch(path, {
+    response = await fetch(new URL(path, BASE), {
       method,
       // A cross-site form cannot set a header of its own, so this one shows that the request is the page's.
       headers: { "X-Flowmeter": "1", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
@@ -42,14 +45,14 @@ function parse(text) {
 
 const tenantPath = (tenant) => encodeURIComponent(tenant);
 
-export const signIn = (token) => request("POST", "/v1/session", { token });
-export const session = () => request("GET", "/v1/session");
-export const signOut = () => request("DELETE", "/v1/session");
-export const listUsage = () => request("GET", "/v1/usage");
-export const tenantUsage = (tenant) => request("GET", `/v1/usage/${tenantPath(tenant)}`);
-export const closedPeriods = (tenant) => request("GET", `/v1/usage/${tenantPath(tenant)}/periods`);
-export const dailySeries = (tenant) => request("GET", `/v1/tenants/${tenantPath(tenant)}/usage/series?grain=day`);
-export const topWorkflows = (tenant) => request("GET", `/v1/tenants/${tenantPath(tenant)}/usage/workflows?limit=1000`);
-export const limitCheck = (tenant) => request("GET", `/v1/admissions/${tenantPath(tenant)}`);
-export const unmapped = () => request("GET", "/v1/unmapped");
-export const EVENTS = "/v1/events";
+export const signIn = (token) => request("POST", "v1/session", { token });
+export const session = () => request("GET", "v1/session");
+export const signOut = () => request("DELETE", "v1/session");
+export const listUsage = () => request("GET", "v1/usage");
+export const tenantUsage = (tenant) => request("GET", `v1/usage/${tenantPath(tenant)}`);
+export const closedPeriods = (tenant) => request("GET", `v1/usage/${tenantPath(tenant)}/periods`);
+export const dailySeries = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/usage/series?grain=day`);
+export const topWorkflows = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/usage/workflows?limit=1000`);
+export const limitCheck = (tenant) => request("GET", `v1/admissions/${tenantPath(tenant)}`);
+export const unmapped = () => request("GET", "v1/unmapped");
+export const EVENTS = new URL("v1/events", BASE).href;

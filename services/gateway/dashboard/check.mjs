@@ -4,14 +4,8 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
-const stored = new Map();
-const storage = {
-  getItem: (key) => stored.get(key) ?? null,
-  setItem: (key, value) => stored.set(key, value),
-  removeItem: (key) => stored.delete(key),
-};
-Object.defineProperty(globalThis, "navigator", { value: { languages: ["en-GB", "fr"] }, configurable: true });
-Object.assign(globalThis, { localStorage: storage, sessionStorage: storage });
+import "./check_dom.mjs";
+import { NOW, at, source, usage } from "./check_samples.mjs";
 
 const { WORDS } = await import("./words.js");
 const { chosenLanguage, formatsOf } = await import("./format.js");
@@ -22,38 +16,6 @@ const { barsOf, forecastText } = await import("./daily.js");
 const folder = new URL(".", import.meta.url);
 const served = readdirSync(folder).filter((name) => /\.(js|html|css|svg)$/.test(name));
 const read = (name) => readFileSync(new URL(name, folder), "utf8");
-const NOW = Date.parse("2026-11-24T12:00:00Z");
-const at = (secondsAgo) => new Date(NOW - secondsAgo * 1_000).toISOString();
-
-function source(values = {}) {
-  return {
-    source: "north-main",
-    complete_until: at(20),
-    lag_seconds: 20,
-    open_executions: 0,
-    paused: false,
-    failing: null,
-    loss_expected_at: null,
-    gaps: 0,
-    ...values,
-  };
-}
-
-function usage(values = {}) {
-  return {
-    tenant: "north",
-    name: "North",
-    plan: "growth",
-    state: "ok",
-    counted: 10,
-    limit: 100,
-    as_of: at(1),
-    period: { start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" },
-    sources: [source()],
-    ...values,
-  };
-}
-
 test("both languages have the same texts with the same places", () => {
   const places = (entry) =>
     [...JSON.stringify(entry).matchAll(/\{(\w+)\}/g)]
@@ -89,10 +51,28 @@ test("numbers follow the language, and a share with failures never reads 100 %",
   assert.equal(english.percent(0.9999), "99.9%");
   assert.equal(english.percent(1), "100%");
   assert.equal(english.percent(null), "–");
-  assert.equal(english.money({ amount_minor: 4120, currency: "eur" }), "€41.20");
-  assert.equal(english.money({ amount_minor: 4120, currency: "jpy" }), "JP¥4,120");
+  assert.equal(english.money({ amount_minor: 4120, currency: "eur", exponent: 2 }), "€41.20");
   assert.equal(english.duration(11_520_000), "3h 12m");
   assert.equal(spanish.t("failed", { count: 1 }), "1 fallida");
+});
+
+test("an amount shows its minor unit, whatever digits the browser thinks usual", () => {
+  const { money } = formatsOf("en");
+  const shown = (currency, exponent) => money({ amount_minor: 123_456, currency, exponent }).replace(/\s/g, " ");
+  assert.equal(shown("huf", 2), "HUF 1,234.56");
+  assert.equal(shown("jpy", 0), "JP¥123,456");
+  assert.equal(shown("kwd", 3), "KWD 123.456");
+  assert.equal(shown("iqd", 3), "IQD 123.456");
+  assert.equal(shown("clf", 4), "CLF 12.3456");
+  for (const currency of ["cop", "idr", "rsd", "pkr", "lbp", "all", "crc", "mga"])
+    assert.equal(shown(currency, 2), `${currency.toUpperCase()} 1,234.56`);
+  // Not known is not a wrong amount.
+  assert.equal(money({ amount_minor: 123_456, currency: "huf" }), "–");
+});
+
+test("every address that the page asks is relative to the page", () => {
+  for (const name of served.filter((name) => /\.(js|html)$/.test(name)))
+    assert.doesNotMatch(read(name), /["'`]\/(v1|openapi|[a-z_]+\.(js|css|svg))/, name);
 });
 
 test("a period shows the days of its tenant in every reader's zone", () => {

@@ -12,6 +12,9 @@ export const NONE = "–";
 
 const STORED = "flowmeter.language";
 
+/** Formatters of one kind that are kept: more than there are time zones in use on one page, whatever the data says. */
+const FORMATTERS_MAX = 500;
+
 export function chosenLanguage() {
   const stored = localStorage.getItem(STORED);
   if (LANGUAGES.includes(stored)) return stored;
@@ -46,7 +49,10 @@ export function formatsOf(language) {
 function remembered(build) {
   const built = new Map();
   return (key) => {
-    if (!built.has(key)) built.set(key, build(key));
+    if (!built.has(key)) {
+      if (built.size >= FORMATTERS_MAX) built.clear();
+      built.set(key, build(key));
+    }
     return built.get(key);
   };
 }
@@ -63,15 +69,19 @@ function percents(locale) {
   };
 }
 
+// The exponent comes with the amount. The digits that a browser shows for a currency by itself are those that people
+// usually write: with them HUF 1,234.56 would read HUF 123,456.
 function moneys(locale) {
-  const formatOf = remembered(
-    (currency) => new Intl.NumberFormat(locale, { style: "currency", currency: currency.toUpperCase() }),
-  );
+  const formatOf = remembered((key) => {
+    const [currency, digits] = JSON.parse(key);
+    const fraction = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+    return new Intl.NumberFormat(locale, { style: "currency", currency: currency.toUpperCase(), ...fraction });
+  });
   return (money) => {
-    if (!money) return NONE;
-    const format = formatOf(money.currency);
-    const digits = format.resolvedOptions().maximumFractionDigits;
-    return format.format(money.amount_minor / 10 ** digits);
+    // Without it (another version's answer) the amount is not known.
+    if (!Number.isInteger(money?.exponent)) return NONE;
+    const { amount_minor: minor, currency, exponent } = money;
+    return formatOf(JSON.stringify([currency, exponent])).format(minor / 10 ** exponent);
   };
 }
 
@@ -114,7 +124,12 @@ function instants(locale) {
   const narrow = new Intl.RelativeTimeFormat(locale, { style: "narrow" });
   const long = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
   const dayFormat = remembered((key) => new Intl.DateTimeFormat(locale, JSON.parse(key)));
-  const day = (timeZone, options) => dayFormat(JSON.stringify({ timeZone, ...options }));
+  const isZone = remembered(isKnownZone);
+  // A zone that this browser does not know, because the one or the other is old: the day in UTC, and the word.
+  const day = (timeZone, options, write) => {
+    if (timeZone === undefined || isZone(timeZone)) return write(dayFormat(JSON.stringify({ timeZone, ...options })));
+    return `${write(dayFormat(JSON.stringify({ timeZone: "UTC", ...options })))} (UTC)`;
+  };
 
   const isDayOf = (instant, now) => new Date(instant).toDateString() === new Date(now).toDateString();
   return {
@@ -126,11 +141,19 @@ function instants(locale) {
     until: (instant, now) => relative(long, Math.max(Date.parse(instant) - now, 0)),
     /** A day, in the reader's zone or in that of the tenant whose day it is. */
     dateOfYear: (instant, timeZone = undefined) =>
-      day(timeZone, { day: "numeric", month: "short", year: "numeric" }).format(new Date(instant)),
+      day(timeZone, { day: "numeric", month: "short", year: "numeric" }, (format) => format.format(new Date(instant))),
     /** First and last day of a period whose end is exclusive: days of the tenant, not of the reader. */
     days: ({ start, end, time_zone: timeZone }, options = { day: "numeric", month: "short" }) =>
-      day(timeZone, options).formatRange(new Date(start), new Date(Date.parse(end) - 1)),
+      day(timeZone, options, (format) => format.formatRange(new Date(start), new Date(Date.parse(end) - 1))),
   };
+}
+
+function isKnownZone(timeZone) {
+  try {
+    return Boolean(new Intl.DateTimeFormat("en", { timeZone }));
+  } catch {
+    return false;
+  }
 }
 
 function relative(format, ms) {

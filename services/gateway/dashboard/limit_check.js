@@ -3,6 +3,19 @@
 import { el, setAttribute, setText, show } from "./dom.js";
 import { NONE } from "./format.js";
 
+/**
+ * Why the check answers so, in the reader's language: the answer's own sentence is in the tenant's. That one stands where the
+ * reason is newer than this page.
+ */
+export function reasonText(admission, { t, moment }, now) {
+  const { allowed, reason, used, limit, message } = admission;
+  const key = `check_${reason}${reason === "metering_stale" && !allowed ? "_refused" : ""}`;
+  const until = moment(admission.resets_at, now);
+  const again = moment(admission.retry_at ?? admission.resets_at, now);
+  const text = t(key, { used: used ?? "?", limit: limit ?? NONE, until, again });
+  return text === key ? message : text;
+}
+
 export function limitCheckCard(context) {
   const { t, count, until, full } = context.format;
   const verdict = el("p", { class: "verdict" });
@@ -46,7 +59,7 @@ export function limitCheckCard(context) {
           ? "warning"
           : "ok";
       setText(verdict, t(admission.allowed ? "allowed" : "refused"));
-      setText(message, admission.message);
+      setText(message, reasonText(admission, context.format, context.book.now()));
       setText(used.value, admission.used === null ? t("unknown") : count(admission.used));
       setText(limit.value, admission.limit === null ? t("noLimit") : count(admission.limit));
       setText(remaining.value, count(admission.remaining));

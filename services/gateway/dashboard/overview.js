@@ -1,7 +1,7 @@
 // All tenants at a glance.
 
 import { el, setAttribute, setText, show } from "./dom.js";
-import { stateIcon, stateWord } from "./parts.js";
+import { isolated, stateIcon, stateWord } from "./parts.js";
 import { summaryOf } from "./summary.js";
 import { tenantRow } from "./tenant_row.js";
 import { unmappedCard } from "./unmapped.js";
@@ -12,7 +12,7 @@ const FIND_FROM_TENANTS = 9;
 
 export function overview(context) {
   const { t } = context.format;
-  const summary = summaryOf(context);
+  const summary = isolated(summaryOf(context), context.format);
   const unmapped = unmappedCard(context);
   const rows = new Map();
   const filter = { state: null, text: "" };
@@ -60,6 +60,7 @@ export function overview(context) {
   // Time moves every row; an event moves one, and with hundreds of tenants drawing them all would be felt.
   function update({ timeMoved = false } = {}) {
     const all = context.book.all();
+    forgetGone(all);
     summary.update(all);
     chips.update(all, filter.state);
     const shown = all.filter((usage) => matches(usage, filter));
@@ -80,6 +81,13 @@ export function overview(context) {
     setText(nothing, t(filter.text === "" ? "noneInState" : "noMatch"));
   }
 
+  // A tenant that is removed takes its row along: over days, on a page that stays open, they would add up.
+  function forgetGone(all) {
+    if (rows.size <= all.length) return;
+    const there = new Set(all.map((usage) => usage.tenant));
+    for (const tenant of rows.keys()) if (!there.has(tenant)) rows.delete(tenant);
+  }
+
   update();
   unmapped.tick();
   return {
@@ -94,7 +102,7 @@ export function overview(context) {
 }
 
 function matches(usage, { state, text }) {
-  const named = [usage.name, usage.tenant, usage.plan].some((word) => word.toLowerCase().includes(text));
+  const named = [usage.name, usage.tenant, usage.plan].some((word) => String(word).toLowerCase().includes(text));
   return named && (state === null || usage.state === state);
 }
 

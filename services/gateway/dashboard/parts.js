@@ -65,7 +65,7 @@ export function leftText(usage, { t }) {
 export function usageBar({ t, count, percent }) {
   const node = el(
     "div",
-    { class: "meter", "aria-valuemin": 0 },
+    { class: "meter" },
     el("span", { class: "meter-fill" }),
     el("span", { class: "meter-over" }),
     el("span", { class: "meter-mark warn" }),
@@ -95,6 +95,8 @@ function describeBar(node, usage, { t, count, percent }) {
   const isMeter = counted !== null && limit !== null;
   setAttribute(node, "role", isMeter ? "meter" : "img");
   setAttribute(node, "aria-label", isMeter ? t("usage") : text);
+  // A picture must have none of these: a screen reader would read a range that there is not.
+  setAttribute(node, "aria-valuemin", isMeter ? 0 : null);
   setAttribute(node, "aria-valuemax", isMeter ? Math.max(limit, counted) : null);
   setAttribute(node, "aria-valuenow", isMeter ? counted : null);
   setAttribute(
@@ -215,6 +217,16 @@ const lossParts = ({ source, loss_expected_at }, format, now) => ({
 
 export const lossText = (expectedAt, { t, moment }, now) => t("lossAhead", { time: moment(expectedAt, now) });
 
+/** What a source has numbered and never showed, and what its workflows say of that; empty where there is nothing. */
+export function unseenText(unseen, { t, moment }, now) {
+  if (!unseen) return "";
+  const { executions_max: max, since, unsaving_workflows: unsaving } = unseen;
+  const lines = [];
+  if (max > 0) lines.push(t("unseen", { count: max, time: moment(since, now) }));
+  if (unsaving > 0) lines.push(t("unsaving", { count: unsaving }));
+  return lines.join(" ");
+}
+
 /** Which executions are missing, why, and when that was found. */
 export function gapText(gap, { t, moment }, now) {
   const { first_execution_id: first, last_execution_id: last } = gap;
@@ -225,6 +237,47 @@ function rangeText(first, last, t) {
   if (first === "") return t("gapUnknown");
   if (last === "") return t("gapFrom", { first });
   return first === last ? t("gapOne", { first }) : t("gapRange", { first, last });
+}
+
+/**
+ * Draws each item by itself: one whose values cannot be shown leaves a mark in its own place, made by `mark` of a sentence,
+ * and the others stand.
+ */
+export function drawEach(items, draw, mark, { t }) {
+  return items.map((item) => {
+    try {
+      return draw(item);
+    } catch (error) {
+      console.error("cannot be shown", item, error);
+      return mark(brokenMark(error, t));
+    }
+  });
+}
+
+/** What stands in the place of figures that cannot be shown. */
+export const brokenMark = (error, t) =>
+  el("span", { class: "broken", "data-state": "over" }, stateIcon("over"), " ", t("cannotBeShown", { reason: String(error) }));
+
+/** A card whose figures, where they cannot be shown, cost this card only. */
+export function isolated(card, { t }) {
+  const note = el("p", { class: "card-note", role: "status" });
+  show(note, false);
+  card.node.append(note);
+  return {
+    ...card,
+    update(...figures) {
+      try {
+        card.update(...figures);
+        note.replaceChildren();
+        show(note, false);
+      } catch (error) {
+        // Said once: it is drawn anew every few seconds.
+        if (note.hidden) console.error("cannot be shown", figures, error);
+        note.replaceChildren(brokenMark(error, t));
+        show(note, true);
+      }
+    },
+  };
 }
 
 /** A label over a figure, with a line beneath. */

@@ -1,7 +1,11 @@
 // Closed periods: final figures, newest first.
 
 import { el, setText, setVariable, show } from "./dom.js";
+import { drawEach } from "./parts.js";
 import { failedOf, isFailing } from "./usage.js";
+
+/** Columns of the table. */
+const COLUMNS = 7;
 
 export function periodsCard({ format }) {
   const { t } = format;
@@ -29,7 +33,8 @@ export function periodsCard({ format }) {
     node,
     update({ periods }) {
       const largest = Math.max(...periods.map((closed) => closed.counted), 1);
-      body.replaceChildren(...periods.map((closed) => row(format, closed, largest)));
+      const mark = (sentence) => el("tr", {}, el("td", { colspan: COLUMNS }, sentence));
+      body.replaceChildren(...drawEach(periods, (closed) => row(format, closed, largest), mark, format));
       setText(message, t("noClosedPeriods"));
       show(table, periods.length > 0);
       show(message, periods.length === 0);

@@ -1,7 +1,7 @@
 // The tenant's sources: how far each is counted, why one cannot be read, and what is missing of it.
 
 import { el, setAttribute, setText, show } from "./dom.js";
-import { failureParts, gapText, lossText } from "./parts.js";
+import { brokenMark, drawEach, failureParts, gapText, lossText, unseenText } from "./parts.js";
 import { isLosing, sourceState } from "./usage.js";
 
 /** Gaps that a row lists; the command line has them all. */
@@ -38,6 +38,8 @@ export function sourcesCard(context) {
         if (!rows.has(source.source)) rows.set(source.source, sourceRow(context));
         rows.get(source.source).update(source);
       }
+      const there = new Set(sources.map((source) => source.source));
+      for (const source of rows.keys()) if (!there.has(source)) rows.delete(source);
       const nodes = sources.map((source) => rows.get(source.source).node);
       if (nodes.length !== list.childElementCount || nodes.some((row, index) => row !== list.children[index]))
         list.replaceChildren(...nodes);
@@ -59,6 +61,7 @@ function sourceRow(context) {
   const open = el("span", { class: "muted small" });
   const failure = el("p", { class: "source-failure" });
   const loss = el("p", { class: "source-loss" });
+  const unseen = el("p", { class: "muted small" });
   const gaps = gapList(context);
   const node = el(
     "li",
@@ -67,32 +70,52 @@ function sourceRow(context) {
     el("div", { class: "line spread" }, complete, open),
     failure,
     loss,
+    unseen,
     gaps.node,
   );
+  const broken = el("p", { class: "source-failure" });
+  node.append(broken);
   return {
     node,
     updateGaps: gaps.update,
     update(source) {
-      const now = context.book.now();
-      const stands = sourceState(source, now);
       setText(name, source.source);
-      setText(state, t(WORDS[stands]));
-      state.dataset.state = COLOURS[stands];
-      const until = source.complete_until;
-      setText(
-        complete,
-        until === null ? t("notSwept") : `${t("complete", { time: moment(until, now) })} · ${ago(until, now)}`,
-      );
-      setAttribute(complete, "title", until === null ? null : full(until));
-      setText(open, source.open_executions === null ? "" : t("open", { count: source.open_executions }));
-      show(loss, isLosing(source));
-      if (isLosing(source)) setText(loss, lossText(source.loss_expected_at, format, now));
-      show(failure, stands === "failing");
-      if (stands !== "failing") return;
-      const { reason, since, detail } = failureParts(source, format, now);
-      setText(failure, `${reason} ${since} ${detail}`);
+      try {
+        draw(source);
+        broken.replaceChildren();
+        show(broken, false);
+      } catch (error) {
+        // Nothing of before may stand beside it.
+        [state, complete, open].forEach((part) => setText(part, ""));
+        [failure, loss, unseen].forEach((part) => show(part, false));
+        broken.replaceChildren(brokenMark(error, t));
+        show(broken, true);
+      }
     },
   };
+
+  function draw(source) {
+    const now = context.book.now();
+    const stands = sourceState(source, now);
+    setText(state, t(WORDS[stands]));
+    state.dataset.state = COLOURS[stands];
+    const until = source.complete_until;
+    setText(
+      complete,
+      until === null ? t("notSwept") : `${t("complete", { time: moment(until, now) })} · ${ago(until, now)}`,
+    );
+    setAttribute(complete, "title", until === null ? null : full(until));
+    setText(open, source.open_executions === null ? "" : t("open", { count: source.open_executions }));
+    show(loss, isLosing(source));
+    if (isLosing(source)) setText(loss, lossText(source.loss_expected_at, format, now));
+    const unseenSaid = unseenText(source.unseen, format, now);
+    show(unseen, unseenSaid !== "");
+    setText(unseen, unseenSaid);
+    show(failure, stands === "failing");
+    if (stands !== "failing") return;
+    const { reason, since, detail } = failureParts(source, format, now);
+    setText(failure, `${reason} ${since} ${detail}`);
+  }
 }
 
 /** The latest gaps of a source, newest first. */
@@ -110,10 +133,12 @@ function gapList(context) {
       const { t } = format;
       const now = context.book.now();
       const listed = gaps.recent.slice(0, GAPS_LISTED);
-      const lines = listed.map((gap) => gapText(gap, format, now));
-      if (gaps.count > listed.length) lines.push(t("gapsMore", { count: gaps.count - listed.length }));
+      const item = (line) => el("li", { class: "muted small" }, line);
+      const lines = drawEach(listed, (gap) => item(gapText(gap, format, now)), item, format);
+      const rest = gaps.count - listed.length;
+      if (rest > 0) lines.push(item(t("gapsMore", { count: rest })));
       setText(total, t("gapsCount", { count: gaps.count }));
-      list.replaceChildren(...lines.map((line) => el("li", { class: "muted small" }, line)));
+      list.replaceChildren(...lines);
     },
   };
 }

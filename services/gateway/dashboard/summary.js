@@ -3,7 +3,7 @@
 import { el, setText } from "./dom.js";
 import { NONE } from "./format.js";
 import { activityChart, figure, peakText, recentText } from "./parts.js";
-import { WINDOW_MINUTES, failedOf, gapsOf, isFloor, isLosing, sourceState } from "./usage.js";
+import { WINDOW_MINUTES, failedOf, gapsOf, isFloor, isLosing, isReadable, sourceState } from "./usage.js";
 
 export function summaryOf(context) {
   const { t } = context.format;
@@ -36,9 +36,11 @@ export function summaryOf(context) {
   );
   return {
     node,
-    update(all) {
+    update(tenants) {
+      // What cannot be read is said in its own row, and is not known here.
+      const all = tenants.filter(isReadable);
       const known = all.filter((usage) => usage.counted !== null);
-      updateTotals(context, { counted, success, cost, open }, known, all.length - known.length);
+      updateTotals(context, { counted, success, cost, open }, known, tenants.length - known.length);
       const series = context.book.activity.series(all.map((usage) => usage.tenant));
       chart.update(series);
       setText(recent, recentText(series, context.format));
@@ -65,9 +67,11 @@ function updateTotals({ format }, { counted, success, cost, open }, known, unkno
   );
   const costs = new Map();
   for (const { cost_estimate: estimate } of known) {
-    if (estimate) costs.set(estimate.currency, (costs.get(estimate.currency) ?? 0) + estimate.amount_minor);
+    if (!Number.isInteger(estimate?.exponent)) continue;
+    const sum = costs.get(estimate.currency)?.amount_minor ?? 0;
+    costs.set(estimate.currency, { ...estimate, amount_minor: sum + estimate.amount_minor });
   }
-  const amounts = [...costs].map(([currency, amount_minor]) => money({ currency, amount_minor }));
+  const amounts = [...costs.values()].map(money);
   cost.update(amounts.join(" + ") || NONE, t("costHelp"));
   const reporting = known.filter((usage) => usage.open_executions !== null);
   open.update(count(sumOf(reporting, (usage) => usage.open_executions)));

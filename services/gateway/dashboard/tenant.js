@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { dailyCard } from "./daily.js";
 import { el, setAttribute, setText, show } from "./dom.js";
 import { limitCheckCard } from "./limit_check.js";
-import { activityChart, countText, figure, leftText, peakText, recentText, stateChip, usageBar } from "./parts.js";
+import { activityChart, countText, figure, isolated, leftText, peakText, recentText, stateChip, usageBar } from "./parts.js";
 import { periodsCard } from "./periods.js";
 import { sourcesCard } from "./sources.js";
 import { WINDOW_MINUTES, isFailing, isFloor, meanDuration } from "./usage.js";
@@ -16,10 +16,10 @@ const REFRESH_MIN_MS = 3_000;
 export function tenantView(context, tenant, { alone }) {
   const usage = context.book.get(tenant);
   if (!usage) return notFound(context, tenant);
-  const head = heading(context, alone);
-  const period = periodCard(context);
+  const head = isolated(heading(context, alone), context.format);
+  const period = isolated(periodCard(context), context.format);
   const check = limitCheckCard(context);
-  const sources = sourcesCard(context);
+  const sources = isolated(sourcesCard(context), context.format);
   const workflows = workflowsCard(context);
   const periods = periodsCard(context);
   const daily = dailyCard(context);
@@ -40,9 +40,15 @@ export function tenantView(context, tenant, { alone }) {
 
   const detail = {
     update(usage) {
-      workflows.update(usage);
-      daily.updateForecast(usage);
-      sources.updateGaps(usage.gaps);
+      try {
+        workflows.update(usage);
+      } finally {
+        try {
+          daily.updateForecast(usage);
+        } finally {
+          sources.updateGaps(usage.gaps);
+        }
+      }
     },
     fail: workflows.fail,
   };
@@ -64,16 +70,16 @@ export function tenantView(context, tenant, { alone }) {
   draw();
   refresh();
   load(context, api.closedPeriods(tenant), periods);
-  let periodStart = usage.period.start;
+  let periodStart = usage.period?.start;
   return {
     node,
-    title: usage.name,
+    title: String(usage.name),
     update() {
       const now = context.book.get(tenant);
       draw();
       refresh();
-      if (now && now.period.start !== periodStart) {
-        periodStart = now.period.start;
+      if (now && now.period?.start !== periodStart) {
+        periodStart = now.period?.start;
         load(context, api.closedPeriods(tenant), periods);
       }
     },
@@ -86,7 +92,7 @@ export function tenantView(context, tenant, { alone }) {
 }
 
 function notFound({ format: { t } }, tenant) {
-  const node = el("div", { class: "page" }, backLink(t), el("p", { class: "notice" }, t("notFound", { tenant })));
+  const node = el("div", { class: "page" }, backLink(t), el("h1", { class: "hidden-text" }, t("tenant")), el("p", { class: "notice" }, t("notFound", { tenant })));
   return { node, title: t("tenants"), update() {}, tick() {} };
 }
 

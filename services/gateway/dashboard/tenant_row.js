@@ -1,13 +1,14 @@
 // One tenant in the list.
 
 import { el, setAttribute, setText, show } from "./dom.js";
-import { activityChart, countText, leftText, recentText, stateChip, troubles, usageBar } from "./parts.js";
+import { activityChart, brokenMark, countText, leftText, recentText, stateChip, troubles, usageBar } from "./parts.js";
 import {
   WINDOW_MINUTES,
   failedOf,
   failingSources,
   gapsOf,
   isFailing,
+  isReadable,
   losingSources,
   meanDuration,
   sourceState,
@@ -66,23 +67,52 @@ export function tenantRow(context, tenant) {
   cells[2].classList.add("cell-chart");
   const troubleCell = el("div", { class: "failures-cell", role: "cell", "aria-colspan": cells.length }, trouble.node);
   const node = el("div", { class: "tenants-row", role: "row" }, ...cells, troubleCell);
+  const broken = brokenRow(tenant, cells.length, format);
   let drawn = null;
+
+  function draw(usage) {
+    if (!isReadable(usage)) throw new TypeError("not a tenant's figures");
+    const now = context.book.now();
+    node.dataset.state = usage.state;
+    chip.update(usage);
+    bar.update(usage);
+    const series = context.book.activity.series([usage.tenant]);
+    chart.update(series);
+    setText(parts.recent, recentText(series, format));
+    writeUsage(parts, usage, format, now);
+    writeFigures(parts, usage, format, now);
+    trouble.update(usage, now);
+    show(troubleCell, failingSources(usage).length + losingSources(usage).length > 0);
+  }
+
   return {
     node,
     update(usage, timeMoved) {
       if (drawn === usage && !timeMoved) return;
       drawn = usage;
-      const now = context.book.now();
-      node.dataset.state = usage.state;
-      chip.update(usage);
-      bar.update(usage);
-      const series = context.book.activity.series([usage.tenant]);
-      chart.update(series);
-      setText(parts.recent, recentText(series, format));
-      writeUsage(parts, usage, format, now);
-      writeFigures(parts, usage, format, now);
-      trouble.update(usage, now);
-      show(troubleCell, failingSources(usage).length + losingSources(usage).length > 0);
+      try {
+        draw(usage);
+        if (node.contains(troubleCell)) return;
+        node.replaceChildren(...cells, troubleCell);
+      } catch (error) {
+        // Half a row of new figures beside half of old ones would be wrong: none is shown.
+        if (node.contains(troubleCell)) console.error("a row cannot be shown", usage, error);
+        node.dataset.state = "unknown";
+        broken.update(usage, error);
+        node.replaceChildren(...broken.cells);
+      }
+    },
+  };
+}
+
+function brokenRow(tenant, columns, { t }) {
+  const name = el("a", { class: "tenant-link", href: `#/tenants/${encodeURIComponent(tenant)}` });
+  const mark = el("div", { class: "failures-cell", role: "cell", "aria-colspan": columns - 1 });
+  return {
+    cells: [el("div", { class: "tenants-cell tenant-name", role: "rowheader" }, name), mark],
+    update(usage, error) {
+      setText(name, typeof usage.name === "string" ? usage.name : tenant);
+      mark.replaceChildren(brokenMark(error, t));
     },
   };
 }

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { el, setText, show } from "./dom.js";
+import { drawEach } from "./parts.js";
 
 /** New ones come with sweeps; the answer reads one index. */
 const REFRESH_MS = 60_000;
@@ -36,7 +37,8 @@ export function unmappedCard(context) {
     show(node, answer.executions > 0);
     setText(title, t("unmapped", { count: answer.executions }));
     const shown = answer.workflows.slice(0, WORKFLOWS_LISTED);
-    list.replaceChildren(...shown.map((workflow) => el("li", {}, lineOf(workflow, format))));
+    const item = (line) => el("li", {}, line);
+    list.replaceChildren(...drawEach(shown, (workflow) => item(lineOf(workflow, format)), item, format));
     const rest = answer.workflows_total - shown.length;
     show(more, rest > 0);
     setText(more, t("unmappedMore", { count: rest }));

@@ -47,6 +47,32 @@ export function sourceState(source, now) {
   return lagSeconds(source.complete_until, now) > STALE_SECONDS ? "stale" : "current";
 }
 
+/**
+ * Whether the page can make sense of the figures. Where it cannot (another version's, a damaged value), they cost their own
+ * row, and the sums over all leave them out.
+ */
+export function isReadable(usage) {
+  const isInstant = (instant) => !Number.isNaN(Date.parse(instant));
+  const isInstantOrNull = (instant) => instant === null || isInstant(instant);
+  try {
+    return (
+      [usage.name, usage.plan].every((text) => typeof text === "string") &&
+      [usage.period.start, usage.period.end].every(isInstant) &&
+      [usage.as_of, usage.complete_until, ...usage.sources.map((source) => source.complete_until)].every(isInstantOrNull) &&
+      (!usage.cost_estimate || isAmount(usage.cost_estimate))
+    );
+  } catch {
+    return false;
+  }
+}
+
+/** No currency has more than four decimals; a formatter takes twenty. */
+const EXPONENT_MAX = 20;
+
+// An amount without an exponent is of another version of the gateway, and shown as not known.
+const isAmount = ({ currency, exponent = 0 }) =>
+  /^[a-z]{3}$/i.test(currency) && Number.isInteger(exponent) && exponent >= 0 && exponent <= EXPONENT_MAX;
+
 /** The tenants' usage, newest wins. */
 export class UsageBook {
   #usage = new Map();
@@ -70,7 +96,7 @@ export class UsageBook {
   all() {
     const urgency = (usage) => STATES.indexOf(usage.state);
     return [...this.#usage.values()].sort(
-      (a, b) => urgency(a) - urgency(b) || a.name.localeCompare(b.name, undefined, { numeric: true }),
+      (a, b) => urgency(a) - urgency(b) || String(a.name).localeCompare(String(b.name), undefined, { numeric: true }),
     );
   }
 
@@ -78,7 +104,7 @@ export class UsageBook {
   replaceAll({ usage: list, as_of }) {
     this.#clockOffsetMs = Date.parse(as_of) - Date.now();
     const kept = new Set(list.map((usage) => usage.tenant));
-    for (const tenant of this.#usage.keys()) if (!kept.has(tenant)) this.#usage.delete(tenant);
+    for (const tenant of this.#usage.keys()) if (!kept.has(tenant)) this.#forget(tenant);
     list.forEach((usage) => this.put(usage));
   }
 
@@ -86,8 +112,13 @@ export class UsageBook {
     const held = this.get(usage.tenant);
     if (held && isOlder(usage, held)) return false;
     this.#usage.set(usage.tenant, usage);
-    this.activity.observe(usage);
+    if (isReadable(usage)) this.activity.observe(usage);
     return true;
+  }
+
+  #forget(tenant) {
+    this.#usage.delete(tenant);
+    this.activity.forget(tenant);
   }
 
   clear() {
@@ -122,7 +153,7 @@ export class Activity {
 
   /** Marks the present as watched for those whose sources are read; called while connected. */
   watch(usages, now) {
-    const read = usages.filter((usage) => usage.sources.some((source) => sourceState(source, now) === "current"));
+    const read = usages.filter(isReadable).filter((usage) => usage.sources.some((source) => sourceState(source, now) === "current"));
     for (const usage of read) if (usage.counted !== null) this.#add(usage.tenant, 0);
     this.#forgetOld();
   }
@@ -130,6 +161,18 @@ export class Activity {
   /** After a gap the next figure is a new base: what was counted meanwhile belongs to no known moment. */
   interrupt() {
     this.#last.clear();
+  }
+
+  /** A tenant is gone: nothing of it is kept. */
+  forget(tenant) {
+    this.#added.delete(tenant);
+    this.#last.delete(tenant);
+  }
+
+  /** How much is kept, for the checks: tenants and buckets. */
+  get kept() {
+    const buckets = [...this.#added.values()].reduce((sum, held) => sum + held.size, 0);
+    return { tenants: this.#last.size, buckets };
   }
 
   /** The sum over the tenants, oldest bucket first; null where nothing is known of any. */
@@ -169,15 +212,21 @@ export class Activity {
     const now = bucketNow();
     buckets.set(now, (buckets.get(now) ?? 0) + count);
     this.#added.set(tenant, buckets);
+    // Events may come while nobody watches.
+    if (buckets.size > BUCKETS + 1) forgetBefore(buckets, now - BUCKETS);
   }
 
   #forgetOld() {
     const oldest = bucketNow() - BUCKETS;
     for (const [tenant, buckets] of this.#added) {
-      for (const bucket of buckets.keys()) if (bucket < oldest) buckets.delete(bucket);
+      forgetBefore(buckets, oldest);
       if (buckets.size === 0) this.#added.delete(tenant);
     }
   }
+}
+
+function forgetBefore(buckets, oldest) {
+  for (const bucket of buckets.keys()) if (bucket < oldest) buckets.delete(bucket);
 }
 
 const bucketNow = () => Math.floor(Date.now() / BUCKET_MS);

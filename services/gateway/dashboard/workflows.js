@@ -1,6 +1,7 @@
 // The workflows of the current period, in a table that can be sorted and searched.
 
 import { el, setAttribute, setText, setVariable, show } from "./dom.js";
+import { drawEach } from "./parts.js";
 import { failedOf, isFailing } from "./usage.js";
 
 /** Rows drawn at once; a tenant may have a thousand workflows, and they are drawn anew after every event. */
@@ -82,7 +83,9 @@ export function workflowsCard(context) {
       view,
     );
     const largest = Math.max(...all.map((workflow) => workflow.counted), 1);
-    body.replaceChildren(...found.slice(0, view.rows).map((workflow) => row(context.format, workflow, largest)));
+    const mark = (sentence) => el("tr", {}, el("td", { colspan: COLUMNS.length }, sentence));
+    const rows = found.slice(0, view.rows);
+    body.replaceChildren(...drawEach(rows, (workflow) => row(context.format, workflow, largest), mark, context.format));
     heads.forEach((head, index) => {
       const order = COLUMNS[index] !== view.column ? null : view.descending ? "descending" : "ascending";
       setAttribute(head, "aria-sort", order);
@@ -135,7 +138,7 @@ function sortBy(view, column) {
 }
 
 const matches = (workflow, text) =>
-  [nameOf(workflow), workflow.workflow, workflow.source].some((word) => word.toLowerCase().includes(text));
+  [nameOf(workflow), workflow.workflow, workflow.source].some((word) => String(word).toLowerCase().includes(text));
 
 function sorted(workflows, { column, descending }) {
   const sign = descending ? -1 : 1;

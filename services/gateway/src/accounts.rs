@@ -21,8 +21,14 @@ use crate::{
 /// How long a session lasts: a working day.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Tokens kept, taken back ones included: the list of them stays one answer.
+/// Good tokens: the list of them stays one answer. As many that were taken back are kept for a while (`purge.rs`).
 pub const TOKENS_MAX: u64 = 10_000;
+
+/// Tokens in the list that were taken back, the last ones.
+const REVOKED_LISTED_MAX: u64 = 1_000;
+
+/// Open sessions of one token: a tenant's people share it. Beyond, the one that was opened first ends.
+const SESSIONS_MAX: u64 = 1_000;
 
 /// Tokens and sessions.
 pub struct Accounts {
@@ -49,7 +55,7 @@ pub enum AccountError {
     #[error("there is no tenant {0}")]
     UnknownTenant(TenantId),
     /// There are too many tokens.
-    #[error("{TOKENS_MAX} tokens are kept; no more can be made")]
+    #[error("there are {TOKENS_MAX} tokens; take back those that nobody uses, then make more")]
     TooMany,
     /// The tokens cannot be listed.
     #[error("cannot list the tokens")]
@@ -67,6 +73,8 @@ pub enum AccountError {
 pub struct Session {
     /// Whose it is.
     pub principal: Principal,
+    /// The token that it was opened with.
+    pub token: Hash,
     /// When it ends.
     pub expires_at: Timestamp,
 }
@@ -78,16 +86,20 @@ impl Accounts {
     }
 
     /// Whose token it is; nobody's where it is not a good one.
-    pub async fn authenticate(&self, token: &SecretString) -> Result<Option<Principal>, AccountError> {
+    pub async fn authenticate(
+        &self,
+        token: &SecretString,
+    ) -> Result<Option<(Principal, Hash)>, AccountError> {
         let hash = Hash::of(token);
         if hash.matches(&self.operator) {
-            return Ok(Some(Principal::Operator));
+            return Ok(Some((Principal::Operator, hash)));
         }
         if !tokens::is_well_formed(token) {
             return Ok(None);
         }
         // Boxed: what a query takes is not carried by those who need none.
-        Box::pin(self.principal_of(&hash)).await
+        let principal = Box::pin(self.principal_of(&hash)).await?;
+        Ok(principal.map(|principal| (principal, hash)))
     }
 
     async fn principal_of(&self, token: &Hash) -> Result<Option<Principal>, AccountError> {
@@ -102,12 +114,15 @@ impl Accounts {
         &self,
         tenant: Option<TenantId>,
     ) -> Result<(SecretString, TokenRecord), AccountError> {
+        let mut transaction = self.pool.begin().await.map_err(AccountError::Create)?;
+        // A tenant that is removed meanwhile takes this token back too: its removal waits for us, or we for it.
+        store::originals::lock(&mut transaction).await.map_err(AccountError::Create)?;
         if let Some(tenant) = &tenant
-            && catalog::store::find::<Tenant>(&self.pool, tenant.as_str()).await?.is_none()
+            && catalog::store::find::<Tenant>(&mut *transaction, tenant.as_str()).await?.is_none()
         {
             return Err(AccountError::UnknownTenant(tenant.clone()));
         }
-        let kept = store::tokens::count(&self.pool).await.map_err(AccountError::Create)?;
+        let kept = store::tokens::count(&mut *transaction).await.map_err(AccountError::Create)?;
         if u64::try_from(kept).unwrap_or(u64::MAX) >= TOKENS_MAX {
             return Err(AccountError::TooMany);
         }
@@ -118,7 +133,10 @@ impl Accounts {
             created_at: self.clock.now(),
             revoked_at: None,
         };
-        store::tokens::insert(&self.pool, &record, &Hash::of(&token)).await.map_err(AccountError::Create)?;
+        store::tokens::insert(&mut *transaction, &record, &Hash::of(&token))
+            .await
+            .map_err(AccountError::Create)?;
+        transaction.commit().await.map_err(AccountError::Create)?;
         Ok((token, record))
     }
 
@@ -127,9 +145,9 @@ impl Accounts {
         tokens::generate_for_push(&mut *self.random.lock().unwrap_or_else(PoisonError::into_inner), source)
     }
 
-    /// All tokens, newest first.
+    /// All good tokens, and the last ones that were taken back, newest first.
     pub async fn list(&self) -> Result<Vec<TokenRecord>, AccountError> {
-        store::tokens::list(&self.pool, TOKENS_MAX).await.map_err(AccountError::List)
+        store::tokens::list(&self.pool, TOKENS_MAX, REVOKED_LISTED_MAX).await.map_err(AccountError::List)
     }
 
     /// Takes a token back, and with it every session opened with it. Tells whether there is one of this id.
@@ -142,14 +160,17 @@ impl Accounts {
         &self,
         token: &SecretString,
     ) -> Result<Option<(SecretString, Session)>, AccountError> {
-        let Some(principal) = self.authenticate(token).await? else { return Ok(None) };
+        let Some((principal, token)) = self.authenticate(token).await? else { return Ok(None) };
         let now = self.clock.now();
         let expires_at = now.saturating_add(SESSION_LIFETIME).unwrap_or(now);
         let secret = self.generate();
-        store::tokens::insert_session(&self.pool, &Hash::of(&secret), &Hash::of(token), expires_at)
+        store::tokens::insert_session(&self.pool, &Hash::of(&secret), &token, expires_at)
             .await
             .map_err(AccountError::Session)?;
-        Ok(Some((secret, Session { principal, expires_at })))
+        store::tokens::end_sessions_beyond(&self.pool, &token, SESSIONS_MAX)
+            .await
+            .map_err(AccountError::Session)?;
+        Ok(Some((secret, Session { principal, token, expires_at })))
     }
 
     /// The session with this secret id, while it lasts and while its token is good.
@@ -162,7 +183,7 @@ impl Accounts {
             .map_err(AccountError::Authenticate)?;
         let Some((token, expires_at)) = found else { return Ok(None) };
         let principal = self.principal_of(&token).await?;
-        Ok(principal.map(|principal| Session { principal, expires_at }))
+        Ok(principal.map(|principal| Session { principal, token, expires_at }))
     }
 
     /// Ends a session.

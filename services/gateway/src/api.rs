@@ -7,6 +7,7 @@ mod assets;
 mod attributions;
 mod audit;
 mod authenticate;
+mod base_path;
 mod corrections;
 mod duration;
 mod error;
@@ -18,17 +19,21 @@ mod forecasts;
 mod gaps;
 mod guard;
 mod meters;
+mod period_ends;
 mod periods;
 mod plans;
 mod push_tokens;
+mod questions;
+mod quotas;
 mod session;
 mod sources;
 mod tenants;
 mod tokens;
 mod unmapped;
+mod unseen;
 mod usage;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, middleware};
 use catalog::sealing::SealingKey;
@@ -40,7 +45,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Components,
+        Components, Server,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -53,8 +58,11 @@ use crate::{
 
 pub use admissions::is_admission_id;
 pub use audit::AuditListener;
+pub use base_path::BasePath;
 pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};
 pub use gaps::count as count_gaps;
+pub use periods::PERIODS_MAX;
+pub use quotas::Quotas;
 
 /// What every request may use.
 pub type App = Arc<AppParts>;
@@ -85,10 +93,14 @@ pub struct AppParts {
     pub accounts: Accounts,
     /// Tells live listeners what has changed.
     pub announcer: Announcer,
+    /// What one caller may take at once.
+    pub quotas: Quotas,
     /// Seals sources' keys.
     pub sealing: SealingKey,
     /// Whether cookies travel encrypted only.
     pub secure_cookies: bool,
+    /// The path under which people reach us.
+    pub base_path: BasePath,
     /// Ends live streams.
     pub shutdown: CancellationToken,
 }
@@ -122,11 +134,12 @@ impl Modify for Security {
 /// a source may ask too, or in the short list of open ones: there is no fifth place.
 fn routes(app: &App) -> OpenApiRouter<App> {
     let authenticated = middleware::from_fn_with_state(app.clone(), authenticate::authenticate);
+    let sign_ins = middleware::from_fn_with_state(app.clone(), quotas::bound_sign_ins);
     let operator = operator_routes().route_layer(middleware::from_fn(authenticate::require_operator));
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(operator.merge(tenant_routes()).route_layer(authenticated))
         .merge(asker_routes())
-        .merge(open_routes())
+        .merge(open_routes().route_layer(sign_ins))
 }
 
 fn operator_routes() -> OpenApiRouter<App> {
@@ -141,6 +154,7 @@ fn operator_routes() -> OpenApiRouter<App> {
         .routes(routes!(audit::begin, audit::get))
         .routes(routes!(unmapped::list))
         .routes(routes!(corrections::create, corrections::list))
+        .routes(routes!(period_ends::end))
         .routes(routes!(push_tokens::create, push_tokens::revoke))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
@@ -180,12 +194,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 fn router(app: App) -> Router {
-    let (api, document) = routes(&app).split_for_parts();
+    let base = app.base_path.clone();
+    let (api, mut document) = routes(&app).split_for_parts();
+    if !base.is_root() {
+        document.servers = Some(vec![Server::new(base.cookie_path())]);
+    }
     let api = api
         .merge(assets::routes(document))
         .fallback(error::no_route)
         .method_not_allowed_fallback(error::no_method);
-    guard::around(api).with_state(app)
+    base_path::under(&base, guard::around(api).with_state(app))
 }
 
 /// Serves until shutdown. Live streams end then; other requests are finished.
@@ -194,5 +212,6 @@ pub async fn serve(listener: TcpListener, app: App) -> std::io::Result<()> {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "serving the API and the dashboard");
     }
-    axum::serve(listener, router(app)).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }

@@ -30,6 +30,10 @@ const USERS_SHOWN_MAX: usize = 10;
 /// A kind of value, with what must hold between it and the rest.
 #[async_trait]
 pub trait Original: Entry + PartialEq + Sync {
+    /// Whether the id of a removed value is never given to another: what was kept under it, in every service, is still the
+    /// former one's.
+    const ID_IS_GIVEN_ONCE: bool = false;
+
     /// The message that says that the value is gone, in both forms.
     fn tombstone(id: &str, revision: u64) -> (Self::Wire, CatalogEntry);
 
@@ -72,6 +76,17 @@ pub enum ChangeError {
         id: String,
         /// What needs it.
         users: String,
+    },
+    /// The id was given before, to one that was removed.
+    #[error(
+        "{kind} {id} was removed, and what was metered under this id stays: use another id, or say that it is the same \
+         customer (`restore=true`, `flowmeter apply --restore {id}`)"
+    )]
+    Removed {
+        /// What it was.
+        kind: &'static str,
+        /// Its id.
+        id: String,
     },
     /// There are too many values of the kind.
     #[error("there are {VALUES_MAX} values of kind {0}; no more can be added")]
@@ -120,18 +135,27 @@ impl Editor {
         id: &str,
         make: impl FnOnce(Option<&E>) -> Result<E, InvalidEntry> + Send,
     ) -> Result<Revised<E>, ChangeError> {
-        self.put_with(id, |present| make(present).map_err(ChangeError::from)).await
+        self.put_with(id, false, |present| make(present).map_err(ChangeError::from)).await
+    }
+
+    /// The same, where it is said that a removed value of this id comes back: its figures are its own.
+    pub async fn put_or_restore<E: Original>(&self, id: &str, value: E) -> Result<Revised<E>, ChangeError> {
+        self.put_with(id, true, |_| Ok(value)).await
     }
 
     async fn put_with<E: Original>(
         &self,
         id: &str,
+        may_restore: bool,
         make: impl FnOnce(Option<&E>) -> Result<E, ChangeError> + Send,
     ) -> Result<Revised<E>, ChangeError> {
         let mut transaction = self.pool.begin().await.map_err(ChangeError::Write)?;
         originals::lock(&mut transaction).await.map_err(ChangeError::Write)?;
         let original = originals::find::<E>(&mut *transaction, id).await.map_err(ChangeError::Read)?;
         let revision = original.as_ref().map_or(0, |original| original.revision);
+        if E::ID_IS_GIVEN_ONCE && !may_restore && original.as_ref().is_some_and(|original| original.removed) {
+            return Err(ChangeError::Removed { kind: E::KIND.as_str(), id: id.to_owned() });
+        }
         let present = original
             .filter(|original| !original.removed)
             .map(|original| decode::<E>(original, id))
@@ -158,7 +182,7 @@ impl Editor {
         id: &str,
         change: impl FnOnce(&E) -> E + Send,
     ) -> Result<Revised<E>, ChangeError> {
-        self.put_with(id, |present| present.map(change).ok_or_else(|| not_found::<E>(id))).await
+        self.put_with(id, false, |present| present.map(change).ok_or_else(|| not_found::<E>(id))).await
     }
 
     /// Removes a value that nothing needs. Its tombstone keeps the revision growing.
@@ -181,7 +205,8 @@ impl Editor {
         let (wire, message) = E::tombstone(id, revision);
         self.write::<E>(&mut transaction, id, revision, true, &wire, &message).await?;
         if E::KIND == Tenant::KIND {
-            // Another customer may get the id one day; the old one's tokens must not open it.
+            // The tenant may be restored one day; who had left by then must not come back with it. Tokens are made under the
+            // same lock, so none is made meanwhile.
             store::tokens::revoke_all_of(&mut *transaction, id, self.clock.now())
                 .await
                 .map_err(ChangeError::Write)?;
@@ -256,6 +281,8 @@ impl Original for Plan {
 
 #[async_trait]
 impl Original for Tenant {
+    const ID_IS_GIVEN_ONCE: bool = true;
+
     fn tombstone(id: &str, revision: u64) -> (v1::Tenant, CatalogEntry) {
         let wire = v1::Tenant { tenant_id: id.to_owned(), revision, removed: true, ..v1::Tenant::default() };
         (wire.clone(), CatalogEntry { entry: Some(catalog_entry::Entry::Tenant(wire)) })

@@ -124,94 +124,26 @@ mod tests {
         assert_eq!(size(u64::MAX, Duration::ZERO, None), LEASE_MAX);
     }
 
-    /// What happens to one tenant's units in the ledger's arithmetic, with three replicas.
-    #[derive(Debug, Clone, Copy)]
-    enum Step {
-        /// A replica asks the ledger for a lease.
-        Grant(usize),
-        /// It spends a unit in memory.
-        Spend(usize),
-        /// It tallies what it has spent.
-        Tally(usize),
-        /// It dies: what it held stays outstanding until W has passed.
-        Die(usize),
-        /// It gives everything back.
-        GiveBack(usize),
-        /// All runs so far are counted, and every dead lease has expired before W.
-        Sweep,
-    }
-
-    #[derive(Debug, Clone, Copy, Default)]
-    struct Replica {
-        unspent: u64,
-        spent: u64,
-    }
-
-    fn steps() -> impl Strategy<Value = Step> {
-        (0_u8..14, 0_usize..3).prop_map(|(kind, replica)| match kind {
-            0..=3 => Step::Grant(replica),
-            4..=8 => Step::Spend(replica),
-            9..=10 => Step::Tally(replica),
-            11 => Step::Die(replica),
-            12 => Step::GiveBack(replica),
-            _ => Step::Sweep,
-        })
-    }
-
     proptest! {
-        /// In any order of grants, spending, tallying, deaths and sweeps: never more runs than the limit, and when all
-        /// leases are given back and W has passed the dead ones, exactly the rest can be used.
+        /// The ledger itself is tested on Postgres, with gateways that are killed: `tests/it/leases.rs`.
         #[test]
-        fn never_more_than_the_limit_whoever_dies(
-            limit in 0_u64..2_000,
-            want in 1_u64..500,
-            steps in prop::collection::vec(steps(), 0..300),
+        fn a_grant_is_needed_bounded_and_leaves_units_for_others(
+            spent in 0_u64..1_000_000,
+            elapsed_ms in 0_u64..60_000,
+            free in 0_u64..2_000_000,
         ) {
-            let mut replicas = [Replica::default(); 3];
-            // The ledger: runs counted at W, tallies since W, units of the dead.
-            let (mut accounted, mut tallied, mut dead) = (0_u64, 0_u64, 0_u64);
-            let mut runs = 0_u64;
-            for step in steps {
-                let held = |replicas: &[Replica; 3]| -> u64 {
-                    replicas.iter().map(|replica| replica.unspent + replica.spent).sum()
-                };
-                match step {
-                    Step::Grant(index) => {
-                        let others = held(&replicas) - replicas[index].unspent;
-                        let free = limit.saturating_sub(accounted + tallied + dead + others);
-                        replicas[index].unspent = size(want, LEASE_SPAN, Some(free));
-                        if replicas[index].unspent == 0 && free > 0 {
-                            // Near the limit: decided under the lock, tallied at once.
-                            tallied += 1;
-                            runs += 1;
-                        }
-                    }
-                    Step::Spend(index) if replicas[index].unspent > 0 => {
-                        replicas[index].unspent -= 1;
-                        replicas[index].spent += 1;
-                        runs += 1;
-                    }
-                    Step::Spend(_) => {}
-                    Step::Tally(index) => {
-                        tallied += replicas[index].spent;
-                        replicas[index].spent = 0;
-                    }
-                    Step::Die(index) => {
-                        dead += replicas[index].unspent + replicas[index].spent;
-                        replicas[index] = Replica::default();
-                    }
-                    Step::GiveBack(index) => replicas[index].unspent = 0,
-                    Step::Sweep => {
-                        // Runs that are not tallied yet are counted as well: they stand twice for a moment.
-                        (accounted, tallied, dead) = (runs, 0, 0);
-                    }
-                }
-                prop_assert!(runs <= limit, "{runs} of {limit}");
+            let elapsed = Duration::from_millis(elapsed_ms);
+            let granted = size(spent, elapsed, Some(free));
+            prop_assert!(granted <= LEASE_MAX);
+            prop_assert!(granted * SHARE <= free, "{granted} of {free} free units");
+            prop_assert_eq!(granted > 0, spent > 0 && free >= NEAR, "{} units", granted);
+            if granted > 0 {
+                // What is left is enough for seven others that ask for as much.
+                prop_assert!(granted >= LEASE_FIRST.min(free / SHARE));
+                prop_assert!(free - granted >= granted * (SHARE - 1));
             }
-            // All leases given back and tallied, and W past the dead ones: what is left is what was not used.
-            let left = limit - runs;
-            let near = u64::from(left > 0);
-            prop_assert!(size(want, LEASE_SPAN, Some(left)).max(near) <= left);
+            let unbounded = size(spent, elapsed, None);
+            prop_assert_eq!(granted, if free < NEAR { 0 } else { unbounded.min(free / SHARE) });
         }
     }
 }

@@ -21,6 +21,7 @@ mod lookups;
 mod loops;
 mod purge;
 mod remembered;
+mod restate;
 mod run_key;
 mod service;
 mod settings;
@@ -35,6 +36,7 @@ mod wording;
 mod write_down;
 
 pub use api::openapi;
+pub use purge::{PurgeError, round as purge_round};
 pub use service::{Gateway, start_on};
 pub use settings::GatewaySettings;
 

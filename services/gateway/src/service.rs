@@ -17,7 +17,7 @@ use crate::{
     accounts::Accounts,
     admit::Admissions,
     answer_admissions::AnswerAdmissions,
-    api::{self, Announcer, App, AppParts},
+    api::{self, Announcer, App, AppParts, BasePath, Quotas},
     change_catalog::Editor,
     directory::Directory,
     doubts::{self, Doubts},
@@ -25,6 +25,7 @@ use crate::{
     keep_gaps::KeepGaps,
     keep_periods::KeepPeriods,
     purge,
+    restate::Restate,
     source_audits::AuditView,
     sources::SourceView,
     usage::UsageView,
@@ -47,6 +48,13 @@ impl Service for Gateway {
         let listener = TcpListener::bind(settings.listen).await.with_context(|| {
             format!("cannot listen on {} (gateway.listen); is the port taken?", settings.listen)
         })?;
+        // Before the first change: its revision must be above what the others know.
+        let restate = restate_of(&context, Arc::new(Directory::new(context.pool.clone())));
+        let (waits, shutdown) = (context.bus.waits().clone(), context.tasks.shutdown());
+        let what = "the catalog's comparison with its stream";
+        if waits.until(what, &shutdown, |_| false, || restate.once()).await?.is_none() {
+            return Ok(());
+        }
         start_on(listener, context, settings)
     }
 }
@@ -55,6 +63,8 @@ impl Service for Gateway {
 pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettings) -> anyhow::Result<()> {
     let (doubts, doubted) = doubts::channel();
     let app = app(&context, &settings, doubts)?;
+    let restate = restate_of(&context, app.directory.clone());
+    context.tasks.spawn(restate.run(context.tasks.shutdown()));
     let Context { clock, pool, bus, tasks } = context;
     tasks.spawn(outbox::relay(pool.clone(), bus.clone(), tasks.shutdown()));
     tasks.spawn_fallible(
@@ -99,6 +109,11 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
     Ok(())
 }
 
+fn restate_of(context: &Context, directory: Arc<Directory>) -> Restate {
+    let Context { clock, pool, bus, .. } = context.clone();
+    Restate { pool, bus, clock, directory }
+}
+
 fn app(context: &Context, settings: &GatewaySettings, doubts: Doubts) -> anyhow::Result<App> {
     let Context { clock, pool, bus, tasks } = context.clone();
     let directory = Arc::new(Directory::new(pool.clone()));
@@ -117,11 +132,13 @@ fn app(context: &Context, settings: &GatewaySettings, doubts: Doubts) -> anyhow:
         ),
         accounts: Accounts::new(pool.clone(), clock.clone(), &settings.operator_token, random),
         sealing: SealingKey::parse(&settings.collector_public_key)?,
+        base_path: BasePath::of(settings.public_url.as_ref()),
         secure_cookies: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),
         sources: SourceView::default(),
         audits: AuditView::default(),
         gap_counts: Arc::default(),
         announcer: Announcer::default(),
+        quotas: Quotas::default(),
         shutdown: tasks.shutdown(),
         clock,
         pool,

@@ -1,6 +1,6 @@
 //! The section `[gateway]`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use catalog::sealing::SealingKey;
 use chassis::Validate;
@@ -11,6 +11,9 @@ use url::Url;
 /// Shortest operator token: 24 random characters cannot be guessed over a network.
 const OPERATOR_TOKEN_CHARS_MIN: usize = 24;
 
+/// Different characters in it. The 48 of `openssl rand -hex 24` have practically always all 16.
+const OPERATOR_TOKEN_DISTINCT_MIN: usize = 8;
+
 /// What the gateway is told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -18,9 +21,10 @@ pub struct GatewaySettings {
     /// Where the API and the dashboard are served.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Opens everything; at least 24 characters.
+    /// Opens everything; at least 24 characters, and random.
     pub operator_token: SecretString,
-    /// Where people reach the gateway. With `https`, session cookies travel encrypted only.
+    /// Where people reach the gateway. With `https`, session cookies travel encrypted only. Its path is that under which a
+    /// proxy serves it.
     pub public_url: Option<Url>,
     /// Sources' API keys are sealed with it; only the collector can open them.
     pub collector_public_key: String,
@@ -31,23 +35,54 @@ pub struct GatewaySettings {
 
 impl Validate for GatewaySettings {
     fn validate(&self) -> Result<(), String> {
-        if self.operator_token.expose_secret().chars().count() < OPERATOR_TOKEN_CHARS_MIN {
-            return Err(format!(
-                "operator_token must have at least {OPERATOR_TOKEN_CHARS_MIN} characters; `openssl rand -hex 24` makes one"
-            ));
-        }
+        check_operator_token(self.operator_token.expose_secret())?;
         SealingKey::parse(&self.collector_public_key)
             .map_err(|error| format!("collector_public_key: {error}"))?;
         if self.metering_stale_after.is_zero() {
             return Err("metering_stale_after must not be zero: every limit check would be blind".to_owned());
         }
-        match &self.public_url {
-            Some(url) if !matches!(url.scheme(), "http" | "https") => {
-                Err("public_url must begin with http:// or https://".to_owned())
-            }
-            _ => Ok(()),
-        }
+        self.public_url.as_ref().map_or(Ok(()), check_public_url)
     }
+}
+
+fn check_public_url(url: &Url) -> Result<(), String> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("public_url must begin with http:// or https://".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("public_url must end with its path: without `?` and `#`".to_owned());
+    }
+    // The path stands in a cookie and is compared with paths of requests: one spelling only.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    if !url.path().chars().all(is_plain) || url.path().contains("//") {
+        return Err("the path of public_url must be of letters, digits and `-._~/`".to_owned());
+    }
+    Ok(())
+}
+
+/// Refuses what is no random text. Nobody can see that a text is random, but these are not, and have been chosen before.
+fn check_operator_token(token: &str) -> Result<(), String> {
+    let advice = "`openssl rand -hex 24` makes one";
+    let characters: Vec<char> = token.chars().collect();
+    if characters.len() < OPERATOR_TOKEN_CHARS_MIN {
+        return Err(format!(
+            "operator_token must have at least {OPERATOR_TOKEN_CHARS_MIN} characters; {advice}"
+        ));
+    }
+    let distinct = characters.iter().collect::<BTreeSet<_>>().len();
+    if distinct < OPERATOR_TOKEN_DISTINCT_MIN {
+        return Err(format!(
+            "operator_token has only {distinct} different characters and can be guessed; use a random one: {advice}"
+        ));
+    }
+    let repeats =
+        |length: usize| characters.iter().zip(characters.iter().skip(length)).all(|(one, next)| one == next);
+    if (1..=characters.len() / 2).any(repeats) {
+        return Err(format!(
+            "operator_token repeats a shorter text and can be guessed; use a random one: {advice}"
+        ));
+    }
+    Ok(())
 }
 
 fn default_listen() -> SocketAddr {
@@ -82,8 +117,44 @@ mod tests {
         assert!(short.validate().unwrap_err().contains("operator_token"));
         let no_key = GatewaySettings { collector_public_key: "x".into(), ..settings() };
         assert!(no_key.validate().unwrap_err().contains("collector_public_key"));
+        let public =
+            |url: &str| GatewaySettings { public_url: Some(url.parse().unwrap()), ..settings() }.validate();
+        for good in ["http://127.0.0.1:8080", "https://example.com/meter/", "https://example.com/a/b-c"] {
+            assert_eq!(public(good), Ok(()));
+        }
+        for bad in [
+            "ftp://example.com",
+            "https://example.com/?a",
+            "https://example.com/#a",
+            "https://example.com/a;b",
+            "https://example.com//a",
+        ] {
+            assert!(public(bad).unwrap_err().contains("public_url"), "{bad}");
+        }
         let blind = GatewaySettings { metering_stale_after: Duration::ZERO, ..settings() };
         assert!(blind.validate().unwrap_err().contains("metering_stale_after"));
+    }
+
+    #[test]
+    fn a_token_that_is_not_random_is_refused_with_the_reason() {
+        let refusal = |token: &str| {
+            GatewaySettings { operator_token: token.into(), ..settings() }.validate().unwrap_err()
+        };
+        for (token, reason) in [
+            ("aaaaaaaaaaaaaaaaaaaaaaaa", "only 1 different"),
+            ("0123456012345601234560123456", "only 7 different"),
+            ("changemechangemechangeme", "only 7 different"),
+            ("operator-1operator-1operator-1", "repeats"),
+            ("0123456789ab0123456789ab", "repeats"),
+            ("abcdefgh", "at least 24"),
+        ] {
+            let refused = refusal(token);
+            assert!(refused.contains(reason) && refused.contains("openssl rand"), "{token}: {refused}");
+            assert!(!refused.contains(token));
+        }
+        let random = "3f1c9a77d0e2b6584c1f9e0a";
+        let settings = GatewaySettings { operator_token: random.into(), ..settings() };
+        assert_eq!(settings.validate(), Ok(()));
     }
 
     #[test]

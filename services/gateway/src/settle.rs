@@ -35,6 +35,10 @@ const RETRY_LOOP: SignedDuration = SignedDuration::from_secs(60);
 /// A refusal that may be false is worth asking again after the sweep that it asks for.
 const RETRY_SWEPT: SignedDuration = SignedDuration::from_secs(20);
 
+/// Runs allowed since W are added up from a sum that is kept where W is older than this: a source that is broken for weeks,
+/// or was never swept. Otherwise there are a few hundred slots, and W moves with each sweep.
+const SUMMED_AFTER: SignedDuration = SignedDuration::from_hours(1);
+
 /// What one transaction has to do.
 #[derive(Debug)]
 pub struct Batch {
@@ -181,6 +185,9 @@ async fn prepare(
     batch: &Batch,
 ) -> Result<Desk, AdmitError> {
     let known = parts.known(&tenant, now);
+    if now.duration_since(known.reserved_since) > SUMMED_AFTER {
+        store::sums::keep_of_tenant(&mut *connection, &tenant.id, known.reserved_since).await?;
+    }
     let others =
         store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, Some(parts.replica))
             .await?;
@@ -223,13 +230,13 @@ impl Desk {
     /// Reads what the plan's caps and the loop detection need.
     async fn load(&mut self, connection: &mut PgConnection, batch: &Batch) -> Result<(), AdmitError> {
         let rule = self.plan.admission.clone();
+        let asked = asked(batch);
+        let names: Vec<&str> = asked.keys().map(WorkflowId::as_str).collect();
         let states = match is_capped(&rule) {
-            true => store::admissions::caps(&mut *connection, &self.tenant.id).await?,
+            true => store::admissions::caps(&mut *connection, &self.tenant.id, &names).await?,
             false => Vec::new(),
         };
         self.tenant_caps = caps(&rule.tenant_caps, "", &states, self.now);
-        let asked = asked(batch);
-        let names: Vec<&str> = asked.keys().map(WorkflowId::as_str).collect();
         let Known { period, reserved_since, .. } = self.known;
         let admitted = match is_workflow_capped(&rule) && !names.is_empty() {
             true => {
@@ -383,6 +390,16 @@ impl Desk {
             .then_some(Reason::WorkflowConcurrentCap)
     }
 
+    /// The states of caps to keep: (workflow or empty, window, arrival).
+    fn kept_caps(&self) -> Vec<(&str, &'static str, u64)> {
+        let of_workflows = self
+            .workflows
+            .iter()
+            .flat_map(|(workflow, part)| part.caps.iter().map(move |cap| (workflow.as_str(), cap)));
+        let caps = self.tenant_caps.iter().map(|cap| ("", cap)).chain(of_workflows);
+        caps.filter_map(|(workflow, cap)| Some((workflow, cap.window.as_str(), cap.arrival_ns()?))).collect()
+    }
+
     /// Writes what the decisions have changed, and tells of loops.
     async fn keep(
         &mut self,
@@ -400,25 +417,11 @@ impl Desk {
             store::admissions::mark(&mut *connection, &self.tenant.id, self.marks).await?;
         }
         let tenant = &self.tenant.id;
-        for cap in &self.tenant_caps {
-            if let Some(arrival_ns) = cap.arrival_ns() {
-                store::admissions::keep_cap(&mut *connection, tenant, "", cap.window.as_str(), arrival_ns)
-                    .await?;
-            }
+        let kept = self.kept_caps();
+        if !kept.is_empty() {
+            store::admissions::keep_caps(&mut *connection, tenant, &kept).await?;
         }
         for (workflow, part) in &self.workflows {
-            for cap in &part.caps {
-                if let Some(arrival) = cap.arrival_ns() {
-                    store::admissions::keep_cap(
-                        &mut *connection,
-                        tenant,
-                        workflow,
-                        cap.window.as_str(),
-                        arrival,
-                    )
-                    .await?;
-                }
-            }
             if let Some(episode) = part.episode {
                 outbox::enqueue(&mut *connection, &[self.told(parts, workflow, episode)]).await?;
             }

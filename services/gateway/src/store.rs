@@ -3,6 +3,8 @@
 pub mod admissions;
 pub mod history;
 pub mod originals;
+pub mod purge;
+pub mod sums;
 pub mod tokens;
 pub mod write_down;
 

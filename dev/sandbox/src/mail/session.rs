@@ -70,8 +70,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             "EHLO" if !rest.is_empty() => {
                 self.begin();
                 let size = format!("250-SIZE {MESSAGE_BYTES_MAX}");
-                let features =
-                    ["250-sandbox.localhost", &size, "250-PIPELINING", "250-8BITMIME", "250 SMTPUTF8"];
+                let last = if self.mail.offers_smtputf8() { "250 SMTPUTF8" } else { "250 HELP" };
+                let features = ["250-sandbox.localhost", &size, "250-PIPELINING", "250-8BITMIME", last];
                 self.reply(&features.join("\r\n")).await?;
             }
             "HELO" if !rest.is_empty() => {
@@ -128,6 +128,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             _ if self.from.is_none() => "503 5.5.1 say MAIL first",
             None | Some(("", _)) => "501 5.5.4 syntax: RCPT TO:<address>",
             _ if self.to.len() >= RECIPIENTS_MAX => "452 4.5.3 too many recipients",
+            Some((address, _)) if !address.is_ascii() && !self.mail.offers_smtputf8() => {
+                "553 5.6.7 address beyond ASCII"
+            }
             Some((address, _)) => match self.mail.recipient_fault(address) {
                 Some(MailFault::Reject451) => "451 4.3.0 try again later",
                 Some(MailFault::Reject550) => "550 5.1.1 no such mailbox",

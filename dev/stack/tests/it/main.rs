@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail the test")]
 
 mod nats;
+mod permissions;
 mod postgres;
 mod process;
 mod proxy;

@@ -16,16 +16,16 @@ use proto::{
 use stack::{Profile, Project, nats::Nats};
 
 /// A denied request is never answered; the broker only tells the connection.
-const NO_ANSWER: Duration = Duration::from_millis(500);
+pub const NO_ANSWER: Duration = Duration::from_millis(500);
 
 /// Enough for a slow machine.
 const ATTEMPTS_MAX: u32 = 20;
 
-fn profile(name: &str) -> Profile {
+pub fn profile(name: &str) -> Profile {
     Profile::fresh(&Project::find().unwrap(), &format!("it/{name}")).unwrap()
 }
 
-async fn connect(nats: &Nats, user: &str) -> Client {
+pub async fn connect(nats: &Nats, user: &str) -> Client {
     ConnectOptions::with_user_and_password(user.to_owned(), nats.password(user).to_owned())
         .custom_inbox_prefix(format!("_INBOX_{user}"))
         .connect(nats.url())
@@ -47,12 +47,15 @@ async fn publish(client: &Client, subject: String) -> bool {
 }
 
 async fn create_streams(nats: &Nats) {
-    let context = jetstream::new(connect(nats, "aggregator").await);
-    for stream in Stream::all() {
-        context
-            .get_or_create_stream(stream.config(&Namespace::default(), Capacity::default()))
-            .await
-            .unwrap();
+    // Each its own, as at the services' start.
+    for user in ["collector", "aggregator", "billing", "alerts", "gateway"] {
+        let context = jetstream::new(connect(nats, user).await);
+        for stream in Stream::needed_by(user) {
+            context
+                .get_or_create_stream(stream.config(&Namespace::default(), Capacity::default()))
+                .await
+                .unwrap();
+        }
     }
 }
 
@@ -103,7 +106,7 @@ async fn nobody_but_the_administrator_takes_away_what_a_stream_holds() {
     let name = Stream::Dead.name(&Namespace::default());
     for user in stack::nats::USERS.into_iter().filter(|user| *user != "operator") {
         let context = impatient(&connect(&nats, user).await);
-        let stream = context.get_stream(&name).await.unwrap();
+        let stream = context.get_stream(&name).await.expect("everybody writes dead letters");
         assert!(stream.purge().await.is_err(), "{user} purged");
         assert!(stream.delete_message(1).await.is_err(), "{user} deleted a message");
         assert!(context.delete_stream(&name).await.is_err(), "{user} deleted a stream");
@@ -148,7 +151,7 @@ async fn an_inbox_is_read_by_its_owner_only() {
 }
 
 /// Each question, who answers it and who asks it.
-const QUESTIONS: [(Question, &str, &[&str]); 9] = [
+pub const QUESTIONS: [(Question, &str, &[&str]); 10] = [
     (Question::Admission, "gateway", &[]),
     (Question::Audit, "collector", &["gateway"]),
     (Question::Sweep, "collector", &["gateway"]),
@@ -157,6 +160,7 @@ const QUESTIONS: [(Question, &str, &[&str]); 9] = [
     (Question::Workflows, "aggregator", &["gateway"]),
     (Question::Explain, "aggregator", &["gateway"]),
     (Question::Correct, "aggregator", &["gateway"]),
+    (Question::EndPeriod, "aggregator", &["gateway"]),
     (Question::Unmapped, "aggregator", &["gateway"]),
 ];
 

@@ -14,6 +14,7 @@ mod bad_input;
 mod bench;
 mod chaos;
 mod crash;
+mod dependencies;
 mod period_end;
 mod replicas;
 mod trace;

@@ -18,6 +18,16 @@ pub(crate) struct Figures {
     /// By tenant and the day's start.
     pub(crate) days: BTreeMap<(i32, Timestamp), Cell>,
     pub(crate) workflow_days: BTreeMap<WorkflowDay, Totals>,
+    /// Counted executions of periods by hour, for what is counted since an instant.
+    pub(crate) period_hours: BTreeMap<PeriodHour, i64>,
+}
+
+/// An hour in a period: the period's executions that stopped in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PeriodHour {
+    pub(crate) tenant: i32,
+    pub(crate) period_start: Timestamp,
+    pub(crate) hour_start: Timestamp,
 }
 
 /// A workflow in a period.
@@ -47,6 +57,7 @@ impl Figures {
             *self.hours.entry((tenant, key.hour_start)).or_default() += cell.totals;
             *self.days.entry((tenant, key.day_start)).or_default() += cell;
             *self.workflow_days.entry(on_day).or_default() += cell.totals;
+            *self.period_hours.entry(key.period_hour()).or_default() += cell.totals.counted;
             *self.workflows.entry(in_period).or_default() += cell;
         }
     }

@@ -18,6 +18,7 @@ pub(crate) struct Correction {
     pub(crate) period: Period,
     pub(crate) author: String,
     pub(crate) reason: String,
+    pub(crate) reason_is_public: bool,
     pub(crate) corrected_at: Timestamp,
     pub(crate) change: Correcting,
 }
@@ -49,6 +50,7 @@ struct CorrectionRow {
     period_end: SqlInstant,
     author: String,
     reason: String,
+    reason_is_public: bool,
     corrected_at: SqlInstant,
     source_number: Option<i32>,
     source_id: Option<String>,
@@ -75,6 +77,7 @@ impl From<CorrectionRow> for Correction {
             period: Period { start: row.period_start.to_jiff(), end: row.period_end.to_jiff() },
             author: row.author,
             reason: row.reason,
+            reason_is_public: row.reason_is_public,
             corrected_at: row.corrected_at.to_jiff(),
             change,
         }
@@ -126,8 +129,8 @@ pub(crate) async fn keep_correction(
     };
     sqlx::query(
         "INSERT INTO corrections (correction_id, tenant_number, period_start, period_end, author, reason,
-             corrected_at, source_number, epoch, execution_id, quantity)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             corrected_at, source_number, epoch, execution_id, quantity, reason_is_public)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&correction.id)
     .bind(correction.tenant_number)
@@ -140,6 +143,7 @@ pub(crate) async fn keep_correction(
     .bind(key.map(|key| key.epoch))
     .bind(key.map(|key| key.execution_id))
     .bind(quantity)
+    .bind(correction.reason_is_public)
     .execute(connection)
     .await?;
     Ok(())
@@ -238,7 +242,7 @@ pub(crate) async fn change_period(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE periods SET counted = counted + $3, uncounted = uncounted + $4, success = success + $5,
-             error = error + $6, crashed = crashed + $7, canceled = canceled + $8, duration_ms = duration_ms + $9,
+             error = error + $6, crashed = crashed + $7, canceled = canceled + $8, duration_ms = saturated(duration_ms::numeric + $9),
              late = late + $10, voided = voided + $11, adjusted = adjusted + $12
          WHERE tenant_number = $1 AND period_start = $2",
     )

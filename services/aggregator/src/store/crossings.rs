@@ -1,14 +1,13 @@
 //! Crossed thresholds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use metering::{Percent, Period};
 use sqlx::PgConnection;
 
-use super::periods::starts;
-use crate::thresholds::Crossing;
+use crate::{tally::PeriodKey, thresholds::Crossing};
 
 fn percent(threshold: Percent) -> i32 {
     i32::try_from(threshold.get()).unwrap_or(i32::MAX)
@@ -85,27 +84,48 @@ pub(crate) async fn cross(
     Ok(outcome.rows_affected() == 1)
 }
 
-/// The thresholds that stand as crossed in these periods, ascending, by tenant.
+/// The thresholds that stand as crossed in these periods, ascending.
 pub(crate) async fn standing(
     connection: &mut PgConnection,
-    periods: &BTreeMap<i32, Period>,
+    periods: &[PeriodKey],
     rule: &str,
-) -> Result<HashMap<i32, Vec<Percent>>, sqlx::Error> {
-    let rows: Vec<(i32, i32)> = sqlx::query_as(
-        "SELECT tenant_number, threshold_percent FROM crossings
+) -> Result<HashMap<PeriodKey, Vec<Percent>>, sqlx::Error> {
+    let rows: Vec<(i32, jiff_sqlx::Timestamp, i32)> = sqlx::query_as(
+        "SELECT tenant_number, period_start, threshold_percent FROM crossings
          JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
          USING (tenant_number, period_start)
-         WHERE rule = $3 AND rearmed_at IS NULL ORDER BY tenant_number, threshold_percent",
+         WHERE rule = $3 AND rearmed_at IS NULL ORDER BY tenant_number, period_start, threshold_percent",
     )
-    .bind(periods.keys().copied().collect::<Vec<_>>())
-    .bind(starts(periods))
+    .bind(periods.iter().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
+    .bind(periods.iter().map(|(_, start)| start.to_sqlx()).collect::<Vec<_>>())
     .bind(rule)
     .fetch_all(connection)
     .await?;
-    let mut standing: HashMap<i32, Vec<Percent>> = HashMap::new();
-    for (tenant, threshold) in rows {
+    let mut standing: HashMap<PeriodKey, Vec<Percent>> = HashMap::new();
+    for (tenant, start, threshold) in rows {
         let threshold = u32::try_from(threshold).ok().and_then(|percent| Percent::new(percent).ok());
-        standing.entry(tenant).or_default().extend(threshold);
+        standing.entry((tenant, start.to_jiff())).or_default().extend(threshold);
     }
     Ok(standing)
+}
+
+/// Removes at most `limit` crossings of closed periods that began before `before`. Returns how many.
+pub(crate) async fn remove_crossings(
+    connection: &mut PgConnection,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let removed = sqlx::query(
+        "DELETE FROM crossings WHERE crossing_id IN (
+             SELECT crossing_id FROM crossings
+             WHERE period_start < $1 AND NOT EXISTS (
+                 SELECT FROM periods WHERE periods.tenant_number = crossings.tenant_number
+                   AND periods.period_start = crossings.period_start AND closed_at IS NULL)
+             ORDER BY period_start LIMIT $2)",
+    )
+    .bind(before.to_sqlx())
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(removed.rows_affected())
 }

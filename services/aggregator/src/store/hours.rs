@@ -1,4 +1,4 @@
-//! How long figures by hour are kept.
+//! How long figures by hour, and those of workflows by day, are kept.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -46,4 +46,20 @@ pub(crate) async fn remove_hours(
     .execute(connection)
     .await?;
     Ok(numbers.last().copied())
+}
+
+/// Removes at most `limit` old days of workflows. Returns how many. The caller has the folder's turn.
+pub(crate) async fn remove_workflow_days(
+    connection: &mut PgConnection,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let removed = sqlx::query(
+        "DELETE FROM workflow_days WHERE ctid = ANY(ARRAY(
+             SELECT ctid FROM workflow_days
+             WHERE day_start < (SELECT since FROM hours_kept) ORDER BY day_start LIMIT $1))",
+    )
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(removed.rows_affected())
 }

@@ -2,7 +2,7 @@
 
 use jiff::{Timestamp, civil::Date};
 use jiff_sqlx::ToSqlx;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::decide::month_after;
 
@@ -16,9 +16,9 @@ fn table(month: Date) -> String {
 
 /// Makes the table of a month's executions, if it is not there. Outside of the recording transaction, because it waits
 /// for whoever makes or drops months.
-pub(crate) async fn ensure_month(pool: &PgPool, month: Date) -> Result<(), sqlx::Error> {
+pub(crate) async fn ensure_month(connection: &mut PgConnection, month: Date) -> Result<(), sqlx::Error> {
     let (table, next) = (table(month), month_after(month));
-    let mut transaction = pool.begin().await?;
+    let mut transaction = connection.begin().await?;
     hold_months(&mut transaction).await?;
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
         .bind(&table)

@@ -7,7 +7,13 @@ use jiff_sqlx::ToSqlx;
 use metering::Period;
 use sqlx::{PgConnection, PgPool};
 
-use crate::{rollup::WorkflowPeriod, tally::PeriodKey, totals::Totals};
+use super::{TermsRow, since};
+use crate::{
+    rollup::{PeriodHour, WorkflowPeriod},
+    tally::PeriodKey,
+    thresholds::Terms,
+    totals::Totals,
+};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
@@ -18,6 +24,16 @@ pub(crate) struct PeriodRow {
     /// Whether this transaction opened it.
     pub(crate) opened: bool,
     pub(crate) closed: bool,
+    /// What it was compared with last.
+    pub(crate) terms: Option<Terms>,
+}
+
+#[derive(sqlx::FromRow)]
+struct StoredRow {
+    period_end: SqlInstant,
+    closed: bool,
+    #[sqlx(flatten)]
+    terms: TermsRow,
 }
 
 /// Opens the periods that are not there yet. The caller holds the tenant's lock.
@@ -39,15 +55,20 @@ pub(crate) async fn ensure_periods(
         .bind(now.to_sqlx())
         .execute(&mut *connection)
         .await?;
-        let (end, closed): (SqlInstant, bool) = sqlx::query_as(
-            "SELECT period_end, closed_at IS NOT NULL FROM periods WHERE tenant_number = $1 AND period_start = $2",
+        let row: StoredRow = sqlx::query_as(
+            "SELECT period_end, closed_at IS NOT NULL AS closed, terms_plan, terms_limit, terms_thresholds
+             FROM periods WHERE tenant_number = $1 AND period_start = $2",
         )
         .bind(tenant_number)
         .bind(period.start.to_sqlx())
         .fetch_one(&mut *connection)
         .await?;
-        let period = Period { end: end.to_jiff(), ..*period };
-        rows.push(PeriodRow { period, opened: opened.rows_affected() == 1, closed });
+        rows.push(PeriodRow {
+            period: Period { end: row.period_end.to_jiff(), ..*period },
+            opened: opened.rows_affected() == 1,
+            closed: row.closed,
+            terms: row.terms.read(),
+        });
     }
     Ok(rows)
 }
@@ -151,6 +172,8 @@ pub(crate) async fn close(
 pub(crate) struct Snapshot {
     /// Whether the period has been opened.
     pub(crate) is_open: bool,
+    /// What it is compared with.
+    pub(crate) terms: Option<Terms>,
     pub(crate) totals: Totals,
     /// The workflows with the most counted executions.
     pub(crate) workflows: Vec<WorkflowRow>,
@@ -187,7 +210,7 @@ impl Snapshot {
 }
 
 /// Starts of periods, by tenant.
-pub(super) fn starts(periods: &BTreeMap<i32, Period>) -> Vec<SqlInstant> {
+fn starts(periods: &BTreeMap<i32, Period>) -> Vec<SqlInstant> {
     periods.values().map(|period| period.start.to_sqlx()).collect()
 }
 
@@ -196,14 +219,14 @@ pub(super) fn starts(periods: &BTreeMap<i32, Period>) -> Vec<SqlInstant> {
 pub(crate) async fn snapshots(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
-    unfolded: &BTreeMap<WorkflowPeriod, Totals>,
+    (unfolded, unfolded_hours): (&BTreeMap<WorkflowPeriod, Totals>, &BTreeMap<PeriodHour, i64>),
     workflows_max: i64,
 ) -> Result<HashMap<i32, Snapshot>, sqlx::Error> {
     let mut snapshots: HashMap<i32, Snapshot> =
         periods.keys().map(|tenant| (*tenant, Snapshot::default())).collect();
-    for (tenant, totals) in all_totals(connection, periods).await? {
-        if let Some(snapshot) = snapshots.get_mut(&tenant) {
-            (snapshot.is_open, snapshot.totals) = (true, totals);
+    for row in all_totals(connection, periods).await? {
+        if let Some(snapshot) = snapshots.get_mut(&row.tenant_number) {
+            (snapshot.is_open, snapshot.totals, snapshot.terms) = (true, row.totals, row.terms.read());
         }
     }
     for row in workflows(connection, periods, unfolded, workflows_max).await? {
@@ -217,7 +240,7 @@ pub(crate) async fn snapshots(
             snapshot.sources.push(progress);
         }
     }
-    for (tenant, since) in counted_since(connection, periods, &snapshots).await? {
+    for (tenant, since) in counted_since(connection, periods, unfolded_hours, &snapshots).await? {
         if let Some(snapshot) = snapshots.get_mut(&tenant) {
             // What was adjusted by hand belongs to no instant, and is complete at once.
             snapshot.counted_complete = snapshot.totals.counted - since;
@@ -231,22 +254,72 @@ struct TotalsRow {
     tenant_number: i32,
     #[sqlx(flatten)]
     totals: Totals,
+    #[sqlx(flatten)]
+    terms: TermsRow,
 }
 
 async fn all_totals(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
-) -> Result<Vec<(i32, Totals)>, sqlx::Error> {
-    let rows: Vec<TotalsRow> = sqlx::query_as(
-        "SELECT tenant_number, counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted
+) -> Result<Vec<TotalsRow>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT tenant_number, counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted,
+             terms_plan, terms_limit, terms_thresholds
          FROM periods JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
          USING (tenant_number, period_start)",
     )
     .bind(periods.keys().copied().collect::<Vec<_>>())
     .bind(starts(periods))
     .fetch_all(connection)
+    .await
+}
+
+/// A period that has ended and is not closed.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) period: Period,
+    pub(crate) totals: Totals,
+    /// What it was compared with last.
+    pub(crate) terms: Option<Terms>,
+}
+
+#[derive(sqlx::FromRow)]
+struct EndedRow {
+    tenant_number: i32,
+    period_start: SqlInstant,
+    period_end: SqlInstant,
+    #[sqlx(flatten)]
+    totals: Totals,
+    #[sqlx(flatten)]
+    terms: TermsRow,
+}
+
+/// The periods of these tenants that have ended by `now` and are not closed, the earliest first: of each tenant the latest
+/// `limit`.
+pub(crate) async fn ended_periods(
+    connection: &mut PgConnection,
+    tenants: &[i32],
+    now: Timestamp,
+    limit: i64,
+) -> Result<HashMap<i32, Vec<Ended>>, sqlx::Error> {
+    let rows: Vec<EndedRow> = sqlx::query_as(
+        "SELECT * FROM (
+             SELECT periods.*, row_number() OVER (PARTITION BY tenant_number ORDER BY period_start DESC) AS place
+             FROM periods WHERE tenant_number = ANY($1) AND closed_at IS NULL AND period_end <= $2) AS ended
+         WHERE place <= $3 ORDER BY tenant_number, period_start",
+    )
+    .bind(tenants)
+    .bind(now.to_sqlx())
+    .bind(limit)
+    .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.tenant_number, row.totals)).collect())
+    let mut ended: HashMap<i32, Vec<Ended>> = HashMap::new();
+    for row in rows {
+        let period = Period { start: row.period_start.to_jiff(), end: row.period_end.to_jiff() };
+        let one = Ended { period, totals: row.totals, terms: row.terms.read() };
+        ended.entry(row.tenant_number).or_default().push(one);
+    }
+    Ok(ended)
 }
 
 #[derive(sqlx::FromRow)]
@@ -277,7 +350,7 @@ async fn workflows(
          ), used AS (
              SELECT tenant_number, workflow_number, sum(counted)::bigint AS counted, sum(uncounted)::bigint AS uncounted,
                  sum(success)::bigint AS success, sum(error)::bigint AS error, sum(crashed)::bigint AS crashed,
-                 sum(canceled)::bigint AS canceled, sum(duration_ms)::bigint AS duration_ms, sum(late)::bigint AS late,
+                 sum(canceled)::bigint AS canceled, saturated(sum(duration_ms)) AS duration_ms, sum(late)::bigint AS late,
                  sum(voided)::bigint AS voided
              FROM parts GROUP BY tenant_number, workflow_number
          ), ranked AS (
@@ -318,34 +391,16 @@ async fn progress(
 }
 
 /// Counted executions that stopped after everything was complete, of tenants where something is. Counted backwards from
-/// the total: only what stopped since the last sweep is looked at.
+/// the total.
 async fn counted_since(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
+    unfolded: &BTreeMap<PeriodHour, i64>,
     snapshots: &HashMap<i32, Snapshot>,
 ) -> Result<Vec<(i32, i64)>, sqlx::Error> {
-    let complete: Vec<(i32, SqlInstant, SqlInstant)> = periods
+    let complete = periods
         .iter()
-        .filter_map(|(tenant, period)| {
-            let until = snapshots.get(tenant)?.complete_until()?;
-            Some((*tenant, until.to_sqlx(), period.start.to_sqlx()))
-        })
-        .collect();
-    if complete.is_empty() {
-        return Ok(Vec::new());
-    }
-    sqlx::query_as(
-        "SELECT wanted.tenant_number, since
-         FROM UNNEST($1::integer[], $2::timestamptz[], $3::timestamptz[])
-             AS wanted (tenant_number, complete_until, period_start)
-         CROSS JOIN LATERAL (
-             SELECT count(*) AS since FROM executions
-             WHERE executions.tenant_number = wanted.tenant_number AND counted AND NOT voided
-               AND stopped_at >= complete_until AND executions.period_start = wanted.period_start) AS counted",
-    )
-    .bind(complete.iter().map(|(tenant, ..)| *tenant).collect::<Vec<_>>())
-    .bind(complete.iter().map(|(_, until, _)| *until).collect::<Vec<_>>())
-    .bind(complete.iter().map(|(.., start)| *start).collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await
+        .filter_map(|(tenant, period)| Some((*tenant, snapshots.get(tenant)?.complete_until()?, *period)));
+    let complete: Vec<(i32, Timestamp, Period)> = complete.collect();
+    since::counted_since(connection, &complete, unfolded).await
 }

@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx;
 use metering::Period;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor};
 
 use super::{add_figures, read_durations, status_of};
 use crate::{
@@ -40,8 +40,8 @@ pub(crate) async fn fold_turn(connection: &mut PgConnection) -> Result<(), sqlx:
 }
 
 /// All tenants that were ever known, by number.
-pub(crate) async fn all_tenants(pool: &PgPool) -> Result<Vec<(i32, String)>, sqlx::Error> {
-    sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(pool).await
+pub(crate) async fn all_tenants(connection: &mut PgConnection) -> Result<Vec<(i32, String)>, sqlx::Error> {
+    sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(connection).await
 }
 
 /// Makes the transaction see one instant only. Returns the snapshot's name, for [`logged_since`].
@@ -201,8 +201,8 @@ pub(crate) async fn adjustments(
     Ok(rows.into_iter().map(|(start, quantity)| (start.to_jiff(), quantity)).collect())
 }
 
-/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups, of its hours from
-/// `hours_since` on. The caller has the folder's turn and the tenant's lock, and nothing of the tenant waits to be folded.
+/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups, of its hours and its
+/// workflows' days from `hours_since` on. The caller has the folder's turn and the tenant's lock, and nothing of the tenant waits to be folded.
 pub(crate) async fn replace_rollups(
     connection: &mut PgConnection,
     tenant: i32,
@@ -212,7 +212,8 @@ pub(crate) async fn replace_rollups(
     for (statement, since) in [
         ("DELETE FROM usage_hours WHERE tenant_number = $1 AND hour_start >= $2", hours_since),
         ("DELETE FROM usage_days WHERE tenant_number = $1 AND day_start >= $2", since),
-        ("DELETE FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2", since),
+        ("DELETE FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2", hours_since),
+        ("DELETE FROM period_hours WHERE tenant_number = $1 AND period_start >= $2", since),
         ("DELETE FROM workflow_usage WHERE tenant_number = $1 AND period_start >= $2", since),
     ] {
         sqlx::query(statement).bind(tenant).bind(since.to_sqlx()).execute(&mut *connection).await?;

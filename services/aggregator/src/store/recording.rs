@@ -8,12 +8,13 @@ use jiff_sqlx::ToSqlx;
 use metering::{Period, SourceId, TenantId, WorkflowId};
 use prost::Message;
 use proto::v1;
-use roaring::RoaringBitmap;
 use sqlx::PgConnection;
 
+use super::TermsRow;
 use crate::{
-    memory::{Chunk, Ownership, Workflow, ids_of, place_of},
+    memory::{Ownership, Workflow},
     tally::{PeriodChange, PeriodKey},
+    thresholds::Terms,
     totals::Totals,
 };
 
@@ -95,52 +96,6 @@ pub(crate) async fn ownerships(
         }
     };
     rows.into_iter().map(|(number, bytes, tenant)| Ok((number, ownership(bytes, tenant)?))).collect()
-}
-
-/// All recorded ids of a chunk, the crashed ones, and those that no poll has shown; the latter two have indexes of their own.
-const IDS_OF_CHUNK: [&str; 3] = [
-    "SELECT execution_id FROM executions
-     WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4",
-    "SELECT execution_id FROM executions
-     WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4 AND status = 2",
-    "SELECT execution_id FROM executions
-     WHERE source_number = $1 AND epoch = $2 AND execution_id BETWEEN $3 AND $4 AND NOT confirmed",
-];
-
-/// The ids of a chunk: recorded ones, and those whose month was dropped.
-pub(crate) async fn chunk(
-    connection: &mut PgConnection,
-    source: i32,
-    epoch: i32,
-    chunk: i64,
-) -> Result<Chunk, sqlx::Error> {
-    let (first, last) = ids_of(chunk);
-    let mut found = IDS_OF_CHUNK.map(|_| RoaringBitmap::new());
-    // Before those that are dropped: a month that goes between the two is seen in one of them.
-    for (statement, found) in IDS_OF_CHUNK.into_iter().zip(&mut found) {
-        let ids: Vec<i64> = sqlx::query_scalar(statement)
-            .bind(source)
-            .bind(epoch)
-            .bind(first)
-            .bind(last)
-            .fetch_all(&mut *connection)
-            .await?;
-        *found = ids.into_iter().map(|id| place_of(id).1).collect();
-    }
-    let retired: Option<Vec<u8>> = sqlx::query_scalar(
-        "SELECT ids FROM retired_ids WHERE source_number = $1 AND epoch = $2 AND chunk = $3",
-    )
-    .bind(source)
-    .bind(epoch)
-    .bind(chunk)
-    .fetch_optional(connection)
-    .await?;
-    let [ids, crashed, pushed] = found;
-    let mut chunk = Chunk { ids, crashed, pushed };
-    if let Some(bytes) = retired {
-        chunk.ids |= RoaringBitmap::deserialize_from(bytes.as_slice()).map_err(damaged)?;
-    }
-    Ok(chunk)
 }
 
 #[derive(sqlx::FromRow)]
@@ -276,6 +231,8 @@ pub(crate) struct ChangedPeriod {
     pub(crate) opened: bool,
     pub(crate) closed: bool,
     pub(crate) totals: Totals,
+    /// What it was compared with last.
+    pub(crate) terms: Option<Terms>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -287,6 +244,8 @@ struct ChangedPeriodRow {
     closed: bool,
     #[sqlx(flatten)]
     totals: Totals,
+    #[sqlx(flatten)]
+    terms: TermsRow,
 }
 
 /// Adds to the figures of periods, and opens those that are not there yet. What is counted in a closed one is late. The
@@ -307,10 +266,11 @@ pub(crate) async fn add_to_periods(
          SET counted = kept.counted + excluded.counted, uncounted = kept.uncounted + excluded.uncounted,
              success = kept.success + excluded.success, error = kept.error + excluded.error,
              crashed = kept.crashed + excluded.crashed, canceled = kept.canceled + excluded.canceled,
-             duration_ms = kept.duration_ms + excluded.duration_ms,
+             duration_ms = saturated(kept.duration_ms::numeric + excluded.duration_ms),
              late = kept.late + CASE WHEN kept.closed_at IS NULL THEN 0 ELSE excluded.counted END
          RETURNING tenant_number, period_start, period_end, xmax = 0 AS opened, closed_at IS NOT NULL AS closed,
-             counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted",
+             counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted,
+             terms_plan, terms_limit, terms_thresholds",
     );
     let rows: Vec<ChangedPeriodRow> = bind_recorded!(query, &totals)
         .bind(changes.keys().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
@@ -325,6 +285,7 @@ pub(crate) async fn add_to_periods(
         opened: row.opened,
         closed: row.closed,
         totals: row.totals,
+        terms: row.terms.read(),
     });
     Ok(changed.collect())
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, PgExecutor};
 
+use super::since::add_period_hours;
 use crate::{
     durations::Durations,
     rollup::{Cell, Changes, Figures, WorkflowPeriod},
@@ -43,36 +44,42 @@ pub(crate) struct Waiting {
     pub(crate) change: Vec<u8>,
     /// Whether its figures of workflows, but for the durations, were added when it was logged.
     pub(crate) workflows_added: bool,
+    /// Whether it was counted in the hours of periods when these began.
+    pub(crate) hours_added: bool,
 }
 
 /// The oldest waiting changes, at most `limit`.
 pub(crate) async fn waiting(connection: &mut PgConnection, limit: i64) -> Result<Vec<Waiting>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT number, change, workflows_added FROM rollup_log WHERE NOT folded ORDER BY number LIMIT $1",
+        "SELECT number, change, workflows_added, hours_added FROM rollup_log
+         WHERE NOT folded ORDER BY number LIMIT $1",
     )
     .bind(limit)
     .fetch_all(connection)
     .await
 }
 
-/// Waiting changes whose figures of workflows nobody has yet: the numbers of all, and those that are not among `known`.
-pub(crate) async fn waiting_for_workflows(
+/// Waiting changes whose figures of workflows or hours nobody has yet: the numbers of all, and those that are not among
+/// `known`.
+pub(crate) async fn not_added(
     connection: &mut PgConnection,
     known: &[i64],
 ) -> Result<(Vec<i64>, Vec<Waiting>), sqlx::Error> {
-    let numbers: Vec<i64> =
-        sqlx::query_scalar("SELECT number FROM rollup_log WHERE NOT folded AND NOT workflows_added")
-            .fetch_all(&mut *connection)
-            .await?;
+    let numbers: Vec<i64> = sqlx::query_scalar(
+        "SELECT number FROM rollup_log WHERE NOT folded AND NOT (workflows_added AND hours_added)",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
     let news: Vec<i64> = numbers.iter().filter(|number| !known.contains(number)).copied().collect();
     if news.is_empty() {
         return Ok((numbers, Vec::new()));
     }
-    let rows =
-        sqlx::query_as("SELECT number, change, workflows_added FROM rollup_log WHERE number = ANY($1)")
-            .bind(news)
-            .fetch_all(connection)
-            .await?;
+    let rows = sqlx::query_as(
+        "SELECT number, change, workflows_added, hours_added FROM rollup_log WHERE number = ANY($1)",
+    )
+    .bind(news)
+    .fetch_all(connection)
+    .await?;
     Ok((numbers, rows))
 }
 
@@ -110,6 +117,7 @@ pub(crate) async fn add_figures(connection: &mut PgConnection, figures: &Figures
     add_hours(connection, figures).await?;
     add_days(connection, figures).await?;
     add_workflow_days(connection, figures).await?;
+    add_period_hours(connection, figures).await?;
     add_workflows(connection, figures).await
 }
 
@@ -126,7 +134,7 @@ macro_rules! add_totals {
              SET counted = kept.counted + excluded.counted, uncounted = kept.uncounted + excluded.uncounted,
                  success = kept.success + excluded.success, error = kept.error + excluded.error,
                  crashed = kept.crashed + excluded.crashed, canceled = kept.canceled + excluded.canceled,
-                 duration_ms = kept.duration_ms + excluded.duration_ms, late = kept.late + excluded.late,
+                 duration_ms = saturated(kept.duration_ms::numeric + excluded.duration_ms), late = kept.late + excluded.late,
                  voided = kept.voided + excluded.voided" $(, $set)?
         )
     };

@@ -51,18 +51,21 @@ pub(crate) async fn tenant_number(pool: &PgPool, tenant: &TenantId) -> Result<Op
         .await
 }
 
-/// The number that stands for a workflow; nothing where it has not run.
+/// The number that stands for a workflow; nothing where the tenant has not run it, as far as that is folded.
 pub(crate) async fn workflow_number(
     pool: &PgPool,
+    tenant: i32,
     source_id: &str,
     workflow_id: &str,
 ) -> Result<Option<i32>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT workflows.number FROM workflows JOIN sources ON sources.number = source_number
-         WHERE source_id = $1 AND workflow_id = $2",
+         WHERE source_id = $1 AND workflow_id = $2 AND EXISTS (
+             SELECT FROM workflow_days WHERE tenant_number = $3 AND workflow_number = workflows.number)",
     )
     .bind(source_id)
     .bind(workflow_id)
+    .bind(tenant)
     .fetch_optional(pool)
     .await
 }

@@ -80,30 +80,38 @@ pub(crate) async fn deactivate_source(
     Ok(())
 }
 
+/// What a sweep has found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SweptSource<'a> {
+    pub(crate) source: &'a SourceId,
+    pub(crate) sweep_started_at: Timestamp,
+    pub(crate) complete_until: Timestamp,
+    /// A sequence of the stream of the source's partition.
+    pub(crate) published_through: i64,
+    /// The life of the stream that the sequence belongs to; empty where the collector does not say it.
+    pub(crate) stream_life: &'a str,
+    pub(crate) open_executions: i64,
+}
+
 /// Keeps what a sweep has found, unless a later sweep is known. Tells whether the source is known.
-pub(crate) async fn synced(
-    pool: &PgPool,
-    source: &SourceId,
-    sweep_started_at: Timestamp,
-    complete_until: Timestamp,
-    published_through: i64,
-    open_executions: i64,
-) -> Result<bool, sqlx::Error> {
+pub(crate) async fn synced(pool: &PgPool, swept: SweptSource<'_>) -> Result<bool, sqlx::Error> {
     let outcome = sqlx::query(
         "UPDATE sources SET
             complete_until = CASE WHEN newer THEN $3 ELSE complete_until END,
             published_through = CASE WHEN newer THEN $4 ELSE published_through END,
+            published_life = CASE WHEN newer THEN $6 ELSE published_life END,
             open_executions = CASE WHEN newer THEN $5 ELSE open_executions END,
             sweep_started_at = CASE WHEN newer THEN $2 ELSE sweep_started_at END
          FROM (SELECT number AS found, sweep_started_at IS NULL OR sweep_started_at < $2 AS newer
                FROM sources WHERE source_id = $1 FOR UPDATE) AS known
          WHERE number = found",
     )
-    .bind(source.as_str())
-    .bind(sweep_started_at.to_sqlx())
-    .bind(complete_until.to_sqlx())
-    .bind(published_through)
-    .bind(open_executions)
+    .bind(swept.source.as_str())
+    .bind(swept.sweep_started_at.to_sqlx())
+    .bind(swept.complete_until.to_sqlx())
+    .bind(swept.published_through)
+    .bind(swept.open_executions)
+    .bind(swept.stream_life)
     .execute(pool)
     .await?;
     Ok(outcome.rows_affected() > 0)
@@ -115,12 +123,29 @@ pub(crate) struct Behind {
     pub(crate) number: i32,
     pub(crate) source_id: String,
     pub(crate) published_through: i64,
+    pub(crate) published_life: String,
+}
+
+impl Behind {
+    /// Whether everything that it has published is among what has been acknowledged.
+    pub(crate) fn is_reached(&self, acknowledged: &Acknowledged) -> bool {
+        self.published_through <= acknowledged.sequence
+            && (self.published_life.is_empty() || self.published_life == acknowledged.life)
+    }
+}
+
+/// What has been acknowledged of a stream: everything up to this sequence, in this life of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    pub(crate) sequence: i64,
+    pub(crate) life: String,
 }
 
 /// Sources that have been published further than they are known to be counted; at most `limit`.
 pub(crate) async fn behind(pool: &PgPool, limit: i64) -> Result<Vec<Behind>, sqlx::Error> {
     sqlx::query_as(
-        "SELECT number, source_id, coalesce(published_through, 0) AS published_through FROM sources
+        "SELECT number, source_id, coalesce(published_through, 0) AS published_through, published_life
+         FROM sources
          WHERE complete_until IS DISTINCT FROM counted_until ORDER BY complete_until LIMIT $1",
     )
     .bind(limit)
@@ -128,19 +153,24 @@ pub(crate) async fn behind(pool: &PgPool, limit: i64) -> Result<Vec<Behind>, sql
     .await
 }
 
-/// Everything of these sources up to the sequence beside each has been counted: moves those that were waiting for that.
-pub(crate) async fn advance_counted(pool: &PgPool, reached: &[(i32, i64)]) -> Result<(), sqlx::Error> {
+/// Everything of these sources up to what stands beside each has been counted: moves those that were waiting for that.
+pub(crate) async fn advance_counted(
+    pool: &PgPool,
+    reached: &[(i32, Acknowledged)],
+) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let sources: Vec<i32> = reached.iter().map(|(source, _)| *source).collect();
     super::lock_sources(&mut transaction, &sources).await?;
     let moved: Vec<i32> = sqlx::query_scalar(
         "UPDATE sources SET counted_until = complete_until, counted_open = open_executions
-         FROM UNNEST($1::integer[], $2::bigint[]) AS reached (source, sequence)
+         FROM UNNEST($1::integer[], $2::bigint[], $3::text[]) AS reached (source, sequence, life)
          WHERE number = source AND complete_until IS DISTINCT FROM counted_until AND published_through <= sequence
+           AND (published_life = '' OR published_life = life)
          RETURNING number",
     )
     .bind(&sources)
-    .bind(reached.iter().map(|(_, sequence)| *sequence).collect::<Vec<_>>())
+    .bind(reached.iter().map(|(_, reached)| reached.sequence).collect::<Vec<_>>())
+    .bind(reached.iter().map(|(_, reached)| reached.life.as_str()).collect::<Vec<_>>())
     .fetch_all(&mut *transaction)
     .await?;
     let tenants: Vec<i32> =

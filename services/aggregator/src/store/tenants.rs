@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, PgPool};
 
+use crate::restate::Raise;
+
 /// Keeps a tenant, and holds it; its plan or limit may have changed, which is news. Returns its number.
 pub(crate) async fn put_tenant(connection: &mut PgConnection, tenant: &Tenant) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar(
@@ -122,6 +124,39 @@ pub(crate) struct News {
 pub(crate) async fn read_one_snapshot(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(connection).await?;
     Ok(())
+}
+
+/// A tenant with what was published of it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(crate) struct PublishedTenant {
+    pub(crate) number: i32,
+    pub(crate) tenant_id: String,
+    pub(crate) revision: i64,
+    pub(crate) published_revision: i64,
+}
+
+/// Every tenant with what was published of it.
+pub(crate) async fn published_tenants(pool: &PgPool) -> Result<Vec<PublishedTenant>, sqlx::Error> {
+    sqlx::query_as("SELECT number, tenant_id, revision, published_revision FROM tenants ORDER BY number")
+        .fetch_all(pool)
+        .await
+}
+
+/// Makes the revision of each larger than it and what stands beside it, which is news.
+pub(crate) async fn raise_revisions_above(pool: &PgPool, raises: &[Raise]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH wanted AS (SELECT * FROM UNNEST($1::integer[], $2::bigint[]) AS wanted (number, above)),
+         held AS MATERIALIZED (
+             SELECT number FROM tenants WHERE number IN (SELECT number FROM wanted)
+             ORDER BY number FOR NO KEY UPDATE)
+         UPDATE tenants SET revision = greatest(revision, above) + 1
+         FROM held JOIN wanted USING (number) WHERE tenants.number = held.number",
+    )
+    .bind(raises.iter().map(|raise| raise.tenant).collect::<Vec<_>>())
+    .bind(raises.iter().map(|raise| raise.above).collect::<Vec<_>>())
+    .execute(pool)
+    .await
+    .map(drop)
 }
 
 /// Tenants with news, those that have waited for the most revisions first; at most `limit`.

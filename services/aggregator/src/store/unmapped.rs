@@ -13,7 +13,7 @@ type SqlDate = jiff_sqlx::Date;
 
 /// One replica maps at a time; the others look again later. Held for the rest of the transaction.
 pub(crate) async fn take_mapping_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.mapper'))")
+    sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext(current_schema() || '.mapper'))")
         .fetch_one(connection)
         .await
 }
@@ -27,19 +27,19 @@ pub(crate) async fn sources_to_map(pool: &PgPool, limit: i64) -> Result<Vec<i32>
 }
 
 /// From here on a change of what the tenants follow from asks for another look.
-pub(crate) async fn begin_mapping(pool: &PgPool, source: i32) -> Result<(), sqlx::Error> {
+pub(crate) async fn begin_mapping(connection: &mut PgConnection, source: i32) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE sources SET map_again = false, mapping = true WHERE number = $1")
         .bind(source)
-        .execute(pool)
+        .execute(connection)
         .await
         .map(drop)
 }
 
 /// Everything was looked at.
-pub(crate) async fn end_mapping(pool: &PgPool, source: i32) -> Result<(), sqlx::Error> {
+pub(crate) async fn end_mapping(connection: &mut PgConnection, source: i32) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE sources SET mapping = false WHERE number = $1")
         .bind(source)
-        .execute(pool)
+        .execute(connection)
         .await
         .map(drop)
 }

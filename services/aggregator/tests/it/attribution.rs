@@ -5,7 +5,7 @@ use metering::{PlanId, TenantId};
 use proto::{subjects::Question, timestamp, v1};
 use testkit::eventually;
 
-use crate::support::{Running, execution, executions, plan, source, tenant};
+use crate::support::{Running, at, execution, executions, plan, source, tenant};
 
 /// A source without a tenant of its own.
 fn shared(attributions: Vec<Attribution>) -> Source {
@@ -217,5 +217,45 @@ async fn what_is_recorded_is_told_by_id() {
     let of_epoch_2 = v1::RecordedQuestion { epoch: 2, ..question };
     let answer: v1::RecordedAnswer = running.ask(Question::Recorded, &of_epoch_2).await.unwrap();
     assert!(answer.executions.is_empty());
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_workflow_of_others_is_as_unknown_as_one_that_nobody_has() {
+    let running =
+        begin(vec![attribution("north", tag("north"), None), attribution("south", tag("south"), None)]).await;
+    tell(&running, "w1", &["north"], "2026-11-24T11:00:00Z").await;
+    tell(&running, "w2", &["south"], "2026-11-24T11:00:00Z").await;
+    running.send_from("shared", 1, executions(1..=9)).await;
+    await_counted(&running, 3, 3).await;
+    let explain = async |workflow: &str| {
+        let question = v1::ExplainQuestion {
+            tenant_id: "north".into(),
+            period_start: at("2026-11-01T00:00:00Z"),
+            source_id: "shared".into(),
+            workflow_id: workflow.into(),
+            count_max: 10,
+            page: String::new(),
+        };
+        let answer = running.ask::<v1::ExplainAnswer>(Question::Explain, &question).await;
+        answer.map(|answer| answer.executions.len()).map_err(|error| error.to_string())
+    };
+    let usage = async |workflow: &str| {
+        let question = v1::UsageQuestion {
+            tenant_id: "north".into(),
+            span: Some(v1::Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") }),
+            grain: v1::Grain::Day.into(),
+            source_id: "shared".into(),
+            workflow_id: workflow.into(),
+        };
+        let answer = running.ask::<v1::UsageAnswer>(Question::Usage, &question).await;
+        answer.map(|answer| answer.slices.len()).map_err(|error| error.to_string())
+    };
+    assert_eq!(explain("w1").await, Ok(3));
+    assert_eq!(usage("w1").await, Ok(1));
+    let of_nobody = explain("nobody").await.unwrap_err();
+    assert_eq!(explain("w2").await.unwrap_err(), of_nobody.replace("nobody", "w2"));
+    let of_nobody = usage("nobody").await.unwrap_err();
+    assert_eq!(usage("w2").await.unwrap_err(), of_nobody.replace("nobody", "w2"));
     running.bench.finish().await;
 }

@@ -125,6 +125,7 @@ async fn an_old_month_goes_and_its_executions_are_known_for_ever() {
         tenant_id: "north".into(),
         author: "operator".into(),
         reason: "a test run".into(),
+        reason_is_public: false,
         change: Some(Change::VoidExecution(v1::VoidExecution {
             source_id: "north-n8n".into(),
             epoch: 1,

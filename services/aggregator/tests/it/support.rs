@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aggregator::{Aggregator, AggregatorSettings, Difference, Kept, Rebuild};
+use aggregator::{Aggregator, AggregatorSettings, Difference, Kept, PoolSettings, Rebuild};
 use catalog::{Entry, Plan, Source, Tenant};
 use chassis::Service;
 use jiff::{SignedDuration, Timestamp};
@@ -27,10 +27,19 @@ impl Running {
 
     /// The same with this tenant.
     pub async fn start_with(limit: Option<u64>, north: &Tenant) -> Self {
-        let bench = Bench::of::<Aggregator>(NOW).await;
+        Self::on(Bench::of::<Aggregator>(NOW).await, PoolSettings::default(), limit, north).await
+    }
+
+    /// With one connection in each pool.
+    pub async fn narrow(limit: Option<u64>) -> Self {
+        let pools = PoolSettings { recording: Some(1), publishing: 1, closing: 1, questions: 1 };
+        Self::on(Bench::narrow::<Aggregator>(NOW).await, pools, limit, &tenant("UTC")).await
+    }
+
+    async fn on(bench: Bench, pools: PoolSettings, limit: Option<u64>, north: &Tenant) -> Self {
         let usage = bench.topic(Stream::UsageState, "usage.counted").await;
         let running = Self { bench, usage };
-        running.start_service().await;
+        running.start_with(pools).await;
         running.bench.publish_entry(&plan(limit), 1).await;
         running.bench.publish_entry(north, 1).await;
         running.bench.publish_entry(&source("north-n8n"), 1).await;
@@ -38,12 +47,17 @@ impl Running {
     }
 
     pub async fn start_service(&self) {
+        self.start_with(PoolSettings::default()).await;
+    }
+
+    async fn start_with(&self, pools: PoolSettings) {
         let settings = AggregatorSettings {
             publish_interval: Duration::from_millis(20),
             rollup_interval: Duration::from_millis(20),
             // What lets old things go says so itself.
             executions_kept: Kept::Forever,
             hours_kept: Kept::Forever,
+            pools,
             ..AggregatorSettings::default()
         };
         Aggregator::start(self.bench.context.clone(), settings).await.expect("the aggregator starts");
@@ -82,7 +96,7 @@ impl Running {
             sweep_started_at: Some(timestamp(self.now())),
             sweep_ended_at: Some(timestamp(self.now())),
             executions_published: 0,
-            loss_expected_at: None,
+            ..v1::SourceSynced::default()
         };
         self.bench.publish(self.bench.namespace().source_synced(source), &message).await;
     }

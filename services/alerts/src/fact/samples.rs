@@ -96,8 +96,13 @@ pub(crate) fn contradicted() -> v1::SourceContradicted {
     }
 }
 
+pub(crate) fn refused() -> Fact {
+    let reason = "the mail server did not take it: permanent error (550): 5.1.1 no such mailbox";
+    Fact::refused_mail("gone@rej.example", reason, "2026-11-24T12:00:00Z".parse().unwrap())
+}
+
 /// One of each.
-pub(crate) fn all() -> [Fact; 9] {
+pub(crate) fn all() -> [Fact; 10] {
     [
         Fact::Gap(gap("120", "180")),
         Fact::Failing(failing()),
@@ -108,5 +113,6 @@ pub(crate) fn all() -> [Fact; 9] {
         Fact::Drift(drift()),
         Fact::Loop(looping()),
         Fact::Contradicted(contradicted()),
+        refused(),
     ]
 }

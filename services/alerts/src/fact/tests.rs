@@ -13,6 +13,7 @@ fn keys_are_stable_and_their_own() {
     drift/north/2026-11-01T00:00:00Z/12400/12520
     loop/north/orderSync/2026-11-24T12:00:00Z
     contradicted/north-n8n/2026-11-24/1204
+    refused/gone@rej.example/2026-11-24
     ");
 }
 

@@ -3,7 +3,7 @@
 use proto::v1;
 
 use super::{Parts, Sentences, Words, failure_reason, ids};
-use crate::Fact;
+use crate::{Fact, RefusedMail};
 
 pub(super) const WORDS: Words = Words {
     code: "en",
@@ -35,6 +35,8 @@ pub(super) const WORDS: Words = Words {
     per_minute: "Starts in the minute so far",
     usual: "Usual in a minute",
     example: "One of them",
+    mails: "Recipients",
+    recipient: "Recipient",
 };
 
 pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
@@ -103,6 +105,7 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
             next: "Look for meter events that somebody else has sent or canceled, before the invoice is final.".into(),
         },
         Fact::Loop(detected) => looping(parts, detected),
+        Fact::Refused(refused) => refused_mail(parts, refused),
     }
 }
 
@@ -169,16 +172,38 @@ fn report(parts: &Parts<'_>, failed: &v1::ReportFailed) -> Sentences {
         } else {
             format!("{count} reports to Stripe about {tenant} have failed")
         },
-        what: if parts.is_one() {
-            format!("Stripe does not accept {} executions of {tenant}.", failed.quantity)
-        } else {
-            format!(
-                "Stripe does not accept what {tenant} has used; the first report has {} executions.",
-                failed.quantity
-            )
+        what: match (parts.is_one(), failed.quantity) {
+            (true, quantity @ ..0) => {
+                format!("A correction of {quantity} executions of {tenant} could not be reported to Stripe.")
+            }
+            (true, quantity) => format!("{quantity} executions of {tenant} could not be reported to Stripe."),
+            (false, quantity) => format!(
+                "Not all that {tenant} has used could be reported to Stripe; the first report has {quantity} executions."
+            ),
         },
         meaning: "They are on no invoice until somebody has looked after it.",
         next: failed.reason.clone(),
+    }
+}
+
+fn refused_mail(parts: &Parts<'_>, refused: &RefusedMail) -> Sentences {
+    let first = refused.refusals.first().map_or("?", |refusal| refusal.recipient.as_str());
+    let count = parts.facts_count();
+    Sentences {
+        subject: if parts.is_one() {
+            format!("Mail to {first} cannot be delivered")
+        } else {
+            format!("Mail to {count} recipients cannot be delivered")
+        },
+        what: if parts.is_one() {
+            format!("A mail to {first} was refused and will not be sent again.")
+        } else {
+            format!(
+                "Mails to {count} recipients, {first} among them, were refused and will not be sent again."
+            )
+        },
+        meaning: "These recipients do not get Flowmeter's warnings.",
+        next: "Correct the addresses (a tenant's alert_recipients, or operator_recipients), and reach them in another way meanwhile.".into(),
     }
 }
 

@@ -3,7 +3,7 @@
 use proto::v1;
 
 use super::{Parts, Sentences, Words, failure_reason, ids};
-use crate::Fact;
+use crate::{Fact, RefusedMail};
 
 pub(super) const WORDS: Words = Words {
     code: "es",
@@ -35,6 +35,8 @@ pub(super) const WORDS: Words = Words {
     per_minute: "Inicios en el minuto hasta ahora",
     usual: "Habitual en un minuto",
     example: "Una de ellas",
+    mails: "Destinatarios",
+    recipient: "Destinatario",
 };
 
 pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
@@ -104,6 +106,7 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
                 .into(),
         },
         Fact::Loop(detected) => looping(parts, detected),
+        Fact::Refused(refused) => refused_mail(parts, refused),
     }
 }
 
@@ -170,16 +173,41 @@ fn report(parts: &Parts<'_>, failed: &v1::ReportFailed) -> Sentences {
         } else {
             format!("Han fallado {count} informes a Stripe sobre {tenant}")
         },
-        what: if parts.is_one() {
-            format!("Stripe no acepta {} ejecuciones de {tenant}.", failed.quantity)
-        } else {
-            format!(
-                "Stripe no acepta lo que ha usado {tenant}; el primer informe tiene {} ejecuciones.",
-                failed.quantity
-            )
+        what: match (parts.is_one(), failed.quantity) {
+            (true, quantity @ ..0) => {
+                format!("No se pudo comunicar a Stripe una corrección de {quantity} ejecuciones de {tenant}.")
+            }
+            (true, quantity) => {
+                format!("No se pudieron comunicar a Stripe {quantity} ejecuciones de {tenant}.")
+            }
+            (false, quantity) => format!(
+                "No se pudo comunicar a Stripe todo lo que ha usado {tenant}; el primer informe tiene {quantity} \
+                 ejecuciones."
+            ),
         },
         meaning: "No están en ninguna factura hasta que alguien lo resuelva.",
         next: failed.reason.clone(),
+    }
+}
+
+fn refused_mail(parts: &Parts<'_>, refused: &RefusedMail) -> Sentences {
+    let first = refused.refusals.first().map_or("?", |refusal| refusal.recipient.as_str());
+    let count = parts.facts_count();
+    Sentences {
+        subject: if parts.is_one() {
+            format!("No se puede entregar correo a {first}")
+        } else {
+            format!("No se puede entregar correo a {count} destinatarios")
+        },
+        what: if parts.is_one() {
+            format!("Un correo a {first} se rechazó y no se enviará de nuevo.")
+        } else {
+            format!(
+                "Se rechazaron correos a {count} destinatarios, entre ellos {first}, y no se enviarán de nuevo."
+            )
+        },
+        meaning: "Estos destinatarios no reciben los avisos de Flowmeter.",
+        next: "Corrija las direcciones (alert_recipients de un cliente u operator_recipients) y, mientras tanto, avíseles por otra vía.".into(),
     }
 }
 

@@ -3,9 +3,10 @@
 use catalog::Language;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
+use metering::SafeText;
 use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
 
-use super::{damaged, unsigned};
+use super::{REASON_CHARS_MAX, damaged, is_damage, unsigned};
 use crate::{Fact, MessageId, Notice, State, Topic, notice::Told};
 
 /// A notice that still gathers facts.
@@ -51,9 +52,10 @@ pub async fn find_open(
     )
     .bind(topic.as_str())
     .bind(subject)
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    row.map(|row| Ok(OpenNotice { id: row.try_get("notice_id")?, fact: fact(&row)? })).transpose()
+    let Some(row) = row else { return Ok(None) };
+    readable(connection, &row).await
 }
 
 /// When the last notice of this topic and subject was sealed.
@@ -172,10 +174,14 @@ pub async fn last_told(
     .bind(before.to_sqlx())
     .fetch_optional(executor)
     .await?;
-    row.as_ref().map(fact).transpose()
+    match row.as_ref().map(fact) {
+        // It was sealed and its mail failed by itself.
+        Some(Err(error)) if is_damage(&error) => Ok(None),
+        other => other.transpose(),
+    }
 }
 
-/// Notices that are due, locked until the transaction ends; those that another holds are left to it.
+/// Notices that are due and can be read, locked until the transaction ends; those that another holds are left to it.
 pub async fn list_due(
     connection: &mut PgConnection,
     now: Timestamp,
@@ -187,9 +193,36 @@ pub async fn list_due(
     )
     .bind(now.to_sqlx())
     .bind(i64::try_from(count).unwrap_or(i64::MAX))
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    rows.iter().map(|row| Ok(OpenNotice { id: row.try_get("notice_id")?, fact: fact(row)? })).collect()
+    let mut due = Vec::with_capacity(rows.len());
+    for row in &rows {
+        due.extend(readable(connection, row).await?);
+    }
+    Ok(due)
+}
+
+/// The notice of a row that is locked. One that cannot be read is set aside: sealed without a mail, so that it neither
+/// holds up the others nor gathers any more.
+async fn readable(connection: &mut PgConnection, row: &PgRow) -> Result<Option<OpenNotice>, sqlx::Error> {
+    let id: String = row.try_get("notice_id")?;
+    let error = match fact(row) {
+        Ok(fact) => return Ok(Some(OpenNotice { id, fact })),
+        Err(error) if is_damage(&error) => error,
+        Err(error) => return Err(error),
+    };
+    let reason = format!("its facts cannot be read: {error}");
+    tracing::error!(notice = id, reason, "a notice is set aside");
+    metrics::counter!("flowmeter_rows_set_aside_total", "table" => "notices").increment(1);
+    sqlx::query(
+        "UPDATE notices SET sealed_at = greatest(last_at, due_at), language = 'en', dashboard_url = '', skipped_reason = $1
+         WHERE notice_id = $2",
+    )
+    .bind(SafeText::clean(&reason, REASON_CHARS_MAX).to_string())
+    .bind(id)
+    .execute(connection)
+    .await?;
+    Ok(None)
 }
 
 /// Seals a notice: what is told is fixed.

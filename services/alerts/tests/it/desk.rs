@@ -52,7 +52,7 @@ impl Desk {
 
     /// A desk whose service does not run yet.
     pub async fn closed() -> Self {
-        let bench = Bench::of::<Alerts>(NOON).await;
+        let bench = Bench::narrow::<Alerts>(NOON).await;
         let clock = Arc::new(bench.clock.clone());
         let sandbox = Sandbox::start(SandboxOptions { clock, ..SandboxOptions::default() }).await.unwrap();
         bench.publish_entry(&plan(), 1).await;

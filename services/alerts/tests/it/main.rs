@@ -4,6 +4,9 @@
 
 mod delivery;
 mod desk;
+mod growth;
 mod operator;
 mod receipt;
+mod recipients;
+mod set_aside;
 mod trace;

@@ -5,6 +5,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chassis::NoPlace;
 use messaging::consume::chain;
 use serde::Serialize;
 
@@ -70,17 +71,20 @@ impl ReceivedJson {
 /// Why a request as a whole is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// No token, or not the source's.
+    /// No token, or no source's: whether there is the source that it names is nobody's business.
     #[error("send the source's push token as `Authorization: Bearer ...`")]
     Unauthorized,
-    /// The source is not metered now.
-    #[error("this source is paused, removed, or may not push")]
+    /// The source is not metered now. Said only to who has its token.
+    #[error("this source is paused")]
     Forbidden,
     /// A form that is not known.
     #[error(
         "send `application/json`, `application/cloudevents+json` or `application/cloudevents-batch+json`"
     )]
     MediaType,
+    /// A body that is packed.
+    #[error("send the body as it is, without Content-Encoding")]
+    Encoding,
     /// The body is not JSON, or not of the form that its type says.
     #[error("the body cannot be read: {0}")]
     Malformed(String),
@@ -102,6 +106,9 @@ pub enum Refusal {
     /// Too many requests at once.
     #[error("too many requests at once; try again in a moment")]
     Overloaded,
+    /// Too many requests of one source at once.
+    #[error("too many requests of this source at once; wait for answers before you send more")]
+    TooManyAtOnce,
     /// No answer in time.
     #[error("this took too long; try again")]
     TooSlow,
@@ -115,11 +122,12 @@ impl Refusal {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType | Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Malformed(_) | Self::Cut => StatusCode::BAD_REQUEST,
             Self::TooLarge | Self::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotHere => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooManyAtOnce => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded | Self::TooSlow | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -131,6 +139,15 @@ impl From<ReceiveError> for Refusal {
             ReceiveError::UnknownToken => Self::Unauthorized,
             ReceiveError::Resting => Self::Forbidden,
             other => Self::Unavailable(other),
+        }
+    }
+}
+
+impl From<NoPlace> for Refusal {
+    fn from(full: NoPlace) -> Self {
+        match full {
+            NoPlace::Own => Self::TooManyAtOnce,
+            NoPlace::Common => Self::Overloaded,
         }
     }
 }
@@ -148,8 +165,12 @@ impl IntoResponse for Refusal {
         }
         let status = self.status();
         let mut response = (status, Json(RefusalJson { error: self.to_string() })).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+        }
+        if matches!(self, Self::Encoding) {
+            // RFC 9110: which encodings are read.
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

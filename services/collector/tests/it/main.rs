@@ -5,12 +5,16 @@
 mod audits;
 mod failures;
 mod gaps;
+mod growth;
 mod lifecycle;
 mod limits;
 mod many;
+mod odd_servers;
 mod push;
 mod requests;
 mod rows;
 mod stage;
+mod stream_lives;
 mod sweeps;
+mod unseen;
 mod workflows;

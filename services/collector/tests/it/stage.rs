@@ -72,7 +72,7 @@ impl Stage {
 
     /// Starts a collector with other settings.
     pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let bench = Bench::of::<Collector>("2026-11-24T12:00:00Z").await;
+        let bench = Bench::narrow::<Collector>("2026-11-24T12:00:00Z").await;
         let clock = Arc::new(bench.clock.clone());
         let sandbox = Sandbox::start(SandboxOptions { clock, ..SandboxOptions::default() }).await.unwrap();
         let keys = KeyPair::generate();

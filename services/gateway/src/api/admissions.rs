@@ -20,12 +20,12 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    asker::Asker,
+    asker::{Asker, Asking},
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId, QueryOf},
     meters,
-    usage::seconds_since,
+    usage::{is_shared, seconds_since},
 };
 use crate::{
     admission::{Known, Reason},
@@ -361,6 +361,23 @@ pub fn is_admission_id(text: &str) -> bool {
         && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
+/// The verdict as the tenant itself may see it. Of a source that it shares with others only the number of all running executions
+/// is known, and `used` has it: without it stands what is counted and what was allowed. A refusal for the limit still
+/// shows the limit as used, which says no more than the refusal.
+fn for_tenant(app: &App, catalog: &Snapshot, tenant: &TenantId, mut verdict: Verdict) -> Verdict {
+    if !catalog.sources_of(tenant).iter().any(is_shared) {
+        return verdict;
+    }
+    let counted = app.usage.of(tenant).filter(|counted| counted.is_current(app.clock.now()));
+    let (counted, complete) =
+        counted.map_or((0, 0), |counted| (counted.totals.counted, counted.counted_complete));
+    let own = counted.max(complete.saturating_add(verdict.reserved));
+    let is_for_the_limit = matches!(verdict.reason, Reason::LimitReached | Reason::OverageReached);
+    let reached = verdict.limit.filter(|_| is_for_the_limit).unwrap_or(0);
+    verdict.used = verdict.used.map(|_| own.max(reached));
+    verdict
+}
+
 async fn decide(app: &App, asker: &Asker, input: AdmissionInput) -> Result<AdmissionJson, ApiError> {
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let id = input.id.clone();
@@ -370,7 +387,11 @@ async fn decide(app: &App, asker: &Asker, input: AdmissionInput) -> Result<Admis
     };
     let tenant = request.tenant.clone();
     let json = match app.admissions.admit(request, &catalog).await? {
-        Some(verdict) => AdmissionJson::new(&tenant, Some(id), &verdict, &catalog, app.clock.now()),
+        Some(verdict) => {
+            let verdict =
+                if asker.is_operator() { verdict } else { for_tenant(app, &catalog, &tenant, verdict) };
+            AdmissionJson::new(&tenant, Some(id), &verdict, &catalog, app.clock.now())
+        }
         None => AdmissionJson::unknown(&tenant, Some(id)),
     };
     meters::decided(json.allowed, json.reason);
@@ -389,7 +410,7 @@ async fn decide(app: &App, asker: &Asker, input: AdmissionInput) -> Result<Admis
 ))]
 pub async fn admit(
     State(app): State<App>,
-    asker: Asker,
+    asking: Asking,
     QueryOf(query): QueryOf<AdmissionQuery>,
     JsonBody(input): JsonBody<AdmissionInput>,
 ) -> Result<Response, ApiError> {
@@ -399,7 +420,7 @@ pub async fn admit(
         402 => StatusCode::PAYMENT_REQUIRED,
         _ => return Err(ApiError::InvalidRequest("`status` is 429 or 402".to_owned())),
     };
-    let json = decide(&app, &asker, input).await?;
+    let json = decide(&app, &asking.asker, input).await?;
     Ok(json.into_response(refused, app.clock.now()))
 }
 
@@ -411,13 +432,13 @@ pub async fn admit(
 ))]
 pub async fn admit_batch(
     State(app): State<App>,
-    asker: Asker,
+    asking: Asking,
     JsonBody(input): JsonBody<BatchInput>,
 ) -> Result<Json<BatchJson>, ApiError> {
     if input.admissions.len() > BATCH_MAX {
         return Err(ApiError::field("admissions", format!("at most {BATCH_MAX}")));
     }
-    let decisions = input.admissions.into_iter().map(|admission| decide(&app, &asker, admission));
+    let decisions = input.admissions.into_iter().map(|admission| decide(&app, &asking.asker, admission));
     Ok(Json(BatchJson { verdicts: try_join_all(decisions).await? }))
 }
 
@@ -432,6 +453,8 @@ pub async fn look(State(app): State<App>, caller: Caller, PathId(id): PathId) ->
     let verdict = app.admissions.look(&tenant).await?.ok_or_else(|| ApiError::no_tenant(&tenant))?;
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let now = app.clock.now();
+    let is_tenant = caller.principal.tenant().is_some();
+    let verdict = if is_tenant { for_tenant(&app, &catalog, &tenant, verdict) } else { verdict };
     Ok(AdmissionJson::new(&tenant, None, &verdict, &catalog, now).into_response(StatusCode::OK, now))
 }
 

@@ -11,8 +11,9 @@ use super::{
     App,
     authenticate::{self, Caller},
     error::ApiError,
+    quotas::{InHand, Who},
 };
-use crate::tokens::{self, Hash};
+use crate::tokens::{self, Hash, Principal};
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -23,16 +24,35 @@ pub enum Asker {
     Source(SourceId),
 }
 
+impl Asker {
+    /// Whether it may see everything.
+    pub fn is_operator(&self) -> bool {
+        matches!(self, Self::Caller(caller) if caller.principal == Principal::Operator)
+    }
+}
+
+/// An asker whose request is counted among its requests in hand until this is dropped.
+pub struct Asking {
+    /// Who asks.
+    pub asker: Asker,
+    _in_hand: InHand,
+}
+
 /// There is no other way to have one than to authenticate. An extractor and not a layer around the routes: it is made
 /// before each run, and a layer would cost it a boxed future and a copy of the routes within.
-impl FromRequestParts<App> for Asker {
+impl FromRequestParts<App> for Asking {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        match source(app, &parts.headers).await? {
-            Some(source) => Ok(Self::Source(source)),
-            None => Ok(Self::Caller(authenticate::caller_of(app, parts).await?)),
-        }
+        let (asker, who) = match source(app, &parts.headers).await? {
+            Some(source) => (Asker::Source(source.clone()), Who::Source(source)),
+            None => {
+                let caller = authenticate::caller_of(app, parts).await?;
+                let who = caller.who.clone();
+                (Asker::Caller(caller), who)
+            }
+        };
+        Ok(Self { asker, _in_hand: app.quotas.request(&who)? })
     }
 }
 

@@ -12,8 +12,11 @@ use utoipa::ToSchema;
 
 use super::{
     App,
+    authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::PathId,
+    questions::ask,
+    unseen::UnseenJson,
 };
 use crate::{follow::Listen, source_audits::Audit};
 
@@ -46,6 +49,9 @@ pub struct AuditJson {
     pub differences: Vec<DifferenceJson>,
     /// All differences.
     pub differences_total: u64,
+    /// Executions that the source has numbered and never showed, so that no audit can compare them; null where there
+    /// are none.
+    pub unseen: Option<UnseenJson>,
     /// Why it ended before everything was compared; null where it did not.
     pub failure: Option<String>,
 }
@@ -91,6 +97,7 @@ impl AuditJson {
             equal: told.equal,
             differences: told.differences.iter().map(DifferenceJson::from).collect(),
             differences_total: told.differences_total,
+            unseen: UnseenJson::of(audit.unseen),
             failure: (!told.failure.is_empty()).then(|| told.failure.clone()),
         }
     }
@@ -128,11 +135,12 @@ impl From<&v1::AuditDifference> for DifferenceJson {
 ))]
 pub async fn begin(
     State(app): State<App>,
+    caller: Caller,
     PathId(id): PathId,
 ) -> Result<(StatusCode, Json<AuditJson>), ApiError> {
     let source = app.editor.find::<Source>(&id).await?.value.id;
     let question = v1::AuditQuestion { source_id: source.to_string() };
-    let begun: v1::SourceAudit = app.bus.ask(Question::Audit, &question, ANSWER_WITHIN).await?;
+    let begun: v1::SourceAudit = ask(&app, &caller, Question::Audit, &question, ANSWER_WITHIN).await?;
     let audit = Audit::try_from(begun.clone()).map_err(ApiError::unavailable)?;
     app.audits.apply(begun).map_err(ApiError::unavailable)?;
     Ok((StatusCode::ACCEPTED, Json(AuditJson::new(&audit, app.clock.now()))))

@@ -6,12 +6,12 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use axum_extra::extract::CookieJar;
+use axum_extra::extract::cookie::Cookie;
 use jiff::Timestamp;
 use metering::TenantId;
 use secrecy::SecretString;
 
-use super::{App, error::ApiError};
+use super::{App, error::ApiError, quotas::Who};
 use crate::tokens::Principal;
 
 /// The cookie that carries the session's secret id.
@@ -25,6 +25,8 @@ const CSRF_HEADER: &str = "x-flowmeter";
 pub struct Caller {
     /// As whom.
     pub principal: Principal,
+    /// What its quotas are counted by.
+    pub who: Who,
     /// The end of its session; nothing where it sent a token.
     pub session_ends_at: Option<Timestamp>,
 }
@@ -53,6 +55,7 @@ pub async fn authenticate(
 ) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let caller = caller_of(&app, &parts).await?;
+    let _in_hand = app.quotas.request(&caller.who)?;
     parts.extensions.insert(caller);
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
@@ -83,8 +86,9 @@ pub fn refused(method: &str, path: &str) {
 async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
     if headers.contains_key(header::AUTHORIZATION) {
         let token = bearer(headers).ok_or(ApiError::Unauthorized)?;
-        let principal = app.accounts.authenticate(&token).await?.ok_or(ApiError::Unauthorized)?;
-        return Ok(Caller { principal, session_ends_at: None });
+        let (principal, token) = app.accounts.authenticate(&token).await?.ok_or(ApiError::Unauthorized)?;
+        let who = Who::of(&principal, token);
+        return Ok(Caller { principal, who, session_ends_at: None });
     }
     let secret = session_secret(headers).ok_or(ApiError::Unauthorized)?;
     let session = Box::pin(app.accounts.session(&secret)).await?.ok_or(ApiError::Unauthorized)?;
@@ -92,7 +96,8 @@ async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Calle
     if !is_safe && headers.get(CSRF_HEADER).is_none_or(|value| value != "1") {
         return Err(ApiError::CsrfHeaderMissing);
     }
-    Ok(Caller { principal: session.principal, session_ends_at: Some(session.expires_at) })
+    let who = Who::of(&session.principal, session.token);
+    Ok(Caller { principal: session.principal, who, session_ends_at: Some(session.expires_at) })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<SecretString> {
@@ -100,7 +105,28 @@ fn bearer(headers: &HeaderMap) -> Option<SecretString> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
 }
 
-/// The session's secret id, where the request carries one.
+/// The session's secret id, where the request carries one. Browsers send the cookie of the longest path first: ours, where
+/// another Flowmeter is served from the same host above our path.
 pub fn session_secret(headers: &HeaderMap) -> Option<SecretString> {
-    CookieJar::from_headers(headers).get(SESSION_COOKIE).map(|cookie| cookie.value().into())
+    let sent = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut cookies = sent.flat_map(Cookie::split_parse).filter_map(Result::ok);
+    cookies.find(|cookie| cookie.name() == SESSION_COOKIE).map(|cookie| cookie.value().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    #[test]
+    fn of_two_sessions_of_one_host_the_one_of_our_path_counts() {
+        let mut headers = HeaderMap::new();
+        headers.append(
+            header::COOKIE,
+            "other=1; flowmeter_session=ours; flowmeter_session=theirs".parse().unwrap(),
+        );
+        assert_eq!(session_secret(&headers).unwrap().expose_secret(), "ours");
+        assert!(session_secret(&HeaderMap::new()).is_none());
+    }
 }

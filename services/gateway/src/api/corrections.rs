@@ -17,7 +17,8 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId, QueryOf},
-    figures::{ANSWER_WITHIN, period_of, tenant_of},
+    figures::{ANSWER_WITHIN, answered_period, instant_in, tenant_of},
+    questions::ask,
     usage::PeriodJson,
 };
 
@@ -31,6 +32,9 @@ pub struct CorrectionInput {
     pub author: String,
     /// Why.
     pub reason: String,
+    /// Whether the tenant may read the reason. It never reads the author.
+    #[serde(default)]
+    pub public: bool,
     /// An execution that counts no more.
     #[serde(default)]
     pub void: Option<VoidInput>,
@@ -65,12 +69,14 @@ pub struct AdjustInput {
 /// A correction that was made.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CorrectionJson {
-    /// Chosen by who made it.
-    pub id: String,
-    /// Who made it.
-    pub author: String,
-    /// Why.
-    pub reason: String,
+    /// Chosen by who made it; null for the tenant where the reason is not public.
+    pub id: Option<String>,
+    /// Who made it; null for the tenant.
+    pub author: Option<String>,
+    /// Why; null for the tenant where it is not public.
+    pub reason: Option<String>,
+    /// Whether the tenant may read the reason.
+    pub public: bool,
     /// When.
     pub corrected_at: Timestamp,
     /// The period that it changes: inclusive.
@@ -128,15 +134,29 @@ impl TryFrom<v1::Correction> for CorrectionJson {
             Change::AdjustCount(adjust) => (None, Some(adjust.quantity)),
         };
         Ok(Self {
-            id: made.correction_id,
-            author: made.author,
-            reason: made.reason,
+            id: Some(made.correction_id),
+            author: Some(made.author),
+            reason: Some(made.reason),
+            public: made.reason_is_public,
             corrected_at: required_instant(wire.corrected_at.as_ref(), "corrected_at")?,
             period_start: period.start,
             period_end: period.end,
             void,
             adjusted,
         })
+    }
+}
+
+impl CorrectionJson {
+    /// As the tenant itself may see it: that its figures were corrected, when and by how much. Who did it, the name they gave it
+    /// and their reason are the operator's own words, unless they are meant for the tenant.
+    #[must_use]
+    pub fn for_tenant(mut self) -> Self {
+        self.author = None;
+        if !self.public {
+            (self.id, self.reason) = (None, None);
+        }
+        self
     }
 }
 
@@ -159,9 +179,13 @@ pub async fn create(
             execution_id: void.execution,
         }),
         (None, Some(adjust)) => {
-            let period = period_of(adjust.period.as_deref(), &tenant.calendar, app.clock.now())?;
-            let period_start = Some(timestamp(period.start));
-            Change::AdjustCount(v1::AdjustCount { period_start, quantity: adjust.quantity })
+            let instant = instant_in(adjust.period.as_deref(), &tenant.calendar, app.clock.now())?;
+            Change::AdjustCount(v1::AdjustCount {
+                // For an aggregator of the version before.
+                period_start: Some(timestamp(tenant.calendar.period_of(instant).start)),
+                period_at: Some(timestamp(instant)),
+                quantity: adjust.quantity,
+            })
         }
         _ => return Err(ApiError::field("void", "say either `void` or `adjust`")),
     };
@@ -170,9 +194,10 @@ pub async fn create(
         tenant_id: tenant.id.to_string(),
         author: input.author,
         reason: input.reason,
+        reason_is_public: input.public,
         change: Some(change),
     };
-    let made: v1::Correction = app.bus.ask(Question::Correct, &question, ANSWER_WITHIN).await?;
+    let made: v1::Correction = ask(&app, &caller, Question::Correct, &question, ANSWER_WITHIN).await?;
     CorrectionJson::try_from(made).map(Json).map_err(ApiError::unavailable)
 }
 
@@ -188,15 +213,18 @@ pub async fn list(
     QueryOf(query): QueryOf<CorrectionsQuery>,
 ) -> Result<Json<CorrectionList>, ApiError> {
     let (tenant, _) = tenant_of(&app, &caller, &id).await?;
-    let period = period_of(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    let instant = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
     // The first page of an explanation brings them; one execution is the least that can be asked for.
     let question = v1::ExplainQuestion {
         tenant_id: tenant.id.to_string(),
-        period_start: Some(timestamp(period.start)),
+        // For an aggregator of the version before.
+        period_start: Some(timestamp(tenant.calendar.period_of(instant).start)),
+        period_at: Some(timestamp(instant)),
         count_max: 1,
         ..v1::ExplainQuestion::default()
     };
-    let answer: v1::ExplainAnswer = app.bus.ask(Question::Explain, &question, ANSWER_WITHIN).await?;
+    let answer: v1::ExplainAnswer = ask(&app, &caller, Question::Explain, &question, ANSWER_WITHIN).await?;
+    let period = answered_period(answer.period, &tenant.calendar, instant)?;
     let corrections = answer.corrections.into_iter().map(CorrectionJson::try_from).collect::<Result<_, _>>();
     Ok(Json(CorrectionList {
         tenant: tenant.id.to_string(),

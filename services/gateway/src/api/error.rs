@@ -27,8 +27,8 @@ pub struct ErrorJson {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorDetail {
     /// For programs: `unauthorized`, `forbidden`, `csrf_header_missing`, `not_found`, `method_not_allowed`,
-    /// `invalid_request`, `invalid_json`, `invalid_value`, `too_large`, `unsupported_media_type`, `in_use`,
-    /// `too_many`, `overloaded`, `timeout`, `unavailable`.
+    /// `invalid_request`, `invalid_json`, `invalid_value`, `too_large`, `unsupported_media_type`, `in_use`, `removed`,
+    /// `too_many`, `too_many_requests`, `overloaded`, `timeout`, `unavailable`.
     pub code: &'static str,
     /// For people: what happened and what to do.
     pub message: String,
@@ -78,9 +78,15 @@ pub enum ApiError {
     /// Something else needs the value.
     #[error("{0}")]
     InUse(String),
+    /// The id was given before, to one that was removed.
+    #[error("{0}")]
+    Removed(String),
     /// A bound on how many there may be is reached.
     #[error("{0}")]
     TooMany(String),
+    /// This caller has too much in hand.
+    #[error("too many requests of yours at once; wait for answers before you ask for more")]
+    TooManyAtOnce,
     /// Too many requests are being answered.
     #[error("too many requests at once; try again in a moment")]
     Overloaded,
@@ -121,7 +127,9 @@ impl ApiError {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::InUse(_) => (StatusCode::CONFLICT, "in_use"),
+            Self::Removed(_) => (StatusCode::CONFLICT, "removed"),
             Self::TooMany(_) => (StatusCode::CONFLICT, "too_many"),
+            Self::TooManyAtOnce => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
@@ -145,7 +153,7 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -179,6 +187,7 @@ impl From<ChangeError> for ApiError {
             ChangeError::Invalid(error) => error.into(),
             ChangeError::NotFound { .. } => Self::NotFound(error.to_string()),
             ChangeError::InUse { .. } => Self::InUse(error.to_string()),
+            ChangeError::Removed { .. } => Self::Removed(error.to_string()),
             ChangeError::TooMany(_) => Self::TooMany(error.to_string()),
             ChangeError::Read(_) | ChangeError::Catalog(_) | ChangeError::Write(_) => {
                 Self::unavailable(error)

@@ -20,7 +20,7 @@ use futures_util::{StreamExt, stream};
 use messaging::consume::chain;
 use metering::{PlanId, SourceId, TenantId};
 use proto::{InvalidMessage, v1, v1::catalog_entry};
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Notify, broadcast};
 use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 
 use super::{
@@ -39,9 +39,6 @@ const UNBUFFERED: [(&str, &str); 1] = [("x-accel-buffering", "no")];
 
 /// Changes that a slow listener may fall behind by; then it gets a fresh start instead of a queue.
 const BACKLOG_MAX: usize = 1_024;
-
-/// Listeners at once. Each holds a connection and its backlog.
-const LISTENERS_MAX: usize = 1_000;
 
 /// Keeps proxies from closing a quiet stream, and finds out which listeners are gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -86,17 +83,11 @@ pub struct Announcer {
     changed: Mutex<Changed>,
     wake: Notify,
     sender: broadcast::Sender<Announcement>,
-    listeners: Arc<Semaphore>,
 }
 
 impl Default for Announcer {
     fn default() -> Self {
-        Self {
-            changed: Mutex::default(),
-            wake: Notify::new(),
-            sender: broadcast::Sender::new(BACKLOG_MAX),
-            listeners: Arc::new(Semaphore::new(LISTENERS_MAX)),
-        }
+        Self { changed: Mutex::default(), wake: Notify::new(), sender: broadcast::Sender::new(BACKLOG_MAX) }
     }
 }
 
@@ -175,7 +166,7 @@ async fn announce_changed(app: &App) -> Result<(), catalog::store::CatalogError>
     (status = "default", body = ErrorJson),
 ))]
 pub async fn stream(State(app): State<App>, caller: Caller) -> Result<impl IntoResponse, ApiError> {
-    let place = app.announcer.listeners.clone().try_acquire_owned().map_err(|_| ApiError::Overloaded)?;
+    let place = app.quotas.listeners.enter(caller.who.clone()).await?;
     // Subscribed before the first look: a change in between comes twice rather than never.
     let changes = BroadcastStream::new(app.announcer.sender.subscribe());
     let first = all(&app, &caller).await;

@@ -8,9 +8,10 @@ use messaging::consume::chain;
 use metering::Period;
 use proto::{required_instant, subjects::Question, v1};
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::{App, usage::MoneyJson};
+use super::{App, authenticate::Caller, error::ApiError, questions::ask, usage::MoneyJson};
 use crate::{
     forecast::{self, Known, LOOK_BACK},
     usage::Counted,
@@ -34,9 +35,17 @@ pub struct ForecastJson {
 }
 
 /// The forecast of a tenant's current period; nothing where too little is known, or the aggregator does not answer.
-pub async fn of(app: &App, tenant: &Tenant, plan: &Plan, counted: &Counted) -> Option<ForecastJson> {
+pub async fn of(
+    app: &App,
+    caller: &Caller,
+    tenant: &Tenant,
+    plan: &Plan,
+    counted: &Counted,
+) -> Option<ForecastJson> {
     let complete_until = counted.complete_until?.min(counted.as_of);
-    let days = match days(app, tenant, complete_until).await {
+    // Waiting for one of the caller's places is part of the time.
+    let days = timeout(FIGURES_WITHIN, days(app, caller, tenant, complete_until)).await;
+    let days = match days.unwrap_or(Err(ApiError::Timeout)) {
         Ok(days) => days,
         Err(error) => {
             tracing::warn!(tenant = %tenant.id, error = chain(&error), "usage is shown without a forecast");
@@ -62,9 +71,10 @@ pub async fn of(app: &App, tenant: &Tenant, plan: &Plan, counted: &Counted) -> O
 
 async fn days(
     app: &App,
+    caller: &Caller,
     tenant: &Tenant,
     until: Timestamp,
-) -> Result<BTreeMap<Timestamp, u64>, messaging::AskError> {
+) -> Result<BTreeMap<Timestamp, u64>, ApiError> {
     let start = until.saturating_sub(LOOK_BACK).unwrap_or(Timestamp::MIN);
     let question = v1::UsageQuestion {
         tenant_id: tenant.id.to_string(),
@@ -72,7 +82,7 @@ async fn days(
         grain: v1::Grain::Day.into(),
         ..v1::UsageQuestion::default()
     };
-    let answer: v1::UsageAnswer = app.bus.ask(Question::Usage, &question, FIGURES_WITHIN).await?;
+    let answer: v1::UsageAnswer = ask(app, caller, Question::Usage, &question, FIGURES_WITHIN).await?;
     let days = answer.slices.iter().filter_map(|slice| {
         let start = required_instant(slice.span.as_ref()?.start.as_ref(), "start").ok()?;
         Some((start, slice.totals.unwrap_or_default().counted))

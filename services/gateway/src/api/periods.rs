@@ -18,8 +18,8 @@ use super::{
 };
 use crate::store::history::{self, ClosedRow};
 
-/// Periods in one answer: five years.
-const PERIODS_MAX: u64 = 60;
+/// Periods in one answer, and kept of one tenant: five years.
+pub const PERIODS_MAX: u64 = 60;
 
 /// The closed periods of one tenant, newest first, at most 60.
 #[derive(Debug, Serialize, ToSchema)]

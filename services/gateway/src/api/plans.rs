@@ -125,6 +125,10 @@ pub struct CountingJson {
 pub struct PriceJson {
     /// ISO 4217, lower case, e.g. `eur`.
     pub currency: String,
+    /// How many digits of the amounts stand after the decimal point: ISO 4217's exponent of the currency. Always in an
+    /// answer; in a request it may be left out, and must be the currency's own.
+    #[serde(default)]
+    pub exponent: Option<u32>,
     /// Charged whatever the usage.
     #[serde(default)]
     pub base_fee_minor: i64,
@@ -144,7 +148,8 @@ fn default_thresholds() -> Vec<u32> {
 impl PlanInput {
     /// The plan, checked as every service checks it.
     fn into_plan(self, id: &PlanId) -> Result<Plan, InvalidEntry> {
-        Plan::from_wire(v1::Plan {
+        let exponent = self.price.as_ref().and_then(|price| price.exponent);
+        let plan = Plan::from_wire(v1::Plan {
             plan_id: id.to_string(),
             revision: 0,
             removed: false,
@@ -176,8 +181,23 @@ impl PlanInput {
             }
             .into(),
             admission: Some(self.admission.into_wire()?),
-        })
+        })?;
+        check_exponent(exponent, plan.price.as_ref())?;
+        Ok(plan)
     }
+}
+
+/// Who says an exponent has computed the amounts with it: another than the currency's makes them wrong by powers of ten.
+fn check_exponent(said: Option<u32>, price: Option<&Price>) -> Result<(), InvalidEntry> {
+    let (Some(said), Some(price)) = (said, price) else { return Ok(()) };
+    let (code, own) = (price.currency.as_str(), price.currency.exponent());
+    if said == own {
+        return Ok(());
+    }
+    Err(InvalidEntry::field(
+        "price.exponent",
+        format!("{code} has the exponent {own}: compute the amounts with it"),
+    ))
 }
 
 impl From<Revised<Plan>> for PlanJson {
@@ -220,6 +240,7 @@ impl From<Price> for PriceJson {
     fn from(price: Price) -> Self {
         Self {
             currency: price.currency.as_str().to_owned(),
+            exponent: Some(price.currency.exponent()),
             base_fee_minor: price.base_fee_minor,
             included_executions: price.included_executions,
             overage_per_thousand_minor: price.overage_per_thousand_minor,
@@ -293,6 +314,7 @@ mod tests {
         let shown =
             serde_json::to_value(PlanJson::from(Revised { value: before.clone(), revision: 7 })).unwrap();
         assert_eq!(shown["thresholds_percent"], serde_json::json!([80, 100]));
+        assert_eq!(shown["price"]["exponent"], 2);
         let mut written = shown;
         written.as_object_mut().unwrap().retain(|key, _| key != "id" && key != "revision");
         assert_eq!(plan(&written.to_string()).unwrap(), before);
@@ -312,6 +334,7 @@ mod tests {
             (r#"{"name": "x", "thresholds_percent": [0]}"#, "thresholds_percent"),
             (r#"{"name": "x", "price": {"currency": "EUR"}}"#, "price.currency"),
             (r#"{"name": "x", "price": {"currency": "eur", "base_fee_minor": -1}}"#, "price"),
+            (r#"{"name": "x", "price": {"currency": "huf", "exponent": 0}}"#, "price.exponent"),
             (r#"{"name": "x", "meter_event_name": "a b"}"#, "meter_event_name"),
             (r#"{"name": "x", "admission": {"grace": "a day"}}"#, "admission.grace"),
             (r#"{"name": "x", "admission": {"open_at_most": "-1s"}}"#, "admission.open_at_most"),

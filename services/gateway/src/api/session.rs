@@ -55,7 +55,7 @@ impl SessionJson {
 /// No script reads it, no other site sends it.
 fn cookie(app: &App, value: String) -> Cookie<'static> {
     Cookie::build((SESSION_COOKIE, value))
-        .path("/")
+        .path(app.base_path.cookie_path().to_owned())
         .http_only(true)
         .same_site(SameSite::Strict)
         .secure(app.secure_cookies)

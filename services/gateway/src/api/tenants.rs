@@ -1,17 +1,19 @@
 //! Tenants over HTTP.
 
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
 use axum::{Json, extract::State, http::StatusCode};
 use catalog::{Entry, Tenant};
 use jiff::Timestamp;
 use metering::{PlanId, TenantId};
 use proto::{timestamp, v1};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
     error::{ApiError, ErrorJson},
-    extract::{JsonBody, PathId},
+    extract::{JsonBody, PathId, QueryOf},
 };
 use crate::change_catalog::Revised;
 
@@ -62,6 +64,9 @@ pub struct TenantJson {
     pub time_zone: String,
     /// Day of the month on which periods start; in shorter months the last day.
     pub anchor_day: u32,
+    /// From when the calendar holds, where the current period began with another one; null where it holds, or where nothing
+    /// is known of the period yet.
+    pub calendar_from: Option<Timestamp>,
     /// Language of mails and messages.
     pub language: String,
     /// Who is warned.
@@ -85,13 +90,17 @@ impl TenantInput {
     /// The tenant, checked as every service checks it.
     fn into_tenant(self, id: &TenantId) -> Result<Tenant, ApiError> {
         let plan = PlanId::parse(&self.plan).map_err(|error| ApiError::field("plan", error))?;
+        let time_zone = self.time_zone.unwrap_or_else(|| "UTC".to_owned());
+        // Stricter than what is read back: a name from before this check, or from before a release of the database, must
+        // not make its tenant unreadable.
+        metering::check_time_zone(&time_zone).map_err(|error| ApiError::field("time_zone", error))?;
         let tenant = Tenant::from_wire(v1::Tenant {
             tenant_id: id.to_string(),
             revision: 0,
             removed: false,
             name: self.name,
             plan_id: plan.to_string(),
-            time_zone: self.time_zone.unwrap_or_else(|| "UTC".to_owned()),
+            time_zone,
             anchor_day: match self.anchor_day {
                 // On the wire 0 is "not said"; here it is a mistake.
                 Some(0) => return Err(ApiError::field("anchor_day", "use 1 to 31")),
@@ -103,6 +112,7 @@ impl TenantInput {
             limit_override: self.limit_override,
             limit_override_until: self.limit_override_until.map(timestamp),
         })?;
+        tenant.check_recipients()?;
         Ok(tenant)
     }
 }
@@ -116,12 +126,24 @@ impl From<Revised<Tenant>> for TenantJson {
             plan: tenant.plan.to_string(),
             time_zone: tenant.calendar.time_zone_name().to_owned(),
             anchor_day: tenant.calendar.anchor_day(),
+            calendar_from: None,
             language: tenant.language.as_str().to_owned(),
             alert_recipients: tenant.alert_recipients,
             stripe_customer_id: tenant.stripe_customer,
             limit_override: tenant.limit_override,
             limit_override_until: tenant.limit_override_until,
         }
+    }
+}
+
+impl TenantJson {
+    /// With the instant from which its calendar holds: a changed one decides the next period.
+    fn dated(app: &App, tenant: Revised<Tenant>) -> Self {
+        let now = app.clock.now();
+        let counted = app.usage.of(&tenant.value.id).filter(|counted| counted.is_current(now));
+        let end = counted.map(|counted| counted.period.end);
+        let calendar_from = end.filter(|end| tenant.value.calendar.period_of(now).end != *end);
+        Self { calendar_from, ..Self::from(tenant) }
     }
 }
 
@@ -141,11 +163,23 @@ pub async fn list(State(app): State<App>) -> Result<Json<TenantList>, ApiError> 
     (status = "default", body = ErrorJson),
 ))]
 pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<TenantJson>, ApiError> {
-    Ok(Json(app.editor.find::<Tenant>(&id).await?.into()))
+    let tenant = app.editor.find::<Tenant>(&id).await?;
+    Ok(Json(TenantJson::dated(&app, tenant)))
 }
 
-/// Makes or changes a tenant. An equal one changes nothing.
-#[utoipa::path(put, path = "/v1/tenants/{id}", operation_id = "put_tenant", tag = "catalog", params(("id" = String, Path)),
+/// Whether a tenant may come back.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PutQuery {
+    /// A removed tenant of this id is the same customer: it comes back, with its figures. Without it the id of a removed
+    /// tenant is refused.
+    #[serde(default)]
+    restore: bool,
+}
+
+/// Makes or changes a tenant. An equal one changes nothing. The id of a tenant that was removed is not given to another.
+#[utoipa::path(put, path = "/v1/tenants/{id}", operation_id = "put_tenant", tag = "catalog", params(("id" = String, Path), PutQuery),
     request_body = TenantInput, responses(
     (status = 200, body = TenantJson),
     (status = "default", body = ErrorJson),
@@ -153,14 +187,19 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Tena
 pub async fn put(
     State(app): State<App>,
     PathId(id): PathId,
+    QueryOf(query): QueryOf<PutQuery>,
     JsonBody(input): JsonBody<TenantInput>,
 ) -> Result<Json<TenantJson>, ApiError> {
     let id = TenantId::parse(&id)?;
     let tenant = input.into_tenant(&id)?;
-    Ok(Json(app.editor.put(id.as_str(), |_| Ok(tenant)).await?.into()))
+    let tenant = match query.restore {
+        true => app.editor.put_or_restore(id.as_str(), tenant).await?,
+        false => app.editor.put(id.as_str(), |_| Ok(tenant)).await?,
+    };
+    Ok(Json(TenantJson::dated(&app, tenant)))
 }
 
-/// Removes a tenant that has no sources, and takes its tokens back.
+/// Removes a tenant that has no sources, and takes its tokens back. Its figures stay, and its id with them.
 #[utoipa::path(delete, path = "/v1/tenants/{id}", operation_id = "remove_tenant", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 204),
     (status = "default", body = ErrorJson),
@@ -187,7 +226,10 @@ mod tests {
         let before = tenant(json).unwrap();
         let mut written =
             serde_json::to_value(TenantJson::from(Revised { value: before.clone(), revision: 7 })).unwrap();
-        written.as_object_mut().unwrap().retain(|key, _| key != "id" && key != "revision");
+        written
+            .as_object_mut()
+            .unwrap()
+            .retain(|key, _| key != "id" && key != "revision" && key != "calendar_from");
         assert_eq!(tenant(&written.to_string()).unwrap(), before);
     }
 
@@ -196,6 +238,11 @@ mod tests {
         for (change, field) in [
             (r#""plan": "A b""#, "plan"),
             (r#""plan": "pro", "time_zone": "Mars/Olympus""#, "time_zone"),
+            (r#""plan": "pro", "time_zone": "localtime""#, "time_zone"),
+            (r#""plan": "pro", "time_zone": "posixrules""#, "time_zone"),
+            (r#""plan": "pro", "time_zone": "Factory""#, "time_zone"),
+            (r#""plan": "pro", "time_zone": "right/Europe/Madrid""#, "time_zone"),
+            (r#""plan": "pro", "time_zone": """#, "time_zone"),
             (r#""plan": "pro", "anchor_day": 0"#, "anchor_day"),
             (r#""plan": "pro", "anchor_day": 32"#, "anchor_day"),
             (r#""plan": "pro", "language": "de""#, "language"),

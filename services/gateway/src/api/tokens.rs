@@ -49,7 +49,7 @@ pub struct TokenJson {
     pub revoked_at: Option<Timestamp>,
 }
 
-/// All tokens, newest first.
+/// Good tokens and some that were taken back, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TokenList {
     /// The tokens.
@@ -87,7 +87,7 @@ impl From<TokenRecord> for TokenJson {
     }
 }
 
-/// All tokens that were ever made, newest first. The configured operator token is not among them.
+/// All good tokens, and the thousand that were taken back last, newest first. The configured operator token is not among them.
 #[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "tokens", responses(
     (status = 200, body = TokenList),
     (status = "default", body = ErrorJson),

@@ -14,8 +14,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
+    authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::QueryOf,
+    questions::ask,
 };
 
 /// The aggregator reads one index.
@@ -108,10 +110,11 @@ impl TryFrom<v1::UnmappedWorkflow> for UnmappedJson {
 ))]
 pub async fn list(
     State(app): State<App>,
+    caller: Caller,
     QueryOf(query): QueryOf<UnmappedQuery>,
 ) -> Result<Json<UnmappedList>, ApiError> {
     let source = query.source.map(|id| SourceId::parse(&id)).transpose()?;
     let question = v1::UnmappedQuestion { source_id: source.map(|id| id.to_string()).unwrap_or_default() };
-    let answer: v1::UnmappedAnswer = app.bus.ask(Question::Unmapped, &question, ANSWER_WITHIN).await?;
+    let answer: v1::UnmappedAnswer = ask(&app, &caller, Question::Unmapped, &question, ANSWER_WITHIN).await?;
     Ok(Json(UnmappedList::try_from(answer).map_err(ApiError::unavailable)?))
 }

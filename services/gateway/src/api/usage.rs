@@ -17,8 +17,12 @@ use super::{
     forecasts::{self, ForecastJson},
     gaps::{self, GapsJson},
     sources::FailingJson,
+    unseen::UnseenJson,
 };
-use crate::{directory::Snapshot, usage::Counted};
+use crate::{
+    directory::Snapshot,
+    usage::{Counted, period_at},
+};
 
 /// The usage of the current period of every tenant that the caller may see, by tenant id.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -116,6 +120,8 @@ pub struct SourceFreshnessJson {
     /// When it is expected to prune executions that were not seen, at its present rate; null where sweeps come
     /// often enough.
     pub loss_expected_at: Option<Timestamp>,
+    /// Executions that it has numbered and never showed; null where there are none, and of a source that others share.
+    pub unseen: Option<UnseenJson>,
     /// How many gaps are kept of it (90 days): executions that were gone before they were seen.
     pub gaps: u64,
     /// Whether other tenants' executions run there too.
@@ -198,6 +204,9 @@ pub struct MoneyJson {
     pub amount_minor: i64,
     /// ISO 4217, lower case.
     pub currency: String,
+    /// The amount is `amount_minor` divided by 10 to the power of this: ISO 4217's exponent of the currency. The digits
+    /// that a library shows for a currency by itself may be others.
+    pub exponent: u32,
 }
 
 /// The limit itself, as a threshold.
@@ -222,7 +231,11 @@ impl PeriodJson {
 
 impl From<Money> for MoneyJson {
     fn from(money: Money) -> Self {
-        Self { amount_minor: money.amount_minor, currency: money.currency.as_str().to_owned() }
+        Self {
+            amount_minor: money.amount_minor,
+            currency: money.currency.as_str().to_owned(),
+            exponent: money.currency.exponent(),
+        }
     }
 }
 
@@ -255,10 +268,7 @@ impl UsageJson {
     /// The element of one tenant.
     pub fn new(parts: Ingredients<'_>) -> Self {
         let Ingredients { tenant, plan, counted, sources, now } = parts;
-        let period = match counted {
-            Some(counted) if counted.is_current(now) => counted.period,
-            _ => tenant.calendar.period_of(now),
-        };
+        let period = period_at(counted, &tenant.calendar, now);
         let totals = current_totals(counted, period, now);
         let figure = |of: fn(&v1::Totals) -> u64| totals.as_ref().map(of);
         let used = figure(|totals| totals.counted);
@@ -310,6 +320,11 @@ impl UsageJson {
     }
 }
 
+/// Whether a source may run executions of several tenants.
+pub fn is_shared(source: &Source) -> bool {
+    source.tenants().len() > 1 || source.tenant.is_none()
+}
+
 /// What a tenant reads of a failure of a source that it shares.
 const SHARED_FAILURE: &str = "the instance cannot be read at the moment; its operator knows more";
 
@@ -339,6 +354,7 @@ impl SourceFreshnessJson {
             .and_then(|counted| counted.sources.iter().find(|known| known.source == source.id.as_str()));
         let complete_until = freshness.and_then(|known| known.complete_until);
         let state = app.sources.of(&source.id);
+        let is_shared = is_shared(source);
         Self {
             source: source.id.to_string(),
             complete_until,
@@ -347,8 +363,10 @@ impl SourceFreshnessJson {
             paused: source.paused,
             failing: state.failing().map(FailingJson::from),
             loss_expected_at: state.loss_expected_at(),
+            // Of a shared one it would say how much others run.
+            unseen: UnseenJson::of(state.unseen()).filter(|_| !is_shared),
             gaps: app.gap_counts.of(&source.id),
-            is_shared: source.tenants().len() > 1 || source.tenant.is_none(),
+            is_shared,
         }
     }
 }
@@ -436,7 +454,7 @@ pub async fn get(
         current.as_ref().map(|counted| counted.workflows.iter().map(WorkflowJson::from).collect());
     let parts = catalog.tenants.get(&id).and_then(|tenant| Some((tenant, catalog.plans.get(&tenant.plan)?)));
     let forecast = match (parts, &current) {
-        (Some((tenant, plan)), Some(counted)) => forecasts::of(&app, tenant, plan, counted).await,
+        (Some((tenant, plan)), Some(counted)) => forecasts::of(&app, &caller, tenant, plan, counted).await,
         _ => None,
     };
     Ok(Json(UsageDetail {

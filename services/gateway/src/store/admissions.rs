@@ -14,6 +14,7 @@ use crate::{
     admit::REPEAT_HORIZON,
     loops::Rate,
     run_key::RunKey,
+    store::sums::{self, Span},
     tallies::{Tallies, slot},
 };
 
@@ -71,35 +72,6 @@ fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
         shadow_reason: row.try_get("shadow_reason")?,
         retry_at: instant_from_db(row.try_get("retry_at")?),
     })
-}
-
-/// Every tenant that ever asked.
-pub async fn tenants(executor: impl PgExecutor<'_>) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar("SELECT tenant FROM ledgers ORDER BY tenant").fetch_all(executor).await
-}
-
-/// Deletes at most `rows_max` verdicts, of each of these tenants those from before its instant. Returns how many.
-pub async fn purge(
-    executor: impl PgExecutor<'_>,
-    before: &[(String, Timestamp)],
-    rows_max: u64,
-) -> Result<u64, sqlx::Error> {
-    let (tenants, instants): (Vec<_>, Vec<_>) =
-        before.iter().map(|(tenant, before)| (tenant.as_str(), before.to_sqlx())).unzip();
-    // The latest of them by itself: where old rows lie is known by instant only.
-    let latest = before.iter().map(|(_, before)| before).max().map(|before| before.to_sqlx());
-    let outcome = sqlx::query(
-        "DELETE FROM admissions WHERE key IN
-             (SELECT key FROM admissions JOIN unnest($1::text[], $2::timestamptz[]) AS kept (tenant, since) USING (tenant)
-              WHERE admitted_at < $3 AND admitted_at < since LIMIT $4)",
-    )
-    .bind(tenants)
-    .bind(instants)
-    .bind(latest)
-    .bind(to_db(rows_max))
-    .execute(executor)
-    .await?;
-    Ok(outcome.rows_affected())
 }
 
 /// What the ledger holds of a tenant beside its rows.
@@ -177,7 +149,9 @@ pub async fn charged(
     without: Option<Uuid>,
 ) -> Result<u64, sqlx::Error> {
     let units: i64 = sqlx::query_scalar(
-        "SELECT (coalesce((SELECT sum(units) FROM tallies WHERE tenant = $1 AND slot >= $2), 0)
+        "SELECT (coalesce((SELECT units FROM tally_sums
+                           WHERE tenant = $1 AND workflow = '' AND span = $5 AND since_slot = $2),
+                          (SELECT sum(units) FROM tallies WHERE tenant = $1 AND slot >= $2), 0)
                + coalesce((SELECT sum(outstanding) FROM leases
                            WHERE tenant = $1 AND expires_at >= $3 AND replica IS DISTINCT FROM $4), 0))::bigint",
     )
@@ -185,6 +159,7 @@ pub async fn charged(
     .bind(slot(since))
     .bind(since.to_sqlx())
     .bind(without)
+    .bind(Span::Since.as_str())
     .fetch_one(executor)
     .await?;
     Ok(from_db(units))
@@ -245,24 +220,28 @@ pub async fn tally(
 }
 
 /// Runs that each of these workflows was allowed in the period, and those of them since `since`. What another replica
-/// has spent and not tallied yet is in neither.
+/// has spent and not tallied yet is in neither. The caller holds the tenant's ledger.
 pub async fn admitted_of(
-    executor: impl PgExecutor<'_>,
+    connection: &mut PgConnection,
     tenant: &TenantId,
     workflows: &[&str],
     period_start: Timestamp,
     since: Timestamp,
 ) -> Result<HashMap<String, (u64, u64)>, sqlx::Error> {
+    let spans = [(Span::Period, period_start), (Span::Since, since)];
+    sums::keep_of_workflows(connection, tenant, workflows, spans).await?;
     let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-        "SELECT workflow, coalesce(sum(units) FILTER (WHERE slot >= $3), 0)::bigint,
-                coalesce(sum(units) FILTER (WHERE slot >= $4), 0)::bigint
-         FROM workflow_tallies WHERE tenant = $1 AND workflow = ANY($2) AND slot >= least($3, $4) GROUP BY 1",
+        "SELECT workflow, coalesce(sum(units) FILTER (WHERE span = $3 AND since_slot = $4), 0)::bigint,
+                coalesce(sum(units) FILTER (WHERE span = $5 AND since_slot = $6), 0)::bigint
+         FROM tally_sums WHERE tenant = $1 AND workflow = ANY($2) GROUP BY 1",
     )
     .bind(tenant.as_str())
     .bind(workflows)
+    .bind(Span::Period.as_str())
     .bind(slot(period_start))
+    .bind(Span::Since.as_str())
     .bind(slot(since))
-    .fetch_all(executor)
+    .fetch_all(connection)
     .await?;
     Ok(rows
         .into_iter()
@@ -292,35 +271,38 @@ pub async fn lease(
     Ok(())
 }
 
-/// The state of a tenant's caps: (workflow or empty, window, arrival).
+/// The state of the tenant's own caps, and of those of these workflows: (workflow or empty, window, arrival).
 pub async fn caps(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
+    workflows: &[&str],
 ) -> Result<Vec<(String, String, u64)>, sqlx::Error> {
-    let rows: Vec<(String, String, i64)> =
-        sqlx::query_as("SELECT workflow, kind, arrival_ns FROM caps WHERE tenant = $1")
-            .bind(tenant.as_str())
-            .fetch_all(executor)
-            .await?;
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT workflow, kind, arrival_ns FROM caps WHERE tenant = $1 AND workflow = ANY($2 || ARRAY[''])",
+    )
+    .bind(tenant.as_str())
+    .bind(workflows)
+    .fetch_all(executor)
+    .await?;
     Ok(rows.into_iter().map(|(workflow, kind, arrival)| (workflow, kind, from_db(arrival))).collect())
 }
 
-/// Keeps the state of a cap.
-pub async fn keep_cap(
+/// Keeps the states of caps: (workflow or empty, window, arrival).
+pub async fn keep_caps(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
-    workflow: &str,
-    kind: &str,
-    arrival_ns: u64,
+    caps: &[(&str, &str, u64)],
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO caps (tenant, workflow, kind, arrival_ns) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (tenant, workflow, kind) DO UPDATE SET arrival_ns = excluded.arrival_ns",
+        "INSERT INTO caps (tenant, workflow, kind, arrival_ns)
+         SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[])
+         ON CONFLICT (tenant, workflow, kind) DO UPDATE SET arrival_ns = excluded.arrival_ns
+         WHERE caps.arrival_ns <> excluded.arrival_ns",
     )
     .bind(tenant.as_str())
-    .bind(workflow)
-    .bind(kind)
-    .bind(to_db(arrival_ns))
+    .bind(caps.iter().map(|(workflow, ..)| *workflow).collect::<Vec<_>>())
+    .bind(caps.iter().map(|(_, kind, _)| *kind).collect::<Vec<_>>())
+    .bind(caps.iter().map(|(.., arrival_ns)| to_db(*arrival_ns)).collect::<Vec<_>>())
     .execute(executor)
     .await?;
     Ok(())
@@ -408,20 +390,4 @@ pub async fn shadowed(
     .fetch_all(executor)
     .await?;
     Ok(rows.into_iter().map(|(reason, workflow, runs)| (reason, workflow, from_db(runs))).collect())
-}
-
-/// Deletes tallies, and leases of replicas that are gone, from before `before`.
-pub async fn purge_leases(pool: &PgPool, tenant: &str, before: Timestamp) -> Result<(), sqlx::Error> {
-    for statement in [
-        "DELETE FROM tallies WHERE tenant = $1 AND slot < $2",
-        "DELETE FROM workflow_tallies WHERE tenant = $1 AND slot < $2",
-    ] {
-        sqlx::query(statement).bind(tenant).bind(slot(before)).execute(pool).await?;
-    }
-    sqlx::query("DELETE FROM leases WHERE tenant = $1 AND expires_at < $2")
-        .bind(tenant)
-        .bind(before.to_sqlx())
-        .execute(pool)
-        .await?;
-    Ok(())
 }

@@ -192,19 +192,3 @@ pub async fn count_gaps(executor: impl PgExecutor<'_>) -> Result<Vec<(SourceId, 
         })
         .collect()
 }
-
-/// Deletes at most `rows_max` gaps found before `before`. Returns how many.
-pub async fn purge_gaps(
-    executor: impl PgExecutor<'_>,
-    before: Timestamp,
-    rows_max: u64,
-) -> Result<u64, sqlx::Error> {
-    let outcome = sqlx::query(
-        "DELETE FROM gaps WHERE ctid = ANY(ARRAY(SELECT ctid FROM gaps WHERE found_at < $1 LIMIT $2))",
-    )
-    .bind(before.to_sqlx())
-    .bind(to_db(rows_max))
-    .execute(executor)
-    .await?;
-    Ok(outcome.rows_affected())
-}

@@ -1,6 +1,8 @@
 //! The originals of the catalog, with their revisions. Reading alone goes through `catalog::store`.
 
-use catalog::Entry;
+use std::collections::BTreeMap;
+
+use catalog::{CatalogKind, Entry};
 use sqlx::{PgConnection, PgExecutor, Row};
 
 use super::from_db;
@@ -72,6 +74,26 @@ pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<(String
             Ok((row.try_get("id")?, original))
         })
         .collect()
+}
+
+/// Every value of every kind, removed ones as well.
+pub async fn all(
+    connection: &mut PgConnection,
+) -> Result<BTreeMap<(CatalogKind, String), Original>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT kind, id, revision, removed, value FROM catalog").fetch_all(connection).await?;
+    let mut all = BTreeMap::new();
+    for row in rows {
+        let kind: String = row.try_get("kind")?;
+        let Some(kind) = CatalogKind::parse(&kind) else { continue };
+        let original = Original {
+            revision: from_db(row.try_get("revision")?),
+            removed: row.try_get("removed")?,
+            value: row.try_get("value")?,
+        };
+        all.insert((kind, row.try_get("id")?), original);
+    }
+    Ok(all)
 }
 
 /// Makes the transaction see one state of the catalog, whatever is changed meanwhile.

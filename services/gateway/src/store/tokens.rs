@@ -38,9 +38,9 @@ pub async fn find_principal(
     row.as_ref().map(principal).transpose()
 }
 
-/// How many tokens are kept.
+/// How many tokens are good: those that were taken back are not counted.
 pub async fn count(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) FROM tokens").fetch_one(executor).await
+    sqlx::query_scalar("SELECT count(*) FROM tokens WHERE revoked_at IS NULL").fetch_one(executor).await
 }
 
 /// Keeps a new token's hash.
@@ -60,12 +60,23 @@ pub async fn insert(
     Ok(())
 }
 
-/// The newest tokens, at most `rows_max`.
-pub async fn list(executor: impl PgExecutor<'_>, rows_max: u64) -> Result<Vec<TokenRecord>, sqlx::Error> {
+/// All good tokens, at most `rows_max`, and those that were taken back last, at most `revoked_max`; newest first.
+pub async fn list(
+    executor: impl PgExecutor<'_>,
+    rows_max: u64,
+    revoked_max: u64,
+) -> Result<Vec<TokenRecord>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT id, tenant, created_at, revoked_at FROM tokens ORDER BY created_at DESC, id LIMIT $1",
+        "SELECT * FROM (
+             (SELECT id, tenant, created_at, revoked_at FROM tokens WHERE revoked_at IS NULL
+              ORDER BY created_at DESC LIMIT $1)
+             UNION ALL
+             (SELECT id, tenant, created_at, revoked_at FROM tokens WHERE revoked_at IS NOT NULL
+              ORDER BY revoked_at DESC LIMIT $2)) AS listed
+         ORDER BY created_at DESC, id",
     )
     .bind(to_db(rows_max))
+    .bind(to_db(revoked_max))
     .fetch_all(executor)
     .await?;
     rows.iter()
@@ -120,6 +131,23 @@ pub async fn insert_session(
     Ok(())
 }
 
+/// Ends the sessions of a token beyond the `kept` that end last.
+pub async fn end_sessions_beyond(
+    executor: impl PgExecutor<'_>,
+    token: &Hash,
+    kept: u64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM sessions WHERE hash IN
+             (SELECT hash FROM sessions WHERE token_hash = $1 ORDER BY expires_at DESC, hash OFFSET $2)",
+    )
+    .bind(token.as_bytes())
+    .bind(to_db(kept))
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
 /// The token that an open session stands for, and the session's end.
 pub async fn find_session(
     executor: impl PgExecutor<'_>,
@@ -143,21 +171,4 @@ pub async fn find_session(
 pub async fn delete_session(executor: impl PgExecutor<'_>, session: &Hash) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM sessions WHERE hash = $1").bind(session.as_bytes()).execute(executor).await?;
     Ok(())
-}
-
-/// Deletes at most `rows_max` sessions that have ended. Returns how many.
-pub async fn purge_sessions(
-    executor: impl PgExecutor<'_>,
-    now: Timestamp,
-    rows_max: u64,
-) -> Result<u64, sqlx::Error> {
-    let outcome = sqlx::query(
-        "DELETE FROM sessions WHERE hash IN
-             (SELECT hash FROM sessions WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)",
-    )
-    .bind(now.to_sqlx())
-    .bind(to_db(rows_max))
-    .execute(executor)
-    .await?;
-    Ok(outcome.rows_affected())
 }

@@ -1,15 +1,19 @@
 //! Who may call what.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use jiff::SignedDuration;
 use reqwest::{Method, header};
 use serde_json::{Value, json};
+use testkit::eventually;
 
 use crate::support::{OPERATOR, World, answer};
 
 /// Every operation of the document, with `id` in place of its parameter.
-fn operations(id: &str) -> Vec<(Method, String)> {
+pub fn operations(id: &str) -> Vec<(Method, String)> {
     let document = serde_json::to_value(gateway::openapi()).unwrap();
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -22,7 +26,7 @@ fn operations(id: &str) -> Vec<(Method, String)> {
     found
 }
 
-fn is_sign_in(method: &Method, path: &str) -> bool {
+pub fn is_sign_in(method: &Method, path: &str) -> bool {
     *method == Method::POST && path == "/v1/session"
 }
 
@@ -57,6 +61,7 @@ fn the_document_lists_every_route() {
         "GET /v1/tenants/x/usage/explain",
         "GET /v1/tenants/x/corrections",
         "POST /v1/tenants/x/corrections",
+        "POST /v1/tenants/x/periods/end",
         "POST /v1/admissions",
         "POST /v1/admissions/batch",
         "GET /v1/admissions/x",
@@ -157,8 +162,51 @@ async fn removing_a_tenant_takes_its_tokens_back() {
     world.with_tenants(100).await;
     let token = world.token_of("north").await;
     assert_eq!(world.ask(Method::DELETE, "/v1/tenants/north", None).await.0, 204);
-    world.put("/v1/tenants/north", json!({"name": "Another", "plan": "pro"})).await;
+    world.put("/v1/tenants/north?restore=true", json!({"name": "North", "plan": "pro"})).await;
     assert_eq!(world.ask_as(&token, Method::GET, "/v1/usage/north", None).await.0, 401);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_made_while_its_tenant_is_removed_is_taken_back_too() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    // Making a token stops where the tenant has been looked up and the token is not kept yet.
+    let mut gate = world.bench.pool().begin().await.unwrap();
+    for statement in [
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NEW; END $$",
+        "CREATE TRIGGER wait BEFORE INSERT ON tokens FOR EACH ROW EXECUTE FUNCTION wait()",
+    ] {
+        sqlx::query(statement).execute(world.bench.pool()).await.unwrap();
+    }
+    sqlx::query("SELECT pg_advisory_xact_lock(4711)").execute(&mut *gate).await.unwrap();
+    let waiting = async |count: i64| {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let found: i64 = sqlx::query_scalar(waiting).fetch_one(world.bench.pool()).await.ok()?;
+        (found >= count).then_some(())
+    };
+    let making = world.ask(Method::POST, "/v1/tokens", Some(json!({"tenant": "north"})));
+    let removed = AtomicBool::new(false);
+    let removing = async {
+        eventually("the token is about to be kept", || waiting(1)).await;
+        let status = world.ask(Method::DELETE, "/v1/tenants/north", None).await.0;
+        removed.store(true, Ordering::SeqCst);
+        status
+    };
+    let opening = async {
+        eventually("the removal is done or waits", || async {
+            if removed.load(Ordering::SeqCst) { Some(()) } else { waiting(2).await }
+        })
+        .await;
+        gate.rollback().await.unwrap();
+    };
+    let ((status, made), removal, ()) = tokio::join!(making, removing, opening);
+    assert_eq!((status, removal), (201, 204), "{made}");
+    let token = made["token"].as_str().unwrap();
+    world.put("/v1/tenants/north?restore=true", json!({"name": "North", "plan": "pro"})).await;
+    assert_eq!(world.ask_as(token, Method::GET, "/v1/usage/north", None).await.0, 401);
     world.finish().await;
 }
 
@@ -235,6 +283,31 @@ async fn the_dashboard_is_open_and_strict() {
     for path in ["/nothing.js", "/..%2fCargo.toml", "/v1/nothing"] {
         let (status, body) = answer(world.request(Method::GET, path)).await;
         assert_eq!((status, body["error"]["code"].as_str()), (404, Some("not_found")), "{path}");
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_nul_in_a_path_a_query_or_a_body_is_the_caller_s_mistake() {
+    let world = World::start().await;
+    for (method, path) in operations("a%00b") {
+        let path = if path.contains("%00") { path } else { format!("{path}?q=a%00b") };
+        let (status, body) = world.ask(method.clone(), &path, None).await;
+        assert_eq!((status, &body["error"]["code"]), (400, &json!("invalid_request")), "{method} {path}");
+    }
+    for (method, path) in [
+        (Method::PUT, "/v1/plans/x"),
+        (Method::PUT, "/v1/tenants/x"),
+        (Method::PUT, "/v1/sources/x"),
+        (Method::POST, "/v1/tokens"),
+        (Method::POST, "/v1/tenants/x/corrections"),
+        (Method::POST, "/v1/session"),
+        (Method::POST, "/v1/admissions"),
+        (Method::POST, "/v1/admissions/batch"),
+    ] {
+        let body = json!({"id": "x", "name": "a\u{0}b", "reason": "a\u{0}b"});
+        let (status, body) = world.ask(method.clone(), path, Some(body)).await;
+        assert_eq!((status, &body["error"]["code"]), (400, &json!("invalid_request")), "{method} {path}");
     }
     world.finish().await;
 }

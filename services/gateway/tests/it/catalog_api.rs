@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{OPERATOR, World, answer, plan};
+use crate::support::{OPERATOR, World, answer, plan, usage};
 
 const SECRET: &str = "n8n-key-of-north";
 
@@ -83,6 +83,29 @@ async fn references_hold() {
     for path in ["/v1/sources/north-n8n", "/v1/tenants/north", "/v1/tenants/south", "/v1/plans/pro"] {
         assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204, "{path}");
     }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_id_of_a_removed_tenant_is_given_to_the_same_customer_only() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    world.counted(usage("north", 42, 1)).await;
+    assert_eq!(world.ask(Method::DELETE, "/v1/tenants/north", None).await.0, 204);
+    let another = json!({"name": "Another", "plan": "pro"});
+    let (status, refused) = world.ask(Method::PUT, "/v1/tenants/north", Some(another.clone())).await;
+    let error = &refused["error"];
+    assert_eq!((status, &error["code"]), (409, &json!("removed")), "{refused}");
+    assert!(error["message"].as_str().unwrap().contains("--restore north"), "{refused}");
+    assert_eq!(world.ask(Method::GET, "/v1/tenants/north", None).await.0, 404, "nothing was changed");
+    assert_eq!(world.ask(Method::GET, "/v1/usage/north", None).await.0, 404);
+
+    let restored = world.put("/v1/tenants/north?restore=true", another.clone()).await;
+    assert_eq!((&restored["name"], &restored["revision"]), (&json!("Another"), &json!(3)));
+    assert_eq!(world.get("/v1/usage/north").await["counted"], 42, "the same customer has its figures");
+    assert_eq!(world.put("/v1/tenants/north", another).await["revision"], 3, "it is there: no more to say");
+    let east = json!({"name": "East", "plan": "pro"});
+    assert_eq!(world.put("/v1/tenants/east?restore=true", east).await["revision"], 1, "a new one is new");
     world.finish().await;
 }
 
@@ -235,11 +258,7 @@ async fn a_shared_source_holds_its_tenants_and_keeps_them_apart() {
         ..v1::SourceFreshness::default()
     };
     world
-        .counted(v1::UsageCounted {
-            sources: vec![freshness],
-            open_executions: 7,
-            ..crate::support::usage("north", 5, 1)
-        })
+        .counted(v1::UsageCounted { sources: vec![freshness], open_executions: 7, ..usage("north", 5, 1) })
         .await;
     testkit::eventually("the failure is shown", || async {
         world.get("/v1/usage/north").await["sources"][0]["failing"].is_object().then_some(())
@@ -289,5 +308,22 @@ async fn an_audit_is_shown_as_the_collector_tells_it() {
     })
     .await;
     assert_eq!((&shown["state"], &shown["differences"][0]["execution"]), (&json!("done"), &json!("17")));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_recipient_that_no_mail_server_takes_is_refused_by_name() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    for bad in
+        ["ops@@at.example", "ops@at2.example@", "ops.@dot.example", "a..b@dot.example", "ops@-dot.example"]
+    {
+        let tenant = json!({"name": "North", "plan": "pro", "alert_recipients": ["ok@dot.example", bad]});
+        let (status, refusal) = world.ask(Method::PUT, "/v1/tenants/north", Some(tenant)).await;
+        assert_eq!((status, &refusal["error"]["field"]), (422, &json!("alert_recipients")), "{refusal}");
+        assert!(refusal["error"]["message"].as_str().unwrap().contains(bad), "{refusal}");
+    }
+    let tenant = json!({"name": "North", "plan": "pro", "alert_recipients": ["ops@bücher.example"]});
+    assert_eq!(world.ask(Method::PUT, "/v1/tenants/north", Some(tenant)).await.0, 200);
     world.finish().await;
 }

@@ -9,13 +9,21 @@
 
 mod admissions;
 mod auth;
+mod base_path;
 mod catalog_api;
+mod connections;
 mod doubts;
 mod figures;
+mod growth;
 mod leases;
+mod quotas;
 mod relay;
+mod restores;
 mod rules;
+mod strangers;
+mod streams;
 mod support;
+mod time_zones;
 mod upgrade;
 mod usage;
 mod verdicts;

@@ -9,6 +9,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use testkit::{Bench, eventually};
 use tokio::net::TcpListener;
+use url::Url;
 
 /// The configured operator token of every test.
 pub const OPERATOR: &str = "operator-token-for-tests-only";
@@ -34,6 +35,14 @@ impl World {
     pub async fn on(bench: Bench) -> Self {
         let keys = KeyPair::generate();
         let base = serve(&bench, &keys).await;
+        Self { bench, keys, base, http: reqwest::Client::new() }
+    }
+
+    /// A gateway that people reach at this address.
+    pub async fn at(public_url: &str) -> Self {
+        let (bench, keys) = (Bench::of::<Gateway>(NOW).await, KeyPair::generate());
+        let public_url = Some(public_url.parse().unwrap());
+        let base = serve_at(bench.context.clone(), keys.public.clone(), public_url).await;
         Self { bench, keys, base, http: reqwest::Client::new() }
     }
 
@@ -149,12 +158,16 @@ async fn serve(bench: &Bench, keys: &KeyPair) -> String {
 }
 
 async fn serve_on(context: chassis::Context, public_key: String) -> String {
+    serve_at(context, public_key, None).await
+}
+
+async fn serve_at(context: chassis::Context, public_key: String, public_url: Option<Url>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
     let settings = GatewaySettings {
         listen,
         operator_token: OPERATOR.into(),
-        public_url: None,
+        public_url,
         collector_public_key: public_key,
         metering_stale_after: Duration::from_secs(30 * 60),
     };

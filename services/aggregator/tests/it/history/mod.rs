@@ -71,6 +71,11 @@ fn the_histories_hold_what_they_are_for() {
     for kind in ["late ", "unmapped ", "closed ", "crossing ", "workflow day "] {
         assert!(count(kind) >= 5, "{kind}: {}", count(kind));
     }
+    let calendars: usize = all
+        .iter()
+        .map(|history| (0..history.phases.len()).filter(|phase| history.calendar(*phase).is_some()).count())
+        .sum();
+    assert!(calendars >= 10, "{calendars} calendars are changed");
     let crossed = |key: &String| key.rsplit_once(' ').map(|(crossed, _limit)| crossed.to_owned());
     let different: BTreeSet<_> =
         outcome.keys().filter(|key| key.starts_with("crossing ")).map(crossed).collect();

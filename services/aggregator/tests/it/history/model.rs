@@ -45,6 +45,8 @@ struct Model<'a> {
     /// With the figures at that time.
     closed: BTreeMap<(usize, Timestamp), Figures>,
     corrected: BTreeSet<(usize, Timestamp)>,
+    /// What each period was compared with last.
+    terms: BTreeMap<(usize, Timestamp), Option<u64>>,
     standing: BTreeSet<(usize, Timestamp, u64)>,
     crossings: BTreeMap<(usize, Timestamp, u64, u64), u32>,
 }
@@ -61,6 +63,7 @@ pub fn outcome(history: &History, name: &str) -> Outcome {
         opened: BTreeSet::new(),
         closed: BTreeMap::new(),
         corrected: BTreeSet::new(),
+        terms: BTreeMap::new(),
         standing: BTreeSet::new(),
         crossings: BTreeMap::new(),
     };
@@ -90,7 +93,7 @@ impl Model<'_> {
             }
         }
         for tenant in 0..TENANTS {
-            self.opened.insert((tenant, self.history.tenants[tenant].period_of(now)));
+            self.opened.insert((tenant, self.history.period_of(tenant, now)));
         }
     }
 
@@ -144,7 +147,7 @@ impl Model<'_> {
 
     fn place(&self, run: &Run) -> Option<Placed> {
         let tenant = if run.source == SHARED { self.attribute(run)? } else { run.source };
-        let period = self.history.tenants[tenant].period_of(run.stopped_at);
+        let period = self.history.period_of(tenant, run.stopped_at);
         let mode_counts = run.mode < MANUAL || (run.mode == MANUAL && self.counts_manual[tenant]);
         let counts = mode_counts && run.status != CANCELED;
         Some(Placed { tenant, period, counts, late: self.closed.contains_key(&(tenant, period.0)) })
@@ -172,14 +175,22 @@ impl Model<'_> {
         sum
     }
 
-    /// What is reached in the current periods by now.
+    /// What is reached by now in the periods that are not closed: by the limit of now in the current ones, by the one that held
+    /// last in those that have ended.
     fn cross(&mut self, now: Timestamp) {
-        for tenant in 0..TENANTS {
-            let period = self.history.tenants[tenant].period_of(now);
+        for (tenant, period) in self.opened.clone() {
+            if self.closed.contains_key(&(tenant, period.0)) {
+                continue;
+            }
+            let held = self.terms.entry((tenant, period.0)).or_insert(self.limits[tenant]);
+            if now < period.1 {
+                *held = self.limits[tenant];
+            }
+            let held = *held;
             let [used, ..] = self.figures(|placed| (placed.tenant, placed.period) == (tenant, period));
             for percent in [80, 100] {
                 let key = (tenant, period.0, percent);
-                match self.limits[tenant].filter(|limit| used * 100 >= limit * percent) {
+                match held.filter(|limit| used * 100 >= limit * percent) {
                     None => drop(self.standing.remove(&key)),
                     Some(limit) if self.standing.insert(key) => {
                         *self.crossings.entry((tenant, period.0, percent, limit)).or_default() += 1;
@@ -203,7 +214,7 @@ impl Model<'_> {
             let (period, workflow) =
                 (seconds(placed.period.0), format!("{name}-s{} w{}", run.source, run.workflow));
             let hour = run.stopped_at.as_second().div_euclid(3_600) * 3_600;
-            let day = seconds(self.history.tenants[placed.tenant].day_of(run.stopped_at));
+            let day = seconds(self.history.day_of(placed.tenant, run.stopped_at));
             for key in [
                 format!("period {tenant} {period}"),
                 format!("workflow {tenant} {period} {workflow}"),

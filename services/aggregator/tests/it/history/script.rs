@@ -10,6 +10,8 @@
 //! - its tenant, where readings of its workflow differ: here a later reading says more than an earlier one, and never
 //!   that it is another tenant's.
 
+use std::sync::OnceLock;
+
 use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
@@ -57,11 +59,13 @@ pub struct History {
     /// Whether the shared source's first attribution holds from a date only.
     pub dated: bool,
     pub phases: Vec<PhaseOf>,
+    /// The calendars of each tenant, once they have been asked for.
+    calendars: OnceLock<Vec<(Holding, Vec<usize>)>>,
 }
 
 #[derive(Debug, Clone)]
 pub struct TenantOf {
-    calendar: usize,
+    pub calendar: usize,
     pub limit: Option<u64>,
     pub counts_manual: bool,
 }
@@ -69,6 +73,8 @@ pub struct TenantOf {
 #[derive(Debug, Clone)]
 pub struct PhaseOf {
     pub change: Option<Change>,
+    /// A tenant has another calendar: it decides the next period.
+    calendar: Option<(usize, usize)>,
     events: Vec<Event>,
 }
 
@@ -138,10 +144,11 @@ pub enum Item {
 pub fn history() -> impl Strategy<Value = History> {
     let tenant = (0..CALENDARS.len(), prop::option::weighted(0.95, 1_u64..6), any::<bool>())
         .prop_map(|(calendar, limit, counts_manual)| TenantOf { calendar, limit, counts_manual });
-    let phase = (prop::option::weighted(0.9, change()), vec(event(), 8..36))
-        .prop_map(|(change, events)| PhaseOf { change, events });
+    let calendar = prop::option::weighted(0.4, (0..TENANTS, 0..CALENDARS.len()));
+    let phase = (prop::option::weighted(0.9, change()), calendar, vec(event(), 8..36))
+        .prop_map(|(change, calendar, events)| PhaseOf { change, calendar, events });
     (vec(tenant, TENANTS), any::<bool>(), vec(phase, CLOCKS.len()))
-        .prop_map(|(tenants, dated, phases)| History { tenants, dated, phases })
+        .prop_map(|(tenants, dated, phases)| History { tenants, dated, phases, calendars: OnceLock::new() })
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -183,32 +190,51 @@ pub fn home(workflow: usize) -> usize {
     workflow % TENANTS
 }
 
-impl TenantOf {
-    pub fn zone(&self) -> &'static str {
-        CALENDARS[self.calendar].0
-    }
+/// Zone and anchor day of a calendar.
+pub fn calendar(number: usize) -> (&'static str, u32) {
+    CALENDARS[number]
+}
 
-    pub fn anchor_day(&self) -> u32 {
-        CALENDARS[self.calendar].1
-    }
+/// Start and end of the month of one calendar that holds an instant.
+fn month_of(calendar: usize, at: Timestamp) -> (Timestamp, Timestamp) {
+    let (zone, anchor) = CALENDARS[calendar];
+    let begin_in = |month: civil::Date| {
+        let day = i8::try_from(anchor).unwrap().min(month.days_in_month());
+        midnight(month.with().day(day).build().unwrap(), zone)
+    };
+    let month = at.in_tz(zone).unwrap().date().first_of_month();
+    let begins = [-1, 0, 1, 2].map(|months: i64| begin_in(month.saturating_add(months.months())));
+    let next = begins.iter().position(|begin| *begin > at).expect("a period ends");
+    (begins[next - 1], begins[next])
+}
 
-    /// Start and end of the period that holds an instant.
-    pub fn period_of(&self, at: Timestamp) -> (Timestamp, Timestamp) {
-        let begin_in = |month: civil::Date| {
-            let anchor = i8::try_from(self.anchor_day()).unwrap();
-            let day = anchor.min(month.days_in_month());
-            midnight(month.with().day(day).build().unwrap(), self.zone())
-        };
-        let month = at.in_tz(self.zone()).unwrap().date().first_of_month();
-        let begins = [-1, 0, 1, 2].map(|months: i64| begin_in(month.saturating_add(months.months())));
-        let next = begins.iter().position(|begin| *begin > at).expect("a period ends");
-        (begins[next - 1], begins[next])
-    }
+/// Calendars, each from when it holds; the first since ever.
+type Holding = Vec<(Timestamp, usize)>;
 
-    /// The first instant of the day that holds an instant.
-    pub fn day_of(&self, at: Timestamp) -> Timestamp {
-        midnight(at.in_tz(self.zone()).unwrap().date(), self.zone())
+/// The calendar that holds at an instant, and the bounds of the time for which it does.
+fn holding(calendars: &Holding, at: Timestamp) -> (usize, Timestamp, Timestamp) {
+    let place = calendars.iter().rposition(|(from, _)| *from <= at).unwrap();
+    let until = calendars.get(place + 1).map_or(Timestamp::MAX, |(from, _)| *from);
+    (calendars[place].1, calendars[place].0, until)
+}
+
+fn period_in(calendars: &Holding, at: Timestamp) -> (Timestamp, Timestamp) {
+    let (calendar, from, until) = holding(calendars, at);
+    let (start, end) = month_of(calendar, at);
+    (start.max(from), end.min(until))
+}
+
+/// Whether a period of all this time has no clock in it.
+fn passes_over(calendars: &Holding, phases: usize) -> bool {
+    let mut at = clock(0);
+    while at <= clock(phases - 1) {
+        let (start, end) = period_in(calendars, at);
+        if !(0..phases).map(clock).any(|clock| start <= clock && clock < end) {
+            return true;
+        }
+        at = end;
     }
+    false
 }
 
 /// The first instant of a day. Where the clocks skip midnight, it is when they have.
@@ -219,6 +245,48 @@ fn midnight(date: civil::Date, zone: &str) -> Timestamp {
 }
 
 impl History {
+    /// The tenant that gets another calendar before a phase, and which. One by which a period would be passed over is not set.
+    pub fn calendar(&self, phase: usize) -> Option<(usize, usize)> {
+        self.phases[phase].calendar.filter(|(tenant, _)| self.calendars_of(*tenant).1.contains(&phase))
+    }
+
+    fn calendars_of(&self, tenant: usize) -> &(Holding, Vec<usize>) {
+        let all = || (0..self.tenants.len()).map(|tenant| self.set_calendars(tenant)).collect();
+        &self.calendars.get_or_init(all)[tenant]
+    }
+
+    /// The tenant's calendars, each from when it holds: the end of the period in which it was set. And in which phases one was
+    /// set.
+    fn set_calendars(&self, tenant: usize) -> (Holding, Vec<usize>) {
+        let mut holding = vec![(Timestamp::MIN, self.tenants[tenant].calendar)];
+        let mut set_in = Vec::new();
+        for (place, phase) in self.phases.iter().enumerate() {
+            let Some((_, to)) = phase.calendar.filter(|(of, _)| *of == tenant) else { continue };
+            let (_, end) = period_in(&holding, clock(place));
+            let mut next: Holding = holding.iter().copied().filter(|(from, _)| *from < end).collect();
+            if next.last().unwrap().1 != to {
+                next.push((end, to));
+            }
+            if !passes_over(&next, self.phases.len()) {
+                holding = next;
+                set_in.push(place);
+            }
+        }
+        (holding, set_in)
+    }
+
+    /// Start and end of the tenant's period that holds an instant.
+    pub fn period_of(&self, tenant: usize, at: Timestamp) -> (Timestamp, Timestamp) {
+        period_in(&self.calendars_of(tenant).0, at)
+    }
+
+    /// The first instant of the tenant's day that holds an instant; a day in which the calendar changes is cut there.
+    pub fn day_of(&self, tenant: usize, at: Timestamp) -> Timestamp {
+        let (calendar, from, _) = holding(&self.calendars_of(tenant).0, at);
+        let zone = CALENDARS[calendar].0;
+        midnight(at.in_tz(zone).unwrap().date(), zone).max(from)
+    }
+
     /// The items of each phase, in the order in which they happen.
     pub fn items(&self) -> Vec<Vec<Item>> {
         let mut phases: Vec<Vec<Item>> = vec![Vec::new(); self.phases.len()];
@@ -268,14 +336,14 @@ impl History {
         let tenant = self.tenant_of(of);
         let from: Timestamp = ATTRIBUTED_FROM.parse().unwrap();
         let later = run.stopped_at + later_ms.milliseconds();
-        let is_same = tenant.period_of(later) == tenant.period_of(run.stopped_at)
+        let is_same = self.period_of(tenant, later) == self.period_of(tenant, run.stopped_at)
             && (later < from) == (run.stopped_at < from);
         let stopped_at = if is_same { later } else { run.stopped_at };
         Some((Run { status, stopped_at, ..run.clone() }, in_next))
     }
 
-    fn tenant_of(&self, of: &RunOf) -> &TenantOf {
-        &self.tenants[if of.source == SHARED { home(of.workflow) } else { of.source }]
+    fn tenant_of(&self, of: &RunOf) -> usize {
+        if of.source == SHARED { home(of.workflow) } else { of.source }
     }
 
     fn instant(&self, of: &RunOf, phase: usize) -> Timestamp {
@@ -291,8 +359,8 @@ impl History {
                 let mut edges = vec![ATTRIBUTED_FROM.parse().unwrap()];
                 let mut day = earliest;
                 while day < now {
-                    let (start, _) = tenant.period_of(day);
-                    edges.extend([start, tenant.day_of(day)]);
+                    let (start, _) = self.period_of(tenant, day);
+                    edges.extend([start, self.day_of(tenant, day)]);
                     // Begins of periods as often as those of days.
                     edges.push(start);
                     day += 24.hours();

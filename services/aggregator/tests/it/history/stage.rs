@@ -14,7 +14,9 @@ use testkit::Bench;
 use super::{
     model::Outcome,
     read::read,
-    script::{ATTRIBUTED_FROM, CANCELED, Change, History, INTEGRATED, Item, Run, SHARED, clock, home},
+    script::{
+        ATTRIBUTED_FROM, CANCELED, Change, History, INTEGRATED, Item, Run, SHARED, calendar, clock, home,
+    },
 };
 use crate::support::source;
 
@@ -130,15 +132,7 @@ impl<'a, R: Rng> Stage<'a, R> {
                 };
                 self.bench.publish_entry(&entry::<Plan>(wire.clone()), 1).await;
                 self.plans.insert(plan.clone(), (wire, 1));
-                let wire = v1::Tenant {
-                    tenant_id: tenant.clone(),
-                    name: tenant.clone(),
-                    plan_id: plan,
-                    time_zone: of.zone().to_owned(),
-                    anchor_day: of.anchor_day(),
-                    ..v1::Tenant::default()
-                };
-                self.bench.publish_entry(&entry::<Tenant>(wire), 1).await;
+                self.bench.publish_entry(&tenant_with(number, place, of.calendar), 1).await;
                 let own = Source { tenant: Some(id(&tenant)), ..source(&format!("h{number}-s{place}")) };
                 self.bench.publish_entry(&own, 1).await;
             }
@@ -161,6 +155,10 @@ impl<'a, R: Rng> Stage<'a, R> {
 
     async fn change_catalog(&mut self, phase: usize) {
         for (number, history) in self.histories.iter().enumerate() {
+            if let Some((tenant, to)) = history.calendar(phase) {
+                let revision = 2 + u64::try_from(phase).unwrap();
+                self.bench.publish_entry(&tenant_with(number, tenant, to), revision).await;
+            }
             match &history.phases[phase].change {
                 None => {}
                 Some(Change::Attribute(workflow)) => {
@@ -303,6 +301,20 @@ impl<'a, R: Rng> Stage<'a, R> {
         };
         tokio::time::timeout(REST_WITHIN, at_rest).await.expect("everything comes to rest");
     }
+}
+
+/// A tenant of a history, with this calendar.
+fn tenant_with(history: usize, tenant: usize, number: usize) -> Tenant {
+    let (zone, anchor_day) = calendar(number);
+    let id = format!("h{history}-t{tenant}");
+    entry(v1::Tenant {
+        tenant_id: id.clone(),
+        name: id,
+        plan_id: format!("h{history}-p{tenant}"),
+        time_zone: zone.to_owned(),
+        anchor_day,
+        ..v1::Tenant::default()
+    })
 }
 
 fn entry<E: Entry>(wire: E::Wire) -> E {

@@ -1,0 +1,32 @@
+//! How much of a database was read, so that a test can say that a cost is flat without measuring time.
+
+use sqlx::{PgPool, postgres::PgPoolOptions};
+
+/// A connection whose reads are counted: all of a statement's, and nobody else's.
+pub struct Counted {
+    /// The only connection. Its reads are known after each [`Counted::rows`].
+    pub pool: PgPool,
+}
+
+impl Counted {
+    /// A pool of one connection to this test's database, in the schema of the service whose pool is `like`.
+    pub async fn beside(like: &PgPool) -> Self {
+        let options = (*like.connect_options()).clone();
+        let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.expect("a connection");
+        Self { pool }
+    }
+
+    /// Rows and index entries that all connections of the database have read so far. Those of other connections come in up to
+    /// ten seconds late.
+    pub async fn rows(&self) -> i64 {
+        let mut connection = self.pool.acquire().await.expect("a connection");
+        sqlx::query("SELECT pg_stat_force_next_flush()").execute(&mut *connection).await.expect("flushed");
+        sqlx::query_scalar(
+            "SELECT ((SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0) FROM pg_stat_user_tables)
+                 + (SELECT coalesce(sum(idx_tup_read), 0) FROM pg_stat_user_indexes))::bigint",
+        )
+        .fetch_one(&mut *connection)
+        .await
+        .expect("statistics")
+    }
+}

@@ -1,0 +1,160 @@
+//! Makes the revisions of tenants and what the broker holds of their usage fit again, after either was restored or created
+//! anew.
+//!
+//! Whoever reads usage takes a message only if its revision is not below the one that it knows, and the broker keeps the last
+//! message of each tenant. So where the aggregator's database was restored, its next figures would be passed over until their
+//! revisions have caught up: they are raised above what was published. Where the broker was created anew or restored, it lacks
+//! figures that nobody would publish before the next execution: they are published again.
+//!
+//! Done before anything is published, because a message of a lower revision would replace the last one; and again whenever the
+//! stream is another one.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use messaging::{Bus, Life, LifeError, consume::chain};
+use prost::Message;
+use proto::{
+    streams::Stream,
+    v1::{self, period_event::Event},
+};
+use sqlx::PgPool;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::store;
+
+/// How often it is looked whether the stream is another one: so long does a gateway that starts meanwhile lack figures.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Requests to the broker at once: with 10,000 tenants a start takes some seconds longer.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// Tenants whose revisions one statement raises.
+const TENANTS_PER_STATEMENT: usize = 1_000;
+
+/// Database and broker cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestateError {
+    #[error(transparent)]
+    Stream(#[from] LifeError),
+    #[error("cannot compare the tenants' revisions with what was published")]
+    Database(#[from] sqlx::Error),
+}
+
+/// A tenant whose next revision must be larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Raise {
+    /// Its number.
+    pub(crate) tenant: i32,
+    /// The largest revision that was published, or that it has.
+    pub(crate) above: i64,
+}
+
+/// Compares revisions.
+pub(crate) struct Restate {
+    pool: PgPool,
+    bus: Bus,
+}
+
+impl Restate {
+    pub(crate) fn new(pool: PgPool, bus: Bus) -> Self {
+        Self { pool, bus }
+    }
+
+    /// Looks whether the stream is another one, until `shutdown`.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut known: Option<Life> = None;
+        while !shutdown.is_cancelled() {
+            match self.look(known.as_ref()).await {
+                Ok(life) => known = Some(life),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "cannot compare revisions with the stream")
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = sleep(LOOK_INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn look(&self, known: Option<&Life>) -> Result<Life, RestateError> {
+        let life = self.bus.life(Stream::UsageState).await?;
+        let is_another =
+            known.is_some_and(|known| known.id != life.id || life.last_sequence < known.last_sequence);
+        if is_another {
+            self.once().await?;
+        }
+        Ok(life)
+    }
+
+    /// Compares once. Returns how many tenants have a larger revision now, and so are published.
+    pub(crate) async fn once(&self) -> Result<usize, RestateError> {
+        let tenants = store::published_tenants(&self.pool).await?;
+        let raises: Vec<Option<Raise>> = stream::iter(tenants)
+            .map(|tenant| self.compare(tenant))
+            .buffer_unordered(IN_FLIGHT_MAX)
+            .try_collect()
+            .await?;
+        let raises: Vec<Raise> = raises.into_iter().flatten().collect();
+        for raises in raises.chunks(TENANTS_PER_STATEMENT) {
+            store::raise_revisions_above(&self.pool, raises).await?;
+        }
+        if !raises.is_empty() {
+            tracing::warn!(
+                tenants = raises.len(),
+                "the figures here and on the broker had come apart; they are published again"
+            );
+        }
+        Ok(raises.len())
+    }
+
+    async fn compare(&self, tenant: store::PublishedTenant) -> Result<Option<Raise>, RestateError> {
+        let (id, namespace) = (&tenant.tenant_id, self.bus.namespace());
+        let on_stream = self.bus.last_of(Stream::UsageState, &namespace.usage_counted(id)).await?;
+        let on_stream = on_stream.and_then(|(_, payload)| v1::UsageCounted::decode(payload).ok());
+        let on_stream = on_stream.map_or(0, |usage| usage.revision);
+        let period = self.bus.last_of(Stream::Periods, &namespace.usage_period(id)).await?;
+        let period = period.and_then(|(_, payload)| v1::PeriodEvent::decode(payload).ok());
+        let period = match period.and_then(|period| period.event) {
+            Some(Event::Closed(closed)) => closed.revision,
+            Some(Event::Late(late)) => late.revision,
+            _ => 0,
+        };
+        let column = |revision: u64| i64::try_from(revision).unwrap_or(i64::MAX - 1);
+        Ok(raise(&tenant, column(on_stream), column(period)))
+    }
+}
+
+/// Whether the tenant's revision has fallen behind what was published, or what was published is gone.
+fn raise(tenant: &store::PublishedTenant, on_stream: i64, period: i64) -> Option<Raise> {
+    let known = on_stream.max(period);
+    let is_behind = known > tenant.revision;
+    let is_gone = on_stream < tenant.published_revision;
+    (is_behind || is_gone).then(|| Raise { tenant: tenant.number, above: known.max(tenant.revision) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_raised_where_it_fell_back_or_where_the_message_is_gone() {
+        let tenant = |revision, published_revision| store::PublishedTenant {
+            number: 7,
+            tenant_id: "north".to_owned(),
+            revision,
+            published_revision,
+        };
+        let above = |tenant, on_stream, period| raise(&tenant, on_stream, period).map(|raise| raise.above);
+        assert_eq!(above(tenant(5, 5), 5, 4), None, "as it should be");
+        assert_eq!(above(tenant(6, 5), 5, 6), None, "news that is still to be published");
+        assert_eq!(above(tenant(6, 5), 6, 0), None, "published, and not noted yet");
+        assert_eq!(above(tenant(3, 3), 5, 4), Some(5), "the database was restored");
+        assert_eq!(above(tenant(5, 5), 5, 8), Some(8), "a period was closed after the last figures");
+        assert_eq!(above(tenant(5, 5), 0, 0), Some(5), "the broker was created anew");
+        assert_eq!(above(tenant(5, 5), 2, 0), Some(5), "the broker was restored");
+        assert_eq!(above(tenant(1, 0), 0, 0), None, "never published");
+    }
+}

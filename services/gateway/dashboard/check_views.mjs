@@ -1,0 +1,193 @@
+// Checks of the views on a small document: `node --test services/gateway/dashboard/check_views.mjs`.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+
+import { elements, withClass } from "./check_dom.mjs";
+import { at, source, usage } from "./check_samples.mjs";
+
+const { WORDS } = await import("./words.js");
+const { formatsOf } = await import("./format.js");
+const { BUCKETS, UsageBook } = await import("./usage.js");
+const { overview } = await import("./overview.js");
+const { reasonText } = await import("./limit_check.js");
+const { periodsCard } = await import("./periods.js");
+const { sourcesCard } = await import("./sources.js");
+const { usageBar } = await import("./parts.js");
+const { workflowsCard } = await import("./workflows.js");
+
+globalThis.fetch = () => Promise.reject(new Error("no gateway here"));
+const NOON = Date.parse(at(0));
+
+function page(list) {
+  const book = new UsageBook();
+  book.replaceAll({ as_of: at(0), usage: list });
+  const context = { book, format: formatsOf("en"), isOffline: () => false };
+  return { book, context, view: overview(context) };
+}
+
+const rowsOf = (view) => withClass(view.node, "tenants-body")[0].children;
+const rowOf = (view, name) => rowsOf(view).find((row) => row.textContent.includes(name));
+
+/** The console's errors are expected here. */
+function quietly(run) {
+  const { error } = console;
+  console.error = () => {};
+  try {
+    return run();
+  } finally {
+    console.error = error;
+  }
+}
+
+test("a zone that this browser does not know is shown in UTC, and hides nobody", () => {
+  for (const zone of ["localtime", "posixrules", "Factory", "right/Europe/Madrid"]) {
+    const odd = usage({ name: "Odd", tenant: "odd", period: { ...usage().period, time_zone: zone } });
+    const { view } = page([usage(), odd, usage({ tenant: "south", name: "South" })]);
+    assert.equal(rowsOf(view).length, 3, zone);
+    assert.match(rowOf(view, "Odd").textContent, /1\s?–\s?30 Nov \(UTC\)/);
+    assert.match(rowOf(view, "South").textContent, /1\s?–\s?30 Nov ·/);
+  }
+});
+
+test("a value that cannot be shown costs its own row, which says so", () => {
+  for (const [what, values] of Object.entries({
+    period: { period: null },
+    instant: { period: { start: "soon", end: "later", time_zone: "UTC" } },
+    sources: { sources: null },
+    name: { name: null },
+    currency: { cost_estimate: { amount_minor: 1, currency: "e", exponent: 2 } },
+    exponent: { cost_estimate: { amount_minor: 1, currency: "eur", exponent: 900 } },
+    complete: { complete_until: "never" },
+  })) {
+    const broken = usage({ tenant: "broken", counted: 1_000, ...values });
+    const { book, view } = quietly(() => page([usage(), broken, usage({ tenant: "south", name: "South" })]));
+    assert.equal(rowsOf(view).length, 3, what);
+    const marked = rowsOf(view).filter((row) => withClass(row, "broken").length > 0);
+    assert.equal(marked.length, 1, what);
+    assert.equal(withClass(view.node, "broken").length, 1, `${what}: the sums stand`);
+    assert.match(marked[0].textContent, /These figures cannot be shown/, what);
+    assert.doesNotMatch(marked[0].textContent, /1,000/, "half a row is not shown");
+    assert.match(rowOf(view, "South").textContent, /€41\.20/, what);
+    assert.equal(withClass(rowOf(view, "South"), "broken").length, 0);
+
+    book.put(usage({ tenant: "broken", name: "Mended", as_of: at(0) }));
+    view.update();
+    assert.equal(withClass(view.node, "broken").length, 0, `${what}: the next good figures are shown`);
+    assert.match(rowOf(view, "Mended").textContent, /€41\.20/);
+  }
+});
+
+test("the sums leave out what cannot be read, and say so", () => {
+  const { view } = quietly(() => page([usage(), usage({ tenant: "broken", name: "Broken", period: null, counted: 1_000 })]));
+  const summary = withClass(view.node, "summary")[0].textContent;
+  assert.match(summary, /Counted this period≥ 10/);
+  assert.match(summary, /1 tenant unknown, not included/);
+});
+
+test("a workflow, a closed period or a source that cannot be shown leaves its neighbours", () => {
+  const { context } = page([usage()]);
+  const workflow = (values) => ({ ...usage(), source: "n", workflow: "w", name: "W", mean_duration_ms: 5, ...values });
+  const workflows = workflowsCard(context);
+  workflows.update({ workflows: [workflow({ name: "Good" }), workflow({ source: null, counted: 7 })], workflows_omitted: 0 });
+  assert.match(workflows.node.textContent, /Good.*7/);
+
+  const closed = (values) => ({ ...usage(), closed_at: at(5), incomplete_sources: [], ...values });
+  const periods = periodsCard(context);
+  quietly(() => periods.update({ periods: [closed({ counted: 4321 }), closed({ closed_at: "never" }), closed({})] }));
+  assert.match(periods.node.textContent, /4,321/);
+  assert.equal(withClass(periods.node, "broken").length, 1);
+
+  const sources = sourcesCard(context);
+  const list = [source({ source: "good" }), source({ source: "odd", complete_until: "never" })];
+  quietly(() => sources.update({ sources: list }));
+  assert.match(sources.node.textContent, /good.*Complete until/);
+  assert.equal(withClass(sources.node, "broken").length, 1);
+});
+
+test("a bar without a range has none of a meter's attributes", () => {
+  const bar = usageBar(formatsOf("en"));
+  const ranged = () => ["aria-valuemin", "aria-valuemax", "aria-valuenow"].map((name) => bar.node.getAttribute(name));
+  bar.update(usage());
+  assert.deepEqual([bar.node.getAttribute("role"), ...ranged()], ["meter", "0", "100", "10"]);
+  for (const values of [{ limit: null }, { counted: null }]) {
+    bar.update(usage(values));
+    assert.deepEqual([bar.node.getAttribute("role"), ...ranged()], ["img", null, null, null]);
+  }
+});
+
+test("the limit check's sentence is in the reader's language, whatever the tenant's is", () => {
+  const answer = {
+    allowed: false,
+    reason: "limit_reached",
+    message: "Rechazada: se han usado las 5000 ejecuciones de este periodo.",
+    used: 5_000,
+    limit: 5_000,
+    resets_at: "2026-12-01T00:00:00Z",
+    retry_at: null,
+  };
+  const english = reasonText(answer, formatsOf("en"), NOON);
+  assert.match(english, /^All 5,000 executions of this period are used\. The limit begins anew: 1 Dec/);
+  assert.match(reasonText({ ...answer, message: "Refused." }, formatsOf("es"), NOON), /^Se han usado las 5\.000 ejecuciones/);
+  assert.match(reasonText({ ...answer, reason: "metering_stale" }, formatsOf("en"), NOON), /allows no runs meanwhile/);
+  assert.equal(reasonText({ ...answer, reason: "of_tomorrow" }, formatsOf("en"), NOON), answer.message);
+});
+
+test("the page has a sentence for each reason of the gateway", () => {
+  const rust = (name) => readFileSync(new URL(`../src/${name}`, import.meta.url), "utf8");
+  const inCode = [...rust("admission.rs").matchAll(/^\s+[A-Z]\w+ = "(\w+)",$/gm)].map((match) => match[1]);
+  assert.ok(inCode.length >= 18, `${inCode.length} reasons`);
+  const said = [...rust("api/admissions.rs").matchAll(/(?:true|false), "(\w+)", message\)/g)].map((match) => match[1]);
+  assert.deepEqual(said.sort(), ["not_attributed", "unknown_tenant"]);
+  for (const reason of [...inCode, ...said])
+    for (const language of ["en", "es"]) assert.ok(WORDS[language][`check_${reason}`], `${language}: ${reason}`);
+});
+
+// A day of a busy operator's page: 100,000 events of tenants that come and go. What is kept follows the tenants that there
+// are, not the events that there were.
+test("a page that stays open for 100,000 events keeps what it shows and no more", () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc");
+  const [EVENTS, TENANTS, LIST_EVERY] = [100_000, 50, 500];
+  const realNow = Date.now;
+  let now = NOON;
+  Date.now = () => now;
+  try {
+    const { book, view } = page([]);
+    const sizes = [];
+    let first = 0;
+    for (let event = 0; event < EVENTS; event++) {
+      now += 864;
+      if (event % 1_000 === 0) first += 10;
+      const tenant = `tenant-${first + (event % TENANTS)}`;
+      const as_of = new Date(now).toISOString();
+      const values = { tenant, name: tenant, counted: event, as_of, sources: [source({ source: tenant, complete_until: as_of })] };
+      book.put(usage(values));
+      if (event % 1_000 === 500) view.update();
+      if (event % 2_000 === 0) {
+        book.activity.watch(book.all(), book.now());
+        view.tick();
+      }
+      if (event % LIST_EVERY === LIST_EVERY - 1) {
+        const there = new Set(Array.from({ length: TENANTS }, (_, index) => `tenant-${first + index}`));
+        book.replaceAll({ as_of, usage: book.all().filter((one) => there.has(one.tenant)) });
+        view.update();
+      }
+      if (event % 20_000 === 19_999) {
+        collect();
+        const { tenants, buckets } = book.activity.kept;
+        sizes.push({ tenants, buckets, nodes: elements(view.node).length, heap: process.memoryUsage().heapUsed });
+      }
+    }
+    const [, early] = sizes;
+    const late = sizes.at(-1);
+    assert.ok(late.tenants <= TENANTS && late.buckets <= TENANTS * (BUCKETS + 1), JSON.stringify(sizes));
+    assert.ok(late.nodes <= early.nodes * 1.05, JSON.stringify(sizes));
+    assert.ok(late.heap <= early.heap + 3_000_000, JSON.stringify(sizes));
+  } finally {
+    Date.now = realNow;
+  }
+});

@@ -1,0 +1,249 @@
+//! Makes the catalog in the database and the one on the broker the same again, after either was restored or created anew.
+//!
+//! Every other service acts on what the catalog's stream holds, and takes a value only if its revision is larger than the one
+//! it knows. Two things can come apart:
+//!
+//! - The gateway's database was restored: its revisions have fallen back, so that its next changes would be passed over by
+//!   everybody. What the stream holds under a larger revision was decided here after the backup, and is what the others act
+//!   on: it is taken over, under a revision above it (ADR 0018).
+//! - The broker was created anew or restored: the stream lacks values, or holds older ones. They are published again.
+//!
+//! Done before the first change is taken, and again whenever the stream is another one.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_nats::jetstream;
+use catalog::{CatalogKind, Entry, InvalidEntry, Tenant, store::Stored};
+use futures_util::StreamExt;
+use messaging::{Bus, Life, LifeError, Outgoing, consume::chain, outbox};
+use metering::Clock;
+use prost::Message;
+use proto::{
+    consumers,
+    streams::Stream,
+    v1::{self, CatalogEntry},
+};
+use sqlx::PgPool;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    directory::Directory,
+    store::{originals, tokens},
+};
+
+/// The topic with all values.
+const TOPIC: &str = "catalog";
+
+/// How often it is looked whether the stream is another one: so long do services that start meanwhile lack values.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A message that the broker has announced and that does not come by then breaks the reading; it begins anew.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Database and broker cannot be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum RestateError {
+    /// The stream is not there, or the broker does not answer.
+    #[error(transparent)]
+    Stream(#[from] LifeError),
+    /// The stream cannot be opened.
+    #[error("cannot open the catalog's stream")]
+    Open(#[source] jetstream::context::GetStreamError),
+    /// The stream cannot be read.
+    #[error("cannot read the catalog's stream")]
+    Create(#[source] jetstream::stream::ConsumerError),
+    /// The stream cannot be read.
+    #[error("cannot read the catalog's stream")]
+    Subscribe(#[source] jetstream::consumer::StreamError),
+    /// The stream could not be read to its end.
+    #[error("reading the catalog's stream broke off")]
+    Broke,
+    /// The database failed.
+    #[error("cannot compare the catalog with its stream")]
+    Database(#[from] sqlx::Error),
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Restated {
+    /// Values that the database had lost.
+    pub taken_over: u64,
+    /// Values that the stream had lost, or held in an older state.
+    pub published: u64,
+}
+
+/// Compares the two catalogs.
+pub struct Restate {
+    /// The originals.
+    pub pool: PgPool,
+    /// The copy that the others read.
+    pub bus: Bus,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Hears of changes.
+    pub directory: Arc<Directory>,
+}
+
+type Key = (CatalogKind, String);
+
+impl Restate {
+    /// Looks whether the stream is another one, until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut known: Option<Life> = None;
+        while !shutdown.is_cancelled() {
+            match self.look(known.as_ref()).await {
+                Ok(life) => known = Some(life),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "cannot compare the catalog with its stream")
+                }
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = sleep(LOOK_INTERVAL) => {}
+            }
+        }
+    }
+
+    async fn look(&self, known: Option<&Life>) -> Result<Life, RestateError> {
+        let life = self.bus.life(Stream::Catalog).await?;
+        let is_another =
+            known.is_some_and(|known| known.id != life.id || life.last_sequence < known.last_sequence);
+        if is_another {
+            self.once().await?;
+        }
+        Ok(life)
+    }
+
+    /// Compares once and puts right what differs.
+    pub async fn once(&self) -> Result<Restated, RestateError> {
+        let held = self.read_stream().await?;
+        let mut transaction = self.pool.begin().await?;
+        originals::lock(&mut transaction).await?;
+        let pending = outbox::pending_subjects(&mut transaction).await?;
+        let stored = originals::all(&mut transaction).await?;
+        let mut restated = Restated::default();
+        let mut messages = Vec::new();
+        for (key, (on_stream, entry)) in &held {
+            let ours = stored.get(key);
+            let lost = ours.is_none_or(|ours| ours.revision < on_stream.revision);
+            // Two decisions under one number: of the time before the database was restored, and after.
+            let clash = ours.is_some_and(|ours| {
+                // As this version writes both: one that was written by another version may have other bytes.
+                let same = entry_of(key.0, &ours.value).and_then(stored_of);
+                ours.revision == on_stream.revision
+                    && same.is_ok_and(|(ours, _)| ours.value != on_stream.value)
+            });
+            if !lost && !clash {
+                continue;
+            }
+            let revision = on_stream.revision + 1;
+            let wanted = match ours.filter(|_| clash) {
+                Some(ours) => entry_of(key.0, &ours.value),
+                None => Ok(entry.clone()),
+            };
+            let Ok((stored, entry)) = wanted.and_then(|entry| stored_of(with_revision(entry, revision)))
+            else {
+                tracing::warn!(
+                    kind = key.0.as_str(),
+                    id = key.1,
+                    "a value of the catalog cannot be read; left"
+                );
+                continue;
+            };
+            catalog::store::put(&mut *transaction, &stored).await?;
+            if lost && stored.removed && stored.kind == Tenant::KIND {
+                tokens::revoke_all_of(&mut *transaction, &key.1, self.clock.now()).await?;
+            }
+            restated.taken_over += u64::from(lost);
+            restated.published += u64::from(clash);
+            messages.push(self.message(key, revision, &entry));
+        }
+        for (key, ours) in &stored {
+            let behind = held.get(key).is_none_or(|(on_stream, _)| on_stream.revision < ours.revision);
+            let subject = self.bus.namespace().catalog(key.0, &key.1);
+            if !behind || pending.contains(&subject) {
+                continue;
+            }
+            match entry_of(key.0, &ours.value) {
+                Ok(entry) => messages.push(self.message(key, ours.revision, &entry)),
+                Err(_) => tracing::warn!(kind = key.0.as_str(), id = key.1, "cannot be read; not published"),
+            }
+            restated.published += 1;
+        }
+        outbox::enqueue(&mut transaction, &messages).await?;
+        transaction.commit().await?;
+        if restated != Restated::default() {
+            self.directory.invalidate();
+            let Restated { taken_over, published } = restated;
+            tracing::warn!(
+                taken_over,
+                published,
+                "the catalog and its stream had come apart; they agree again"
+            );
+        }
+        Ok(restated)
+    }
+
+    fn message(&self, (kind, id): &Key, revision: u64, entry: &CatalogEntry) -> Outgoing {
+        let subject = self.bus.namespace().catalog(*kind, id);
+        let message_id = format!("catalog:{}:{id}:{revision}", kind.as_str());
+        Outgoing::new(subject, message_id, entry, self.clock.now())
+    }
+
+    /// The last value of each id that the stream holds.
+    async fn read_stream(&self) -> Result<BTreeMap<Key, (Stored, CatalogEntry)>, RestateError> {
+        let namespace = self.bus.namespace();
+        let stream = self.bus.jetstream().get_stream_no_info(Stream::Catalog.name(namespace)).await;
+        let stream = stream.map_err(RestateError::Open)?;
+        let reader = stream.create_consumer(consumers::live(namespace, TOPIC)).await;
+        let reader = reader.map_err(RestateError::Create)?;
+        let mut left = reader.cached_info().num_pending;
+        let mut messages = reader.messages().await.map_err(RestateError::Subscribe)?;
+        let mut held = BTreeMap::new();
+        while left > 0 {
+            let next = timeout(READ_TIMEOUT, messages.next()).await.ok().flatten();
+            let Some(Ok(message)) = next else { return Err(RestateError::Broke) };
+            left = message.info().map(|info| info.pending).unwrap_or_default();
+            let read = CatalogEntry::decode(message.payload.clone())
+                .map_err(|_| InvalidEntry::field("entry", "is not a catalog entry"))
+                .and_then(stored_of);
+            match read {
+                Ok((stored, entry)) => drop(held.insert((stored.kind, stored.id.clone()), (stored, entry))),
+                Err(error) => {
+                    tracing::warn!(subject = %message.subject, error = chain(&error), "unreadable, passed over");
+                }
+            }
+        }
+        Ok(held)
+    }
+}
+
+/// The stored form of a value that has travelled.
+fn stored_of(entry: CatalogEntry) -> Result<(Stored, CatalogEntry), InvalidEntry> {
+    catalog::stored(&entry).map(|stored| (stored, entry))
+}
+
+/// A stored value as it travels.
+fn entry_of(kind: CatalogKind, value: &[u8]) -> Result<CatalogEntry, InvalidEntry> {
+    use v1::catalog_entry::Entry as Of;
+    let entry = match kind {
+        CatalogKind::Tenant => v1::Tenant::decode(value).map(Of::Tenant),
+        CatalogKind::Plan => v1::Plan::decode(value).map(Of::Plan),
+        CatalogKind::Source => v1::Source::decode(value).map(Of::Source),
+    };
+    let entry = entry
+        .map_err(|error| InvalidEntry::Undecodable { kind: kind.as_str(), reason: error.to_string() })?;
+    Ok(CatalogEntry { entry: Some(entry) })
+}
+
+fn with_revision(mut entry: CatalogEntry, revision: u64) -> CatalogEntry {
+    use v1::catalog_entry::Entry as Of;
+    match &mut entry.entry {
+        Some(Of::Tenant(tenant)) => tenant.revision = revision,
+        Some(Of::Plan(plan)) => plan.revision = revision,
+        Some(Of::Source(source)) => source.revision = revision,
+        None => {}
+    }
+    entry
+}

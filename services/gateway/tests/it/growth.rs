@@ -1,0 +1,340 @@
+//! What grows with time or with what tenants send: a decision costs the same however much there is, and what is old goes.
+
+use gateway::purge_round;
+use jiff::Timestamp;
+use reqwest::Method;
+use serde_json::json;
+use sqlx::{AssertSqlSafe, PgPool};
+use testkit::{Bench, Counted, eventually};
+
+use crate::support::{NOW, World, plan, usage};
+
+/// Decisions of one measurement.
+const DECISIONS: i64 = 20;
+
+/// The slot of [`NOW`]: five seconds each.
+const NOW_SLOT: i64 = 1_795_521_600 / 5;
+
+async fn run(pool: &PgPool, statement: &str) {
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.expect(statement);
+}
+
+async fn number(pool: &PgPool, statement: &str) -> i64 {
+    sqlx::query_scalar(AssertSqlSafe(statement.to_owned())).fetch_one(pool).await.expect(statement)
+}
+
+/// Changes of ledgers: each decision under a tenant's lock makes one, and is in the statistics with what it has read.
+const DECIDED: &str =
+    "SELECT (n_tup_ins + n_tup_upd)::bigint FROM pg_stat_user_tables WHERE relname = 'ledgers'";
+
+/// Rows that decisions read, all of the ledger's work for them included.
+async fn read_by_decisions(world: &World, counted: &Counted, name: &str) -> i64 {
+    let (decided, read) = (number(&counted.pool, DECIDED).await, counted.rows().await);
+    for id in 0..DECISIONS {
+        let input = json!({"tenant": "north", "id": format!("{name}-{id}"), "workflow": "w1"});
+        let (status, verdict) = world.ask(Method::POST, "/v1/admissions", Some(input)).await;
+        assert_eq!((status, &verdict["allowed"]), (200, &json!(true)), "{verdict}");
+    }
+    eventually("the decisions are in the statistics", || async {
+        (number(&counted.pool, DECIDED).await >= decided + DECISIONS).then_some(())
+    })
+    .await;
+    counted.rows().await - read
+}
+
+/// A tenant whose runs are each decided in the ledger.
+async fn capped() -> (World, Counted) {
+    let world = World::start().await;
+    let mut plan = plan(1_000_000);
+    plan["admission"] =
+        json!({"workflow_caps": {"per_day": 100_000, "concurrent": 50_000}, "workflow_share_percent": 90});
+    world.put("/v1/plans/pro", plan).await;
+    world.put("/v1/tenants/north", json!({"name": "north", "plan": "pro"})).await;
+    let counted = Counted::beside(world.bench.pool()).await;
+    (world, counted)
+}
+
+/// How much more a hundred times as many rows may cost: the depth of an index, and what goes on beside.
+fn assert_flat(few: i64, many: i64) {
+    assert!(many <= few * 2 + 2_000, "{few} rows were read with few, {many} with a hundred times as many");
+}
+
+#[tokio::test]
+async fn a_decision_reads_its_own_caps_however_many_workflows_there_are() {
+    let (world, counted) = capped().await;
+    world.counted(usage("north", 0, 1)).await;
+    let fill = |from: u32, to: u32| {
+        format!(
+            "INSERT INTO caps SELECT 'north', 'made-up-' || n, 'day', 1795600000000000000 FROM generate_series({from}, {to}) AS n;
+             INSERT INTO workflows SELECT 'north', 'made-up-' || n, {NOW_SLOT} / 12, 1, 1 FROM generate_series({from}, {to}) AS n;
+             ANALYZE caps, workflows;"
+        )
+    };
+    run(world.bench.pool(), &fill(1, 100)).await;
+    let few = read_by_decisions(&world, &counted, "few").await;
+    run(world.bench.pool(), &fill(101, 10_000)).await;
+    let many = read_by_decisions(&world, &counted, "many").await;
+    assert_flat(few, many);
+    counted.pool.close().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_decision_at_the_end_of_a_period_reads_no_more_than_at_its_begin() {
+    let (world, counted) = capped().await;
+    world.counted(usage("north", 0, 1)).await;
+    // Slots of this period, long before W.
+    let fill = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO workflow_tallies SELECT 'north', 'w1', {NOW_SLOT} - 1000 - n, gen_random_uuid(), 1
+                 FROM generate_series({from}, {to}) AS n;
+             ANALYZE workflow_tallies;"
+        )
+    };
+    run(world.bench.pool(), &fill(1, 100)).await;
+    // The first decision of a period, or after a change of its begin, adds up what there is.
+    read_by_decisions(&world, &counted, "first").await;
+    let few = read_by_decisions(&world, &counted, "few").await;
+    run(world.bench.pool(), &fill(101, 10_000)).await;
+    let many = read_by_decisions(&world, &counted, "many").await;
+    assert_flat(few, many);
+    let kept =
+        number(world.bench.pool(), "SELECT units FROM tally_sums WHERE workflow = 'w1' AND span = 'period'");
+    let slots = "SELECT sum(units)::bigint FROM workflow_tallies WHERE workflow = 'w1'";
+    assert_eq!(kept.await, number(world.bench.pool(), slots).await, "the sum is what it stands for");
+    counted.pool.close().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_source_that_was_never_complete_does_not_make_decisions_slower() {
+    let (world, counted) = capped().await;
+    world.counted(proto::v1::UsageCounted { complete_until: None, ..usage("north", 0, 1) }).await;
+    let fill = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO tallies (tenant, slot, replica, units) SELECT 'north', {NOW_SLOT} - 1000 - n, gen_random_uuid(), 1
+                 FROM generate_series({from}, {to}) AS n;
+             ANALYZE tallies;"
+        )
+    };
+    run(world.bench.pool(), &fill(1, 100)).await;
+    read_by_decisions(&world, &counted, "first").await;
+    let few = read_by_decisions(&world, &counted, "few").await;
+    run(world.bench.pool(), &fill(101, 10_000)).await;
+    let many = read_by_decisions(&world, &counted, "many").await;
+    assert_flat(few, many);
+    let (_, verdict) = world
+        .ask(Method::POST, "/v1/admissions", Some(json!({"tenant": "north", "id": "last", "workflow": "w1"})))
+        .await;
+    let slots = number(world.bench.pool(), "SELECT sum(units)::bigint FROM tallies").await;
+    assert_eq!(verdict["used"], slots, "what was allowed since the period began stands against the limit");
+    counted.pool.close().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn ten_thousand_tokens_that_were_taken_back_do_not_hinder_the_next() {
+    let world = World::start().await;
+    world.with_tenants(10).await;
+    let living = world.token_of("north").await;
+    run(
+        world.bench.pool(),
+        "INSERT INTO tokens (id, kind, hash, created_at, revoked_at)
+         SELECT gen_random_uuid(), 'operator', sha256(n::text::bytea), timestamptz '2026-11-24' + n * interval '1 s',
+             timestamptz '2026-11-24' + n * interval '1 s' FROM generate_series(1, 10000) AS n",
+    )
+    .await;
+    let (status, made) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
+    assert_eq!(status, 201, "{made}");
+    let listed = world.get("/v1/tokens").await;
+    let living_ones =
+        listed["tokens"].as_array().unwrap().iter().filter(|token| token["revoked_at"].is_null());
+    assert_eq!(living_ones.count(), 2, "those that are good are listed, however many are not");
+    assert_eq!(world.ask_as(&living, Method::GET, "/v1/usage/north", None).await.0, 200);
+
+    run(
+        world.bench.pool(),
+        "INSERT INTO tokens (id, kind, hash, created_at)
+         SELECT gen_random_uuid(), 'operator', sha256(('good' || n)::bytea), '2026-11-24' FROM generate_series(1, 9998) AS n",
+    )
+    .await;
+    let (status, refused) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
+    assert_ne!(status, 201, "ten thousand good ones are the bound");
+    assert!(refused.to_string().contains("take back"), "{refused}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_has_a_thousand_sessions_and_the_first_ones_end() {
+    let world = World::start().await;
+    world.with_tenants(10).await;
+    let token = world.token_of("north").await;
+    run(
+        world.bench.pool(),
+        "INSERT INTO sessions SELECT sha256(n::text::bytea), hash, timestamptz '2026-11-24T12:00:01Z' + n * interval '1 s'
+         FROM tokens, generate_series(1, 1200) AS n",
+    )
+    .await;
+    let sign_in = world.request(Method::POST, "/v1/session").json(&json!({"token": token}));
+    assert!(sign_in.send().await.unwrap().status().is_success());
+    let pool = world.bench.pool();
+    assert_eq!(number(pool, "SELECT count(*) FROM sessions").await, 1_000);
+    let first = "SELECT count(*) FROM sessions WHERE expires_at < '2026-11-24T12:03:00Z'";
+    assert_eq!(number(pool, first).await, 0, "the ones that were opened first");
+    world.finish().await;
+}
+
+/// Rows of two tenants, `north` and the removed `gone`, that are old, and as many that are not.
+const FILLED: &str = "
+INSERT INTO ledgers (tenant, decider) VALUES ('north', gen_random_uuid()), ('gone', gen_random_uuid());
+INSERT INTO admissions (key, admitted_at, reserved_units, resets_at, allowed, reserved, tenant, reason)
+SELECT gen_random_uuid(), at, 1, at, true, true, tenant, 'within_limit'
+FROM unnest(ARRAY['north', 'gone']) AS tenant, unnest(ARRAY[timestamptz '2026-09-30T23:00Z', timestamptz '2026-10-01T00:00Z']) AS at,
+     generate_series(1, 30);
+INSERT INTO tallies (tenant, slot, replica, units) SELECT tenant, slot, gen_random_uuid(), 1 FROM unnest(ARRAY['north', 'gone']) AS tenant,
+    unnest(ARRAY[358162560 - 1, 358162560]) AS slot, generate_series(1, 30);
+INSERT INTO workflow_tallies SELECT tenant, 'w' || n, slot, gen_random_uuid(), 1 FROM unnest(ARRAY['north', 'gone']) AS tenant,
+    unnest(ARRAY[358162560 - 1, 358162560]) AS slot, generate_series(1, 30) AS n;
+INSERT INTO tally_sums SELECT tenant, 'w' || n, span, slot, 1 FROM unnest(ARRAY['north', 'gone']) AS tenant,
+    (VALUES ('period', 358162560 - 1), ('since', 358162560)) AS sums (span, slot), generate_series(1, 30) AS n;
+INSERT INTO leases SELECT tenant, '', gen_random_uuid(), 1, at FROM unnest(ARRAY['north', 'gone']) AS tenant,
+    unnest(ARRAY[timestamptz '2026-09-30T23:00Z', timestamptz '2026-11-24T12:00:05Z']) AS at;
+INSERT INTO caps SELECT tenant, 'w' || n, 'day', CASE WHEN n <= 30 THEN 1795521599999999999 ELSE 1795521600000000001 END
+    FROM unnest(ARRAY['north', 'gone']) AS tenant, generate_series(1, 60) AS n;
+INSERT INTO caps VALUES ('north', '', 'day', 1795521600000000001);
+INSERT INTO workflows SELECT tenant, 'w' || n, CASE WHEN n <= 30 THEN 29910959 ELSE 29910960 END, 1, 1
+    FROM unnest(ARRAY['north', 'gone']) AS tenant, generate_series(1, 60) AS n;
+INSERT INTO closed_periods SELECT 'north', timestamptz '2010-01-01Z' + n * interval '1 month',
+    timestamptz '2010-02-01Z' + n * interval '1 month', 1, NULL, '' FROM generate_series(1, 90) AS n;
+INSERT INTO gaps SELECT 'n8n', 1, n::text, n::text, 'unspecified',
+    CASE WHEN n <= 30 THEN timestamptz '2026-08-26T11:00Z' ELSE timestamptz '2026-08-26T13:00Z' END FROM generate_series(1, 60) AS n;
+INSERT INTO sessions SELECT sha256(n::text::bytea), '', CASE WHEN n <= 30 THEN timestamptz '2026-11-24T12:00Z'
+    ELSE timestamptz '2026-11-24T12:01Z' END FROM generate_series(1, 60) AS n;
+INSERT INTO tokens (id, kind, hash, created_at, revoked_at) SELECT gen_random_uuid(), 'operator', sha256(n::text::bytea),
+    '2024-01-01', CASE WHEN n <= 30 THEN timestamptz '2025-10-20Z' WHEN n <= 60 THEN timestamptz '2025-10-21Z' END
+    FROM generate_series(1, 90) AS n;
+";
+
+const TABLES: [&str; 12] = [
+    "admissions",
+    "tallies",
+    "workflow_tallies",
+    "tally_sums",
+    "leases",
+    "caps",
+    "workflows",
+    "closed_periods",
+    "gaps",
+    "sessions",
+    "tokens",
+    "ledgers",
+];
+
+async fn sizes(pool: &PgPool) -> Vec<(&'static str, i64)> {
+    let mut sizes = Vec::new();
+    for table in TABLES {
+        sizes.push((table, number(pool, &format!("SELECT count(*) FROM {table}")).await));
+    }
+    sizes
+}
+
+/// A bench without a gateway: nobody purges but the test.
+async fn with_tenant() -> Bench {
+    let bench = Bench::of::<gateway::Gateway>(NOW).await;
+    let tenant = proto::v1::Tenant {
+        tenant_id: "north".into(),
+        name: "North".into(),
+        plan_id: "pro".into(),
+        time_zone: "UTC".into(),
+        ..proto::v1::Tenant::default()
+    };
+    let value = prost::Message::encode_to_vec(&tenant);
+    let statement =
+        "INSERT INTO catalog (kind, id, revision, removed, value) VALUES ('tenant', 'north', 1, false, $1)";
+    sqlx::query(statement).bind(value).execute(bench.pool()).await.unwrap();
+    bench
+}
+
+#[tokio::test]
+async fn the_purge_takes_what_is_old_and_leaves_the_rest() {
+    let bench = with_tenant().await;
+    let now: Timestamp = NOW.parse().unwrap();
+    run(bench.pool(), FILLED).await;
+    purge_round(bench.pool(), now).await.unwrap();
+    let left = [
+        ("admissions", 60),
+        // Of the tenant that is gone nothing but verdicts and leases that run.
+        ("tallies", 30),
+        ("workflow_tallies", 30),
+        ("tally_sums", 30),
+        ("leases", 2),
+        ("caps", 31),
+        ("workflows", 30),
+        ("closed_periods", 60),
+        ("gaps", 30),
+        ("sessions", 30),
+        ("tokens", 60),
+        ("ledgers", 2),
+    ];
+    assert_eq!(sizes(bench.pool()).await, left);
+    let oldest = "SELECT count(*) FROM closed_periods WHERE period_start < '2012-08-01Z'";
+    assert_eq!(number(bench.pool(), oldest).await, 0, "the newest sixty stay");
+    purge_round(bench.pool(), now).await.unwrap();
+    assert_eq!(sizes(bench.pool()).await, left, "a second round finds nothing");
+
+    let later: Timestamp = "2027-01-27T12:00:00Z".parse().unwrap();
+    purge_round(bench.pool(), later).await.unwrap();
+    let ledgers = "SELECT count(*) FROM ledgers WHERE tenant = 'gone'";
+    assert_eq!(number(bench.pool(), ledgers).await, 0, "no verdict of it can be left after two months");
+    assert_eq!(number(bench.pool(), "SELECT count(*) FROM admissions").await, 0);
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_tenant_keeps_ten_thousand_caps_and_rates_and_its_own_cap() {
+    let bench = with_tenant().await;
+    run(
+        bench.pool(),
+        "INSERT INTO ledgers (tenant, decider) VALUES ('north', gen_random_uuid());
+         INSERT INTO caps SELECT 'north', 'w' || n, 'day', 1795521600000000000 + n FROM generate_series(1, 25000) AS n;
+         INSERT INTO caps VALUES ('north', '', 'day', 1795521600000000001), ('south', 'w1', 'day', 1795521600000000001);
+         INSERT INTO workflows SELECT 'north', 'w' || n, 29925000 + n / 2, 1, 1 FROM generate_series(1, 25000) AS n;",
+    )
+    .await;
+    purge_round(bench.pool(), NOW.parse().unwrap()).await.unwrap();
+    let (caps, rates) = ("SELECT count(*) FROM caps", "SELECT count(*) FROM workflows");
+    assert_eq!((number(bench.pool(), caps).await, number(bench.pool(), rates).await), (10_002, 10_000));
+    let least =
+        "SELECT min(arrival_ns) - 1795521600000000000 FROM caps WHERE tenant = 'north' AND workflow <> ''";
+    assert_eq!(number(bench.pool(), least).await, 15_001, "those furthest from rest stay");
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_purge_with_nothing_to_do_reads_no_more_of_a_hundred_times_as_many_rows() {
+    let bench = with_tenant().await;
+    let counted = Counted::beside(bench.pool()).await;
+    let fill = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO tallies (tenant, slot, replica, units) SELECT 'north', {NOW_SLOT} - n, gen_random_uuid(), 1 FROM generate_series({from}, {to}) AS n;
+             INSERT INTO workflow_tallies SELECT 'north', 'w' || n, {NOW_SLOT} - n, gen_random_uuid(), 1
+                 FROM generate_series({from}, {to}) AS n;
+             INSERT INTO sessions SELECT sha256(n::text::bytea), '', timestamptz '2026-11-24T12:01Z'
+                 FROM generate_series({from}, {to}) AS n;
+             INSERT INTO tokens (id, kind, hash, created_at) SELECT gen_random_uuid(), 'operator', sha256(n::text::bytea),
+                 '2026-01-01' FROM generate_series({from}, {to}) AS n;
+             ANALYZE;"
+        )
+    };
+    run(bench.pool(), "INSERT INTO ledgers (tenant, decider) VALUES ('north', gen_random_uuid())").await;
+    let mut reads = Vec::new();
+    for (from, to) in [(1, 300), (301, 30_000)] {
+        run(bench.pool(), &fill(from, to)).await;
+        let before = counted.rows().await;
+        purge_round(&counted.pool, NOW.parse().unwrap()).await.unwrap();
+        reads.push(counted.rows().await - before);
+    }
+    assert_flat(reads[0], reads[1]);
+    counted.pool.close().await;
+    bench.finish().await;
+}
