@@ -76,7 +76,7 @@ impl Consumer {
         Self::of("aggregator", Stream::Executions(partition))
     }
 
-    const WHOLE: [Self; 18] = [
+    const WHOLE: [Self; 19] = [
         Self::COLLECTOR_CATALOG,
         Self::COLLECTOR_ROWS,
         Self::COLLECTOR_USAGE,
@@ -88,6 +88,7 @@ impl Consumer {
         Self::ALERTS_THRESHOLDS,
         Self::ALERTS_CATALOG,
         Self::ALERTS_GAPS,
+        Self::ALERTS_CONTRADICTIONS,
         Self::ALERTS_SYNCED,
         Self::ALERTS_FAILING,
         Self::ALERTS_DEAD,

@@ -69,7 +69,7 @@ OPERATOR = {
 fn topics(service: &str) -> &'static [&'static str] {
     match service {
         "collector" => &["executions", "source"],
-        "aggregator" => &["usage"],
+        "aggregator" => &["usage", "source.contradicted"],
         "billing" => &["billing"],
         "gateway" => &["catalog", "admission"],
         _ => &[],
