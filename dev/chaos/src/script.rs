@@ -255,7 +255,8 @@ impl Pen {
     /// Of a tenant that is there from the beginning: the calendar of one that joins may change before anybody has seen the
     /// first one.
     fn recalendar(&mut self) -> Input {
-        let there = (0..TENANTS.len()).filter(|tenant| TENANTS.get(*tenant).is_some_and(|it| !it.joins_later));
+        let there =
+            (0..TENANTS.len()).filter(|tenant| TENANTS.get(*tenant).is_some_and(|it| !it.joins_later));
         let there: Vec<usize> = there.collect();
         let tenant = there.get(self.rng.random_range(0..there.len())).copied().unwrap_or_default();
         Input::Recalendar { tenant, calendar: self.rng.random_range(0..CALENDARS.len()) }

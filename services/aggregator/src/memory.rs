@@ -179,7 +179,13 @@ impl Remembered {
     }
 
     /// Learns from an execution what its workflow is called. Once the source's list has named a workflow, a push does not.
-    pub(crate) fn name(&mut self, workflow: &WorkflowId, name: Option<&SafeText>, at: Timestamp, polled: bool) {
+    pub(crate) fn name(
+        &mut self,
+        workflow: &WorkflowId,
+        name: Option<&SafeText>,
+        at: Timestamp,
+        polled: bool,
+    ) {
         if !self.workflows.contains_key(workflow) {
             self.workflows.insert(workflow.clone(), Workflow { dirty: true, ..Workflow::default() });
         }

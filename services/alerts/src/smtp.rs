@@ -185,7 +185,9 @@ mod tests {
         let turned = Alert { tenant_name: "North \u{202e}rehtona\0".into(), ..north() };
         let from: Mailbox = "alerts@example.com".parse().unwrap();
         let id = MessageId::derive("c", "r", "example.com");
-        let message = assemble(from, &Cause::Crossing(turned), &"ops@north.example".parse().unwrap(), &id).unwrap();
+        let message =
+            assemble(from, &Cause::Crossing(turned), &MailAddress::parse("ops@north.example").unwrap(), &id)
+                .unwrap();
         let subject = format!("{:?}", message.headers().get::<lettre::message::header::Subject>());
         assert!(subject.contains("North \u{fffd}rehtona\u{fffd}"), "{subject}");
     }

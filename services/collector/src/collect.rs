@@ -322,7 +322,8 @@ impl Collecting<'_> {
         self.tell_workflows(&[]).await?;
         self.look_for_unseen().await;
         let kept = self.workflows.kept().unwrap_or(self.sweep.before().unseen.kept);
-        let Collecting { work, sweep, found, executions_published, published_through, latest_start, .. } = self;
+        let Collecting { work, sweep, found, executions_published, published_through, latest_start, .. } =
+            self;
         let bus = work.publisher.bus();
         let anchor = sweep.before().stream.anchor;
         let mark = stream_life::mark(bus, work.source, &found, anchor, published_through).await?;

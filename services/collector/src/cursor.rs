@@ -176,11 +176,6 @@ impl Backlog {
     fn from_the_newest() -> Self {
         Self { next_page: String::new(), rows_read: 0 }
     }
-
-    /// The source's cursor of the next page; nothing for the first one.
-    pub fn page(&self) -> Option<&str> {
-        Some(self.next_page.as_str()).filter(|page| !page.is_empty())
-    }
 }
 
 impl Tracked {

@@ -20,9 +20,9 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Goes on at this cursor.
+    /// Goes on at this cursor; an empty one is the first page.
     pub fn from(cursor: String) -> Self {
-        Self { cursor: Some(cursor), ..Self::default() }
+        Self { cursor: Some(cursor).filter(|cursor| !cursor.is_empty()), ..Self::default() }
     }
 
     /// The cursor of the page to read; nothing for the first.

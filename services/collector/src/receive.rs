@@ -144,11 +144,7 @@ impl Receive {
     }
 
     /// Takes those out whose id lies far beyond what the source has shown. Returns how many.
-    async fn leave_far_ids(
-        &self,
-        source: &SourceId,
-        pushed: &mut Vec<Pushed>,
-    ) -> Result<usize, sqlx::Error> {
+    async fn leave_far_ids(&self, source: &SourceId, pushed: &mut Vec<Pushed>) -> Result<usize, sqlx::Error> {
         // Most sources never come so far that anything has to be read.
         if !far_ids::any_beyond(pushed, far_ids::largest(None)) {
             return Ok(0);

@@ -88,7 +88,8 @@ fn observed_days(known: &Known<'_>) -> Vec<(civil::Date, u64)> {
     let mut day = known.calendar.day_of(middle(*first));
     while day.end <= known.complete_until && days.len() < DAYS_AHEAD_MAX {
         // Days that the tenant's calendar before has cut are those in which most of them lies.
-        let counted: u64 = known.days.range(before(day.start)..before(day.end)).map(|(_, counted)| counted).sum();
+        let counted: u64 =
+            known.days.range(before(day.start)..before(day.end)).map(|(_, counted)| counted).sum();
         days.push((known.calendar.date_of(day.start), counted));
         day = known.calendar.day_of(day.end);
     }

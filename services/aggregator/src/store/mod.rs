@@ -68,7 +68,8 @@ pub(crate) use months::{
 };
 pub(crate) use period_ends::{PeriodEnd, count_ends, keep_period_end, last_stop, period_end};
 pub(crate) use periods::{
-    DuePeriod, Ended, Snapshot, close, closed_among, due_periods, ended_periods, ensure_periods, snapshots, totals,
+    DuePeriod, Ended, Snapshot, close, closed_among, due_periods, ended_periods, ensure_periods, snapshots,
+    totals,
 };
 pub(crate) use rebuilds::{
     adjustments, all_tenants, fold_turn, freeze, hold_off_rebuild, hold_rebuild, kept_since, logged_since,
@@ -90,8 +91,7 @@ pub(crate) use slices::{
 };
 pub(crate) use sources::{
     Acknowledged, Behind, SweptSource, add_contradictions, advance_counted, behind, deactivate_source,
-    incomplete_sources, put_source,
-    synced,
+    incomplete_sources, put_source, synced,
 };
 pub(crate) use tenants::{
     News, Published, PublishedTenant, catalog_version, lock_tenant, map_again_for_plan, map_again_for_tenant,

@@ -232,6 +232,7 @@ async fn a_workflow_of_others_is_as_unknown_as_one_that_nobody_has() {
         let question = v1::ExplainQuestion {
             tenant_id: "north".into(),
             period_start: at("2026-11-01T00:00:00Z"),
+            period_at: None,
             source_id: "shared".into(),
             workflow_id: workflow.into(),
             count_max: 10,

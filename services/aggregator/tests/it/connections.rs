@@ -21,6 +21,7 @@ fn explain(workflow: &str) -> v1::ExplainQuestion {
     v1::ExplainQuestion {
         tenant_id: "north".into(),
         period_start: at("2026-11-01T00:00:00Z"),
+        period_at: None,
         source_id: if workflow.is_empty() { String::new() } else { "north-n8n".into() },
         workflow_id: workflow.into(),
         count_max: 100,
@@ -104,6 +105,7 @@ async fn with_one_connection_each_question_is_answered() {
     let workflows = v1::WorkflowsQuestion {
         tenant_id: "north".into(),
         period_start: at("2026-11-01T00:00:00Z"),
+        period_at: None,
         count_max: 10,
     };
     let recorded = v1::RecordedQuestion {
@@ -120,6 +122,7 @@ async fn with_one_connection_each_question_is_answered() {
         reason_is_public: false,
         change: Some(Change::AdjustCount(v1::AdjustCount {
             period_start: at("2026-11-01T00:00:00Z"),
+            period_at: None,
             quantity: 1,
         })),
     };

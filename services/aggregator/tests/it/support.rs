@@ -39,7 +39,7 @@ impl Running {
     async fn on(bench: Bench, pools: PoolSettings, limit: Option<u64>, north: &Tenant) -> Self {
         let usage = bench.topic(Stream::UsageState, "usage.counted").await;
         let running = Self { bench, usage };
-        running.start_with(pools).await;
+        running.start_on_pools(pools).await;
         running.bench.publish_entry(&plan(limit), 1).await;
         running.bench.publish_entry(north, 1).await;
         running.bench.publish_entry(&source("north-n8n"), 1).await;
@@ -47,10 +47,10 @@ impl Running {
     }
 
     pub async fn start_service(&self) {
-        self.start_with(PoolSettings::default()).await;
+        self.start_on_pools(PoolSettings::default()).await;
     }
 
-    async fn start_with(&self, pools: PoolSettings) {
+    async fn start_on_pools(&self, pools: PoolSettings) {
         let settings = AggregatorSettings {
             publish_interval: Duration::from_millis(20),
             rollup_interval: Duration::from_millis(20),

@@ -130,6 +130,7 @@ impl Answerer for Corrected {
                 reason_is_public,
                 change: Some(Change::AdjustCount(v1::AdjustCount {
                     period_start: at("2026-11-01T00:00:00Z"),
+                    period_at: None,
                     quantity: -5,
                 })),
             }),
