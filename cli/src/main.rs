@@ -16,6 +16,7 @@ mod keys;
 mod letter;
 mod manifest;
 mod payload;
+mod period;
 mod plans;
 mod sources;
 mod table;
@@ -67,6 +68,9 @@ enum Command {
     Adjust(corrections::Adjust),
     /// Lists what was corrected by hand.
     Corrections(corrections::Corrections),
+    /// What a tenant's periods are.
+    #[command(subcommand)]
+    Period(period::Period),
     /// Asks whether a tenant may run a workflow; exit code 0: allowed, 3: refused.
     Check(check::Check),
     /// Follows what the services publish, one line per event.
@@ -123,6 +127,7 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
         Command::Void(void) => void.run(&client()?, out).await?,
         Command::Adjust(adjust) => adjust.run(&client()?, out).await?,
         Command::Corrections(corrections) => corrections.run(&client()?, out).await?,
+        Command::Period(period) => period.run(&client()?, out).await?,
         Command::Check(check) => return check.run(&client()?, out).await,
         Command::Watch(watch) => watch.run(&broker.connect().await?, out).await?,
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,

@@ -61,6 +61,8 @@ pub enum Question {
     Explain,
     /// `CorrectionQuestion`, answered by the aggregator.
     Correct,
+    /// `PeriodEndQuestion`, answered by the aggregator.
+    EndPeriod,
     /// `UnmappedQuestion`, answered by the aggregator.
     Unmapped,
 }
@@ -77,6 +79,7 @@ impl Question {
             Self::Workflows => "workflows",
             Self::Explain => "explain",
             Self::Correct => "correct",
+            Self::EndPeriod => "end_period",
             Self::Unmapped => "unmapped",
         }
     }

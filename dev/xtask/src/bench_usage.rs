@@ -121,6 +121,7 @@ impl UsageBench {
                 tenant_id: tenant_id.clone(),
                 period_start: instant(month),
                 count_max: 20,
+                period_at: None,
             };
             let workflows: v1::WorkflowsAnswer =
                 bus.ask(Question::Workflows, &workflows, ANSWER_WITHIN).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use messaging::ask::{Answerer, Refusal};
 use metering::Clock;
-use proto::{required_instant, timestamp, v1};
+use proto::{timestamp, v1};
 use sqlx::PgPool;
 
 use crate::{asked, store, wire};
@@ -34,9 +34,8 @@ impl Answerer for AnswerWorkflows {
         if !(1..=WORKFLOWS_MAX).contains(&question.count_max) {
             return Err(Refusal::invalid(format!("ask for 1 to {WORKFLOWS_MAX} workflows")));
         }
-        let start =
-            required_instant(question.period_start.as_ref(), "period_start").map_err(Refusal::invalid)?;
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let start = asked.period_start(question.period_start.as_ref(), question.period_at.as_ref())?;
         let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
         let (rows, total) =
             store::top_workflows(&self.pool, asked.number, start, question.count_max.into()).await?;
@@ -57,6 +56,7 @@ impl Answerer for AnswerWorkflows {
             workflows: workflows.collect(),
             workflows_total: u64::try_from(total).unwrap_or(0),
             as_of: Some(timestamp(as_of)),
+            period: Some(asked.timeline.period_of(start).into()),
         })
     }
 }

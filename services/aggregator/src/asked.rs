@@ -4,6 +4,7 @@ use catalog::{Tenant, store::CatalogError};
 use jiff::Timestamp;
 use messaging::{ask::Refusal, consume::chain};
 use metering::{TenantId, Timeline};
+use proto::required_instant;
 use sqlx::{PgConnection, PgPool};
 
 use crate::store;
@@ -23,6 +24,21 @@ impl Asked {
             self.timeline = timeline;
         }
         Ok(())
+    }
+
+    /// The start of the tenant's period that is asked about: the one that holds an instant, or begins at one.
+    pub(crate) fn period_start(
+        &self,
+        start: Option<&prost_types::Timestamp>,
+        at: Option<&prost_types::Timestamp>,
+    ) -> Result<Timestamp, Refusal> {
+        match at {
+            None => required_instant(start, "period_start").map_err(Refusal::invalid),
+            Some(_) => {
+                let at = required_instant(at, "period_at").map_err(Refusal::invalid)?;
+                Ok(self.timeline.period_of(at).start)
+            }
+        }
     }
 }
 

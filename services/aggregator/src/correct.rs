@@ -12,7 +12,7 @@ use messaging::{
     outbox,
 };
 use metering::{Clock, Period};
-use proto::{required_instant, v1, v1::correction_question::Change};
+use proto::{v1, v1::correction_question::Change};
 use sqlx::{PgConnection, PgPool};
 
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
 };
 
 /// Longest id and name, and longest reason, in characters.
-const NAME_CHARS_MAX: usize = 200;
-const REASON_CHARS_MAX: usize = 2_000;
+pub(crate) const NAME_CHARS_MAX: usize = 200;
+pub(crate) const REASON_CHARS_MAX: usize = 2_000;
 
 /// The largest adjustment: far beyond any period, and far from overflow.
 const QUANTITY_MAX: i64 = 1_000_000_000_000;
@@ -96,8 +96,7 @@ impl Correct {
         if quantity == 0 || quantity.saturating_abs() > QUANTITY_MAX {
             return Err(Refusal::invalid(format!("adjust by 1 to {QUANTITY_MAX}, or by as much less")));
         }
-        let start =
-            required_instant(adjust.period_start.as_ref(), "period_start").map_err(Refusal::invalid)?;
+        let start = asked.period_start(adjust.period_start.as_ref(), adjust.period_at.as_ref())?;
         let period = match store::period_at(connection, asked.number, start).await? {
             Some(period) => period,
             None => open_period(&self.bus, connection, asked, start, now).await?,
@@ -178,7 +177,8 @@ impl Answerer for Correct {
     }
 }
 
-fn check_text(field: &str, text: &str, chars_max: usize) -> Result<(), Refusal> {
+/// Refuses a text that is missing or too long.
+pub(crate) fn check_text(field: &str, text: &str, chars_max: usize) -> Result<(), Refusal> {
     if text.trim().is_empty() || text.chars().count() > chars_max || text.contains('\0') {
         return Err(Refusal::invalid(format!("{field} must have 1 to {chars_max} characters")));
     }
@@ -270,8 +270,8 @@ fn repeated(
     let is_same = match (&made.change, &question.change) {
         (Correcting::Void(voided), Some(Change::VoidExecution(_))) => key == Some(voided),
         (Correcting::Adjust(quantity), Some(Change::AdjustCount(adjust))) => {
-            let start = required_instant(adjust.period_start.as_ref(), "period_start").ok();
-            *quantity == adjust.quantity && start == Some(made.period.start)
+            let start = asked.period_start(adjust.period_start.as_ref(), adjust.period_at.as_ref());
+            *quantity == adjust.quantity && start == Ok(made.period.start)
         }
         _ => false,
     };

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use messaging::ask::{Answerer, Refusal};
-use proto::{required_instant, timestamp, v1};
+use proto::{timestamp, v1};
 use sqlx::PgPool;
 
 use crate::{
@@ -36,10 +36,9 @@ impl Answerer for Explain {
         if !(1..=EXECUTIONS_MAX).contains(&question.count_max) {
             return Err(Refusal::invalid(format!("ask for 1 to {EXECUTIONS_MAX} executions")));
         }
-        let start =
-            required_instant(question.period_start.as_ref(), "period_start").map_err(Refusal::invalid)?;
         let after = read_page(&question.page)?;
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let start = asked.period_start(question.period_start.as_ref(), question.period_at.as_ref())?;
         let workflow = asked::workflow(&self.pool, &question.source_id, &question.workflow_id).await?;
         let kept_since = store::kept_since(&self.pool).await?;
         if start < kept_since {
@@ -51,6 +50,7 @@ impl Answerer for Explain {
         let Some(period) = store::period_at(&mut connection, asked.number, start).await? else {
             return Ok(v1::ExplainAnswer {
                 totals: Some(v1::Totals::default()),
+                period: Some(asked.timeline.period_of(start).into()),
                 ..v1::ExplainAnswer::default()
             });
         };
@@ -83,6 +83,7 @@ impl Answerer for Explain {
                 .collect(),
             next_page,
             totals: Some(wire::totals(&totals)),
+            period: Some(period.into()),
         })
     }
 }

@@ -17,6 +17,7 @@ mod correct;
 mod decide;
 mod directory;
 mod durations;
+mod end_period;
 mod explain;
 mod fold;
 mod intake;

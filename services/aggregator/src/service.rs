@@ -14,9 +14,9 @@ use sqlx::migrate::Migrator;
 use crate::{
     AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_recorded::AnswerRecorded,
     answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
-    attribution::Attribution, calendars, close::Closer, correct::Correct, explain::Explain, fold::Folder,
-    intake::Executions, leases::Leases, map_unmapped::Mapper, progress::SyncedHandler, publish::Publisher,
-    retention::Retention,
+    attribution::Attribution, calendars, close::Closer, correct::Correct, end_period::EndPeriod,
+    explain::Explain, fold::Folder, intake::Executions, leases::Leases, map_unmapped::Mapper,
+    progress::SyncedHandler, publish::Publisher, retention::Retention,
 };
 
 /// The aggregator.
@@ -37,6 +37,7 @@ impl Service for Aggregator {
         calendars::write_missing(&pool).await.context("cannot write the calendars of tenants")?;
         let mirror = Mirror::new(pool.clone(), Arc::new(Attribution { clock: clock.clone() }));
         let leases = Leases::new(pool.clone());
+        settings.check_patience(bus.patience()).map_err(anyhow::Error::msg)?;
         let grace = SignedDuration::try_from(settings.close_grace).context("close_grace is too long")?;
         let executions = Executions { pool: pool.clone(), bus: bus.clone(), clock: clock.clone(), grace };
         let synced = SyncedHandler::new(pool.clone());
@@ -65,6 +66,8 @@ impl Service for Aggregator {
         tasks.spawn(ask::answer(bus.clone(), Question::Explain, explain, tasks.shutdown()));
         let correct = Arc::new(Correct::new(pool.clone(), bus.clone(), clock.clone(), grace));
         tasks.spawn(ask::answer(bus.clone(), Question::Correct, correct, tasks.shutdown()));
+        let end_period = Arc::new(EndPeriod::new(pool.clone(), bus.clone(), clock.clone()));
+        tasks.spawn(ask::answer(bus.clone(), Question::EndPeriod, end_period, tasks.shutdown()));
         let recorded = Arc::new(AnswerRecorded::new(pool.clone()));
         tasks.spawn(ask::answer(bus.clone(), Question::Recorded, recorded, tasks.shutdown()));
         let unmapped = Arc::new(AnswerUnmapped::new(pool.clone(), clock.clone()));

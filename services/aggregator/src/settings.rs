@@ -52,6 +52,20 @@ impl Default for AggregatorSettings {
     }
 }
 
+impl AggregatorSettings {
+    /// Whether a period waits at least as long as a message waits for its source, tenant or plan (`nats.patience`): one that
+    /// is counted at last must find its period open.
+    pub(crate) fn check_patience(&self, patience: Duration) -> Result<(), String> {
+        if self.close_grace >= patience {
+            return Ok(());
+        }
+        let grace = self.close_grace;
+        Err(format!(
+            "aggregator.close_grace ({grace:?}) must be at least nats.patience ({patience:?}): a message that waits for its source or plan is counted after its period has closed otherwise"
+        ))
+    }
+}
+
 impl Validate for AggregatorSettings {
     fn validate(&self) -> Result<(), String> {
         if !(1..=16).contains(&self.workers) {
@@ -83,6 +97,17 @@ impl Validate for AggregatorSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grace_that_ends_before_the_patience_of_messages_is_refused() {
+        let settings = |seconds| AggregatorSettings {
+            close_grace: Duration::from_secs(seconds),
+            ..AggregatorSettings::default()
+        };
+        let patience = Duration::from_secs(300);
+        assert_eq!(settings(300).check_patience(patience), Ok(()));
+        assert!(settings(299).check_patience(patience).is_err_and(|reason| reason.contains("nats.patience")));
+    }
 
     #[test]
     fn what_is_kept_too_shortly_is_refused_by_name() {

@@ -193,6 +193,7 @@ pub(crate) fn correction(tenant: &str, made: &Correction) -> v1::Correction {
         Correcting::Adjust(quantity) => Change::AdjustCount(v1::AdjustCount {
             period_start: Some(timestamp(made.period.start)),
             quantity: *quantity,
+            period_at: None,
         }),
     };
     v1::Correction {

@@ -23,7 +23,7 @@ use catalog::{LimitKind, OutageRule, Plan, Tenant};
 use jiff::{SignedDuration, Timestamp};
 use metering::{Calendar, Period};
 
-use crate::usage::Counted;
+use crate::usage::{Counted, period_at};
 
 /// Longest time between the verdict and the begin of the run, difference of clocks included.
 pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(5);
@@ -53,7 +53,7 @@ impl Known {
     /// What is known at `now`. Figures of an earlier period say that nothing is counted in this one yet.
     pub fn at(now: Timestamp, counted: Option<&Counted>, calendar: &Calendar, stale_after: Duration) -> Self {
         let current = counted.filter(|counted| counted.is_current(now));
-        let period = current.map_or_else(|| calendar.period_of(now), |counted| counted.period);
+        let period = period_at(counted, calendar, now);
         let complete_until = counted.and_then(|counted| counted.complete_until);
         // Without a W nothing is accounted for: every run since the period began may be a reservation.
         let accounted_for = counted.filter(|_| complete_until.is_some()).map_or(0, |counted| {
@@ -301,6 +301,17 @@ mod tests {
             grace_until: None,
             open_until: None,
         }
+    }
+
+    #[test]
+    fn a_tenant_at_its_limit_gets_no_other_period_with_another_calendar() {
+        let (now, calendar) = (at("2026-11-24T12:00:00Z"), Calendar::new("Europe/Madrid", 15).unwrap());
+        let counted = november(100, 1);
+        let known = Known::at(now, Some(&counted), &calendar, STALE_AFTER);
+        assert_eq!((known.period, known.counted), (counted.period, Some(100)));
+        // At the roll-over the ledger's period begins where the last one ended.
+        let known = Known::at(counted.period.end, Some(&counted), &calendar, STALE_AFTER);
+        assert_eq!((known.period.start, known.counted), (counted.period.end, Some(0)));
     }
 
     #[test]

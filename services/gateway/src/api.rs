@@ -18,6 +18,7 @@ mod forecasts;
 mod gaps;
 mod guard;
 mod meters;
+mod period_ends;
 mod periods;
 mod plans;
 mod push_tokens;
@@ -141,6 +142,7 @@ fn operator_routes() -> OpenApiRouter<App> {
         .routes(routes!(audit::begin, audit::get))
         .routes(routes!(unmapped::list))
         .routes(routes!(corrections::create, corrections::list))
+        .routes(routes!(period_ends::end))
         .routes(routes!(push_tokens::create, push_tokens::revoke))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

@@ -21,6 +21,9 @@ const SAME_WEEKDAY_MIN: usize = 2;
 /// Days of the longest period, with room: bounds the walk to its end.
 const DAYS_AHEAD_MAX: usize = 40;
 
+/// From a day's first instant to its middle.
+const HALF_A_DAY: SignedDuration = SignedDuration::from_hours(12);
+
 /// What is known.
 pub struct Known<'a> {
     /// The tenant's calendar.
@@ -80,9 +83,13 @@ fn observed_days(known: &Known<'_>) -> Vec<(civil::Date, u64)> {
     let earliest = known.complete_until.saturating_sub(LOOK_BACK).unwrap_or(Timestamp::MIN);
     let Some((first, _)) = known.days.range(earliest..).next() else { return Vec::new() };
     let mut days = Vec::new();
-    let mut day = known.calendar.day_of(*first);
+    let middle = |start: Timestamp| start.saturating_add(HALF_A_DAY).unwrap_or(start);
+    let before = |instant: Timestamp| instant.saturating_sub(HALF_A_DAY).unwrap_or(instant);
+    let mut day = known.calendar.day_of(middle(*first));
     while day.end <= known.complete_until && days.len() < DAYS_AHEAD_MAX {
-        let counted = known.days.get(&day.start).copied().unwrap_or_default();
+        // Days that the tenant's calendar before has cut are those in which most of them lies.
+        let counted: u64 =
+            known.days.range(before(day.start)..before(day.end)).map(|(_, counted)| counted).sum();
         days.push((known.calendar.date_of(day.start), counted));
         day = known.calendar.day_of(day.end);
     }
@@ -191,6 +198,14 @@ mod tests {
         let (calendar, two, none) = (Calendar::utc(), november(2), BTreeMap::new());
         assert_eq!(forecast(&known(&calendar, &two, "2026-11-03T12:00:00Z", None)), None);
         assert_eq!(forecast(&known(&calendar, &none, "2026-11-21T00:00:00Z", None)), None);
+    }
+
+    #[test]
+    fn days_of_the_time_zone_that_the_tenant_had_before_are_days_too() {
+        let (calendar, days) = (Calendar::new("America/New_York", 1).unwrap(), november(20));
+        let forecast = forecast(&known(&calendar, &days, "2026-11-21T05:00:00Z", None)).unwrap();
+        assert_eq!(forecast.counted_at_end, days.values().sum::<u64>() + 4 * 10 + 6 * 100);
+        assert_eq!(forecast.days_observed, 20);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use catalog::Tenant;
 use jiff::{SignedDuration, Timestamp};
 use messaging::consume::chain;
-use metering::{Calendar, Clock};
+use metering::Clock;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,10 @@ const BATCH_ROWS: u64 = 20_000;
 
 /// Statements on verdicts in one round; the rest waits for the next round: at most ten thousand a second.
 const BATCHES_MAX: usize = 300;
+
+/// A verdict of the previous period may still be asked for again; older ones may not. Twice the longest period, and a day: a
+/// period is a month by the calendar with which it began, which need not be the tenant's of now, or less.
+const VERDICTS_KEPT: SignedDuration = SignedDuration::from_hours(64 * 24);
 
 /// Gaps are shown this long; the stream keeps them as long.
 const GAPS_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -53,8 +57,7 @@ pub async fn round(pool: &PgPool, now: Timestamp) -> Result<(), PurgeError> {
     for name in store::admissions::tenants(pool).await? {
         let tenant = catalog::store::find::<Tenant>(pool, &name).await?;
         // A tenant that is gone asks no more: it leaves verdicts only, and those go with the others' of their age.
-        let calendar = tenant.as_ref().map_or_else(Calendar::utc, |tenant| tenant.calendar.clone());
-        let before = previous_period_start(&calendar, now);
+        let before = kept_since(now);
         store::admissions::purge_leases(pool, &name, if tenant.is_some() { before } else { now }).await?;
         verdicts_kept.push((name, before));
     }
@@ -68,21 +71,28 @@ pub async fn round(pool: &PgPool, now: Timestamp) -> Result<(), PurgeError> {
     Ok(())
 }
 
-/// A verdict of the previous period may still be asked for again; older ones may not.
-fn previous_period_start(calendar: &Calendar, now: Timestamp) -> Timestamp {
-    let current = calendar.period_of(now);
-    let before = current.start.saturating_sub(SignedDuration::from_nanos(1)).unwrap_or(current.start);
-    calendar.period_of(before).start
+/// Whatever calendars a tenant had, its current period and the one before it began after this.
+fn kept_since(now: Timestamp) -> Timestamp {
+    now.saturating_sub(VERDICTS_KEPT).unwrap_or(now)
 }
 
 #[cfg(test)]
 mod tests {
+    use metering::Calendar;
+
     use super::*;
 
     #[test]
-    fn the_previous_period_is_kept() {
-        let now = "2026-11-24T12:00:00Z".parse().unwrap();
-        let start = previous_period_start(&Calendar::utc(), now);
-        assert_eq!(start, "2026-10-01T00:00:00Z".parse().unwrap());
+    fn the_current_and_the_previous_period_are_kept_whatever_calendars_there_were() {
+        for (zone, day) in [("UTC", 1), ("Europe/Madrid", 31), ("Pacific/Apia", 15), ("America/Havana", 14)] {
+            let calendar = Calendar::new(zone, day).unwrap();
+            let mut now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+            for _ in 0..500 {
+                let current = calendar.period_of(now);
+                let before = calendar.period_of(current.start - SignedDuration::from_nanos(1));
+                assert!(kept_since(now) <= before.start, "{zone} {day} {now}");
+                now += SignedDuration::from_hours(25);
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use metering::{Period, TenantId};
+use metering::{Calendar, Period, TenantId};
 use proto::{InvalidMessage, instant, required_instant, v1};
 use tokio::sync::watch;
 
@@ -98,6 +98,17 @@ impl Counted {
     /// machine's clock do too: the aggregator's clock is then ahead.
     pub fn is_current(&self, now: Timestamp) -> bool {
         now < self.period.end
+    }
+}
+
+/// The tenant's period at `now`: the one that was counted last while it goes on. After its end, by the tenant's calendar from
+/// there on, as the aggregator continues it. A period that the calendar of now would have cut otherwise keeps its bounds, and
+/// the ledger of admissions its key.
+pub fn period_at(counted: Option<&Counted>, calendar: &Calendar, now: Timestamp) -> Period {
+    match counted {
+        Some(counted) if counted.is_current(now) => counted.period,
+        Some(counted) => calendar.continue_from(counted.period.end, now),
+        None => calendar.period_of(now),
     }
 }
 
@@ -193,6 +204,20 @@ pub(crate) mod tests {
             ..november(25, 3)
         };
         assert!(view.apply(moved));
+    }
+
+    #[test]
+    fn a_changed_calendar_moves_no_period_and_continues_from_its_end() {
+        let at = |text: &str| -> Timestamp { text.parse().unwrap() };
+        let (counted, calendar) = (november(100, 1), Calendar::new("Europe/Madrid", 15).unwrap());
+        let period = |now: &str| period_at(Some(&counted), &calendar, at(now));
+        for now in ["2026-11-14T22:59:59Z", "2026-11-15T12:00:00Z", "2026-11-30T23:59:59.999Z"] {
+            assert_eq!(period(now), counted.period, "{now}");
+        }
+        let first = Period { start: counted.period.end, end: at("2026-12-14T23:00:00Z") };
+        assert_eq!(period("2026-12-01T00:00:00Z"), first);
+        assert_eq!(period("2026-12-14T22:59:59Z"), first);
+        assert_eq!(period("2026-12-14T23:00:00Z").start, first.end);
     }
 
     #[test]

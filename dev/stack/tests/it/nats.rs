@@ -157,6 +157,7 @@ const QUESTIONS: [(Question, &str, &[&str]); 9] = [
     (Question::Workflows, "aggregator", &["gateway"]),
     (Question::Explain, "aggregator", &["gateway"]),
     (Question::Correct, "aggregator", &["gateway"]),
+    (Question::EndPeriod, "aggregator", &["gateway"]),
     (Question::Unmapped, "aggregator", &["gateway"]),
 ];
 

@@ -35,6 +35,7 @@ mod explained;
 mod hours;
 mod leases;
 mod months;
+mod period_ends;
 mod periods;
 mod rebuilds;
 mod recording;
@@ -62,6 +63,7 @@ pub(crate) use months::{
     FIRST_ID, IdPlace, count_month, drop_month, ensure_month, hold_month, holds_open_period, ids_of_month,
     is_being_mapped, months, move_strays, stray_months, take_retention_turn,
 };
+pub(crate) use period_ends::{PeriodEnd, count_ends, keep_period_end, last_stop, period_end};
 pub(crate) use periods::{
     DuePeriod, Ended, Snapshot, close, due_periods, ended_periods, ensure_periods, snapshots, totals,
 };

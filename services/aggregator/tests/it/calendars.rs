@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use prost::Message;
 use proto::{
     streams::Stream,
+    subjects::Question,
     v1::{self, PeriodEvent, ThresholdCrossed, period_event::Event},
 };
 use sqlx::PgPool;
@@ -152,5 +153,104 @@ async fn periods_of_the_version_before_keep_their_bounds() {
     running.bench.clock.set("2026-12-01T00:30:00Z".parse().unwrap());
     let usage = running.usage_where(|totals| totals.counted == 0).await;
     assert_eq!(bounds(usage.period), span("2026-12-01T00:00:00Z", "2026-12-31T23:00:00Z"));
+    running.bench.finish().await;
+}
+
+fn end(id: &str) -> v1::PeriodEndQuestion {
+    v1::PeriodEndQuestion {
+        end_id: id.into(),
+        tenant_id: "north".into(),
+        author: "operator".into(),
+        reason: "another calendar".into(),
+    }
+}
+
+/// Waits until the aggregator keeps so many calendars.
+async fn calendars(running: &Running, expected: i64) {
+    testkit::eventually("the calendar is kept", || async {
+        let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM calendars")
+            .fetch_one(running.bench.pool())
+            .await
+            .unwrap();
+        (kept == expected).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_period_that_an_operator_ends_keeps_what_it_has_counted() {
+    let mut running = Running::start(Some(100)).await;
+    // The last of them by a clock that is ahead.
+    let mut batch = executions(1..=3);
+    batch.push(execution(4, "2026-11-24T12:00:30Z"));
+    running.send(batch).await;
+    running.usage_where(|totals| totals.counted == 4).await;
+    running.bench.publish_entry(&tenant_from("Europe/Madrid", 15), 2).await;
+    calendars(&running, 2).await;
+    let made: v1::PeriodEnd = running.ask(Question::EndPeriod, &end("e1")).await.unwrap();
+    let november = span("2026-11-01T00:00:00Z", "2026-11-24T12:01:00Z");
+    let next = span("2026-11-24T12:01:00Z", "2026-12-14T23:00:00Z");
+    assert_eq!((bounds(made.ended), bounds(made.next)), (november, next));
+    let again: v1::PeriodEnd = running.ask(Question::EndPeriod, &end("e1")).await.unwrap();
+    assert_eq!(again, made, "the same id changes nothing");
+    let usage = running.usage.next_where(|usage| bounds(usage.period) == november).await;
+    assert_eq!(usage.totals.unwrap().counted, 4);
+    running.bench.clock.set("2026-11-24T12:02:00Z".parse().unwrap());
+    running.usage.next_where(|usage| bounds(usage.period) == next).await;
+    running.send(vec![execution(5, "2026-11-24T12:00:59.999Z"), execution(6, "2026-11-24T12:01:00Z")]).await;
+    let usage = running.usage_where(|totals| totals.counted == 1).await;
+    assert_eq!(usage.ended_periods.len(), 1);
+    let ended = &usage.ended_periods[0];
+    assert_eq!((bounds(ended.period), ended.totals.unwrap().counted), (november, 5));
+    assert_eq!(stored(running.bench.pool()).await, [(november.0, november.1, 5), (next.0, next.1, 1)]);
+    assert_eq!(running.rebuilt().await, []);
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn who_ends_a_period_says_who_and_why_and_another_tenants_id_is_refused() {
+    let running = Running::start(None).await;
+    let asked = &running;
+    let ask = |question: v1::PeriodEndQuestion| async move {
+        asked.ask::<v1::PeriodEnd>(Question::EndPeriod, &question).await
+    };
+    for refused in [
+        v1::PeriodEndQuestion { author: " ".into(), ..end("e1") },
+        v1::PeriodEndQuestion { reason: String::new(), ..end("e1") },
+        v1::PeriodEndQuestion { end_id: String::new(), ..end("e1") },
+        v1::PeriodEndQuestion { tenant_id: "nobody".into(), ..end("e1") },
+    ] {
+        assert!(ask(refused.clone()).await.is_err(), "{refused:?}");
+    }
+    ask(end("e1")).await.unwrap();
+    assert!(ask(end("e2")).await.is_err(), "the period that follows has just begun");
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_figure_is_asked_for_by_any_instant_of_its_stored_period() {
+    let mut running = Running::start(None).await;
+    running.send(executions(1..=3)).await;
+    running.usage_where(|totals| totals.counted == 3).await;
+    // By its new calendar the tenant's month would begin on the 15th.
+    running.bench.publish_entry(&tenant_from("Europe/Madrid", 15), 2).await;
+    calendars(&running, 2).await;
+    let question = v1::ExplainQuestion {
+        tenant_id: "north".into(),
+        period_at: crate::support::at("2026-11-10T12:00:00Z"),
+        count_max: 10,
+        ..v1::ExplainQuestion::default()
+    };
+    let answer: v1::ExplainAnswer = running.ask(Question::Explain, &question).await.unwrap();
+    assert_eq!(answer.executions.len(), 3);
+    assert_eq!(bounds(answer.period), span("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"));
+    let question = v1::WorkflowsQuestion {
+        tenant_id: "north".into(),
+        period_at: crate::support::at("2026-11-10T12:00:00Z"),
+        count_max: 10,
+        ..v1::WorkflowsQuestion::default()
+    };
+    let answer: v1::WorkflowsAnswer = running.ask(Question::Workflows, &question).await.unwrap();
+    assert_eq!(bounds(answer.period), span("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"));
     running.bench.finish().await;
 }

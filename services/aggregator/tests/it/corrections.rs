@@ -16,7 +16,7 @@ fn void(id: &str, execution_id: u64) -> v1::CorrectionQuestion {
 
 fn adjust(id: &str, quantity: i64) -> v1::CorrectionQuestion {
     let period_start = at("2026-11-01T00:00:00Z");
-    correction(id, Change::AdjustCount(v1::AdjustCount { period_start, quantity }))
+    correction(id, Change::AdjustCount(v1::AdjustCount { period_start, quantity, period_at: None }))
 }
 
 fn correction(id: &str, change: Change) -> v1::CorrectionQuestion {
@@ -37,6 +37,7 @@ fn explain(workflow: &str, count_max: u32, page: String) -> v1::ExplainQuestion 
         workflow_id: workflow.into(),
         count_max,
         page,
+        period_at: None,
     }
 }
 

@@ -105,6 +105,7 @@ async fn the_largest_workflows_come_first_with_their_durations() {
         tenant_id: "north".into(),
         period_start: at("2026-11-01T00:00:00Z"),
         count_max: 2,
+        period_at: None,
     };
     let answer = testkit::eventually("the durations are folded", || async {
         let answer: v1::WorkflowsAnswer = running.ask(Question::Workflows, &question).await.ok()?;

@@ -72,6 +72,7 @@ async fn damaged_figures_are_put_right_and_told() {
         change: Some(Change::AdjustCount(v1::AdjustCount {
             period_start: at("2026-11-01T00:00:00Z"),
             quantity: 5,
+            period_at: None,
         })),
     };
     running.ask::<v1::Correction>(Question::Correct, &adjust).await.unwrap();

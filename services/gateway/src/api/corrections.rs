@@ -17,7 +17,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId, QueryOf},
-    figures::{ANSWER_WITHIN, period_of, tenant_of},
+    figures::{ANSWER_WITHIN, answered_period, instant_in, tenant_of},
     usage::PeriodJson,
 };
 
@@ -159,9 +159,13 @@ pub async fn create(
             execution_id: void.execution,
         }),
         (None, Some(adjust)) => {
-            let period = period_of(adjust.period.as_deref(), &tenant.calendar, app.clock.now())?;
-            let period_start = Some(timestamp(period.start));
-            Change::AdjustCount(v1::AdjustCount { period_start, quantity: adjust.quantity })
+            let instant = instant_in(adjust.period.as_deref(), &tenant.calendar, app.clock.now())?;
+            Change::AdjustCount(v1::AdjustCount {
+                // For an aggregator of the version before.
+                period_start: Some(timestamp(tenant.calendar.period_of(instant).start)),
+                period_at: Some(timestamp(instant)),
+                quantity: adjust.quantity,
+            })
         }
         _ => return Err(ApiError::field("void", "say either `void` or `adjust`")),
     };
@@ -188,15 +192,18 @@ pub async fn list(
     QueryOf(query): QueryOf<CorrectionsQuery>,
 ) -> Result<Json<CorrectionList>, ApiError> {
     let (tenant, _) = tenant_of(&app, &caller, &id).await?;
-    let period = period_of(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    let instant = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
     // The first page of an explanation brings them; one execution is the least that can be asked for.
     let question = v1::ExplainQuestion {
         tenant_id: tenant.id.to_string(),
-        period_start: Some(timestamp(period.start)),
+        // For an aggregator of the version before.
+        period_start: Some(timestamp(tenant.calendar.period_of(instant).start)),
+        period_at: Some(timestamp(instant)),
         count_max: 1,
         ..v1::ExplainQuestion::default()
     };
     let answer: v1::ExplainAnswer = app.bus.ask(Question::Explain, &question, ANSWER_WITHIN).await?;
+    let period = answered_period(answer.period, &tenant.calendar, instant)?;
     let corrections = answer.corrections.into_iter().map(CorrectionJson::try_from).collect::<Result<_, _>>();
     Ok(Json(CorrectionList {
         tenant: tenant.id.to_string(),

@@ -15,7 +15,7 @@ use super::{
     corrections::CorrectionJson,
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
-    figures::{ANSWER_WITHIN, TotalsJson, period_of, tenant_of, workflow_of},
+    figures::{ANSWER_WITHIN, TotalsJson, answered_period, instant_in, tenant_of, workflow_of},
     usage::PeriodJson,
 };
 
@@ -122,17 +122,20 @@ pub async fn get(
     QueryOf(query): QueryOf<ExplainQuery>,
 ) -> Result<Json<Explanation>, ApiError> {
     let (tenant, catalog) = tenant_of(&app, &caller, &id).await?;
-    let period = period_of(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    let instant = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
     let (source_id, workflow_id) = workflow_of(&catalog, &tenant, query.source, query.workflow)?;
     let question = v1::ExplainQuestion {
         tenant_id: tenant.id.to_string(),
-        period_start: Some(timestamp(period.start)),
+        // For an aggregator of the version before.
+        period_start: Some(timestamp(tenant.calendar.period_of(instant).start)),
+        period_at: Some(timestamp(instant)),
         source_id,
         workflow_id,
         count_max: query.limit.unwrap_or(EXECUTIONS_SHOWN),
         page: query.page.unwrap_or_default(),
     };
     let answer: v1::ExplainAnswer = app.bus.ask(Question::Explain, &question, ANSWER_WITHIN).await?;
+    let period = answered_period(answer.period, &tenant.calendar, instant)?;
     let executions = answer.executions.into_iter().map(ExplainedJson::try_from).collect::<Result<_, _>>();
     let corrections = answer.corrections.into_iter().map(CorrectionJson::try_from).collect::<Result<_, _>>();
     Ok(Json(Explanation {

@@ -20,7 +20,7 @@ use super::{
     extract::{PathId, QueryOf},
     usage::{PeriodJson, WorkflowJson, success_rate},
 };
-use crate::directory::Snapshot;
+use crate::{directory::Snapshot, usage::period_at};
 
 /// The aggregator answers in milliseconds; a person waits no longer than this.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -217,10 +217,25 @@ pub fn moment(text: &str, calendar: &Calendar, field: &'static str) -> Result<Ti
     Ok(calendar.start_of(date))
 }
 
-/// The period that the text lies in; the current one where nothing is said.
-pub fn period_of(text: Option<&str>, calendar: &Calendar, now: Timestamp) -> Result<Period, ApiError> {
-    let instant = text.map_or(Ok(now), |text| moment(text, calendar, "period"))?;
-    Ok(calendar.period_of(instant))
+/// An instant of the period that the text names; now where nothing is said. Which period that is, the aggregator knows. Of a
+/// date it is the middle, because periods begin at midnight, be it the midnight of a time zone that the tenant had before.
+pub fn instant_in(text: Option<&str>, calendar: &Calendar, now: Timestamp) -> Result<Timestamp, ApiError> {
+    let Some(text) = text else { return Ok(now) };
+    let instant = moment(text, calendar, "period")?;
+    if text.parse::<Timestamp>().is_ok() {
+        return Ok(instant);
+    }
+    let half_a_day = SignedDuration::from_hours(12);
+    Ok(instant.saturating_add(half_a_day).unwrap_or(instant))
+}
+
+/// The period that the aggregator has answered for. One of a version before answers without it: then the calendar's.
+pub fn answered_period(
+    period: Option<v1::Period>,
+    calendar: &Calendar,
+    instant: Timestamp,
+) -> Result<Period, ApiError> {
+    period.map_or_else(|| Ok(calendar.period_of(instant)), Period::try_from).map_err(ApiError::unavailable)
 }
 
 /// Source and workflow of a query. The source may be left out where the tenant has only one.
@@ -246,11 +261,10 @@ pub fn workflow_of(
 }
 
 impl SeriesQuery {
-    fn span(&self, calendar: &Calendar, now: Timestamp) -> Result<Period, ApiError> {
+    fn span(&self, calendar: &Calendar, current: Period, now: Timestamp) -> Result<Period, ApiError> {
         let given = |text: &Option<String>, field| {
             text.as_deref().map(|text| moment(text, calendar, field)).transpose()
         };
-        let current = calendar.period_of(now);
         let back = |by| now.saturating_sub(by).unwrap_or(Timestamp::MIN);
         let usual = match self.grain {
             GrainJson::Hour => Period { start: back(HOURS_SHOWN), end: now },
@@ -289,7 +303,10 @@ pub async fn series(
     QueryOf(query): QueryOf<SeriesQuery>,
 ) -> Result<Json<SeriesJson>, ApiError> {
     let (tenant, catalog) = tenant_of(&app, &caller, &id).await?;
-    let span = query.span(&tenant.calendar, app.clock.now())?;
+    let now = app.clock.now();
+    let counted = app.usage.of(&tenant.id);
+    let current = period_at(counted.as_deref(), &tenant.calendar, now);
+    let span = query.span(&tenant.calendar, current, now)?;
     let (source_id, workflow_id) = workflow_of(&catalog, &tenant, query.source, query.workflow)?;
     let question = v1::UsageQuestion {
         tenant_id: tenant.id.to_string(),
@@ -324,13 +341,16 @@ pub async fn workflows(
     QueryOf(query): QueryOf<WorkflowsQuery>,
 ) -> Result<Json<TopWorkflows>, ApiError> {
     let (tenant, _) = tenant_of(&app, &caller, &id).await?;
-    let period = period_of(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    let at = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
     let question = v1::WorkflowsQuestion {
         tenant_id: tenant.id.to_string(),
-        period_start: Some(timestamp(period.start)),
+        // For an aggregator of the version before.
+        period_start: Some(timestamp(tenant.calendar.period_of(at).start)),
+        period_at: Some(timestamp(at)),
         count_max: query.limit.unwrap_or(WORKFLOWS_SHOWN),
     };
     let answer: v1::WorkflowsAnswer = app.bus.ask(Question::Workflows, &question, ANSWER_WITHIN).await?;
+    let period = answered_period(answer.period, &tenant.calendar, at)?;
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
     let workflows = answer.workflows.iter().map(|workflow| TopWorkflow {
         figures: WorkflowJson::from(&workflow.usage.clone().unwrap_or_default()),

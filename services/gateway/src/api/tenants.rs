@@ -62,6 +62,9 @@ pub struct TenantJson {
     pub time_zone: String,
     /// Day of the month on which periods start; in shorter months the last day.
     pub anchor_day: u32,
+    /// From when the calendar holds, where the current period began with another one; null where it holds, or where nothing
+    /// is known of the period yet.
+    pub calendar_from: Option<Timestamp>,
     /// Language of mails and messages.
     pub language: String,
     /// Who is warned.
@@ -116,12 +119,24 @@ impl From<Revised<Tenant>> for TenantJson {
             plan: tenant.plan.to_string(),
             time_zone: tenant.calendar.time_zone_name().to_owned(),
             anchor_day: tenant.calendar.anchor_day(),
+            calendar_from: None,
             language: tenant.language.as_str().to_owned(),
             alert_recipients: tenant.alert_recipients,
             stripe_customer_id: tenant.stripe_customer,
             limit_override: tenant.limit_override,
             limit_override_until: tenant.limit_override_until,
         }
+    }
+}
+
+impl TenantJson {
+    /// With the instant from which its calendar holds: a changed one decides the next period.
+    fn dated(app: &App, tenant: Revised<Tenant>) -> Self {
+        let now = app.clock.now();
+        let counted = app.usage.of(&tenant.value.id).filter(|counted| counted.is_current(now));
+        let end = counted.map(|counted| counted.period.end);
+        let calendar_from = end.filter(|end| tenant.value.calendar.period_of(now).end != *end);
+        Self { calendar_from, ..Self::from(tenant) }
     }
 }
 
@@ -141,7 +156,8 @@ pub async fn list(State(app): State<App>) -> Result<Json<TenantList>, ApiError> 
     (status = "default", body = ErrorJson),
 ))]
 pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<TenantJson>, ApiError> {
-    Ok(Json(app.editor.find::<Tenant>(&id).await?.into()))
+    let tenant = app.editor.find::<Tenant>(&id).await?;
+    Ok(Json(TenantJson::dated(&app, tenant)))
 }
 
 /// Makes or changes a tenant. An equal one changes nothing.
@@ -157,7 +173,8 @@ pub async fn put(
 ) -> Result<Json<TenantJson>, ApiError> {
     let id = TenantId::parse(&id)?;
     let tenant = input.into_tenant(&id)?;
-    Ok(Json(app.editor.put(id.as_str(), |_| Ok(tenant)).await?.into()))
+    let tenant = app.editor.put(id.as_str(), |_| Ok(tenant)).await?;
+    Ok(Json(TenantJson::dated(&app, tenant)))
 }
 
 /// Removes a tenant that has no sources, and takes its tokens back.
@@ -187,7 +204,10 @@ mod tests {
         let before = tenant(json).unwrap();
         let mut written =
             serde_json::to_value(TenantJson::from(Revised { value: before.clone(), revision: 7 })).unwrap();
-        written.as_object_mut().unwrap().retain(|key, _| key != "id" && key != "revision");
+        written
+            .as_object_mut()
+            .unwrap()
+            .retain(|key, _| key != "id" && key != "revision" && key != "calendar_from");
         assert_eq!(tenant(&written.to_string()).unwrap(), before);
     }
 

@@ -18,7 +18,10 @@ use super::{
     gaps::{self, GapsJson},
     sources::FailingJson,
 };
-use crate::{directory::Snapshot, usage::Counted};
+use crate::{
+    directory::Snapshot,
+    usage::{Counted, period_at},
+};
 
 /// The usage of the current period of every tenant that the caller may see, by tenant id.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -255,10 +258,7 @@ impl UsageJson {
     /// The element of one tenant.
     pub fn new(parts: Ingredients<'_>) -> Self {
         let Ingredients { tenant, plan, counted, sources, now } = parts;
-        let period = match counted {
-            Some(counted) if counted.is_current(now) => counted.period,
-            _ => tenant.calendar.period_of(now),
-        };
+        let period = period_at(counted, &tenant.calendar, now);
         let totals = current_totals(counted, period, now);
         let figure = |of: fn(&v1::Totals) -> u64| totals.as_ref().map(of);
         let used = figure(|totals| totals.counted);

@@ -57,6 +57,7 @@ fn the_document_lists_every_route() {
         "GET /v1/tenants/x/usage/explain",
         "GET /v1/tenants/x/corrections",
         "POST /v1/tenants/x/corrections",
+        "POST /v1/tenants/x/periods/end",
         "POST /v1/admissions",
         "POST /v1/admissions/batch",
         "GET /v1/admissions/x",

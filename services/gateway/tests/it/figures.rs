@@ -164,17 +164,19 @@ async fn the_largest_workflows_come_with_their_durations() {
         };
         let figures =
             v1::WorkflowFigures { usage: Some(usage), duration_p50_ms: Some(40), duration_p95_ms: Some(900) };
-        Ok(v1::WorkflowsAnswer { workflows: vec![figures], workflows_total: 31, as_of: at(NOW) })
+        // The aggregator knows which period that is: the tenant had another calendar then.
+        let period = period("2026-10-05T00:00:00Z", "2026-11-01T00:00:00Z");
+        Ok(v1::WorkflowsAnswer { workflows: vec![figures], workflows_total: 31, as_of: at(NOW), period })
     });
     let shown = get(&world, "/v1/tenants/north/usage/workflows?period=2026-10-15&limit=1").await;
     assert_eq!(
         (&shown["workflows_total"], &shown["period"]["start"]),
-        (&json!(31), &json!("2026-10-01T00:00:00Z"))
+        (&json!(31), &json!("2026-10-05T00:00:00Z"))
     );
     let first = &shown["workflows"][0];
     assert_eq!((&first["name"], &first["counted"]), (&json!("Order sync"), &json!(7)));
     assert_eq!((&first["success_rate"], &first["duration_p50_ms"]), (&json!(1.0), &json!(40)));
-    assert_eq!((played.last().period_start, played.last().count_max), (at("2026-10-01T00:00:00Z"), 1));
+    assert_eq!((played.last().period_at, played.last().count_max), (at("2026-10-15T12:00:00Z"), 1));
     world.finish().await;
 }
 
@@ -210,8 +212,11 @@ async fn only_the_operator_corrects_and_the_aggregators_refusal_is_told() {
     let (status, made) =
         world.ask(Method::POST, path, Some(correction("c2", "adjust", json!({ "quantity": -5 })))).await;
     assert_eq!((status, &made["adjusted"]), (200, &json!(-5)));
-    let asked =
-        Change::AdjustCount(v1::AdjustCount { period_start: at("2026-11-01T00:00:00Z"), quantity: -5 });
+    let asked = Change::AdjustCount(v1::AdjustCount {
+        period_start: at("2026-11-01T00:00:00Z"),
+        quantity: -5,
+        period_at: at(NOW),
+    });
     assert_eq!((played.last().change, played.last().author.as_str()), (Some(asked), "operator"));
 
     let gone = world.ask(Method::POST, path, Some(correction("c3", "void", void(404)))).await;
@@ -222,5 +227,57 @@ async fn only_the_operator_corrects_and_the_aggregators_refusal_is_told() {
     let body = Some(correction("c5", "void", void(7)));
     assert_eq!(world.ask_as(&own, Method::POST, path, body).await.0, 403);
     assert_eq!(world.ask_as(&own, Method::GET, path, None).await.0, 403);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn only_the_operator_ends_a_period_and_the_new_bounds_are_shown() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let played = Played::start(&world, Question::EndPeriod, |question: &v1::PeriodEndQuestion| {
+        Ok(v1::PeriodEnd {
+            question: Some(question.clone()),
+            ended: period("2026-11-01T00:00:00Z", "2026-11-24T12:01:00Z"),
+            next: period("2026-11-24T12:01:00Z", "2026-12-14T23:00:00Z"),
+            asked_at: at(NOW),
+        })
+    });
+    let path = "/v1/tenants/north/periods/end";
+    let body = json!({ "id": "e1", "author": "operator", "reason": "another calendar" });
+    let made = eventually("the aggregator answers", || async {
+        let (status, made) = world.ask(Method::POST, path, Some(body.clone())).await;
+        (status == 200).then_some(made)
+    })
+    .await;
+    assert_eq!(
+        (&made["period_end"], &made["next_end"]),
+        (&json!("2026-11-24T12:01:00Z"), &json!("2026-12-14T23:00:00Z"))
+    );
+    assert_eq!((played.last().end_id.as_str(), played.last().tenant_id.as_str()), ("e1", "north"));
+    let own = world.token_of("north").await;
+    assert_eq!(world.ask_as(&own, Method::POST, path, Some(body)).await.0, 403);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_tenant_at_its_limit_is_refused_and_shows_its_month_with_another_calendar() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    world.counted(usage("north", 100, 2)).await;
+    let calendar = json!({"name": "north", "plan": "pro", "time_zone": "Europe/Madrid", "anchor_day": 15});
+    let put = world.put("/v1/tenants/north", calendar).await;
+    assert_eq!(put["calendar_from"], json!("2026-12-01T00:00:00Z"), "from the end of the current period");
+    let shown = world.get("/v1/usage/north").await;
+    assert_eq!(
+        (&shown["counted"], &shown["state"], &shown["period"]["start"], &shown["period"]["end"]),
+        (&json!(100), &json!("over"), &json!("2026-11-01T00:00:00Z"), &json!("2026-12-01T00:00:00Z"))
+    );
+    // At the roll-over, before anything of the new period was counted, it begins where the old one ended.
+    world.bench.clock.set("2026-12-01T00:00:01Z".parse().unwrap());
+    let shown = world.get("/v1/usage/north").await;
+    assert_eq!(
+        (&shown["period"]["start"], &shown["period"]["end"]),
+        (&json!("2026-12-01T00:00:00Z"), &json!("2026-12-14T23:00:00Z"))
+    );
     world.finish().await;
 }
