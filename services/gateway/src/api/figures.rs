@@ -342,7 +342,6 @@ pub async fn workflows(
     QueryOf(query): QueryOf<WorkflowsQuery>,
 ) -> Result<Json<TopWorkflows>, ApiError> {
     let (tenant, _) = tenant_of(&app, &caller, &id).await?;
-<<<<<<< ours
     let within = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
     let question = v1::WorkflowsQuestion {
         tenant_id: tenant.id.to_string(),
@@ -354,18 +353,6 @@ pub async fn workflows(
     let answer: v1::WorkflowsAnswer =
         ask(&app, &caller, Question::Workflows, &question, ANSWER_WITHIN).await?;
     let period = answered_period(answer.period, &tenant.calendar, within)?;
-=======
-    let at = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
-    let question = v1::WorkflowsQuestion {
-        tenant_id: tenant.id.to_string(),
-        // For an aggregator of the version before.
-        period_start: Some(timestamp(tenant.calendar.period_of(at).start)),
-        period_at: Some(timestamp(at)),
-        count_max: query.limit.unwrap_or(WORKFLOWS_SHOWN),
-    };
-    let answer: v1::WorkflowsAnswer = app.bus.ask(Question::Workflows, &question, ANSWER_WITHIN).await?;
-    let period = answered_period(answer.period, &tenant.calendar, at)?;
->>>>>>> theirs
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
     let workflows = answer.workflows.iter().map(|workflow| TopWorkflow {
         figures: WorkflowJson::from(&workflow.usage.clone().unwrap_or_default()),
