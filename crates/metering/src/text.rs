@@ -24,6 +24,10 @@ pub fn is_unsafe(c: char) -> bool {
 impl SafeText {
     /// The text's first `chars_max` characters. A line break or tab becomes a space, what else is unsafe U+FFFD.
     pub fn clean(text: &str, chars_max: usize) -> Self {
+        // Nearly all text is safe: it is copied once.
+        if text.len() <= chars_max && !text.chars().any(is_unsafe) {
+            return Self(text.into());
+        }
         let clean: String = text.chars().take(chars_max).map(cleaned).collect();
         Self(clean.into())
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use catalog::{Placement, Source};
 use foldhash::{HashMap, HashMapExt};
 use jiff::Timestamp;
-use metering::{TenantId, WorkflowId};
+use metering::{SafeText, TenantId, WorkflowId};
 use roaring::RoaringBitmap;
 
 use crate::parcel::Facts;
@@ -174,14 +174,14 @@ impl Remembered {
     }
 
     /// Learns from an execution what its workflow is called.
-    pub(crate) fn name(&mut self, workflow: &WorkflowId, name: Option<&String>, at: Timestamp) {
+    pub(crate) fn name(&mut self, workflow: &WorkflowId, name: Option<&SafeText>, at: Timestamp) {
         if !self.workflows.contains_key(workflow) {
             self.workflows.insert(workflow.clone(), Workflow { dirty: true, ..Workflow::default() });
         }
         let (Some(known), Some(name)) = (self.workflows.get_mut(workflow), name) else { return };
         let newer = known.named_at.is_none_or(|named_at| named_at < at);
-        if newer && known.name.as_ref() != Some(name) {
-            known.name = Some(name.clone());
+        if newer && known.name.as_deref() != Some(name.as_str()) {
+            known.name = Some(name.to_string());
             known.named_at = Some(at);
             known.dirty = true;
         }
@@ -189,20 +189,23 @@ impl Remembered {
 
     /// Learns what the source shows of a workflow. Tells whether its executions may belong to another tenant now.
     pub(crate) fn learn(&mut self, facts: Facts) -> bool {
+        let name = facts.name.map(String::from);
+        let project = facts.project.map(String::from);
+        let tags: Vec<String> = facts.tags.into_iter().map(String::from).collect();
         let known =
             self.workflows.entry(facts.workflow).or_insert(Workflow { dirty: true, ..Workflow::default() });
-        if facts.name.is_some() && known.named_at.is_none_or(|named_at| named_at < facts.read_at) {
-            known.dirty |= known.name != facts.name;
-            known.name = facts.name;
+        if name.is_some() && known.named_at.is_none_or(|named_at| named_at < facts.read_at) {
+            known.dirty |= known.name != name;
+            known.name = name;
             known.named_at = Some(facts.read_at);
         }
         if known.read_at.is_some_and(|read_at| read_at >= facts.read_at) {
             return false;
         }
-        let moved = known.project != facts.project || known.tags != facts.tags;
+        let moved = known.project != project || known.tags != tags;
         known.dirty |= moved || known.read_at.is_none();
-        known.project = facts.project;
-        known.tags = facts.tags;
+        known.project = project;
+        known.tags = tags;
         known.read_at = Some(facts.read_at);
         moved
     }
@@ -276,27 +279,28 @@ mod tests {
     fn the_later_reading_of_a_workflow_holds() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let workflow = WorkflowId::parse("w").unwrap();
+        let text = |text: &str| SafeText::clean(text, 100);
         let facts = |name: &str, tag: &str, second| Facts {
             workflow: workflow.clone(),
-            name: Some(name.into()),
+            name: Some(text(name)),
             project: None,
-            tags: vec![tag.into()],
+            tags: vec![text(tag)],
             read_at: at(second),
         };
         let mut memory = Memory::default();
         memory.begin(1, 0, Ownership::Tenant(None));
         let source = memory.of(1).unwrap();
-        source.name(&workflow, Some(&"From a run".to_owned()), at(5));
+        source.name(&workflow, Some(&text("From a run")), at(5));
         assert!(source.learn(facts("First", "a", 10)));
         assert!(!source.learn(facts("Older", "b", 9)));
-        source.name(&workflow, Some(&"Older still".to_owned()), at(8));
+        source.name(&workflow, Some(&text("Older still")), at(8));
         let known = &source.workflows[&workflow];
         assert_eq!(
             (known.name.as_deref(), known.tags.as_slice()),
             (Some("First"), ["a".to_owned()].as_slice())
         );
         assert!(!source.learn(facts("Renamed", "a", 11)), "a name alone moves nothing");
-        source.name(&workflow, Some(&"Newest".to_owned()), at(12));
+        source.name(&workflow, Some(&text("Newest")), at(12));
         assert_eq!(source.workflows[&workflow].name.as_deref(), Some("Newest"));
     }
 }

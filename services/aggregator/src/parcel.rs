@@ -1,15 +1,14 @@
 //! One `ExecutionBatch` as far as it makes sense, and what of it does not.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use messaging::{Dispose, Disposition};
-use metering::{Execution, InvalidId, SourceId, WorkflowId};
-use proto::{instant, v1};
+use metering::{
+    Execution, InvalidId, NAME_CHARS_MAX, SafeText, SourceId, WorkflowId, check_instants, is_plausible,
+};
+use proto::{InvalidTimestamp, instant, v1};
 
-/// A source whose clock is further ahead than this is wrong, and would open periods that have not begun.
-const CLOCK_AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
-
-/// Executions cannot be older than the first release of n8n (2019); bounds the months that bad input can open.
-const EARLIEST_SECOND: i64 = 1_546_300_800;
+/// Tags of one workflow that are kept; the collector sends no more.
+const TAGS_MAX: usize = 100;
 
 /// Executions and workflows of one source.
 #[derive(Debug)]
@@ -29,9 +28,9 @@ pub(crate) struct Parcel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) workflow: WorkflowId,
-    pub(crate) name: Option<String>,
-    pub(crate) project: Option<String>,
-    pub(crate) tags: Vec<String>,
+    pub(crate) name: Option<SafeText>,
+    pub(crate) project: Option<SafeText>,
+    pub(crate) tags: Vec<SafeText>,
     pub(crate) read_at: Timestamp,
 }
 
@@ -60,7 +59,7 @@ impl Parcel {
             epoch: i32::try_from(message.epoch).map_err(|_| ParcelError::Epoch(message.epoch))?,
             executions: Vec::with_capacity(message.executions.len()),
             workflows: Vec::new(),
-            received_at: instant(message.received_at.as_ref(), "received_at").ok().flatten().unwrap_or(now),
+            received_at: plausible(instant(message.received_at.as_ref(), "received_at"), now).unwrap_or(now),
             unreadable: Vec::new(),
         };
         for (place, row) in message.executions.into_iter().enumerate() {
@@ -71,7 +70,7 @@ impl Parcel {
         }
         for workflow in message.workflows {
             // Facts only refine what is known; the source repeats them.
-            match read_facts(workflow, parcel.received_at) {
+            match read_facts(workflow, parcel.received_at, now) {
                 Ok(facts) => parcel.workflows.push(facts),
                 Err(error) => tracing::warn!(source = %parcel.source, %error, "a workflow is passed over"),
             }
@@ -91,13 +90,8 @@ fn read_execution(row: v1::Execution, now: Timestamp) -> Result<(i64, Execution)
         .ok()
         .filter(|number| *number >= 0)
         .ok_or_else(|| format!("execution id {id:?} is not a number"))?;
-    let stopped_at = execution.stopped_at;
-    if stopped_at.duration_since(now) > CLOCK_AHEAD_MAX {
-        return Err(format!("execution {id} stopped at {stopped_at}, more than a day ahead"));
-    }
-    if stopped_at.as_second() < EARLIEST_SECOND {
-        return Err(format!("execution {id} stopped at {stopped_at}, before there was n8n"));
-    }
+    check_instants(execution.started_at, Some(execution.stopped_at), now)
+        .map_err(|error| format!("execution {id} {error}"))?;
     Ok((number, execution))
 }
 
@@ -106,12 +100,20 @@ fn whole_microseconds(instant: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant)
 }
 
-fn read_facts(wire: v1::Workflow, received_at: Timestamp) -> Result<Facts, InvalidId> {
+/// An instant by which the later of two readings is chosen. One that no clock shows is as good as none: it would be the
+/// latest for ever, or not fit the database.
+fn plausible(read: Result<Option<Timestamp>, InvalidTimestamp>, now: Timestamp) -> Option<Timestamp> {
+    read.ok().flatten().filter(|at| is_plausible(*at, now))
+}
+
+fn read_facts(wire: v1::Workflow, received_at: Timestamp, now: Timestamp) -> Result<Facts, InvalidId> {
+    // Anybody may publish here. What no attribution can name is passed over, as the collector does.
+    let tags = wire.tags.iter().filter_map(|tag| SafeText::exact(tag, NAME_CHARS_MAX)).take(TAGS_MAX);
     Ok(Facts {
         workflow: WorkflowId::parse(&wire.workflow_id)?,
-        name: Some(wire.name).filter(|name| !name.is_empty()),
-        project: Some(wire.project_id).filter(|project| !project.is_empty()),
-        tags: wire.tags,
-        read_at: instant(wire.read_at.as_ref(), "read_at").ok().flatten().unwrap_or(received_at),
+        name: SafeText::clean(&wire.name, NAME_CHARS_MAX).non_empty(),
+        project: SafeText::exact(&wire.project_id, NAME_CHARS_MAX),
+        tags: tags.collect(),
+        read_at: plausible(instant(wire.read_at.as_ref(), "read_at"), now).unwrap_or(received_at),
     })
 }

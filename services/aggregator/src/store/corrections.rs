@@ -238,7 +238,7 @@ pub(crate) async fn change_period(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE periods SET counted = counted + $3, uncounted = uncounted + $4, success = success + $5,
-             error = error + $6, crashed = crashed + $7, canceled = canceled + $8, duration_ms = duration_ms + $9,
+             error = error + $6, crashed = crashed + $7, canceled = canceled + $8, duration_ms = saturated(duration_ms::numeric + $9),
              late = late + $10, voided = voided + $11, adjusted = adjusted + $12
          WHERE tenant_number = $1 AND period_start = $2",
     )

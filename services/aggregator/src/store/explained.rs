@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use jiff_sqlx::ToSqlx;
-use metering::{Execution, ExecutionId, Period, WorkflowId};
+use metering::{Execution, ExecutionId, NAME_CHARS_MAX, Period, SafeText, WorkflowId};
 use sqlx::{PgConnection, PgPool};
 
 use super::{mode_of, status_of};
@@ -104,7 +104,7 @@ fn read(row: ExplainedRow) -> Result<Explained, sqlx::Error> {
         execution: Execution {
             id: ExecutionId::parse(&row.execution_id.to_string()).map_err(damaged)?,
             workflow: WorkflowId::parse(&row.workflow_id).map_err(damaged)?,
-            workflow_name: row.name,
+            workflow_name: row.name.map(|name| SafeText::clean(&name, NAME_CHARS_MAX)),
             status: status_of(row.status),
             mode: mode_of(row.mode),
             started_at: row.started_at.map(SqlInstant::to_jiff),

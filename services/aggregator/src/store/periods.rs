@@ -258,7 +258,7 @@ async fn workflows(
          ), used AS (
              SELECT tenant_number, workflow_number, sum(counted)::bigint AS counted, sum(uncounted)::bigint AS uncounted,
                  sum(success)::bigint AS success, sum(error)::bigint AS error, sum(crashed)::bigint AS crashed,
-                 sum(canceled)::bigint AS canceled, sum(duration_ms)::bigint AS duration_ms, sum(late)::bigint AS late,
+                 sum(canceled)::bigint AS canceled, saturated(sum(duration_ms)) AS duration_ms, sum(late)::bigint AS late,
                  sum(voided)::bigint AS voided
              FROM parts GROUP BY tenant_number, workflow_number
          ), ranked AS (

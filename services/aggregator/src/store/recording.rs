@@ -292,7 +292,7 @@ pub(crate) async fn add_to_periods(
          SET counted = kept.counted + excluded.counted, uncounted = kept.uncounted + excluded.uncounted,
              success = kept.success + excluded.success, error = kept.error + excluded.error,
              crashed = kept.crashed + excluded.crashed, canceled = kept.canceled + excluded.canceled,
-             duration_ms = kept.duration_ms + excluded.duration_ms,
+             duration_ms = saturated(kept.duration_ms::numeric + excluded.duration_ms),
              late = kept.late + CASE WHEN kept.closed_at IS NULL THEN 0 ELSE excluded.counted END
          RETURNING tenant_number, period_start, period_end, xmax = 0 AS opened, closed_at IS NOT NULL AS closed,
              counted, uncounted, success, error, crashed, canceled, duration_ms, late, voided, adjusted",

@@ -126,7 +126,7 @@ macro_rules! add_totals {
              SET counted = kept.counted + excluded.counted, uncounted = kept.uncounted + excluded.uncounted,
                  success = kept.success + excluded.success, error = kept.error + excluded.error,
                  crashed = kept.crashed + excluded.crashed, canceled = kept.canceled + excluded.canceled,
-                 duration_ms = kept.duration_ms + excluded.duration_ms, late = kept.late + excluded.late,
+                 duration_ms = saturated(kept.duration_ms::numeric + excluded.duration_ms), late = kept.late + excluded.late,
                  voided = kept.voided + excluded.voided" $(, $set)?
         )
     };

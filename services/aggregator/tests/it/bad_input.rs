@@ -7,7 +7,7 @@ use proto::{
     consumers::Consumer,
     streams::Stream,
     subjects::partition,
-    v1::{DeadLetter, ExecutionBatch, ExecutionStatus},
+    v1::{self, DeadLetter, ExecutionBatch, ExecutionStatus},
 };
 
 use crate::support::{Running, execution, executions, source};
@@ -156,5 +156,79 @@ async fn what_is_put_aside_has_one_letter_though_the_rest_has_to_wait() {
     running.bench.publish_entry(&source("later"), 1).await;
     running.usage_where(|totals| totals.counted == 2).await;
     assert!(dead.next().await.reason.contains("1 of 3"));
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn texts_and_instants_of_a_foreign_publisher_cost_only_themselves() {
+    let mut running = Running::start(None).await;
+    let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
+    let mut batch = executions(1..=9);
+    batch[1].workflow_id = "a\0b".into();
+    batch[2].retry_of = "a\0b".into();
+    batch[3].execution_id = "4\0".into();
+    for (place, seconds) in [(4, -300_000_000_000), (5, -62_135_596_800), (6, 32_503_680_000)] {
+        batch[place].started_at = Some(prost_types::Timestamp { seconds, nanos: 0 });
+    }
+    batch[7].workflow_name = "Order\0sync\u{1b}[2J".into();
+    batch[7].workflow_id = "named".into();
+    let facts = v1::Workflow {
+        workflow_id: "w0".into(),
+        name: "Ship\0ment".into(),
+        project_id: "a\0b".into(),
+        tags: vec!["so\0uth".into(), "east".into()],
+        read_at: Some(prost_types::Timestamp { seconds: -300_000_000_000, nanos: 0 }),
+    };
+    let message = ExecutionBatch {
+        source_id: "north-n8n".into(),
+        epoch: 1,
+        received_at: Some(prost_types::Timestamp { seconds: -300_000_000_000, nanos: 0 }),
+        executions: batch,
+        workflows: vec![facts],
+        ..ExecutionBatch::default()
+    };
+    running.bench.publish(running.bench.namespace().executions("north-n8n"), &message).await;
+    running.usage_where(|totals| totals.counted == 3).await;
+    let letter = dead.next().await;
+    assert!(letter.reason.contains("6 of 9"), "{}", letter.reason);
+    let name = |id: &'static str| {
+        let pool = running.bench.pool().clone();
+        async move {
+            let name = "SELECT name FROM workflows WHERE workflow_id = $1";
+            sqlx::query_scalar::<_, Option<String>>(name).bind(id).fetch_one(&pool).await.unwrap()
+        }
+    };
+    assert_eq!(name("named").await.as_deref(), Some("Order\u{fffd}sync\u{fffd}[2J"));
+    assert_eq!(name("w0").await.as_deref(), Some("Ship\u{fffd}ment"));
+    let tags: Vec<String> = sqlx::query_scalar("SELECT tags FROM workflows WHERE workflow_id = 'w0'")
+        .fetch_one(running.bench.pool())
+        .await
+        .unwrap();
+    assert_eq!(tags, ["east"]);
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_month_full_of_absurd_run_times_still_takes_what_comes() {
+    let mut running = Running::start(None).await;
+    running.send(executions(1..=3)).await;
+    running.usage_where(|totals| totals.counted == 3).await;
+    let pool = running.bench.pool().clone();
+    let folded = || async {
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM rollup_log WHERE NOT folded")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        (left == 0).then_some(())
+    };
+    testkit::eventually("the roll-ups have it", folded).await;
+    for table in ["periods", "usage_hours", "usage_days", "workflow_days", "workflow_usage"] {
+        let full = format!("UPDATE {table} SET duration_ms = 9223372036854775807");
+        sqlx::query(sqlx::AssertSqlSafe(full)).execute(running.bench.pool()).await.unwrap();
+    }
+    running.send(executions(4..=6)).await;
+    let usage = running.usage_where(|totals| totals.counted == 6).await;
+    assert_eq!(usage.totals.unwrap().duration_ms, i64::MAX.unsigned_abs());
+    testkit::eventually("the roll-ups have it", folded).await;
     running.bench.finish().await;
 }

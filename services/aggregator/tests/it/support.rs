@@ -77,7 +77,7 @@ impl Running {
             sweep_started_at: Some(timestamp(self.now())),
             sweep_ended_at: Some(timestamp(self.now())),
             executions_published: 0,
-            loss_expected_at: None,
+            ..v1::SourceSynced::default()
         };
         self.bench.publish(self.bench.namespace().source_synced(source), &message).await;
     }
