@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::{client::Client, table};
+use crate::{client::Client, sources::Unseen, table, terminal};
 
 /// How often the gateway is asked how far it has come.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,6 +40,8 @@ struct Told {
     equal: u64,
     differences: Vec<Difference>,
     differences_total: u64,
+    #[serde(default)]
+    unseen: Option<Unseen>,
     failure: Option<String>,
 }
 
@@ -64,6 +66,9 @@ impl Audit {
         } else {
             writeln!(out, "{}", table::or_none(&difference_table(&told.differences), "No differences."))?;
             writeln!(out, "{}", summary(&told))?;
+            if let Some(unseen) = &told.unseen {
+                writeln!(out, "{}", unseen.sentence(&self.id))?;
+            }
         }
         match told.state.as_str() {
             "done" if told.differences_total == 0 => Ok(ExitCode::SUCCESS),
@@ -91,7 +96,7 @@ impl Audit {
                 bail!("another audit of {} has begun; `--last` follows it", self.id);
             }
             if on_terminal {
-                eprint!("\r{}", summary(&told));
+                eprint!("\r{}", terminal::safe(&summary(&told)));
             }
             if told.state != "running" {
                 if on_terminal {

@@ -85,7 +85,34 @@ struct Status {
     open_executions: Option<u64>,
     failing: Option<Failing>,
     loss_expected_at: Option<String>,
+    #[serde(default)]
+    unseen: Option<Unseen>,
     gaps: Option<Gaps>,
+}
+
+/// Executions that a source has numbered and never showed.
+#[derive(Debug, Deserialize)]
+pub struct Unseen {
+    executions_max: u64,
+    since: String,
+    unsaving_workflows: u64,
+}
+
+impl Unseen {
+    /// What is not counted, and what ends that.
+    pub fn sentence(&self, source: &str) -> String {
+        let why = match self.unsaving_workflows {
+            0 => String::new(),
+            workflows => format!(" ({} workflows say so in their settings)", table::number(workflows)),
+        };
+        format!(
+            "{source}: up to {} executions since {} were never shown: n8n does not save them{why}, or they were deleted. \
+             They are not counted unless n8n pushes them. Save them (EXECUTIONS_DATA_SAVE_ON_SUCCESS=all, \
+             EXECUTIONS_DATA_SAVE_ON_ERROR=all and the workflows' settings), or install the hook.",
+            table::number(self.executions_max),
+            self.since,
+        )
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -136,6 +163,11 @@ impl Sources {
             None => {
                 let list: SourceList = client.get(path).await?;
                 writeln!(out, "{}", table::or_none(&source_table(&list.sources), "No sources."))?;
+                for source in &list.sources {
+                    if let Some(unseen) = &source.status.unseen {
+                        writeln!(out, "{}", unseen.sentence(&source.id))?;
+                    }
+                }
             }
             Some(About::PushToken(_) | About::Audit(_)) => {}
             Some(About::Gaps { .. }) => {
@@ -201,7 +233,8 @@ fn not_listed(list: &GapList) -> Option<String> {
 }
 
 fn source_table(sources: &[Source]) -> Table {
-    let mut table = table::new(&["source", "tenant", "complete until", "behind", "open", "gaps", "state"]);
+    let mut table =
+        table::new(&["source", "tenant", "complete until", "behind", "open", "gaps", "unseen", "state"]);
     for source in sources {
         let status = &source.status;
         table.add_row([
@@ -211,10 +244,11 @@ fn source_table(sources: &[Source]) -> Table {
             status.lag_seconds.map_or("-".to_owned(), table::lag),
             status.open_executions.map_or("-".to_owned(), table::number),
             status.gaps.as_ref().map_or("-".to_owned(), |gaps| table::number(gaps.count)),
+            status.unseen.as_ref().map_or("-".to_owned(), |unseen| table::number(unseen.executions_max)),
             state(source),
         ]);
     }
-    table::right(&mut table, &[3, 4, 5]);
+    table::right(&mut table, &[3, 4, 5, 6]);
     table
 }
 
@@ -265,6 +299,25 @@ mod tests {
         for part in ["about 2026-11-24T12:07:00Z", "1,204"] {
             assert!(shown.contains(part), "{part} is missing:\n{shown}");
         }
+    }
+
+    #[test]
+    fn executions_that_were_never_shown_are_said_with_the_remedy() {
+        let source: Source = serde_json::from_value(json!({
+            "id": "north-n8n", "tenant": "north",
+            "status": {
+                "complete_until": "2026-11-24T12:00:00Z",
+                "unseen": { "executions_max": 1_040, "since": "2026-11-01T00:00:00Z", "unsaving_workflows": 2 },
+            },
+        }))
+        .unwrap();
+        let sentence = source.status.unseen.as_ref().unwrap().sentence(&source.id);
+        for part in
+            ["up to 1,040", "2026-11-01T00:00:00Z", "2 workflows", "EXECUTIONS_DATA_SAVE_ON_SUCCESS", "hook"]
+        {
+            assert!(sentence.contains(part), "{part} is missing: {sentence}");
+        }
+        assert!(source_table(&[source]).to_string().contains("1,040"));
     }
 
     #[test]

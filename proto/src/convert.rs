@@ -36,8 +36,9 @@ impl TryFrom<v1::Execution> for Execution {
             v1::ExecutionStatus::Error => Status::Error,
             v1::ExecutionStatus::Crashed => Status::Crashed,
             v1::ExecutionStatus::Canceled => Status::Canceled,
-            v1::ExecutionStatus::Unspecified => return {
-                return Err(InvalidMessage::Status(SafeText::clean(&wire.execution_id, NAME_CHARS_MAX).into()));
+            v1::ExecutionStatus::Unspecified => {
+                let id = SafeText::clean(&wire.execution_id, NAME_CHARS_MAX);
+                return Err(InvalidMessage::Status(id.into()));
             }
         };
         let retry_of = match wire.retry_of.as_str() {

@@ -81,6 +81,7 @@ fn sources() {
         sweep_ended_at: at(1_795_484_021),
         executions_published: 340,
         loss_expected_at: None,
+        ..SourceSynced::default()
     }));
     insta::assert_snapshot!(hex(&SourceGap {
         source_id: "north-n8n".into(),
@@ -316,6 +317,18 @@ fn later_fields() {
         }),
         ..Plan::default()
     };
+    let synced = SourceSynced {
+        unseen_ids_max: 40,
+        unseen_since: at(1_795_484_000),
+        unsaving_workflows: 2,
+        ..SourceSynced::default()
+    };
+    let audit = SourceAudit {
+        unseen_ids_max: 40,
+        unseen_since: at(1_795_484_000),
+        unsaving_workflows: 2,
+        ..SourceAudit::default()
+    };
     let attribution = |scope| Attribution { tenant_id: "north".into(), scope, from: at(1_795_484_000) };
     let source = Source {
         attributions: vec![
@@ -334,6 +347,8 @@ fn later_fields() {
         ("later_tenant", hex(&tenant)),
         ("later_plan", hex(&plan)),
         ("later_source", hex(&source)),
+        ("later_synced", hex(&synced)),
+        ("later_audit", hex(&audit)),
     ] {
         insta::assert_snapshot!(name, bytes);
     }
@@ -368,6 +383,7 @@ fn what_was_noticed() {
         }],
         differences_total: 6,
         failure: "f".into(),
+        ..SourceAudit::default()
     };
     insta::assert_snapshot!("audit", hex(&audit));
 }

@@ -3,6 +3,7 @@
 //! The gateway owns the originals and publishes every change with a growing revision. Every other service
 //! keeps a [`store`] in its own schema, fed by a [`Mirror`], and so never asks another service.
 
+mod address;
 mod admission_rule;
 mod attribution;
 mod entry;
@@ -13,6 +14,7 @@ mod source;
 pub mod store;
 mod tenant;
 
+pub use address::of_editor_page;
 pub use admission_rule::{AdmissionRule, LoopRule, RunCaps};
 pub use attribution::{Attribution, Placement, Scope};
 pub use entry::{Entry, InvalidEntry};

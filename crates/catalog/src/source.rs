@@ -7,7 +7,7 @@ use proto::{subjects::CatalogKind, v1};
 use url::Url;
 
 use crate::{
-    Attribution, Entry, InvalidEntry,
+    Attribution, Entry, InvalidEntry, address,
     attribution::ATTRIBUTIONS_MAX,
     entry::{checked_duration, wire_duration},
     sealing::Sealed,
@@ -93,12 +93,16 @@ impl Entry for Source {
 }
 
 fn checked_url(text: &str) -> Result<Url, InvalidEntry> {
-    let invalid =
-        || InvalidEntry::field("base_url", "use an http or https address without user, query or fragment");
+    let invalid = || {
+        InvalidEntry::field(
+            "base_url",
+            "use the address of n8n's editor, such as https://n8n.example.com: http or https, without user, query or fragment",
+        )
+    };
     let url = Url::parse(text).map_err(|_| invalid())?;
     let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
     if matches!(url.scheme(), "http" | "https") && url.has_host() && plain && url.fragment().is_none() {
-        Ok(url)
+        Ok(address::of_instance(url))
     } else {
         Err(invalid())
     }

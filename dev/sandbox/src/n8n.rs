@@ -26,7 +26,7 @@ pub use instance::{
 pub use load::LOAD_PER_SECOND_MAX;
 pub(crate) use load::run as run_load;
 pub use retention::{GONE_ROWS_MAX, RETAIN_ROWS_MAX, Tally};
-pub use workflow::WorkflowChange;
+pub use workflow::{WorkflowChange, WorkflowSaving};
 
 use crate::clock::SandboxClock;
 use crate::faults::Faults;

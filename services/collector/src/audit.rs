@@ -24,6 +24,7 @@ use crate::{
     comparison::{Compared, Page, Records},
     epochs::Epochs,
     n8n::{Client, Listing, N8n, N8nError, PAGE_ROWS_MAX},
+    pages::Pages,
     publish::Publisher,
     row::{Row, RunId},
     store,
@@ -153,6 +154,9 @@ impl Auditor {
             audit_id: id.to_string(),
             started_at: Some(timestamp(now)),
             updated_at: Some(timestamp(now)),
+            unseen_ids_max: cursor.unseen.ids_max,
+            unseen_since: cursor.unseen.since.map(timestamp),
+            unsaving_workflows: cursor.unseen.kept.unsaving,
             ..v1::SourceAudit::default()
         };
         if let Err(error) = self.publisher.audit(&source, &progress, now).await {
@@ -201,11 +205,12 @@ impl Auditor {
     }
 
     async fn compare_all(&self, audit: &mut Audit) -> Result<(), AuditError> {
-        let (mut cursor, mut below) = (None::<String>, None::<RunId>);
+        let (mut pages, mut below) = (Pages::default(), None::<RunId>);
         loop {
             let listing = Listing { status: None, rows_max: PAGE_ROWS_MAX };
-            let answer = audit.n8n.executions(listing, cursor.as_deref()).await?;
-            let rows = answer.data.iter().map(|row| Row::parse(row).map_err(|row| row.id)).collect();
+            let answer = audit.n8n.executions(listing, pages.cursor()).await?;
+            let now = self.clock.now();
+            let rows = answer.data.iter().map(|row| Row::parse(row, now).map_err(|row| row.id)).collect();
             if let Some(page) = Page::of(rows, below, &audit.epochs) {
                 below = Some(page.ids.0);
                 self.compare(audit, &page).await?;
@@ -216,8 +221,7 @@ impl Auditor {
                 }
                 self.tell(audit).await?;
             }
-            cursor = answer.next_cursor;
-            if cursor.is_none() {
+            if !pages.advance(answer.next_cursor)? {
                 break;
             }
         }

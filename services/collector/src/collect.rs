@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
+use messaging::consume::chain;
 use metering::{Clock, Execution, SourceId};
 use proto::v1::{GapReason, Origin};
 use serde_json::Value;
@@ -18,9 +19,10 @@ use crate::{
     cursor::{Backlog, Begin, Cursor},
     failure::SweepError,
     n8n::{Listing, N8n, N8nError, OpenStatus, PAGE_ROWS_MAX},
+    pages::Pages,
     publish::{BATCH_EXECUTIONS_MAX, BadRow, Publisher, Received, Synced, digest},
     retention::{Forecast, Sight},
-    row::{self, Row, RunId, Unreadable, born_at},
+    row::{self, Row, RowError, RunId, Unreadable, born_at},
     store::{self, Claim},
     sweep::{Answer, Identity, Part, Question, SLICE_PAGES, Sweep},
     workflows::Workflows,
@@ -34,6 +36,9 @@ const LIST_PAGES_MAX: u32 = 4_000;
 
 /// Dead letters that one sweep may write.
 const LETTERS_MAX: usize = 1_000;
+
+/// Answers of the aggregator about ids that were pushed and never listed: half a million of them between two sweeps.
+const RECORDED_ANSWERS_MAX: usize = 100;
 
 /// Asked in this order: see the argument at [`crate::sweep`].
 const OPEN_STATUSES: [OpenStatus; 4] =
@@ -65,6 +70,8 @@ pub struct Collect<'a> {
     pub interval: Duration,
     /// Rows that it is assumed to keep.
     pub rows_kept: u64,
+    /// Whether it may push.
+    pub pushes: bool,
     /// How old the last reading of its workflows may be.
     pub workflows_fresh_for: Duration,
 }
@@ -129,8 +136,12 @@ impl Collecting<'_> {
     /// (0)
     async fn read_newest(&self) -> Result<Newest, SweepError> {
         let page = self.work.n8n.executions(Listing { status: None, rows_max: 1 }, None).await?;
-        Ok(match page.data.first().map(Row::parse) {
+        Ok(match page.data.first().map(|row| self.parse(row)) {
             Some(Ok(row)) => Newest { id: Some(row.id()), row: Some(row) },
+            // Nothing of the source is looked at any further, and no row becomes a dead letter.
+            Some(Err(Unreadable { error: RowError::ForeignId(id), .. })) => {
+                return Err(SweepError::ForeignIds(id));
+            }
             Some(Err(unreadable)) => Newest { id: unreadable.id, row: None },
             None => Newest::default(),
         })
@@ -140,21 +151,20 @@ impl Collecting<'_> {
     async fn list_open(&mut self) -> Result<(), SweepError> {
         for status in OPEN_STATUSES {
             let listing = Listing { status: Some(status), rows_max: PAGE_ROWS_MAX };
-            let mut cursor: Option<String> = None;
+            let mut pages = Pages::default();
             for page_number in 0.. {
                 if page_number == OPEN_PAGES_MAX {
                     return Err(SweepError::Endless { what: "open", pages_max: OPEN_PAGES_MAX });
                 }
-                let page = match self.work.n8n.executions(listing, cursor.as_deref()).await {
+                let page = match self.work.n8n.executions(listing, pages.cursor()).await {
                     // Version 1 does not know this status as a filter; there the list of all shows such rows.
-                    Err(N8nError::BadRequest(_)) if status == OpenStatus::New && cursor.is_none() => break,
+                    Err(N8nError::BadRequest(_)) if status == OpenStatus::New && page_number == 0 => break,
                     answer => answer?,
                 };
                 for row in self.read(page.data).await? {
                     self.sweep.listed_open(&row);
                 }
-                cursor = page.next_cursor;
-                if cursor.is_none() {
+                if !pages.advance(page.next_cursor)? {
                     break;
                 }
             }
@@ -165,22 +175,22 @@ impl Collecting<'_> {
     /// (2) Gives what is left to read on a first contact.
     async fn list_live(&mut self, moved: bool) -> Result<Option<Backlog>, SweepError> {
         let is_first = self.sweep.before().floor.is_none();
-        let mut cursor: Option<String> = None;
+        let mut pages = Pages::default();
         let mut rows_read = 0;
         for page_number in 0..LIST_PAGES_MAX {
-            let page = self.work.n8n.executions(LISTING, cursor.as_deref()).await?;
+            let page = self.work.n8n.executions(LISTING, pages.cursor()).await?;
             rows_read += count(page.data.len());
             let rows = self.read(page.data).await?;
             if page_number == 0 {
                 self.recognise(&rows, moved).await?;
             }
             self.publish_listed(rows, Part::Live).await?;
-            cursor = page.next_cursor;
-            if self.sweep.has_listed_enough(cursor.is_none()) {
+            let has_more = pages.advance(page.next_cursor)?;
+            if self.sweep.has_listed_enough(!has_more) {
                 return Ok(self.sweep.before().backlog.clone());
             }
             if is_first && page_number + 1 == SLICE_PAGES {
-                return Ok(cursor.map(|next_page| Backlog { next_page, rows_read }));
+                return Ok(pages.into_next().map(|next_page| Backlog { next_page, rows_read }));
             }
         }
         Err(SweepError::Endless { what: "listed", pages_max: LIST_PAGES_MAX })
@@ -189,20 +199,21 @@ impl Collecting<'_> {
     /// Goes on with a first contact where the last sweep stopped. Gives what is left.
     async fn list_backlog(&mut self, backlog: Option<Backlog>) -> Result<Option<Backlog>, SweepError> {
         // Without a floor this sweep has read its slice already.
-        let Some(mut backlog) = backlog.filter(|_| self.sweep.before().floor.is_some()) else {
+        let Some(backlog) = backlog.filter(|_| self.sweep.before().floor.is_some()) else {
             return Ok(None);
         };
+        let Backlog { next_page, mut rows_read } = backlog;
+        let mut pages = Pages::from(next_page);
         for _ in 0..SLICE_PAGES {
-            let page = self.work.n8n.executions(LISTING, Some(&backlog.next_page)).await?;
-            backlog.rows_read += count(page.data.len());
+            let page = self.work.n8n.executions(LISTING, pages.cursor()).await?;
+            rows_read += count(page.data.len());
             let rows = self.read(page.data).await?;
             self.publish_listed(rows, Part::Backlog).await?;
-            match page.next_cursor {
-                Some(next_page) => backlog.next_page = next_page,
-                None => return Ok(None),
+            if !pages.advance(page.next_cursor)? {
+                return Ok(None);
             }
         }
-        Ok(Some(backlog))
+        Ok(pages.into_next().map(|next_page| Backlog { next_page, rows_read }))
     }
 
     async fn publish_listed(&mut self, rows: Vec<Row>, part: Part) -> Result<(), SweepError> {
@@ -224,7 +235,7 @@ impl Collecting<'_> {
                 break;
             }
             if let Some(row) = self.work.n8n.execution(*id).await? {
-                identity = self.sweep.identity(Row::parse(&row).iter());
+                identity = self.sweep.identity(self.parse(&row).iter());
             }
         }
         match identity {
@@ -244,7 +255,7 @@ impl Collecting<'_> {
             (None, None) => true,
             (None, Some(anchor)) => {
                 let row = self.work.n8n.execution(anchor).await?;
-                row.is_some_and(|row| Row::parse(&row).is_ok_and(|row| self.sweep.is_anchor(&row)))
+                row.is_some_and(|row| self.parse(&row).is_ok_and(|row| self.sweep.is_anchor(&row)))
             }
         };
         if !is_unchanged {
@@ -294,9 +305,11 @@ impl Collecting<'_> {
         }
         // Also where there were no executions: names, tags and projects change without them.
         self.tell_workflows(&[]).await?;
+        self.look_for_unseen().await;
+        let kept = self.workflows.kept().unwrap_or(self.sweep.before().unseen.kept);
         let Collecting { work, sweep, executions_published, published_through, latest_start, .. } = self;
         let before = sight(sweep.before());
-        let cursor = sweep.finish(work.base_url.to_string(), published_through, latest_start, backlog);
+        let cursor = sweep.finish(work.base_url.to_string(), published_through, latest_start, backlog, kept);
         if let Some(backlog) = &cursor.backlog {
             // Not before everything was read is it known until when everything was published.
             tracing::info!(source = %work.source, rows_read = backlog.rows_read, "first contact goes on");
@@ -313,9 +326,35 @@ impl Collecting<'_> {
             ended_at: work.clock.now(),
             executions_published,
             loss_expected_at: forecast.and_then(|forecast| forecast.loss_expected_at(work.interval)),
+            unseen_ids_max: cursor.unseen.ids_max,
+            unseen_since: cursor.unseen.since,
+            unsaving_workflows: cursor.unseen.kept.unsaving,
         };
         work.publisher.synced(work.source, synced).await?;
         Ok(Collected { cursor, started_at, executions_published, forecast })
+    }
+
+    /// Takes away what was pushed from the ids that the source never showed. Only the aggregator knows all of it.
+    async fn look_for_unseen(&mut self) {
+        let Some((mut first, last)) = self.sweep.unseen().ends().filter(|_| self.work.pushes) else { return };
+        let epoch = self.sweep.before().epochs.current();
+        for _ in 0..RECORDED_ANSWERS_MAX {
+            match self.work.publisher.recorded(self.work.source, epoch, (first, last)).await {
+                Ok(answer) => {
+                    let recorded = answer.executions.iter().filter_map(|row| RunId::new(row.execution_id));
+                    recorded.for_each(|id| self.sweep.was_recorded(id));
+                    match answer.next_execution_id.filter(|next| *next > first) {
+                        Some(next) => first = next,
+                        None => return,
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(source = %self.work.source, error = chain(&error), "cannot ask which ids were pushed");
+                    self.sweep.cannot_tell_unseen();
+                    return;
+                }
+            }
+        }
     }
 
     async fn publish(&mut self, mut news: Vec<Execution>) -> Result<(), SweepError> {
@@ -371,12 +410,20 @@ impl Collecting<'_> {
         Ok(publisher.gap(source, self.sweep.before().epochs.current(), reason, range, clock.now()).await?)
     }
 
+    fn parse(&self, row: &Value) -> Result<Row, Unreadable> {
+        Row::parse(row, self.work.clock.now())
+    }
+
     /// The rows that can be read. The others become dead letters, once each.
     async fn read(&mut self, values: Vec<Value>) -> Result<Vec<Row>, SweepError> {
         let mut rows = Vec::with_capacity(values.len());
         for value in values {
-            match Row::parse(&value) {
+            match self.parse(&value) {
                 Ok(row) => rows.push(row),
+                // Not one row is odd, but the source: one letter for each would be all that comes of it.
+                Err(Unreadable { error: RowError::ForeignId(id), .. }) => {
+                    return Err(SweepError::ForeignIds(id));
+                }
                 Err(unreadable) => self.bury(&value, &unreadable).await?,
             }
         }

@@ -142,7 +142,7 @@ mod tests {
     fn row(id: u64, status: &str, second: u32) -> Result<Row, Option<RunId>> {
         let row = json!({"id": id.to_string(), "workflowId": "w", "mode": "webhook", "status": status,
             "startedAt": "2026-11-24T12:00:00Z", "stoppedAt": format!("2026-11-24T12:00:{second:02}Z")});
-        Ok(Row::parse(&row).unwrap())
+        Ok(Row::parse(&row, "2026-11-30T00:00:00Z".parse().unwrap()).unwrap())
     }
 
     fn recorded(id: u64, status: ExecutionStatus, second: u32) -> ((u32, u64), Recorded) {

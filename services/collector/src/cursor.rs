@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use metering::Status;
 
-use crate::{epochs::Epochs, row::RunId};
+use crate::{epochs::Epochs, row::RunId, unseen::Unseen};
 
 /// Ids below the newest that the next sweep lists again: ids are handed out before their rows can be seen,
 /// so a lower id may appear after a higher one. At 200 executions a second it spans one second, and a row
@@ -41,6 +41,8 @@ pub struct Cursor {
     pub published_through: u64,
     /// What the next sweep must know of single executions.
     pub tracked: BTreeMap<RunId, Tracked>,
+    /// Ids that were never shown.
+    pub unseen: Unseen,
 }
 
 /// Why a new epoch begins.
@@ -119,6 +121,7 @@ impl Cursor {
             base_url: None,
             published_through: 0,
             tracked: BTreeMap::new(),
+            unseen: Unseen::default(),
         }
     }
 
@@ -133,6 +136,7 @@ impl Cursor {
         } else {
             self.floor = None;
             self.backlog = None;
+            self.unseen.pending = crate::unseen::IdRanges::default();
             self.tracked.retain(|_, tracked| tracked.state == State::Open);
         }
         if begin == Begin::Moved {

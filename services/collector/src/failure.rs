@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use catalog::{sealing::CannotOpen, store::CatalogError};
 use messaging::{PublishError, consume::chain};
+use metering::{NAME_CHARS_MAX, SafeText};
 use proto::v1::FailureReason;
 
 use crate::{cursor::Begin, n8n::N8nError};
@@ -37,6 +38,9 @@ pub enum SweepError {
         /// The bound.
         pages_max: u32,
     },
+    /// The source numbers its executions in a way that this version cannot meter.
+    #[error("execution id {0:?} is not a decimal number")]
+    ForeignIds(SafeText),
     /// Hardly a row can be read: not the rows are wrong then.
     #[error("more than {0} rows of one sweep cannot be read")]
     Unreadable(usize),
@@ -68,6 +72,7 @@ pub struct Failure {
 impl SweepError {
     /// What is told of it.
     pub fn failure(&self) -> Failure {
+        let named = what_to_do_by_name(self);
         let (reason, what_to_do) = match self {
             Self::Read(error) => told(error),
             Self::OpenKey(_) => (
@@ -86,6 +91,11 @@ impl SweepError {
                 FailureReason::Unreadable,
                 "Check that one n8n at a time answers at this address, and that nobody restores it just now.",
             ),
+            Self::ForeignIds(_) => (
+                FailureReason::Unreadable,
+                "This version meters sources whose execution ids are decimal numbers. Keep n8n's engine at one that \
+                 gives such ids, or update Flowmeter; nothing of this source is counted until then.",
+            ),
             Self::Unreadable(_) => (
                 FailureReason::Unreadable,
                 "Look at the dead letters, and check that the address is that of an n8n this version knows.",
@@ -100,7 +110,20 @@ impl SweepError {
             Self::Read(N8nError::RateLimited { retry_after }) => *retry_after,
             _ => None,
         };
-        Failure { reason, detail: format!("{happened} {what_to_do}"), retry_after }
+        let what_to_do = named.as_deref().unwrap_or(what_to_do);
+        // It quotes the source and what stands before it.
+        let detail = SafeText::clean(&format!("{happened} {what_to_do}"), DETAIL_CHARS_MAX).into();
+        Failure { reason, detail, retry_after }
+    }
+}
+
+/// What to do where that names something of the answer.
+fn what_to_do_by_name(error: &SweepError) -> Option<String> {
+    match error {
+        SweepError::Read(N8nError::Redirected { address: Some(address), .. }) => {
+            Some(format!("Set the source's address to {address}."))
+        }
+        _ => None,
     }
 }
 
@@ -114,6 +137,25 @@ fn told(error: &N8nError) -> (FailureReason, &'static str) {
         N8nError::Unreachable(_) | N8nError::TimedOut(_) | N8nError::Away(_) => {
             (FailureReason::Unreachable, "Check that n8n runs, and that the collector can reach its address.")
         }
+        N8nError::Redirected { .. } => (
+            FailureReason::Unreachable,
+            "Set the source's address to the one where n8n is, or, where that is a page to log in, let requests to \
+             /api/v1 past what stands in front of n8n.",
+        ),
+        N8nError::Proxy { .. } => (
+            FailureReason::Unauthorized,
+            "The API key is not to blame: let the collector's requests to /api/v1 past the proxy, or give the source an \
+             address behind it.",
+        ),
+        N8nError::NoApi(_) => (
+            FailureReason::Unreadable,
+            "Turn n8n's public API on (N8N_PUBLIC_API_DISABLED), and check the source's address: it is the one of the \
+             editor, without /api/v1.",
+        ),
+        N8nError::Encoded(_) | N8nError::StuckCursor | N8nError::BadCursor => (
+            FailureReason::Unreadable,
+            "Look at what stands between the collector and n8n: a cache or proxy that changes its answers.",
+        ),
         N8nError::Unauthorized | N8nError::Key => (
             FailureReason::Unauthorized,
             "Create an API key in n8n (Settings, n8n API) and set it on the source.",
@@ -139,6 +181,9 @@ fn told(error: &N8nError) -> (FailureReason, &'static str) {
     }
 }
 
+/// Longest detail, in characters: two sentences with a quotation.
+const DETAIL_CHARS_MAX: usize = 3 * NAME_CHARS_MAX;
+
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     match letters.next() {
@@ -153,7 +198,9 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_happened_and_what_to_do() {
-        let error = SweepError::Read(N8nError::NotJson { content_type: "text/html".into() });
+        let error = SweepError::Read(N8nError::NotJson {
+            content_type: SafeText::clean("text/html", NAME_CHARS_MAX),
+        });
         let failure = error.failure();
         assert_eq!(failure.reason, FailureReason::Unreadable);
         assert_eq!(

@@ -2,20 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
+use metering::SafeText;
 use reqwest::{
     Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+    header::{
+        ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
+        RETRY_AFTER, WWW_AUTHENTICATE,
+    },
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use url::Url;
 
 use crate::{
     address::{self, PrivateAddress, PublicOnly},
+    json,
     row::RunId,
-    workflow::WorkflowRow,
 };
 
 /// The largest page that every version gives. More is an error on 1.x, and 0 means "all rows".
@@ -33,6 +37,9 @@ const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Connections that wait for one host: sources behind the same proxy share them.
 const IDLE_PER_HOST_MAX: usize = 16;
+
+/// What the API's path begins with.
+const API_PATH: &str = "/api/v1/";
 
 /// Longest piece of an answer that an error quotes, in characters.
 const QUOTE_CHARS_MAX: usize = 120;
@@ -86,6 +93,36 @@ pub enum N8nError {
     /// The API key cannot be a header.
     #[error("the API key holds characters that no key has")]
     Key,
+    /// A redirect, which is not followed.
+    #[error("answered {status}: moved to {to}")]
+    Redirected {
+        /// The status.
+        status: StatusCode,
+        /// Where to, without what stands behind a question mark.
+        to: SafeText,
+        /// The source's address there, where it is n8n's API that has moved.
+        address: Option<SafeText>,
+    },
+    /// 401 or 403 of something in front of n8n, which answers such things in JSON.
+    #[error("answered {status} with {content_type}: a proxy in front of n8n refuses the collector")]
+    Proxy {
+        /// The status.
+        status: StatusCode,
+        /// What it answered with.
+        content_type: SafeText,
+    },
+    /// 404 in JSON for a whole list.
+    #[error("there is no public API: {0}")]
+    NoApi(String),
+    /// A body in an encoding that was not asked for.
+    #[error("answered in the encoding {0}, which was not asked for")]
+    Encoded(SafeText),
+    /// A list that does not go on.
+    #[error("the list does not go on: a cursor was given again")]
+    StuckCursor,
+    /// What is given as a cursor is none.
+    #[error("the list does not go on: its cursor is too long or holds control characters")]
+    BadCursor,
     /// The base address cannot carry the API's path.
     #[error("the address cannot carry a path")]
     Path,
@@ -125,7 +162,7 @@ pub enum N8nError {
     #[error("answered with {content_type}: n8n is starting up or the address is wrong")]
     NotJson {
         /// What it says it is.
-        content_type: String,
+        content_type: SafeText,
     },
     /// JSON of another shape.
     #[error("answered with JSON of another shape")]
@@ -229,11 +266,12 @@ impl N8n {
         // A starting n8n answers 404 in HTML. Only n8n's own JSON says that an execution is gone.
         expect_json(&response)?;
         let body = self.body(response).await?;
-        serde_json::from_slice::<Refusal>(&body).map(|_| None).map_err(N8nError::Shape)
+        json::read::<Refusal>(&body).map(|_| None).map_err(N8nError::Shape)
     }
 
     /// A page of workflows, by an offset cursor: one that is added or removed meanwhile may shift another out of sight.
-    pub async fn workflows(&self, cursor: Option<&str>) -> Result<Page<WorkflowRow>, N8nError> {
+    /// Each is still to be read: one that is odd is no reason to do without the others.
+    pub async fn workflows(&self, cursor: Option<&str>) -> Result<Page<Box<RawValue>>, N8nError> {
         let mut url = self.url(&["workflows"])?;
         url.query_pairs_mut().append_pair("limit", &WORKFLOWS_PER_PAGE.to_string());
         if let Some(cursor) = cursor {
@@ -263,6 +301,7 @@ impl N8n {
             .get(url)
             .header("X-N8N-API-KEY", self.key.clone())
             .header(ACCEPT, "application/json")
+            .header(ACCEPT_ENCODING, "identity")
             .send()
             .await
             .map_err(|error| self.failed(error))
@@ -273,14 +312,22 @@ impl N8n {
             StatusCode::OK => {
                 expect_json(&response)?;
                 let body = self.body(response).await?;
-                serde_json::from_slice(&body).map_err(N8nError::Shape)
+                json::read(&body).map_err(N8nError::Shape)
             }
             _ => Err(self.refused(response).await),
         }
     }
 
     async fn refused(&self, response: Response) -> N8nError {
+        let asks_for_login = response.headers().contains_key(WWW_AUTHENTICATE);
         match response.status() {
+            status if status.is_redirection() => redirected(&response),
+            // n8n's own answer is JSON and names no way to log in.
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+                if asks_for_login || expect_json(&response).is_err() =>
+            {
+                N8nError::Proxy { status, content_type: content_type(&response) }
+            }
             StatusCode::UNAUTHORIZED => N8nError::Unauthorized,
             StatusCode::FORBIDDEN => N8nError::Forbidden,
             StatusCode::TOO_MANY_REQUESTS => N8nError::RateLimited { retry_after: retry_after(&response) },
@@ -296,10 +343,10 @@ impl N8n {
                     Err(error) => return error,
                 };
                 let quote = quote(&body);
-                if status == StatusCode::BAD_REQUEST {
-                    N8nError::BadRequest(quote)
-                } else {
-                    N8nError::Status { status, quote }
+                match status {
+                    StatusCode::BAD_REQUEST => N8nError::BadRequest(quote),
+                    StatusCode::NOT_FOUND => N8nError::NoApi(quote),
+                    status => N8nError::Status { status, quote },
                 }
             }
         }
@@ -307,6 +354,10 @@ impl N8n {
 
     /// Reads an answer while it fits: a source must not be able to fill our memory.
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, N8nError> {
+        let encoding = header_text(&response, &CONTENT_ENCODING);
+        if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+            return Err(N8nError::Encoded(encoding));
+        }
         let bytes_max = self.client.page_bytes_max;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.failed(error))? {
@@ -334,15 +385,38 @@ impl N8n {
 }
 
 fn expect_json(response: &Response) -> Result<(), N8nError> {
-    let content_type = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("no content type");
+    let content_type = content_type(response);
     if content_type.to_ascii_lowercase().starts_with("application/json") {
         return Ok(());
     }
-    Err(N8nError::NotJson { content_type: content_type.chars().take(QUOTE_CHARS_MAX).collect() })
+    Err(N8nError::NotJson { content_type })
+}
+
+fn content_type(response: &Response) -> SafeText {
+    header_text(response, &CONTENT_TYPE)
+        .unwrap_or_else(|| SafeText::clean("no content type", QUOTE_CHARS_MAX))
+}
+
+fn header_text(response: &Response, name: &HeaderName) -> Option<SafeText> {
+    let text = response.headers().get(name)?.to_str().ok()?;
+    Some(SafeText::clean(text, QUOTE_CHARS_MAX))
+}
+
+/// Where a redirect leads. Its query may hold what nobody else should read; the rest is shown.
+fn redirected(response: &Response) -> N8nError {
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let to = location.and_then(|location| response.url().join(location).ok()).map(|mut url| {
+        url.set_query(None);
+        url.set_fragment(None);
+        url
+    });
+    let api_path = response.url().path().rfind(API_PATH).and_then(|place| response.url().path().get(place..));
+    let address = to.as_ref().zip(api_path).and_then(|(to, path)| to.as_str().strip_suffix(path));
+    N8nError::Redirected {
+        status: response.status(),
+        address: address.map(|address| SafeText::clean(address, QUOTE_CHARS_MAX)),
+        to: SafeText::clean(to.as_ref().map_or("nowhere", Url::as_str), QUOTE_CHARS_MAX),
+    }
 }
 
 /// The seconds of `Retry-After`. Its other form, a date, is left to our own backoff.
@@ -352,7 +426,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 fn quote(body: &[u8]) -> String {
-    let text = serde_json::from_slice::<Refusal>(body)
+    let text = json::read::<Refusal>(body)
         .map_or_else(|_| String::from_utf8_lossy(body).into_owned(), |refusal| refusal.message);
-    text.chars().filter(|c| !c.is_control()).take(QUOTE_CHARS_MAX).collect()
+    SafeText::clean(&text, QUOTE_CHARS_MAX).into()
 }

@@ -1,10 +1,12 @@
 //! What the collector tells the world.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use messaging::{Bus, Outgoing, PublishError, dead};
+use messaging::{Bus, Outgoing, PublishError, ask::AskError, dead};
 use metering::{Execution, SourceId};
 use prost::Message;
-use proto::{timestamp, v1};
+use proto::{subjects::Question, timestamp, v1};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -20,6 +22,9 @@ const BATCH_WORKFLOWS_MAX: usize = 250;
 
 /// Bytes of workflows in one message: half of the broker's largest. One workflow takes at most a sixth of it.
 const BATCH_WORKFLOW_BYTES_MAX: usize = 512 * 1024;
+
+/// Time for the aggregator's answer while a sweep waits for it; what it does not say now, the next sweep asks.
+const RECORDED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a batch has come.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +62,12 @@ pub struct Synced {
     pub executions_published: u32,
     /// When the source is expected to prune what nobody has seen.
     pub loss_expected_at: Option<Timestamp>,
+    /// Ids that the source has given and never showed, at most.
+    pub unseen_ids_max: u64,
+    /// Since when.
+    pub unseen_since: Option<Timestamp>,
+    /// Workflows whose settings say that some of their executions are not saved.
+    pub unsaving_workflows: u32,
 }
 
 /// A row that cannot be read, on its way to the dead letters.
@@ -159,9 +170,28 @@ impl Publisher {
             sweep_ended_at: Some(timestamp(synced.ended_at)),
             executions_published: synced.executions_published,
             loss_expected_at: synced.loss_expected_at.map(timestamp),
+            unseen_ids_max: synced.unseen_ids_max,
+            unseen_since: synced.unseen_since.map(timestamp),
+            unsaving_workflows: synced.unsaving_workflows,
         };
         let subject = self.bus.namespace().source_synced(source.as_str());
         self.state(subject, &message, synced.ended_at).await
+    }
+
+    /// What was recorded of these ids, from the first of them on.
+    pub async fn recorded(
+        &self,
+        source: &SourceId,
+        epoch: u32,
+        (first_execution_id, last_execution_id): (u64, u64),
+    ) -> Result<v1::RecordedAnswer, AskError> {
+        let question = v1::RecordedQuestion {
+            source_id: source.to_string(),
+            epoch,
+            first_execution_id,
+            last_execution_id,
+        };
+        self.bus.ask(Question::Recorded, &question, RECORDED_TIMEOUT).await
     }
 
     /// How far an audit has come.

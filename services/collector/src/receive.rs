@@ -68,7 +68,7 @@ pub enum ReceiveError {
     /// Not a token of a source.
     #[error("the push token is not known")]
     UnknownToken,
-    /// The source is paused, removed, or has no token.
+    /// The source is paused.
     #[error("the source takes no pushed executions")]
     Resting,
     /// The catalog cannot be read.
@@ -87,8 +87,9 @@ impl Receive {
     pub async fn admit(&self, token: &SecretString) -> Result<Pusher, ReceiveError> {
         let source = source_of(token).ok_or(ReceiveError::UnknownToken)?;
         let found = catalog::store::find::<Source>(&self.pool, source.as_str()).await?;
-        let found = found.ok_or(ReceiveError::Resting)?;
-        let expected = found.push_token_sha256.ok_or(ReceiveError::Resting)?;
+        // Answered alike whether there is such a source and whether it may push: else anybody could find out.
+        let found = found.ok_or(ReceiveError::UnknownToken)?;
+        let expected = found.push_token_sha256.ok_or(ReceiveError::UnknownToken)?;
         let hash: [u8; 32] = Sha256::digest(token.expose_secret().as_bytes()).into();
         // In a time that does not tell how much of it is right.
         if !bool::from(hash.ct_eq(&expected)) {
@@ -147,7 +148,7 @@ impl Receive {
         }
         for execution in executions.iter_mut().filter(|execution| execution.workflow_name.is_none()) {
             let workflow = known.get(&execution.workflow).and_then(Option::as_ref);
-            execution.workflow_name = workflow.map(|(workflow, _)| workflow.name.clone());
+            execution.workflow_name = workflow.and_then(|(workflow, _)| workflow.name.clone().non_empty());
         }
         let told = known.iter().filter_map(|(id, known)| known.as_ref().map(|known| (id, known)));
         Ok(told.map(|(id, (workflow, read_at))| workflow.to_wire(id, *read_at)).collect())

@@ -9,6 +9,7 @@ use proto::v1::{Origin, SourceRow};
 use sqlx::PgPool;
 
 use crate::{
+    json,
     publish::{Publisher, Received},
     row::{Row, RowError, RunId, born_at},
     store,
@@ -65,8 +66,8 @@ impl Handler for Replay {
     async fn handle(&self, delivery: Delivery<SourceRow>) -> Result<(), ReplayError> {
         let message = delivery.message;
         let source = SourceId::parse(&message.source_id)?;
-        let value = serde_json::from_slice(&message.row)?;
-        let execution = match Row::parse(&value).map_err(|unreadable| unreadable.error)? {
+        let value = json::read(&message.row)?;
+        let execution = match Row::parse(&value, self.clock.now()).map_err(|unreadable| unreadable.error)? {
             Row::Final(_, execution) => execution,
             Row::Open(id, _) => return Err(ReplayError::NotFinal(id)),
         };

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use metering::{Execution, ExecutionId, InvalidId, Mode, Status, WorkflowId};
+use metering::{
+    Execution, ExecutionId, Implausible, InvalidId, Mode, NAME_CHARS_MAX, SafeText, Status, WorkflowId,
+    check_instants,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -84,8 +87,16 @@ pub enum RowError {
     #[error("not an execution: {0}")]
     Shape(String),
     /// The id is missing or no number.
-    #[error("the id is missing or not a decimal number")]
+    #[error("the id is missing or not a decimal number of 63 bits")]
     Id,
+    /// The id is a text of another kind. All ids of a source are of one kind, so this is no fault of one row.
+    #[error(
+        "execution id {0:?} is not a decimal number; Flowmeter cannot meter a source whose ids are of another kind"
+    )]
+    ForeignId(SafeText),
+    /// An instant that no execution has.
+    #[error(transparent)]
+    Implausible(#[from] Implausible),
     /// A status that no known version has.
     #[error("unknown status {0:?}")]
     Status(String),
@@ -120,10 +131,10 @@ struct Fields {
 }
 
 impl Row {
-    /// Reads one element of a list, or the answer for a single execution.
-    pub fn parse(row: &Value) -> Result<Self, Unreadable> {
+    /// Reads one element of a list, or the answer for a single execution, at `now`.
+    pub fn parse(row: &Value, now: Timestamp) -> Result<Self, Unreadable> {
         let id = number(row.get("id"));
-        read(id, row).map_err(|error| Unreadable { id, error })
+        read(id, row, now).map_err(|error| Unreadable { id, error })
     }
 
     /// The execution's number.
@@ -147,13 +158,20 @@ pub fn born_at(execution: &Execution) -> Timestamp {
     execution.started_at.unwrap_or(execution.stopped_at)
 }
 
-fn read(id: Option<RunId>, row: &Value) -> Result<Row, RowError> {
+fn read(id: Option<RunId>, row: &Value, now: Timestamp) -> Result<Row, RowError> {
+    if let Some(foreign) = foreign_id(row.get("id")) {
+        return Err(RowError::ForeignId(foreign));
+    }
     let fields = Fields::deserialize(row).map_err(|error| RowError::Shape(error.to_string()))?;
     let id = id.ok_or(RowError::Id)?;
     let started_at = time("startedAt", fields.started_at)?;
     let status = fields.status.unwrap_or_default();
-    let Some(status) = final_status(&status)? else { return Ok(Row::Open(id, started_at)) };
+    let Some(status) = final_status(&status)? else {
+        check_instants(started_at, None, now)?;
+        return Ok(Row::Open(id, started_at));
+    };
     let stopped_at = time("stoppedAt", fields.stopped_at)?.ok_or(RowError::NotStopped(status.as_str()))?;
+    check_instants(started_at, Some(stopped_at), now)?;
     let retry_of = match fields.retry_of {
         None | Some(Value::Null) => None,
         Some(retried) => Some(ExecutionId::parse(&text(&retried))?),
@@ -193,6 +211,13 @@ fn number(value: Option<&Value>) -> Option<RunId> {
         value => value.as_u64(),
     }
     .and_then(RunId::new)
+}
+
+/// An id that is neither a number nor missing: of an engine that numbers its executions in another way.
+fn foreign_id(value: Option<&Value>) -> Option<SafeText> {
+    let text = value?.as_str()?;
+    let is_foreign = !text.is_empty() && !text.chars().all(|c| c.is_ascii_digit());
+    is_foreign.then(|| SafeText::clean(text, NAME_CHARS_MAX))
 }
 
 fn text(value: &Value) -> String {
@@ -238,14 +263,18 @@ mod tests {
         serde_json::from_str::<Value>(&text).expect(name)["body"].clone()
     }
 
+    fn parse(row: &Value) -> Result<Row, Unreadable> {
+        Row::parse(row, "2026-11-25T00:00:00Z".parse().unwrap())
+    }
+
     fn recorded_rows(name: &str) -> Vec<Row> {
         let body = recorded(name);
         let rows = body["data"].as_array().expect(name);
-        rows.iter().map(|row| Row::parse(row).unwrap_or_else(|bad| panic!("{name}: {bad:?}"))).collect()
+        rows.iter().map(|row| parse(row).unwrap_or_else(|bad| panic!("{name}: {bad:?}"))).collect()
     }
 
     fn finished(name: &str) -> Execution {
-        match Row::parse(&recorded(name)) {
+        match parse(&recorded(name)) {
             Ok(Row::Final(_, execution)) => execution,
             other => panic!("{name}: {other:?}"),
         }
@@ -288,7 +317,7 @@ mod tests {
     #[test]
     fn a_waiting_execution_is_open_although_it_has_stopped() {
         for name in ["exec-waiting.json", "exec-new.json", "exec-running.json"] {
-            assert!(matches!(Row::parse(&recorded(name)), Ok(Row::Open(..))), "{name}");
+            assert!(matches!(parse(&recorded(name)), Ok(Row::Open(..))), "{name}");
         }
         for name in ["list-status-waiting.json", "list-status-running.json", "list-status-new.json"] {
             assert!(recorded_rows(name).iter().all(|row| matches!(row, Row::Open(..))), "{name}");
@@ -308,11 +337,46 @@ mod tests {
 
     #[test]
     fn an_id_is_a_number_or_its_text() {
-        assert_eq!(Row::parse(&good()).unwrap().id(), RunId(7));
-        assert_eq!(Row::parse(&with("id", json!(7))).unwrap().id(), RunId(7));
-        for bad in [json!(null), json!("x"), json!(-1), json!(u64::MAX), json!(1.5)] {
-            assert_eq!(Row::parse(&with("id", bad)).unwrap_err().error, RowError::Id);
+        assert_eq!(parse(&good()).unwrap().id(), RunId(7));
+        assert_eq!(parse(&with("id", json!(7))).unwrap().id(), RunId(7));
+        for bad in
+            [json!(null), json!(""), json!(-1), json!(u64::MAX), json!("18446744073709551615"), json!(1.5)]
+        {
+            assert_eq!(parse(&with("id", bad)).unwrap_err().error, RowError::Id);
         }
+    }
+
+    #[test]
+    fn an_id_of_another_kind_is_told_from_a_broken_one() {
+        for id in ["0198f0aa-7c1e-7b3a-9d2e-1f2e3d4c5b6a", "v2_01J8ZQ4Y", "-1", "+1"] {
+            let error = parse(&with("id", json!(id))).unwrap_err().error;
+            assert!(matches!(error, RowError::ForeignId(_)), "{error}");
+            assert!(error.to_string().contains(id), "{error}");
+        }
+    }
+
+    #[test]
+    fn both_instants_are_bounded_whether_it_has_ended_or_not() {
+        for (field, value, words) in [
+            (
+                "startedAt",
+                "-004713-01-01T00:00:00Z",
+                "started at -004713-01-01T00:00:00Z, before there was n8n",
+            ),
+            ("startedAt", "0001-01-01T00:00:00Z", "before there was n8n"),
+            ("startedAt", "2999-01-01T00:00:00Z", "more than a day ahead"),
+            ("stoppedAt", "0001-01-01T00:00:00Z", "before there was n8n"),
+            ("stoppedAt", "2999-01-01T00:00:00Z", "more than a day ahead"),
+        ] {
+            let error = parse(&with(field, json!(value))).unwrap_err().error.to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        let mut open = with("startedAt", json!("-004713-01-01T00:00:00Z"));
+        open["status"] = json!("running");
+        assert!(parse(&open).is_err(), "its start would be kept as well");
+        open["startedAt"] = good()["startedAt"].take();
+        open["stoppedAt"] = json!("2999-01-01T00:00:00Z");
+        assert!(parse(&open).is_ok(), "what has not ended has no stop");
     }
 
     #[test]
@@ -325,16 +389,16 @@ mod tests {
             ("workflowId", json!(null), "workflow id"),
             ("mode", json!(3), "not an execution"),
         ] {
-            let bad = Row::parse(&with(field, value)).unwrap_err();
+            let bad = parse(&with(field, value)).unwrap_err();
             assert_eq!(bad.id, Some(RunId(7)));
             assert!(bad.error.to_string().contains(words), "{}", bad.error);
         }
-        assert!(Row::parse(&json!([1])).is_err());
+        assert!(parse(&json!([1])).is_err());
     }
 
     #[test]
     fn a_mode_that_is_not_known_is_no_reason_to_refuse() {
-        let Ok(Row::Final(_, execution)) = Row::parse(&with("mode", json!("chat"))) else { panic!() };
+        let Ok(Row::Final(_, execution)) = parse(&with("mode", json!("chat"))) else { panic!() };
         assert_eq!(execution.mode, Mode::Other);
     }
 
@@ -342,6 +406,6 @@ mod tests {
     fn a_large_row_is_kept_by_its_fields() {
         assert_eq!(kept(&good()), good().to_string().into_bytes());
         let large = with("data", json!("x".repeat(KEPT_BYTES_MAX)));
-        assert_eq!(Row::parse(&serde_json::from_slice(&kept(&large)).unwrap()), Row::parse(&good()));
+        assert_eq!(parse(&serde_json::from_slice(&kept(&large)).unwrap()), parse(&good()));
     }
 }

@@ -205,6 +205,7 @@ impl Work {
             clock_skew: self.clock_skew,
             interval: self.interval_of(&source),
             rows_kept: self.rows_kept,
+            pushes: source.push_token_sha256.is_some(),
             workflows_fresh_for: workflows::fresh_for(&source),
         };
         let (tracked, collected) = self.collect(work).await?;

@@ -18,6 +18,8 @@ use crate::{
     failure::SweepError,
     pace::{Pace, later},
     row::RunId,
+    unseen::{IdRanges, Unseen},
+    workflows::Kept,
 };
 
 /// How long a lease holds without being renewed, in seconds of the machine's time.
@@ -184,7 +186,8 @@ pub async fn fail(
 pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepError> {
     let row = sqlx::query(
         "SELECT latest_start, unfinished, floor, swept_at, backlog, backlog_rows, complete_until,
-                left_out_before, base_url, published_through
+                left_out_before, base_url, published_through,
+                unseen_firsts, unseen_lasts, unseen_ids, unseen_since, unsaving_workflows, all_saved
          FROM sources WHERE source_id = $1",
     )
     .bind(source.as_str())
@@ -211,6 +214,23 @@ pub async fn cursor(pool: &PgPool, source: &SourceId) -> Result<Cursor, SweepErr
         published_through: u64::try_from(row.try_get::<i64, _>("published_through")?)
             .map_err(|_| SweepError::Damaged("sequence"))?,
         tracked: tracked.iter().map(tracked_execution).collect::<Result<_, _>>()?,
+        unseen: unseen(&row)?,
+    })
+}
+
+fn unseen(row: &PgRow) -> Result<Unseen, sqlx::Error> {
+    let unsigned = |value: i64| u64::try_from(value).unwrap_or(0);
+    let firsts: Vec<i64> = row.try_get("unseen_firsts")?;
+    let lasts: Vec<i64> = row.try_get("unseen_lasts")?;
+    let ranges = firsts.into_iter().zip(lasts).map(|(first, last)| (unsigned(first), unsigned(last)));
+    Ok(Unseen {
+        pending: IdRanges::new(ranges.collect()),
+        ids_max: unsigned(row.try_get("unseen_ids")?),
+        since: instant(row, "unseen_since")?,
+        kept: Kept {
+            unsaving: u32::try_from(row.try_get::<i32, _>("unsaving_workflows")?).unwrap_or(0),
+            all: row.try_get("all_saved")?,
+        },
     })
 }
 
@@ -233,6 +253,7 @@ pub async fn advance(
     swept_at: Timestamp,
     pace: Pace,
 ) -> Result<(), SweepError> {
+    let unseen = after.unseen.pending.as_slice();
     let mut transaction = pool.begin().await?;
     // Rows that are read again may have raised `published_through` meanwhile.
     let advanced = sqlx::query(
@@ -241,7 +262,8 @@ pub async fn advance(
              floor = $4, complete_until = $5, base_url = $6, swept_at = $7,
              published_through = greatest(published_through, $8),
              next_sweep_at = CASE WHEN changes = $9 THEN $10 ELSE next_sweep_at END,
-             postponable_until = CASE WHEN changes = $9 THEN $12 END
+             postponable_until = CASE WHEN changes = $9 THEN $12 END,
+             unseen_firsts = $13, unseen_lasts = $14, unseen_ids = $15, unseen_since = $16
          WHERE source_id = $1 AND lease = $2",
     )
     .bind(claim.source.as_str())
@@ -256,6 +278,10 @@ pub async fn advance(
     .bind(pace.next.to_sqlx())
     .bind(after.backlog.as_ref().map_or(0, |backlog| i64::try_from(backlog.rows_read).unwrap_or(i64::MAX)))
     .bind(pace.postponable_until.map(ToSqlx::to_sqlx))
+    .bind(unseen.iter().map(|(first, _)| signed(*first)).collect::<Vec<_>>())
+    .bind(unseen.iter().map(|(_, last)| signed(*last)).collect::<Vec<_>>())
+    .bind(signed(after.unseen.ids_max))
+    .bind(after.unseen.since.map(ToSqlx::to_sqlx))
     .execute(&mut *transaction)
     .await?;
     if advanced.rows_affected() != 1 {
@@ -383,5 +409,9 @@ fn run_id(stored: i64) -> Result<RunId, SweepError> {
 }
 
 fn column(id: RunId) -> i64 {
-    i64::try_from(id.number()).unwrap_or(i64::MAX)
+    signed(id.number())
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -9,7 +9,10 @@ use metering::Execution;
 
 use crate::{
     cursor::{Backlog, Begin, Cursor, OVERLAP_IDS, State, Tracked},
+    epochs::Epochs,
     row::{Row, RunId, born_at},
+    unseen::{Found, IdRanges},
+    workflows::Kept,
 };
 
 /// Ids between floor and newest that no list has shown and that are asked for in one sweep.
@@ -86,6 +89,14 @@ pub struct Sweep {
     /// Open executions whose ids are others' now, after a restore.
     replaced: BTreeSet<RunId>,
     holes: Vec<RunId>,
+    /// All ids between floor and newest that the list has stepped over.
+    stepped_over: Vec<(u64, u64)>,
+    /// Holes of the sweep before that nothing has shown since.
+    unseen: IdRanges,
+    /// Whether it is not known which of these were pushed.
+    unseen_unsure: bool,
+    /// Ids that were shown by something else than the list.
+    shown_apart: BTreeSet<RunId>,
     newest_listed: Option<RunId>,
     oldest_listed: Option<RunId>,
     list_ended: bool,
@@ -103,7 +114,6 @@ impl Sweep {
         Self {
             // A clock that was set back must not take back what was told.
             complete_until: before.complete_until.map_or(proven, |earlier| earlier.max(proven)),
-            before,
             started_at,
             newest: None,
             newest_has_ended: false,
@@ -114,11 +124,16 @@ impl Sweep {
             contradiction: None,
             replaced: BTreeSet::new(),
             holes: Vec::new(),
+            stepped_over: Vec::new(),
+            unseen: before.unseen.pending.clone(),
+            unseen_unsure: false,
+            shown_apart: BTreeSet::new(),
             newest_listed: None,
             oldest_listed: None,
             list_ended: false,
             first_listed: None,
             anchor: None,
+            before,
         }
     }
 
@@ -140,6 +155,7 @@ impl Sweep {
                 self.contradiction = Some(Begin::Restored);
             }
             self.note_replaced(row);
+            self.show_apart(*id);
             self.unsettled.remove(id);
             self.see(*id, Tracked { state: State::Open, started_at: *started_at, stopped_at: None });
         }
@@ -193,6 +209,7 @@ impl Sweep {
         let mut news = Vec::new();
         for row in rows {
             let id = row.id();
+            self.unseen.remove(id);
             if part == Part::Live {
                 self.newest_listed.get_or_insert(id);
                 self.note_holes(id);
@@ -217,6 +234,7 @@ impl Sweep {
 
     /// A row with this id, in a list or by itself, that cannot be read.
     pub fn met_unreadable(&mut self, id: RunId) {
+        self.show_apart(id);
         self.unsettled.remove(&id);
         self.unreadable += 1;
         if self.unreadable <= UNREADABLE_TRACKED_MAX {
@@ -249,6 +267,9 @@ impl Sweep {
     /// (3) The answer to a question; nothing where the source answered 404.
     pub fn answered(&mut self, id: RunId, question: Question, row: Option<Row>) -> Answer {
         self.unsettled.remove(&id);
+        if row.is_some() {
+            self.show_apart(id);
+        }
         match row {
             None if question == Question::WasOpen => Answer::Vanished,
             None => {
@@ -277,6 +298,22 @@ impl Sweep {
             (floor.next().number()..oldest.number()).filter_map(RunId::new).filter(|id| !self.is_known(*id));
         let first = missing.next()?;
         Some((first, missing.next_back().unwrap_or(first)))
+    }
+
+    /// Ids that the last sweep did not see, and this one has not, either: those that were pushed are to be
+    /// [taken away](Self::was_recorded).
+    pub fn unseen(&self) -> &IdRanges {
+        &self.unseen
+    }
+
+    /// It was pushed.
+    pub fn was_recorded(&mut self, id: RunId) {
+        self.unseen.remove(id);
+    }
+
+    /// Which of them were pushed cannot be found out this time.
+    pub fn cannot_tell_unseen(&mut self) {
+        self.unseen_unsure = true;
     }
 
     /// Open executions of the former life that are gone: their ids are others' now.
@@ -328,8 +365,17 @@ impl Sweep {
         published_through: u64,
         latest_start: Option<Timestamp>,
         backlog: Option<Backlog>,
+        kept: Kept,
     ) -> Cursor {
         let floor = self.next_floor();
+        let found = Found {
+            fresh: self.fresh_holes(),
+            settled: std::mem::take(&mut self.unseen),
+            is_unsure: self.unseen_unsure,
+            kept,
+        };
+        let unseen = std::mem::take(&mut self.before.unseen);
+        let unseen = unseen.after(found, self.started_at, self.before.swept_at);
         let mut tracked = std::mem::take(&mut self.seen);
         for (id, known) in &self.before.tracked {
             let settled = !known.is_unsettled() || self.unsettled.contains(id);
@@ -349,7 +395,32 @@ impl Sweep {
             base_url: Some(base_url),
             published_through,
             tracked,
+            unseen,
         }
+    }
+
+    /// Ids above the floor that nothing has shown; not those that are told as a gap.
+    fn fresh_holes(&mut self) -> IdRanges {
+        let pruned = self.pruned();
+        let mut holes = IdRanges::new(std::mem::take(&mut self.stepped_over));
+        if let Some((first, last)) = pruned {
+            holes.remove_all(first, last);
+        }
+        let known = self.seen.keys().chain(self.before.tracked.keys()).chain(&self.shown_apart);
+        known.for_each(|id| holes.remove(*id));
+        holes
+    }
+
+    fn show_apart(&mut self, id: RunId) {
+        self.unseen.remove(id);
+        self.shown_apart.insert(id);
+    }
+
+    /// Whether a hole is one of an id that was given since the last sweep. On a first contact, and when everything is
+    /// read anew, it is most often a row that was pruned. A source that had no row at the first contact has begun since.
+    fn holes_are_new(&self, lowest: RunId) -> bool {
+        let had_no_row = self.before.swept_at.is_some() && self.before.epochs.current() == Epochs::FIRST;
+        self.before.floor.is_some() || (had_no_row && lowest != RunId::LOWEST)
     }
 
     fn place(&mut self, row: Row, part: Part) -> Option<Execution> {
@@ -452,6 +523,9 @@ impl Sweep {
         if let (Some(newest), Some(above)) = (self.newest, above) {
             let from = self.before.floor.map_or(id.next(), |floor| id.next().max(floor.next())).number();
             let to = above.number().min(newest.next().number());
+            if self.holes_are_new(id) {
+                self.stepped_over.extend((from < to).then(|| (from, to - 1)));
+            }
             let room = HOLES_MAX.saturating_sub(self.holes.len());
             self.holes.extend((from..to).rev().take(room).filter_map(RunId::new));
         }

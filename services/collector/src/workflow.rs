@@ -1,13 +1,12 @@
 //! What is known of a workflow: its name, and what decides whose executions it makes. No I/O, no clock.
 
 use jiff::Timestamp;
-use metering::WorkflowId;
+use metering::{NAME_CHARS_MAX, SafeText, WorkflowId};
 use proto::{timestamp, v1};
 use serde::Deserialize;
+use serde_json::Value;
 
-/// Longest name, tag and project id that are kept, in characters. n8n's own are shorter, and no attribution can name a
-/// longer one, or one with control characters.
-const TEXT_CHARS_MAX: usize = 200;
+use crate::json;
 
 /// Tags of one workflow that are kept. A person who looks for a workflow by its tags gives it a few.
 const TAGS_MAX: usize = 100;
@@ -18,12 +17,23 @@ const OWNER: &str = "workflow:owner";
 /// A workflow as its source shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workflow {
-    /// Its name.
-    pub name: String,
+    /// Its name; empty where it has none.
+    pub name: SafeText,
     /// Its project; missing where the source has none.
-    pub project: Option<String>,
+    pub project: Option<SafeText>,
     /// Names of its tags, in alphabetical order.
-    pub tags: Vec<String>,
+    pub tags: Vec<SafeText>,
+}
+
+/// Which of its executions a workflow's own settings keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saving {
+    /// All of them: successes, errors and manual runs.
+    All,
+    /// Not the successes, or not the errors.
+    Partly,
+    /// As the instance's defaults say, which its API does not.
+    Unknown,
 }
 
 impl Workflow {
@@ -31,63 +41,93 @@ impl Workflow {
     pub fn to_wire(&self, id: &WorkflowId, read_at: Timestamp) -> v1::Workflow {
         v1::Workflow {
             workflow_id: id.to_string(),
-            name: self.name.clone(),
-            project_id: self.project.clone().unwrap_or_default(),
-            tags: self.tags.clone(),
+            name: self.name.to_string(),
+            project_id: self.project.as_ref().map(SafeText::to_string).unwrap_or_default(),
+            tags: self.tags.iter().map(SafeText::to_string).collect(),
             read_at: Some(timestamp(read_at)),
         }
     }
 }
 
-/// An element of n8n's list. Its nodes are skipped while it is read. Every version has the id and the name; tags can be
-/// turned off, and a project stands in `shared` or, by itself, in `homeProject`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkflowRow {
-    id: String,
-    name: String,
-    tags: Option<Vec<TagRow>>,
-    shared: Option<Vec<ShareRow>>,
-    home_project: Option<ProjectRow>,
+/// An element of n8n's list, as far as it is looked at: its nodes are skipped while it is read. Every version has the id
+/// and the name; tags can be turned off, and a project stands in `shared` or, by itself, in `homeProject`. Whatever
+/// stands in a field, the others are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WorkflowRow {
+    id: Value,
+    name: Value,
+    tags: Value,
+    shared: Value,
+    home_project: Value,
+    settings: Value,
 }
 
-#[derive(Debug, Deserialize)]
-struct TagRow {
-    name: String,
+/// A workflow with its id and what its settings keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: WorkflowId,
+    /// What is shown of it.
+    pub workflow: Workflow,
+    /// What its settings keep.
+    pub saving: Saving,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ShareRow {
-    role: Option<String>,
-    project_id: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ProjectRow {
-    id: String,
-}
-
-impl WorkflowRow {
-    /// The workflow; nothing where its id is none.
-    pub fn read(self) -> Option<(WorkflowId, Workflow)> {
-        let id = WorkflowId::parse(&self.id).ok()?;
-        let shares = self.shared.unwrap_or_default();
-        let owner = shares.into_iter().find(|share| share.role.as_deref() == Some(OWNER));
-        let project =
-            owner.and_then(|share| share.project_id).or(self.home_project.map(|project| project.id));
-        let mut tags: Vec<String> =
-            self.tags.unwrap_or_default().into_iter().map(|tag| tag.name).filter(|tag| fits(tag)).collect();
-        tags.sort_unstable();
-        tags.dedup();
-        tags.truncate(TAGS_MAX);
-        let name = self.name.chars().take(TEXT_CHARS_MAX).collect();
-        Some((id, Workflow { name, project: project.filter(|project| fits(project)), tags }))
+impl Listed {
+    /// Reads an element of the list; nothing where it has no id.
+    pub fn read(element: &str) -> Option<Self> {
+        let row: WorkflowRow = json::read(element.as_bytes()).ok()?;
+        let id = match &row.id {
+            Value::Number(number) => number.to_string(),
+            id => id.as_str()?.to_owned(),
+        };
+        let id = WorkflowId::parse(&id).ok()?;
+        let name = row.name.as_str().unwrap_or_default();
+        let workflow = Workflow {
+            name: SafeText::clean(name, NAME_CHARS_MAX),
+            project: row.project(),
+            tags: row.tags(),
+        };
+        Some(Self { id, workflow, saving: row.saving() })
     }
 }
 
-fn fits(text: &str) -> bool {
-    !text.is_empty() && text.chars().count() <= TEXT_CHARS_MAX && !text.chars().any(char::is_control)
+impl WorkflowRow {
+    /// No attribution can name a tag or project that is longer, or has control characters.
+    fn tags(&self) -> Vec<SafeText> {
+        let names = elements(&self.tags).filter_map(|tag| tag.get("name")?.as_str());
+        let mut tags: Vec<SafeText> =
+            names.filter_map(|name| SafeText::exact(name, NAME_CHARS_MAX)).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        tags.truncate(TAGS_MAX);
+        tags
+    }
+
+    fn project(&self) -> Option<SafeText> {
+        let owner =
+            elements(&self.shared).find(|share| share.get("role").and_then(Value::as_str) == Some(OWNER));
+        let project = owner.and_then(|share| share.get("projectId")?.as_str());
+        let project = project.or_else(|| self.home_project.get("id")?.as_str())?;
+        SafeText::exact(project, NAME_CHARS_MAX)
+    }
+
+    fn saving(&self) -> Saving {
+        let setting = |name: &'static str| self.settings.get(name);
+        let kept = |name: &'static str| setting(name).and_then(Value::as_str);
+        let (success, error) = (kept("saveDataSuccessExecution"), kept("saveDataErrorExecution"));
+        let manual = setting("saveManualExecutions").and_then(Value::as_bool);
+        match (success, error, manual) {
+            (Some("none"), ..) | (_, Some("none"), _) => Saving::Partly,
+            (Some("all"), Some("all"), Some(true)) => Saving::All,
+            _ => Saving::Unknown,
+        }
+    }
+}
+
+fn elements(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -97,7 +137,19 @@ mod tests {
     use super::*;
 
     fn read(row: Value) -> Workflow {
-        serde_json::from_value::<WorkflowRow>(row).unwrap().read().unwrap().1
+        listed(&row).workflow
+    }
+
+    fn listed(row: &Value) -> Listed {
+        Listed::read(&row.to_string()).unwrap()
+    }
+
+    fn text(text: &str) -> SafeText {
+        SafeText::clean(text, NAME_CHARS_MAX)
+    }
+
+    fn bare(name: &str) -> Workflow {
+        Workflow { name: text(name), project: None, tags: Vec::new() }
     }
 
     #[test]
@@ -109,30 +161,72 @@ mod tests {
             "tags": [{"id": "2", "name": "south"}, {"id": "1", "name": "east"}, {"id": "2", "name": "south"}],
             "shared": [share("workflow:editor", "guests"), share("workflow:owner", "home")],
         }));
-        let tags = vec!["east".to_owned(), "south".to_owned()];
-        assert_eq!(workflow, Workflow { name: "Order sync".into(), project: Some("home".into()), tags });
+        let tags = vec![text("east"), text("south")];
+        assert_eq!(workflow, Workflow { project: Some(text("home")), tags, ..bare("Order sync") });
     }
 
     #[test]
     fn what_a_version_does_not_say_is_missing() {
-        let bare = Workflow { name: "Order sync".into(), project: None, tags: Vec::new() };
-        assert_eq!(read(json!({"id": "w", "name": "Order sync"})), bare);
-        assert_eq!(read(json!({"id": "w", "name": "Order sync", "tags": null, "shared": null})), bare);
+        assert_eq!(read(json!({"id": "w", "name": "Order sync"})), bare("Order sync"));
+        assert_eq!(
+            read(json!({"id": "w", "name": "Order sync", "tags": null, "shared": null})),
+            bare("Order sync")
+        );
         let home =
             read(json!({"id": "w", "name": "Order sync", "homeProject": {"id": "home", "name": "Home"}}));
-        assert_eq!(home.project.as_deref(), Some("home"));
+        assert_eq!(home.project, Some(text("home")));
+    }
+
+    #[test]
+    fn what_is_odd_in_one_field_costs_only_that_field() {
+        for row in [
+            json!({"id": "w", "name": null}),
+            json!({"id": "w", "name": 7, "tags": "south"}),
+            json!({"id": "w", "tags": [null, 7, {"name": null}], "shared": {"role": 1}, "homeProject": []}),
+        ] {
+            assert_eq!(read(row), bare(""));
+        }
+        assert_eq!(read(json!({"id": "w", "name": "Order\u{0}sync"})), bare("Order\u{fffd}sync"));
+        assert_eq!(
+            Listed::read(r#"{"id": "w", "name": "Order sync \ud83e"}"#).unwrap().workflow,
+            bare("Order sync \u{fffd}")
+        );
+        for element in ["null", "7", "[]", r#"{"name": "w"}"#, r#"{"id": "a\u0000b", "name": "w"}"#] {
+            assert_eq!(Listed::read(element), None, "{element}");
+        }
+    }
+
+    #[test]
+    fn what_a_workflow_keeps_is_known_only_where_it_says_so() {
+        let saving = |settings: Value| listed(&json!({"id": "w", "name": "w", "settings": settings})).saving;
+        for (settings, expected) in [
+            (json!({"saveDataSuccessExecution": "none"}), Saving::Partly),
+            (json!({"saveDataErrorExecution": "none", "saveDataSuccessExecution": "all"}), Saving::Partly),
+            (json!({"saveDataErrorExecution": "all", "saveDataSuccessExecution": "all"}), Saving::Unknown),
+            (
+                json!({"saveDataErrorExecution": "all", "saveDataSuccessExecution": "all",
+                    "saveManualExecutions": true}),
+                Saving::All,
+            ),
+            (
+                json!({"saveDataErrorExecution": "DEFAULT", "saveDataSuccessExecution": "DEFAULT",
+                    "saveManualExecutions": "DEFAULT"}),
+                Saving::Unknown,
+            ),
+            (json!({}), Saving::Unknown),
+            (json!(null), Saving::Unknown),
+        ] {
+            assert_eq!(saving(settings.clone()), expected, "{settings}");
+        }
     }
 
     #[test]
     fn what_a_source_says_is_bounded() {
-        let long = "x".repeat(TEXT_CHARS_MAX + 1);
+        let long = "x".repeat(NAME_CHARS_MAX + 1);
         let tags: Vec<Value> = (0..=TAGS_MAX).map(|number| json!({"name": number.to_string()})).collect();
         let workflow = read(json!({"id": "w", "name": long, "tags": tags, "homeProject": {"id": long}}));
-        assert_eq!(workflow.name.len(), TEXT_CHARS_MAX);
+        assert_eq!(workflow.name.len(), NAME_CHARS_MAX);
         assert_eq!((workflow.tags.len(), workflow.project), (TAGS_MAX, None));
         assert!(read(json!({"id": "w", "name": "w", "tags": [{"name": long}]})).tags.is_empty());
-        assert!(
-            serde_json::from_value::<WorkflowRow>(json!({"id": "", "name": "w"})).unwrap().read().is_none()
-        );
     }
 }

@@ -15,14 +15,15 @@ use std::{
 
 use catalog::{Scope, Source};
 use jiff::{SignedDuration, Timestamp};
-use metering::{Execution, SourceId, WorkflowId};
+use metering::{Execution, SafeText, SourceId, WorkflowId};
 use sqlx::PgPool;
 
 use crate::{
     failure::SweepError,
     n8n::{N8n, N8nError},
+    pages::Pages,
     store,
-    workflow::Workflow,
+    workflow::{self, Saving, Workflow},
 };
 
 /// Pages of workflows that one sweep reads: 2,000 workflows.
@@ -54,11 +55,13 @@ pub struct Workflows<'a> {
     source: &'a SourceId,
     now: Timestamp,
     fresh_for: Duration,
-    names: HashMap<WorkflowId, Option<String>>,
+    names: HashMap<WorkflowId, Option<SafeText>>,
     /// Whether the last reading is too old; not known before it was asked for.
     is_stale: Option<bool>,
     /// Whether this sweep has read the list, or tried to.
     has_listed: bool,
+    /// What the settings keep, where this sweep has read the list.
+    kept: Option<Kept>,
 }
 
 /// What a reading has brought.
@@ -70,12 +73,23 @@ pub struct News {
     pub missing: BTreeSet<WorkflowId>,
     /// When the list was read; nothing where it was not.
     pub read_at: Option<Timestamp>,
+    /// What the workflows' settings keep.
+    pub kept: Kept,
+}
+
+/// What the settings of a source's workflows say of the executions that it saves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Workflows that say that they do not save some of their executions.
+    pub unsaving: u32,
+    /// Whether every workflow was listed and says that it saves all.
+    pub all: bool,
 }
 
 /// What the source answered.
 enum Listed {
     /// Its workflows, as far as they may be read.
-    Given(BTreeMap<WorkflowId, Workflow>),
+    Given(BTreeMap<WorkflowId, Workflow>, Kept),
     /// Nothing, this time.
     Failed,
 }
@@ -89,7 +103,17 @@ impl<'a> Workflows<'a> {
         now: Timestamp,
         fresh_for: Duration,
     ) -> Self {
-        Self { pool, n8n, source, now, fresh_for, names: HashMap::new(), is_stale: None, has_listed: false }
+        Self {
+            pool,
+            n8n,
+            source,
+            now,
+            fresh_for,
+            names: HashMap::new(),
+            is_stale: None,
+            has_listed: false,
+            kept: None,
+        }
     }
 
     /// Looks for what these executions need, and reads the list where that is due. What it gives is to be published, and
@@ -115,12 +139,13 @@ impl<'a> Workflows<'a> {
             return Ok(News::default());
         }
         self.has_listed = true;
-        let Listed::Given(listed) = self.list().await else { return Ok(News::default()) };
+        let Listed::Given(listed, kept) = self.list().await else { return Ok(News::default()) };
+        self.kept = Some(kept);
         let known = store::workflows::all(self.pool, self.source).await?;
         self.names.extend(listed.iter().map(|(id, workflow)| (id.clone(), Some(workflow.name.clone()))));
         missing.retain(|workflow| !listed.contains_key(workflow));
         let changed = listed.into_iter().filter(|(id, workflow)| known.get(id) != Some(workflow)).collect();
-        Ok(News { changed, missing, read_at: Some(self.now) })
+        Ok(News { changed, missing, read_at: Some(self.now), kept })
     }
 
     /// Remembers what was published.
@@ -131,10 +156,16 @@ impl<'a> Workflows<'a> {
         }
     }
 
+    /// What the workflows' settings keep; nothing where this sweep has not read their list.
+    pub fn kept(&self) -> Option<Kept> {
+        self.kept
+    }
+
     /// Fills in the names that are known.
     pub fn name(&self, executions: &mut [Execution]) {
         for execution in executions {
-            execution.workflow_name = self.names.get(&execution.workflow).cloned().flatten();
+            let name = self.names.get(&execution.workflow).cloned().flatten();
+            execution.workflow_name = name.and_then(SafeText::non_empty);
         }
     }
 
@@ -151,15 +182,34 @@ impl<'a> Workflows<'a> {
 
     async fn list(&self) -> Listed {
         let mut workflows = BTreeMap::new();
-        let mut cursor = None;
+        let (mut unsaving, mut others, mut is_whole) = (0_u32, 0_u32, false);
+        let mut pages = Pages::default();
         for _ in 0..PAGES_MAX {
-            match self.n8n.workflows(cursor.as_deref()).await {
-                Ok(page) => {
-                    workflows.extend(page.data.into_iter().filter_map(|row| row.read()));
-                    cursor = page.next_cursor;
+            let answer = self.n8n.workflows(pages.cursor()).await;
+            let has_more = answer.and_then(|page| {
+                for element in page.data {
+                    // One that cannot be read at all may not save, either.
+                    let Some(listed) = workflow::Listed::read(element.get()) else {
+                        others += 1;
+                        continue;
+                    };
+                    match listed.saving {
+                        Saving::All => {}
+                        Saving::Partly => unsaving += 1,
+                        Saving::Unknown => others += 1,
+                    }
+                    workflows.insert(listed.id, listed.workflow);
+                }
+                pages.advance(page.next_cursor)
+            });
+            match has_more {
+                Ok(true) => {}
+                Ok(false) => {
+                    is_whole = true;
+                    break;
                 }
                 // Asked again when this reading is old: a scope is not added, and a page not made smaller, by itself.
-                Err(error @ (N8nError::Forbidden | N8nError::TooLarge(_))) => {
+                Err(error @ (N8nError::Forbidden | N8nError::TooLarge(_) | N8nError::StuckCursor)) => {
                     tracing::debug!(source = %self.source, %error, "the list of workflows is not to be had");
                     break;
                 }
@@ -168,11 +218,9 @@ impl<'a> Workflows<'a> {
                     return Listed::Failed;
                 }
             }
-            if cursor.is_none() {
-                break;
-            }
         }
-        Listed::Given(workflows)
+        let all = is_whole && unsaving == 0 && others == 0;
+        Listed::Given(workflows, Kept { unsaving, all })
     }
 }
 

@@ -215,6 +215,16 @@ const lossParts = ({ source, loss_expected_at }, format, now) => ({
 
 export const lossText = (expectedAt, { t, moment }, now) => t("lossAhead", { time: moment(expectedAt, now) });
 
+/** What a source has numbered and never showed, and what its workflows say of that; empty where there is nothing. */
+export function unseenText(unseen, { t, moment }, now) {
+  if (!unseen) return "";
+  const { executions_max: max, since, unsaving_workflows: unsaving } = unseen;
+  const lines = [];
+  if (max > 0) lines.push(t("unseen", { count: max, time: moment(since, now) }));
+  if (unsaving > 0) lines.push(t("unsaving", { count: unsaving }));
+  return lines.join(" ");
+}
+
 /** Which executions are missing, why, and when that was found. */
 export function gapText(gap, { t, moment }, now) {
   const { first_execution_id: first, last_execution_id: last } = gap;

@@ -1,7 +1,7 @@
 // The tenant's sources: how far each is counted, why one cannot be read, and what is missing of it.
 
 import { el, setAttribute, setText, show } from "./dom.js";
-import { failureParts, gapText, lossText } from "./parts.js";
+import { failureParts, gapText, lossText, unseenText } from "./parts.js";
 import { isLosing, sourceState } from "./usage.js";
 
 /** Gaps that a row lists; the command line has them all. */
@@ -59,6 +59,7 @@ function sourceRow(context) {
   const open = el("span", { class: "muted small" });
   const failure = el("p", { class: "source-failure" });
   const loss = el("p", { class: "source-loss" });
+  const unseen = el("p", { class: "muted small" });
   const gaps = gapList(context);
   const node = el(
     "li",
@@ -67,6 +68,7 @@ function sourceRow(context) {
     el("div", { class: "line spread" }, complete, open),
     failure,
     loss,
+    unseen,
     gaps.node,
   );
   return {
@@ -87,6 +89,9 @@ function sourceRow(context) {
       setText(open, source.open_executions === null ? "" : t("open", { count: source.open_executions }));
       show(loss, isLosing(source));
       if (isLosing(source)) setText(loss, lossText(source.loss_expected_at, format, now));
+      const unseenSaid = unseenText(source.unseen, format, now);
+      show(unseen, unseenSaid !== "");
+      setText(unseen, unseenSaid);
       show(failure, stands === "failing");
       if (stands !== "failing") return;
       const { reason, since, detail } = failureParts(source, format, now);

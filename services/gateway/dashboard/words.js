@@ -141,6 +141,15 @@ export const WORDS = {
     sourceWaiting: "Waiting for the first sweep",
     failingSince: "since {time}",
     attempts: { one: "{count} attempt", other: "{count} attempts" },
+    unseen: {
+      one: "Up to {count} execution since {time} was never shown by n8n, because it is not saved or was deleted. It is not counted unless n8n pushes it: save executions, or install the hook.",
+      other:
+        "Up to {count} executions since {time} were never shown by n8n, because they are not saved or were deleted. They are not counted unless n8n pushes them: save executions, or install the hook.",
+    },
+    unsaving: {
+      one: "{count} workflow says in its settings that some executions are not saved.",
+      other: "{count} workflows say in their settings that some executions are not saved.",
+    },
     lossAhead: "n8n will prune executions before the next sweep, about {time}.",
     gapRange: "Executions {first} to {last}",
     gapFrom: "Executions {first} and later",
@@ -320,6 +329,15 @@ export const WORDS = {
     sourceWaiting: "A la espera de la primera lectura",
     failingSince: "desde {time}",
     attempts: { one: "{count} intento", other: "{count} intentos" },
+    unseen: {
+      one: "Hasta {count} ejecución desde {time} nunca apareció en n8n, porque no se guarda o se borró. No cuenta salvo que n8n la envíe: guarde las ejecuciones o instale el hook.",
+      other:
+        "Hasta {count} ejecuciones desde {time} nunca aparecieron en n8n, porque no se guardan o se borraron. No cuentan salvo que n8n las envíe: guarde las ejecuciones o instale el hook.",
+    },
+    unsaving: {
+      one: "{count} flujo dice en sus ajustes que algunas ejecuciones no se guardan.",
+      other: "{count} flujos dicen en sus ajustes que algunas ejecuciones no se guardan.",
+    },
     lossAhead: "n8n borrará ejecuciones antes de la próxima lectura, hacia {time}.",
     gapRange: "Ejecuciones {first} a {last}",
     gapFrom: "Ejecuciones {first} y posteriores",

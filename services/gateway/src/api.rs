@@ -26,6 +26,7 @@ mod sources;
 mod tenants;
 mod tokens;
 mod unmapped;
+mod unseen;
 mod usage;
 
 use std::sync::Arc;

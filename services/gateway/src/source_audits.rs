@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use metering::SourceId;
 use proto::{InvalidMessage, instant, required_instant, v1};
 
+use crate::sources::Unseen;
+
 /// An audit of one source, as the collector last told of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Audit {
@@ -18,6 +20,8 @@ pub struct Audit {
     pub ended_at: Option<Timestamp>,
     /// When the collector last told of it.
     pub updated_at: Timestamp,
+    /// Ids that the source never showed.
+    pub unseen: Option<Unseen>,
     /// The rest, as it was told.
     pub told: v1::SourceAudit,
 }
@@ -31,6 +35,7 @@ impl TryFrom<v1::SourceAudit> for Audit {
             started_at,
             ended_at: instant(wire.ended_at.as_ref(), "ended_at")?,
             updated_at: instant(wire.updated_at.as_ref(), "updated_at")?.unwrap_or(started_at),
+            unseen: Unseen::read(wire.unseen_ids_max, wire.unseen_since.as_ref(), wire.unsaving_workflows)?,
             told: wire,
         })
     }

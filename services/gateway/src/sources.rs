@@ -26,6 +26,31 @@ pub struct Synced {
     pub epoch: u32,
     /// When the source is expected to prune what was not seen.
     pub loss_expected_at: Option<Timestamp>,
+    /// Ids that it never showed; nothing before the first sweep that looks at them.
+    pub unseen: Option<Unseen>,
+}
+
+/// Executions that a source has numbered and never showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unseen {
+    /// How many there are at most.
+    pub executions_max: u64,
+    /// Since when they are counted.
+    pub since: Timestamp,
+    /// Workflows whose settings say that some of their executions are not saved.
+    pub unsaving_workflows: u32,
+}
+
+impl Unseen {
+    /// As a message says it.
+    pub fn read(
+        executions_max: u64,
+        since: Option<&prost_types::Timestamp>,
+        unsaving_workflows: u32,
+    ) -> Result<Option<Self>, InvalidMessage> {
+        let since = instant(since, "unseen_since")?;
+        Ok(since.map(|since| Self { executions_max, since, unsaving_workflows }))
+    }
 }
 
 /// A source that could not be swept.
@@ -58,6 +83,11 @@ impl SourceState {
         self.synced.as_ref().and_then(|synced| synced.loss_expected_at)
     }
 
+    /// Ids that the source never showed.
+    pub fn unseen(&self) -> Option<Unseen> {
+        self.synced.as_ref().and_then(|synced| synced.unseen)
+    }
+
     /// The failure that holds now: a sweep that ended well after it has cleared it.
     pub fn failing(&self) -> Option<&Failing> {
         let cleared_at = self.synced.as_ref().map(|synced| synced.ended_at);
@@ -88,6 +118,7 @@ impl SourceView {
             executions_published: wire.executions_published,
             epoch: wire.epoch,
             loss_expected_at: instant(wire.loss_expected_at.as_ref(), "loss_expected_at")?,
+            unseen: Unseen::read(wire.unseen_ids_max, wire.unseen_since.as_ref(), wire.unsaving_workflows)?,
         };
         self.update(&source, |state| {
             if state.synced.as_ref().is_none_or(|known| known.ended_at <= synced.ended_at) {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{ControlError, Controls, FaultRequest};
 use crate::n8n::{
     Execution, Gone, InstanceConfig, Mode, N8n, N8nFault, RETAIN_ROWS_MAX, Runs, Start, Status, Tally,
-    Version, Wait, WorkflowChange,
+    Version, Wait, WorkflowChange, WorkflowSaving,
 };
 
 /// Longest that executions can be told to be kept: ten years.
@@ -297,6 +297,7 @@ struct WorkflowRequest {
     name: Option<String>,
     tags: Option<Vec<String>>,
     project: Option<String>,
+    saving: Option<WorkflowSaving>,
 }
 
 async fn workflow(
@@ -307,6 +308,7 @@ async fn workflow(
     change.name = request.name;
     change.tags = request.tags;
     change.project = request.project;
+    change.saving = request.saving;
     n8n.change_workflow(&change)?;
     Ok(Json(json!({})))
 }

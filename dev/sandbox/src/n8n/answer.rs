@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::execution::{Execution, Mode, Status};
 use super::instance::{Instance, Version};
-use super::workflow::Workflow;
+use super::workflow::{Workflow, WorkflowSaving};
 
 /// One element of a list.
 #[derive(Debug, Serialize)]
@@ -176,7 +176,7 @@ pub(crate) fn workflow(version: Version, id: &str, workflow: &Workflow) -> Value
     let mut row = json!({
         "id": id, "name": workflow.name, "active": true, "createdAt": created_at, "updatedAt": created_at,
         "isArchived": false, "versionId": version_id, "triggerCount": 1, "nodes": nodes,
-        "connections": connections, "settings": {"executionOrder": "v1"}, "staticData": null, "pinData": null,
+        "connections": connections, "settings": settings(workflow), "staticData": null, "pinData": null,
         "meta": null, "tags": tags,
         "shared": [{"role": "workflow:owner", "workflowId": id, "projectId": project,
                     "createdAt": created_at, "updatedAt": created_at}],
@@ -192,6 +192,17 @@ pub(crate) fn workflow(version: Version, id: &str, workflow: &Workflow) -> Value
         );
     }
     row
+}
+
+/// n8n leaves out what was never set.
+fn settings(workflow: &Workflow) -> Value {
+    let (kept, manual) = match workflow.saving {
+        None => return json!({"executionOrder": "v1"}),
+        Some(WorkflowSaving::All) => ("all", true),
+        Some(WorkflowSaving::Nothing) => ("none", false),
+    };
+    json!({"executionOrder": "v1", "saveDataSuccessExecution": kept, "saveDataErrorExecution": kept,
+           "saveManualExecutions": manual})
 }
 
 /// UTC with milliseconds, as JavaScript's `toISOString` writes it.

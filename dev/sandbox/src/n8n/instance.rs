@@ -333,6 +333,7 @@ impl Instance {
                 workflow.tags.clone_from(tags);
             }
             workflow.project = change.project.clone().or(workflow.project.take());
+            workflow.saving = change.saving.or(workflow.saving);
         }
         Ok(())
     }

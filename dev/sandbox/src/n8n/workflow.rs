@@ -13,12 +13,25 @@ pub(crate) struct Workflow {
     /// The id of its project; missing for the owner's own.
     #[serde(default)]
     pub(crate) project: Option<String>,
+    /// What its settings say of its executions; missing where the instance's defaults hold.
+    #[serde(default)]
+    pub(crate) saving: Option<WorkflowSaving>,
+}
+
+/// What a workflow's own settings say of its executions: `saveDataSuccessExecution` and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkflowSaving {
+    /// All are saved, manual ones too.
+    All,
+    /// None is.
+    Nothing,
 }
 
 impl Workflow {
     /// A workflow that nobody has named, tagged or moved.
     pub(crate) fn new(id: &str, created_at: Timestamp) -> Self {
-        Self { name: id.to_owned(), created_at, tags: Vec::new(), project: None }
+        Self { name: id.to_owned(), created_at, tags: Vec::new(), project: None, saving: None }
     }
 }
 
@@ -29,12 +42,13 @@ pub struct WorkflowChange {
     pub(crate) name: Option<String>,
     pub(crate) tags: Option<Vec<String>>,
     pub(crate) project: Option<String>,
+    pub(crate) saving: Option<WorkflowSaving>,
 }
 
 impl WorkflowChange {
     /// Of the workflow with this id.
     pub fn of(workflow: impl Into<String>) -> Self {
-        Self { workflow: workflow.into(), name: None, tags: None, project: None }
+        Self { workflow: workflow.into(), name: None, tags: None, project: None, saving: None }
     }
 
     /// Renames it.
@@ -46,6 +60,12 @@ impl WorkflowChange {
     /// Gives it these tags and no others, in this order.
     pub fn tagged<T: Into<String>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         self.tags = Some(tags.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Says in its settings which of its executions are saved. It does not change what the stand-in saves.
+    pub fn saving(mut self, saving: WorkflowSaving) -> Self {
+        self.saving = Some(saving);
         self
     }
 

@@ -70,17 +70,20 @@ impl ReceivedJson {
 /// Why a request as a whole is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// No token, or not the source's.
+    /// No token, or no source's: whether there is the source that it names is nobody's business.
     #[error("send the source's push token as `Authorization: Bearer ...`")]
     Unauthorized,
-    /// The source is not metered now.
-    #[error("this source is paused, removed, or may not push")]
+    /// The source is not metered now. Said only to who has its token.
+    #[error("this source is paused")]
     Forbidden,
     /// A form that is not known.
     #[error(
         "send `application/json`, `application/cloudevents+json` or `application/cloudevents-batch+json`"
     )]
     MediaType,
+    /// A body that is packed.
+    #[error("send the body as it is, without Content-Encoding")]
+    Encoding,
     /// The body is not JSON, or not of the form that its type says.
     #[error("the body cannot be read: {0}")]
     Malformed(String),
@@ -115,7 +118,7 @@ impl Refusal {
         match self {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType | Self::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Malformed(_) | Self::Cut => StatusCode::BAD_REQUEST,
             Self::TooLarge | Self::TooMany => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotHere => StatusCode::NOT_FOUND,
@@ -150,6 +153,10 @@ impl IntoResponse for Refusal {
         let mut response = (status, Json(RefusalJson { error: self.to_string() })).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_S);
+        }
+        if matches!(self, Self::Encoding) {
+            // RFC 9110: which encodings are read.
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

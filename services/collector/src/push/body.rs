@@ -4,12 +4,19 @@ use axum::http::{HeaderMap, header};
 use serde_json::{Map, Value};
 
 use super::{EXECUTIONS_MAX, answer::Refusal};
+use crate::json;
 
 /// The type of an event that holds a finished execution.
 const EVENT_TYPE: &str = "io.flowmeter.execution.finished.v1";
 
 /// The version of CloudEvents that is read.
 const SPEC_VERSION: &str = "1.0";
+
+const OTHER_TYPE: &str = "the event's type is not io.flowmeter.execution.finished.v1";
+const OTHER_VERSION: &str = "the event's specversion is not 1.0";
+
+/// The only encoding of a body that is read: one that is packed could unfold to a thousand times of what may be sent.
+const IDENTITY: &str = "identity";
 
 /// Attributes that every event must have; `data` is ours to ask for.
 const ATTRIBUTES: [&str; 3] = ["id", "source", "type"];
@@ -23,25 +30,64 @@ pub enum Form {
     Event,
     /// An array of CloudEvents.
     Events,
+    /// A CloudEvent in binary mode: its attributes are headers, and the body is its data.
+    Data,
+    /// A CloudEvent in binary mode that is none of ours.
+    Foreign(&'static str),
+}
+
+/// What begins the headers of an event in binary mode.
+const BINARY_PREFIX: &str = "ce-";
+
+/// An attribute of an event in binary mode.
+fn binary<'a>(headers: &'a HeaderMap, attribute: &str) -> Option<&'a str> {
+    headers.get(format!("{BINARY_PREFIX}{attribute}"))?.to_str().ok()
 }
 
 impl Form {
     /// The form that the content type says.
     pub fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != IDENTITY) {
+            return Err(Refusal::Encoding);
+        }
         let media_type = value.unwrap_or_default().split(';').next().unwrap_or_default();
         match media_type.trim().to_ascii_lowercase().as_str() {
+            "application/json" if is_binary(headers) => Ok(Self::of_binary(headers)),
             "application/json" => Ok(Self::Plain),
             "application/cloudevents+json" => Ok(Self::Event),
             "application/cloudevents-batch+json" => Ok(Self::Events),
             _ => Err(Refusal::MediaType),
         }
     }
+
+    /// By the same rules as [`data`].
+    fn of_binary(headers: &HeaderMap) -> Self {
+        let attribute = |name| binary(headers, name).filter(|text| !text.is_empty());
+        match (attribute("specversion"), attribute("type")) {
+            (Some(SPEC_VERSION), Some(EVENT_TYPE)) => {}
+            (Some(SPEC_VERSION), _) => return Self::Foreign(OTHER_TYPE),
+            _ => return Self::Foreign(OTHER_VERSION),
+        }
+        match (attribute("id"), attribute("source")) {
+            (None, _) => Self::Foreign("the event has no id"),
+            (_, None) => Self::Foreign("the event has no source"),
+            _ => Self::Data,
+        }
+    }
+}
+
+/// Whether one of the headers says that the body is an event's data: then it is no plain execution, whatever it holds.
+fn is_binary(headers: &HeaderMap) -> bool {
+    ["specversion", "type"].into_iter().any(|name| headers.contains_key(format!("{BINARY_PREFIX}{name}")))
 }
 
 /// The executions of a body, still to be read; for one that cannot even be found, why.
 pub fn items(form: Form, bytes: &[u8]) -> Result<Vec<Result<Value, String>>, Refusal> {
-    let body: Value = serde_json::from_slice(bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    if let Form::Foreign(reason) = form {
+        return Ok(vec![Err(reason.to_owned())]);
+    }
+    let body: Value = json::read(bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
     let malformed = |what: &str| Err(Refusal::Malformed(what.to_owned()));
     let items: Vec<Result<Value, String>> = match (form, body) {
         (Form::Plain, Value::Object(mut object)) => match object.remove("executions") {
@@ -49,6 +95,7 @@ pub fn items(form: Form, bytes: &[u8]) -> Result<Vec<Result<Value, String>>, Ref
             Some(_) => return malformed("`executions` is not an array"),
             None => vec![Ok(Value::Object(object))],
         },
+        (Form::Data, Value::Object(execution)) => vec![Ok(Value::Object(execution))],
         (Form::Event, Value::Object(event)) => vec![data(event)],
         (Form::Events, Value::Array(events)) => events
             .into_iter()
@@ -57,7 +104,9 @@ pub fn items(form: Form, bytes: &[u8]) -> Result<Vec<Result<Value, String>>, Ref
                 _ => Err("the event is not an object".to_owned()),
             })
             .collect(),
-        (Form::Plain | Form::Event, _) => return malformed("it is not an object"),
+        (Form::Plain | Form::Event | Form::Data | Form::Foreign(_), _) => {
+            return malformed("it is not an object");
+        }
         (Form::Events, _) => return malformed("a batch of events is an array"),
     };
     if items.len() > EXECUTIONS_MAX { Err(Refusal::TooMany) } else { Ok(items) }
@@ -66,7 +115,7 @@ pub fn items(form: Form, bytes: &[u8]) -> Result<Vec<Result<Value, String>>, Ref
 /// What an event holds. Extension attributes are its sender's business.
 fn data(mut event: Map<String, Value>) -> Result<Value, String> {
     if event.get("specversion").and_then(Value::as_str) != Some(SPEC_VERSION) {
-        return Err(format!("the event's specversion is not {SPEC_VERSION}"));
+        return Err(OTHER_VERSION.to_owned());
     }
     for attribute in ATTRIBUTES {
         if event.get(attribute).and_then(Value::as_str).is_none_or(str::is_empty) {
@@ -74,7 +123,7 @@ fn data(mut event: Map<String, Value>) -> Result<Value, String> {
         }
     }
     if event.get("type").and_then(Value::as_str) != Some(EVENT_TYPE) {
-        return Err(format!("the event's type is not {EVENT_TYPE}"));
+        return Err(OTHER_TYPE.to_owned());
     }
     event.remove("data").ok_or_else(|| "the event has no data as JSON".to_owned())
 }
@@ -149,5 +198,33 @@ mod tests {
         assert_eq!(of("application/cloudevents+json"), Some(Form::Event));
         assert_eq!(of("application/cloudevents-batch+json; charset=utf-8"), Some(Form::Events));
         assert_eq!(of("text/plain"), None);
+    }
+
+    #[test]
+    fn an_event_in_binary_mode_is_read_by_its_headers() {
+        let ours = [("specversion", "1.0"), ("type", EVENT_TYPE), ("id", "1"), ("source", "/n8n")];
+        let form = |change: Option<(&str, &str)>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_TYPE, axum::http::HeaderValue::from_static("application/json"));
+            for (name, value) in ours {
+                let value = change.filter(|(changed, _)| *changed == name).map_or(value, |(_, value)| value);
+                let name: axum::http::HeaderName = format!("ce-{name}").parse().unwrap();
+                headers.insert(name, value.parse().unwrap());
+            }
+            Form::of(&headers).unwrap()
+        };
+        assert_eq!(form(None), Form::Data);
+        for (name, value, word) in [
+            ("type", "com.example.other", "type"),
+            ("type", "", "type"),
+            ("specversion", "0.3", "specversion"),
+            ("id", "", "no id"),
+            ("source", "", "no source"),
+        ] {
+            let form = form(Some((name, value)));
+            let items = items(form, br#"{"id": "1"}"#).unwrap();
+            assert!(matches!(&items[..], [Err(reason)] if reason.contains(word)), "{items:?}");
+        }
+        assert!(matches!(items(Form::Data, b"[]"), Err(Refusal::Malformed(_))));
     }
 }

@@ -1,13 +1,10 @@
 //! One pushed execution, read as the rows of a list are: what is pushed and what is polled must be the same.
 
-use jiff::{SignedDuration, Timestamp};
-use metering::Execution;
+use jiff::Timestamp;
+use metering::{Execution, NAME_CHARS_MAX, SafeText};
 use serde_json::Value;
 
 use crate::row::Row;
-
-/// How far ahead of ours a source's clock may be. An execution of next year would open next year's period.
-const AHEAD_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 /// Both spellings of a field: ours, and n8n's own.
 const SPELLINGS: [(&str, &str); 5] = [
@@ -52,22 +49,25 @@ pub fn read(value: Result<Value, String>, now: Timestamp) -> Item {
             }
         }
     }
-    match Row::parse(&value) {
+    match Row::parse(&value, now) {
         Ok(Row::Open(..)) => Item::Open,
         // Without a mode it would be taken for one that does not count.
         Ok(Row::Final(..)) if value.get("mode").is_none() => Item::Unreadable("mode is missing".to_owned()),
-        Ok(Row::Final(_, execution))
-            if execution.stopped_at.max(execution.started_at.unwrap_or_default()).duration_since(now)
-                > AHEAD_MAX =>
-        {
-            Item::Unreadable("it is of the future: check the source's clock".to_owned())
-        }
         Ok(Row::Final(_, execution)) => {
-            let workflow_name = value.get("workflowName").and_then(Value::as_str).map(str::to_owned);
+            let workflow_name = value.get("workflowName").and_then(Value::as_str);
+            let workflow_name =
+                workflow_name.and_then(|name| SafeText::clean(name, NAME_CHARS_MAX).non_empty());
             Item::Final(Box::new(Execution { workflow_name, ..execution }))
         }
-        Err(unreadable) => Item::Unreadable(unreadable.error.to_string()),
+        Err(unreadable) => Item::Unreadable(reason(&unreadable.error.to_string())),
     }
+}
+
+/// Longest reason that is answered, in characters; it may quote what was pushed.
+const REASON_CHARS_MAX: usize = 2 * NAME_CHARS_MAX;
+
+fn reason(text: &str) -> String {
+    SafeText::clean(text, REASON_CHARS_MAX).into()
 }
 
 #[cfg(test)]
@@ -114,8 +114,14 @@ mod tests {
             (
                 json!({"id": "7", "workflowId": "w", "status": "success", "mode": "cli",
                     "stoppedAt": "2027-11-24T01:00:01Z"}),
-                "of the future",
+                "stopped at 2027-11-24T01:00:01Z, which is more than a day ahead",
             ),
+            (
+                json!({"id": "7", "workflowId": "w", "status": "success", "mode": "cli",
+                    "startedAt": "0001-01-01T00:00:00Z", "stoppedAt": "2026-11-24T01:00:01Z"}),
+                "started at 0001-01-01T00:00:00Z, before there was n8n",
+            ),
+            (json!({"id": "a-b", "status": "success", "mode": "cli"}), "not a decimal number"),
             (json!(null), "not an execution"),
         ] {
             let item = read(value);

@@ -54,6 +54,8 @@ pub async fn begin(pool: &PgPool, claim: &Claim, begin: Begin) -> Result<(), Swe
         "UPDATE sources SET epoch = epoch + 1, unfinished = false,
              floor           = CASE WHEN $3 THEN NULL ELSE floor END,
              backlog         = CASE WHEN $3 THEN NULL ELSE backlog END,
+             unseen_firsts   = CASE WHEN $3 THEN '{}' ELSE unseen_firsts END,
+             unseen_lasts    = CASE WHEN $3 THEN '{}' ELSE unseen_lasts END,
              left_out_before = CASE WHEN $4 THEN complete_until ELSE left_out_before END,
              base_url        = CASE WHEN $4 THEN NULL ELSE base_url END
          WHERE source_id = $1 AND lease = $2

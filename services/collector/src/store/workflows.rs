@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use metering::{SourceId, WorkflowId};
+use metering::{NAME_CHARS_MAX, SafeText, SourceId, WorkflowId};
 use sqlx::{PgExecutor, PgPool, Row, postgres::PgRow};
 
 use super::{instant, seconds_before};
@@ -95,7 +95,7 @@ pub async fn keep(
         .bind(news.changed.keys().map(WorkflowId::as_str).collect::<Vec<_>>())
         .bind(news.changed.values().map(|workflow| workflow.name.as_str()).collect::<Vec<_>>())
         .bind(news.changed.values().map(|workflow| workflow.project.as_deref()).collect::<Vec<_>>())
-        .bind(news.changed.values().map(|workflow| workflow.tags.join(TAGS_BETWEEN)).collect::<Vec<_>>())
+        .bind(news.changed.values().map(|workflow| joined(&workflow.tags)).collect::<Vec<_>>())
         .bind(TAGS_BETWEEN)
         .bind(read_at.to_sqlx())
         .execute(&mut *transaction)
@@ -112,9 +112,13 @@ pub async fn keep(
         .execute(&mut *transaction)
         .await?;
     }
-    sqlx::query("UPDATE sources SET workflows_read_at = $2 WHERE source_id = $1")
+    let update = "UPDATE sources SET workflows_read_at = $2, unsaving_workflows = $3, all_saved = $4
+                  WHERE source_id = $1";
+    sqlx::query(update)
         .bind(source.as_str())
         .bind(read_at.to_sqlx())
+        .bind(i32::try_from(news.kept.unsaving).unwrap_or(i32::MAX))
+        .bind(news.kept.all)
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await
@@ -141,8 +145,18 @@ pub async fn want(
     .map(drop)
 }
 
+fn joined(tags: &[SafeText]) -> String {
+    tags.iter().map(SafeText::as_str).collect::<Vec<_>>().join(TAGS_BETWEEN)
+}
+
+/// Also of a row that was written when less was checked.
+fn stored(text: &str) -> SafeText {
+    SafeText::clean(text, NAME_CHARS_MAX)
+}
+
 fn workflow(row: &PgRow) -> Result<Known, sqlx::Error> {
     let (name, read_at) = (row.try_get::<Option<String>, _>("name")?, instant(row, "read_at")?);
-    let (project, tags) = (row.try_get("project_id")?, row.try_get("tags")?);
-    Ok(name.zip(read_at).map(|(name, read_at)| (Workflow { name, project, tags }, read_at)))
+    let project = row.try_get::<Option<String>, _>("project_id")?.map(|project| stored(&project));
+    let tags = row.try_get::<Vec<String>, _>("tags")?.iter().map(|tag| stored(tag)).collect();
+    Ok(name.zip(read_at).map(|(name, read_at)| (Workflow { name: stored(&name), project, tags }, read_at)))
 }

@@ -96,13 +96,15 @@ async fn only_a_source_that_is_metered_may_push_and_only_with_its_own_token() {
     {
         assert_eq!(push.status(token).await, 401, "{token}");
     }
-    assert_eq!(push.status(&TOKEN.replace("north", "south")).await, 403, "there is no such source");
+    assert_eq!(push.status(&TOKEN.replace("north", "south")).await, 401, "there is no such source");
     assert_eq!(push.status(TOKEN).await, 202);
 
     push.know(push.source("another token")).await;
     assert_eq!(push.status(TOKEN).await, 401, "it was replaced");
     push.know(Source { push_token_sha256: None, ..push.source(TOKEN) }).await;
-    assert_eq!(push.status(TOKEN).await, 403, "it was taken back");
+    assert_eq!(push.status(TOKEN).await, 401, "it was taken back");
+    push.know(Source { paused: true, ..push.source("another token") }).await;
+    assert_eq!(push.status(TOKEN).await, 401, "nobody learns what a source is that is not theirs");
     push.know(Source { paused: true, ..push.source(TOKEN) }).await;
     assert_eq!(push.status(TOKEN).await, 403, "the source is paused");
     push.know(push.source(TOKEN)).await;
@@ -156,9 +158,73 @@ async fn one_that_cannot_be_read_costs_only_itself() {
     let ids: Vec<&str> = batch.executions.iter().map(|execution| execution.execution_id.as_str()).collect();
     assert_eq!(ids, ["201", "202"]);
 
+    let odd = [
+        with("started_at", json!("0001-01-01T00:00:00Z")),
+        with("started_at", json!("-004713-01-01T00:00:00Z")),
+        with("started_at", json!("2999-01-01T00:00:00Z")),
+        with("stopped_at", json!("2999-01-01T00:00:00Z")),
+        with("workflow_id", json!("a\u{0}b")),
+        execution("203"),
+    ];
+    let answer = push.accepted("application/json", json!({ "executions": odd })).await;
+    assert_eq!((&answer["accepted"], answer["rejected"].as_array().unwrap().len()), (&json!(1), 5));
+    for (place, word) in [
+        (0, "before there was n8n"),
+        (1, "before"),
+        (2, "a day ahead"),
+        (3, "a day ahead"),
+        (4, "workflow id"),
+    ] {
+        let reason = answer["rejected"][place]["reason"].as_str().unwrap();
+        assert!(reason.contains(word), "{place}: {reason}");
+    }
+
     let other = json!({"specversion": "1.0", "id": "e", "source": "/n8n", "type": "com.example.other"});
     let answer = push.accepted("application/cloudevents-batch+json", json!([other])).await;
     assert_eq!((&answer["accepted"], &answer["rejected"][0]["index"]), (&json!(0), &json!(0)));
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn a_name_that_no_database_keeps_is_repaired_and_its_neighbours_count() {
+    let mut push = Push::start().await;
+    push.stage.swept_without_reading("north").await;
+    let named =
+        |id: &str, name: &str| execution(id).to_string().replace("\"Order sync\"", &format!("\"{name}\""));
+    let executions = [
+        named("301", "Good"),
+        named("302", r"Order\u0000sync"),
+        named("303", r"Order sync \ud83e"),
+        named("304", r"\u001b[2J\u202e"),
+    ];
+    let body = format!("{{\"executions\": [{}]}}", executions.join(","));
+    let response = push.send(TOKEN, "application/json", body).await;
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(answer, json!({"accepted": 4, "ignored": 0, "rejected": []}));
+    let batch = push.stage.next_executions().await;
+    let names: Vec<_> = batch.executions.iter().map(|run| run.workflow_name.as_str()).collect();
+    assert_eq!(names, ["Good", "Order\u{fffd}sync", "Order sync \u{fffd}", "\u{fffd}[2J\u{fffd}"]);
+    push.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_in_binary_mode_is_read_as_one_and_a_foreign_one_refused() {
+    let mut push = Push::start().await;
+    push.stage.swept_without_reading("north").await;
+    let send = |event_type: &'static str| {
+        let request = push.http.post(&push.url).bearer_auth(TOKEN).json(&execution("401"));
+        let headers =
+            [("ce-specversion", "1.0"), ("ce-type", event_type), ("ce-id", "e"), ("ce-source", "/n8n")];
+        headers.into_iter().fold(request, |request, (name, value)| request.header(name, value)).send()
+    };
+    let answer: Value = send("com.example.other").await.unwrap().json().await.unwrap();
+    assert_eq!((&answer["accepted"], &answer["rejected"][0]["index"]), (&json!(0), &json!(0)));
+    assert!(answer["rejected"][0]["reason"].as_str().unwrap().contains(EVENT_TYPE), "{answer}");
+    assert!(push.stage.published().await.is_empty());
+    let answer: Value = send(EVENT_TYPE).await.unwrap().json().await.unwrap();
+    assert_eq!(answer, json!({"accepted": 1, "ignored": 0, "rejected": []}));
+    assert_eq!(push.stage.next_executions().await.executions[0].execution_id, "401");
     push.finish().await;
 }
 
@@ -175,6 +241,12 @@ async fn a_request_is_bounded() {
     assert_eq!(refused("application/json", "{".to_owned()).await, 400);
     assert_eq!(refused("application/cloudevents+json", "[]".to_owned()).await, 400);
     assert_eq!(refused("text/plain", execution("1").to_string()).await, 415);
+    let packed = push.http.post(&push.url).bearer_auth(TOKEN).header(header::CONTENT_ENCODING, "gzip");
+    let packed =
+        packed.header(header::CONTENT_TYPE, "application/json").body(vec![0x1f, 0x8b]).send().await.unwrap();
+    assert_eq!(packed.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(packed.headers()[header::ACCEPT_ENCODING], "identity");
+    assert!(packed.text().await.unwrap().contains("Content-Encoding"));
     let get = push.http.get(&push.url).send().await.unwrap();
     assert_eq!(get.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert!(push.stage.published().await.is_empty(), "what is refused is not published");

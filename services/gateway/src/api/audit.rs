@@ -14,6 +14,7 @@ use super::{
     App,
     error::{ApiError, ErrorJson},
     extract::PathId,
+    unseen::UnseenJson,
 };
 use crate::{follow::Listen, source_audits::Audit};
 
@@ -46,6 +47,9 @@ pub struct AuditJson {
     pub differences: Vec<DifferenceJson>,
     /// All differences.
     pub differences_total: u64,
+    /// Executions that the source has numbered and never showed, so that no audit can compare them; null where there
+    /// are none.
+    pub unseen: Option<UnseenJson>,
     /// Why it ended before everything was compared; null where it did not.
     pub failure: Option<String>,
 }
@@ -91,6 +95,7 @@ impl AuditJson {
             equal: told.equal,
             differences: told.differences.iter().map(DifferenceJson::from).collect(),
             differences_total: told.differences_total,
+            unseen: UnseenJson::of(audit.unseen),
             failure: (!told.failure.is_empty()).then(|| told.failure.clone()),
         }
     }

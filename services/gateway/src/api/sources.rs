@@ -20,6 +20,7 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId},
     gaps::{self, GapsJson},
+    unseen::UnseenJson,
     usage::seconds_since,
 };
 use crate::{
@@ -100,6 +101,8 @@ pub struct SourceStatusJson {
     /// When it is expected to prune executions that were not seen, at its present rate; null where sweeps come
     /// often enough.
     pub loss_expected_at: Option<Timestamp>,
+    /// Executions that it has numbered and never showed; null where there are none.
+    pub unseen: Option<UnseenJson>,
     /// Executions that were gone before they were seen.
     pub gaps: GapsJson,
 }
@@ -181,6 +184,10 @@ impl SourceInput {
             push_token_sha256: Default::default(),
             attributions: attributions.collect::<Result<_, _>>()?,
         })?;
+        if let Some(instance) = catalog::of_editor_page(&source.base_url) {
+            let reason = format!("is a page of n8n's editor; use {}", shown_url(&instance));
+            return Err(InvalidEntry::field("base_url", reason));
+        }
         let api_key = match (given, present) {
             (Some(key), _) => key,
             // Whoever may move a source must not be able to have its key sent to a machine of theirs.
@@ -247,6 +254,7 @@ impl SourceStatusJson {
             last_sweep: synced.map(SweepJson::from),
             failing: state.failing().map(FailingJson::from),
             loss_expected_at: state.loss_expected_at(),
+            unseen: UnseenJson::of(state.unseen()),
             gaps,
         }
     }
@@ -361,6 +369,25 @@ mod tests {
 
     fn id() -> SourceId {
         SourceId::parse("north-n8n").unwrap()
+    }
+
+    #[test]
+    fn an_address_of_the_editor_is_refused_with_the_right_one_and_the_api_s_is_understood() {
+        let sealing = SealingKey::parse(&KeyPair::generate().public).unwrap();
+        let at = |base_url: &str| {
+            let json =
+                serde_json::json!({"tenant": "north", "kind": "n8n", "base_url": base_url, "api_key": "k"});
+            input(&json.to_string())
+                .into_source(&id(), &sealing, None)
+                .map(|source| shown_url(&source.base_url))
+        };
+        let refused = at("http://127.0.0.1:25430/plain/home/workflows").unwrap_err().to_string();
+        assert!(
+            refused.contains("base_url") && refused.contains("use http://127.0.0.1:25430/plain"),
+            "{refused}"
+        );
+        assert_eq!(at("https://n8n.example/api/v1").unwrap(), "https://n8n.example");
+        assert!(at("n8n.example").unwrap_err().to_string().contains("https://n8n.example.com"));
     }
 
     #[test]

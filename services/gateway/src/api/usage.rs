@@ -17,6 +17,7 @@ use super::{
     forecasts::{self, ForecastJson},
     gaps::{self, GapsJson},
     sources::FailingJson,
+    unseen::UnseenJson,
 };
 use crate::{directory::Snapshot, usage::Counted};
 
@@ -116,6 +117,8 @@ pub struct SourceFreshnessJson {
     /// When it is expected to prune executions that were not seen, at its present rate; null where sweeps come
     /// often enough.
     pub loss_expected_at: Option<Timestamp>,
+    /// Executions that it has numbered and never showed; null where there are none, and of a source that others share.
+    pub unseen: Option<UnseenJson>,
     /// How many gaps are kept of it (90 days): executions that were gone before they were seen.
     pub gaps: u64,
     /// Whether other tenants' executions run there too.
@@ -339,6 +342,7 @@ impl SourceFreshnessJson {
             .and_then(|counted| counted.sources.iter().find(|known| known.source == source.id.as_str()));
         let complete_until = freshness.and_then(|known| known.complete_until);
         let state = app.sources.of(&source.id);
+        let is_shared = source.tenants().len() > 1 || source.tenant.is_none();
         Self {
             source: source.id.to_string(),
             complete_until,
@@ -347,8 +351,10 @@ impl SourceFreshnessJson {
             paused: source.paused,
             failing: state.failing().map(FailingJson::from),
             loss_expected_at: state.loss_expected_at(),
+            // Of a shared one it would say how much others run.
+            unseen: UnseenJson::of(state.unseen()).filter(|_| !is_shared),
             gaps: app.gap_counts.of(&source.id),
-            is_shared: source.tenants().len() > 1 || source.tenant.is_none(),
+            is_shared,
         }
     }
 }

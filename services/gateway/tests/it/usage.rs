@@ -112,6 +112,9 @@ async fn a_source_shows_how_its_metering_goes() {
         sweep_ended_at: at("2026-11-24T11:50:06Z"),
         executions_published: 40,
         loss_expected_at: at("2026-11-24T12:07:00Z"),
+        unseen_ids_max: 40,
+        unseen_since: at("2026-11-01T00:00:00Z"),
+        unsaving_workflows: 2,
         ..v1::SourceSynced::default()
     };
     world.bench.publish(namespace.source_synced("north-n8n"), &synced).await;
@@ -145,6 +148,8 @@ async fn a_source_shows_how_its_metering_goes() {
     assert_eq!(status["failing"]["reason"], "unauthorized");
     assert_eq!(status["gaps"]["recent"][0]["reason"], "pruned_before_seen");
     assert_eq!(status["loss_expected_at"], "2026-11-24T12:07:00Z");
+    let unseen = json!({"executions_max": 40, "since": "2026-11-01T00:00:00Z", "unsaving_workflows": 2});
+    assert_eq!(status["unseen"], unseen);
     let freshness = eventually("the gap is counted in the live figures", || async {
         let freshness = world.get("/v1/usage").await["usage"][0]["sources"][0].clone();
         (freshness["gaps"] == 1).then_some(freshness)
@@ -152,6 +157,7 @@ async fn a_source_shows_how_its_metering_goes() {
     .await;
     assert_eq!(freshness["failing"]["consecutive_failures"], 3);
     assert_eq!(freshness["loss_expected_at"], "2026-11-24T12:07:00Z");
+    assert_eq!(freshness["unseen"], unseen);
     world.finish().await;
 }
 

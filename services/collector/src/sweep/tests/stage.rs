@@ -171,7 +171,13 @@ impl<'a> Stage<'a> {
             self.publish(&execution);
         }
         self.vanished.extend(sweep.replaced().map(RunId::number));
-        let next = sweep.finish("http://n8n.example/".to_owned(), 0, self.cursor.latest_start, backlog);
+        let next = sweep.finish(
+            "http://n8n.example/".to_owned(),
+            0,
+            self.cursor.latest_start,
+            backlog,
+            crate::workflows::Kept::default(),
+        );
         if next.backlog.is_none() && !self.is_obscure() {
             self.check_completeness(next.complete_until.unwrap());
         }

@@ -1,0 +1,94 @@
+//! Addresses that people paste for an n8n: those of its API and its editor are understood or refused with the right one.
+
+use url::Url;
+
+/// Where n8n's public API begins, below the address of an instance.
+const API: [&str; 2] = ["api", "v1"];
+
+/// The first parts of paths that n8n's editor shows. What stands before them is the instance's own path.
+const EDITOR_PAGES: [&[&str]; 10] = [
+    &["home", "workflows"],
+    &["home", "credentials"],
+    &["home", "executions"],
+    &["workflow", "new"],
+    &["workflows"],
+    &["executions"],
+    &["signin"],
+    &["setup"],
+    &["settings", "api"],
+    &["settings", "usage"],
+];
+
+/// The address of the instance: without the API's path, which every request adds, and without empty parts.
+pub(crate) fn of_instance(mut url: Url) -> Url {
+    let parts = parts(&url);
+    let has_empty = url.path().contains("//");
+    let api = parts.windows(API.len()).position(|window| window == API);
+    if api.is_none() && !has_empty {
+        return url;
+    }
+    let path = parts.get(..api.unwrap_or(parts.len())).unwrap_or_default().join("/");
+    url.set_path(&path);
+    url
+}
+
+/// The instance whose editor shows a page at this address; nothing where it is no such page.
+pub fn of_editor_page(url: &Url) -> Option<Url> {
+    let parts = parts(url);
+    let is_page = |from: usize| {
+        let rest = parts.get(from..).unwrap_or_default();
+        let is_workflow = matches!(rest, [first, _, ..] if first == "workflow");
+        is_workflow
+            || EDITOR_PAGES.iter().any(|page| {
+                rest.len() >= page.len() && rest.iter().zip(*page).all(|(part, page)| part == page)
+            })
+    };
+    let place = (0..parts.len()).find(|from| is_page(*from))?;
+    let mut instance = url.clone();
+    instance.set_path(&parts.get(..place).unwrap_or_default().join("/"));
+    Some(instance)
+}
+
+fn parts(url: &Url) -> Vec<String> {
+    url.path().split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> Url {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_api_s_own_address_is_that_of_its_instance() {
+        for (pasted, instance) in [
+            ("https://n8n.example", "https://n8n.example/"),
+            ("https://n8n.example/", "https://n8n.example/"),
+            ("https://n8n.example/api/v1", "https://n8n.example/"),
+            ("https://n8n.example/plain/api/v1/executions", "https://n8n.example/plain"),
+            ("https://n8n.example//plain//", "https://n8n.example/plain"),
+            ("https://n8n.example/plain/", "https://n8n.example/plain/"),
+            ("http://[::1]:25431/plain", "http://[::1]:25431/plain"),
+            ("http://n8n.münchen.example", "http://n8n.xn--mnchen-3ya.example/"),
+        ] {
+            assert_eq!(of_instance(url(pasted)).as_str(), instance, "{pasted}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_the_editor_is_known_with_its_instance() {
+        for (page, instance) in [
+            ("https://n8n.example/home/workflows", "https://n8n.example/"),
+            ("https://n8n.example/plain/home/workflows", "https://n8n.example/plain"),
+            ("https://n8n.example/workflow/M9X5HgovH50n2vBc/executions", "https://n8n.example/"),
+            ("https://n8n.example/signin", "https://n8n.example/"),
+        ] {
+            assert_eq!(of_editor_page(&url(page)).map(String::from).as_deref(), Some(instance), "{page}");
+        }
+        for instance in ["https://n8n.example", "https://example.com/home", "https://example.com/workflow"] {
+            assert_eq!(of_editor_page(&url(instance)), None, "{instance}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Executions that a source numbers and never shows.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use catalog::Source;
+use messaging::ask::{self, Answerer, Refusal};
+use proto::{
+    subjects::Question,
+    v1::{Recorded, RecordedAnswer, RecordedQuestion, SourceSynced},
+};
+use sandbox::n8n::{Runs, WorkflowChange, WorkflowSaving};
+
+use crate::stage::Stage;
+
+/// Runs of which no row is kept: each burns an id.
+fn run_unsaved(stage: &Stage, count: u32) {
+    stage.n8n("north").run(&Runs::of("orderSync").count(count).unsaved()).unwrap();
+}
+
+fn unseen(synced: &SourceSynced) -> (u64, u32) {
+    (synced.unseen_ids_max, synced.unsaving_workflows)
+}
+
+#[tokio::test]
+async fn executions_that_are_not_saved_are_said_as_soon_as_the_next_sweep_misses_them_too() {
+    let mut stage = Stage::start().await;
+    let first = stage.first_sweep("north").await;
+    assert_eq!(unseen(&first.synced), (0, 0));
+    stage.run("north", 3);
+    run_unsaved(&stage, 40);
+    stage.run("north", 2);
+    let second = stage.next_sweep("north").await;
+    assert_eq!(second.ids(), [1, 2, 3, 44, 45]);
+    assert_eq!(second.synced.unseen_ids_max, 0, "their rows may be late");
+    let third = stage.next_sweep("north").await;
+    assert_eq!(third.synced.unseen_ids_max, 40);
+    assert_eq!(third.synced.unseen_since, first.synced.sweep_started_at);
+
+    // What is open has an id and no end, and what was late is seen after all.
+    let open = stage.n8n("north").start(&sandbox::n8n::Start::of("orderSync")).unwrap();
+    stage.n8n("north").run(&Runs::of("orderSync").uncommitted()).unwrap();
+    run_unsaved(&stage, 2);
+    stage.run("north", 1);
+    stage.next_sweep("north").await;
+    stage.n8n("north").commit(open + 1).unwrap();
+    assert_eq!(stage.next_sweep("north").await.synced.unseen_ids_max, 42);
+    assert_eq!(stage.next_sweep("north").await.synced.unseen_ids_max, 42, "counted once");
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn what_the_workflows_settings_say_narrows_it() {
+    let mut stage = Stage::start().await;
+    let saving = |workflow: &str, saving| WorkflowChange::of(workflow).saving(saving);
+    stage.n8n("north").change_workflow(&saving("orderSync", WorkflowSaving::All)).unwrap();
+    stage.run("north", 1);
+    stage.first_sweep("north").await;
+    run_unsaved(&stage, 5);
+    stage.run("north", 1);
+    stage.next_sweep("north").await;
+    let all_saved = stage.next_sweep("north").await;
+    assert_eq!(unseen(&all_saved.synced), (0, 0), "every workflow saves everything: they were deleted");
+
+    stage.n8n("north").change_workflow(&saving("silent", WorkflowSaving::Nothing)).unwrap();
+    stage.bench.clock.advance(jiff::SignedDuration::from_hours(2));
+    let some_not = stage.swept("north").await;
+    assert_eq!(unseen(&some_not.synced), (0, 1));
+    run_unsaved(&stage, 7);
+    stage.run("north", 1);
+    stage.next_sweep("north").await;
+    assert_eq!(unseen(&stage.next_sweep("north").await.synced), (7, 1));
+    stage.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_there_before_the_first_sweep_is_not_looked_at() {
+    let mut stage = Stage::start().await;
+    stage.run("north", 2);
+    run_unsaved(&stage, 100);
+    stage.run("north", 2);
+    stage.first_sweep("north").await;
+    assert_eq!(stage.next_sweep("north").await.synced.unseen_ids_max, 0);
+    stage.finish().await;
+}
+
+/// Stands for the aggregator, which knows of these ids.
+struct Pushed(std::ops::RangeInclusive<u64>);
+
+#[async_trait]
+impl Answerer for Pushed {
+    type Question = RecordedQuestion;
+    type Answer = RecordedAnswer;
+
+    async fn answer(&self, question: RecordedQuestion) -> Result<RecordedAnswer, Refusal> {
+        let asked = question.first_execution_id..=question.last_execution_id;
+        let known = self.0.clone().filter(|id| asked.contains(id));
+        let executions = known.map(|execution_id| Recorded { execution_id, ..Recorded::default() }).collect();
+        Ok(RecordedAnswer { executions, next_execution_id: None })
+    }
+}
+
+#[tokio::test]
+async fn what_was_pushed_is_not_unseen_and_waits_while_nobody_can_say_so() {
+    let mut stage = Stage::start().await;
+    let source = Source { push_token_sha256: Some([7; 32]), ..stage.source("north") };
+    stage.add(&source, 1).await;
+    stage.run("north", 1);
+    stage.swept("north").await;
+    run_unsaved(&stage, 40);
+    stage.run("north", 1);
+    stage.next_sweep("north").await;
+    assert_eq!(stage.next_sweep("north").await.synced.unseen_ids_max, 0, "the aggregator is away");
+    let (bus, shutdown) = (stage.bench.context.bus.clone(), stage.bench.context.tasks.shutdown());
+    stage.bench.context.tasks.spawn(ask::answer(bus, Question::Recorded, Arc::new(Pushed(2..=31)), shutdown));
+    let mut said = 0;
+    for _ in 0..20 {
+        said = stage.next_sweep("north").await.synced.unseen_ids_max;
+        if said > 0 {
+            break;
+        }
+    }
+    assert_eq!(said, 10, "30 of 40 were pushed");
+    stage.finish().await;
+}

@@ -1,0 +1,29 @@
+//! Executions that a source has numbered and never showed.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::sources::Unseen;
+
+/// Executions that a source has numbered and never showed: most often it does not save them. They are not counted unless
+/// they are pushed. Save them, or let n8n push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct UnseenJson {
+    /// How many there are at most: an id that was deleted at once, or belonged to a test, is among them.
+    pub executions_max: u64,
+    /// Since when they are counted: the first sweep, or the beginning of the month (UTC).
+    pub since: Timestamp,
+    /// Workflows whose own settings say that some of their executions are not saved. The instance's settings, which
+    /// hold for the others, are not known.
+    pub unsaving_workflows: u32,
+}
+
+impl UnseenJson {
+    /// Nothing where there is nothing to say.
+    pub fn of(unseen: Option<Unseen>) -> Option<Self> {
+        let Unseen { executions_max, since, unsaving_workflows } = unseen?;
+        let is_news = executions_max > 0 || unsaving_workflows > 0;
+        is_news.then_some(Self { executions_max, since, unsaving_workflows })
+    }
+}
