@@ -20,6 +20,7 @@ mod plans;
 mod sources;
 mod table;
 mod tenants;
+mod terminal;
 mod token;
 mod unmapped;
 mod usage;
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
         // `flowmeter usage | head -1`: who reads has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("flowmeter: {error:#}");
+            eprintln!("flowmeter: {}", terminal::safe(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -110,7 +111,7 @@ fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
     // Fails only if one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(arguments, &mut io::stdout()))
+    runtime.block_on(run(arguments, &mut terminal::SafeWriter::new(io::stdout())))
 }
 
 async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCode> {

@@ -306,13 +306,18 @@ function startOf(run) {
 	return Number.isFinite(earliest) ? iso(earliest) : undefined;
 }
 
+/** A name that was cut between the two halves of a letter holds half of one, which no JSON may: it becomes U+FFFD. */
+function wellFormed(text) {
+	return typeof text === 'string' ? Buffer.from(text, 'utf8').toString('utf8') : undefined;
+}
+
 /** The execution as Flowmeter takes it; nothing where it has not ended, or n8n does not say how. */
 function execution(run, workflow, id) {
 	if (!run || !FINAL.has(run.status) || id === undefined || id === null) return undefined;
 	return {
 		id: String(id),
 		workflow_id: workflow?.id,
-		workflow_name: workflow?.name,
+		workflow_name: wellFormed(workflow?.name),
 		status: run.data?.resultData?.error?.name === REFUSED_BEFORE_START ? 'canceled' : run.status,
 		mode: run.mode,
 		started_at: startOf(run),

@@ -220,3 +220,26 @@ for (const [how, end] of [['ends', ''], ['is stopped', 'process.kill(process.pid
 		await stop();
 	});
 }
+
+test('half of a letter in one name reaches the collector as readable JSON, with its neighbours', async () => {
+	const raw = [];
+	const server = http.createServer((request, response) => {
+		const chunks = [];
+		request.on('data', (chunk) => chunks.push(chunk));
+		request.on('end', () => {
+			raw.push(Buffer.concat(chunks).toString('utf8'));
+			response.writeHead(202, { 'content-type': 'application/json' });
+			response.end(JSON.stringify({ accepted: 3, ignored: 0, rejected: [] }));
+		});
+	});
+	await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+	const post = hooked(`http://127.0.0.1:${server.address().port}/v1/executions`);
+	const names = ['Good A', `Order sync ${'🧾'.slice(0, 1)}`, 'Good B'];
+	for (const [place, name] of names.entries()) await post.call({}, run(), { id: 'w1', name }, String(place));
+	await eventually('all three arrive', () => raw.flatMap((body) => JSON.parse(body).executions).length === 3);
+	const pushed = raw.flatMap((body) => JSON.parse(body).executions.map((execution) => execution.workflow_name));
+	assert.deepEqual(pushed, ['Good A', 'Order sync \ufffd', 'Good B']);
+	assert.ok(!raw.some((body) => /\\ud83e/i.test(body)));
+	server.closeAllConnections();
+	await new Promise((resolve) => server.close(resolve));
+});

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use messaging::{consume::chain, trace};
-use metering::Clock;
+use metering::{Clock, SafeText};
 use sqlx::PgPool;
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,9 @@ use crate::{
     smtp::Mailer,
     store::{self, Claimed, Outcome},
 };
+
+/// Longest reason that is kept, in characters: a mail server may answer at length.
+const REASON_CHARS_MAX: usize = 1_000;
 
 /// Mails sent at once by this process: one slow recipient leaves the others their places.
 const SENDING_MAX: usize = 16;
@@ -89,7 +92,7 @@ impl Deliver {
         } else {
             match self.mailer.send(&mail.cause, &mail.recipient, &mail.message_id).await {
                 Ok(()) => (Event::Accepted, None),
-                Err(error) => (error.event(), Some(chain(&error))),
+                Err(error) => (error.event(), Some(SafeText::clean(&chain(&error), REASON_CHARS_MAX).into())),
             }
         };
         let now = self.clock.now();

@@ -8,7 +8,7 @@ mod tests;
 use std::cmp::Ordering;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use metering::{InvalidId, SourceId, TenantId, WorkflowId};
+use metering::{InvalidId, SafeText, SourceId, TenantId, WorkflowId};
 use prost::{DecodeError, Message};
 use proto::{InvalidMessage, InvalidTimestamp, instant, required_instant, v1};
 use uuid::Uuid;
@@ -333,5 +333,5 @@ fn in_order(a: &str, b: &str) -> Ordering {
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().take(TEXT_CHARS_MAX).collect()
+    SafeText::clean(text, TEXT_CHARS_MAX).into()
 }

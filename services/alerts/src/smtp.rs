@@ -11,6 +11,7 @@ use lettre::{
     },
     transport::smtp::PoolConfig,
 };
+use metering::SafeText;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
@@ -19,6 +20,9 @@ use crate::{Cause, Event, MessageId};
 /// A mail that is not taken by then counts as deferred. Less than a server may take (RFC 5321 allows minutes), but
 /// senders are few and a repeat is recognised by its `Message-ID`.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest subject, in characters: that of two names of 200 and the words around them.
+const SUBJECT_CHARS_MAX: usize = 600;
 
 /// The server refuses us, not the mail: log in first, or the log-in failed. A person has to correct the settings,
 /// and the mails shall go out then.
@@ -121,7 +125,8 @@ fn assemble(
     Message::builder()
         .from(from)
         .to(to.into())
-        .subject(letter.subject)
+        // One line, whatever the names in it hold.
+        .subject(String::from(SafeText::clean(&letter.subject, SUBJECT_CHARS_MAX)))
         .date(SystemTime::from(cause.recorded_at()))
         .message_id(Some(message_id.to_string()))
         .raw_header(auto_submitted)
@@ -162,6 +167,12 @@ mod tests {
         let raw = raw(alert);
         let (headers, _) = raw.split_once("\r\n\r\n").unwrap();
         assert!(!headers.lines().any(|line| line.starts_with("Bcc")), "{headers}");
+        let turned = Alert { tenant_name: "North \u{202e}rehtona\0".into(), ..north() };
+        let from: Mailbox = "alerts@example.com".parse().unwrap();
+        let id = MessageId::derive("c", "r", "example.com");
+        let message = assemble(from, &Cause::Crossing(turned), "ops@north.example", &id).unwrap();
+        let subject = format!("{:?}", message.headers().get::<lettre::message::header::Subject>());
+        assert!(subject.contains("North \u{fffd}rehtona\u{fffd}"), "{subject}");
     }
 
     #[test]

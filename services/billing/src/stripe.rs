@@ -268,7 +268,7 @@ fn message_of(error: &ApiErrors) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().take(MESSAGE_CHARS_MAX).collect()
+    metering::SafeText::clean(text, MESSAGE_CHARS_MAX).into()
 }
 
 #[cfg(test)]

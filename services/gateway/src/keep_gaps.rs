@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use messaging::{Delivery, Dispose, Disposition, Handler};
-use metering::SourceId;
+use metering::{NAME_CHARS_MAX, SafeText, SourceId};
 use proto::{InvalidMessage, required_instant, v1};
 use sqlx::PgPool;
 
@@ -71,7 +71,7 @@ fn read(wire: v1::SourceGap) -> Result<Gap, InvalidMessage> {
         epoch: wire.epoch,
         reason: reason.to_owned(),
         found_at: required_instant(wire.found_at.as_ref(), "found_at")?,
-        first_execution_id: wire.first_execution_id,
-        last_execution_id: wire.last_execution_id,
+        first_execution_id: SafeText::clean(&wire.first_execution_id, NAME_CHARS_MAX).into(),
+        last_execution_id: SafeText::clean(&wire.last_execution_id, NAME_CHARS_MAX).into(),
     })
 }

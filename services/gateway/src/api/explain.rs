@@ -97,7 +97,7 @@ impl TryFrom<v1::ExplainedExecution> for ExplainedJson {
             epoch: wire.epoch,
             execution: execution.id.to_string(),
             workflow: execution.workflow.to_string(),
-            name: execution.workflow_name,
+            name: execution.workflow_name.map(String::from),
             status: execution.status.as_str().to_owned(),
             mode: execution.mode.as_str().to_owned(),
             started_at: execution.started_at,

@@ -13,6 +13,23 @@ use super::error::ApiError;
 /// The largest body: a plan or tenant is a few kilobytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
+/// The database keeps no text with a NUL, so no request may carry one: it would fail as if we were to blame.
+pub const NUL: &str = "the request holds a NUL character, which no text may hold";
+
+/// Whether a string of this JSON holds a NUL.
+fn holds_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(place) = rest.iter().position(|byte| *byte == b'\\') {
+        rest = rest.get(place + 1..).unwrap_or_default();
+        if rest.starts_with(b"u0000") {
+            return true;
+        }
+        // What is escaped, which may be a backslash.
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
 /// A JSON body of the shape `T`.
 pub struct JsonBody<T>(pub T);
 
@@ -30,6 +47,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
                 _ => ApiError::InvalidRequest("the body could not be read to its end".to_owned()),
             }
         })?;
+        if holds_nul(&bytes) {
+            return Err(ApiError::InvalidRequest(NUL.to_owned()));
+        }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => {
                 ApiError::InvalidValue { field: None, reason: error.to_string() }
@@ -71,5 +91,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryOf<T> {
             .await
             .map_err(|rejection| ApiError::InvalidRequest(rejection.body_text()))?;
         Ok(Self(query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds_nul;
+
+    #[test]
+    fn a_nul_is_found_however_it_is_written() {
+        for (json, expected) in [
+            (r#"{"name": "a\u0000b"}"#, true),
+            (r#"{"name": "\\\u0000"}"#, true),
+            (r#"{"name": "a\\u0000b"}"#, false),
+            (r#"{"name": "\u0001\n"}"#, false),
+            ("\\", false),
+        ] {
+            assert_eq!(holds_nul(json.as_bytes()), expected, "{json}");
+        }
     }
 }

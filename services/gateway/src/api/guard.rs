@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, header},
+    http::{HeaderName, HeaderValue, Method, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -15,7 +15,12 @@ use tokio::{
 };
 use tracing::{Instrument, Span};
 
-use super::{App, error::ApiError, extract::BODY_BYTES_MAX, meters};
+use super::{
+    App,
+    error::ApiError,
+    extract::{BODY_BYTES_MAX, NUL},
+    meters,
+};
 
 /// Requests answered at once. Most wait for one of few database connections, so more would only wait longer.
 const REQUESTS_MAX: usize = 512;
@@ -83,10 +88,18 @@ async fn bound(places: &Semaphore, request: Request, next: Next) -> Response {
     let Ok(_place) = places.try_acquire() else {
         return ApiError::Overloaded.into_response();
     };
+    if names_nul(request.uri()) {
+        return ApiError::InvalidRequest(NUL.to_owned()).into_response();
+    }
     match timeout(ANSWER_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::Timeout.into_response(),
     }
+}
+
+/// Whether the path or the query holds a NUL, which only stands there percent-encoded.
+fn names_nul(uri: &Uri) -> bool {
+    [Some(uri.path()), uri.query()].into_iter().flatten().any(|part| part.contains("%00"))
 }
 
 /// A label must be one of few: anybody can make a method up.

@@ -238,3 +238,28 @@ async fn the_dashboard_is_open_and_strict() {
     }
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_nul_in_a_path_a_query_or_a_body_is_the_caller_s_mistake() {
+    let world = World::start().await;
+    for (method, path) in operations("a%00b") {
+        let path = if path.contains("%00") { path } else { format!("{path}?q=a%00b") };
+        let (status, body) = world.ask(method.clone(), &path, None).await;
+        assert_eq!((status, &body["error"]["code"]), (400, &json!("invalid_request")), "{method} {path}");
+    }
+    for (method, path) in [
+        (Method::PUT, "/v1/plans/x"),
+        (Method::PUT, "/v1/tenants/x"),
+        (Method::PUT, "/v1/sources/x"),
+        (Method::POST, "/v1/tokens"),
+        (Method::POST, "/v1/tenants/x/corrections"),
+        (Method::POST, "/v1/session"),
+        (Method::POST, "/v1/admissions"),
+        (Method::POST, "/v1/admissions/batch"),
+    ] {
+        let body = json!({"id": "x", "name": "a\u{0}b", "reason": "a\u{0}b"});
+        let (status, body) = world.ask(method.clone(), path, Some(body)).await;
+        assert_eq!((status, &body["error"]["code"]), (400, &json!("invalid_request")), "{method} {path}");
+    }
+    world.finish().await;
+}
