@@ -217,7 +217,7 @@ async fn verdicts_of_long_ago_are_deleted() {
     admit(&world, "old").await;
     world.bench.clock.set("2026-12-24T12:00:00Z".parse().unwrap());
     admit(&world, "recent").await;
-    world.bench.clock.set("2027-01-24T12:00:00Z".parse().unwrap());
+    world.bench.clock.set("2027-02-05T12:00:00Z".parse().unwrap());
     let World { mut bench, .. } = world;
     bench.restart().await;
     let world = World::on(bench).await;
