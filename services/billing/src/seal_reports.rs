@@ -30,6 +30,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Where all minutes are taken, the next one is free after this.
 const NEXT_MINUTE: Duration = Duration::from_secs(60);
 
+/// An account that cannot be sealed is looked at again after this: short, so that the deadline is not missed for it.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
+
 const LATE_REASON: &str = "usage was counted after the period's invoice may be final";
 
 /// It waited for an earlier report, a refused customer or a service that was stopped.
@@ -69,8 +72,8 @@ impl Sealer {
         for key in accounts::to_seal(&self.pool, now).await? {
             if let Err(error) = self.seal(&key, now).await {
                 tracing::warn!(tenant = key.tenant, error = chain(&error), "cannot seal a report");
-                // It gives way to the others until the next interval.
-                accounts::put_aside(&self.pool, &key, later(now, self.rules.report_interval)).await?;
+                // It gives way to the others.
+                accounts::put_aside(&self.pool, &key, later(now, FAILURE_PAUSE)).await?;
             }
         }
         Ok(())
