@@ -47,7 +47,7 @@ impl World {
 
     /// Nothing at Stripe, nothing in the catalog, and the service is not started.
     pub async fn prepare() -> Self {
-        let bench = Bench::narrow::<Billing>("2026-11-24T12:00:00Z").await;
+        let bench = Bench::of::<Billing>("2026-11-24T12:00:00Z").await;
         let options = SandboxOptions { clock: Arc::new(bench.clock.clone()), ..SandboxOptions::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
         let events = bench.topic(Stream::Billing, "billing").await;

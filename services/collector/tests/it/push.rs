@@ -272,7 +272,7 @@ async fn nothing_is_accepted_that_the_broker_does_not_have() {
     assert_eq!(push.status(TOKEN).await, 202);
     assert_eq!(push.stage.published().await.len(), 1);
 
-    push.stage.bench.pool().close().await;
+    push.stage.bench.context.pool.close().await;
     let response = push.send(TOKEN, "application/json", execution("2").to_string()).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key(header::RETRY_AFTER));
