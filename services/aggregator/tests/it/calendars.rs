@@ -209,7 +209,9 @@ async fn a_period_that_an_operator_ends_keeps_what_it_has_counted() {
 
 #[tokio::test]
 async fn who_ends_a_period_says_who_and_why_and_another_tenants_id_is_refused() {
-    let running = Running::start(None).await;
+    let mut running = Running::start(None).await;
+    running.send(executions(1..=1)).await;
+    running.usage_where(|totals| totals.counted == 1).await;
     let asked = &running;
     let ask = |question: v1::PeriodEndQuestion| async move {
         asked.ask::<v1::PeriodEnd>(Question::EndPeriod, &question).await
