@@ -129,6 +129,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case plays a whole day of up to 60 tenants.
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
         /// Tenants that always have something to report, from a period's start to the end of its grace.
         #[test]
         fn there_is_room_for_every_tenant_of_a_customer(tenants in 1_u32..=60, offset_s in 0_i64..7_200) {
