@@ -1,15 +1,21 @@
-//! What a change of the catalog means for billing.
+//! What a change of the catalog means for billing: since when a tenant is billed, and where its usage goes.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use catalog::{Change, OnChange, store::CatalogError};
-use metering::Clock;
-use sqlx::PgConnection;
+use catalog::{CatalogKind, Change, OnChange, Plan, Tenant, store::CatalogError};
+use jiff::Timestamp;
+use messaging::consume::chain;
+use metering::{Clock, TenantId};
+use sqlx::{PgConnection, PgPool};
 
-use crate::store::accounts;
+use crate::{
+    identifier::Destination,
+    owed::bind,
+    store::{StoreError, accounts, destinations, owed, pauses},
+};
 
-/// A corrected customer or meter lets what was refused be reported again at once.
+/// Follows customers and meters.
 pub struct CatalogChanges {
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -18,12 +24,116 @@ pub struct CatalogChanges {
 #[async_trait]
 impl OnChange for CatalogChanges {
     async fn changed(&self, connection: &mut PgConnection, change: &Change) -> Result<(), CatalogError> {
+        self.changed_at(connection, change, None).await
+    }
+
+    async fn changed_at(
+        &self,
+        connection: &mut PgConnection,
+        change: &Change,
+        occurred_at: Option<Timestamp>,
+    ) -> Result<(), CatalogError> {
         let now = self.clock.now();
+        // A change that was read late is in force since it was made.
+        let at = occurred_at.unwrap_or(now).min(now);
         match change {
-            Change::Tenant(tenant) => accounts::seal_all_at(connection, Some(&tenant.id), now).await?,
-            Change::Plan(_) => accounts::seal_all_at(connection, None, now).await?,
+            Change::Tenant(tenant) => {
+                // Without its plan nothing is known; the plan's own message is on its way.
+                let plan: Option<Plan> = catalog::store::find(&mut *connection, tenant.plan.as_str()).await?;
+                if let Some(plan) = plan {
+                    follow(connection, tenant, &plan, at, now).await?;
+                }
+                accounts::seal_all_at(connection, &tenant.id, now).await?;
+            }
+            Change::Plan(plan) => {
+                for tenant in readable_tenants(&mut *connection).await? {
+                    if tenant.plan == plan.id {
+                        follow(connection, &tenant, plan, at, now).await?;
+                    }
+                }
+            }
+            Change::Removed { kind: CatalogKind::Tenant, id } => {
+                if let Ok(tenant) = TenantId::parse(id) {
+                    // What it owes goes where it went, and at once.
+                    destinations::end(connection, &tenant, at).await?;
+                    accounts::seal_all_at(connection, &tenant, now).await?;
+                }
+            }
             Change::Source(_) | Change::Removed { .. } => {}
         }
         Ok(())
     }
+}
+
+/// Notes where the tenants' usage goes that were in the catalog before billing began to note it.
+pub async fn catch_up(pool: &PgPool, now: Timestamp) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?;
+    for tenant in readable_tenants(&mut connection).await? {
+        let plan = catalog::store::find::<Plan>(&mut *connection, tenant.plan.as_str()).await;
+        match plan {
+            Ok(Some(plan)) => {
+                let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
+                follow(&mut transaction, &tenant, &plan, now, now).await?;
+                transaction.commit().await?;
+            }
+            Ok(None) => {}
+            Err(CatalogError::Database(error)) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(tenant = %tenant.id, error = chain(&error), "a plan cannot be read")
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts the tenant's customer and meter in force. What was used before and is not sealed is owed to the former ones.
+async fn follow(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    plan: &Plan,
+    at: Timestamp,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let names = tenant.stripe_customer.clone().zip(plan.meter_event_name.clone());
+    let next = names.map(|(customer, event_name)| Destination { customer, event_name });
+    let replaced = destinations::replace(connection, &tenant.id, next.as_ref(), at).await?;
+    let Some(replaced) = replaced else { return Ok(()) };
+    if let Some(former) = &replaced.former {
+        bind_to(connection, &tenant.id, former, replaced.since).await?;
+    }
+    accounts::seal_all_at(connection, &tenant.id, now).await
+}
+
+/// What was used until `since` and is not sealed is owed to `former`.
+async fn bind_to(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+    former: &Destination,
+    since: Timestamp,
+) -> Result<(), StoreError> {
+    // A meter that Stripe does not have was a mistake: who corrects it means what is not sealed, too.
+    if pauses::is_meter_paused(&mut *connection, &former.event_name).await? {
+        return Ok(());
+    }
+    for account in accounts::lock_owing(connection, tenant).await? {
+        // A period that had ended goes where its usage went at its end.
+        if account.period.contains(since) {
+            let mut parts = owed::list(connection, &account).await?;
+            bind(&mut parts, account.billable_total, former);
+            owed::put(connection, &account, &parts).await?;
+        }
+    }
+    Ok(())
+}
+
+/// All tenants; one that cannot be read costs only itself.
+async fn readable_tenants(connection: &mut PgConnection) -> Result<Vec<Tenant>, sqlx::Error> {
+    let mut tenants = Vec::new();
+    for tenant in catalog::store::list_each::<Tenant>(connection).await? {
+        match tenant {
+            Ok(tenant) => tenants.push(tenant),
+            Err(error) => tracing::error!(error = chain(&error), "a tenant cannot be read"),
+        }
+    }
+    Ok(tenants)
 }

@@ -10,14 +10,16 @@ use proto::{
     InvalidMessage,
     v1::{PeriodEvent, Totals, UsageCounted, period_event::Event},
 };
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use crate::{
-    account::later,
+    account::{Account, Rules, later},
     confirm_periods::CONFIRM_DELAY,
+    owed::bind,
     store::{
         StoreError,
         accounts::{self, Key},
+        destinations, owed,
     },
 };
 
@@ -59,6 +61,8 @@ struct Figure {
     period: Period,
     revision: u64,
     billable_total: i64,
+    /// When it was counted.
+    counted_at: Timestamp,
 }
 
 impl Figure {
@@ -67,6 +71,7 @@ impl Figure {
         period: Option<proto::v1::Period>,
         revision: u64,
         totals: Option<Totals>,
+        counted_at: Timestamp,
     ) -> Result<Self, RecordError> {
         let counted = totals.ok_or(InvalidMessage::Missing("totals"))?.counted;
         Ok(Self {
@@ -74,17 +79,24 @@ impl Figure {
             period: period.ok_or(InvalidMessage::Missing("period"))?.try_into()?,
             revision,
             billable_total: i64::try_from(counted).map_err(|_| RecordError::TooMany(counted))?,
+            counted_at,
         })
     }
 }
 
-/// Takes `UsageCounted`.
-pub struct RecordUsage {
-    /// The books.
+/// Writes figures into the books.
+#[derive(Clone)]
+pub struct Books {
+    /// Where they are.
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Until when a figure is in time for its invoice.
+    pub rules: Rules,
 }
+
+/// Takes `UsageCounted`: the current period, and those that have ended and are not closed.
+pub struct RecordUsage(pub Books);
 
 #[async_trait]
 impl Handler for RecordUsage {
@@ -92,19 +104,27 @@ impl Handler for RecordUsage {
     type Error = RecordError;
 
     async fn handle(&self, delivery: Delivery<UsageCounted>) -> Result<(), RecordError> {
-        let message = delivery.message;
-        let figure = Figure::read(&message.tenant_id, message.period, message.revision, message.totals)?;
-        record(&self.pool, &figure, None, self.clock.now()).await
+        let UsageCounted { tenant_id, period, revision, totals, as_of, ended_periods, .. } = delivery.message;
+        let now = self.0.clock.now();
+        let as_of = proto::instant(as_of.as_ref(), "as_of").map_err(InvalidMessage::from)?;
+        // Nothing is counted ahead of time, whatever the other machine's clock says.
+        let counted_at = as_of.unwrap_or(now).min(now);
+        let current = (period, totals);
+        let ended = ended_periods.into_iter().map(|ended| (ended.period, ended.totals));
+        let mut refused = None;
+        for (period, totals) in ended.chain([current]) {
+            // A period that cannot be read costs only itself: the message is a dead letter when the others are kept.
+            match Figure::read(&tenant_id, period, revision, totals, counted_at) {
+                Ok(figure) => self.0.record(&figure, None, now).await?,
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 }
 
 /// Takes `PeriodEvent`.
-pub struct RecordPeriod {
-    /// The books.
-    pub pool: PgPool,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-}
+pub struct RecordPeriod(pub Books);
 
 #[async_trait]
 impl Handler for RecordPeriod {
@@ -112,42 +132,81 @@ impl Handler for RecordPeriod {
     type Error = RecordError;
 
     async fn handle(&self, delivery: Delivery<PeriodEvent>) -> Result<(), RecordError> {
-        let now = self.clock.now();
+        let now = self.0.clock.now();
         match delivery.message.event.ok_or(InvalidMessage::Missing("event"))? {
             Event::Opened(_) => Ok(()),
             Event::Closed(closed) => {
-                let figure = Figure::read(&closed.tenant_id, closed.period, closed.revision, closed.totals)?;
                 let closed_at = proto::required_instant(closed.closed_at.as_ref(), "closed_at")
                     .map_err(InvalidMessage::from)?;
-                record(&self.pool, &figure, Some(closed_at), now).await
+                let figure = Figure::read(
+                    &closed.tenant_id,
+                    closed.period,
+                    closed.revision,
+                    closed.totals,
+                    closed_at.min(now),
+                )?;
+                self.0.record(&figure, Some(closed_at), now).await
             }
             Event::Late(late) => {
-                let figure = Figure::read(&late.tenant_id, late.period, late.revision, late.totals)?;
-                record(&self.pool, &figure, None, now).await
+                let found_at =
+                    proto::instant(late.found_at.as_ref(), "found_at").map_err(InvalidMessage::from)?;
+                let found_at = found_at.unwrap_or(now).min(now);
+                let figure =
+                    Figure::read(&late.tenant_id, late.period, late.revision, late.totals, found_at)?;
+                self.0.record(&figure, None, now).await
             }
         }
     }
 }
 
-async fn record(
-    pool: &PgPool,
-    figure: &Figure,
-    closed_at: Option<Timestamp>,
+impl Books {
+    async fn record(
+        &self,
+        figure: &Figure,
+        closed_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<(), RecordError> {
+        let mut transaction = self.pool.begin().await?;
+        destinations::hold(&mut transaction, &figure.tenant).await?;
+        let mut account =
+            accounts::lock_or_open(&mut transaction, &figure.tenant, figure.period, now).await?;
+        let Figure { period, revision, billable_total, counted_at, .. } = *figure;
+        if account.observe(&self.rules, period, revision, billable_total, counted_at) {
+            bind_to_former(&mut transaction, &account, counted_at, now).await?;
+        }
+        if let Some(closed_at) = closed_at {
+            account.close(closed_at);
+            let key = Key { tenant: figure.tenant.to_string(), period_start: period.start };
+            accounts::check_at(&mut transaction, &key, Some(later(now, CONFIRM_DELAY))).await?;
+        }
+        accounts::save(&mut transaction, &account).await?;
+        if account.closed_at.is_some() || now >= self.rules.counted_before(period) {
+            // The invoice is about to be made: nothing waits for the next interval.
+            accounts::seal_at(&mut transaction, &account, now).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// A figure may come after a change of customer or meter that it was counted before: catalog and usage are topics of
+/// their own. What it says is owed to where usage went when it was counted.
+async fn bind_to_former(
+    connection: &mut PgConnection,
+    account: &Account,
+    counted_at: Timestamp,
     now: Timestamp,
-) -> Result<(), RecordError> {
-    let mut transaction = pool.begin().await?;
-    let mut account = accounts::lock_or_open(&mut transaction, &figure.tenant, figure.period, now).await?;
-    account.observe(figure.period, figure.revision, figure.billable_total);
-    if let Some(closed_at) = closed_at {
-        account.close(closed_at);
-        let key = Key { tenant: figure.tenant.to_string(), period_start: figure.period.start };
-        accounts::check_at(&mut transaction, &key, Some(later(now, CONFIRM_DELAY))).await?;
+) -> Result<(), StoreError> {
+    if account.unreported() == 0 {
+        return Ok(());
     }
-    accounts::save(&mut transaction, &account).await?;
-    if account.closed_at.is_some() {
-        // The invoice is about to be made: nothing waits for the next interval.
-        accounts::seal_at(&mut transaction, &account, now).await?;
+    let former = destinations::in_force(connection, &account.tenant, account.period, counted_at).await?;
+    let Some(former) = former else { return Ok(()) };
+    let current = destinations::in_force(connection, &account.tenant, account.period, now).await?;
+    if current.as_ref() != Some(&former) {
+        let mut parts = owed::list(connection, account).await?;
+        bind(&mut parts, account.billable_total, &former);
+        owed::put(connection, account, &parts).await?;
     }
-    transaction.commit().await?;
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use catalog::{Plan, Tenant, store::CatalogError};
 use jiff::Timestamp;
 use messaging::{consume::chain, outbox};
 use metering::Clock;
@@ -12,14 +11,16 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::{Account, Decision, Rules, free_instant, later},
+    account::{Account, Decision, Rules, later},
     announce,
     identifier::{Destination, Identifier},
+    minutes,
+    owed::{Part, Route},
     report::{Report, State},
     store::{
         StoreError,
         accounts::{self, Key},
-        reports,
+        destinations, owed, reports,
     },
 };
 
@@ -29,24 +30,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Where all minutes are taken, the next one is free after this.
 const NEXT_MINUTE: Duration = Duration::from_secs(60);
 
-const LATE_REASON: &str = "usage was found after the period's invoice may be final";
+/// An account that cannot be sealed is looked at again after this: short, so that the deadline is not missed for it.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
-/// A report cannot be sealed.
-#[derive(Debug, thiserror::Error)]
-pub enum SealError {
-    /// The books cannot be read or written.
-    #[error("cannot write the books")]
-    Store(#[from] StoreError),
-    /// The tenant or its plan cannot be read.
-    #[error("cannot tell where the tenant's usage goes")]
-    Catalog(#[from] CatalogError),
-}
+const LATE_REASON: &str = "usage was counted after the period's invoice may be final";
 
-impl From<sqlx::Error> for SealError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
+/// It waited for an earlier report, a refused customer or a service that was stopped.
+const NOT_SEALED_REASON: &str = "usage could not be reported before the period's invoice may be final";
 
 /// Seals reports.
 pub struct Sealer {
@@ -76,61 +66,39 @@ impl Sealer {
         }
     }
 
-    async fn look(&self) -> Result<(), SealError> {
+    /// Seals what is due now.
+    pub async fn look(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         for key in accounts::to_seal(&self.pool, now).await? {
             if let Err(error) = self.seal(&key, now).await {
                 tracing::warn!(tenant = key.tenant, error = chain(&error), "cannot seal a report");
-                self.put_aside(&key, now).await?;
+                // It gives way to the others.
+                accounts::put_aside(&self.pool, &key, later(now, FAILURE_PAUSE)).await?;
             }
         }
         Ok(())
     }
 
-    /// An account that fails gives way to the others until the next interval.
-    async fn put_aside(&self, key: &Key, now: Timestamp) -> Result<(), SealError> {
-        let mut transaction = self.pool.begin().await?;
-        if let Some(account) = accounts::lock(&mut transaction, key).await? {
-            accounts::seal_at(&mut transaction, &account, later(now, self.rules.report_interval)).await?;
-        }
-        transaction.commit().await?;
-        Ok(())
-    }
-
-    async fn seal(&self, key: &Key, now: Timestamp) -> Result<(), SealError> {
+    async fn seal(&self, key: &Key, now: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
         let Some(mut account) = accounts::lock(&mut transaction, key).await? else { return Ok(()) };
-        let destination = destination_of(&mut transaction, &account).await?;
-        let decision = account.decide(&self.rules, destination.is_some(), now);
-        let next_look = match (decision, destination) {
-            (Decision::Seal(latest), Some(destination)) => {
-                let taken = reports::taken_minutes(&mut transaction, &destination, latest).await?;
-                match free_instant(latest, account.period.start, &taken) {
-                    Some(event_at) => {
-                        let report = self.report(&mut account, destination, event_at, State::Sealed);
-                        reports::insert(&mut transaction, &report, None, now).await?;
-                        tracing::info!(identifier = %report.identifier, quantity = report.quantity, "sealed");
-                        later(now, self.rules.report_interval)
-                    }
-                    None => later(now, NEXT_MINUTE),
-                }
+        let route = route(&mut transaction, &account, now).await?;
+        let next_look = match account.decide(&self.rules, &route, now) {
+            Decision::Seal(part, latest) => {
+                self.seal_part(&mut transaction, &mut account, &route, &part, latest, now).await?
             }
-            (Decision::Late(event_at), Some(destination)) => {
-                let report = self.report(&mut account, destination, event_at, State::Late);
-                reports::insert(&mut transaction, &report, Some(LATE_REASON), now).await?;
-                let event = announce::failed(&self.namespace, &report, State::Late, LATE_REASON, now);
-                outbox::enqueue(&mut transaction, &[event]).await?;
-                tracing::warn!(identifier = %report.identifier, quantity = report.quantity, "late usage");
+            Decision::Late(part, event_at) => {
+                self.give_up(&mut transaction, &mut account, &route, &part, event_at, now).await?;
                 now
             }
-            (Decision::Waive, _) => {
+            Decision::Waive => {
                 account.waived = true;
-                tracing::warn!(tenant = %account.tenant, unreported = account.unreported(),
-                               "the period is over and the tenant was not billed for it");
+                tracing::info!(tenant = %account.tenant, period_start = %account.period.start,
+                               unreported = account.unreported(), "the tenant was not billed in this period");
                 now
             }
-            (Decision::Wait(until), _) => until,
-            (Decision::Nothing | Decision::Seal(_) | Decision::Late(_), _) => now,
+            Decision::Wait(until) => until,
+            Decision::Nothing => now,
         };
         accounts::save(&mut transaction, &account).await?;
         accounts::seal_at(&mut transaction, &account, next_look).await?;
@@ -138,14 +106,64 @@ impl Sealer {
         Ok(())
     }
 
+    /// Seals a part in a minute that no other report of its customer and meter has. Returns the next look.
+    async fn seal_part(
+        &self,
+        connection: &mut PgConnection,
+        account: &mut Account,
+        route: &Route,
+        part: &Part,
+        latest: Timestamp,
+        now: Timestamp,
+    ) -> Result<Timestamp, StoreError> {
+        let Some(destination) = part.destination.clone() else { return Ok(now) };
+        destinations::lock_minutes(connection, &destination).await?;
+        let event_at = free_instant(connection, &destination, account.period.start, latest).await?;
+        let Some(event_at) = event_at else { return Ok(later(now, NEXT_MINUTE)) };
+        let sharing = destinations::sharing(connection, &destination).await?;
+        let report = self.report(account, part.up_to, destination, event_at, State::Sealed);
+        reports::insert(connection, &report, None, now).await?;
+        settle_owed(connection, account, route, part).await?;
+        tracing::info!(identifier = %report.identifier, quantity = report.quantity, "sealed");
+        if account.unreported() == 0 {
+            Ok(minutes::next_look(&self.rules, account.period, sharing, now))
+        } else {
+            // The rest goes elsewhere, as soon as this one is settled.
+            Ok(now)
+        }
+    }
+
+    /// Hands a part to the operator: it is too late for the invoice.
+    async fn give_up(
+        &self,
+        connection: &mut PgConnection,
+        account: &mut Account,
+        route: &Route,
+        part: &Part,
+        event_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(destination) = part.destination.clone() else { return Ok(()) };
+        let was_in_time = part.up_to <= account.in_time_total;
+        let reason = if was_in_time { NOT_SEALED_REASON } else { LATE_REASON };
+        let report = self.report(account, part.up_to, destination, event_at, State::Late);
+        reports::insert(connection, &report, Some(reason), now).await?;
+        settle_owed(connection, account, route, part).await?;
+        let event = announce::failed(&self.namespace, &report, State::Late, reason, now);
+        outbox::enqueue(connection, &[event]).await?;
+        tracing::warn!(identifier = %report.identifier, quantity = report.quantity, reason, "late usage");
+        Ok(())
+    }
+
     fn report(
         &self,
         account: &mut Account,
+        up_to: i64,
         destination: Destination,
         event_at: Timestamp,
         state: State,
     ) -> Report {
-        let (quantity, version) = account.seal();
+        let (quantity, version) = account.seal(up_to);
         let identifier = Identifier::of(
             &self.environment,
             &destination.event_name,
@@ -171,17 +189,45 @@ impl Sealer {
     }
 }
 
-/// Where the tenant's usage goes now; nowhere for a tenant without a customer or on a plan without a meter.
-async fn destination_of(
+/// Where the parts of a locked account go now.
+async fn route(
     connection: &mut PgConnection,
     account: &Account,
-) -> Result<Option<Destination>, CatalogError> {
-    let tenant: Option<Tenant> = catalog::store::find(&mut *connection, account.tenant.as_str()).await?;
-    let Some(tenant) = tenant else { return Ok(None) };
-    let plan: Option<Plan> = catalog::store::find(&mut *connection, tenant.plan.as_str()).await?;
-    let event_name = plan.and_then(|plan| plan.meter_event_name);
-    Ok(tenant
-        .stripe_customer
-        .zip(event_name)
-        .map(|(customer, event_name)| Destination { customer, event_name }))
+    now: Timestamp,
+) -> Result<Route, StoreError> {
+    Ok(Route {
+        owed: owed::list(connection, account).await?,
+        rest: destinations::in_force(connection, &account.tenant, account.period, now).await?,
+        last: destinations::last(connection, &account.tenant).await?,
+    })
+}
+
+/// The owed parts that a report covers are done.
+async fn settle_owed(
+    connection: &mut PgConnection,
+    account: &Account,
+    route: &Route,
+    part: &Part,
+) -> Result<(), StoreError> {
+    if part.covers == 0 {
+        return Ok(());
+    }
+    owed::put(connection, account, route.owed.get(part.covers..).unwrap_or_default()).await
+}
+
+/// A free instant of the period, the latest there is.
+async fn free_instant(
+    connection: &mut PgConnection,
+    destination: &Destination,
+    start: Timestamp,
+    latest: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    for searched in minutes::searches(start, latest) {
+        let taken = reports::taken_minutes(connection, destination, latest, searched).await?;
+        let found = minutes::free_instant(latest, start, searched, &taken);
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }

@@ -15,16 +15,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::later,
+    account::{Account, GRACE_MARGIN, SEND_MARGIN, earlier, later},
     announce,
     confirm_periods::CONFIRM_DELAY,
     identifier::Identifier,
     outcome::{Outcome, ReadError},
+    owed::give_back,
     report::{Event, Impossible, Report, State, Step},
     store::{
         StoreError,
         accounts::{self, Key},
         leases::{self, Lease},
+        owed,
         pauses::{self, Scope},
         reports::{self, Progress},
     },
@@ -309,10 +311,8 @@ impl Sender {
                 announce::reported(&self.namespace, report, total, now)
             }
             State::Rejected => {
-                if let Some(mut account) = accounts::lock(connection, &key).await? {
-                    account.give_back(report.quantity);
-                    accounts::save(connection, &account).await?;
-                    accounts::seal_at(connection, &account, later(now, REFUSAL_PAUSE)).await?;
+                if let Some(account) = accounts::lock(connection, &key).await? {
+                    take_back(connection, account, report, now).await?;
                 }
                 announce::failed(&self.namespace, report, next, reason, now)
             }
@@ -324,6 +324,25 @@ impl Sender {
         outbox::enqueue(connection, &[event]).await?;
         Ok(())
     }
+}
+
+/// Gives what a report had taken back to its account, to be reported anew.
+async fn take_back(
+    connection: &mut PgConnection,
+    mut account: Account,
+    report: &Report,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut parts = owed::list(connection, &account).await?;
+    give_back(&mut parts, account.reported_total, &report.destination);
+    owed::put(connection, &account, &parts).await?;
+    account.give_back(report.quantity, &report.destination);
+    accounts::save(connection, &account).await?;
+    // Once more at the deadline, where the pause would pass over it.
+    let deadline = earlier(report.send_before, GRACE_MARGIN - SEND_MARGIN);
+    let again = later(now, REFUSAL_PAUSE);
+    let again = if now < deadline { again.min(deadline) } else { again };
+    accounts::seal_at(connection, &account, again).await
 }
 
 /// An outcome's name for metrics, and Stripe's words.

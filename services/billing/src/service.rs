@@ -11,9 +11,9 @@ use sqlx::migrate::Migrator;
 use crate::{
     MIGRATOR, Settings,
     account::Rules,
-    catalog_changes::CatalogChanges,
+    catalog_changes::{self, CatalogChanges},
     confirm_periods::Confirmer,
-    record_usage::{RecordPeriod, RecordUsage},
+    record_usage::{Books, RecordPeriod, RecordUsage},
     seal_reports::Sealer,
     send_reports::Sender,
     store::pauses,
@@ -34,21 +34,28 @@ impl Service for Billing {
     }
 
     async fn start(context: Context, settings: Settings) -> anyhow::Result<()> {
-        record(&context);
+        let rules = Rules {
+            report_interval: settings.report_interval,
+            seal_delay: settings.seal_delay,
+            invoice_grace: settings.invoice_grace,
+        };
+        catalog_changes::catch_up(&context.pool, context.clock.now()).await?;
+        record(&context, rules);
         let Some(key) = &settings.stripe_key else {
             tracing::warn!("billing.stripe_key is not set: usage is recorded, nothing is reported to Stripe");
             return Ok(());
         };
         let stripe = Stripe::new(key, settings.stripe_url.as_ref(), settings.request_timeout)?;
-        report(&context, &settings, Arc::new(stripe)).await
+        report(&context, &settings, rules, Arc::new(stripe)).await
     }
 }
 
 /// Keeps the books.
-fn record(context: &Context) {
+fn record(context: &Context, rules: Rules) {
     let Context { clock, pool, bus, tasks } = context;
-    let usage = Arc::new(RecordUsage { pool: pool.clone(), clock: clock.clone() });
-    let periods = Arc::new(RecordPeriod { pool: pool.clone(), clock: clock.clone() });
+    let books = Books { pool: pool.clone(), clock: clock.clone(), rules };
+    let usage = Arc::new(RecordUsage(books.clone()));
+    let periods = Arc::new(RecordPeriod(books));
     let changes = Arc::new(CatalogChanges { clock: clock.clone() });
     let catalog = Arc::new(catalog::Mirror::new(pool.clone(), changes));
     tasks.spawn_fallible(
@@ -67,18 +74,19 @@ fn record(context: &Context) {
 }
 
 /// Reports to Stripe.
-async fn report(context: &Context, settings: &Settings, stripe: Arc<Stripe>) -> anyhow::Result<()> {
+async fn report(
+    context: &Context,
+    settings: &Settings,
+    rules: Rules,
+    stripe: Arc<Stripe>,
+) -> anyhow::Result<()> {
     let Context { clock, pool, bus, tasks } = context;
     pauses::end_all(pool).await?;
     let sealer = Sealer {
         pool: pool.clone(),
         clock: clock.clone(),
         namespace: bus.namespace().clone(),
-        rules: Rules {
-            report_interval: settings.report_interval,
-            seal_delay: settings.seal_delay,
-            invoice_grace: settings.invoice_grace,
-        },
+        rules,
         environment: settings.environment.clone(),
     };
     let sender = Sender {

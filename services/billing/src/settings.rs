@@ -7,11 +7,24 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
+use crate::account::{GRACE_MARGIN, SEND_MARGIN};
+
 /// Longest environment name; it travels into every identifier's hash and into logs.
 const ENVIRONMENT_CHARS_MAX: usize = 32;
 
 /// Stripe takes no events of a period later than this after its end, whatever the rules of the account say.
 const INVOICE_GRACE_MAX: Duration = Duration::from_secs(72 * 60 * 60);
+
+/// The end of a period takes this long to be counted and to reach billing, at least: a poll or two, the count, the
+/// next report.
+const COUNTING_TIME: Duration = Duration::from_secs(5 * 60);
+
+/// Longest interval between two reports.
+const REPORT_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Sending ends early enough for the longest call, and begins after the last usage was counted.
+const _: () = assert!(crate::stripe::REQUEST_TIMEOUT_MAX.as_secs() < SEND_MARGIN.as_secs());
+const _: () = assert!(SEND_MARGIN.as_secs() < GRACE_MARGIN.as_secs());
 
 /// What an operator tells billing.
 #[derive(Debug, Clone, Deserialize)]
@@ -72,11 +85,19 @@ impl Validate for Settings {
         if self.report_interval < Duration::from_secs(60) {
             return Err("report_interval must be at least 1m: one report per customer and minute".to_owned());
         }
+        if self.report_interval > REPORT_INTERVAL_MAX {
+            return Err(
+                "report_interval must be at most 24h: a wrong customer or meter is noticed by a report"
+                    .to_owned(),
+            );
+        }
         if self.seal_delay > Duration::from_secs(60 * 60) {
             return Err("seal_delay must be at most 1h".to_owned());
         }
-        if self.invoice_grace < crate::account::GRACE_MARGIN || self.invoice_grace > INVOICE_GRACE_MAX {
-            return Err("invoice_grace must be 5m to 72h".to_owned());
+        if self.invoice_grace < GRACE_MARGIN + COUNTING_TIME || self.invoice_grace > INVOICE_GRACE_MAX {
+            return Err("invoice_grace must be 10m to 72h: the last 5m of it are for sending, and the end of a period \
+                        is counted before them; with less, its last usage would reach no invoice"
+                .to_owned());
         }
         if self.request_timeout.is_zero() || self.request_timeout > crate::stripe::REQUEST_TIMEOUT_MAX {
             return Err("request_timeout must be more than 0s and at most 30s".to_owned());
@@ -120,7 +141,11 @@ mod tests {
         let wrong = [
             (Settings { environment: String::new(), ..settings() }, "environment"),
             (Settings { report_interval: Duration::from_secs(59), ..settings() }, "report_interval"),
+            (Settings { report_interval: Duration::from_secs(86_401), ..settings() }, "report_interval"),
             (Settings { invoice_grace: Duration::ZERO, ..settings() }, "invoice_grace"),
+            // Sending would end before anything of the period's end is counted.
+            (Settings { invoice_grace: GRACE_MARGIN, ..settings() }, "no invoice"),
+            (Settings { invoice_grace: Duration::from_secs(599), ..settings() }, "no invoice"),
             (Settings { request_timeout: Duration::from_secs(31), ..settings() }, "request_timeout"),
             (Settings { stripe_key: Some("pk_test_1".into()), ..settings() }, "stripe_key"),
         ];

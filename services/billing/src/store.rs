@@ -1,11 +1,14 @@
 //! All SQL of billing.
 
 pub mod accounts;
+pub mod destinations;
 pub mod drifts;
 pub mod leases;
+pub mod owed;
 pub mod pauses;
 pub mod reports;
 
+use catalog::{InvalidEntry, store::CatalogError};
 use messaging::{Dispose, Disposition};
 
 /// The books cannot be read or written.
@@ -24,6 +27,19 @@ impl Dispose for StoreError {
         match self {
             Self::Database(error) => error.disposition(),
             Self::Damaged(_) => Disposition::Retry,
+        }
+    }
+}
+
+/// For what billing does when the catalog changes.
+impl From<StoreError> for CatalogError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Database(error) => Self::Database(error),
+            StoreError::Damaged(what) => {
+                let source = InvalidEntry::field("account", what.clone());
+                Self::Damaged { kind: "account", id: what, source }
+            }
         }
     }
 }

@@ -23,8 +23,8 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::{
-    account::minute_of,
     identifier::Destination,
+    minutes::minute_of,
     outcome::{Outcome, ReadError},
     report::Report,
 };
@@ -268,12 +268,18 @@ fn message_of(error: &ApiErrors) -> String {
 }
 
 fn shortened(text: &str) -> String {
-    text.chars().take(MESSAGE_CHARS_MAX).collect()
+    // A NUL would be refused by the database, and a line break would tear the log.
+    text.chars().take(MESSAGE_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stripes_words_are_one_line_that_a_database_takes() {
+        assert_eq!(shortened("No such\0 customer\r\n"), "No such  customer  ");
+    }
 
     #[test]
     fn only_whole_values_are_read() {

@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as Stamp, ToSqlx};
+use messaging::consume::chain;
 use metering::{Period, TenantId};
 use sqlx::{PgConnection, PgPool};
 
 use super::{StoreError, damaged};
-use crate::account::Account;
+use crate::{account::Account, identifier::Destination};
 
 /// Accounts that one look considers; the next look takes the next ones.
 const CANDIDATES_MAX: i64 = 500;
@@ -22,6 +23,9 @@ struct Row {
     next_version: i32,
     closed_at: Option<Stamp>,
     waived: bool,
+    in_time_total: i64,
+    refused_customer_id: Option<String>,
+    refused_event_name: Option<String>,
 }
 
 impl TryFrom<Row> for Account {
@@ -37,12 +41,17 @@ impl TryFrom<Row> for Account {
             next_version: u32::try_from(row.next_version).map_err(damaged)?,
             closed_at: row.closed_at.map(|at| at.to_jiff()),
             waived: row.waived,
+            in_time_total: row.in_time_total,
+            refused: row
+                .refused_customer_id
+                .zip(row.refused_event_name)
+                .map(|(customer, event_name)| Destination { customer, event_name }),
         })
     }
 }
 
 const COLUMNS: &str = "tenant_id, period_start, period_end, billable_total, revision, reported_total, next_version, \
-                       closed_at, waived";
+                       closed_at, waived, in_time_total, refused_customer_id, refused_event_name";
 
 /// An account's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +99,8 @@ pub async fn lock(connection: &mut PgConnection, key: &Key) -> Result<Option<Acc
 pub async fn save(connection: &mut PgConnection, account: &Account) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE accounts SET period_end = $3, billable_total = $4, revision = $5, reported_total = $6,
-                next_version = $7, closed_at = $8, waived = $9
+                next_version = $7, closed_at = $8, waived = $9, in_time_total = $10, refused_customer_id = $11,
+                refused_event_name = $12
          WHERE tenant_id = $1 AND period_start = $2",
     )
     .bind(account.tenant.as_str())
@@ -102,6 +112,9 @@ pub async fn save(connection: &mut PgConnection, account: &Account) -> Result<()
     .bind(i32::try_from(account.next_version).unwrap_or(i32::MAX))
     .bind(account.closed_at.map(ToSqlx::to_sqlx))
     .bind(account.waived)
+    .bind(account.in_time_total)
+    .bind(account.refused.as_ref().map(|refused| &refused.customer))
+    .bind(account.refused.as_ref().map(|refused| &refused.event_name))
     .execute(connection)
     .await?;
     Ok(())
@@ -140,17 +153,52 @@ pub async fn seal_at(
     Ok(())
 }
 
-/// Looks at every account that owes something at once, of one tenant or of all: what held it back may be cured.
+/// The accounts of a tenant that owe something, locked until the transaction ends.
+pub async fn lock_owing(
+    connection: &mut PgConnection,
+    tenant: &TenantId,
+) -> Result<Vec<Account>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM accounts
+         WHERE tenant_id = $1 AND billable_total <> reported_total AND NOT waived
+         ORDER BY period_start FOR UPDATE"
+    )))
+    .bind(tenant.as_str())
+    .fetch_all(connection)
+    .await?;
+    let mut accounts = Vec::with_capacity(rows.len());
+    for row in rows {
+        match Account::try_from(row) {
+            Ok(account) => accounts.push(account),
+            // A damaged account costs only itself.
+            Err(error) => tracing::error!(%tenant, error = chain(&error), "an account cannot be read"),
+        }
+    }
+    Ok(accounts)
+}
+
+/// The same for an account that may not even be readable.
+pub async fn put_aside(pool: &PgPool, key: &Key, until: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("UPDATE accounts SET next_seal_at = $3 WHERE tenant_id = $1 AND period_start = $2")
+        .bind(&key.tenant)
+        .bind(key.period_start.to_sqlx())
+        .bind(until.to_sqlx())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Looks at every account of the tenant that owes something at once: what held it back may be cured.
 pub async fn seal_all_at(
     connection: &mut PgConnection,
-    tenant: Option<&TenantId>,
+    tenant: &TenantId,
     at: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE accounts SET next_seal_at = least(next_seal_at, $2)
-         WHERE billable_total <> reported_total AND NOT waived AND ($1::text IS NULL OR tenant_id = $1)",
+         WHERE billable_total <> reported_total AND NOT waived AND tenant_id = $1",
     )
-    .bind(tenant.map(TenantId::as_str))
+    .bind(tenant.as_str())
     .bind(at.to_sqlx())
     .execute(connection)
     .await?;

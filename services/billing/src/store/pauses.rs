@@ -59,6 +59,15 @@ pub async fn is_account_paused(pool: &PgPool) -> Result<bool, StoreError> {
     Ok(paused)
 }
 
+/// Whether the events of this meter are held up, whenever they are tried again.
+pub async fn is_meter_paused(executor: impl PgExecutor<'_>, event_name: &str) -> Result<bool, StoreError> {
+    let paused: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pauses WHERE scope = $1)")
+        .bind(Scope::Meter(event_name.to_owned()).key())
+        .fetch_one(executor)
+        .await?;
+    Ok(paused)
+}
+
 /// A report went through: its meter and the account work.
 pub async fn end(executor: impl PgExecutor<'_>, event_name: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM pauses WHERE scope IN ($1, $2)")

@@ -4,18 +4,23 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as Stamp, ToSqlx};
+use messaging::consume::chain;
 use metering::{Period, TenantId};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::{StoreError, accounts::Key, damaged, leases::Lease};
 use crate::{
-    account::{MINUTES_SEARCHED_MAX, earlier, later, minute_of},
+    account::{earlier, later},
     identifier::{Destination, Identifier},
+    minutes::minute_of,
     report::{Report, State},
 };
 
 /// Customers that one look considers; those that waited longest come first.
 const HEADS_MAX: i64 = 500;
+
+/// A report that cannot be read is looked at again after this.
+const DAMAGED_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -91,13 +96,15 @@ pub async fn insert(
     Ok(())
 }
 
-/// The minutes around and before `latest` in which the destination has a report already.
+/// The minutes around `latest`, and the `minutes` before it, in which the destination has a report already.
 pub async fn taken_minutes(
     connection: &mut PgConnection,
     destination: &Destination,
     latest: Timestamp,
+    minutes: i64,
 ) -> Result<BTreeSet<i64>, StoreError> {
-    let minutes = Duration::from_secs(60).saturating_mul(MINUTES_SEARCHED_MAX.saturating_add(1));
+    let minutes = u32::try_from(minutes).unwrap_or(u32::MAX).saturating_add(1);
+    let minutes = Duration::from_secs(60).saturating_mul(minutes);
     let instants: Vec<Stamp> = sqlx::query_scalar(
         "SELECT event_at FROM reports
          WHERE customer_id = $1 AND event_name = $2 AND state NOT IN ('rejected', 'late')
@@ -126,7 +133,19 @@ pub async fn heads(pool: &PgPool) -> Result<Vec<Report>, StoreError> {
     .bind(HEADS_MAX)
     .fetch_all(pool)
     .await?;
-    rows.into_iter().map(Report::try_from).collect()
+    let mut heads = Vec::with_capacity(rows.len());
+    for row in rows {
+        let identifier = Identifier::stored(row.identifier.clone());
+        match Report::try_from(row) {
+            Ok(report) => heads.push(report),
+            // It holds up its own customer, and nobody else.
+            Err(error) => {
+                tracing::error!(%identifier, error = chain(&error), "a report cannot be read");
+                postpone(pool, &identifier, DAMAGED_PAUSE, "the stored report cannot be read").await?;
+            }
+        }
+    }
+    Ok(heads)
 }
 
 /// The report as it is now, for the holder of the lease.

@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
+mod beginning;
 mod confirmation;
+mod damage;
 mod faults;
+mod many_tenants;
 mod messages;
+mod month_end;
+mod owed;
 mod recovery;
 mod refusals;
 mod reporting;

@@ -161,7 +161,7 @@ async fn nothing_is_sent_when_the_invoice_may_be_final() {
         (held.rows_affected() == 1).then_some(())
     })
     .await;
-    world.now_is("2026-12-01T00:55:00Z");
+    world.now_is("2026-12-01T00:58:00Z");
     world.sandbox.stripe().clear_faults();
     world.skip_pauses().await;
     let failed = world.next_failed().await;

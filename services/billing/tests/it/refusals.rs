@@ -22,6 +22,7 @@ async fn paused(world: &World, scope: &str) -> String {
 async fn an_unknown_customer_is_told_and_made_good() {
     let mut world = World::start().await;
     world.tenant("north", "cus_typo", 2).await;
+    world.catalog_has("north", 2).await;
     world.counted("north", 1, 30).await;
     let failed = world.next_failed().await;
     assert_eq!(failed.quantity, 30);
@@ -40,6 +41,7 @@ async fn an_unknown_customer_is_told_and_made_good() {
 async fn one_bad_customer_holds_nobody_up() {
     let mut world = World::start().await;
     world.tenant("north", "cus_typo", 2).await;
+    world.catalog_has("north", 2).await;
     for round in 1..=3 {
         world.counted("north", round, round * 10).await;
         world.counted("south", round, round * 7).await;
@@ -75,6 +77,7 @@ async fn a_wrong_key_pauses_everything_until_it_is_corrected() {
 async fn a_missing_meter_pauses_that_meter_only() {
     let mut world = World::start().await;
     world.plan("runs", 2).await;
+    world.catalog_has("pro", 2).await;
     world.counted("north", 1, 9).await;
     paused(&world, "meter:runs").await;
     world.reports_are("north", &["sealed"]).await;

@@ -98,6 +98,7 @@ async fn usage_found_after_the_window_is_told_and_not_sent() {
 async fn who_has_no_customer_is_not_billed_until_there_is_one() {
     let world = World::start().await;
     world.tenant("south", "", 2).await;
+    world.catalog_has("south", 2).await;
     world.counted("south", 1, 5).await;
     world.billable_is("south", 5).await;
     world.counted("north", 1, 7).await;
@@ -123,6 +124,7 @@ async fn a_sealed_report_cannot_be_changed() {
 async fn two_tenants_of_one_customer_share_no_minute() {
     let world = World::start().await;
     world.tenant("south", "cus_north", 2).await;
+    world.catalog_has("south", 2).await;
     world.counted("north", 1, 5).await;
     world.counted("south", 1, 6).await;
     world.stripe_holds("north", 11).await;

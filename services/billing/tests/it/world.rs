@@ -11,8 +11,8 @@ use proto::{
     streams::Stream,
     timestamp,
     v1::{
-        self, BillingEvent, DriftFound, LateUsage, PeriodClosed, PeriodEvent, ReportFailed, Totals,
-        UsageCounted, UsageReported, billing_event, period_event,
+        self, BillingEvent, DriftFound, EndedPeriod, LateUsage, PeriodClosed, PeriodEvent, ReportFailed,
+        Totals, UsageCounted, UsageReported, billing_event, period_event,
     },
 };
 use sandbox::{Sandbox, SandboxOptions};
@@ -83,9 +83,13 @@ impl World {
     }
 
     pub async fn plan(&self, meter: &str, revision: u64) {
+        self.plan_named("pro", meter, revision).await;
+    }
+
+    pub async fn plan_named(&self, id: &str, meter: &str, revision: u64) {
         let wire = v1::Plan {
-            plan_id: "pro".into(),
-            name: "Pro".into(),
+            plan_id: id.into(),
+            name: id.into(),
             meter_event_name: meter.into(),
             ..v1::Plan::default()
         };
@@ -93,31 +97,84 @@ impl World {
     }
 
     pub async fn tenant(&self, id: &str, customer: &str, revision: u64) {
+        self.tenant_on("pro", id, customer, revision).await;
+    }
+
+    pub async fn tenant_on(&self, plan: &str, id: &str, customer: &str, revision: u64) {
         let wire = v1::Tenant {
             tenant_id: id.into(),
             name: id.into(),
-            plan_id: "pro".into(),
+            plan_id: plan.into(),
             stripe_customer_id: customer.into(),
             ..v1::Tenant::default()
         };
         self.bench.publish_entry(&Tenant::from_wire(wire).unwrap(), revision).await;
     }
 
+    /// The tenant is deleted.
+    pub async fn remove_tenant(&self, id: &str, revision: u64) {
+        let wire = v1::Tenant { tenant_id: id.into(), revision, removed: true, ..v1::Tenant::default() };
+        let entry = v1::CatalogEntry { entry: Some(v1::catalog_entry::Entry::Tenant(wire)) };
+        let subject = self.bench.namespace().catalog(catalog::CatalogKind::Tenant, id);
+        self.bench.publish(subject, &entry).await;
+    }
+
+    /// Waits until the service's copy of the catalog has this revision of the tenant or plan.
+    pub async fn catalog_has(&self, id: &str, revision: i64) {
+        eventually(&format!("the catalog has {id} as of revision {revision}"), || async {
+            let found: Option<i64> = sqlx::query_scalar("SELECT revision FROM catalog WHERE id = $1")
+                .bind(id)
+                .fetch_optional(self.bench.pool())
+                .await
+                .unwrap();
+            (found == Some(revision)).then_some(())
+        })
+        .await;
+    }
+
     pub async fn counted(&self, tenant: &str, revision: u64, counted: u64) {
+        self.counted_at(self.bench.clock.now(), tenant, revision, counted).await;
+    }
+
+    /// What was counted at `as_of` comes now.
+    pub async fn counted_at(&self, as_of: Timestamp, tenant: &str, revision: u64, counted: u64) {
+        self.usage(as_of, tenant, revision, (november(), counted), Vec::new()).await;
+    }
+
+    /// December is running; November has ended, is not closed, and its figures are these.
+    pub async fn ended(&self, tenant: &str, revision: u64, counted: u64) {
+        let november = EndedPeriod { period: Some(november().into()), totals: totals(counted) };
+        self.usage(self.bench.clock.now(), tenant, revision, (december(), 0), vec![november]).await;
+    }
+
+    async fn usage(
+        &self,
+        as_of: Timestamp,
+        tenant: &str,
+        revision: u64,
+        (period, counted): (Period, u64),
+        ended_periods: Vec<EndedPeriod>,
+    ) {
         let message = UsageCounted {
             tenant_id: tenant.into(),
-            period: Some(november().into()),
+            period: Some(period.into()),
             revision,
             totals: totals(counted),
+            as_of: Some(timestamp(as_of)),
+            ended_periods,
             ..UsageCounted::default()
         };
         self.bench.publish(self.bench.namespace().usage_counted(tenant), &message).await;
     }
 
     pub async fn closed(&self, tenant: &str, revision: u64, counted: u64) {
+        self.closed_in(november(), tenant, revision, counted).await;
+    }
+
+    pub async fn closed_in(&self, period: Period, tenant: &str, revision: u64, counted: u64) {
         let event = period_event::Event::Closed(PeriodClosed {
             tenant_id: tenant.into(),
-            period: Some(november().into()),
+            period: Some(period.into()),
             revision,
             totals: totals(counted),
             closed_at: Some(timestamp(self.bench.clock.now())),
@@ -177,12 +234,13 @@ impl World {
     /// Waits until the books of the tenant's November say this.
     pub async fn billable_is(&self, tenant: &str, total: i64) {
         eventually(&format!("{total} are billable"), || async {
-            let found: Option<i64> =
-                sqlx::query_scalar("SELECT billable_total FROM accounts WHERE tenant_id = $1")
-                    .bind(tenant)
-                    .fetch_optional(self.bench.pool())
-                    .await
-                    .unwrap();
+            let found: Option<i64> = sqlx::query_scalar(
+                "SELECT billable_total FROM accounts WHERE tenant_id = $1 AND period_start = '2026-11-01'",
+            )
+            .bind(tenant)
+            .fetch_optional(self.bench.pool())
+            .await
+            .unwrap();
             (found == Some(total)).then_some(())
         })
         .await;
@@ -227,6 +285,15 @@ impl World {
         }
     }
 
+    /// The next failure; what was reported before it is passed over.
+    pub async fn next_failed_after_reports(&mut self) -> ReportFailed {
+        let is_failed = |event: &BillingEvent| matches!(event.event, Some(billing_event::Event::Failed(_)));
+        match self.events.next_where(is_failed).await.event {
+            Some(billing_event::Event::Failed(failed)) => failed,
+            other => panic!("expected ReportFailed, got {other:?}"),
+        }
+    }
+
     pub async fn next_drift(&mut self) -> DriftFound {
         let is_drift = |event: &BillingEvent| matches!(event.event, Some(billing_event::Event::Drift(_)));
         match self.events.next_where(is_drift).await.event {
@@ -242,6 +309,10 @@ pub fn at(text: &str) -> Timestamp {
 
 pub fn november() -> Period {
     Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") }
+}
+
+pub fn december() -> Period {
+    Period { start: at("2026-12-01T00:00:00Z"), end: at("2027-01-01T00:00:00Z") }
 }
 
 fn totals(counted: u64) -> Option<Totals> {

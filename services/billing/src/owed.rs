@@ -1,0 +1,201 @@
+//! Where the parts of an account go: what was used before a change of customer or meter is owed to the old one.
+
+use crate::{account::Account, identifier::Destination};
+
+/// Parts that one account may have. Each stands for a change of customer or meter while a report was under way; the
+/// last takes up what more changes would add.
+const PARTS_MAX: usize = 32;
+
+/// A part of an account's total that is owed to a destination of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owed {
+    /// The account's total at the end of the part.
+    pub up_to: i64,
+    /// Where it goes.
+    pub destination: Destination,
+}
+
+/// Where the parts of an account go, at one instant.
+#[derive(Debug, Clone, Default)]
+pub struct Route {
+    /// Parts that go elsewhere than the rest, in the order in which they were used.
+    pub owed: Vec<Owed>,
+    /// Where the rest goes; nothing where it is not billed.
+    pub rest: Option<Destination>,
+    /// Where the tenant's usage goes by the last change; takes over what another destination has refused.
+    pub last: Option<Destination>,
+}
+
+/// What is sealed next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The account's total when it is sealed.
+    pub up_to: i64,
+    /// Where it goes; nothing where it is not billed.
+    pub destination: Option<Destination>,
+    /// How many of the owed parts are done with it.
+    pub covers: usize,
+}
+
+impl Route {
+    /// The next part of what is not reported of `total`; parts that go to the same destination are one.
+    pub fn next(&self, account: &Account, total: i64) -> Option<Part> {
+        let owed = self.owed.iter().map(|owed| (owed.up_to.min(total), Some(&owed.destination)));
+        let ends = owed.chain([(total, self.rest.as_ref())]);
+        let mut part: Option<Part> = None;
+        for (index, (up_to, destination)) in ends.enumerate() {
+            let destination = self.replaced(account, destination);
+            let covers = self.owed.len().min(index.saturating_add(1));
+            part = match part {
+                Some(open) if open.destination == destination => Some(Part { up_to, covers, ..open }),
+                Some(open) if open.up_to != account.reported_total => return Some(open),
+                // Nothing is left of it: a correction has taken back what came before.
+                _ if up_to == account.reported_total => None,
+                _ => Some(Part { up_to, destination, covers }),
+            };
+        }
+        part.filter(|part| part.up_to != account.reported_total)
+    }
+
+    /// A destination that has refused a report gives way to the one that the operator has named since.
+    fn replaced(&self, account: &Account, destination: Option<&Destination>) -> Option<Destination> {
+        let refused = destination.is_some() && destination == account.refused.as_ref();
+        self.last.as_ref().filter(|_| refused).or(destination).cloned()
+    }
+}
+
+/// Notes that the account's total so far, as far as it is not owed elsewhere already, is owed to `destination`.
+pub fn bind(parts: &mut Vec<Owed>, total: i64, destination: &Destination) {
+    let is_full = parts.len() >= PARTS_MAX;
+    match parts.last_mut() {
+        Some(last) if last.up_to == total => {}
+        Some(last) if is_full || last.destination == *destination => last.up_to = total,
+        _ => parts.push(Owed { up_to: total, destination: destination.clone() }),
+    }
+}
+
+/// Notes that what a refused report had taken up to `reported` stays owed to where it was sent.
+pub fn give_back(parts: &mut Vec<Owed>, reported: i64, destination: &Destination) {
+    if parts.first().is_none_or(|first| first.destination != *destination) && parts.len() < PARTS_MAX {
+        parts.insert(0, Owed { up_to: reported, destination: destination.clone() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metering::{Period, TenantId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn to(customer: &str) -> Destination {
+        Destination { customer: customer.to_owned(), event_name: "executions".to_owned() }
+    }
+
+    fn account(billable_total: i64, reported_total: i64) -> Account {
+        let period = Period {
+            start: "2026-11-01T00:00:00Z".parse().unwrap(),
+            end: "2026-12-01T00:00:00Z".parse().unwrap(),
+        };
+        let account = Account::open(TenantId::parse("north").unwrap(), period);
+        Account { billable_total, reported_total, ..account }
+    }
+
+    #[test]
+    fn what_was_used_before_a_change_goes_first_and_elsewhere() {
+        let route = Route {
+            owed: vec![Owed { up_to: 14, destination: to("cus_old") }],
+            rest: Some(to("cus_new")),
+            last: Some(to("cus_new")),
+        };
+        let first = route.next(&account(20, 10), 20).unwrap();
+        assert_eq!(first, Part { up_to: 14, destination: Some(to("cus_old")), covers: 1 });
+        let second = Route { owed: Vec::new(), ..route }.next(&account(20, 14), 20).unwrap();
+        assert_eq!(second, Part { up_to: 20, destination: Some(to("cus_new")), covers: 0 });
+    }
+
+    #[test]
+    fn what_is_not_billed_does_not_take_what_is_owed_with_it() {
+        let route = Route { owed: vec![Owed { up_to: 14, destination: to("cus_old") }], ..Route::default() };
+        assert_eq!(route.next(&account(20, 10), 20).unwrap().destination, Some(to("cus_old")));
+        assert_eq!(route.next(&account(20, 14), 20).unwrap().destination, None);
+    }
+
+    #[test]
+    fn a_refused_part_goes_to_the_customer_that_replaces_the_refused_one() {
+        let mut refused = account(30, 0);
+        refused.refused = Some(to("cus_typo"));
+        let owed = vec![Owed { up_to: 30, destination: to("cus_typo") }];
+        let route = |last: Option<Destination>| Route { owed: owed.clone(), rest: last.clone(), last };
+        let next = |last| route(last).next(&refused, 30).unwrap();
+        assert_eq!(next(Some(to("cus_right"))).destination, Some(to("cus_right")));
+        assert_eq!(next(None).destination, Some(to("cus_typo")), "a deleted tenant still owes it");
+    }
+
+    #[test]
+    fn a_correction_below_a_part_is_taken_from_that_part() {
+        let route = Route {
+            owed: vec![Owed { up_to: 14, destination: to("cus_old") }],
+            rest: Some(to("cus_new")),
+            last: None,
+        };
+        let part = route.next(&account(8, 10), 8).unwrap();
+        assert_eq!((part.up_to, part.destination), (8, Some(to("cus_old"))));
+    }
+
+    #[test]
+    fn parts_that_cancel_out_do_not_hide_the_next_one() {
+        let owed = |up_to, customer| Owed { up_to, destination: to(customer) };
+        let route = Route {
+            owed: vec![owed(8, "cus_typo"), owed(10, "cus_right")],
+            rest: Some(to("cus_new")),
+            last: Some(to("cus_right")),
+        };
+        let account = Account { refused: Some(to("cus_typo")), ..account(12, 10) };
+        let part = route.next(&account, 12).unwrap();
+        assert_eq!(part, Part { up_to: 12, destination: Some(to("cus_new")), covers: 2 });
+    }
+
+    #[test]
+    fn changes_without_end_need_no_room_without_end() {
+        let mut parts = Vec::new();
+        for change in 1..1_000 {
+            bind(&mut parts, change, &to(&format!("cus_{change}")));
+        }
+        assert_eq!((parts.len(), parts.last().unwrap().up_to), (PARTS_MAX, 999));
+    }
+
+    proptest! {
+        /// However often customers change: all is sealed, part by part, and each part where it was used.
+        #[test]
+        fn every_part_is_sealed_once_and_where_it_was_used(
+            steps in proptest::collection::vec((1_i64..50, 0_usize..3, any::<bool>()), 1..30),
+        ) {
+            let customers = [to("cus_a"), to("cus_b"), to("cus_c")];
+            let mut account = account(0, 0);
+            let (mut route, mut used, mut sealed) = (Route::default(), [0_i64; 3], [0_i64; 3]);
+            let mut current = 0;
+            let index = |destination: &Destination| customers.iter().position(|one| one == destination).unwrap();
+            for (usage, next, looks) in steps {
+                if next != current {
+                    bind(&mut route.owed, account.billable_total, &customers[current]);
+                    current = next;
+                }
+                account.billable_total += usage;
+                used[current] += usage;
+                route.rest = Some(customers[current].clone());
+                if looks && let Some(part) = route.next(&account, account.billable_total) {
+                    sealed[index(&part.destination.unwrap())] += part.up_to - account.reported_total;
+                    account.reported_total = part.up_to;
+                    route.owed.drain(..part.covers);
+                }
+            }
+            while let Some(part) = route.next(&account, account.billable_total) {
+                sealed[index(&part.destination.unwrap())] += part.up_to - account.reported_total;
+                account.reported_total = part.up_to;
+                route.owed.drain(..part.covers);
+            }
+            prop_assert_eq!(sealed, used);
+        }
+    }
+}
