@@ -2,6 +2,7 @@
 
 mod apply;
 mod audit;
+mod billing;
 mod broker;
 mod check;
 mod client;
@@ -71,6 +72,8 @@ enum Command {
     Check(check::Check),
     /// Follows what the services publish, one line per event.
     Watch(watch::Watch),
+    /// Lists what could not be reported to Stripe, and where its totals differ.
+    Billing(billing::Billing),
     /// Messages that a service could not handle.
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -125,6 +128,7 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
         Command::Corrections(corrections) => corrections.run(&client()?, out).await?,
         Command::Check(check) => return check.run(&client()?, out).await,
         Command::Watch(watch) => watch.run(&broker.connect().await?, out).await?,
+        Command::Billing(billing) => billing.run(&broker.connect().await?, out).await?,
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,
         Command::Keys => keys::run(out)?,
         Command::Token(token) => token.run(&client()?, out).await?,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 mod apply;
+mod billing;
 mod command;
 mod dead;
 mod gateway;
