@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 
+use uuid::Uuid;
+
 use crate::{Namespace, streams::Stream, subjects::PARTITIONS};
 
 /// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again: so long
@@ -189,9 +191,11 @@ pub const LIVE_READERS: [LiveReader; 5] = [
 ];
 
 /// A reader without a durable place, for live views: everything that is kept now, then what comes.
-/// `topic` is e.g. `usage.counted`.
+/// `topic` is e.g. `usage.counted`. It has a name, and each one its own: without a name the request does not say on its subject
+/// what it filters, and the broker's permissions could not tell it from one that reads the whole stream.
 pub fn live(namespace: &Namespace, topic: &str) -> pull::OrderedConfig {
     pull::OrderedConfig {
+        name: Some(Uuid::new_v4().simple().to_string()),
         filter_subject: namespace.all(topic),
         deliver_policy: DeliverPolicy::All,
         ..pull::OrderedConfig::default()
