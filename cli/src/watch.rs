@@ -105,15 +105,16 @@ impl Follower {
 
     async fn stream(&self) -> Result<jetstream::stream::Stream> {
         let name = self.topic.stream().name(self.bus.namespace());
-        self.bus.jetstream().get_stream(name).await.with_context(|| {
-            format!("cannot read {}; have the services been started once?", self.topic.name())
-        })
+        self.bus.jetstream().get_stream(name).await.with_context(|| self.cannot_read())
+    }
+
+    fn cannot_read(&self) -> String {
+        format!("cannot read {}; have the services been started once?", self.topic.name())
     }
 
     async fn subscribe(&mut self) -> Result<pull::Ordered> {
         let stream = self.topic.stream();
-        let life =
-            self.bus.life(stream).await.with_context(|| format!("cannot read {}", self.topic.name()))?;
+        let life = self.bus.life(stream).await.with_context(|| self.cannot_read())?;
         let is_another = self.life.as_ref().is_some_and(|known| *known != life.id);
         if is_another || life.last_sequence.saturating_add(1) < self.next_sequence {
             // The broker was created anew or restored: its sequences have begun again.

@@ -173,8 +173,11 @@ async fn executions_and_figures_of_one_table_are_whole_by_month() {
     assert_eq!(number(&pool, same).await, 900);
     let usage = "(SELECT tenant_number, period_start, workflow_number, counted, uncounted, success, error, crashed, canceled,
         duration_ms, late, voided, adjusted FROM workflow_usage)";
+    let periods = "(SELECT tenant_number, period_start, period_end, opened_at, closed_at, counted, uncounted, success, error,
+        crashed, canceled, duration_ms, late, voided, adjusted FROM periods)";
     for (table, before) in [
-        ("(TABLE periods)", "(TABLE periods_as_they_were)"),
+        (periods, "(SELECT tenant_number, period_start, period_end, opened_at, closed_at, counted, uncounted, success, error,
+            crashed, canceled, duration_ms, late, voided, adjusted FROM periods_as_they_were)"),
         (usage, "(SELECT tenant_number, period_start, workflow_number, counted, uncounted, success, error, crashed, canceled,
             duration_ms, late, voided, adjusted FROM workflow_usage_as_it_was)"),
     ] {

@@ -189,16 +189,16 @@ const FILLED: &str = "
 INSERT INTO ledgers (tenant, decider) VALUES ('north', gen_random_uuid()), ('gone', gen_random_uuid());
 INSERT INTO admissions (key, admitted_at, reserved_units, resets_at, allowed, reserved, tenant, reason)
 SELECT gen_random_uuid(), at, 1, at, true, true, tenant, 'within_limit'
-FROM unnest(ARRAY['north', 'gone']) AS tenant, unnest(ARRAY[timestamptz '2026-09-30T23:00Z', timestamptz '2026-10-01T00:00Z']) AS at,
+FROM unnest(ARRAY['north', 'gone']) AS tenant, unnest(ARRAY[timestamptz '2026-09-21T11:00Z', timestamptz '2026-09-21T12:00Z']) AS at,
      generate_series(1, 30);
 INSERT INTO tallies (tenant, slot, replica, units) SELECT tenant, slot, gen_random_uuid(), 1 FROM unnest(ARRAY['north', 'gone']) AS tenant,
-    unnest(ARRAY[358162560 - 1, 358162560]) AS slot, generate_series(1, 30);
+    unnest(ARRAY[357998400 - 1, 357998400]) AS slot, generate_series(1, 30);
 INSERT INTO workflow_tallies SELECT tenant, 'w' || n, slot, gen_random_uuid(), 1 FROM unnest(ARRAY['north', 'gone']) AS tenant,
-    unnest(ARRAY[358162560 - 1, 358162560]) AS slot, generate_series(1, 30) AS n;
+    unnest(ARRAY[357998400 - 1, 357998400]) AS slot, generate_series(1, 30) AS n;
 INSERT INTO tally_sums SELECT tenant, 'w' || n, span, slot, 1 FROM unnest(ARRAY['north', 'gone']) AS tenant,
-    (VALUES ('period', 358162560 - 1), ('since', 358162560)) AS sums (span, slot), generate_series(1, 30) AS n;
+    (VALUES ('period', 357998400 - 1), ('since', 357998400)) AS sums (span, slot), generate_series(1, 30) AS n;
 INSERT INTO leases SELECT tenant, '', gen_random_uuid(), 1, at FROM unnest(ARRAY['north', 'gone']) AS tenant,
-    unnest(ARRAY[timestamptz '2026-09-30T23:00Z', timestamptz '2026-11-24T12:00:05Z']) AS at;
+    unnest(ARRAY[timestamptz '2026-09-21T11:00Z', timestamptz '2026-11-24T12:00:05Z']) AS at;
 INSERT INTO caps SELECT tenant, 'w' || n, 'day', CASE WHEN n <= 30 THEN 1795521599999999999 ELSE 1795521600000000001 END
     FROM unnest(ARRAY['north', 'gone']) AS tenant, generate_series(1, 60) AS n;
 INSERT INTO caps VALUES ('north', '', 'day', 1795521600000000001);
@@ -282,7 +282,7 @@ async fn the_purge_takes_what_is_old_and_leaves_the_rest() {
     purge_round(bench.pool(), now).await.unwrap();
     assert_eq!(sizes(bench.pool()).await, left, "a second round finds nothing");
 
-    let later: Timestamp = "2027-01-27T12:00:00Z".parse().unwrap();
+    let later: Timestamp = "2027-01-29T12:00:00Z".parse().unwrap();
     purge_round(bench.pool(), later).await.unwrap();
     let ledgers = "SELECT count(*) FROM ledgers WHERE tenant = 'gone'";
     assert_eq!(number(bench.pool(), ledgers).await, 0, "no verdict of it can be left after two months");
