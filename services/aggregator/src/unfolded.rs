@@ -31,7 +31,12 @@ impl Unfolded {
     pub(crate) async fn read(&mut self, connection: &mut PgConnection) -> Result<(), FoldError> {
         let known: Vec<i64> = self.changes.keys().copied().collect();
         let (numbers, news) = store::not_added(connection, &known).await?;
-        self.changes.retain(|number, _| numbers.contains(number));
+        self.changes.retain(|number, _| numbers.contains_key(number));
+        for (number, waiting) in &mut self.changes {
+            if numbers.get(number) == Some(&true) {
+                waiting.workflows.clear();
+            }
+        }
         for row in news {
             let change = Changes::from_bytes(&row.change)
                 .map_err(|source| FoldError::Damaged { number: row.number, source })?;

@@ -1,5 +1,7 @@
 //! Roll-ups: the log of changes, and what is folded out of it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, PgExecutor};
@@ -59,18 +61,19 @@ pub(crate) async fn waiting(connection: &mut PgConnection, limit: i64) -> Result
     .await
 }
 
-/// Waiting changes whose figures of workflows or hours nobody has yet: the numbers of all, and those that are not among
-/// `known`.
+/// Waiting changes whose figures of workflows or hours nobody has yet: the numbers of all, each with whether those of
+/// workflows are added, and the changes that are not among `known`.
 pub(crate) async fn not_added(
     connection: &mut PgConnection,
     known: &[i64],
-) -> Result<(Vec<i64>, Vec<Waiting>), sqlx::Error> {
-    let numbers: Vec<i64> = sqlx::query_scalar(
-        "SELECT number FROM rollup_log WHERE NOT folded AND NOT (workflows_added AND hours_added)",
+) -> Result<(BTreeMap<i64, bool>, Vec<Waiting>), sqlx::Error> {
+    let numbers: Vec<(i64, bool)> = sqlx::query_as(
+        "SELECT number, workflows_added FROM rollup_log WHERE NOT folded AND NOT (workflows_added AND hours_added)",
     )
     .fetch_all(&mut *connection)
     .await?;
-    let news: Vec<i64> = numbers.iter().filter(|number| !known.contains(number)).copied().collect();
+    let numbers: BTreeMap<i64, bool> = numbers.into_iter().collect();
+    let news: Vec<i64> = numbers.keys().filter(|number| !known.contains(number)).copied().collect();
     if news.is_empty() {
         return Ok((numbers, Vec::new()));
     }
