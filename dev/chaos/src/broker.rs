@@ -64,6 +64,25 @@ impl Broker {
         self.runtime.block_on(async { Ok(self.jetstream.update_stream(config.clone()).await.map(drop)?) })
     }
 
+    /// Whether everything was delivered to the services' own consumers and acknowledged.
+    pub fn is_drained(&self) -> Result<bool> {
+        self.runtime.block_on(async {
+            let namespace = Namespace::default();
+            for stream in Stream::all() {
+                let stream = self.jetstream.get_stream(stream.name(&namespace)).await?;
+                let mut consumers = stream.consumers();
+                while let Some(consumer) = consumers.next().await {
+                    let consumer = consumer?;
+                    let waits = consumer.num_pending > 0 || consumer.num_ack_pending > 0;
+                    if waits && consumer.config.durable_name.is_some() {
+                        return Ok(false);
+                    }
+                }
+            }
+            Ok(true)
+        })
+    }
+
     /// Everything on a topic: the payloads, in order. `topic` is e.g. `usage.threshold`.
     pub fn read(&self, stream: Stream, topic: &str) -> Result<Vec<Vec<u8>>> {
         self.runtime.block_on(async {

@@ -87,7 +87,7 @@ pub fn gather(scene: &Scene, database_url: &str) -> Result<Found> {
 }
 
 fn streams(scene: &Scene, found: &mut Found) -> Result<()> {
-    for payload in scene.broker.read(Stream::Thresholds, "usage.threshold")? {
+    for payload in scene.read(Stream::Thresholds, "usage.threshold")? {
         // What was planted is no crossing.
         let Ok(crossing) = v1::ThresholdCrossed::decode(payload.as_slice()) else { continue };
         let start = crossing.period.and_then(|period| proto::instant(period.start.as_ref(), "start").ok()?);
@@ -98,14 +98,14 @@ fn streams(scene: &Scene, found: &mut Found) -> Result<()> {
         let of = (crossing.tenant_id, month, crossing.threshold_percent, crossing.crossing_id);
         found.crossings.insert(of);
     }
-    for payload in scene.broker.read(Stream::Dead, "dead")? {
+    for payload in scene.read(Stream::Dead, "dead")? {
         let letter = v1::DeadLetter::decode(payload.as_slice())?;
         found.letters.push((letter.service, letter.original_payload.to_vec(), letter.reason));
     }
-    for payload in scene.broker.read(Stream::SourceEvents, "source.gap")? {
+    for payload in scene.read(Stream::SourceEvents, "source.gap")? {
         found.troubles.push(format!("a gap: {:?}", v1::SourceGap::decode(payload.as_slice())?));
     }
-    for payload in scene.broker.read(Stream::Billing, "billing")? {
+    for payload in scene.read(Stream::Billing, "billing")? {
         match v1::BillingEvent::decode(payload.as_slice())?.event {
             None | Some(v1::billing_event::Event::Reported(_)) => {}
             Some(trouble) => found.troubles.push(format!("{trouble:?}")),
@@ -113,7 +113,7 @@ fn streams(scene: &Scene, found: &mut Found) -> Result<()> {
     }
     let mut different = BTreeSet::new();
     for partition in 0..PARTITIONS {
-        for payload in scene.broker.read(Stream::Executions(partition), "executions")? {
+        for payload in scene.read(Stream::Executions(partition), "executions")? {
             let Ok(batch) = v1::ExecutionBatch::decode(payload.as_slice()) else { continue };
             for execution in batch.executions {
                 found.delivered.0 += 1;

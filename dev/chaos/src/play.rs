@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use prost::Message;
-use proto::{Namespace, v1};
+use proto::{Namespace, streams::Stream, v1};
 use serde_json::{Value, json};
 use stack::{Api, wait};
 
@@ -25,6 +25,9 @@ use crate::{
 
 /// Everything is tried for this long: servers are away for seconds.
 pub const PATIENCE: Duration = Duration::from_secs(150);
+
+/// Faults that go on end, and what is on its way arrives, before the broker is created anew.
+const RENEWED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Pause between two tries of what failed.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
@@ -48,6 +51,22 @@ pub struct Made {
     tokens: BTreeMap<usize, String>,
 }
 
+/// Payloads by stream and topic.
+pub type Archive = BTreeMap<(String, &'static str), Vec<Vec<u8>>>;
+
+/// How far it is with a broker that is created anew. It comes in the middle of the play, when nothing is on its way: what
+/// only the broker has is lost with it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// Not asked for.
+    #[default]
+    None,
+    /// The player waits for it.
+    Wanted,
+    /// The broker is another one.
+    Done,
+}
+
 /// What the player and the others share.
 #[derive(Clone)]
 pub struct Scene {
@@ -65,6 +84,9 @@ pub struct Scene {
     pub pushed: Arc<AtomicU64>,
     /// Calendars that were changed.
     pub calendars: Arc<AtomicU64>,
+    /// What the broker held before it was created anew, by stream and topic.
+    pub archive: Arc<Mutex<Archive>>,
+    renewal: Arc<Mutex<Renewal>>,
     made: Arc<Mutex<Made>>,
 }
 
@@ -79,6 +101,8 @@ impl Scene {
             executions: Arc::default(),
             pushed: Arc::default(),
             calendars: Arc::default(),
+            archive: Arc::default(),
+            renewal: Arc::default(),
             made: Arc::default(),
         }
     }
@@ -86,6 +110,24 @@ impl Scene {
     /// What has been done.
     pub fn made(&self) -> MutexGuard<'_, Made> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far it is with another broker.
+    pub fn renewal(&self) -> Renewal {
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes it.
+    pub fn renew(&self, renewal: Renewal) {
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = renewal;
+    }
+
+    /// Everything that was ever on a topic: what the broker holds, and what the one before held.
+    pub fn read(&self, stream: Stream, topic: &'static str) -> Result<Vec<Vec<u8>>> {
+        let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut payloads = archive.get(&(format!("{stream:?}"), topic)).cloned().unwrap_or_default();
+        payloads.extend(self.broker.read(stream, topic)?);
+        Ok(payloads)
     }
 
     /// Asks one gateway after the other.
@@ -243,6 +285,11 @@ impl Player {
         let scene = self.scene.clone();
         scene.await_state("March to be closed", || Ok(TENANTS.iter().all(|it| is_closed(&scene, it.id))))?;
         println!("            March is closed");
+        self.scene.renew(Renewal::Wanted);
+        wait::until("the broker to be created anew", RENEWED_WITHIN, || {
+            Ok((self.scene.renewal() == Renewal::Done).then_some(()))
+        })?;
+        println!("            the broker is created anew");
         let before_the_end = cast::Month::April.start().checked_sub(SignedDuration::from_mins(30))?;
         for input in &script.late {
             self.perform(input, Some(before_the_end))?;

@@ -19,7 +19,7 @@ use crate::{
     compare::{Terms, differences},
     fault::{self, Strike},
     gather::{Found, gather},
-    play::{Player, Scene},
+    play::{Player, Renewal, Scene},
     script::Script,
     strike::{Breaker, Ways},
 };
@@ -192,8 +192,19 @@ fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bo
     let mut active: Vec<Strike> = Vec::new();
     let (mut look_after_at, mut progress_at) = (began, began + PROGRESS_EVERY);
     let mut done = 0;
+    // While the broker is to be created anew nothing else breaks, and the faults' time stands still.
+    let mut held_up = Duration::ZERO;
+    let mut held_up_since: Option<Instant> = None;
     while next.is_some() || !active.is_empty() || !played() {
-        let now_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if breaker.scene.renewal() == Renewal::Wanted && active.is_empty() {
+            held_up_since.get_or_insert_with(Instant::now);
+            if breaker.renew_broker()? {
+                held_up += held_up_since.take().map(|since| since.elapsed()).unwrap_or_default();
+            }
+        }
+        let held_up_now = held_up + held_up_since.map(|since| since.elapsed()).unwrap_or_default();
+        let elapsed = began.elapsed().saturating_sub(held_up_now);
+        let now_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let (over, going_on): (Vec<Strike>, Vec<Strike>) =
             active.into_iter().partition(|strike| strike.ends_ms() <= now_ms);
         over.iter().try_for_each(|strike| breaker.end(strike))?;
@@ -201,7 +212,8 @@ fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bo
         active = going_on;
         // Where the machine was slow, an earlier fault of the same part is over first.
         let is_free = |strike: &Strike| !active.iter().any(|other| other.fault.meets(&strike.fault));
-        if let Some(strike) = next.filter(|strike| strike.at_ms <= now_ms && is_free(strike)) {
+        let may_begin = breaker.scene.renewal() != Renewal::Wanted;
+        if let Some(strike) = next.filter(|strike| may_begin && strike.at_ms <= now_ms && is_free(strike)) {
             let lasts_s = Duration::from_millis(strike.lasts_ms).as_secs_f32();
             println!("{:>8.1} s  {} ({lasts_s:.1} s)", began.elapsed().as_secs_f32(), strike.fault);
             breaker.begin(strike)?;

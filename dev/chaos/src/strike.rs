@@ -2,22 +2,41 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::PoisonError,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
 use async_nats::jetstream::stream::Config;
+use proto::{streams::Stream, subjects::PARTITIONS};
 use serde_json::json;
 use stack::{Backing, Process, Program, Proxy, Replica, Stack, backing::Servers, database, wait};
 
 use crate::{
     cast::SOURCES,
     fault::{Fault, Outside, Server, Strike},
-    play::Scene,
+    play::{Archive, Renewal, Scene},
 };
 
 /// A broker that has just started, on a busy machine, answers its administrator by then.
 const BROKER_WITHIN: Duration = Duration::from_secs(60);
+
+/// Messages that wait to be published, of all services.
+const OUTBOXES: &str =
+    "SELECT (SELECT count(*) FROM aggregator.outbox) + (SELECT count(*) FROM billing.outbox)
+    + (SELECT count(*) FROM gateway.outbox)";
+
+/// What the comparison reads of the broker at the end.
+fn archived() -> Vec<(Stream, &'static str)> {
+    let executions = (0..PARTITIONS).map(|partition| (Stream::Executions(partition), "executions"));
+    let others = [
+        (Stream::Thresholds, "usage.threshold"),
+        (Stream::Dead, "dead"),
+        (Stream::SourceEvents, "source.gap"),
+        (Stream::Billing, "billing"),
+    ];
+    executions.chain(others).collect()
+}
 
 /// Of each burst of a slow server, this long it stands still, and then it runs for the rest.
 const BURST_MS: u64 = 200;
@@ -158,6 +177,29 @@ impl Breaker {
             started.push(replica);
         }
         Ok(started)
+    }
+
+    /// Creates the broker anew, empty, once nothing is on its way. Tells whether it has.
+    pub fn renew_broker(&mut self) -> Result<bool> {
+        let database = &self.servers.backing.database_url;
+        let is_quiet = database::ask(database, OUTBOXES).is_ok_and(|waiting| waiting.trim() == "0")
+            && self.scene.broker.is_drained().unwrap_or_default();
+        if !is_quiet {
+            return Ok(false);
+        }
+        let mut archive = Archive::new();
+        for (stream, topic) in archived() {
+            archive.insert((format!("{stream:?}"), topic), self.scene.broker.read(stream, topic)?);
+        }
+        // What was published while it was read would be missing in both.
+        if !self.scene.broker.is_drained().unwrap_or_default() {
+            return Ok(false);
+        }
+        *self.scene.archive.lock().unwrap_or_else(PoisonError::into_inner) = archive;
+        let nats = self.servers.nats.as_mut().context("a private NATS")?;
+        nats.restart_empty(self.stack.profile())?;
+        self.scene.renew(Renewal::Done);
+        Ok(true)
     }
 
     /// Ends what has no end of its own.

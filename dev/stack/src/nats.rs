@@ -95,6 +95,14 @@ impl Nats {
         self.process = start_ready(profile, &self.launch, self.health_port)?;
         Ok(())
     }
+
+    /// Starts it with nothing of what it held, on the same port: a broker that was created anew.
+    pub fn restart_empty(&mut self, profile: &Profile) -> Result<()> {
+        self.stop()?;
+        let store = profile.folder().join("nats").join("store");
+        fs::remove_dir_all(&store).with_context(|| format!("cannot remove {}", store.display()))?;
+        self.restart(profile)
+    }
 }
 
 fn start_ready(profile: &Profile, launch: &Launch, health_port: u16) -> Result<Process> {
