@@ -82,6 +82,12 @@ impl Bench {
         Self { context, clock, database_url, looks, database, server_url }
     }
 
+    /// Another schema of this test's database, for the service and for what the test looks at.
+    pub fn use_pool(&mut self, pool: &PgPool) {
+        self.context.pool = pool.clone();
+        self.looks = pool.clone();
+    }
+
     /// The service's database.
     pub fn pool(&self) -> &PgPool {
         &self.looks

@@ -202,7 +202,7 @@ async fn executions_and_figures_of_one_table_are_whole_by_month() {
     );
 
     // And this version works with it: repeats are repeats, crashed ones may be known better, figures add up.
-    bench.context.pool = pool.clone();
+    bench.use_pool(&pool);
     let usage = bench.topic(Stream::UsageState, "usage.counted").await;
     let running = Running { bench, usage };
     let counted = running.snapshot().await.0;
