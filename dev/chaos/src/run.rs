@@ -79,7 +79,7 @@ pub struct Verdict {
     pub faults: BTreeMap<String, u32>,
     /// Faults that are SIGKILLs.
     pub kills: usize,
-    /// Processes that ended by themselves, because they started while a server was away.
+    /// Processes that ended by themselves; none should.
     pub fallen: BTreeMap<&'static str, u32>,
     /// Executions that have happened.
     pub executions: u64,

@@ -166,8 +166,8 @@ impl Breaker {
         }
     }
 
-    /// Starts again what has ended by itself, as whatever runs services does. One that starts while a server is
-    /// away ends.
+    /// Starts again what has ended by itself, as whatever runs services does. None should: one that starts while a server
+    /// is away waits for it.
     pub fn look_after(&mut self) -> Result<Vec<Replica>> {
         let dead = self.stack.find_dead()?;
         let mut started = Vec::new();
