@@ -1,8 +1,8 @@
 //! How much of a database was read, so that a test can say that a cost is flat without measuring time.
 
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
-/// A connection whose reads are counted: all of a statement's, and nobody else's.
+/// A connection whose reads are counted at once, and by which those of all others are looked at.
 pub struct Counted {
     /// The only connection. Its reads are known after each [`Counted::rows`].
     pub pool: PgPool,
@@ -14,6 +14,15 @@ impl Counted {
         let options = (*like.connect_options()).clone();
         let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.expect("a connection");
         Self { pool }
+    }
+
+    /// Runs statements. Rows for a measurement are made here: what another connection reads for them comes into the statistics
+    /// up to ten seconds late, in the middle of the measurement.
+    ///
+    /// # Panics
+    /// If Postgres refuses them.
+    pub async fn run(&self, statements: &str) {
+        sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.pool).await.expect(statements);
     }
 
     /// Rows and index entries that all connections of the database have read so far. Those of other connections come in up to

@@ -71,8 +71,8 @@ async fn a_round_that_finds_nothing_reads_no_more_of_a_hundred_times_as_many_mai
     let counted = Counted::beside(bench.pool()).await;
     let mut reads = Vec::new();
     for rows in [1..=50, 51..=5_000] {
-        run(bench.pool(), &told("young", "2026-11-20T12:00Z", "sent", rows)).await;
-        run(bench.pool(), "ANALYZE").await;
+        counted.run(&told("young", "2026-11-20T12:00Z", "sent", rows)).await;
+        counted.run("ANALYZE").await;
         let before = counted.rows().await;
         retention(&bench, &counted.pool).round().await.unwrap();
         reads.push(counted.rows().await - before);

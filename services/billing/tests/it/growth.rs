@@ -119,8 +119,8 @@ async fn a_round_that_finds_nothing_reads_no_more_of_a_hundred_times_as_many_rep
     let counted = Counted::beside(bench.pool()).await;
     let mut reads = Vec::new();
     for tenants in [1..=20, 21..=2_000] {
-        run(bench.pool(), &accounts("young", "2026-11-01Z", "confirmed", tenants)).await;
-        run(bench.pool(), "ANALYZE").await;
+        counted.run(&accounts("young", "2026-11-01Z", "confirmed", tenants)).await;
+        counted.run("ANALYZE").await;
         let before = counted.rows().await;
         retention(&bench, &counted.pool).round().await.unwrap();
         reads.push(counted.rows().await - before);

@@ -55,10 +55,10 @@ async fn old_workflows_and_unreadable_rows_go_and_nothing_else() {
 async fn a_round_that_finds_nothing_reads_no_more_of_a_hundred_times_as_many_rows() {
     let bench = Bench::of::<Collector>("2026-11-24T12:00:00Z").await;
     let counted = Counted::beside(bench.pool()).await;
-    run(bench.pool(), SOURCE).await;
+    counted.run(SOURCE).await;
     let mut reads = Vec::new();
     for (from, to) in [(1, 200), (201, 20_000)] {
-        run(bench.pool(), &rows("young", "2026-11-20T12:00Z", "2026-11-20T12:00Z", from, to)).await;
+        counted.run(&rows("young", "2026-11-20T12:00Z", "2026-11-20T12:00Z", from, to)).await;
         let before = counted.rows().await;
         expiry(&bench, &counted.pool).round().await.unwrap();
         reads.push(counted.rows().await - before);

@@ -70,9 +70,9 @@ async fn a_decision_reads_its_own_caps_however_many_workflows_there_are() {
              ANALYZE caps, workflows;"
         )
     };
-    run(world.bench.pool(), &fill(1, 100)).await;
+    counted.run(&fill(1, 100)).await;
     let few = read_by_decisions(&world, &counted, "few").await;
-    run(world.bench.pool(), &fill(101, 10_000)).await;
+    counted.run(&fill(101, 10_000)).await;
     let many = read_by_decisions(&world, &counted, "many").await;
     assert_flat(few, many);
     counted.pool.close().await;
@@ -91,11 +91,11 @@ async fn a_decision_at_the_end_of_a_period_reads_no_more_than_at_its_begin() {
              ANALYZE workflow_tallies;"
         )
     };
-    run(world.bench.pool(), &fill(1, 100)).await;
+    counted.run(&fill(1, 100)).await;
     // The first decision of a period, or after a change of its begin, adds up what there is.
     read_by_decisions(&world, &counted, "first").await;
     let few = read_by_decisions(&world, &counted, "few").await;
-    run(world.bench.pool(), &fill(101, 10_000)).await;
+    counted.run(&fill(101, 10_000)).await;
     let many = read_by_decisions(&world, &counted, "many").await;
     assert_flat(few, many);
     let kept =
@@ -117,10 +117,10 @@ async fn a_source_that_was_never_complete_does_not_make_decisions_slower() {
              ANALYZE tallies;"
         )
     };
-    run(world.bench.pool(), &fill(1, 100)).await;
+    counted.run(&fill(1, 100)).await;
     read_by_decisions(&world, &counted, "first").await;
     let few = read_by_decisions(&world, &counted, "few").await;
-    run(world.bench.pool(), &fill(101, 10_000)).await;
+    counted.run(&fill(101, 10_000)).await;
     let many = read_by_decisions(&world, &counted, "many").await;
     assert_flat(few, many);
     let (_, verdict) = world
@@ -329,7 +329,7 @@ async fn a_purge_with_nothing_to_do_reads_no_more_of_a_hundred_times_as_many_row
     run(bench.pool(), "INSERT INTO ledgers (tenant, decider) VALUES ('north', gen_random_uuid())").await;
     let mut reads = Vec::new();
     for (from, to) in [(1, 300), (301, 30_000)] {
-        run(bench.pool(), &fill(from, to)).await;
+        counted.run(&fill(from, to)).await;
         let before = counted.rows().await;
         purge_round(&counted.pool, NOW.parse().unwrap()).await.unwrap();
         reads.push(counted.rows().await - before);
