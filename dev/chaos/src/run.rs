@@ -149,6 +149,7 @@ pub fn run(plan: &Plan, binaries: &Path) -> Result<Verdict> {
     }
     let (found, mut differences) = settled;
     differences.extend(panics(breaker.stack.profile().folder()));
+    differences.extend(fallen(&breaker.fallen));
     let verdict = conclude(plan, &strikes, &breaker, &found, differences);
     breaker.stack.stop()?;
     breaker.servers.stop()?;
@@ -273,6 +274,11 @@ fn panics(profile: &Path) -> Vec<String> {
         })
         .collect();
     lines.into_iter().map(|line| format!("a panic: {line}")).collect()
+}
+
+/// A service that starts or runs without a server waits for it. One that ends makes whatever runs it wait longer each time.
+fn fallen(programs: &BTreeMap<&'static str, u32>) -> Vec<String> {
+    programs.iter().map(|(program, times)| format!("{program} ended by itself, {times} times")).collect()
 }
 
 fn conclude(

@@ -16,5 +16,6 @@ mod chaos;
 mod crash;
 mod dependencies;
 mod period_end;
+mod questions;
 mod replicas;
 mod trace;

@@ -4,6 +4,7 @@
 
 mod beginning;
 mod confirmation;
+mod connections;
 mod damage;
 mod faults;
 mod growth;

@@ -20,6 +20,8 @@ use testkit::{Bench, Topic, eventually};
 
 pub const METER: &str = "executions";
 
+const NOW: &str = "2026-11-24T12:00:00Z";
+
 /// Short, so that a Stripe that hangs does not hold a test up.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -33,7 +35,16 @@ pub struct World {
 impl World {
     /// A running service in the middle of November; `north` and `south` are customers of a plan with a meter.
     pub async fn start() -> Self {
-        let world = Self::prepare().await;
+        Self::open(Bench::of::<Billing>(NOW).await).await
+    }
+
+    /// As [`World::start`], with one connection to Postgres.
+    pub async fn narrow() -> Self {
+        Self::open(Bench::narrow::<Billing>(NOW).await).await
+    }
+
+    async fn open(bench: Bench) -> Self {
+        let world = Self::prepare_on(bench).await;
         for tenant in ["north", "south"] {
             world.sandbox.stripe().add_customer(&format!("cus_{tenant}")).unwrap();
         }
@@ -47,7 +58,10 @@ impl World {
 
     /// Nothing at Stripe, nothing in the catalog, and the service is not started.
     pub async fn prepare() -> Self {
-        let bench = Bench::of::<Billing>("2026-11-24T12:00:00Z").await;
+        Self::prepare_on(Bench::of::<Billing>(NOW).await).await
+    }
+
+    async fn prepare_on(bench: Bench) -> Self {
         let options = SandboxOptions { clock: Arc::new(bench.clock.clone()), ..SandboxOptions::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
         let events = bench.topic(Stream::Billing, "billing").await;
