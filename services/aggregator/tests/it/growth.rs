@@ -37,36 +37,19 @@ async fn complete(running: &mut Running, counted: u64) -> v1::UsageCounted {
 const BEFORE: &str =
     "SELECT count(*) FROM executions WHERE counted AND NOT voided AND stopped_at < '2026-11-02T00:30:00Z'";
 
-/// Rows that are read while twenty executions are recorded and told one by one, of a tenant that has so many since its source
-/// broke.
-async fn read_with(since: u32) -> i64 {
+/// Rows that are read while twenty executions are recorded and published one by one, with what `fill` has made before.
+async fn read_with(fill: &str, counted_more: u64) -> i64 {
     let mut running = Running::start(None).await;
     let sequence = running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     running.synced("north-n8n", instant(BROKEN_SINCE), sequence).await;
     complete(&mut running, 3).await;
     let counted = Counted::beside(running.bench.pool()).await;
-    run(
-        &counted.pool,
-        &format!(
-            "INSERT INTO executions (execution_id, stopped_at, recorded_at, period_start, source_number, epoch, month,
-                 workflow_number, tenant_number, status, mode, counted, late)
-             SELECT 1000 + n, timestamptz '2026-11-03Z' + n * interval '1 minute', now(), '2026-11-01Z', sources.number, 1,
-                 '2026-11-01', workflows.number, tenants.number, 0, 2, true, false
-             FROM tenants, sources, (SELECT min(number) AS number FROM workflows) AS workflows,
-                 generate_series(1, {since}) AS n;
-             INSERT INTO period_hours
-             SELECT number, timestamptz '2026-11-01Z',
-                 date_trunc('hour', timestamptz '2026-11-03Z' + n * interval '1 minute', 'UTC'), count(*)
-             FROM tenants, generate_series(1, {since}) AS n GROUP BY 1, 2, 3;
-             UPDATE periods SET counted = counted + {since};
-             ANALYZE;"
-        ),
-    )
-    .await;
+    counted.run(fill).await;
+    let before = counted.rows().await;
     for id in 0..20_u64 {
         running.send(executions([500_000 + id])).await;
-        let usage = complete(&mut running, u64::from(since) + 4 + id).await;
+        let usage = complete(&mut running, counted_more + 4 + id).await;
         assert_eq!(usage.counted_complete, 0, "all of them stopped since");
     }
     running.bench.restart().await;
@@ -78,16 +61,66 @@ async fn read_with(since: u32) -> i64 {
         (number(&counted.pool, others).await == 0).then_some(())
     })
     .await;
-    let read = counted.rows().await;
+    let read = counted.rows().await - before;
     counted.pool.close().await;
     running.bench.finish().await;
     read
 }
 
+/// So many counted executions of a tenant since its source broke.
+fn since(executions: u32) -> String {
+    format!(
+        "INSERT INTO executions (execution_id, stopped_at, recorded_at, period_start, source_number, epoch, month,
+             workflow_number, tenant_number, status, mode, counted, late)
+         SELECT 1000 + n, timestamptz '2026-11-03Z' + n * interval '1 minute', now(), '2026-11-01Z', sources.number, 1,
+             '2026-11-01', workflows.number, tenants.number, 0, 2, true, false
+         FROM tenants, sources, (SELECT min(number) AS number FROM workflows) AS workflows,
+             generate_series(1, {executions}) AS n;
+         INSERT INTO period_hours
+         SELECT number, timestamptz '2026-11-01Z',
+             date_trunc('hour', timestamptz '2026-11-03Z' + n * interval '1 minute', 'UTC'), count(*)
+         FROM tenants, generate_series(1, {executions}) AS n GROUP BY 1, 2, 3;
+         UPDATE periods SET counted = counted + {executions};
+         ANALYZE;"
+    )
+}
+
 #[tokio::test]
 async fn a_source_broken_for_weeks_does_not_make_publishing_slower() {
-    let (few, many) = (read_with(200).await, read_with(20_000).await);
+    let (few, many) = (read_with(&since(200), 200).await, read_with(&since(20_000), 20_000).await);
     assert!(many <= few * 2 + 20_000, "{few} rows were read with 200 since, {many} with 20,000");
+}
+
+/// So many rows in each table that keeps its rows for ever, of the tenant and source that go on.
+fn kept_for_ever(rows: u32) -> String {
+    format!(
+        "INSERT INTO periods (tenant_number, period_start, period_end, opened_at, closed_at)
+         SELECT number, start, start + interval '1 hour', start, start + interval '2 hours'
+         FROM tenants, generate_series(1, {rows}) AS n, LATERAL (SELECT timestamptz '2025-11-01Z' - n * interval '1 hour' AS start) AS o;
+         INSERT INTO calendars (tenant_number, place, effective_from, time_zone, anchor_day)
+         SELECT number, 100000 + n, timestamptz '2060-01-01Z' + n * interval '1 day', 'UTC', 1
+         FROM tenants, generate_series(1, {rows} / 100) AS n;
+         INSERT INTO workflows (source_number, workflow_id, name, named_at)
+         SELECT number, 'old-' || n, 'Old ' || n, timestamptz '2025-11-01Z' FROM sources, generate_series(1, {rows}) AS n;
+         INSERT INTO workflow_usage (tenant_number, period_start, workflow_number, counted)
+         SELECT tenants.number, timestamptz '2025-10-01Z' - (place / 50) * interval '1 month', old.number, 1
+         FROM tenants, (SELECT number, row_number() OVER () AS place FROM workflows WHERE workflow_id LIKE 'old-%') AS old;
+         INSERT INTO usage_days (tenant_number, day_start, counted, durations)
+         SELECT number, timestamptz '2025-11-01Z' - n * interval '1 day', 1, '' FROM tenants, generate_series(1, {rows}) AS n;
+         INSERT INTO corrections (correction_id, tenant_number, period_start, period_end, author, reason, corrected_at, quantity)
+         SELECT 'old-' || n, number, timestamptz '2025-10-01Z', timestamptz '2025-11-01Z', 'operator', 'a test',
+             timestamptz '2025-11-01Z', 1 FROM tenants, generate_series(1, {rows}) AS n;
+         INSERT INTO retired_ids (source_number, epoch, chunk, ids)
+         SELECT number, 1, 100000 + n, '' FROM sources, generate_series(1, {rows}) AS n;
+         INSERT INTO catalog SELECT 'tenant', 'gone-' || n, 1, true, '' FROM generate_series(1, {rows}) AS n;
+         ANALYZE;"
+    )
+}
+
+#[tokio::test]
+async fn what_is_kept_for_ever_makes_counting_and_publishing_no_slower() {
+    let (few, many) = (read_with(&kept_for_ever(200), 0).await, read_with(&kept_for_ever(20_000), 0).await);
+    assert!(many <= few * 2 + 20_000, "{few} rows were read with 200 in each table, {many} with 20,000");
 }
 
 #[tokio::test]

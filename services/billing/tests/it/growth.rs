@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, sync::Arc};
 
 use billing::{Billing, Retention};
 use sqlx::{AssertSqlSafe, PgPool};
-use testkit::{Bench, Counted};
+use testkit::{Bench, Counted, eventually};
 
 use crate::world::World;
 
@@ -128,4 +128,38 @@ async fn a_round_that_finds_nothing_reads_no_more_of_a_hundred_times_as_many_rep
     assert!(reads[1] <= reads[0] * 2 + 1_000, "{reads:?} rows were read");
     counted.pool.close().await;
     bench.finish().await;
+}
+
+/// Rows that are read while ten reports are sealed, sent and published, beside so many accounts of ended periods.
+async fn read_beside(accounts_kept: u32) -> i64 {
+    let mut world = World::start().await;
+    world.catalog_has("north", 1).await;
+    let counted = Counted::beside(world.bench.pool()).await;
+    counted.run(&accounts("old", "2026-10-01Z", "confirmed", 1..=accounts_kept)).await;
+    counted.run("ANALYZE").await;
+    let before = counted.rows().await;
+    for revision in 1..=10 {
+        world.counted("north", revision, revision * 10).await;
+        assert_eq!(world.next_reported().await.reported_total, revision * 10);
+        world.advance(5);
+    }
+    world.bench.restart().await;
+    // The statistics of a connection are whole when it has ended.
+    world.bench.pool().close().await;
+    eventually("all other connections have ended", || async {
+        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND backend_type = 'client backend'";
+        (number(&counted.pool, others).await == 0).then_some(())
+    })
+    .await;
+    let read = counted.rows().await - before;
+    counted.pool.close().await;
+    world.finish().await;
+    read
+}
+
+#[tokio::test]
+async fn accounts_that_are_kept_for_ever_make_reporting_no_slower() {
+    let (few, many) = (read_beside(20).await, read_beside(2_000).await);
+    assert!(many <= few * 2 + 2_000, "{few} rows were read beside 20 accounts, {many} beside 2,000");
 }
