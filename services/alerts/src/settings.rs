@@ -63,7 +63,8 @@ fn check_recipients(recipients: &[String]) -> Result<(), String> {
 /// The errors never repeat the address: it may hold a password.
 fn check_smtp_url(text: &str) -> Result<(), String> {
     let usage =
-        "use smtp://host:port, smtp://user:password@host:587?tls=required or smtps://user:password@host";
+        "use smtp://host:port, smtp://user:password@host:587?tls=required or smtps://user:password@host, and percent-encode \
+         special characters of the user and the password";
     let url = Url::parse(text).map_err(|_| format!("smtp_url is not an address: {usage}"))?;
     if AsyncSmtpTransport::<Tokio1Executor>::from_url(text).is_err() {
         return Err(format!("smtp_url is not the address of a mail server: {usage}"));
@@ -187,6 +188,9 @@ mod tests {
     fn mistakes_are_named_and_secrets_are_not() {
         for (url, word) in [
             ("", "not an address"),
+            ("smtps://user:hun#ter2@mail.example.com", "percent-encode"),
+            ("smtps://user:hun/ter2@mail.example.com", "percent-encode"),
+            ("smtps://user:hun?ter2@mail.example.com", "percent-encode"),
             ("http://mail.example.com/hunter2", "mail server"),
             ("smtp://user:hunter2@mail.example.com", "unencrypted"),
             ("smtp://user@mail.example.com", "go together"),
@@ -194,7 +198,7 @@ mod tests {
         ] {
             let error = settings(url, FROM, DASHBOARD).unwrap_err();
             assert!(error.contains(word), "{error}");
-            assert!(!error.contains("hunter2"), "{error}");
+            assert!(!error.contains("hunter2") && !error.contains("ter2"), "{error}");
         }
         assert!(settings("smtp://mail", "nobody", DASHBOARD).unwrap_err().contains("sender"));
         assert!(settings("smtp://mail", FROM, "ftp://x").unwrap_err().contains("dashboard_url"));

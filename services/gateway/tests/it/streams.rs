@@ -4,7 +4,8 @@ use std::{env, time::Duration};
 
 use async_nats::jetstream::stream::{Config, Info};
 use gateway::Gateway;
-use messaging::{Bus, BusConfig};
+use messaging::{Bus, BusConfig, FULL_WARN_RATIO};
+use metrics_exporter_prometheus::PrometheusBuilder;
 use proto::streams::{Capacity, Stream};
 use testkit::{Bench, eventually};
 
@@ -72,5 +73,29 @@ async fn a_stream_that_is_deleted_comes_back_while_its_owner_runs() {
     bus.jetstream().delete_stream(&name).await.unwrap();
     bench.context.tasks.spawn(bus.clone().keep_streams(bench.context.tasks.shutdown()));
     eventually("the stream is there", || async { bus.jetstream().get_stream(&name).await.ok() }).await;
+    bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_nearly_full_says_so() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    // The tasks of this test run on its own thread.
+    let _recorded = metrics::set_default_local_recorder(&recorder);
+    let bench = Bench::of::<Gateway>(NOW).await;
+    bus(&bench, "gateway", MIB).await.ensure_streams().await.unwrap();
+    let subject = bench.namespace().admission("north");
+    for _ in 0..12 {
+        bench.publish_bytes(subject.clone(), &[0; 64 * 1024]).await;
+    }
+    let keeper = bus(&bench, "gateway", MIB).await;
+    bench.context.tasks.spawn(keeper.keep_streams(bench.context.tasks.shutdown()));
+    let of_the_stream =
+        format!("flowmeter_stream_bytes_ratio{{stream=\"{}\"}} ", Stream::Admissions.name(bench.namespace()));
+    let ratio: f64 = eventually("the stream's fullness is measured", || async {
+        handle.render().lines().find_map(|line| line.strip_prefix(&of_the_stream)?.parse().ok())
+    })
+    .await;
+    assert!((FULL_WARN_RATIO..1.0).contains(&ratio), "{ratio}");
     bench.finish().await;
 }
