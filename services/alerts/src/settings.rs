@@ -62,8 +62,7 @@ fn check_recipients(recipients: &[String]) -> Result<(), String> {
 
 /// The errors never repeat the address: it may hold a password.
 fn check_smtp_url(text: &str) -> Result<(), String> {
-    let usage =
-        "use smtp://host:port, smtp://user:password@host:587?tls=required or smtps://user:password@host, and percent-encode \
+    let usage = "use smtp://host:port, smtp://user:password@host:587?tls=required or smtps://user:password@host, and percent-encode \
          special characters of the user and the password";
     let url = Url::parse(text).map_err(|_| format!("smtp_url is not an address: {usage}"))?;
     if AsyncSmtpTransport::<Tokio1Executor>::from_url(text).is_err() {

@@ -98,14 +98,27 @@ fn services_wait_for_the_database_and_the_broker() {
 /// A wrong configuration is not waited for: it ends the service with the reason.
 #[test]
 fn a_wrong_configuration_ends_a_service_at_once() {
-    let mut bench = Bench::start_some("wrong", &[], |options| {
-        options.with("DATABASE__URL", "postgres://u:a#b@127.0.0.1/flowmeter")
-    });
+    let unreadable = |options: Options| options.with("DATABASE__URL", "postgres://u:a#b@127.0.0.1/flowmeter");
+    ends_at_once("wrong", unreadable, "percent-encode");
+}
+
+/// Nor is a login that the server refuses.
+#[test]
+fn a_refused_login_ends_a_service_at_once() {
+    let port = port_of(&required("DATABASE_URL"));
+    let database = format!("postgres://nobody-of-this-name@127.0.0.1:{port}/flowmeter");
+    ends_at_once("login", |options| options.with("DATABASE__URL", &database), "nobody-of-this-name");
+    let broker = |options: Options| options.with("NATS__USER", "nobody").with("NATS__PASSWORD", "wrong");
+    ends_at_once("login-nats", broker, "authorization violation");
+}
+
+fn ends_at_once(test: &str, change: impl FnOnce(Options) -> Options, reason: &str) {
+    let mut bench = Bench::start_some(test, &[], change);
     bench.stack.relaunch(Program::Alerts).unwrap();
     let ended = wait::until("alerts to end", SOON, || bench.stack.process(Program::Alerts)?.ended()).unwrap();
     assert!(!ended.success());
     let said = bench.stack.process(Program::Alerts).unwrap().obituary(ended).to_string();
-    assert!(said.contains("percent-encode"), "{said}");
+    assert!(said.contains(reason), "{said}");
     bench.finish();
 }
 
