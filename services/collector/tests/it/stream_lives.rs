@@ -71,3 +71,20 @@ async fn a_stream_with_another_message_at_the_anchor_is_another_one() {
 async fn a_cursor_that_was_frozen_before_lives_were_known_goes_on() {
     a_sweep_after("published_through = 1000, stream_life = NULL, anchor_sequence = NULL").await;
 }
+
+#[tokio::test]
+async fn a_stream_that_another_sweep_has_marked_is_another_one() {
+    let mut stage = Stage::start().await;
+    stage.run("north", 300);
+    stage.first_sweep("north").await;
+    // As a sweep of another source of the partition does: what this cursor speaks of is still there.
+    let bus = stage.bench.context.bus.clone();
+    let stream = Stream::executions_of("north");
+    let before = bus.life(stream).await.unwrap();
+    let marked = bus.begin_life(stream, &before, "marked").await.unwrap();
+    stage.bench.clock.advance(crate::stage::STEP);
+    let synced = stage.swept_without_reading("north").await;
+    assert_eq!(synced.stream_life, marked.id);
+    assert!(synced.executions_published >= 300, "{}", synced.executions_published);
+    stage.finish().await;
+}
