@@ -91,6 +91,16 @@ pub struct BatchJson {
     pub verdicts: Vec<AdmissionJson>,
 }
 
+/// Which run is looked at.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookQuery {
+    #[serde(default)]
+    workflow: Option<String>,
+    #[serde(default)]
+    mode: Option<String>,
+}
+
 /// How the verdict is told.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -442,15 +452,28 @@ pub async fn admit_batch(
     Ok(Json(BatchJson { verdicts: try_join_all(decisions).await? }))
 }
 
-/// What a run would be told now by the limit of the period. Reserves nothing.
-#[utoipa::path(get, path = "/v1/admissions/{tenant}", operation_id = "look_at_limit", tag = "limit check", params(("tenant" = String, Path)), responses(
+/// What `POST /v1/admissions` would answer now. Reserves nothing.
+#[utoipa::path(get, path = "/v1/admissions/{tenant}", operation_id = "look_at_limit", tag = "limit check", params(
+        ("tenant" = String, Path),
+        ("workflow" = Option<String>, Query, description = "The workflow that would run: its caps, its share and its loops are looked at too."),
+        ("mode" = Option<String>, Query, description = "What would start it, as n8n names it. Counted if missing."),
+    ), responses(
     (status = 200, body = AdmissionJson),
     (status = "default", body = ErrorJson),
 ))]
-pub async fn look(State(app): State<App>, caller: Caller, PathId(id): PathId) -> Result<Response, ApiError> {
+pub async fn look(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryOf(query): QueryOf<LookQuery>,
+) -> Result<Response, ApiError> {
     let tenant = TenantId::parse(&id)?;
     caller.check_may_see(&tenant)?;
-    let verdict = app.admissions.look(&tenant).await?.ok_or_else(|| ApiError::no_tenant(&tenant))?;
+    let workflow = query.workflow.as_deref().map(WorkflowId::parse).transpose();
+    let workflow = workflow.map_err(|error| ApiError::field("workflow", error))?;
+    let mode = query.mode.as_deref().map(Mode::parse);
+    let verdict =
+        app.admissions.look(&tenant, workflow, mode).await?.ok_or_else(|| ApiError::no_tenant(&tenant))?;
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let now = app.clock.now();
     let is_tenant = caller.principal.tenant().is_some();
