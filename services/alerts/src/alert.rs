@@ -1,6 +1,6 @@
 //! What the recipients of a crossing are told, fixed when the crossing arrives.
 
-use catalog::{Language, LimitKind, Plan, Tenant};
+use catalog::{Language, LimitKind, Plan, Tenant, locale::time_zone};
 use jiff::{Timestamp, tz::TimeZone};
 use metering::{Percent, Period, TenantId};
 use url::Url;
@@ -68,12 +68,6 @@ impl Alert {
     pub fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
-}
-
-/// The time zone with this name. UTC, which every mail names beside its dates, where a newer release of the time
-/// zone database has dropped the name since it was accepted.
-pub(crate) fn time_zone(name: &str) -> TimeZone {
-    TimeZone::get(name).unwrap_or(TimeZone::UTC)
 }
 
 #[cfg(test)]

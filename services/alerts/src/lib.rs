@@ -12,7 +12,6 @@ pub mod deliver;
 mod fact;
 pub mod gather;
 mod letter;
-mod locale;
 mod notice;
 mod notice_phrases;
 mod notification;

@@ -5,12 +5,12 @@ mod spanish;
 #[cfg(test)]
 mod tests;
 
-use catalog::Language;
+use catalog::{Language, locale};
 use jiff::{Timestamp, tz::TimeZone};
 use proto::{instant, v1};
 
 use crate::{
-    Fact, Notice, RefusedMail, locale,
+    Fact, Notice, RefusedMail,
     phrases::{self, Phrases},
 };
 

@@ -1,9 +1,9 @@
 //! What a mail says, in the tenant's language. Both forms of the mail are made from these phrases, so they cannot
 //! say different things.
 
-use catalog::{Language, LimitKind};
+use catalog::{Language, LimitKind, locale};
 
-use crate::{Alert, locale};
+use crate::Alert;
 
 /// A line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use catalog::{Language, LimitKind};
+use catalog::{Language, LimitKind, locale::time_zone};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use metering::{Percent, Period, SafeText, TenantId};
 use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 
-use crate::{Alert, Cause, Event, MessageId, State, alert::time_zone};
+use crate::{Alert, Cause, Event, MessageId, State};
 
 pub mod notices;
 pub mod retention;

@@ -44,7 +44,7 @@ use crate::{
     run_key::RunKey,
     store::{self, admissions::Kept},
     usage::UsageView,
-    wording::{Figures, sentence},
+    wording::{Figures, hint, sentence},
     write_down::{self, Unwritten},
 };
 
@@ -427,12 +427,17 @@ impl Verdict {
 
     /// The sentence for a person, in the tenant's language.
     pub fn message(&self, tenant: &Tenant) -> String {
-        sentence(tenant.language, self.reason, self.figures(self.allowed))
+        sentence(tenant, self.reason, self.figures(self.allowed))
     }
 
     /// Why the run would have been refused, for a person.
     pub fn shadow_message(&self, tenant: &Tenant) -> Option<String> {
-        self.shadow.map(|reason| sentence(tenant.language, reason, self.figures(false)))
+        self.shadow.map(|reason| sentence(tenant, reason, self.figures(false)))
+    }
+
+    /// When runs may start again, for a person.
+    pub fn hint(&self, tenant: &Tenant) -> Option<String> {
+        self.retry_at.filter(|_| !self.allowed).map(|retry_at| hint(tenant, retry_at))
     }
 
     fn figures(&self, allowed: bool) -> Figures {

@@ -32,7 +32,7 @@ use crate::{
     admit::{Request, Verdict},
     directory::Snapshot,
     run_key::RunKey,
-    store,
+    store, wording,
 };
 
 /// Longest id of a run.
@@ -124,7 +124,7 @@ pub struct AdmissionJson {
     /// `tenant_day_cap`, `tenant_concurrent_cap`, `workflow_minute_cap`, `workflow_day_cap`,
     /// `workflow_concurrent_cap`, `workflow_share_used`, `loop_detected`, `unknown_tenant`; `metering_stale` for both.
     pub reason: &'static str,
-    /// Why, for a person, in the tenant's language.
+    /// Why, for a person, in the tenant's language and time zone.
     pub message: String,
     /// Whether a soft limit is passed.
     pub over_limit: bool,
@@ -141,6 +141,8 @@ pub struct AdmissionJson {
     pub resets_at: Option<Timestamp>,
     /// When a refusal may end; null where the run is allowed or nobody knows.
     pub retry_at: Option<Timestamp>,
+    /// The same for a person, in the tenant's language and time zone.
+    pub hint: Option<String>,
     /// Where the plan only watches and the run would have been refused: why.
     pub shadow: Option<ShadowJson>,
     /// What to do while the limit check cannot be reached; null for an unknown tenant.
@@ -167,6 +169,8 @@ pub struct OutageJson {
     pub rule: &'static str,
     /// How long `open` holds; null for as long as it takes.
     pub open_at_most_seconds: Option<u64>,
+    /// What to say of a run that is refused meanwhile, in the tenant's language.
+    pub message: String,
 }
 
 /// What would have been refused in the current period.
@@ -285,13 +289,15 @@ impl AdmissionJson {
             remaining: verdict.used.zip(verdict.limit).map(|(used, limit)| limit.saturating_sub(used)),
             resets_at: Some(verdict.resets_at),
             retry_at: verdict.retry_at,
+            hint: terms.and_then(|(tenant, _)| verdict.hint(tenant)),
             shadow: shadow.map(|(message, reason)| ShadowJson { reason: reason.as_str(), message }),
-            outage: terms.map(|(_, plan)| OutageJson {
+            outage: terms.map(|(tenant, plan)| OutageJson {
                 rule: match plan.outage_rule {
                     OutageRule::Open => "open",
                     OutageRule::Closed => "closed",
                 },
                 open_at_most_seconds: plan.admission.open_at_most.map(|length| length.as_secs()),
+                message: wording::away(tenant.language).to_owned(),
             }),
             as_of: verdict.as_of,
             lag_seconds: verdict.complete_until.map(|instant| seconds_since(instant, now)),
@@ -318,6 +324,7 @@ impl AdmissionJson {
             remaining: None,
             resets_at: None,
             retry_at: None,
+            hint: None,
             shadow: None,
             outage: None,
             as_of: None,
