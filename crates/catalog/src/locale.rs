@@ -1,5 +1,7 @@
 //! Numbers and dates as each language writes them.
 
+use std::time::Duration;
+
 use jiff::{RoundMode, Timestamp, TimestampRound, ToSpan, Unit, Zoned, civil::Date, tz::TimeZone};
 use metering::Period;
 
@@ -88,6 +90,24 @@ pub fn on_instant(language: Language, instant: Timestamp, zone: &TimeZone) -> St
     let seconds = seconds.map(|second| format!(":{second:02}")).unwrap_or_default();
     let name = zone.iana_name().unwrap_or("UTC");
     format!("{}{seconds} ({name})", on_moment(language, instant, zone))
+}
+
+/// A length of time in its largest whole unit: `24 hours`, `3 days`, `90 minutes`.
+pub fn length(language: Language, length: Duration) -> String {
+    const UNITS: [(u64, [&str; 2], [&str; 2]); 4] = [
+        (86_400, ["day", "days"], ["día", "días"]),
+        (3_600, ["hour", "hours"], ["hora", "horas"]),
+        (60, ["minute", "minutes"], ["minuto", "minutos"]),
+        (1, ["second", "seconds"], ["segundo", "segundos"]),
+    ];
+    let seconds = length.as_secs();
+    // A single day is said in hours.
+    let fits = |unit: u64| seconds.is_multiple_of(unit) && (unit != 86_400 || seconds > unit);
+    let unit = UNITS.into_iter().find(|(unit, ..)| seconds > 0 && fits(*unit)).unwrap_or(UNITS[3]);
+    let (unit, english, spanish) = unit;
+    let count = seconds / unit;
+    let [one, many] = if language == Language::English { english } else { spanish };
+    format!("{} {}", number(language, count), if count == 1 { one } else { many })
 }
 
 /// The time zone with this name. UTC, which is named beside every date, where a newer release of the time zone database
@@ -187,6 +207,20 @@ mod tests {
         assert_eq!(on_moment(Spanish, instant, &madrid), "el 1 de diciembre de 2026 a las 00:30");
         let one = "2026-11-24T00:05:00Z".parse().unwrap();
         assert_eq!(on_moment(Spanish, one, &madrid), "el 24 de noviembre de 2026 a la 01:05");
+    }
+
+    #[test]
+    fn lengths_are_said_in_whole_units() {
+        for (seconds, english, spanish) in [
+            (86_400, "24 hours", "24 horas"),
+            (259_200, "3 days", "3 días"),
+            (5_400, "90 minutes", "90 minutos"),
+            (3_600, "1 hour", "1 hora"),
+            (1, "1 second", "1 segundo"),
+        ] {
+            assert_eq!(length(English, Duration::from_secs(seconds)), english);
+            assert_eq!(length(Spanish, Duration::from_secs(seconds)), spanish);
+        }
     }
 
     #[test]

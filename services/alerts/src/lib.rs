@@ -15,6 +15,7 @@ mod letter;
 mod notice;
 mod notice_phrases;
 mod notification;
+pub mod pace;
 mod phrases;
 pub mod record;
 mod refused_mail;

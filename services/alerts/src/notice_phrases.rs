@@ -71,7 +71,7 @@ impl Phrases {
             language: words.code,
             subject: sentences.subject,
             what: sentences.what,
-            meaning: sentences.meaning,
+            meaning: sentences.meaning.into(),
             next: sentences.next,
             figure: None,
             facts: parts.facts(words),
