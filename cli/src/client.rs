@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn only_what_has_no_clear_answer_may_have_happened() {
-        let answered = |status: u16| refusal("POST /".to_owned(), StatusCode::from_u16(status).unwrap(), "{}");
+        let answered =
+            |status: u16| refusal("POST /".to_owned(), StatusCode::from_u16(status).unwrap(), "{}");
         for definite in [400, 401, 403, 404, 409, 413, 415, 422, 429] {
             let outcome = unless_definite::<()>(Err(answered(definite)), "it may not have been done");
             let said = format!("{:#}", outcome.unwrap_err());

@@ -62,17 +62,15 @@ pub fn pace(crossing: &Crossing, earlier: &[Earlier], mails_per_day: usize, now:
     }
     let of_period = |known: &&Earlier| known.period == crossing.period;
     // A limit that was raised since makes the lower threshold news.
-    if earlier
-        .iter()
-        .filter(of_period)
-        .any(|known| known.percent > percent && known.limit >= crossing.limit)
+    if earlier.iter().filter(of_period).any(|known| known.percent > percent && known.limit >= crossing.limit)
     {
         return Pace::Skip(LOWER);
     }
     let waits = |known: &&Earlier| known.mailed_at.is_some_and(|instant| instant > now);
-    let replaced = earlier.iter().filter(|known| known.is_open).filter(|known| {
-        waits(known) || (known.period == crossing.period && known.percent <= percent)
-    });
+    let replaced = earlier
+        .iter()
+        .filter(|known| known.is_open)
+        .filter(|known| waits(known) || (known.period == crossing.period && known.percent <= percent));
     let mut folded: Vec<u32> =
         replaced.clone().flat_map(|known| known.folded.iter().copied().chain([known.percent])).collect();
     folded.retain(|other| *other != percent);

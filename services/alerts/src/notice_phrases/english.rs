@@ -220,7 +220,8 @@ fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
         if detected.refusing {
             let since = parts.moment_of(detected.detected_at.as_ref());
             let started = parts.number(detected.started);
-            what += &format!(" {started} runs of that minute had started. Since {since} its runs are refused.");
+            what +=
+                &format!(" {started} runs of that minute had started. Since {since} its runs are refused.");
         }
     }
     Sentences {
@@ -241,7 +242,8 @@ fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
         next: if detected.refusing {
             "Look at what starts the workflow.".into()
         } else {
-            "Look at what starts the workflow. A plan may refuse such runs (admission.loop_rule: refuse).".into()
+            "Look at what starts the workflow. A plan may refuse such runs (admission.loop_rule: refuse)."
+                .into()
         },
     }
 }
