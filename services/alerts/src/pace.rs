@@ -154,7 +154,7 @@ mod tests {
     fn a_mail_that_waits_is_said_by_the_next_one() {
         let waiting = Earlier { is_open: true, folded: vec![40], ..sent(50, -30) };
         let expected = Pace::Mail { release_at: None, supersedes: vec!["50".into()], folded: vec![40, 50] };
-        assert_eq!(pace(&crossing(100, 100), &[waiting.clone()], 4, noon()), expected);
+        assert_eq!(pace(&crossing(100, 100), std::slice::from_ref(&waiting), 4, noon()), expected);
         // One whose first attempt has failed is as good as one that waits.
         let retried = Earlier { is_open: true, ..sent(50, 1) };
         let expected = Pace::Mail { release_at: None, supersedes: vec!["50".into()], folded: vec![50] };
