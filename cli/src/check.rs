@@ -2,10 +2,11 @@
 
 use std::{io::Write, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{client::Client, table};
@@ -21,15 +22,18 @@ pub struct Check {
     /// Reserve a run, as n8n's hook does before each one: it counts against the limit until metering sees it.
     #[arg(long)]
     reserve: bool,
-    /// The workflow that is to run; with --reserve.
+    /// The workflow that is to run: its caps, its share and its loops are looked at too.
     #[arg(long)]
     workflow: Option<String>,
-    /// What starts the run: webhook, trigger, manual, ...; with --reserve.
+    /// What starts the run: webhook, trigger, manual, ... Counted if missing.
     #[arg(long)]
     mode: Option<String>,
     /// Names the run: the same id gets the same answer, a new one where nothing is said; with --reserve.
-    #[arg(long)]
+    #[arg(long, requires = "reserve")]
     id: Option<String>,
+    /// The gateway's answer as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -49,13 +53,23 @@ struct Verdict {
     limit: Option<u64>,
     remaining: Option<u64>,
     resets_at: Option<Timestamp>,
+    retry_at: Option<Timestamp>,
+    #[serde(default)]
+    shadow: Option<Shadow>,
     lag_seconds: Option<u64>,
+}
+
+/// Why a run would be refused, if the plan did not only watch.
+#[derive(Debug, Deserialize)]
+struct Shadow {
+    reason: String,
+    message: String,
 }
 
 impl Check {
     /// Prints the verdict; the exit code tells it to scripts.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<ExitCode> {
-        let verdict: Verdict = if self.reserve {
+        let answer: Value = if self.reserve {
             let fresh = || format!("cli-{}", Uuid::new_v4());
             let admission = Admission {
                 tenant: &self.tenant,
@@ -65,12 +79,16 @@ impl Check {
             };
             client.post(&["admissions"], &admission).await?
         } else {
-            if self.workflow.is_some() || self.mode.is_some() || self.id.is_some() {
-                eprintln!("Without --reserve the tenant's limit is looked at, whatever the run.");
-            }
-            client.get(&["admissions", &self.tenant]).await?
+            let asked = [("workflow", self.workflow.as_deref()), ("mode", self.mode.as_deref())];
+            let query: Vec<_> = asked.iter().filter_map(|(key, value)| Some((*key, (*value)?))).collect();
+            client.get_with(&["admissions", &self.tenant], &query).await?
         };
-        write!(out, "{}", verdict.describe())?;
+        let verdict = Verdict::deserialize(&answer).context("cannot read the gateway's answer")?;
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
+        } else {
+            write!(out, "{}", verdict.describe())?;
+        }
         Ok(if verdict.allowed { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) })
     }
 }
@@ -88,6 +106,12 @@ impl Verdict {
                 number(self.remaining, "?")
             ),
         ];
+        if let Some(Shadow { reason, message }) = &self.shadow {
+            lines.insert(1, format!("would be refused ({reason}): {message}"));
+        }
+        if let Some(retry_at) = self.retry_at.filter(|_| !self.allowed) {
+            lines.push(format!("runs may start again at {retry_at}"));
+        }
         if let Some(resets_at) = self.resets_at {
             lines.push(format!("the period ends at {resets_at}"));
         }
@@ -111,14 +135,32 @@ mod tests {
             "tenant": "north", "id": null, "allowed": false, "reason": "limit_reached",
             "message": "The limit of 1,000 executions is reached.", "over_limit": false, "used": 1_000,
             "reserved": 2, "limit": 1_000, "remaining": 0, "resets_at": "2026-12-01T00:00:00Z",
-            "as_of": null, "lag_seconds": 4,
+            "retry_at": "2026-12-01T00:00:00Z", "as_of": null, "lag_seconds": 4,
         }))
         .unwrap();
         assert_eq!(
             verdict.describe(),
             "refused (limit_reached): The limit of 1,000 executions is reached.\n\
              used 1,000 of 1,000, 0 left\n\
+             runs may start again at 2026-12-01T00:00:00Z\n\
              the period ends at 2026-12-01T00:00:00Z\n\
+             metering is 4 s behind\n"
+        );
+    }
+
+    #[test]
+    fn a_plan_that_only_watches_says_what_it_would_refuse() {
+        let verdict: Verdict = serde_json::from_value(json!({
+            "allowed": true, "reason": "shadow", "message": "Allowed: the plan only watches.",
+            "shadow": {"reason": "limit_reached", "message": "Refused: all is used."},
+            "used": 7, "limit": 5, "remaining": 0, "resets_at": null, "retry_at": null, "lag_seconds": 4,
+        }))
+        .unwrap();
+        assert_eq!(
+            verdict.describe(),
+            "allowed (shadow): Allowed: the plan only watches.\n\
+             would be refused (limit_reached): Refused: all is used.\n\
+             used 7 of 5, 0 left\n\
              metering is 4 s behind\n"
         );
     }

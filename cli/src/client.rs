@@ -88,6 +88,24 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// Whether it is certain that nothing was done: the request was not sent, or the gateway refused it.
+    pub fn is_definite(&self) -> bool {
+        match self {
+            Self::NoToken
+            | Self::Prepare(_)
+            | Self::Address(_)
+            | Self::Unauthorized
+            | Self::Forbidden(_)
+            | Self::NotFound(_)
+            | Self::Refused(_) => true,
+            Self::NoAnswer { source, .. } => source.is_connect() || source.is_builder(),
+            Self::Failed { status, .. } => status.is_client_error(),
+            Self::Unreadable { .. } => false,
+        }
+    }
+}
+
 /// Asks the gateway.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -236,6 +254,7 @@ fn message_of(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attempt::unless_definite;
 
     fn client(base: &str) -> Client {
         let args = GatewayArgs { url: base.parse().unwrap(), token: Some("t".into()) };
@@ -253,6 +272,22 @@ mod tests {
     fn nobody_asks_without_a_token() {
         let args = GatewayArgs { url: "http://127.0.0.1:8080".parse().unwrap(), token: None };
         assert!(Client::new(&args).unwrap_err().to_string().contains("FLOWMETER_TOKEN"));
+    }
+
+    #[test]
+    fn only_what_has_no_clear_answer_may_have_happened() {
+        let answered =
+            |status: u16| refusal("POST /".to_owned(), StatusCode::from_u16(status).unwrap(), "{}");
+        for definite in [400, 401, 403, 404, 409, 413, 415, 422, 429] {
+            let outcome = unless_definite::<()>(Err(answered(definite)), "it may not have been done");
+            let said = format!("{:#}", outcome.unwrap_err());
+            assert!(!said.contains("may not"), "{definite}: {said}");
+        }
+        for unclear in [500, 502, 503, 504] {
+            let outcome = unless_definite::<()>(Err(answered(unclear)), "it may not have been done");
+            let said = format!("{:#}", outcome.unwrap_err());
+            assert!(said.starts_with("it may not have been done: the gateway answers"), "{said}");
+        }
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::{fmt, io::Write};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{client::Client, table};
+use crate::{attempt::unless_definite, client::Client, table};
 
 /// Arguments of `flowmeter void`.
 #[derive(Debug, Args)]
@@ -140,10 +140,9 @@ impl Because {
         if self.public {
             body["public"] = true.into();
         }
-        let made: Correction = client
-            .post(&["tenants", tenant, "corrections"], &body)
-            .await
-            .with_context(|| format!("the correction may not have been made; repeat it with --id {id}"))?;
+        let outcome = client.post(&["tenants", tenant, "corrections"], &body).await;
+        let repeat = format!("the correction may not have been made; repeat it with --id {id}");
+        let made: Correction = unless_definite(outcome, repeat)?;
         writeln!(out, "{made}")?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod amount;
 mod apply;
+mod attempt;
 mod audit;
 mod billing;
 mod broker;

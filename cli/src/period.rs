@@ -2,14 +2,14 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::client::Client;
+use crate::{attempt::unless_definite, client::Client};
 
 /// What to do with a period.
 #[derive(Debug, Subcommand)]
@@ -53,10 +53,9 @@ impl Period {
         }
         let id = id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         let body = json!({ "id": id, "author": author, "reason": reason });
-        let ended: Ended = client
-            .post(&["tenants", tenant, "periods", "end"], &body)
-            .await
-            .with_context(|| format!("the period may not have been ended; repeat it with --id {id}"))?;
+        let outcome = client.post(&["tenants", tenant, "periods", "end"], &body).await;
+        let repeat = format!("the period may not have been ended; repeat it with --id {id}");
+        let ended: Ended = unless_definite(outcome, repeat)?;
         let Ended { period_start, period_end, next_end } = ended;
         writeln!(
             out,

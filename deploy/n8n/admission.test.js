@@ -17,6 +17,7 @@ const REFUSED = {
 	reason: 'limit_reached',
 	message: 'Refused: 50 of 50 executions are used.',
 	retry_at: '2026-12-01T00:00:00Z',
+	hint: 'Runs may start again on 1 December 2026 at 01:00 (Europe/Madrid).',
 	outage: OUTAGE,
 };
 
@@ -103,7 +104,7 @@ test('a refusal throws the reason: a plain error where n8n has none of its own',
 });
 
 for (const [version, reason, expected] of [
-	['2.40.7', 'limit_reached', { name: 'ResponseError', httpStatusCode: 402, hint: /2026-12-01/ }],
+	['2.40.7', 'limit_reached', { name: 'ResponseError', httpStatusCode: 402, hint: REFUSED.hint }],
 	['3.0.0', 'tenant_minute_cap', { name: 'ResponseError', httpStatusCode: 429 }],
 	['2.39.1', 'limit_reached', { name: 'RefusedBeforeStart' }],
 	['1.123.81', 'limit_reached', { name: 'RefusedBeforeStart' }],
@@ -122,6 +123,57 @@ for (const [version, reason, expected] of [
 		await stop();
 	});
 }
+
+const SPANISH = {
+	message: 'Rechazada: se han usado 50 de 50 ejecuciones.',
+	hint: 'Las ejecuciones podrán volver a iniciarse el 1 de diciembre de 2026 a las 00:00 (Europe/Madrid).',
+};
+
+test('a refusal and its hint are in the one language that the gateway speaks', async () => {
+	const { url, stop } = await gateway(() => [200, { ...REFUSED, ...SPANISH }]);
+	const root = installed('2.40.7');
+	const ours = require.main.filename;
+	require.main.filename = path.join(root, 'bin/n8n');
+	try {
+		await assert.rejects(gated(url)(workflow, 'webhook'), SPANISH);
+	} finally {
+		require.main.filename = ours;
+		fs.rmSync(root, { recursive: true });
+	}
+	await stop();
+});
+
+test('a refusal while the gateway is away is in the language of its last answer', async () => {
+	const message = 'Rechazada: en este momento no se puede comprobar.';
+	const outage = { rule: 'closed', open_at_most_seconds: null, message };
+	const { url, stop } = await gateway((count) => (count === 1 ? [200, { ...ALLOWED, outage }] : [503]));
+	const pre = gated(url);
+	await pre(workflow, 'webhook');
+	await assert.rejects(pre(workflow, 'webhook'), { message });
+	await stop();
+});
+
+test("neither the caller nor n8n's log gets a stack trace of a refusal", async () => {
+	const { url, stop } = await gateway(() => [200, REFUSED]);
+	const pre = gated(url);
+	const frames = Error.stackTraceLimit;
+	// n8n: what a hook throws is wrapped and logged at once; outside production the caller gets the stack, where there is one.
+	const logged = async () => {
+		try {
+			await pre(workflow, 'webhook');
+		} catch (cause) {
+			return { wrapper: new Error('External hook "workflow.preExecute" failed', { cause }), cause };
+		}
+	};
+	for (const { wrapper, cause } of await Promise.all([logged(), logged(), logged()])) {
+		assert.equal(cause.stack, '');
+		assert.doesNotMatch(wrapper.stack, /\n\s+at /);
+	}
+	await new Promise((resolve) => setImmediate(resolve));
+	assert.equal(Error.stackTraceLimit, frames);
+	assert.match(new Error('of somebody else').stack, /\n\s+at /);
+	await stop();
+});
 
 /** An n8n of this version, as far as the hook looks at it. */
 function installed(version) {
@@ -203,7 +255,7 @@ test('a kept connection that the gateway has closed is no outage, and no second 
 test('a gateway that has never answered leaves it to the setting', async () => {
 	const url = await nowhere();
 	await gated(url)(workflow, 'webhook');
-	await assert.rejects(gated(url, { FLOWMETER_WHEN_AWAY: 'closed' })(workflow, 'webhook'), /cannot be told/);
+	await assert.rejects(gated(url, { FLOWMETER_WHEN_AWAY: 'closed' })(workflow, 'webhook'), /cannot be checked/);
 });
 
 for (const [what, said] of [
@@ -217,7 +269,7 @@ for (const [what, said] of [
 		const { url, stop } = await gateway((count) => (count === 1 ? [200, { ...ALLOWED, outage }] : said));
 		const pre = gated(url, { FLOWMETER_WHEN_AWAY: 'open', FLOWMETER_WAIT_MS: '100' });
 		await pre(workflow, 'webhook');
-		await assert.rejects(pre(workflow, 'webhook'), /cannot be told/);
+		await assert.rejects(pre(workflow, 'webhook'), /cannot be checked/);
 		await stop();
 	});
 }
@@ -231,7 +283,7 @@ test('a plan that is open for a time is closed after it', async (context) => {
 	context.mock.timers.setTime(1_059_000);
 	await pre(workflow, 'webhook');
 	context.mock.timers.setTime(1_061_000);
-	await assert.rejects(pre(workflow, 'webhook'), /cannot be told/);
+	await assert.rejects(pre(workflow, 'webhook'), /cannot be checked/);
 	await stop();
 });
 

@@ -67,6 +67,9 @@ const UNASKED = new Set(['integrated', 'error']);
 /** A quota that is used up. All other refusals end by themselves or by waiting, and are 429. */
 const USED_UP = new Set(['limit_reached', 'overage_reached']);
 
+/** What is said where the gateway cannot be reached and has never answered, so that nobody knows the tenant's language. */
+const AWAY = 'Refused: whether this run is within its limit cannot be checked at the moment.';
+
 /** The first version in which a refusal leaves no execution, and the caller gets the status of n8n's own error. */
 const CLEAN_REFUSAL_SINCE = [2, 40];
 
@@ -388,11 +391,31 @@ class Refusal {
 		const error = OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : refusedBeforeStart(this.message);
 		// n8n may hand on a copy of the error's own properties, of which this is one. As JSON it has none.
 		error[REFUSED] = true;
-		// Outside production n8n shows it to the caller.
-		error.stack = `${error.name}: ${error.message}`;
+		// Outside production n8n sends it to the caller.
+		error.stack = '';
 		return error;
 	}
 }
+
+/**
+ * Throws the refusal, so that n8n's log names it without a stack trace. n8n wraps what a hook throws in an error of its own, whose
+ * stack says nothing of the run, and logs that at once. Until this turn of the event loop is over, errors have no frames.
+ */
+function throwQuietly(refusal) {
+	const error = refusal.toError();
+	if (framesMax === undefined) {
+		framesMax = Error.stackTraceLimit;
+		Error.stackTraceLimit = 0;
+		process.nextTick(() => {
+			Error.stackTraceLimit = framesMax;
+			framesMax = undefined;
+		});
+	}
+	throw error;
+}
+
+/** How many frames the stack traces of others have, while there are none. */
+let framesMax;
 
 /** Before 2.40 n8n writes an execution of what is refused, with this error in it. */
 function refusedBeforeStart(message) {
@@ -479,13 +502,14 @@ class Gate {
 		const isOpen = rule === 'open' && Date.now() - this.answeredAt <= (openSeconds ?? Infinity) * 1_000;
 		warnOnce('away', `cannot ask whether a run may start, so it is ${isOpen ? 'let through' : 'refused'}: ${why}`);
 		if (isOpen) return undefined;
-		return new Refusal(503, 'Refused: whether this run is within its limit cannot be told at the moment.');
+		return new Refusal(503, this.outage.message ?? AWAY);
 	}
 }
 
-function refusal({ reason, message, retry_at: retryAt }) {
+/** Message and hint are the gateway's, in one language, the tenant's. */
+function refusal({ reason, message, hint }) {
 	const status = USED_UP.has(reason) ? 402 : 429;
-	return new Refusal(status, message ?? `Refused: ${reason}`, retryAt ? `Runs may start again at ${retryAt}.` : undefined);
+	return new Refusal(status, message ?? `Refused: ${reason}`, hint ?? undefined);
 }
 
 /** What `make` makes of the settings; nothing, and a line in the log, where they are no good. */
@@ -567,7 +591,7 @@ async function preExecute(workflow, mode) {
 		// A fault of ours refuses nothing.
 		warnOnce('fault', `a run was not asked for: ${error?.message}`);
 	}
-	if (refused !== undefined) throw refused.toError();
+	if (refused !== undefined) throwQuietly(refused);
 }
 
 module.exports = { workflow: { postExecute: [postExecute], ...(gate === null ? {} : { preExecute: [preExecute] }) } };

@@ -139,6 +139,7 @@ fn usage() {
         used: 340,
         crossed_at: at(1_795_484_022),
         plan_id: "pro".into(),
+        ..ThresholdCrossed::default()
     }));
 }
 
@@ -370,6 +371,7 @@ fn what_was_noticed() {
         usual_runs_per_minute: 3,
         refusing: true,
         detected_at: at(1_795_484_000),
+        ..LoopDetected::default()
     };
     let event = Some(admission_event::Event::LoopDetected(detected));
     insta::assert_snapshot!("loop_detected", hex(&AdmissionEvent { event }));

@@ -7,6 +7,7 @@ mod address;
 mod admission_rule;
 mod attribution;
 mod entry;
+pub mod locale;
 mod mail_address;
 mod mirror;
 mod plan;

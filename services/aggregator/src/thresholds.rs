@@ -24,6 +24,8 @@ pub(crate) struct Crossing {
     pub(crate) period: Period,
     pub(crate) rule: &'static str,
     pub(crate) threshold: Percent,
+    /// The highest that the same change has crossed.
+    pub(crate) highest: Percent,
     pub(crate) limit: u64,
     pub(crate) used: u64,
     pub(crate) crossed_at: Timestamp,
@@ -101,12 +103,18 @@ pub(crate) async fn evaluate(
             period,
             rule: MONTHLY_EXECUTIONS,
             threshold,
+            highest: threshold,
             limit: terms.limit.unwrap_or_default(),
             used,
             crossed_at: now,
         };
         if store::cross(connection, tenant_number, &crossing, arming).await? {
             crossings.push(crossing);
+        }
+    }
+    if let Some(highest) = crossings.iter().map(|crossing| crossing.threshold).max() {
+        for crossing in &mut crossings {
+            crossing.highest = highest;
         }
     }
     Ok(crossings)

@@ -128,6 +128,7 @@ pub(crate) fn threshold_crossed(namespace: &Namespace, crossing: &Crossing) -> O
         used: crossing.used,
         crossed_at: Some(timestamp(crossing.crossed_at)),
         plan_id: crossing.plan.clone(),
+        highest_percent: crossing.highest.get(),
     };
     let subject = namespace.usage_threshold(&crossing.tenant);
     Outgoing::new(subject, crossing.crossing_id.to_string(), &message, crossing.crossed_at)

@@ -1,6 +1,8 @@
 //! What the recipients of a crossing are told, fixed when the crossing arrives.
 
-use catalog::{Language, LimitKind, Plan, Tenant};
+use std::time::Duration;
+
+use catalog::{Language, LimitKind, Plan, Tenant, locale::time_zone};
 use jiff::{Timestamp, tz::TimeZone};
 use metering::{Percent, Period, TenantId};
 use url::Url;
@@ -29,14 +31,39 @@ pub struct Alert {
     pub limit: u64,
     /// What happens at the limit.
     pub limit_kind: LimitKind,
+    /// Whether the plan only watches.
+    pub shadow: bool,
+    /// With a hard limit: how long runs still start once it was reached.
+    pub grace: Option<Duration>,
+    /// With a soft limit: executions allowed past it.
+    pub overage_max: Option<u64>,
+    /// Thresholds that were passed before, and that no mail has said.
+    pub folded: Vec<u32>,
     /// In which period.
     pub period: Period,
     /// When it was seen.
     pub crossed_at: Timestamp,
     /// Where to look.
     pub dashboard_url: String,
-    /// When this service learned of it: the mail's date.
+    /// When this service learned of it.
     pub recorded_at: Timestamp,
+    /// When the mail may leave: its date.
+    pub leaves_at: Timestamp,
+}
+
+/// What happens at the limit, beyond whether it is hard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtLimit {
+    /// Runs are refused.
+    Refuses,
+    /// Runs are refused after this time.
+    RefusesAfter(Duration),
+    /// What would be refused is written down.
+    Watches,
+    /// Runs go on.
+    Overage,
+    /// Runs go on for so many more.
+    OverageOf(u64),
 }
 
 impl Alert {
@@ -52,10 +79,15 @@ impl Alert {
             used: crossing.used,
             limit: crossing.limit,
             limit_kind: plan.limit_kind,
+            shadow: plan.admission.shadow,
+            grace: plan.admission.grace,
+            overage_max: plan.admission.overage_max,
+            folded: Vec::new(),
             period: crossing.period,
             crossed_at: crossing.crossed_at,
             dashboard_url: dashboard.to_string(),
             recorded_at: now,
+            leaves_at: now,
         }
     }
 
@@ -64,16 +96,20 @@ impl Alert {
         self.used >= self.limit
     }
 
+    /// What happens at the limit.
+    pub fn at_limit(&self) -> AtLimit {
+        match (self.limit_kind, self.shadow) {
+            (LimitKind::Hard, true) => AtLimit::Watches,
+            (LimitKind::Hard, false) => self.grace.map_or(AtLimit::Refuses, AtLimit::RefusesAfter),
+            (LimitKind::Soft, true) => AtLimit::Overage,
+            (LimitKind::Soft, false) => self.overage_max.map_or(AtLimit::Overage, AtLimit::OverageOf),
+        }
+    }
+
     /// What may still be used.
     pub fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
-}
-
-/// The time zone with this name. UTC, which every mail names beside its dates, where a newer release of the time
-/// zone database has dropped the name since it was accepted.
-pub(crate) fn time_zone(name: &str) -> TimeZone {
-    TimeZone::get(name).unwrap_or(TimeZone::UTC)
 }
 
 #[cfg(test)]
@@ -92,6 +128,10 @@ pub(crate) mod samples {
             used: 8_012,
             limit: 10_000,
             limit_kind: LimitKind::Hard,
+            shadow: false,
+            grace: None,
+            overage_max: None,
+            folded: Vec::new(),
             period: Period {
                 start: "2026-11-01T00:00:00Z".parse().unwrap(),
                 end: "2026-12-01T00:00:00Z".parse().unwrap(),
@@ -99,6 +139,7 @@ pub(crate) mod samples {
             crossed_at: "2026-11-24T12:00:00Z".parse().unwrap(),
             dashboard_url: "https://usage.example.com/".into(),
             recorded_at: "2026-11-24T12:00:01Z".parse().unwrap(),
+            leaves_at: "2026-11-24T12:00:01Z".parse().unwrap(),
         }
     }
 

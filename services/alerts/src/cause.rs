@@ -25,7 +25,7 @@ impl Cause {
     /// The mail's date.
     pub fn recorded_at(&self) -> Timestamp {
         match self {
-            Self::Crossing(alert) => alert.recorded_at,
+            Self::Crossing(alert) => alert.leaves_at,
             Self::Notice(notice) => notice.told.sealed_at,
         }
     }

@@ -26,6 +26,8 @@ pub struct Crossing {
     pub period: Period,
     /// Which share of the limit.
     pub percent: Percent,
+    /// The highest share that the same change has reached; zero where not known.
+    pub highest_percent: u32,
     /// The limit that held.
     pub limit: u64,
     /// What was used by then.
@@ -75,6 +77,7 @@ impl TryFrom<v1::ThresholdCrossed> for Crossing {
             plan: PlanId::parse(&wire.plan_id)?,
             period: wire.period.ok_or(InvalidMessage::Missing("period"))?.try_into()?,
             percent: Percent::new(wire.threshold_percent)?,
+            highest_percent: wire.highest_percent,
             limit: checked_count(wire.limit, "limit")?,
             used: checked_count(wire.used, "used")?,
             crossed_at: required_instant(wire.crossed_at.as_ref(), "crossed_at")?,
@@ -105,6 +108,7 @@ mod tests {
             used: 80,
             crossed_at: at("2026-11-24T12:00:00Z"),
             plan_id: "pro".into(),
+            highest_percent: 80,
         }
     }
 

@@ -136,7 +136,7 @@ impl Deliver {
 
 fn report(event: Event, reason: Option<&str>) {
     let outcome = match event {
-        Event::Claimed => return,
+        Event::Claimed | Event::Superseded => return,
         Event::Accepted => "sent",
         Event::Deferred => "deferred",
         Event::Refused => "refused",
@@ -146,6 +146,6 @@ fn report(event: Event, reason: Option<&str>) {
     match event {
         Event::Refused | Event::Exhausted => tracing::error!(outcome, reason, "a mail will not be sent"),
         Event::Deferred => tracing::warn!(outcome, reason, "a mail is tried again later"),
-        Event::Claimed | Event::Accepted => tracing::info!(outcome, "a mail is sent"),
+        Event::Claimed | Event::Accepted | Event::Superseded => tracing::info!(outcome, "a mail is sent"),
     }
 }

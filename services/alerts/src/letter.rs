@@ -98,6 +98,7 @@ mod tests {
 
     #[test]
     fn the_meaning_follows_the_limit() {
+        let grace = Some(std::time::Duration::from_secs(86_400));
         let mut meanings = Vec::new();
         for language in [Language::English, Language::Spanish] {
             for limit_kind in [LimitKind::Hard, LimitKind::Soft] {
@@ -106,8 +107,41 @@ mod tests {
                     meanings.push(Phrases::of(&alert).meaning);
                 }
             }
+            for (limit_kind, shadow, grace, overage_max) in [
+                (LimitKind::Hard, true, grace, None),
+                (LimitKind::Hard, false, grace, None),
+                (LimitKind::Soft, false, None, Some(1_000)),
+                (LimitKind::Soft, true, None, Some(1_000)),
+            ] {
+                for used in [80, 100, 1_100] {
+                    let terms = Alert { limit_kind, shadow, grace, overage_max, ..north() };
+                    meanings.push(Phrases::of(&Alert { language, used, limit: 100, ..terms }).meaning);
+                }
+            }
         }
         insta::assert_snapshot!(meanings.join("\n"));
+    }
+
+    #[test]
+    fn a_plan_that_refuses_nothing_never_says_that_runs_are_refused() {
+        for language in [Language::English, Language::Spanish] {
+            for limit_kind in [LimitKind::Hard, LimitKind::Soft] {
+                for used in [80, 100, 300] {
+                    let watching = Alert { shadow: true, overage_max: Some(50), ..north() };
+                    let alert = Alert { language, limit_kind, used, limit: 100, ..watching };
+                    let text = Letter::of(&alert).unwrap().text;
+                    assert!(!text.contains("refused") && !text.contains("se rechaza"), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_mail_says_the_thresholds_whose_mails_it_replaces() {
+        let english = Letter::of(&Alert { folded: vec![50, 60, 70], ..north() }).unwrap().text;
+        assert!(english.contains("On the way it also passed 50 %, 60 % and 70 %."), "{english}");
+        let spanish = Letter::of(&Alert { folded: vec![80], ..south() }).unwrap().text;
+        assert!(spanish.contains("Antes pasó también por 80 %."), "{spanish}");
     }
 
     #[test]
@@ -118,7 +152,7 @@ mod tests {
             let all = [
                 phrases.subject.as_str(),
                 phrases.what.as_str(),
-                phrases.meaning,
+                &phrases.meaning,
                 phrases.next.as_str(),
                 phrases.figure.as_deref().unwrap_or_default(),
                 phrases.look,

@@ -5,12 +5,12 @@ mod spanish;
 #[cfg(test)]
 mod tests;
 
-use catalog::Language;
+use catalog::{Language, locale};
 use jiff::{Timestamp, tz::TimeZone};
 use proto::{instant, v1};
 
 use crate::{
-    Fact, Notice, RefusedMail, locale,
+    Fact, Notice, RefusedMail,
     phrases::{self, Phrases},
 };
 
@@ -71,7 +71,7 @@ impl Phrases {
             language: words.code,
             subject: sentences.subject,
             what: sentences.what,
-            meaning: sentences.meaning,
+            meaning: sentences.meaning.into(),
             next: sentences.next,
             figure: None,
             facts: parts.facts(words),

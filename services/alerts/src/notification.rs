@@ -20,6 +20,8 @@ pub enum State {
     Sent,
     /// It will not be sent; the row says why.
     Failed,
+    /// It is not sent: a later mail says the same and more.
+    Superseded,
 }
 
 /// What can happen to a notification.
@@ -35,16 +37,20 @@ pub enum Event {
     Refused,
     /// All attempts are used up.
     Exhausted,
+    /// A later crossing's mail takes its place.
+    Superseded,
 }
 
 impl State {
     /// All states.
-    pub const ALL: [Self; 5] = [Self::Pending, Self::Sending, Self::Retrying, Self::Sent, Self::Failed];
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Sending, Self::Retrying, Self::Sent, Self::Failed, Self::Superseded];
 
     /// The life cycle. What is not here cannot happen, and changes nothing.
     pub fn after(self, event: Event) -> Option<Self> {
         match (self, event) {
             (Self::Pending | Self::Retrying | Self::Sending, Event::Claimed) => Some(Self::Sending),
+            (Self::Pending | Self::Retrying | Self::Sending, Event::Superseded) => Some(Self::Superseded),
             (Self::Sending, Event::Accepted) => Some(Self::Sent),
             (Self::Sending, Event::Deferred) => Some(Self::Retrying),
             (Self::Sending, Event::Refused | Event::Exhausted) => Some(Self::Failed),
@@ -65,6 +71,7 @@ impl State {
             Self::Retrying => "retrying",
             Self::Sent => "sent",
             Self::Failed => "failed",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -109,9 +116,18 @@ impl fmt::Display for MessageId {
 mod tests {
     use super::*;
 
+    const EVENTS: [Event; 6] = [
+        Event::Claimed,
+        Event::Accepted,
+        Event::Deferred,
+        Event::Refused,
+        Event::Exhausted,
+        Event::Superseded,
+    ];
+
     #[test]
     fn the_life_cycle_is_this_table() {
-        let events = [Event::Claimed, Event::Accepted, Event::Deferred, Event::Refused, Event::Exhausted];
+        let events = EVENTS;
         let table: Vec<String> = State::ALL
             .into_iter()
             .flat_map(|state| events.into_iter().map(move |event| (state, event)))
@@ -121,18 +137,22 @@ mod tests {
             .collect();
         insta::assert_snapshot!(table.join("\n"), @r"
         pending --Claimed--> sending
+        pending --Superseded--> superseded
         sending --Claimed--> sending
         sending --Accepted--> sent
         sending --Deferred--> retrying
         sending --Refused--> failed
         sending --Exhausted--> failed
+        sending --Superseded--> superseded
         retrying --Claimed--> sending
+        retrying --Superseded--> superseded
         ");
     }
 
     #[test]
     fn the_ends_are_final() {
-        for event in [Event::Claimed, Event::Accepted, Event::Deferred, Event::Refused, Event::Exhausted] {
+        for event in EVENTS {
+            assert_eq!(State::Superseded.after(event), None);
             assert_eq!(State::Sent.after(event), None);
             assert_eq!(State::Failed.after(event), None);
         }

@@ -1,9 +1,13 @@
 //! What a mail says, in the tenant's language. Both forms of the mail are made from these phrases, so they cannot
 //! say different things.
 
-use catalog::{Language, LimitKind};
+use std::borrow::Cow;
 
-use crate::{Alert, locale};
+use catalog::{Language, locale};
+
+use crate::Alert;
+
+mod at_limit;
 
 /// A line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub struct Phrases {
     /// What happened.
     pub what: String,
     /// What it means.
-    pub meaning: &'static str,
+    pub meaning: Cow<'static, str>,
     /// What comes next: when the period ends, or what is to be done.
     pub next: String,
     /// The figure at the bar, where there is one: `8,012 of 10,000 executions`.
@@ -51,27 +55,15 @@ impl Phrases {
 
 fn english(alert: &Alert) -> Phrases {
     let parts = Parts::of(alert);
+    let passed = passed(alert, "and", |shares| format!(" On the way it also passed {shares}."));
     let Parts { name, percent, used, limit, of_period, crossed, ends, zone, .. } = &parts;
     Phrases {
         language: "en",
         subject: format!("{name} has used {percent} of its executions {of_period}"),
         what: format!(
-            "{name} has used {used} of its {limit} executions {of_period}. It reached {percent} {crossed}."
+            "{name} has used {used} of its {limit} executions {of_period}. It reached {percent} {crossed}.{passed}"
         ),
-        meaning: match (alert.limit_kind, alert.limit_reached()) {
-            (LimitKind::Hard, false) => {
-                "The limit is hard: once it is reached, new runs will be refused until the period ends."
-            }
-            (LimitKind::Hard, true) => {
-                "The limit is hard, and it is reached: new runs are refused until the period ends or the limit is raised."
-            }
-            (LimitKind::Soft, false) => {
-                "The limit is soft: runs go on beyond it, and what is beyond it counts as overage."
-            }
-            (LimitKind::Soft, true) => {
-                "The limit is soft, and it is reached: runs go on, and what is beyond it counts as overage."
-            }
-        },
+        meaning: at_limit::english(alert),
         next: format!("The period ends {ends} ({zone}); then the count starts again from zero."),
         figure: Some(format!("{used} of {limit} executions")),
         facts: parts.facts(&Labels {
@@ -92,27 +84,15 @@ fn english(alert: &Alert) -> Phrases {
 
 fn spanish(alert: &Alert) -> Phrases {
     let parts = Parts::of(alert);
+    let passed = passed(alert, "y", |shares| format!(" Antes pasó también por {shares}."));
     let Parts { name, percent, used, limit, of_period, crossed, ends, zone, .. } = &parts;
     Phrases {
         language: "es",
         subject: format!("{name} ha usado el {percent} de sus ejecuciones {of_period}"),
         what: format!(
-            "{name} ha usado {used} de sus {limit} ejecuciones {of_period}. Alcanzó el {percent} {crossed}."
+            "{name} ha usado {used} de sus {limit} ejecuciones {of_period}. Alcanzó el {percent} {crossed}.{passed}"
         ),
-        meaning: match (alert.limit_kind, alert.limit_reached()) {
-            (LimitKind::Hard, false) => {
-                "El límite es estricto: cuando se alcance, se rechazarán las nuevas ejecuciones hasta que termine el período."
-            }
-            (LimitKind::Hard, true) => {
-                "El límite es estricto y se ha alcanzado: las nuevas ejecuciones se rechazan hasta que termine el período o se amplíe el límite."
-            }
-            (LimitKind::Soft, false) => {
-                "El límite es flexible: al alcanzarlo las ejecuciones continúan, y las que lo superen cuentan como excedente."
-            }
-            (LimitKind::Soft, true) => {
-                "El límite es flexible y se ha alcanzado: las ejecuciones continúan, y las que lo superen cuentan como excedente."
-            }
-        },
+        meaning: at_limit::spanish(alert),
         next: format!("El período termina {ends} ({zone}); entonces la cuenta vuelve a empezar desde cero."),
         figure: Some(format!("{used} de {limit} ejecuciones")),
         facts: parts.facts(&Labels {
@@ -128,6 +108,16 @@ fn spanish(alert: &Alert) -> Phrases {
         because: format!(
             "Recibe este correo porque su dirección está entre las que {name} ha elegido para los avisos de uso."
         ),
+    }
+}
+
+/// Thresholds that no other mail says, in a sentence; nothing where there are none.
+fn passed(alert: &Alert, and: &str, sentence: impl Fn(String) -> String) -> String {
+    let shares: Vec<String> = alert.folded.iter().map(|percent| format!("{percent} %")).collect();
+    match shares.as_slice() {
+        [] => String::new(),
+        [only] => sentence(only.clone()),
+        [first @ .., last] => sentence(format!("{} {and} {last}", first.join(", "))),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::{Plan, Tenant, store::CatalogError};
+use jiff::Timestamp;
 use messaging::{Delivery, Dispose, Disposition, Handler, trace};
 use metering::{Clock, PlanId, TenantId};
 use proto::v1;
@@ -11,7 +12,12 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 use url::Url;
 
-use crate::{Alert, Crossing, InvalidCrossing, smtp::Mailer, store};
+use crate::{
+    Alert, Crossing, InvalidCrossing,
+    pace::{self, Pace, pace},
+    smtp::Mailer,
+    store,
+};
 
 /// Why a crossing is told to nobody.
 const NO_RECIPIENTS: &str = "the tenant has no alert recipients";
@@ -26,6 +32,8 @@ pub struct RecordCrossing {
     pub mailer: Mailer,
     /// Where mails send people to look.
     pub dashboard_url: Url,
+    /// Mails of one tenant that leave in a day.
+    pub mails_per_day: usize,
     /// Told when there is something to send.
     pub wake: Arc<Notify>,
 }
@@ -79,15 +87,42 @@ impl Handler for RecordCrossing {
         let plan: Plan = catalog::store::find(&self.pool, crossing.plan.as_str())
             .await?
             .ok_or_else(|| RecordError::UnknownPlan(crossing.plan.clone()))?;
-        let alert = Alert::new(crossing, &tenant, &plan, &self.dashboard_url, self.clock.now());
-        self.record(&alert, &tenant.alert_recipients).await
+        let now = self.clock.now();
+        let alert = Alert::new(crossing.clone(), &tenant, &plan, &self.dashboard_url, now);
+        self.record(&crossing, alert, &tenant.alert_recipients).await
     }
 }
 
 impl RecordCrossing {
-    async fn record(&self, alert: &Alert, recipients: &[String]) -> Result<(), RecordError> {
-        let skipped_reason = recipients.is_empty().then_some(NO_RECIPIENTS);
+    async fn record(
+        &self,
+        crossing: &Crossing,
+        mut alert: Alert,
+        recipients: &[String],
+    ) -> Result<(), RecordError> {
+        let now = alert.recorded_at;
         let mut transaction = self.pool.begin().await?;
+        store::paced::take_turn(&mut transaction, &alert.tenant).await?;
+        // A mail leaves at most a day after it was recorded.
+        let lately = now.saturating_sub(pace::DAY * 2).unwrap_or(Timestamp::MIN);
+        let since = alert.period.start.min(lately);
+        let earlier = store::paced::earlier(&mut transaction, &alert.tenant, since).await?;
+        let mut superseded = Vec::new();
+        let skipped_reason = if recipients.is_empty() {
+            Some(NO_RECIPIENTS)
+        } else {
+            match pace(crossing, &earlier, self.mails_per_day, now) {
+                Pace::Skip(reason) => Some(reason),
+                Pace::Mail { release_at, supersedes, folded } => {
+                    alert.leaves_at = release_at.unwrap_or(now);
+                    alert.folded = folded;
+                    superseded = supersedes;
+                    None
+                }
+            }
+        };
+        let recipients = if skipped_reason.is_none() { recipients } else { &[] };
+        let alert = &alert;
         let first =
             store::record_crossing(&mut transaction, alert, trace::current().as_deref(), skipped_reason)
                 .await?;
@@ -99,9 +134,14 @@ impl RecordCrossing {
             let message_id = self.mailer.message_id(&alert.crossing_id, recipient);
             store::add_notification(&mut transaction, alert, recipient, &message_id).await?;
         }
+        store::paced::supersede(&mut transaction, &superseded, &alert.crossing_id).await?;
         transaction.commit().await?;
         match skipped_reason {
             None => count("recorded"),
+            Some(reason) if reason != NO_RECIPIENTS => {
+                tracing::info!(crossing = alert.crossing_id, tenant = %alert.tenant, reason, "crossing recorded, not mailed");
+                count("skipped");
+            }
             Some(reason) => {
                 tracing::warn!(crossing = alert.crossing_id, tenant = %alert.tenant, reason, "nobody is told");
                 count("skipped");

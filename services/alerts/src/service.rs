@@ -48,6 +48,7 @@ impl Service for Alerts {
             clock: clock.clone(),
             mailer: mailer.clone(),
             dashboard_url: settings.dashboard_url.clone(),
+            mails_per_day: settings.tenant_mails_per_day,
             wake: wake.clone(),
         };
         let gatherer = Gatherer {

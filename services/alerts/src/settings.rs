@@ -1,6 +1,6 @@
 //! `[alerts]`
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use catalog::{Language, MailAddress};
 use chassis::Validate;
@@ -11,6 +11,12 @@ use url::Url;
 
 /// Recipients of the operator's mails; bounds what one fact may cause. As many as a tenant has.
 const OPERATOR_RECIPIENTS_MAX: usize = 20;
+
+/// A threshold or two, the limit itself, and one more where the limit was raised.
+const TENANT_MAILS_PER_DAY: usize = 4;
+
+/// One beside the limit's own at least.
+const TENANT_MAILS_PER_DAY_RANGE: RangeInclusive<usize> = 2..=100;
 
 /// A source that fails for less is swept again by itself, most of the time.
 const OPERATOR_FAILING_AFTER: Duration = Duration::from_secs(30 * 60);
@@ -33,6 +39,10 @@ pub struct Settings {
     /// The language of those mails: `en` or `es`.
     #[serde(default, deserialize_with = "language")]
     pub operator_language: Language,
+    /// Threshold mails of one tenant that leave in any 24 hours. The last of them is kept for the limit itself; what is beyond
+    /// them is summarised in one.
+    #[serde(default = "default_tenant_mails_per_day")]
+    pub tenant_mails_per_day: usize,
     /// A source that fails for less is not told.
     #[serde(default = "default_failing_after", with = "chassis::duration")]
     pub operator_failing_after: Duration,
@@ -45,6 +55,10 @@ impl Validate for Settings {
             return Err("from must be an ASCII address: not every mail server takes others".to_owned());
         }
         check_recipients(&self.operator_recipients)?;
+        if !TENANT_MAILS_PER_DAY_RANGE.contains(&self.tenant_mails_per_day) {
+            let (least, most) = TENANT_MAILS_PER_DAY_RANGE.into_inner();
+            return Err(format!("tenant_mails_per_day: use {least} to {most}"));
+        }
         match self.dashboard_url.scheme() {
             "http" | "https" => Ok(()),
             _ => Err("dashboard_url must begin with http:// or https://".to_owned()),
@@ -114,6 +128,10 @@ fn language<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Language, D::E
         .map_err(|_| D::Error::custom("operator_language: use `en` or `es`"))
 }
 
+fn default_tenant_mails_per_day() -> usize {
+    TENANT_MAILS_PER_DAY
+}
+
 fn default_failing_after() -> Duration {
     OPERATOR_FAILING_AFTER
 }
@@ -164,6 +182,7 @@ mod tests {
             ("operator_recipients = [\"a@example.com\\r\\nBcc: b@example.com\"]".to_owned(), "is not a mail"),
             (format!("operator_recipients = {many:?}"), "at most"),
             ("operator_language = \"fr\"".to_owned(), "use `en` or `es`"),
+            ("tenant_mails_per_day = 1".to_owned(), "use 2 to 100"),
         ] {
             let error = with_operator(&lines).unwrap_err();
             assert!(error.contains(word), "{error}");

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use catalog::{Language, LimitKind};
+use catalog::{Language, LimitKind, locale::time_zone};
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use metering::{Percent, Period, SafeText, TenantId};
 use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 
-use crate::{Alert, Cause, Event, MessageId, State, alert::time_zone};
+use crate::{Alert, Cause, Event, MessageId, State};
 
 pub mod notices;
+pub mod paced;
 pub mod retention;
 
 /// Longest reason that is kept, in characters; it quotes a server.
@@ -52,8 +53,8 @@ pub async fn record_crossing(
     let outcome = sqlx::query(
         "INSERT INTO crossings (crossing_id, tenant_id, tenant_name, language, time_zone, percent, used, usage_limit,
                 limit_kind, period_start, period_end, crossed_at, dashboard_url, recorded_at, traceparent,
-                skipped_reason)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+                skipped_reason, shadow, grace_seconds, overage_max, folded, release_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
          ON CONFLICT (crossing_id) DO NOTHING",
     )
     .bind(&alert.crossing_id)
@@ -72,12 +73,17 @@ pub async fn record_crossing(
     .bind(alert.recorded_at.to_sqlx())
     .bind(traceparent)
     .bind(skipped_reason)
+    .bind(alert.shadow)
+    .bind(alert.grace.map(|grace| i64::try_from(grace.as_secs()).unwrap_or(i64::MAX)))
+    .bind(alert.overage_max.map(|most| i64::try_from(most).unwrap_or(i64::MAX)))
+    .bind(paced::percents(&alert.folded))
+    .bind(Some(alert.leaves_at).filter(|instant| *instant > alert.recorded_at).map(|instant| instant.to_sqlx()))
     .execute(connection)
     .await?;
     Ok(outcome.rows_affected() == 1)
 }
 
-/// One mail to be sent, due at once. An address that the tenant names twice gets one.
+/// One mail to be sent, due when it may leave. An address that the tenant names twice gets one.
 pub async fn add_notification(
     connection: &mut PgConnection,
     alert: &Alert,
@@ -92,7 +98,7 @@ pub async fn add_notification(
     .bind(recipient)
     .bind(message_id.as_str())
     .bind(State::Pending.as_str())
-    .bind(alert.recorded_at.to_sqlx())
+    .bind(alert.leaves_at.to_sqlx())
     .execute(connection)
     .await?;
     Ok(())
@@ -109,6 +115,7 @@ pub async fn claim(
     let claimable: Vec<&str> = State::before(Event::Claimed).map(State::as_str).collect();
     let leased_until = now.saturating_add(lease).unwrap_or(now);
     let mut transaction = pool.begin().await?;
+    paced::set_superseded_aside(&mut transaction, now, count).await?;
     let rows = sqlx::query(
         "WITH due AS (
              SELECT id FROM notifications WHERE state = ANY($1) AND due_at <= $2
@@ -238,6 +245,12 @@ fn alert(row: &PgRow) -> Result<Alert, sqlx::Error> {
     let instant =
         |column: &str| Ok::<_, sqlx::Error>(row.try_get::<jiff_sqlx::Timestamp, _>(column)?.to_jiff());
     let text = |column: &str| row.try_get::<String, _>(column);
+    let recorded_at = instant("recorded_at")?;
+    let released: Option<jiff_sqlx::Timestamp> = row.try_get("release_at")?;
+    let optional = |column: &str| {
+        let value = row.try_get::<Option<i64>, _>(column)?;
+        value.map(|value| unsigned(column, value)).transpose()
+    };
     Ok(Alert {
         crossing_id: text("crossing_id")?,
         tenant: TenantId::parse(&text("tenant_id")?).map_err(|error| damaged("tenant_id", error))?,
@@ -249,10 +262,15 @@ fn alert(row: &PgRow) -> Result<Alert, sqlx::Error> {
         used: unsigned("used", row.try_get::<i64, _>("used")?)?,
         limit: unsigned("usage_limit", row.try_get::<i64, _>("usage_limit")?)?,
         limit_kind: limit_kind(&text("limit_kind")?),
+        shadow: row.try_get("shadow")?,
+        grace: optional("grace_seconds")?.map(Duration::from_secs),
+        overage_max: optional("overage_max")?,
+        folded: paced::from_percents(&row.try_get::<Vec<i32>, _>("folded")?),
         period: Period { start: instant("period_start")?, end: instant("period_end")? },
         crossed_at: instant("crossed_at")?,
         dashboard_url: text("dashboard_url")?,
-        recorded_at: instant("recorded_at")?,
+        recorded_at,
+        leaves_at: released.map_or(recorded_at, |instant| instant.to_jiff()),
     })
 }
 

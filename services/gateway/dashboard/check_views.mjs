@@ -133,6 +133,8 @@ test("the limit check's sentence is in the reader's language, whatever the tenan
   assert.match(english, /^All 5,000 executions of this period are used\. The limit begins anew: 1 Dec/);
   assert.match(reasonText({ ...answer, message: "Refused." }, formatsOf("es"), NOON), /^Se han usado las 5\.000 ejecuciones/);
   assert.match(reasonText({ ...answer, reason: "metering_stale" }, formatsOf("en"), NOON), /allows no runs meanwhile/);
+  const watched = { ...answer, allowed: true, reason: "shadow", shadow: { reason: "limit_reached", message: "Refused." } };
+  assert.match(reasonText(watched, formatsOf("en"), NOON), /^The plan only watches\..* All 5,000 executions/);
   assert.equal(reasonText({ ...answer, reason: "of_tomorrow" }, formatsOf("en"), NOON), answer.message);
 });
 

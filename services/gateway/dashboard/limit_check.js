@@ -13,7 +13,11 @@ export function reasonText(admission, { t, moment }, now) {
   const until = moment(admission.resets_at, now);
   const again = moment(admission.retry_at ?? admission.resets_at, now);
   const text = t(key, { used: used ?? "?", limit: limit ?? NONE, until, again });
-  return text === key ? message : text;
+  const own = text === key ? message : text;
+  if (!admission.shadow) return own;
+  // A plan that only watches says what it would refuse as well.
+  const refused = { ...admission, ...admission.shadow, allowed: false, shadow: null };
+  return `${own} ${reasonText(refused, { t, moment }, now)}`;
 }
 
 export function limitCheckCard(context) {
@@ -55,7 +59,7 @@ export function limitCheckCard(context) {
       answer = admission;
       verdict.dataset.state = !admission.allowed
         ? "over"
-        : admission.over_limit || admission.reason === "metering_stale"
+        : admission.over_limit || admission.shadow || ["metering_stale", "grace"].includes(admission.reason)
           ? "warning"
           : "ok";
       setText(verdict, t(admission.allowed ? "allowed" : "refused"));

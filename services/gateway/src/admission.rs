@@ -157,7 +157,8 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            const ALL: &[Self] = &[$(Self::$name),*];
+            /// All reasons.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// The reason's name in answers, in the ledger and in metrics.
             pub fn as_str(self) -> &'static str {

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    admission::{Decision, Known, Marks, Reason, Terms, decide},
+    admission::{Decision, Known, Marks, Reason, Terms},
     desk::{Desk, Waiting},
     directory::{Directory, Snapshot},
     doubts::Doubts,
@@ -42,10 +42,9 @@ use crate::{
     lookups::Lookups,
     remembered::{Memory, Remembered},
     run_key::RunKey,
-    settle::terms,
     store::{self, admissions::Kept},
     usage::UsageView,
-    wording::{Figures, sentence},
+    wording::{Figures, hint, sentence},
     write_down::{self, Unwritten},
 };
 
@@ -210,16 +209,21 @@ impl Admissions {
         catalog: &Arc<Snapshot>,
     ) -> Result<Option<Verdict>, AdmitError> {
         let Some((tenant, plan)) = catalog.terms(&request.tenant) else { return Ok(None) };
-        if self.parts.usage.of(&request.tenant).is_none() {
+        self.hear_of(&request.tenant).await;
+        // Success stands for all that a run may become: what counts at best is reserved.
+        if !is_counted(request.mode, plan) {
+            return Ok(Some(self.not_counted(tenant, plan)));
+        }
+        self.decide(request, catalog, tenant, plan).await
+    }
+
+    /// Waits where the gateway has just started, and metering may have told of the tenant before.
+    pub(crate) async fn hear_of(&self, tenant: &TenantId) {
+        if self.parts.usage.of(tenant).is_none() {
             let patience_ends_at = self.parts.started_at + FIGURES_WITHIN;
             // Over or not: what has come by then is decided on.
             let _ = Box::pin(timeout_at(patience_ends_at, self.parts.usage.wait_until_caught_up())).await;
         }
-        // Success stands for all that a run may become: what counts at best is reserved.
-        if request.mode.is_some_and(|mode| !plan.counting.counts(mode, Status::Success)) {
-            return Ok(Some(self.not_counted(tenant, plan)));
-        }
-        self.decide(request, catalog, tenant, plan).await
     }
 
     async fn decide(
@@ -253,30 +257,13 @@ impl Admissions {
     }
 
     /// A run that the plan does not count takes no unit; what is shown with it is what memory knows.
-    fn not_counted(&self, tenant: &Tenant, plan: &Plan) -> Verdict {
+    pub(crate) fn not_counted(&self, tenant: &Tenant, plan: &Plan) -> Verdict {
         let parts = &self.parts;
         let now = parts.clock.now();
         let known = parts.known(tenant, now);
         let reserved = parts.desk(&tenant.id).reserved(&known);
         let terms = Terms::of(tenant, plan, &known, Marks::default(), now);
         Verdict::new(&known, &terms, reserved, Decision::allow(Reason::NotCounted))
-    }
-
-    /// What a run would be told now. Reserves nothing. Nothing for an unknown tenant.
-    pub async fn look(&self, tenant: &TenantId) -> Result<Option<Verdict>, AdmitError> {
-        let parts = &self.parts;
-        // From the database, as where a run is decided: what another replica has changed holds at once.
-        let mut connection = parts.pool.acquire().await?;
-        let Some((tenant, plan)) = terms(&mut connection, tenant).await? else { return Ok(None) };
-        let now = parts.clock.now();
-        let known = parts.known(&tenant, now);
-        // What this replica has spent and not tallied is outstanding in the ledger; what it holds is too, and is
-        // taken off here.
-        let charged =
-            store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, None).await?;
-        let reserved = charged.saturating_sub(parts.desk(&tenant.id).unspent());
-        let terms = Terms::of(&tenant, &plan, &known, Marks::default(), now);
-        Ok(Some(Verdict::new(&known, &terms, reserved, decide(&terms, &known, reserved, now))))
     }
 
     /// Keeps leases small, the catalog current and the ledger written until `shutdown`; then gives all units back.
@@ -329,6 +316,11 @@ impl Admissions {
             }
         }
     }
+}
+
+/// Whether the plan counts runs of the mode. Success stands for all that a run may become.
+pub(crate) fn is_counted(mode: Option<Mode>, plan: &Plan) -> bool {
+    mode.is_none_or(|mode| plan.counting.counts(mode, Status::Success))
 }
 
 impl Parts {
@@ -435,12 +427,17 @@ impl Verdict {
 
     /// The sentence for a person, in the tenant's language.
     pub fn message(&self, tenant: &Tenant) -> String {
-        sentence(tenant.language, self.reason, self.figures(self.allowed))
+        sentence(tenant, self.reason, self.figures(self.allowed))
     }
 
     /// Why the run would have been refused, for a person.
     pub fn shadow_message(&self, tenant: &Tenant) -> Option<String> {
-        self.shadow.map(|reason| sentence(tenant.language, reason, self.figures(false)))
+        self.shadow.map(|reason| sentence(tenant, reason, self.figures(false)))
+    }
+
+    /// When runs may start again, for a person.
+    pub fn hint(&self, tenant: &Tenant) -> Option<String> {
+        self.retry_at.filter(|_| !self.allowed).map(|retry_at| hint(tenant, retry_at))
     }
 
     fn figures(&self, allowed: bool) -> Figures {

@@ -22,6 +22,7 @@ use crate::{
     admit::{AdmitError, Parts, REPEAT_HORIZON, Request, Verdict, WRITE_DELAY},
     directory::Snapshot,
     lease::{REFRESH_INTERVAL, REFRESH_INTERVAL_FAR},
+    loop_allowance::Allowances,
     run_key::RunKey,
     settle::{Batch, settle},
     store::{admissions::Sole, write_down::Entry},
@@ -61,6 +62,8 @@ pub struct Footing {
     pub granted: u64,
     /// Whether so few units are free that those in hand should be given back soon.
     pub is_near: bool,
+    /// How many runs of each workflow may be given them.
+    pub allowances: Allowances,
 }
 
 /// One tenant's place in a replica.
@@ -135,6 +138,13 @@ impl Desk {
         footing.map_or(0, |footing| footing.charged.saturating_add(state.spent_since))
     }
 
+    /// Runs of the workflow that its rate does not know yet.
+    pub fn unobserved(&self, workflow: &WorkflowId) -> u64 {
+        let state = self.lock();
+        let waiting = state.unobserved.get(workflow).copied().unwrap_or(0);
+        waiting.saturating_add(state.fresh.of(workflow))
+    }
+
     /// Whether units are in hand.
     pub fn has_units(&self) -> bool {
         self.lock().units > 0
@@ -177,6 +187,9 @@ impl Desk {
             state.catalog = Some(catalog.clone());
         }
         let footing = state.footing.as_ref()?;
+        if !footing.allowances.permit(request.workflow.as_ref(), &state.fresh) {
+            return None;
+        }
         let mut known = footing.known;
         known.stale = known.is_stale(now, parts.stale_after);
         if let Some(counted) = parts.usage.of(&desk.tenant).filter(|counted| counted.period == known.period) {
@@ -383,6 +396,7 @@ impl Desk {
         // What is spent from the units in hand meanwhile is charged on top of the old footing's figures.
         if let Some(footing) = &mut state.footing {
             footing.charged = footing.charged.saturating_add(spent_since);
+            footing.allowances.take(&fresh);
         }
         (batch, answers)
     }
@@ -456,6 +470,7 @@ mod tests {
                 expires_at: known.period.end,
                 granted: 10,
                 is_near: false,
+                allowances: Allowances::unlimited(),
             });
         }
         let catalog = Arc::new(Snapshot::default());

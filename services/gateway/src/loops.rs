@@ -46,6 +46,17 @@ pub struct Episode {
     pub runs_per_minute: u64,
     /// What is usual for it.
     pub usual_runs_per_minute: u64,
+    /// The most runs in a minute that are no loop.
+    pub most: u64,
+    /// The minute, since 1970.
+    minute: i64,
+}
+
+impl Episode {
+    /// When the minute began.
+    pub fn minute_start(self) -> Timestamp {
+        Timestamp::from_second(self.minute.saturating_mul(60)).unwrap_or(Timestamp::MIN)
+    }
 }
 
 impl Rate {
@@ -57,7 +68,12 @@ impl Rate {
             return None;
         }
         self.looping_since = Some(now);
-        Some(Episode { runs_per_minute: self.asked, usual_runs_per_minute: rounded(self.usual) })
+        Some(Episode {
+            runs_per_minute: self.asked,
+            usual_runs_per_minute: rounded(self.usual),
+            most: self.most(),
+            minute: self.minute,
+        })
     }
 
     /// Closes the minutes that have passed.
@@ -81,8 +97,18 @@ impl Rate {
         (self.minute, self.asked) = (minute, 0);
     }
 
+    /// The most runs in a minute that are no loop: one more is.
+    pub fn most(&self) -> u64 {
+        LOOP_RUNS_MIN.max(whole(self.usual * LOOP_FACTOR))
+    }
+
+    /// How many more runs may ask in this minute before it is a loop.
+    pub fn left(&self) -> u64 {
+        if self.looping_since.is_some() { 0 } else { self.most().saturating_sub(self.asked) }
+    }
+
     fn is_far_above(&self) -> bool {
-        self.asked > LOOP_RUNS_MIN && figure(self.asked) > self.usual * LOOP_FACTOR
+        self.asked > self.most()
     }
 }
 
@@ -91,9 +117,13 @@ fn figure(runs: u64) -> f64 {
     f64::from(u32::try_from(runs).unwrap_or(u32::MAX))
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and saturates")]
 fn rounded(usual: f64) -> u64 {
-    usual.round() as u64
+    whole(usual.round())
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and saturates")]
+fn whole(runs: f64) -> u64 {
+    runs as u64
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! out the next lease.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry as MapEntry},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry as MapEntry},
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     desk::Footing,
     lease::{self, LEASE_TIME, NEAR},
     lookups::verdicts,
+    loop_allowance::Allowances,
     loops::{Episode, Rate},
     run_key::RunKey,
     store::{self, admissions::Sole, write_down::Entry},
@@ -75,7 +76,7 @@ pub struct Settled {
 }
 
 /// What a decision rests on, and what the decisions before it have changed.
-struct Desk {
+pub struct Desk {
     tenant: Tenant,
     plan: Plan,
     known: Known,
@@ -191,29 +192,9 @@ async fn prepare(
     let others =
         store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, Some(parts.replica))
             .await?;
-    // A mark of an earlier period says nothing of this one.
-    let marks = Marks {
-        reached_at: marks.reached_at.filter(|instant| known.period.contains(*instant)),
-        blind_since: if known.fresh_at.is_none() { marks.blind_since.or(Some(now)) } else { None },
-    };
-    let counted = parts.usage.of(&tenant.id).filter(|counted| counted.period == known.period);
-    let mut counted_workflows: HashMap<String, u64> = HashMap::new();
-    for usage in counted.iter().flat_map(|counted| &counted.workflows) {
-        *counted_workflows.entry(usage.workflow_id.clone()).or_default() +=
-            usage.totals.as_ref().map_or(0, |totals| totals.counted);
-    }
-    let mut desk = Desk {
-        charged: others.saturating_add(batch.held),
-        tenant_caps: Vec::new(),
-        workflows: HashMap::new(),
-        counted_workflows,
-        tenant,
-        plan,
-        known,
-        marks,
-        now,
-    };
-    desk.load(connection, batch).await?;
+    let charged = others.saturating_add(batch.held);
+    let mut desk = Desk::new(parts, tenant, plan, known, marks, charged, now);
+    desk.load(connection, &asked(batch), &batch.asked).await?;
     Ok(desk)
 }
 
@@ -222,16 +203,56 @@ fn is_capped(rule: &AdmissionRule) -> bool {
     rule.tenant_caps != RunCaps::default() || is_workflow_capped(rule)
 }
 
-fn is_workflow_capped(rule: &AdmissionRule) -> bool {
+/// Whether decisions need what a workflow was allowed in the period.
+pub fn is_workflow_capped(rule: &AdmissionRule) -> bool {
     rule.workflow_caps != RunCaps::default() || rule.workflow_share_percent.is_some()
 }
 
 impl Desk {
-    /// Reads what the plan's caps and the loop detection need.
-    async fn load(&mut self, connection: &mut PgConnection, batch: &Batch) -> Result<(), AdmitError> {
+    /// What decisions of this instant rest on, with `charged` units against the limit.
+    pub fn new(
+        parts: &Parts,
+        tenant: Tenant,
+        plan: Plan,
+        known: Known,
+        marks: Marks,
+        charged: u64,
+        now: Timestamp,
+    ) -> Self {
+        // A mark of an earlier period says nothing of this one.
+        let marks = Marks {
+            reached_at: marks.reached_at.filter(|instant| known.period.contains(*instant)),
+            blind_since: if known.fresh_at.is_none() { marks.blind_since.or(Some(now)) } else { None },
+        };
+        let counted = parts.usage.of(&tenant.id).filter(|counted| counted.period == known.period);
+        let mut counted_workflows: HashMap<String, u64> = HashMap::new();
+        for usage in counted.iter().flat_map(|counted| &counted.workflows) {
+            *counted_workflows.entry(usage.workflow_id.clone()).or_default() +=
+                usage.totals.as_ref().map_or(0, |totals| totals.counted);
+        }
+        Self {
+            charged,
+            tenant_caps: Vec::new(),
+            workflows: HashMap::new(),
+            counted_workflows,
+            tenant,
+            plan,
+            known,
+            marks,
+            now,
+        }
+    }
+
+    /// Reads what the plan's caps and the loop detection need of the workflows in `asked`. `spent` of them were given units in
+    /// hand since their rates were last kept.
+    pub async fn load(
+        &mut self,
+        connection: &mut PgConnection,
+        asked: &BTreeSet<WorkflowId>,
+        spent: &BTreeMap<WorkflowId, u64>,
+    ) -> Result<(), AdmitError> {
         let rule = self.plan.admission.clone();
-        let asked = asked(batch);
-        let names: Vec<&str> = asked.keys().map(WorkflowId::as_str).collect();
+        let names: Vec<&str> = asked.iter().map(WorkflowId::as_str).collect();
         let states = match is_capped(&rule) {
             true => store::admissions::caps(&mut *connection, &self.tenant.id, &names).await?,
             false => Vec::new(),
@@ -254,7 +275,7 @@ impl Desk {
                 .into_iter()
                 .collect(),
         };
-        for (workflow, asked) in asked {
+        for workflow in asked {
             let mut part = Workflow::default();
             if is_workflow_capped(&rule) {
                 part.caps = caps(&rule.workflow_caps, workflow.as_str(), &states, self.now);
@@ -263,7 +284,7 @@ impl Desk {
             }
             if rule.loop_rule != LoopRule::Off {
                 part.rate = rates.remove(workflow.as_str()).unwrap_or_default();
-                part.episode = part.rate.observe(self.now, asked);
+                part.episode = part.rate.observe(self.now, spent.get(workflow).copied().unwrap_or(0));
             }
             self.workflows.insert(workflow.to_string(), part);
         }
@@ -298,9 +319,26 @@ impl Desk {
 
     /// Decides on one run; one that may start takes its unit and its cells.
     fn decide(&mut self, request: &Request) -> Verdict {
+        let verdict = self.answer(request);
+        if !verdict.allowed {
+            return verdict;
+        }
+        self.charged = self.charged.saturating_add(1);
+        let workflow = request.workflow.as_ref().map(WorkflowId::as_str);
+        if let Some(part) = workflow.and_then(|workflow| self.workflows.get_mut(workflow)) {
+            part.admitted += 1;
+            part.admitted_since += 1;
+        }
+        verdict.reserve()
+    }
+
+    /// The one decision on a run, without its unit: of what is decided here, of what `preview` shows, and of what may be
+    /// spent from a lease, which is handed out only where this would allow.
+    pub fn answer(&mut self, request: &Request) -> Verdict {
         let terms = self.terms();
         let workflow = request.workflow.as_ref().map(ToString::to_string);
         let workflow = workflow.as_deref();
+        self.observe(workflow);
         let (decision, retry_at) = match request.mode {
             Some(Mode::Error) => (Decision::allow(Reason::ErrorWorkflow), None),
             _ => self.checked(&terms, workflow),
@@ -309,16 +347,18 @@ impl Desk {
         let decision = shadow.map_or(decision, |_| Decision::allow(Reason::Shadow));
         let mut verdict = Verdict::new(&self.known, &terms, self.charged, decision);
         verdict.shadow = shadow;
-        if !verdict.allowed {
-            verdict.retry_at = retry_at;
-            return verdict;
+        verdict.retry_at = retry_at.filter(|_| !verdict.allowed);
+        verdict
+    }
+
+    /// Every run that asks moves the rate of its workflow, so that the first one too many is the first that is refused.
+    fn observe(&mut self, workflow: Option<&str>) {
+        if self.plan.admission.loop_rule == LoopRule::Off {
+            return;
         }
-        self.charged = self.charged.saturating_add(1);
-        if let Some(part) = workflow.and_then(|workflow| self.workflows.get_mut(workflow)) {
-            part.admitted += 1;
-            part.admitted_since += 1;
-        }
-        verdict.reserve()
+        let Some(part) = workflow.and_then(|workflow| self.workflows.get_mut(workflow)) else { return };
+        let episode = part.rate.observe(self.now, 1);
+        part.episode = part.episode.or(episode);
     }
 
     fn checked(&mut self, terms: &Terms, workflow: Option<&str>) -> (Decision, Option<Timestamp>) {
@@ -423,7 +463,10 @@ impl Desk {
         }
         for (workflow, part) in &self.workflows {
             if let Some(episode) = part.episode {
-                outbox::enqueue(&mut *connection, &[self.told(parts, workflow, episode)]).await?;
+                let begin = episode.minute_start();
+                let started =
+                    store::admissions::started_since(&mut *connection, tenant, workflow, begin).await?;
+                outbox::enqueue(&mut *connection, &[self.told(parts, workflow, episode, started)]).await?;
             }
         }
         if self.plan.admission.loop_rule != LoopRule::Off && !self.workflows.is_empty() {
@@ -434,7 +477,7 @@ impl Desk {
         Ok(())
     }
 
-    fn told(&self, parts: &Parts, workflow: &str, episode: Episode) -> Outgoing {
+    fn told(&self, parts: &Parts, workflow: &str, episode: Episode, started: u64) -> Outgoing {
         let rule = &self.plan.admission;
         let tenant = self.tenant.id.to_string();
         let detected = v1::LoopDetected {
@@ -445,10 +488,24 @@ impl Desk {
             usual_runs_per_minute: episode.usual_runs_per_minute,
             refusing: rule.loop_rule == LoopRule::Refuse && !rule.shadow,
             detected_at: Some(proto::timestamp(self.now)),
+            usual_most: episode.most,
+            started,
+            shadow: rule.loop_rule == LoopRule::Refuse && rule.shadow,
         };
         let message_id = format!("loop:{tenant}:{workflow}:{}", self.now.as_microsecond());
         let event = v1::AdmissionEvent { event: Some(v1::admission_event::Event::LoopDetected(detected)) };
         Outgoing::new(parts.namespace.admission(&tenant), message_id, &event, self.now)
+    }
+
+    /// How many runs of each workflow may be given units in hand.
+    fn allowances(&self) -> Allowances {
+        match self.plan.admission.loop_rule {
+            LoopRule::Refuse => {
+                let rates = self.workflows.iter().map(|(workflow, part)| (workflow.as_str(), &part.rate));
+                Allowances::of(rates)
+            }
+            LoopRule::Tell | LoopRule::Off => Allowances::unlimited(),
+        }
     }
 
     /// How many units the replica gets, and what they stand on.
@@ -458,9 +515,7 @@ impl Desk {
         let used = self.known.used(self.charged).unwrap_or(0);
         let free = bound.map(|bound| bound.saturating_sub(used));
         let rule = &self.plan.admission;
-        let is_looping = self.workflows.values().any(|part| part.rate.looping_since.is_some());
-        let every_run_is_asked_for =
-            self.known.stale || is_capped(rule) || (is_looping && rule.loop_rule == LoopRule::Refuse);
+        let every_run_is_asked_for = self.known.stale || is_capped(rule);
         let size = lease::size(batch.spent_count, batch.elapsed, free.map(|free| free + batch.held));
         let granted = match batch.closing || every_run_is_asked_for {
             true => 0,
@@ -483,6 +538,7 @@ impl Desk {
             plan: self.plan.clone(),
             known: self.known,
             terms,
+            allowances: self.allowances(),
         };
         (footing, granted)
     }
@@ -506,11 +562,8 @@ fn caps(rule: &RunCaps, workflow: &str, states: &[(String, String, u64)], now: T
     windows.into_iter().filter_map(cap).collect()
 }
 
-/// Runs of each workflow that asked to start, in the order of names: every replica locks in the same order.
-fn asked(batch: &Batch) -> BTreeMap<WorkflowId, u64> {
-    let mut asked = batch.asked.clone();
-    for workflow in batch.requests.iter().filter_map(|request| request.workflow.as_ref()) {
-        *asked.entry(workflow.clone()).or_default() += 1;
-    }
-    asked
+/// Workflows whose runs asked to start, in the order of names: every replica locks in the same order.
+fn asked(batch: &Batch) -> BTreeSet<WorkflowId> {
+    let requested = batch.requests.iter().filter_map(|request| request.workflow.as_ref());
+    batch.asked.keys().chain(requested).cloned().collect()
 }

@@ -70,6 +70,11 @@ impl Tallies {
         self.0.retain(|slot, _| *slot >= first);
     }
 
+    /// Runs of the workflow in all rows.
+    pub fn of(&self, workflow: &WorkflowId) -> u64 {
+        self.0.values().filter_map(|tally| tally.workflows.get(workflow)).sum()
+    }
+
     /// The rows.
     pub fn rows(&self) -> impl Iterator<Item = (i64, &Tally)> {
         self.0.iter().map(|(slot, tally)| (*slot, tally))

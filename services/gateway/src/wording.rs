@@ -1,6 +1,9 @@
-//! What a verdict says to a person, in the tenant's language.
+//! What a verdict says to a person, in the tenant's language and time zone.
 
-use catalog::Language;
+use catalog::{
+    Language, Tenant,
+    locale::{number, on_instant, time_zone},
+};
 use jiff::Timestamp;
 
 use crate::admission::Reason;
@@ -21,23 +24,49 @@ pub struct Figures {
 }
 
 /// The sentence for a verdict.
-pub fn sentence(language: Language, reason: Reason, figures: Figures) -> String {
-    let used = figures.used.map_or_else(|| "?".to_owned(), |used| used.to_string());
-    let limit = figures.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
-    let words =
-        Words { used, limit, until: figures.resets_at, again: figures.retry_at.unwrap_or(figures.resets_at) };
+pub fn sentence(tenant: &Tenant, reason: Reason, figures: Figures) -> String {
+    let language = tenant.language;
+    let zone = time_zone(tenant.calendar.time_zone_name());
+    let figure = |value: Option<u64>, missing: &str| {
+        value.map_or_else(|| missing.to_owned(), |value| number(language, value))
+    };
+    let words = Words {
+        used: figure(figures.used, "?"),
+        limit: figure(figures.limit, "-"),
+        until: on_instant(language, figures.resets_at, &zone),
+        again: on_instant(language, figures.retry_at.unwrap_or(figures.resets_at), &zone),
+    };
     match language {
         Language::English => words.english(reason, figures.allowed),
         Language::Spanish => words.spanish(reason, figures.allowed),
     }
 }
 
-/// What sentences name.
+/// When runs may start again after a refusal.
+pub fn hint(tenant: &Tenant, retry_at: Timestamp) -> String {
+    let again = on_instant(tenant.language, retry_at, &time_zone(tenant.calendar.time_zone_name()));
+    match tenant.language {
+        Language::English => format!("Runs may start again {again}."),
+        Language::Spanish => format!("Las ejecuciones podrán volver a iniciarse {again}."),
+    }
+}
+
+/// What a client says of a run that it refuses because the limit check cannot be reached.
+pub fn away(language: Language) -> &'static str {
+    match language {
+        Language::English => "Refused: whether this run is within its limit cannot be checked at the moment.",
+        Language::Spanish => {
+            "Rechazada: en este momento no se puede comprobar si esta ejecución está dentro de su límite."
+        }
+    }
+}
+
+/// What sentences name, instants after a verb: `on 1 December 2026 at 00:00 (Europe/Madrid)`.
 struct Words {
     used: String,
     limit: String,
-    until: Timestamp,
-    again: Timestamp,
+    until: String,
+    again: String,
 }
 
 impl Words {
@@ -66,31 +95,31 @@ impl Words {
                 "Refused: the usage figures are out of date, and the plan then allows no runs.".to_owned()
             }
             Reason::LimitReached => format!(
-                "Refused: all {limit} executions of this period are used. The limit begins anew at {until}."
+                "Refused: all {limit} executions of this period are used. The limit begins anew {until}."
             ),
             Reason::OverageReached => format!(
                 "Refused: the limit of {limit} executions and all that is allowed past it are used. The limit begins \
-                 anew at {until}."
+                 anew {until}."
             ),
             Reason::TenantMinuteCap => {
-                format!("Refused: too many runs in this minute. Try again at {again}.")
+                format!("Refused: too many runs in this minute. Try again {again}.")
             }
-            Reason::TenantDayCap => format!("Refused: too many runs in this day. Try again at {again}."),
+            Reason::TenantDayCap => format!("Refused: too many runs in this day. Try again {again}."),
             Reason::TenantConcurrentCap => {
                 "Refused: too many runs are under way. Try again when some have ended.".to_owned()
             }
             Reason::WorkflowMinuteCap => {
-                format!("Refused: too many runs of this workflow in this minute. Try again at {again}.")
+                format!("Refused: too many runs of this workflow in this minute. Try again {again}.")
             }
             Reason::WorkflowDayCap => {
-                format!("Refused: too many runs of this workflow in this day. Try again at {again}.")
+                format!("Refused: too many runs of this workflow in this day. Try again {again}.")
             }
             Reason::WorkflowConcurrentCap => {
                 "Refused: too many runs of this workflow are under way. Try again when some have ended."
                     .to_owned()
             }
             Reason::WorkflowShareUsed => format!(
-                "Refused: this workflow has used its part of the limit of {limit} executions. The limit begins anew at \
+                "Refused: this workflow has used its part of the limit of {limit} executions. The limit begins anew \
                  {until}."
             ),
             Reason::LoopDetected => {
@@ -122,26 +151,26 @@ impl Words {
                 "Rechazada: los datos de uso no están al día y el plan no permite ejecuciones en ese caso.".to_owned()
             }
             Reason::LimitReached => format!(
-                "Rechazada: se han usado las {limit} ejecuciones de este periodo. El límite se renueva el {until}."
+                "Rechazada: se han usado las {limit} ejecuciones de este periodo. El límite se renueva {until}."
             ),
             Reason::OverageReached => format!(
                 "Rechazada: se han usado el límite de {limit} ejecuciones y todo lo permitido por encima. El límite se \
-                 renueva el {until}."
+                 renueva {until}."
             ),
             Reason::TenantMinuteCap => {
-                format!("Rechazada: demasiadas ejecuciones en este minuto. Inténtelo de nuevo el {again}.")
+                format!("Rechazada: demasiadas ejecuciones en este minuto. Inténtelo de nuevo {again}.")
             }
             Reason::TenantDayCap => {
-                format!("Rechazada: demasiadas ejecuciones en este día. Inténtelo de nuevo el {again}.")
+                format!("Rechazada: demasiadas ejecuciones en este día. Inténtelo de nuevo {again}.")
             }
             Reason::TenantConcurrentCap => {
                 "Rechazada: hay demasiadas ejecuciones en curso. Inténtelo de nuevo cuando terminen algunas.".to_owned()
             }
             Reason::WorkflowMinuteCap => format!(
-                "Rechazada: demasiadas ejecuciones de este flujo en este minuto. Inténtelo de nuevo el {again}."
+                "Rechazada: demasiadas ejecuciones de este flujo en este minuto. Inténtelo de nuevo {again}."
             ),
             Reason::WorkflowDayCap => {
-                format!("Rechazada: demasiadas ejecuciones de este flujo en este día. Inténtelo de nuevo el {again}.")
+                format!("Rechazada: demasiadas ejecuciones de este flujo en este día. Inténtelo de nuevo {again}.")
             }
             Reason::WorkflowConcurrentCap => {
                 "Rechazada: hay demasiadas ejecuciones de este flujo en curso. Inténtelo de nuevo cuando terminen \
@@ -149,7 +178,7 @@ impl Words {
                     .to_owned()
             }
             Reason::WorkflowShareUsed => format!(
-                "Rechazada: este flujo ha usado su parte del límite de {limit} ejecuciones. El límite se renueva el \
+                "Rechazada: este flujo ha usado su parte del límite de {limit} ejecuciones. El límite se renueva \
                  {until}."
             ),
             Reason::LoopDetected => {
@@ -161,20 +190,64 @@ impl Words {
 
 #[cfg(test)]
 mod tests {
+    use catalog::Entry;
+    use proto::v1;
+
     use super::*;
 
-    #[test]
-    fn a_refusal_names_the_limit_and_its_end_in_both_languages() {
-        let figures = Figures {
+    fn tenant(language: &str, time_zone: &str) -> Tenant {
+        Tenant::from_wire(v1::Tenant {
+            tenant_id: "north".to_owned(),
+            name: "North".to_owned(),
+            plan_id: "pro".to_owned(),
+            time_zone: time_zone.to_owned(),
+            language: language.to_owned(),
+            ..v1::Tenant::default()
+        })
+        .unwrap()
+    }
+
+    fn refused() -> Figures {
+        Figures {
             allowed: false,
-            used: Some(100),
-            limit: Some(100),
-            resets_at: "2026-12-01T00:00:00Z".parse().unwrap(),
-            retry_at: None,
-        };
-        for language in [Language::English, Language::Spanish] {
-            let text = sentence(language, Reason::LimitReached, figures);
-            assert!(text.contains("100") && text.contains("2026-12-01T00:00:00Z"), "{text}");
+            used: Some(100_000),
+            limit: Some(100_000),
+            resets_at: "2026-11-30T23:00:00Z".parse().unwrap(),
+            retry_at: Some("2026-11-24T12:00:30Z".parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_refusal_speaks_the_tenants_language_and_time() {
+        let english = sentence(&tenant("en", "Europe/Madrid"), Reason::LimitReached, refused());
+        assert_eq!(
+            english,
+            "Refused: all 100,000 executions of this period are used. The limit begins anew on 1 December 2026 at 00:00 \
+             (Europe/Madrid)."
+        );
+        let spanish = sentence(&tenant("es", "America/Bogota"), Reason::LimitReached, refused());
+        assert_eq!(
+            spanish,
+            "Rechazada: se han usado las 100.000 ejecuciones de este periodo. El límite se renueva el 30 de noviembre de 2026 \
+             a las 18:00 (America/Bogota)."
+        );
+        assert_eq!(
+            hint(&tenant("es", "Europe/Madrid"), "2026-11-24T12:00:30Z".parse().unwrap()),
+            "Las ejecuciones podrán volver a iniciarse el 24 de noviembre de 2026 a las 13:00:30 (Europe/Madrid)."
+        );
+    }
+
+    #[test]
+    fn no_sentence_has_an_instant_of_a_machine() {
+        for language in ["en", "es"] {
+            for reason in Reason::ALL {
+                for allowed in [true, false] {
+                    let figures = Figures { allowed, ..refused() };
+                    let text = sentence(&tenant(language, "Europe/Madrid"), *reason, figures);
+                    assert!(!text.contains("Z.") && !text.contains("2026-11"), "{text}");
+                    assert!(!text.contains(" el el ") && !text.contains("at on"), "{text}");
+                }
+            }
         }
     }
 }

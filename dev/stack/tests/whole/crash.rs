@@ -48,10 +48,13 @@ fn figures_survive_a_crash_of(program: Program) {
 
     // The clock moves: what a killed sender had in hand becomes due for the next one.
     assert_eq!(bench.await_stripe_total(COUNTED), COUNTED);
-    let mails = bench.await_mails(2);
+    bench.await_mails(1);
     bench.await_quiet();
-    assert_eq!(bench.mail_subjects(), mails, "a mail came again");
-    assert_eq!(mails.len(), 2, "one mail at 80 %, one at 100 %: {mails:?}");
+    let mails = bench.mail_subjects();
+    let of = |share: &str| mails.iter().filter(|subject| subject.contains(share)).count();
+    // Where one change crossed both, or the first was not sent by then, the higher one says both.
+    assert_eq!(of("100 %"), 1, "one mail at 100 %: {mails:?}");
+    assert!(of("80 %") <= 1 && mails.len() <= 2, "one mail at 80 % at most: {mails:?}");
     assert_eq!(bench.stripe_total(), COUNTED);
     assert_eq!(bench.dead_letters(), Vec::<serde_json::Value>::new());
     bench.finish();

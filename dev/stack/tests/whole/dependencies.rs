@@ -158,9 +158,10 @@ fn the_whole_stack_needs_no_more_than_the_permissions_of_production() {
         Ok((usage["counted"] == 50 && !usage["complete_until"].is_null()).then_some(()))
     })
     .unwrap();
-    wait::until("two mails", SOON, || {
+    // One change may cross both thresholds: then there is one.
+    wait::until("a mail", SOON, || {
         let mails = sandbox.get("/control/mail")?;
-        Ok(mails.as_array().is_some_and(|mails| mails.len() >= 2).then_some(()))
+        Ok(mails.as_array().is_some_and(|mails| !mails.is_empty()).then_some(()))
     })
     .unwrap();
     sandbox.post("/control/clock", &json!({ "advance_ms": 15 * 60 * 1_000 })).unwrap();

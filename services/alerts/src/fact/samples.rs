@@ -83,7 +83,20 @@ pub(crate) fn looping() -> v1::LoopDetected {
         usual_runs_per_minute: 12,
         refusing: false,
         detected_at: at("2026-11-24T12:00:00Z"),
+        usual_most: 60,
+        started: 1_061,
+        shadow: false,
     }
+}
+
+/// The same where the plan refuses loops.
+pub(crate) fn looping_refused() -> v1::LoopDetected {
+    v1::LoopDetected { runs_per_minute: 61, refusing: true, started: 60, ..looping() }
+}
+
+/// The same where the plan would, and only watches.
+pub(crate) fn looping_watched() -> v1::LoopDetected {
+    v1::LoopDetected { runs_per_minute: 61, shadow: true, started: 60, ..looping() }
 }
 
 pub(crate) fn contradicted() -> v1::SourceContradicted {

@@ -211,21 +211,39 @@ fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
     let (tenant, workflow, count) = (&detected.tenant_id, &detected.workflow_id, parts.facts_count());
     let (asked, usual) =
         (parts.number(detected.runs_per_minute), parts.number(detected.usual_runs_per_minute));
+    let mut what = format!(
+        "The workflow {workflow} of {tenant} wanted to start {asked} times within a minute; {usual} are usual for it."
+    );
+    // Missing in messages of an earlier version.
+    if detected.usual_most > 0 {
+        what += &format!(" More than {} are taken for a loop.", parts.number(detected.usual_most));
+        if detected.refusing {
+            let since = parts.moment_of(detected.detected_at.as_ref());
+            let started = parts.number(detected.started);
+            what +=
+                &format!(" {started} runs of that minute had started. Since {since} its runs are refused.");
+        }
+    }
     Sentences {
         subject: if parts.is_one() {
             format!("A workflow of {tenant} seems to start itself")
         } else {
             format!("Workflows of {tenant} seem to start themselves ({count} times)")
         },
-        what: format!(
-            "The workflow {workflow} of {tenant} wanted to start {asked} times within a minute; {usual} are usual for it."
-        ),
+        what,
         meaning: if detected.refusing {
-            "Its runs are refused until it asks as often as usual again. What has started counts."
+            "Its runs are refused until it has paused for a minute, or has asked less often for one. A rate that lasts for about \
+             a quarter of an hour becomes usual, and is not refused any more. What has started counts."
+        } else if detected.shadow {
+            "The plan only watches: its runs start and count. Otherwise they would be refused now."
         } else {
-            "Nothing is refused: its runs start and count until the limit is reached."
+            "Nothing is refused because of it: its runs start, and count as all others do."
         },
-        next: "Look at what starts the workflow. A plan may refuse such runs (admission.loop_rule: refuse)."
-            .into(),
+        next: if detected.refusing {
+            "Look at what starts the workflow.".into()
+        } else {
+            "Look at what starts the workflow. A plan may refuse such runs (admission.loop_rule: refuse)."
+                .into()
+        },
     }
 }

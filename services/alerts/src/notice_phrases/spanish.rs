@@ -215,20 +215,38 @@ fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
     let (tenant, workflow, count) = (&detected.tenant_id, &detected.workflow_id, parts.facts_count());
     let (asked, usual) =
         (parts.number(detected.runs_per_minute), parts.number(detected.usual_runs_per_minute));
+    let mut what = format!(
+        "El flujo {workflow} de {tenant} quiso iniciarse {asked} veces en un minuto; lo habitual son {usual}."
+    );
+    if detected.usual_most > 0 {
+        what += &format!(" Más de {} se toman por un bucle.", parts.number(detected.usual_most));
+        if detected.refusing {
+            let since = parts.moment_of(detected.detected_at.as_ref());
+            let started = parts.number(detected.started);
+            what += &format!(
+                " En ese minuto se habían iniciado {started}. Sus ejecuciones se rechazan desde entonces: {since}."
+            );
+        }
+    }
     Sentences {
         subject: if parts.is_one() {
             format!("Un flujo de {tenant} parece iniciarse a sí mismo")
         } else {
             format!("Hay flujos de {tenant} que parecen iniciarse a sí mismos ({count} veces)")
         },
-        what: format!(
-            "El flujo {workflow} de {tenant} quiso iniciarse {asked} veces en un minuto; lo habitual son {usual}."
-        ),
+        what,
         meaning: if detected.refusing {
-            "Sus ejecuciones se rechazan hasta que las pida tan a menudo como siempre. Lo que ya se inició cuenta."
+            "Sus ejecuciones se rechazan hasta que pare durante un minuto o las pida menos a menudo. Un ritmo que dura cerca de \
+             un cuarto de hora pasa a ser el habitual y ya no se rechaza. Lo que ya se inició cuenta."
+        } else if detected.shadow {
+            "El plan solo observa: sus ejecuciones se inician y cuentan. Si no, ahora se rechazarían."
         } else {
-            "No se rechaza nada: sus ejecuciones se inician y cuentan hasta llegar al límite."
+            "No se rechaza nada por ello: sus ejecuciones se inician y cuentan como las demás."
         },
-        next: "Revise qué inicia el flujo. Un plan puede rechazar esas ejecuciones (admission.loop_rule: refuse).".into(),
+        next: if detected.refusing {
+            "Revise qué inicia el flujo.".into()
+        } else {
+            "Revise qué inicia el flujo. Un plan puede rechazar esas ejecuciones (admission.loop_rule: refuse).".into()
+        },
     }
 }

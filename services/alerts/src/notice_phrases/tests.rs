@@ -4,7 +4,7 @@ use catalog::Language;
 
 use crate::{
     Fact, Letter, Notice,
-    fact::samples::{all, gap},
+    fact::samples::{all, gap, looping_refused, looping_watched},
     notice::samples::{notice, notice_of_many},
     phrases::Phrases,
 };
@@ -18,7 +18,8 @@ fn all_mails(language: Language) -> Vec<Notice> {
     let many =
         all().into_iter().filter(|fact| matches!(fact, Fact::Gap(_) | Fact::Dead(_) | Fact::Report(_)));
     let many: Vec<Notice> = many.map(|fact| notice_of_many(fact, language)).collect();
-    all().into_iter().map(|fact| notice(fact, language)).chain(many).collect()
+    let loops = [looping_refused(), looping_watched()].map(|detected| notice(Fact::Loop(detected), language));
+    all().into_iter().map(|fact| notice(fact, language)).chain(many).chain(loops).collect()
 }
 
 #[test]
@@ -48,7 +49,7 @@ fn both_bodies_say_the_same() {
         let facts = phrases.facts.iter().flat_map(|fact| [fact.label, fact.value.as_str()]);
         let sentences =
             [&phrases.subject, &phrases.what, &phrases.next, &phrases.because].map(String::as_str);
-        for phrase in facts.chain(sentences).chain([phrases.meaning, phrases.look]) {
+        for phrase in facts.chain(sentences).chain([phrases.meaning.as_ref(), phrases.look]) {
             assert!(letter.text.contains(phrase), "the text does not say {phrase:?}");
             let escaped = phrase.replace('\'', "&#39;");
             assert!(letter.html.contains(&escaped), "the HTML does not say {phrase:?}");

@@ -23,7 +23,7 @@ pub async fn crossings(
         "WITH old AS (
              SELECT crossing_id FROM crossings WHERE recorded_at < $1 AND NOT EXISTS (
                  SELECT FROM notifications
-                 WHERE notifications.crossing_id = crossings.crossing_id AND state NOT IN ('sent', 'failed'))
+                 WHERE notifications.crossing_id = crossings.crossing_id AND state NOT IN ('sent', 'failed', 'superseded'))
              ORDER BY recorded_at LIMIT $2
          ), mails AS (
              DELETE FROM notifications USING old WHERE notifications.crossing_id = old.crossing_id
@@ -46,7 +46,7 @@ pub async fn notices(
         "WITH old AS (
              SELECT notice_id FROM notices WHERE sealed_at < $1 AND NOT EXISTS (
                  SELECT FROM notifications
-                 WHERE notifications.notice_id = notices.notice_id AND state NOT IN ('sent', 'failed'))
+                 WHERE notifications.notice_id = notices.notice_id AND state NOT IN ('sent', 'failed', 'superseded'))
              ORDER BY sealed_at LIMIT $2
          ), mails AS (
              DELETE FROM notifications USING old WHERE notifications.notice_id = old.notice_id

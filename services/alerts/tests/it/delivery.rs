@@ -116,7 +116,8 @@ async fn a_crash_after_the_send_sends_again_when_the_lease_has_ended() {
     mailer.send(&claimed[0].cause, &claimed[0].recipient, &claimed[0].message_id).await.unwrap();
 
     desk.serve().await;
-    desk.cross("north", 100).await;
+    desk.introduce(&tenant("south", "en", &["ops@south.example"])).await;
+    desk.cross("south", 100).await;
     assert_eq!(desk.mails(2).await.len(), 2, "the lease still holds: only the other crossing is told");
     desk.bench.clock.advance(SignedDuration::try_from(LEASE).unwrap());
     let mails = desk.mails(3).await;

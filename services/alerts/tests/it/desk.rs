@@ -67,6 +67,7 @@ impl Desk {
             operator_recipients: Vec::new(),
             operator_language: Language::English,
             operator_failing_after: Duration::from_secs(30 * 60),
+            tenant_mails_per_day: 4,
         }
     }
 
@@ -166,6 +167,7 @@ pub fn crossing(tenant: &str, percent: u32) -> v1::ThresholdCrossed {
         used: u64::from(percent) * 100,
         crossed_at: at(NOON),
         plan_id: "pro".to_owned(),
+        highest_percent: percent,
     }
 }
 

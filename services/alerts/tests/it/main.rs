@@ -6,6 +6,7 @@ mod delivery;
 mod desk;
 mod growth;
 mod operator;
+mod paced;
 mod receipt;
 mod recipients;
 mod set_aside;

@@ -53,7 +53,7 @@ async fn the_operator_learns_once_a_day_of_a_recipient_that_is_refused() {
 
     // The next day, and not before.
     desk.bench.clock.advance(SignedDuration::from_hours(24));
-    desk.cross("rej", 90).await;
+    desk.cross("rej", 120).await;
     desk.failed(3).await;
     desk.bench.clock.advance(A_MINUTE);
     assert_eq!(desk.mails(2).await.len(), 2);

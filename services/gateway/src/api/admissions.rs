@@ -32,7 +32,7 @@ use crate::{
     admit::{Request, Verdict},
     directory::Snapshot,
     run_key::RunKey,
-    store,
+    store, wording,
 };
 
 /// Longest id of a run.
@@ -91,6 +91,16 @@ pub struct BatchJson {
     pub verdicts: Vec<AdmissionJson>,
 }
 
+/// Which run is looked at.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookQuery {
+    #[serde(default)]
+    workflow: Option<String>,
+    #[serde(default)]
+    mode: Option<String>,
+}
+
 /// How the verdict is told.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,7 +124,7 @@ pub struct AdmissionJson {
     /// `tenant_day_cap`, `tenant_concurrent_cap`, `workflow_minute_cap`, `workflow_day_cap`,
     /// `workflow_concurrent_cap`, `workflow_share_used`, `loop_detected`, `unknown_tenant`; `metering_stale` for both.
     pub reason: &'static str,
-    /// Why, for a person, in the tenant's language.
+    /// Why, for a person, in the tenant's language and time zone.
     pub message: String,
     /// Whether a soft limit is passed.
     pub over_limit: bool,
@@ -131,6 +141,8 @@ pub struct AdmissionJson {
     pub resets_at: Option<Timestamp>,
     /// When a refusal may end; null where the run is allowed or nobody knows.
     pub retry_at: Option<Timestamp>,
+    /// The same for a person, in the tenant's language and time zone.
+    pub hint: Option<String>,
     /// Where the plan only watches and the run would have been refused: why.
     pub shadow: Option<ShadowJson>,
     /// What to do while the limit check cannot be reached; null for an unknown tenant.
@@ -157,6 +169,8 @@ pub struct OutageJson {
     pub rule: &'static str,
     /// How long `open` holds; null for as long as it takes.
     pub open_at_most_seconds: Option<u64>,
+    /// What to say of a run that is refused meanwhile, in the tenant's language.
+    pub message: String,
 }
 
 /// What would have been refused in the current period.
@@ -275,13 +289,15 @@ impl AdmissionJson {
             remaining: verdict.used.zip(verdict.limit).map(|(used, limit)| limit.saturating_sub(used)),
             resets_at: Some(verdict.resets_at),
             retry_at: verdict.retry_at,
+            hint: terms.and_then(|(tenant, _)| verdict.hint(tenant)),
             shadow: shadow.map(|(message, reason)| ShadowJson { reason: reason.as_str(), message }),
-            outage: terms.map(|(_, plan)| OutageJson {
+            outage: terms.map(|(tenant, plan)| OutageJson {
                 rule: match plan.outage_rule {
                     OutageRule::Open => "open",
                     OutageRule::Closed => "closed",
                 },
                 open_at_most_seconds: plan.admission.open_at_most.map(|length| length.as_secs()),
+                message: wording::away(tenant.language).to_owned(),
             }),
             as_of: verdict.as_of,
             lag_seconds: verdict.complete_until.map(|instant| seconds_since(instant, now)),
@@ -308,6 +324,7 @@ impl AdmissionJson {
             remaining: None,
             resets_at: None,
             retry_at: None,
+            hint: None,
             shadow: None,
             outage: None,
             as_of: None,
@@ -442,15 +459,28 @@ pub async fn admit_batch(
     Ok(Json(BatchJson { verdicts: try_join_all(decisions).await? }))
 }
 
-/// What a run would be told now by the limit of the period. Reserves nothing.
-#[utoipa::path(get, path = "/v1/admissions/{tenant}", operation_id = "look_at_limit", tag = "limit check", params(("tenant" = String, Path)), responses(
+/// What `POST /v1/admissions` would answer now. Reserves nothing.
+#[utoipa::path(get, path = "/v1/admissions/{tenant}", operation_id = "look_at_limit", tag = "limit check", params(
+        ("tenant" = String, Path),
+        ("workflow" = Option<String>, Query, description = "The workflow that would run: its caps, its share and its loops are looked at too."),
+        ("mode" = Option<String>, Query, description = "What would start it, as n8n names it. Counted if missing."),
+    ), responses(
     (status = 200, body = AdmissionJson),
     (status = "default", body = ErrorJson),
 ))]
-pub async fn look(State(app): State<App>, caller: Caller, PathId(id): PathId) -> Result<Response, ApiError> {
+pub async fn look(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryOf(query): QueryOf<LookQuery>,
+) -> Result<Response, ApiError> {
     let tenant = TenantId::parse(&id)?;
     caller.check_may_see(&tenant)?;
-    let verdict = app.admissions.look(&tenant).await?.ok_or_else(|| ApiError::no_tenant(&tenant))?;
+    let workflow = query.workflow.as_deref().map(WorkflowId::parse).transpose();
+    let workflow = workflow.map_err(|error| ApiError::field("workflow", error))?;
+    let mode = query.mode.as_deref().map(Mode::parse);
+    let verdict =
+        app.admissions.look(&tenant, workflow, mode).await?.ok_or_else(|| ApiError::no_tenant(&tenant))?;
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let now = app.clock.now();
     let is_tenant = caller.principal.tenant().is_some();

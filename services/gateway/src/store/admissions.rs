@@ -249,6 +249,45 @@ pub async fn admitted_of(
         .collect())
 }
 
+/// Runs of the workflow that were allowed since the instant, which begins a row of the tallies, as far as they are tallied.
+pub async fn started_since(
+    executor: impl PgExecutor<'_>,
+    tenant: &TenantId,
+    workflow: &str,
+    since: Timestamp,
+) -> Result<u64, sqlx::Error> {
+    let units: i64 = sqlx::query_scalar(
+        "SELECT coalesce(sum(units), 0)::bigint FROM workflow_tallies
+         WHERE tenant = $1 AND workflow = $2 AND slot >= $3",
+    )
+    .bind(tenant.as_str())
+    .bind(workflow)
+    .bind(slot(since))
+    .fetch_one(executor)
+    .await?;
+    Ok(from_db(units))
+}
+
+/// What only the ledger knows of a tenant's limit, read without a change. `locks` keeps others from changing it until the
+/// transaction ends.
+pub async fn marks(
+    executor: impl PgExecutor<'_>,
+    tenant: &TenantId,
+    locks: bool,
+) -> Result<Marks, sqlx::Error> {
+    let sql = match locks {
+        true => "SELECT reached_at, blind_since FROM ledgers WHERE tenant = $1 FOR UPDATE",
+        false => "SELECT reached_at, blind_since FROM ledgers WHERE tenant = $1",
+    };
+    let Some(row) = sqlx::query(sql).bind(tenant.as_str()).fetch_optional(executor).await? else {
+        return Ok(Marks::default());
+    };
+    Ok(Marks {
+        reached_at: instant_from_db(row.try_get("reached_at")?),
+        blind_since: instant_from_db(row.try_get("blind_since")?),
+    })
+}
+
 /// Says how many units the replica holds, or has spent and not tallied.
 pub async fn lease(
     executor: impl PgExecutor<'_>,

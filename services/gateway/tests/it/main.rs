@@ -16,6 +16,8 @@ mod doubts;
 mod figures;
 mod growth;
 mod leases;
+mod loop_bursts;
+mod one_decision;
 mod quotas;
 mod relay;
 mod restores;

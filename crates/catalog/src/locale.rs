@@ -1,8 +1,11 @@
 //! Numbers and dates as each language writes them.
 
-use catalog::Language;
-use jiff::{Timestamp, ToSpan, Zoned, civil::Date, tz::TimeZone};
+use std::time::Duration;
+
+use jiff::{RoundMode, Timestamp, TimestampRound, ToSpan, Unit, Zoned, civil::Date, tz::TimeZone};
 use metering::Period;
+
+use crate::Language;
 
 const ENGLISH_MONTHS: [&str; 12] = [
     "January",
@@ -77,6 +80,42 @@ pub fn on_moment(language: Language, instant: Timestamp, zone: &TimeZone) -> Str
     }
 }
 
+/// The same to the second where it is not a whole minute, and with the time zone: `on 24 November 2026 at 13:05:30
+/// (Europe/Madrid)`. Never before the instant.
+pub fn on_instant(language: Language, instant: Timestamp, zone: &TimeZone) -> String {
+    let round = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
+    let instant = instant.round(round).unwrap_or(instant);
+    let local = instant.to_zoned(zone.clone());
+    let seconds = Some(local.second()).filter(|second| *second > 0);
+    let seconds = seconds.map(|second| format!(":{second:02}")).unwrap_or_default();
+    let name = zone.iana_name().unwrap_or("UTC");
+    format!("{}{seconds} ({name})", on_moment(language, instant, zone))
+}
+
+/// A length of time in its largest whole unit: `24 hours`, `3 days`, `90 minutes`.
+pub fn length(language: Language, length: Duration) -> String {
+    const UNITS: [(u64, [&str; 2], [&str; 2]); 4] = [
+        (86_400, ["day", "days"], ["día", "días"]),
+        (3_600, ["hour", "hours"], ["hora", "horas"]),
+        (60, ["minute", "minutes"], ["minuto", "minutos"]),
+        (1, ["second", "seconds"], ["segundo", "segundos"]),
+    ];
+    let seconds = length.as_secs();
+    // A single day is said in hours.
+    let fits = |unit: u64| seconds.is_multiple_of(unit) && (unit != 86_400 || seconds > unit);
+    let unit = UNITS.into_iter().find(|(unit, ..)| seconds > 0 && fits(*unit)).unwrap_or(UNITS[3]);
+    let (unit, english, spanish) = unit;
+    let count = seconds / unit;
+    let [one, many] = if language == Language::English { english } else { spanish };
+    format!("{} {}", number(language, count), if count == 1 { one } else { many })
+}
+
+/// The time zone with this name. UTC, which is named beside every date, where a newer release of the time zone database
+/// has dropped the name since it was accepted.
+pub fn time_zone(name: &str) -> TimeZone {
+    TimeZone::get(name).unwrap_or(TimeZone::UTC)
+}
+
 /// A period, as a name: `November 2026`; `15 November to 14 December 2026` where it is no calendar month.
 pub fn period(language: Language, period: Period, zone: &TimeZone) -> String {
     let (first, last) = days(period, zone);
@@ -135,8 +174,9 @@ fn month(language: Language, date: Date) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use Language::{English, Spanish};
     use metering::Calendar;
+
+    use Language::{English, Spanish};
 
     use super::*;
 
@@ -167,6 +207,31 @@ mod tests {
         assert_eq!(on_moment(Spanish, instant, &madrid), "el 1 de diciembre de 2026 a las 00:30");
         let one = "2026-11-24T00:05:00Z".parse().unwrap();
         assert_eq!(on_moment(Spanish, one, &madrid), "el 24 de noviembre de 2026 a la 01:05");
+    }
+
+    #[test]
+    fn lengths_are_said_in_whole_units() {
+        for (seconds, english, spanish) in [
+            (86_400, "24 hours", "24 horas"),
+            (259_200, "3 days", "3 días"),
+            (5_400, "90 minutes", "90 minutos"),
+            (3_600, "1 hour", "1 hora"),
+            (1, "1 second", "1 segundo"),
+        ] {
+            assert_eq!(length(English, Duration::from_secs(seconds)), english);
+            assert_eq!(length(Spanish, Duration::from_secs(seconds)), spanish);
+        }
+    }
+
+    #[test]
+    fn an_instant_is_named_with_its_seconds_and_its_zone() {
+        let madrid = time_zone("Europe/Madrid");
+        let told = |text: &str| on_instant(English, text.parse().unwrap(), &madrid);
+        assert_eq!(told("2026-11-30T23:00:00Z"), "on 1 December 2026 at 00:00 (Europe/Madrid)");
+        assert_eq!(told("2026-11-24T12:00:29.5Z"), "on 24 November 2026 at 13:00:30 (Europe/Madrid)");
+        let unknown = time_zone("Mars/Olympus");
+        let spanish = on_instant(Spanish, "2026-11-24T12:00:00Z".parse().unwrap(), &unknown);
+        assert_eq!(spanish, "el 24 de noviembre de 2026 a las 12:00 (UTC)");
     }
 
     #[test]

@@ -1,0 +1,204 @@
+//! Which thresholds are mailed, and when: the highest of a change only, never a lower one after a higher, and so many mails
+//! of a tenant in a day ([ADR 0028](../../../docs/adr/0028-one-mail-for-a-change.md)).
+//!
+//! A crossing is recorded whatever is mailed, once in a period. Where the day's mails are used, its mail waits. The last one
+//! that waits says all of them; those before it are superseded.
+
+use jiff::{SignedDuration, Timestamp};
+use metering::Period;
+
+use crate::Crossing;
+
+/// The time over which mails are counted.
+pub const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// Why a crossing is not mailed: the same change has crossed a higher threshold.
+pub const SAME_CHANGE: &str = "a higher threshold was crossed at the same time";
+
+/// Why a crossing is not mailed: a higher threshold of the same limit was crossed before.
+pub const LOWER: &str = "a higher threshold was crossed before";
+
+/// An earlier crossing of the tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    /// The crossing.
+    pub id: String,
+    /// In which period.
+    pub period: Period,
+    /// Which share of the limit.
+    pub percent: u32,
+    /// The limit that held.
+    pub limit: u64,
+    /// When its mail left, or will; nothing where it has none.
+    pub mailed_at: Option<Timestamp>,
+    /// Whether a mail of it is not sent yet.
+    pub is_open: bool,
+    /// What that mail says beside its own threshold.
+    pub folded: Vec<u32>,
+}
+
+/// What becomes of a crossing's mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pace {
+    /// There is none, for this reason.
+    Skip(&'static str),
+    /// There is one.
+    Mail {
+        /// When it may leave, where that is later than now.
+        release_at: Option<Timestamp>,
+        /// Crossings whose mails it replaces.
+        supersedes: Vec<String>,
+        /// Their thresholds, which it names.
+        folded: Vec<u32>,
+    },
+}
+
+/// Decides on a crossing, where `earlier` holds what the tenant has crossed in the same period and in the last [`DAY`], and at
+/// most `mails_per_day` may leave in a day. The last of them is kept for the limit itself.
+pub fn pace(crossing: &Crossing, earlier: &[Earlier], mails_per_day: usize, now: Timestamp) -> Pace {
+    let percent = crossing.percent.get();
+    if percent < crossing.highest_percent {
+        return Pace::Skip(SAME_CHANGE);
+    }
+    let of_period = |known: &&Earlier| known.period == crossing.period;
+    // A limit that was raised since makes the lower threshold news.
+    if earlier.iter().filter(of_period).any(|known| known.percent > percent && known.limit >= crossing.limit)
+    {
+        return Pace::Skip(LOWER);
+    }
+    let waits = |known: &&Earlier| known.mailed_at.is_some_and(|instant| instant > now);
+    let replaced = earlier
+        .iter()
+        .filter(|known| known.is_open)
+        .filter(|known| waits(known) || (known.period == crossing.period && known.percent <= percent));
+    let mut folded: Vec<u32> =
+        replaced.clone().flat_map(|known| known.folded.iter().copied().chain([known.percent])).collect();
+    folded.retain(|other| *other != percent);
+    folded.sort_unstable();
+    folded.dedup();
+    let supersedes: Vec<String> = replaced.map(|known| known.id.clone()).collect();
+    let day_began = now.saturating_sub(DAY).unwrap_or(Timestamp::MIN);
+    let mut mailed: Vec<Timestamp> = earlier
+        .iter()
+        .filter(|known| !supersedes.contains(&known.id))
+        .filter_map(|known| known.mailed_at)
+        .filter(|instant| *instant > day_began)
+        .collect();
+    mailed.sort_unstable();
+    let is_limit = crossing.used >= crossing.limit;
+    let most = if is_limit { mails_per_day } else { mails_per_day.saturating_sub(1) }.max(1);
+    // With one mail less in the day behind it, it may leave.
+    let release_at = mailed.len().checked_sub(most).and_then(|index| mailed.get(index));
+    let release_at = release_at.map(|instant| instant.saturating_add(DAY).unwrap_or(Timestamp::MAX));
+    Pace::Mail { release_at, supersedes, folded }
+}
+
+#[cfg(test)]
+mod tests {
+    use metering::{Percent, PlanId, TenantId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn noon() -> Timestamp {
+        "2026-11-24T12:00:00Z".parse().unwrap()
+    }
+
+    fn november() -> Period {
+        Period {
+            start: "2026-11-01T00:00:00Z".parse().unwrap(),
+            end: "2026-12-01T00:00:00Z".parse().unwrap(),
+        }
+    }
+
+    fn crossing(percent: u32, limit: u64) -> Crossing {
+        Crossing {
+            id: format!("north:{percent}:{limit}"),
+            tenant: TenantId::parse("north").unwrap(),
+            plan: PlanId::parse("pro").unwrap(),
+            period: november(),
+            percent: Percent::new(percent).unwrap(),
+            highest_percent: percent,
+            limit,
+            used: limit * u64::from(percent) / 100,
+            crossed_at: noon(),
+        }
+    }
+
+    fn sent(percent: u32, minutes_ago: i64) -> Earlier {
+        Earlier {
+            id: percent.to_string(),
+            period: november(),
+            percent,
+            limit: 100,
+            mailed_at: Some(noon() - SignedDuration::from_mins(minutes_ago)),
+            is_open: false,
+            folded: Vec::new(),
+        }
+    }
+
+    fn at_once() -> Pace {
+        Pace::Mail { release_at: None, supersedes: Vec::new(), folded: Vec::new() }
+    }
+
+    #[test]
+    fn the_highest_of_a_change_is_mailed_and_never_a_lower_one_after_it() {
+        let lower = Crossing { highest_percent: 100, ..crossing(80, 100) };
+        assert_eq!(pace(&lower, &[], 4, noon()), Pace::Skip(SAME_CHANGE));
+        assert_eq!(pace(&crossing(100, 100), &[], 4, noon()), at_once());
+        assert_eq!(pace(&crossing(50, 100), &[sent(80, 90)], 4, noon()), Pace::Skip(LOWER));
+        assert_eq!(pace(&crossing(80, 200), &[sent(100, 90)], 4, noon()), at_once(), "the limit was raised");
+    }
+
+    #[test]
+    fn a_mail_that_waits_is_said_by_the_next_one() {
+        let waiting = Earlier { is_open: true, folded: vec![40], ..sent(50, -30) };
+        let expected = Pace::Mail { release_at: None, supersedes: vec!["50".into()], folded: vec![40, 50] };
+        assert_eq!(pace(&crossing(100, 100), std::slice::from_ref(&waiting), 4, noon()), expected);
+        // One whose first attempt has failed is as good as one that waits.
+        let retried = Earlier { is_open: true, ..sent(50, 1) };
+        let expected = Pace::Mail { release_at: None, supersedes: vec!["50".into()], folded: vec![50] };
+        assert_eq!(pace(&crossing(80, 100), &[retried], 4, noon()), expected);
+    }
+
+    #[test]
+    fn the_last_mail_of_a_day_is_kept_for_the_limit() {
+        let day = [sent(10, 30), sent(20, 20), sent(30, 10)];
+        let Pace::Mail { release_at, .. } = pace(&crossing(40, 100), &day, 4, noon()) else { panic!() };
+        assert_eq!(release_at, Some(noon() - SignedDuration::from_mins(30) + DAY));
+        assert_eq!(pace(&crossing(100, 100), &day, 4, noon()), at_once());
+    }
+
+    proptest! {
+        /// Whatever is crossed when: no more than so many mails leave in any day.
+        #[test]
+        fn a_day_has_no_more_mails_than_it_may(
+            mails_per_day in 1_usize..6,
+            steps in prop::collection::vec((1_u32..120, 0_i64..400), 1..60),
+        ) {
+            let (mut earlier, mut now): (Vec<Earlier>, _) = (Vec::new(), noon());
+            for (number, (percent, minutes)) in steps.into_iter().enumerate() {
+                now += SignedDuration::from_mins(minutes);
+                // Each under a limit of its own, as that none is a lower one of the same.
+                let crossing = crossing(percent, 1_000 + number as u64);
+                for known in &mut earlier {
+                    known.is_open &= known.mailed_at.is_some_and(|instant| instant > now);
+                }
+                if let Pace::Mail { release_at, supersedes, folded } =
+                    pace(&crossing, &earlier, mails_per_day, now)
+                {
+                    earlier.retain(|known| !supersedes.contains(&known.id));
+                    let mailed_at = Some(release_at.unwrap_or(now));
+                    let (period, limit) = (crossing.period, crossing.limit);
+                    let id = number.to_string();
+                    earlier.push(Earlier { id, period, percent, limit, mailed_at, is_open: true, folded });
+                }
+            }
+            let mut mailed: Vec<_> = earlier.iter().filter_map(|known| known.mailed_at).collect();
+            mailed.sort_unstable();
+            for window in mailed.windows(mails_per_day + 1) {
+                prop_assert!(window[mails_per_day].duration_since(window[0]) >= DAY, "{mailed:?}");
+            }
+        }
+    }
+}

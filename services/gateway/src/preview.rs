@@ -1,0 +1,54 @@
+//! What the limit check would say of a run now: the decision of `settle`, on the same figures, in a transaction that is taken
+//! back. Nothing is reserved, no cap loses a cell and no rate moves.
+//!
+//! A workflow's share and cap of runs at once need sums that are only true under the tenant's lock: there a look takes it, as a
+//! decision does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use metering::{Mode, TenantId, WorkflowId};
+
+use crate::{
+    admit::{Admissions, AdmitError, Request, Verdict, is_counted},
+    run_key::RunKey,
+    settle::{Desk, is_workflow_capped, terms},
+    store,
+};
+
+impl Admissions {
+    /// What a run would be answered now. Reserves nothing. Nothing for an unknown tenant.
+    pub async fn look(
+        &self,
+        tenant: &TenantId,
+        workflow: Option<WorkflowId>,
+        mode: Option<Mode>,
+    ) -> Result<Option<Verdict>, AdmitError> {
+        self.hear_of(tenant).await;
+        let parts = &self.parts;
+        let mut transaction = parts.pool.begin().await?;
+        // From the database, as where a run is decided: what another replica has changed holds at once.
+        let Some((tenant, plan)) = terms(&mut transaction, tenant).await? else { return Ok(None) };
+        if !is_counted(mode, &plan) {
+            return Ok(Some(self.not_counted(&tenant, &plan)));
+        }
+        let locks = workflow.is_some() && is_workflow_capped(&plan.admission);
+        let marks = store::admissions::marks(&mut *transaction, &tenant.id, locks).await?;
+        let now = parts.clock.now();
+        let known = parts.known(&tenant, now);
+        let place = parts.desk(&tenant.id);
+        // What this replica has spent and not tallied is outstanding in the ledger; what it holds is too, and is
+        // taken off here.
+        let charged =
+            store::admissions::charged(&mut *transaction, &tenant.id, known.reserved_since, None).await?;
+        let charged = charged.saturating_sub(place.unspent());
+        let asked: BTreeSet<WorkflowId> = workflow.iter().cloned().collect();
+        let spent: BTreeMap<WorkflowId, u64> =
+            asked.iter().map(|workflow| (workflow.clone(), place.unobserved(workflow))).collect();
+        let request = Request { key: RunKey::of(&tenant.id, ""), tenant: tenant.id.clone(), workflow, mode };
+        let mut desk = Desk::new(parts, tenant, plan, known, marks, charged, now);
+        desk.load(&mut transaction, &asked, &spent).await?;
+        let verdict = desk.answer(&request);
+        transaction.rollback().await?;
+        Ok(Some(verdict))
+    }
+}
