@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod bench;
+mod catalog;
 mod chaos;
 mod crash;
 mod dependencies;
