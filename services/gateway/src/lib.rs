@@ -19,6 +19,7 @@ mod keep_periods;
 mod lease;
 mod lookups;
 mod loops;
+mod measure;
 mod purge;
 mod remembered;
 mod restate;

@@ -16,6 +16,8 @@ mod catalog;
 mod chaos;
 mod crash;
 mod dependencies;
+mod logs;
+mod metrics;
 mod period_end;
 mod replicas;
 mod trace;
