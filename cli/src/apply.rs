@@ -1,6 +1,12 @@
 //! `flowmeter apply`.
 
-use std::{fmt, io::Write, path::PathBuf};
+mod left_out;
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _, Write},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use catalog::CatalogKind;
@@ -8,6 +14,7 @@ use clap::Args;
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
+use self::left_out::LeftOut;
 use crate::{
     client::{Client, ClientError},
     manifest::{self, Item},
@@ -23,6 +30,10 @@ pub struct Apply {
     /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
+    /// Remove the settings that the file leaves out of its items, such as a `limit_override` that was set before, without
+    /// asking. Whole items that the file leaves out are never removed.
+    #[arg(long)]
+    prune: bool,
     /// A removed tenant of this id is the same customer: it comes back, with its figures. May be given several times.
     /// Otherwise the id of a removed tenant is refused, because what was metered under it stays.
     #[arg(long, value_name = "TENANT")]
@@ -39,8 +50,22 @@ enum Outcome {
     KeyRenewed,
 }
 
+/// An item, and what becomes of it.
+struct Step<'a> {
+    item: &'a Item,
+    outcome: Outcome,
+    left_out: Vec<LeftOut>,
+}
+
+impl Step<'_> {
+    fn named(&self) -> String {
+        format!("{} {}", self.item.kind.as_str(), self.item.id)
+    }
+}
+
 impl Apply {
-    /// Sends what differs. Stops at the first item that is refused; the ones before it stay applied.
+    /// Sends what differs, once all of it is known and what the file leaves out is meant. Stops at the first item that is
+    /// refused; the ones before it stay applied.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
         let items = manifest::read(&self.file, &|name| std::env::var(name).ok())?;
         let is_there =
@@ -48,31 +73,80 @@ impl Apply {
         if let Some(unknown) = self.restore.iter().find(|id| !is_there(id)) {
             bail!("{}: --restore {unknown}: there is no such tenant in the file", self.file.display());
         }
+        let mut steps = Vec::with_capacity(items.len());
         for item in &items {
-            let named = format!("{} {}", item.kind.as_str(), item.id);
-            let outcome = self
-                .apply(client, item)
-                .await
-                .with_context(|| format!("{}: {named} was not applied", self.file.display()))?;
-            writeln!(out, "{named:<40} {outcome}")?;
+            steps.push(look(client, item).await.with_context(|| self.not_applied(item))?);
         }
+        let removes = write_left_out(&steps, out)?;
         if self.dry_run {
+            for step in &steps {
+                writeln!(out, "{:<40} {}", step.named(), step.outcome)?;
+            }
             writeln!(out, "Nothing was sent (--dry-run).")?;
+            return Ok(());
+        }
+        if removes && !self.prune {
+            self.ask()?;
+        }
+        for step in &steps {
+            self.send(client, step).await.with_context(|| self.not_applied(step.item))?;
+            writeln!(out, "{:<40} {}", step.named(), step.outcome)?;
         }
         Ok(())
     }
 
-    async fn apply(&self, client: &Client, item: &Item) -> Result<Outcome, ClientError> {
-        let path = [collection(item.kind), item.id.as_str()];
-        let kept: Option<Value> = client.find(&path).await?;
-        let outcome = judge(item, kept.as_ref());
-        if outcome != Outcome::Unchanged && !self.dry_run {
-            let is_restored = item.kind == CatalogKind::Tenant && self.restore.contains(&item.id);
-            let query: &[(&str, &str)] = if is_restored { &[("restore", "true")] } else { &[] };
-            client.put::<Value>(&path, query, &with_secret(item)).await?;
-        }
-        Ok(outcome)
+    fn not_applied(&self, item: &Item) -> String {
+        format!("{}: {} {} was not applied", self.file.display(), item.kind.as_str(), item.id)
     }
+
+    /// A person answers; a program has to say it beforehand.
+    fn ask(&self) -> Result<()> {
+        let is_free = self.file != Path::new("-");
+        if !(is_free && io::stdin().is_terminal() && io::stderr().is_terminal()) {
+            bail!(
+                "{}: nothing was applied: the file leaves out settings that are in force; write them into the file, or \
+                 remove them with --prune",
+                self.file.display()
+            );
+        }
+        eprint!("Remove these settings? [y/N] ");
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+        if matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+            return Ok(());
+        }
+        bail!("{}: nothing was applied", self.file.display())
+    }
+
+    async fn send(&self, client: &Client, step: &Step<'_>) -> Result<(), ClientError> {
+        let item = step.item;
+        if step.outcome == Outcome::Unchanged {
+            return Ok(());
+        }
+        let is_restored = item.kind == CatalogKind::Tenant && self.restore.contains(&item.id);
+        let query: &[(&str, &str)] = if is_restored { &[("restore", "true")] } else { &[] };
+        client.put::<Value>(&path(item), query, &with_secret(item)).await.map(|_| ())
+    }
+}
+
+async fn look<'a>(client: &Client, item: &'a Item) -> Result<Step<'a>, ClientError> {
+    let kept: Option<Value> = client.find(&path(item)).await?;
+    let left_out = kept.as_ref().map(|kept| left_out::of(item, kept)).unwrap_or_default();
+    Ok(Step { item, outcome: judge(item, kept.as_ref()), left_out })
+}
+
+fn path(item: &Item) -> [&str; 2] {
+    [collection(item.kind), item.id.as_str()]
+}
+
+/// Whether there is any.
+fn write_left_out(steps: &[Step<'_>], out: &mut dyn Write) -> Result<bool> {
+    for step in steps {
+        for left_out in &step.left_out {
+            writeln!(out, "{:<40} removes {left_out}", step.named())?;
+        }
+    }
+    Ok(steps.iter().any(|step| !step.left_out.is_empty()))
 }
 
 impl fmt::Display for Outcome {
@@ -140,6 +214,7 @@ mod tests {
             id: "north-n8n".into(),
             body: json!({ "tenant": "north", "poll_interval": "60s", "paused": false }),
             api_key: api_key.map(Into::into),
+            keys: Default::default(),
         }
     }
 

@@ -32,8 +32,8 @@ pub struct Void {
 pub struct Adjust {
     /// The tenant.
     tenant: String,
-    /// Added to the count; negative to take away.
-    #[arg(allow_negative_numbers = true)]
+    /// Added to the count; negative to take away: `-3`, `+3`, `-1,000`.
+    #[arg(allow_hyphen_values = true, value_parser = quantity)]
     quantity: i64,
     /// An instant (RFC 3339) or date in the period; otherwise the current one.
     #[arg(long)]
@@ -50,6 +50,24 @@ pub struct Corrections {
     /// An instant (RFC 3339) or date in the period; otherwise the current one.
     #[arg(long)]
     period: Option<String>,
+    /// Show the gateway's own answer.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A quantity as people type and paste it: with a sign, the minus of a text editor, and commas or underscores between digits.
+fn quantity(text: &str) -> Result<i64, String> {
+    let (sign, digits) = match text.strip_prefix(['-', '\u{2212}', '\u{2013}']) {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let is_plain = digits.starts_with(|c: char| c.is_ascii_digit());
+    let plain: String = digits.chars().filter(|c| !matches!(c, ',' | '_')).collect();
+    match format!("{sign}{plain}").parse() {
+        Ok(0) => Err("0 changes nothing".to_owned()),
+        Ok(quantity) if is_plain => Ok(quantity),
+        _ => Err("use a whole number, such as 3 or -3".to_owned()),
+    }
 }
 
 /// Who corrects, and why: kept for ever.
@@ -116,7 +134,13 @@ impl Corrections {
     /// Lists a period's corrections.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
         let query: Vec<_> = self.period.as_deref().map(|period| ("period", period)).into_iter().collect();
-        let list: CorrectionList = client.get_with(&["tenants", &self.tenant, "corrections"], &query).await?;
+        let path = ["tenants", self.tenant.as_str(), "corrections"];
+        if self.json {
+            let answer: Value = client.get_with(&path, &query).await?;
+            writeln!(out, "{answer:#}")?;
+            return Ok(());
+        }
+        let list: CorrectionList = client.get_with(&path, &query).await?;
         if list.corrections.is_empty() {
             writeln!(out, "No corrections in that period.")?;
         }
@@ -171,6 +195,18 @@ impl fmt::Display for Correction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quantity_is_read_as_people_type_it() {
+        for (typed, read) in
+            [("-3", -3), ("+3", 3), ("3", 3), ("\u{2212}3", -3), ("-1,000", -1_000), ("2_500", 2_500)]
+        {
+            assert_eq!(quantity(typed), Ok(read), "{typed}");
+        }
+        for bad in ["", "-", "--3", "0", "-0", "3.5", "-,3", "three", "--reason", "9223372036854775808"] {
+            assert!(quantity(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_correction_says_what_who_and_why() {

@@ -7,7 +7,7 @@ mod attribution;
 mod bound;
 mod document;
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, io, path::Path, time::Duration};
 
 use catalog::{CatalogKind, Entry, InvalidEntry};
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use self::{
     admission::Admission,
     attribution::Attribution,
     bound::Bound,
-    document::{Document, InvalidDocument},
+    document::{Document, InvalidDocument, Written},
 };
 use crate::environment::{self, InvalidReference};
 
@@ -35,6 +35,8 @@ pub struct Item {
     pub body: Value,
     /// The API key of a source.
     pub api_key: Option<SecretString>,
+    /// Paths of the keys that the file has of it, e.g. `admission.grace`: what it leaves out has its default.
+    pub keys: BTreeSet<String>,
 }
 
 /// The file cannot be applied.
@@ -220,20 +222,21 @@ fn parse(text: &str, path: &str, variable: environment::Lookup<'_>) -> Result<Ve
     let document: Document<Plan, Tenant, Source> =
         document::read(text).map_err(|source| ManifestError::Document { path: path.to_owned(), source })?;
     let mut items: Vec<Item> = Vec::new();
-    let mut add = |kind: CatalogKind, id: String, item: Result<Item, InvalidItem>| {
+    let mut add = |kind: CatalogKind, id: String, keys, item: Result<Item, InvalidItem>| {
         let repeated = items.iter().any(|other| other.kind == kind && other.id == id);
         let item = if repeated { Err(InvalidItem::Repeated) } else { item };
+        let item = item.map(|item| Item { keys, ..item });
         items.push(item.map_err(|source| ManifestError::Item { path: path.to_owned(), kind, id, source })?);
         Ok(())
     };
-    for plan in document.plans {
-        add(CatalogKind::Plan, plan.id.clone(), plan.into_item())?;
+    for Written { item: plan, keys } in document.plans {
+        add(CatalogKind::Plan, plan.id.clone(), keys, plan.into_item())?;
     }
-    for tenant in document.tenants {
-        add(CatalogKind::Tenant, tenant.id.clone(), tenant.into_item())?;
+    for Written { item: tenant, keys } in document.tenants {
+        add(CatalogKind::Tenant, tenant.id.clone(), keys, tenant.into_item())?;
     }
-    for source in document.sources {
-        add(CatalogKind::Source, source.id.clone(), source.into_item(variable))?;
+    for Written { item: source, keys } in document.sources {
+        add(CatalogKind::Source, source.id.clone(), keys, source.into_item(variable))?;
     }
     Ok(items)
 }
@@ -256,6 +259,7 @@ impl Plan {
             ..v1::Plan::default()
         };
         let plan = catalog::Plan::from_wire(wire)?;
+        plan.check_currency()?;
         let (kind, rule) = (self.limit_kind, self.outage_rule);
         let body = json!({
             "name": plan.name,
@@ -279,7 +283,13 @@ impl Plan {
             "outage_rule": match rule { OutageRule::Open => "open", OutageRule::Closed => "closed" },
             "admission": self.admission.to_json(),
         });
-        Ok(Item { kind: CatalogKind::Plan, id: plan.id.to_string(), body, api_key: None })
+        Ok(Item {
+            kind: CatalogKind::Plan,
+            id: plan.id.to_string(),
+            body,
+            api_key: None,
+            keys: BTreeSet::new(),
+        })
     }
 }
 
@@ -311,7 +321,13 @@ impl Tenant {
             "limit_override": tenant.limit_override,
             "limit_override_until": tenant.limit_override_until,
         });
-        Ok(Item { kind: CatalogKind::Tenant, id: tenant.id.to_string(), body, api_key: None })
+        Ok(Item {
+            kind: CatalogKind::Tenant,
+            id: tenant.id.to_string(),
+            body,
+            api_key: None,
+            keys: BTreeSet::new(),
+        })
     }
 }
 
@@ -344,11 +360,18 @@ impl Source {
             "tenant": source.tenant.as_ref().map(metering::TenantId::as_str),
             "attributions": self.attributions.iter().map(Attribution::to_json).collect::<Vec<_>>(),
             "kind": match self.kind { SourceKind::N8n => "n8n" },
-            "base_url": source.base_url.as_str(),
+            // As the gateway keeps it, so that the same file again changes nothing.
+            "base_url": catalog::of_editor_page(&source.base_url).unwrap_or(source.base_url).as_str().trim_end_matches('/'),
             "poll_interval": self.poll_interval,
             "paused": self.paused,
         });
-        Ok(Item { kind: CatalogKind::Source, id: source.id.to_string(), body, api_key })
+        Ok(Item {
+            kind: CatalogKind::Source,
+            id: source.id.to_string(),
+            body,
+            api_key,
+            keys: BTreeSet::new(),
+        })
     }
 }
 

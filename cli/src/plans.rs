@@ -8,7 +8,10 @@ use comfy_table::Table;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::admission::Admission;
 use crate::{amount::Amount, client::Client, table};
+
+mod admission;
 
 /// Arguments of `flowmeter plans`.
 #[derive(Debug, Args)]
@@ -34,6 +37,8 @@ struct Plan {
     price: Option<Price>,
     meter_event_name: Option<String>,
     outage_rule: String,
+    #[serde(default)]
+    admission: Admission,
 }
 
 #[derive(Debug, Deserialize)]
@@ -61,7 +66,19 @@ impl Plans {
 }
 
 fn plan_table(plans: &[Plan]) -> Table {
-    let header = ["plan", "name", "limit", "warns at", "price", "Stripe meter", "in an outage"];
+    let header = [
+        "plan",
+        "name",
+        "limit",
+        "past the limit",
+        "caps",
+        "each workflow",
+        "loops",
+        "warns at",
+        "price",
+        "Stripe meter",
+        "in an outage",
+    ];
     let mut table = table::new(&header);
     for plan in plans {
         let shares: Vec<String> = plan.thresholds_percent.iter().map(|share| format!("{share} %")).collect();
@@ -71,10 +88,14 @@ fn plan_table(plans: &[Plan]) -> Table {
             plan.monthly_limit.map_or("no limit".to_owned(), |limit| {
                 format!("{} ({})", table::number(limit), plan.limit_kind)
             }),
+            plan.admission.past_the_limit(plan),
+            plan.admission.tenant_caps.to_string(),
+            plan.admission.of_each_workflow(),
+            plan.admission.loop_rule.clone().unwrap_or_else(|| "tell".to_owned()),
             shares.join(", "),
             plan.price.as_ref().map_or("-".to_owned(), Price::to_string),
             plan.meter_event_name.clone().unwrap_or_else(|| "not billed".to_owned()),
-            plan.outage_rule.clone(),
+            plan.admission.in_an_outage(&plan.outage_rule),
         ]);
     }
     table
@@ -109,11 +130,42 @@ mod tests {
                 "overage_per_thousand_minor": 800,
             },
             "outage_rule": "open",
+            "admission": {
+                "shadow": true, "overage_max": 500, "grace": null, "open_at_most": "6h",
+                "tenant_caps": { "per_minute": 60, "per_day": null, "concurrent": 5 },
+                "workflow_caps": { "per_minute": null, "per_day": 1_000, "concurrent": null },
+                "workflow_share_percent": 50, "loop_rule": "refuse",
+            },
         }))
         .unwrap();
         let shown = plan_table(&[plan]).to_string();
-        for part in ["5,000 (soft)", "80 %, 100 %", "EUR 49.00 for 5,000, then EUR 8.00 per 1,000"] {
+        for part in [
+            "5,000 (soft)",
+            "80 %, 100 %",
+            "EUR 49.00 for 5,000, then EUR 8.00 per 1,000",
+            "shadow: never refuses",
+            "60 a minute, 5 at once",
+            "1,000 a day, 50 % of the limit",
+            "refuse",
+            "open for 6h",
+        ] {
             assert!(shown.contains(part), "{part} is missing:\n{shown}");
         }
+    }
+
+    #[test]
+    fn a_plan_tells_what_happens_past_its_limit() {
+        let past = |kind: &str, admission: Value| {
+            let plan: Plan = serde_json::from_value(json!({
+                "id": "p", "name": "P", "monthly_limit": 100, "limit_kind": kind, "price": null,
+                "meter_event_name": null, "outage_rule": "open", "admission": admission,
+            }))
+            .unwrap();
+            plan.admission.past_the_limit(&plan)
+        };
+        assert_eq!(past("hard", json!({})), "refuses");
+        assert_eq!(past("hard", json!({ "grace": "24h" })), "refuses after 24h");
+        assert_eq!(past("soft", json!({})), "allows");
+        assert_eq!(past("soft", json!({ "overage_max": 1_500 })), "allows 1,500 more");
     }
 }

@@ -34,12 +34,18 @@ pub struct Watch {
     /// Begin with everything that is kept, not only with the current state.
     #[arg(long)]
     history: bool,
-    /// End after this many events.
+    /// End after this many events; with `--history` also where no more are kept.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 }
 
-type Incoming = Result<(Topic, jetstream::Message)>;
+/// What a topic's reader sends.
+enum Incoming {
+    Message(Topic, jetstream::Message),
+    /// What was kept of the topic has been sent.
+    CaughtUp,
+    Failed(anyhow::Error),
+}
 
 impl Watch {
     /// Runs until it has shown `--count` events, or until it is interrupted.
@@ -55,12 +61,20 @@ impl Watch {
         // On the other stream, so that a pipe holds events only.
         eprintln!("Watching {}; Ctrl-C ends it", names.join(", "));
         let mut left = self.count.unwrap_or(u64::MAX);
+        let mut behind = topics.len();
+        let ends_with_history = self.history && self.count.is_some();
         while left > 0
-            && let Some(message) = incoming.recv().await
+            && !(ends_with_history && behind == 0)
+            && let Some(next) = incoming.recv().await
         {
-            let (topic, message) = message?;
-            self.show(topic, message, out)?;
-            left -= 1;
+            match next {
+                Incoming::Message(topic, message) => {
+                    self.show(topic, message, out)?;
+                    left -= 1;
+                }
+                Incoming::CaughtUp => behind = behind.saturating_sub(1),
+                Incoming::Failed(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -92,11 +106,15 @@ struct Follower {
     next_sequence: u64,
     /// The life of the stream that the sequence belongs to.
     life: Option<String>,
+    /// Messages that were kept when it subscribed and are not read yet.
+    pending: u64,
+    is_caught_up: bool,
 }
 
 impl Follower {
     async fn of(bus: &Bus, topic: Topic, history: bool) -> Result<Self> {
-        let mut follower = Self { bus: bus.clone(), topic, next_sequence: 1, life: None };
+        let mut follower =
+            Self { bus: bus.clone(), topic, next_sequence: 1, life: None, pending: 0, is_caught_up: false };
         if !history && !topic.is_state() {
             follower.next_sequence = follower.stream().await?.cached_info().state.last_sequence + 1;
         }
@@ -127,28 +145,36 @@ impl Follower {
         };
         let failed = || format!("cannot read {}; may this NATS user create consumers?", self.topic.name());
         let consumer = self.stream().await?.create_consumer(config).await.with_context(failed)?;
+        self.pending = consumer.cached_info().num_pending;
         consumer.messages().await.with_context(failed)
     }
 
     /// Reads until nobody listens or the broker stays away.
     async fn follow(mut self, mut messages: pull::Ordered, listener: mpsc::Sender<Incoming>) {
         loop {
+            if self.pending == 0 && !self.is_caught_up {
+                self.is_caught_up = true;
+                if listener.send(Incoming::CaughtUp).await.is_err() {
+                    return;
+                }
+            }
             let next = match messages.next().await {
                 Some(Ok(message)) => {
                     if let Ok(info) = message.info() {
                         self.next_sequence = info.stream_sequence + 1;
+                        self.pending = info.pending;
                     }
-                    Ok((self.topic, message))
+                    Incoming::Message(self.topic, message)
                 }
                 _ => match self.resubscribe().await {
                     Ok(again) => {
                         messages = again;
                         continue;
                     }
-                    Err(error) => Err(error),
+                    Err(error) => Incoming::Failed(error),
                 },
             };
-            let ends = next.is_err();
+            let ends = matches!(next, Incoming::Failed(_));
             if listener.send(next).await.is_err() || ends {
                 return;
             }

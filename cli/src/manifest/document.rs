@@ -1,6 +1,8 @@
 //! The YAML of the file before it is read as plans, tenants and sources: merge keys are put in, and a key without a
 //! value is refused.
 
+use std::collections::BTreeSet;
+
 use serde::de::DeserializeOwned;
 use serde_norway::{Mapping, Value};
 
@@ -46,11 +48,19 @@ pub enum InvalidDocument {
 /// The lists of a file.
 pub struct Document<P, T, S> {
     /// The plans.
-    pub plans: Vec<P>,
+    pub plans: Vec<Written<P>>,
     /// The tenants.
-    pub tenants: Vec<T>,
+    pub tenants: Vec<Written<T>>,
     /// The sources.
-    pub sources: Vec<S>,
+    pub sources: Vec<Written<S>>,
+}
+
+/// An item, and which of its keys the file has.
+pub struct Written<I> {
+    /// The item.
+    pub item: I,
+    /// Paths of its keys, merged ones among them, e.g. `admission.grace`.
+    pub keys: BTreeSet<String>,
 }
 
 /// Reads the lists of a file. Errors name the line where the text was used as it stands, and the item where keys were
@@ -71,7 +81,37 @@ where
             Some(items) => refuse_blank(items, list)?,
         }
     }
-    if is_changed { from_value(value) } else { from_text(text) }
+    let keys = LISTS.map(|list| keys_of(&value, list));
+    let Lists { plans, tenants, sources } = if is_changed { from_value(value)? } else { from_text(text)? };
+    let [of_plans, of_tenants, of_sources] = keys;
+    Ok(Document {
+        plans: written(plans, of_plans),
+        tenants: written(tenants, of_tenants),
+        sources: written(sources, of_sources),
+    })
+}
+
+fn written<I>(items: Vec<I>, keys: Vec<BTreeSet<String>>) -> Vec<Written<I>> {
+    items.into_iter().zip(keys).map(|(item, keys)| Written { item, keys }).collect()
+}
+
+/// The keys of each item of a list.
+fn keys_of(value: &Value, list: &str) -> Vec<BTreeSet<String>> {
+    let items = value.get(list).and_then(Value::as_sequence).into_iter().flatten();
+    let keys = |item| {
+        let mut keys = BTreeSet::new();
+        add_keys(item, "", &mut keys);
+        keys
+    };
+    items.map(keys).collect()
+}
+
+fn add_keys(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
+    for (key, inner) in value.as_mapping().into_iter().flatten() {
+        let path = below(path, key);
+        add_keys(inner, &path, keys);
+        keys.insert(path);
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -85,17 +125,16 @@ struct Lists<P, T, S> {
     sources: Vec<S>,
 }
 
-fn from_text<P, T, S>(text: &str) -> Result<Document<P, T, S>, InvalidDocument>
+fn from_text<P, T, S>(text: &str) -> Result<Lists<P, T, S>, InvalidDocument>
 where
     P: DeserializeOwned,
     T: DeserializeOwned,
     S: DeserializeOwned,
 {
-    let lists: Lists<P, T, S> = serde_norway::from_str(text).map_err(InvalidDocument::Shape)?;
-    Ok(Document { plans: lists.plans, tenants: lists.tenants, sources: lists.sources })
+    serde_norway::from_str(text).map_err(InvalidDocument::Shape)
 }
 
-fn from_value<P, T, S>(mut value: Value) -> Result<Document<P, T, S>, InvalidDocument>
+fn from_value<P, T, S>(mut value: Value) -> Result<Lists<P, T, S>, InvalidDocument>
 where
     P: DeserializeOwned,
     T: DeserializeOwned,
@@ -107,7 +146,7 @@ where
     let lists: Lists<Value, Value, Value> =
         serde_norway::from_value(value).map_err(InvalidDocument::Shape)?;
     let [plans, tenants, sources] = LISTS;
-    Ok(Document {
+    Ok(Lists {
         plans: items(plans, lists.plans)?,
         tenants: items(tenants, lists.tenants)?,
         sources: items(sources, lists.sources)?,

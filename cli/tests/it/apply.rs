@@ -103,3 +103,48 @@ tenants: [{id: former, name: F, plan: starter}, {id: other, name: O, plan: start
     let told = outcomes(apply(&gateway, &manifest, &["--restore", "former"])).await;
     assert_eq!(told, ["plan starter unchanged", "tenant former created", "tenant other created"]);
 }
+
+#[tokio::test]
+async fn a_setting_that_the_file_leaves_out_is_removed_only_where_it_is_said() {
+    let gateway = Gateway::start().await;
+    let with = |more: &str| {
+        file(&format!(
+            "plans: [{{id: starter, name: Starter, monthly_limit: 9}}]
+tenants: [{{id: north, name: North, plan: starter{more}}}]"
+        ))
+    };
+    outcomes(apply(&gateway, &with(", limit_override: 50, stripe_customer_id: cus_north"), &[])).await;
+
+    let without = with(", limit_override: 50");
+    let error = complaint(apply(&gateway, &without, &[])).await;
+    assert!(error.contains("nothing was applied") && error.contains("--prune"), "{error}");
+    assert_eq!(gateway.kept("/v1/tenants/north").unwrap()["stripe_customer_id"], "cus_north");
+
+    let told = outcomes(apply(&gateway, &without, &["--dry-run"])).await;
+    assert_eq!(told[0], "tenant north removes stripe_customer_id (was cus_north)");
+    let told = outcomes(apply(&gateway, &without, &["--prune"])).await;
+    assert_eq!(told[1..], ["plan starter unchanged", "tenant north updated"]);
+    assert_eq!(gateway.kept("/v1/tenants/north").unwrap()["stripe_customer_id"], serde_json::Value::Null);
+
+    let told = outcomes(apply(&gateway, &with(", limit_override: 60"), &[])).await;
+    assert_eq!(told, ["plan starter unchanged", "tenant north updated"], "a change is no removal");
+}
+
+#[tokio::test]
+async fn a_page_of_the_editor_again_changes_nothing() {
+    let gateway = Gateway::start().await;
+    let manifest = file(&MANIFEST.replace("${NORTH_URL}", "https://n8n.example/home/workflows"));
+    outcomes(apply(&gateway, &manifest, &[])).await;
+    assert_eq!(gateway.kept("/v1/sources/north-n8n").unwrap()["base_url"], "https://n8n.example");
+    let told = outcomes(apply(&gateway, &manifest, &[])).await;
+    assert_eq!(told[2], "source north-n8n unchanged (API key set again)");
+}
+
+#[tokio::test]
+async fn a_currency_that_does_not_exist_is_refused_before_anything_is_sent() {
+    let gateway = Gateway::start().await;
+    let manifest = file("plans: [{id: starter, name: Starter, price: {currency: xyz, base_fee_minor: 5}}]");
+    let error = complaint(apply(&gateway, &manifest, &[])).await;
+    assert!(error.contains("plan starter: price.currency") && error.contains("xyz"), "{error}");
+    assert_eq!(gateway.kept("/v1/plans/starter"), None);
+}

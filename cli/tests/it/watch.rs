@@ -79,6 +79,20 @@ async fn history_begins_with_what_is_kept() {
 }
 
 #[tokio::test]
+async fn history_with_a_count_ends_where_less_is_kept() {
+    let bench = bench().await;
+    bench.publish(bench.namespace().usage_threshold("north"), &crossed(50)).await;
+    for topics in [&["threshold", "counted"][..], &["counted"][..], &[][..]] {
+        let arguments = [&["watch"][..], topics, &["--history", "--count", "9"][..]].concat();
+        let child = watching(flowmeter_on(&bench, &arguments)).await;
+        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap().lines().count();
+        assert_eq!(lines, usize::from(topics != ["counted"]), "{topics:?}");
+    }
+    bench.finish().await;
+}
+
+#[tokio::test]
 async fn a_namespace_without_streams_is_told() {
     let bench = bench().await;
     let mut command = flowmeter_on(&bench, &["watch", "counted"]);

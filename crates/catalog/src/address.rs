@@ -1,4 +1,4 @@
-//! Addresses that people paste for an n8n: those of its API and its editor are understood or refused with the right one.
+//! Addresses that people paste for an n8n: those of its API and of its editor's pages are understood as the instance's.
 
 use url::Url;
 
@@ -6,18 +6,31 @@ use url::Url;
 const API: [&str; 2] = ["api", "v1"];
 
 /// The first parts of paths that n8n's editor shows. What stands before them is the instance's own path.
-const EDITOR_PAGES: [&[&str]; 10] = [
+const EDITOR_PAGES: [&[&str]; 20] = [
     &["home", "workflows"],
     &["home", "credentials"],
     &["home", "executions"],
-    &["workflow", "new"],
+    &["home", "variables"],
+    &["home", "datatables"],
+    &["workflow", ANY],
     &["workflows"],
     &["executions"],
+    &["projects", ANY, "workflows"],
+    &["projects", ANY, "credentials"],
+    &["projects", ANY, "executions"],
+    &["projects", ANY, "settings"],
+    &["settings", ANY],
+    &["insights"],
     &["signin"],
+    &["signup"],
+    &["forgot-password"],
     &["setup"],
-    &["settings", "api"],
-    &["settings", "usage"],
+    &["rest", "login"],
+    &["healthz"],
 ];
+
+/// Any part of a path, such as a workflow's id.
+const ANY: &str = "*";
 
 /// The address of the instance: without the API's path, which every request adds, and without empty parts.
 pub(crate) fn of_instance(mut url: Url) -> Url {
@@ -37,11 +50,10 @@ pub fn of_editor_page(url: &Url) -> Option<Url> {
     let parts = parts(url);
     let is_page = |from: usize| {
         let rest = parts.get(from..).unwrap_or_default();
-        let is_workflow = matches!(rest, [first, _, ..] if first == "workflow");
-        is_workflow
-            || EDITOR_PAGES.iter().any(|page| {
-                rest.len() >= page.len() && rest.iter().zip(*page).all(|(part, page)| part == page)
-            })
+        EDITOR_PAGES.iter().any(|page| {
+            let is_part = |(part, page): (&String, &&str)| *page == ANY || part == page;
+            rest.len() >= page.len() && rest.iter().zip(*page).all(is_part)
+        })
     };
     let place = (0..parts.len()).find(|from| is_page(*from))?;
     let mut instance = url.clone();
@@ -84,10 +96,17 @@ mod tests {
             ("https://n8n.example/plain/home/workflows", "https://n8n.example/plain"),
             ("https://n8n.example/workflow/M9X5HgovH50n2vBc/executions", "https://n8n.example/"),
             ("https://n8n.example/signin", "https://n8n.example/"),
+            ("https://n8n.example/plain/projects/VmwOO9HeTEj20kxM/credentials", "https://n8n.example/plain"),
+            ("https://n8n.example/settings/api", "https://n8n.example/"),
         ] {
             assert_eq!(of_editor_page(&url(page)).map(String::from).as_deref(), Some(instance), "{page}");
         }
-        for instance in ["https://n8n.example", "https://example.com/home", "https://example.com/workflow"] {
+        for instance in [
+            "https://n8n.example",
+            "https://example.com/home",
+            "https://example.com/workflow",
+            "https://example.com/projects/n8n",
+        ] {
             assert_eq!(of_editor_page(&url(instance)), None, "{instance}");
         }
     }

@@ -61,6 +61,14 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Fails where the price is in no currency of ISO 4217. Asked when a plan is put; a plan that was accepted before goes on.
+    pub fn check_currency(&self) -> Result<(), InvalidEntry> {
+        let Some(price) = &self.price else { return Ok(()) };
+        price.currency.check().map_err(|error| InvalidEntry::field("price.currency", error.to_string()))
+    }
+}
+
 impl Entry for Plan {
     type Wire = v1::Plan;
 

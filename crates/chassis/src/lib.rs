@@ -10,6 +10,7 @@ mod clock;
 mod context;
 mod copy;
 mod database;
+mod log_lines;
 mod ops;
 mod places;
 mod rounds;
@@ -17,6 +18,8 @@ mod run;
 mod settings;
 mod tasks;
 mod telemetry;
+
+pub mod measures;
 
 pub use context::Context;
 pub use copy::CopyBuffer;

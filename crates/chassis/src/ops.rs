@@ -69,7 +69,7 @@ pub async fn start(
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(|State(ops): State<Ops>| async move { ops.metrics.render() }))
+        .route("/metrics", get(show_metrics))
         .with_state(Ops { readiness, metrics: metrics.clone() });
     tasks.spawn(keep_small(metrics, tasks.shutdown()));
     let shutdown = tasks.shutdown();
@@ -88,6 +88,11 @@ async fn keep_small(metrics: PrometheusHandle, shutdown: CancellationToken) {
             () = sleep(UPKEEP_INTERVAL) => {}
         }
     }
+}
+
+async fn show_metrics(State(ops): State<Ops>) -> String {
+    crate::measures::measure_process();
+    ops.metrics.render()
 }
 
 async fn ready(State(ops): State<Ops>) -> (StatusCode, String) {

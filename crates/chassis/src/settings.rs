@@ -16,6 +16,12 @@ use url::Url;
 const PREFIX: &str = "FLOWMETER";
 const SEPARATOR: &str = "__";
 
+/// The common sections and keys.
+const COMMON: [&str; 6] = ["namespace", "database", "nats", "telemetry", "ops", "clock"];
+
+/// The services' own sections. One file or environment may configure all of them: each reads its own and the common ones.
+const SERVICES: [&str; 5] = ["collector", "aggregator", "billing", "alerts", "gateway"];
+
 /// What all services are told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -214,14 +220,15 @@ pub enum SettingsError {
     #[error("cannot read the configuration")]
     Read(#[source] config::ConfigError),
     /// A section of this name does not exist.
-    #[error("unknown setting `{0}`: this service has the sections {1}")]
+    #[error("unknown setting `{0}`: the sections are {1}")]
     Unknown(String, String),
     /// A value is not acceptable.
     #[error("wrong configuration: {0}")]
     Invalid(String),
 }
 
-/// Reads the configuration of `service`: common sections, and the section named after it.
+/// Reads the configuration of `service`: common sections, and the section named after it. Other services' sections are
+/// ignored; a section of no service, and a misspelt key in the common ones or the service's own, is an error.
 pub fn load<S: DeserializeOwned + Validate>(
     service: &str,
     file: Option<&Path>,
@@ -243,9 +250,10 @@ fn load_with<S: DeserializeOwned + Validate>(
     let config = builder.add_source(environment).build().map_err(SettingsError::Read)?;
     let mut sections = config.try_deserialize::<toml::Table>().map_err(SettingsError::Read)?;
     let own = sections.remove(service).unwrap_or_else(|| toml::Table::new().into());
-    let known = ["namespace", "database", "nats", "telemetry", "ops", "clock"];
-    if let Some(unknown) = sections.keys().find(|key| !known.contains(&key.as_str())) {
-        return Err(SettingsError::Unknown(unknown.clone(), format!("{}, {service}", known.join(", "))));
+    sections.retain(|key, _| !SERVICES.iter().any(|service| key == *service));
+    if let Some(unknown) = sections.keys().find(|key| !COMMON.contains(&key.as_str())) {
+        let known = [&COMMON[..], &SERVICES[..]].concat().join(", ");
+        return Err(SettingsError::Unknown(unknown.clone(), known));
     }
     let common: CommonSettings = part(sections.into(), None)?;
     let own: S = part(own, Some(service))?;
@@ -305,12 +313,12 @@ mod tests {
         load("tester", Some(file.path()))
     }
 
-    const COMMON: &str =
+    const FILE: &str =
         "[database]\nurl = \"postgres://root@127.0.0.1/x\"\n[nats]\nurl = \"nats://127.0.0.1\"\n";
 
     #[test]
     fn defaults_fill_what_is_not_said() {
-        let (common, own) = load_text(&format!("{COMMON}[tester]\nevery = \"10m\"")).unwrap();
+        let (common, own) = load_text(&format!("{FILE}[tester]\nevery = \"10m\"")).unwrap();
         assert_eq!(common.namespace, "flowmeter");
         assert!(common.ops.listen.ip().is_loopback());
         assert_eq!(own.every, Duration::from_secs(600));
@@ -324,10 +332,34 @@ mod tests {
             ("[tester]\nevery = \"1s\"\nevry = 1", "evry"),
             ("[tester]\nevery = \"1s\"\n[natz]\nurl = \"\"", "natz"),
         ] {
-            let error = load_text(&format!("{COMMON}{text}")).unwrap_err();
+            let error = load_text(&format!("{FILE}{text}")).unwrap_err();
             assert!(format!("{error}").contains(word), "{error}");
         }
         assert!(load_text("[tester]\nevery = \"1s\"").is_err(), "no database, no broker");
+    }
+
+    #[test]
+    fn one_file_holds_the_sections_of_all_services() {
+        let text = format!(
+            "{FILE}[tester]\nevery = \"1s\"\n[billing]\nstripe_key = \"sk\"\n[collector]\nlisten = \"x\""
+        );
+        assert_eq!(load_text(&text).unwrap().1.every, Duration::from_secs(1));
+        let variables = [
+            ("FLOWMETER__DATABASE__URL", "postgres://h/x"),
+            ("FLOWMETER__NATS__URL", "nats://h"),
+            ("FLOWMETER__TESTER__EVERY", "1s"),
+            ("FLOWMETER__COLLECTOR__ALLOW_PRIVATE_ADDRESSES", "true"),
+            ("FLOWMETER__ALERTS__OPERATOR_RECIPIENTS", "ops@example.com"),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let environment = Environment::with_prefix(PREFIX).source(Some(variables.into()));
+        assert!(load_with::<Own>("tester", None, environment).is_ok());
+        for (wrong, word) in
+            [("[colector]\nlisten = \"x\"", "colector"), ("[billing]\na = 1\n[tester]\nevry = 1", "evry")]
+        {
+            let error = load_text(&format!("{FILE}{wrong}")).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
     }
 
     #[test]

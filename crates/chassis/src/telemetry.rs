@@ -6,7 +6,10 @@ use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfi
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::settings::{LogFormat, TelemetrySettings};
+use crate::{
+    log_lines::WithTrace,
+    settings::{LogFormat, TelemetrySettings},
+};
 
 /// Bounds of the message-handling histogram, in seconds.
 const SECONDS_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
@@ -43,7 +46,7 @@ impl Telemetry {
         let logs = match settings.format {
             LogFormat::Json => tracing_subscriber::fmt::layer()
                 .json()
-                .flatten_event(true)
+                .event_format(WithTrace::json())
                 .with_writer(std::io::stderr)
                 .boxed(),
             LogFormat::Pretty => {
@@ -57,6 +60,7 @@ impl Telemetry {
             .set_buckets(&SECONDS_BUCKETS)
             .and_then(PrometheusBuilder::install_recorder)
             .map_err(TelemetryError::Metrics)?;
+        crate::measures::describe();
         Ok(Self { metrics, spans })
     }
 

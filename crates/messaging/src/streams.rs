@@ -124,7 +124,7 @@ impl Bus {
         let is_before = matches!(stream, Stream::Executions(_)) && self.is_set_aside().await?;
         let info = self.find_or_create(stream, is_before).await?;
         let info = self.bring_up_to_date(stream, info, watched).await;
-        measure(&info, watched);
+        measure(stream, &info, watched);
         Ok(())
     }
 
@@ -259,7 +259,12 @@ fn merged(info: &jetstream::stream::Info, wanted: Config) -> (Config, Option<Str
 }
 
 /// How full the stream is, as a metric, and in the log from [`FULL_WARN_RATIO`] on.
-fn measure(info: &jetstream::stream::Info, watched: &mut Watched) {
+fn measure(stream: Stream, info: &jetstream::stream::Info, watched: &mut Watched) {
+    let messages = figure(info.state.messages);
+    metrics::gauge!("flowmeter_stream_messages", "stream" => info.config.name.clone()).set(messages);
+    if stream == Stream::Dead {
+        metrics::gauge!("flowmeter_dead_letters").set(messages);
+    }
     let Some(ratio) = fullness(info.state.bytes, info.config.max_bytes) else { return };
     let name = info.config.name.clone();
     metrics::gauge!("flowmeter_stream_bytes_ratio", "stream" => name.clone()).set(ratio);
@@ -277,6 +282,11 @@ fn measure(info: &jetstream::stream::Info, watched: &mut Watched) {
             "the stream is nearly full; a full one refuses what is published: see docs/runbooks/full-stream.md"
         );
     }
+}
+
+/// Counts of messages are far below 2^32; a larger one is shown as that.
+fn figure(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// The part of its room that a stream uses; nothing where it has no bound.

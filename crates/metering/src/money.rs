@@ -8,7 +8,7 @@ pub struct Currency([u8; 3]);
 
 /// The text is not a currency code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a currency: use three lower-case letters, as in `eur`")]
+#[error("{0:?} is not a currency: use the three letters of ISO 4217 in lower case, as in `eur`")]
 pub struct InvalidCurrency(String);
 
 impl Currency {
@@ -23,6 +23,16 @@ impl Currency {
     /// The code.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("???")
+    }
+
+    /// Fails where ISO 4217 has no such currency. Asked when a price is put; a stored price stays readable.
+    pub fn check(&self) -> Result<(), InvalidCurrency> {
+        let known = iso_currency::Currency::from_code(&self.as_str().to_ascii_uppercase());
+        match known {
+            // Codes of no money: tests, metals, funds, "no currency".
+            Some(known) if !known.is_special() => Ok(()),
+            _ => Err(InvalidCurrency(self.as_str().to_owned())),
+        }
     }
 
     /// The currency's exponent by ISO 4217: a minor unit is 10 to the power of minus this of the currency. How many
@@ -141,6 +151,17 @@ mod tests {
         // 10 executions are 1.5 cents.
         assert_eq!(price().cost(2_510).amount_minor, 2_002);
         assert_eq!(price().cost(u64::MAX).amount_minor, 2_767_011_611_056_434_367);
+    }
+
+    #[test]
+    fn only_a_currency_of_iso_4217_can_be_charged() {
+        let checked = |code: &str| Currency::parse(code).unwrap().check();
+        for good in ["eur", "usd", "huf", "clf", "uyu", "kwd", "jpy", "chf"] {
+            assert_eq!(checked(good), Ok(()), "{good}");
+        }
+        for bad in ["xyz", "xxx", "xts", "xau", "eru"] {
+            assert!(checked(bad).unwrap_err().to_string().contains(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod api;
 pub mod backing;
 pub mod cpu;
 pub mod database;
+pub mod face_ports;
 pub mod install;
 pub mod keys;
 pub mod memory;
@@ -23,6 +24,7 @@ pub mod wait;
 
 pub use api::Api;
 pub use backing::Backing;
+pub use face_ports::FacePorts;
 pub use process::Process;
 pub use project::{Profile, Project};
 pub use proxy::Proxy;

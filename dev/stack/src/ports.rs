@@ -31,10 +31,10 @@ pub fn free() -> Result<u16> {
     anyhow::bail!("every port from {FIRST} to {} is taken", FIRST + COUNT)
 }
 
-/// The first free port at or after this one.
-pub fn free_from(wanted: u16) -> Result<u16> {
+/// The first free port at or after this one, except this other one.
+pub fn free_from(wanted: u16, other: Option<u16>) -> Result<u16> {
     (wanted..=u16::MAX)
-        .find(|port| is_free(*port))
+        .find(|port| Some(*port) != other && is_free(*port))
         .with_context(|| format!("every port from {wanted} on is taken"))
 }
 
@@ -50,7 +50,7 @@ mod tests {
     fn a_taken_port_is_passed_over() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free().unwrap())).unwrap();
         let taken = listener.local_addr().unwrap().port();
-        assert_ne!(free_from(taken).unwrap(), taken);
+        assert_ne!(free_from(taken, None).unwrap(), taken);
     }
 
     #[test]

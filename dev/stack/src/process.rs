@@ -263,7 +263,7 @@ pub(crate) fn stop_leftovers(pids: &Path) -> Result<()> {
 }
 
 /// Stops the process on record, if it still runs and is still that program: the system gives pids out again.
-fn stop_leftover(pid_file: &Path) -> Result<()> {
+pub(crate) fn stop_leftover(pid_file: &Path) -> Result<()> {
     let Ok(record) = fs::read_to_string(pid_file) else { return Ok(()) };
     let mut lines = record.lines();
     let (pid, program) = (lines.next().and_then(|pid| pid.parse().ok()), lines.next());

@@ -26,6 +26,11 @@ impl Project {
             .with_context(|| format!("{} is not inside a checkout of Flowmeter", here.display()))
     }
 
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
     /// The folder with `Cargo.lock`.
     pub fn root(&self) -> &Path {
         &self.root

@@ -6,9 +6,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     Api, Backing, Profile, Replica,
+    face_ports::FacePorts,
     keys::{self, SealingKeys},
     ports,
-    process::{Launch, Process},
+    process::{Launch, Process, stop_leftover},
 };
 
 /// Start-up with migrations, on a busy machine.
@@ -58,8 +59,8 @@ pub struct Options {
     pub backing: Backing,
     /// The first token of every subject; another one than `flowmeter` needs an unrestricted broker user.
     pub namespace: String,
-    /// The port that the gateway should have; the next free one if it is taken. Any where nothing is said.
-    pub gateway_port: Option<u16>,
+    /// The ports that people and n8n use, kept over restarts; any free ones where nothing is said.
+    pub face_ports: Option<FacePorts>,
     /// Arguments of the sandbox.
     pub sandbox_args: Vec<String>,
     /// Where the sandbox listens. `0.0.0.0` gives every instance an address of its own: all of 127.0.0.0/8 is here.
@@ -81,7 +82,7 @@ impl Options {
             binaries,
             backing,
             namespace: "flowmeter".to_owned(),
-            gateway_port: None,
+            face_ports: None,
             sandbox_args: Vec::new(),
             sandbox_listen: Ipv4Addr::LOCALHOST,
             spans: true,
@@ -165,11 +166,15 @@ impl Stack {
     }
 
     fn prepare(profile: Profile, options: Options) -> Result<Self> {
+        for replica in options.services() {
+            // It would hold the port that its successor is to have.
+            stop_leftover(&profile.folder().join("pids").join(replica.name()))?;
+        }
+        let faces = options.face_ports.map(|wanted| wanted.settle(&profile)).transpose()?.unwrap_or_default();
         let sandbox_ports = SandboxPorts { http: ports::free()?, smtp: ports::free()? };
         let mut ports = BTreeMap::new();
         for replica in options.services() {
-            let wanted = options.gateway_port.filter(|_| replica == Program::Gateway.into());
-            let face = wanted.map_or_else(ports::free, ports::free_from)?;
+            let face = faces.of(replica).map_or_else(ports::free, Ok)?;
             ports.insert(replica, ServicePorts { ops: ports::free()?, face });
         }
         let operator_token = keys::operator_token(&profile)?;
@@ -392,6 +397,10 @@ impl Stack {
                 ("COLLECTOR__SECRET_KEY", self.sealing.secret.clone()),
                 ("COLLECTOR__ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
             ],
+            // Another Stripe's key is never sent to the sandbox, nor its events under the sandbox's name.
+            Program::Billing if self.options.settings.contains_key("FLOWMETER__BILLING__STRIPE_KEY") => {
+                Vec::new()
+            }
             Program::Billing => vec![
                 ("BILLING__ENVIRONMENT", "sandbox".to_owned()),
                 ("BILLING__STRIPE_URL", format!("{}/stripe/", sandbox.base())),
@@ -413,7 +422,7 @@ impl Stack {
     }
 }
 
-/// Whether a service may be told a setting: it refuses to start with another service's section.
+/// Whether a setting is for a service: it has no use for another service's section, and no business with its secrets.
 fn concerns(service: Program, setting: &str) -> bool {
     Program::SERVICES.into_iter().filter(|other| *other != service).all(|other| {
         let section = format!("FLOWMETER__{}__", other.name().to_ascii_uppercase());

@@ -2,6 +2,7 @@
 
 mod admission;
 mod dashboard;
+mod day;
 mod metered;
 mod push;
 mod restore;
@@ -30,6 +31,8 @@ enum Input {
     Restore(restore::Restore),
     /// A real n8n with the hook at its limit: as many runs as the limit, clean refusals, and more once it is raised.
     Admission(admission::Admission),
+    /// An operator's first day on a real n8n with the hook: bursts, mails, corrections, mistakes in a file, metrics and logs.
+    Day(day::FirstDay),
     /// The dashboard in Chromium, in both themes and languages, under a path of a proxy: accessible, and steady for a day.
     ///
     /// Ends with 77 where Chromium, node or a package is missing.
@@ -44,6 +47,7 @@ impl EndToEnd {
             Input::Push(input) => input.run(),
             Input::Restore(input) => input.run(),
             Input::Admission(input) => input.run(),
+            Input::Day(input) => input.run(),
             Input::Dashboard(input) => input.run(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     fmt::Write as _,
     fs,
     process::{Command, ExitCode},
@@ -10,9 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use stack::{Profile, Project, Replica, Stack, backing::Servers, postgres::Durability, services::Options};
+use stack::{
+    FacePorts, Profile, Project, Replica, Stack, backing::Servers, postgres::Durability, services::Options,
+};
 
 use crate::{binaries, interrupt::Interrupt};
+
+mod own_settings;
 
 /// Pause between two looks at the processes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -36,9 +41,12 @@ pub struct Up {
     /// Start without demo tenants.
     #[arg(long)]
     no_demo: bool,
-    /// The dashboard's port; the next free one if it is taken.
-    #[arg(long, default_value_t = 8080)]
-    port: u16,
+    /// The dashboard's port; the next free one if it is taken [default: that of the last start, or 8080].
+    #[arg(long)]
+    port: Option<u16>,
+    /// The port to which an n8n pushes; the next free one if it is taken [default: that of the last start, or 8081].
+    #[arg(long)]
+    push_port: Option<u16>,
     /// The folder below .flowmeter that holds the state: several stacks can run side by side.
     #[arg(long, default_value = "up")]
     profile: String,
@@ -55,17 +63,27 @@ impl Up {
         let built = binaries::build(&project, self.release)?;
 
         println!("Starting the sandbox and the services");
-        let options = Options {
-            gateway_port: Some(self.port),
+        let before = FacePorts::kept(&profile)?;
+        let mut options = Options {
+            face_ports: Some(FacePorts { gateway: self.port, push: self.push_port }),
             sandbox_args: sandbox_arguments(&profile, !self.no_demo),
             ..Options::new(built, servers.backing.clone())
                 .with("ALERTS__OPERATOR_RECIPIENTS", "operator@flowmeter.example")
         };
+        let own = own_settings::of(env::vars_os());
+        if !own.is_empty() {
+            // Names only: a value may be a secret.
+            println!("Settings from the environment: {}", own.keys().cloned().collect::<Vec<_>>().join(", "));
+        }
+        options.settings.extend(own);
         let mut stack = Stack::start(profile, options)?;
         if !self.no_demo {
             apply_demo(&project, &stack)?;
         }
         println!("{}", greeting(&stack)?);
+        if let Some(moved) = moved(before, FacePorts::kept(stack.profile())?) {
+            println!("{moved}");
+        }
 
         let mut watch = Watch::default();
         while !interrupt.asked() {
@@ -120,6 +138,7 @@ fn greeting(stack: &Stack) -> Result<String> {
         "\nFlowmeter is up.\n\
          \n  Dashboard      {link}\
          \n  API            {gateway}/openapi.json\
+         \n  Push address   {push}   (an n8n's FLOWMETER_PUSH_URL; its FLOWMETER_GATEWAY_URL is {gateway})\
          \n  Sandbox        {sandbox}   (n8n, Stripe and mail; mails: {sandbox}/control/mail)\
          \n  Logs           {logs}\
          \n\
@@ -130,11 +149,26 @@ fn greeting(stack: &Stack) -> Result<String> {
          \n  Ctrl-C stops everything and keeps the state; `--fresh` begins again.\n",
         link = stack.sign_in_link(),
         gateway = stack.gateway().base(),
+        push = stack.push_url(),
         sandbox = stack.sandbox().base(),
         logs = shown(&stack.profile().folder().join("logs")),
         environment = shown(&environment),
         cli = shown(&fs::canonicalize(stack.cli()).context("the command line was not built")?),
     ))
+}
+
+/// What to change in an n8n with the hook, where a port of the last start was taken or another one was asked for.
+fn moved(before: FacePorts, now: FacePorts) -> Option<String> {
+    let line = |variable, before: Option<u16>, now: Option<u16>| {
+        let (before, now) = (before?, now?);
+        (before != now).then(|| format!("  Port {before} is now {now}: change {variable} of your n8n.\n"))
+    };
+    let lines = [
+        line("FLOWMETER_GATEWAY_URL", before.gateway, now.gateway),
+        line("FLOWMETER_PUSH_URL", before.push, now.push),
+    ];
+    let text = lines.into_iter().flatten().collect::<String>();
+    (!text.is_empty()).then_some(text)
 }
 
 #[derive(Default)]
@@ -184,6 +218,16 @@ fn next_backoff(last: Duration, ran_for: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_moved_names_the_variable_to_change() {
+        let before = FacePorts::USUAL;
+        assert_eq!(moved(FacePorts::default(), before), None);
+        assert_eq!(moved(before, before), None);
+        let text = moved(before, FacePorts { push: Some(8083), ..before }).unwrap();
+        assert!(text.contains("8081 is now 8083") && text.contains("FLOWMETER_PUSH_URL"), "{text}");
+        assert!(!text.contains("FLOWMETER_GATEWAY_URL"), "{text}");
+    }
 
     #[test]
     fn restarts_slow_down_and_recover() {

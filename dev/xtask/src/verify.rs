@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::PathBuf,
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
@@ -55,6 +56,7 @@ impl Verify {
         });
         report.check("buf lint", || self.buf_lint(&project));
         report.check("javascript", || javascript(&project));
+        report.check("metrics", || self.metrics(&project));
         report.check("compose file", || self.compose(&project));
         self.cargo_deny(&project, &mut report);
         Ok(report.print())
@@ -88,6 +90,31 @@ impl Verify {
             bail!("npm cannot install buf {BUF}");
         }
         Ok(installed)
+    }
+
+    /// Names, kinds and help texts of all metrics, as Prometheus wants them.
+    fn metrics(&self, project: &Project) -> Result<Outcome> {
+        let promtool = match install::on_path("promtool") {
+            Some(found) => found,
+            None if self.no_install => return Ok(Outcome::Skipped("promtool is not installed".to_owned())),
+            // Debian's package of Prometheus has it.
+            None => match install::apt_install("prometheus").map(|()| install::on_path("promtool")) {
+                Ok(Some(installed)) => installed,
+                _ => return Ok(Outcome::Skipped("promtool cannot be installed here".to_owned())),
+            },
+        };
+        let mut example = cargo(project);
+        example.args(["run", "--quiet", "--package", "chassis", "--example", "exposition"]);
+        let shown = example.stderr(Stdio::inherit()).output().context("cannot run the example")?;
+        if !shown.status.success() {
+            return Ok(Outcome::Failed);
+        }
+        let mut check = Command::new(promtool);
+        check.args(["check", "metrics"]).stdin(Stdio::piped());
+        let mut check = check.spawn().context("cannot start promtool")?;
+        // Dropped here: promtool reads until its input ends.
+        check.stdin.take().context("promtool has an input")?.write_all(&shown.stdout)?;
+        Ok(if check.wait()?.success() { Outcome::Passed } else { Outcome::Failed })
     }
 
     fn compose(&self, project: &Project) -> Result<Outcome> {

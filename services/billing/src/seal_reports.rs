@@ -124,7 +124,7 @@ impl Sealer {
         let report = self.report(account, part.up_to, destination, event_at, State::Sealed);
         reports::insert(connection, &report, None, now).await?;
         settle_owed(connection, account, route, part).await?;
-        tracing::info!(identifier = %report.identifier, quantity = report.quantity, "sealed");
+        tracing::info!(tenant = %report.tenant, identifier = %report.identifier, quantity = report.quantity, "report sealed");
         if account.unreported() == 0 {
             Ok(minutes::next_look(&self.rules, account.period, sharing, now))
         } else {
@@ -151,7 +151,7 @@ impl Sealer {
         settle_owed(connection, account, route, part).await?;
         let event = announce::failed(&self.namespace, &report, State::Late, reason, now);
         outbox::enqueue(connection, &[event]).await?;
-        tracing::warn!(identifier = %report.identifier, quantity = report.quantity, reason, "late usage");
+        tracing::warn!(tenant = %report.tenant, identifier = %report.identifier, quantity = report.quantity, reason, "late usage");
         Ok(())
     }
 

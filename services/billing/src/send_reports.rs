@@ -289,8 +289,7 @@ impl Sender {
         }
         self.follow_up(&mut transaction, report, next, reason.unwrap_or_default(), now).await?;
         transaction.commit().await?;
-        tracing::info!(identifier = %report.identifier, quantity = report.quantity, state = next.as_str(), reason,
-                       "report");
+        log(report, next, reason);
         Ok(())
     }
 
@@ -369,6 +368,21 @@ fn backoff(identifier: &Identifier, attempts: u32) -> Duration {
     let hash = Sha256::digest(format!("{identifier}:{attempts}"));
     let share = hash.first().copied().map_or(0.0, f64::from) / 255.0;
     full.mul_f64(0.5 + share / 2.0)
+}
+
+/// By who must act: an operator where usage will not be billed by itself, nobody where the report goes on.
+fn log(report: &Report, next: State, reason: Option<&str>) {
+    let (tenant, identifier, quantity) = (&report.tenant, &report.identifier, report.quantity);
+    let (period_start, state) = (report.period.start, next.as_str());
+    match next {
+        State::Rejected | State::Stuck | State::Late => {
+            tracing::error!(%tenant, %identifier, quantity, %period_start, state, reason,
+                            "usage was not reported to Stripe: see flowmeter billing");
+        }
+        State::Unknown => tracing::warn!(%tenant, %identifier, quantity, state, reason,
+                                         "Stripe has not said whether it took a report; asked again"),
+        _ => tracing::info!(%tenant, %identifier, quantity, state, reason, "report"),
+    }
 }
 
 #[cfg(test)]

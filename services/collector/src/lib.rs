@@ -13,6 +13,7 @@ mod failure;
 mod far_ids;
 mod json;
 mod limits;
+mod measure;
 mod n8n;
 mod pace;
 mod pages;

@@ -222,7 +222,12 @@ impl Work {
             }
         };
         store::advance(&self.pool, claim, &tracked, &cursor, started_at, pace).await?;
-        tracing::info!(
+        if claim.failures > 0 {
+            let failures = claim.failures;
+            tracing::info!(source = %claim.source, failures, "the source answers again");
+        }
+        // Nobody has to act, and there is one for each source and interval: `Measure` sums them up.
+        tracing::debug!(
             source = %claim.source,
             epoch = cursor.epochs.current(),
             executions_published,

@@ -19,6 +19,7 @@ use crate::{
     audit::{AUDITS_MAX, AnswerAudit, Auditor},
     expiry::Expiry,
     limits::{AnswerSweep, FollowUsage},
+    measure::Measure,
     n8n::{Client, ClientLimits},
     publish::Publisher,
     push,
@@ -98,6 +99,9 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
         "usage",
         consume::run(bus.clone(), clock.clone(), usage, Arc::new(follow), tasks.shutdown()),
     );
+
+    let measure = Measure { pool: pool.clone(), clock: clock.clone() };
+    tasks.spawn(measure.run(tasks.shutdown()));
 
     let expiry = Expiry { pool: pool.clone(), clock: clock.clone() };
     let receive = Receive {

@@ -5,6 +5,7 @@ pub mod epochs;
 pub mod expiry;
 pub mod limits;
 pub mod refusals;
+pub mod states;
 pub mod workflows;
 
 use std::{collections::BTreeMap, time::Duration};

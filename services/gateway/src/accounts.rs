@@ -102,6 +102,19 @@ impl Accounts {
         Ok(principal.map(|principal| (principal, hash)))
     }
 
+    /// What a log calls the operator with the token of this hash: the token's id, as `flowmeter token list` shows it.
+    pub async fn name_of(&self, hash: &[u8; 32]) -> String {
+        let Some(hash) = Hash::from_bytes(hash.to_vec()) else { return "unknown".to_owned() };
+        if hash.matches(&self.operator) {
+            return "the configured operator token".to_owned();
+        }
+        match store::tokens::id_of(&self.pool, &hash).await {
+            Ok(Some(id)) => format!("token {id}"),
+            // A token that has been taken back by the very change still has its row; this one is in no table.
+            Ok(None) | Err(_) => "a token that cannot be looked up".to_owned(),
+        }
+    }
+
     async fn principal_of(&self, token: &Hash) -> Result<Option<Principal>, AccountError> {
         if token.matches(&self.operator) {
             return Ok(Some(Principal::Operator));

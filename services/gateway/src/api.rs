@@ -135,7 +135,8 @@ impl Modify for Security {
 fn routes(app: &App) -> OpenApiRouter<App> {
     let authenticated = middleware::from_fn_with_state(app.clone(), authenticate::authenticate);
     let sign_ins = middleware::from_fn_with_state(app.clone(), quotas::bound_sign_ins);
-    let operator = operator_routes().route_layer(middleware::from_fn(authenticate::require_operator));
+    let operator = operator_routes()
+        .route_layer(middleware::from_fn_with_state(app.clone(), authenticate::require_operator));
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(operator.merge(tenant_routes()).route_layer(authenticated))
         .merge(asker_routes())

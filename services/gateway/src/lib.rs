@@ -20,6 +20,7 @@ mod lease;
 mod lookups;
 mod loop_allowance;
 mod loops;
+mod measure;
 mod preview;
 mod purge;
 mod remembered;

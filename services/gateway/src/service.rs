@@ -24,6 +24,7 @@ use crate::{
     follow::{Topic, follow},
     keep_gaps::KeepGaps,
     keep_periods::KeepPeriods,
+    measure::Measure,
     purge,
     restate::Restate,
     source_audits::AuditView,
@@ -104,6 +105,13 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
     tasks.spawn(ask::answer(bus.clone(), Question::Admission, answers, tasks.shutdown()));
     tasks.spawn(api::announce(app.clone()));
     tasks.spawn(api::count_gaps(app.clone()));
+    let measure = Measure {
+        pool: pool.clone(),
+        clock: clock.clone(),
+        directory: app.directory.clone(),
+        usage: app.usage.clone(),
+    };
+    tasks.spawn(measure.run(tasks.shutdown()));
     tasks.spawn(purge::run(pool, clock, tasks.shutdown()));
     tasks.spawn_fallible("api", api::serve(listener, app));
     Ok(())

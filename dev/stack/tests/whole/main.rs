@@ -12,9 +12,12 @@
 
 mod bad_input;
 mod bench;
+mod catalog;
 mod chaos;
 mod crash;
 mod dependencies;
+mod logs;
+mod metrics;
 mod period_end;
 mod questions;
 mod replicas;

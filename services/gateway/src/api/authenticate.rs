@@ -69,12 +69,30 @@ pub async fn caller_of(app: &App, parts: &Parts) -> Result<Caller, ApiError> {
     caller
 }
 
-/// Lets the operator through.
-pub async fn require_operator(caller: Caller, request: Request, next: Next) -> Result<Response, ApiError> {
-    match caller.principal {
-        Principal::Operator => Ok(next.run(request).await),
-        Principal::Tenant(_) => Err(ApiError::Forbidden),
+/// Lets the operator through, and writes each change into the log: of plans, tenants, sources, tokens and figures.
+pub async fn require_operator(
+    State(app): State<App>,
+    caller: Caller,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Principal::Operator = caller.principal else { return Err(ApiError::Forbidden) };
+    let method = request.method().clone();
+    if matches!(method, Method::GET | Method::HEAD) {
+        return Ok(next.run(request).await);
     }
+    // Without its query, and without what was sent: that may hold a key.
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    if response.status().is_success() {
+        let by = match &caller.who {
+            Who::Operator(token) => app.accounts.name_of(token).await,
+            Who::Tenant(_) | Who::Source(_) | Who::Address(_) => return Ok(response),
+        };
+        let through = if caller.session_ends_at.is_some() { "the dashboard" } else { "the API" };
+        tracing::info!(by, through, %method, path, status = response.status().as_u16(), "changed by an operator");
+    }
+    Ok(response)
 }
 
 /// Tells of a failed authentication, without what was sent.

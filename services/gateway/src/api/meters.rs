@@ -16,9 +16,15 @@ struct Route {
     requests: HashMap<(&'static str, u16), Counter>,
 }
 
+/// A verdict is counted as such, and a refusal once more by its reason.
+struct Verdict {
+    answers: Counter,
+    refusals: Option<Counter>,
+}
+
 thread_local! {
     static ROUTES: RefCell<HashMap<Box<str>, Route>> = RefCell::new(HashMap::new());
-    static VERDICTS: RefCell<HashMap<(bool, &'static str), Counter>> = RefCell::new(HashMap::new());
+    static VERDICTS: RefCell<HashMap<(bool, &'static str), Verdict>> = RefCell::new(HashMap::new());
 }
 
 /// Counts an answer, and how long it took.
@@ -49,10 +55,17 @@ impl Route {
 /// Counts a verdict of the limit check.
 pub fn decided(allowed: bool, reason: &'static str) {
     VERDICTS.with_borrow_mut(|verdicts| {
-        let counter = verdicts.entry((allowed, reason)).or_insert_with(|| {
+        let verdict = verdicts.entry((allowed, reason)).or_insert_with(|| {
             let verdict = if allowed { "allowed" } else { "refused" };
-            metrics::counter!("flowmeter_admissions_total", "verdict" => verdict, "reason" => reason)
+            let answers =
+                metrics::counter!("flowmeter_admissions_total", "verdict" => verdict, "reason" => reason);
+            let refusals =
+                (!allowed).then(|| metrics::counter!("flowmeter_refusals_total", "reason" => reason));
+            Verdict { answers, refusals }
         });
-        counter.increment(1);
+        verdict.answers.increment(1);
+        if let Some(refusals) = &verdict.refusals {
+            refusals.increment(1);
+        }
     });
 }

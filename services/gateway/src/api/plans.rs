@@ -182,6 +182,7 @@ impl PlanInput {
             .into(),
             admission: Some(self.admission.into_wire()?),
         })?;
+        plan.check_currency()?;
         check_exponent(exponent, plan.price.as_ref())?;
         Ok(plan)
     }
@@ -333,6 +334,7 @@ mod tests {
             (r#"{"name": ""}"#, "name"),
             (r#"{"name": "x", "thresholds_percent": [0]}"#, "thresholds_percent"),
             (r#"{"name": "x", "price": {"currency": "EUR"}}"#, "price.currency"),
+            (r#"{"name": "x", "price": {"currency": "xyz"}}"#, "price.currency"),
             (r#"{"name": "x", "price": {"currency": "eur", "base_fee_minor": -1}}"#, "price"),
             (r#"{"name": "x", "price": {"currency": "huf", "exponent": 0}}"#, "price.exponent"),
             (r#"{"name": "x", "meter_event_name": "a b"}"#, "meter_event_name"),

@@ -184,10 +184,11 @@ impl SourceInput {
             push_token_sha256: Default::default(),
             attributions: attributions.collect::<Result<_, _>>()?,
         })?;
-        if let Some(instance) = catalog::of_editor_page(&source.base_url) {
-            let reason = format!("is a page of n8n's editor; use {}", shown_url(&instance));
-            return Err(InvalidEntry::field("base_url", reason));
-        }
+        // What people paste from the address bar.
+        let source = match catalog::of_editor_page(&source.base_url) {
+            Some(base_url) => Source { base_url, ..source },
+            None => source,
+        };
         let api_key = match (given, present) {
             (Some(key), _) => key,
             // Whoever may move a source must not be able to have its key sent to a machine of theirs.
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_the_editor_is_refused_with_the_right_one_and_the_api_s_is_understood() {
+    fn a_page_of_the_editor_and_an_address_of_the_api_are_that_of_the_instance() {
         let sealing = SealingKey::parse(&KeyPair::generate().public).unwrap();
         let at = |base_url: &str| {
             let json =
@@ -381,12 +382,16 @@ mod tests {
                 .into_source(&id(), &sealing, None)
                 .map(|source| shown_url(&source.base_url))
         };
-        let refused = at("http://127.0.0.1:25430/plain/home/workflows").unwrap_err().to_string();
-        assert!(
-            refused.contains("base_url") && refused.contains("use http://127.0.0.1:25430/plain"),
-            "{refused}"
-        );
-        assert_eq!(at("https://n8n.example/api/v1").unwrap(), "https://n8n.example");
+        for (pasted, instance) in [
+            ("http://127.0.0.1:25430/plain/home/workflows", "http://127.0.0.1:25430/plain"),
+            ("https://n8n.example/workflow/M9X5HgovH50n2vBc", "https://n8n.example"),
+            ("https://n8n.example/projects/VmwOO9HeTEj20kxM/workflows", "https://n8n.example"),
+            ("https://n8n.example/settings/community-nodes", "https://n8n.example"),
+            ("https://n8n.example/api/v1", "https://n8n.example"),
+            ("https://n8n.example/api/v1/executions", "https://n8n.example"),
+        ] {
+            assert_eq!(at(pasted).unwrap(), instance, "{pasted}");
+        }
         assert!(at("n8n.example").unwrap_err().to_string().contains("https://n8n.example.com"));
     }
 

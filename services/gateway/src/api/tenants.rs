@@ -3,7 +3,7 @@
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
 use axum::{Json, extract::State, http::StatusCode};
-use catalog::{Entry, Tenant};
+use catalog::{Entry, InvalidEntry, Tenant};
 use jiff::Timestamp;
 use metering::{PlanId, TenantId};
 use proto::{timestamp, v1};
@@ -194,7 +194,10 @@ pub async fn put(
     let tenant = input.into_tenant(&id)?;
     let tenant = match query.restore {
         true => app.editor.put_or_restore(id.as_str(), tenant).await?,
-        false => app.editor.put(id.as_str(), |_| Ok(tenant)).await?,
+        false => {
+            let now = app.clock.now();
+            app.editor.put(id.as_str(), |present| current(tenant, present, now)).await?
+        }
     };
     Ok(Json(TenantJson::dated(&app, tenant)))
 }
@@ -207,6 +210,19 @@ pub async fn put(
 pub async fn remove(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
     app.editor.remove::<Tenant>(&id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Refuses an override that has ended already: a mistyped year would quietly change nothing. One that has ended meanwhile
+/// may stay where it stands, so that the same file can be applied again.
+fn current(tenant: Tenant, present: Option<&Tenant>, now: Timestamp) -> Result<Tenant, InvalidEntry> {
+    let is_kept = |until| present.is_some_and(|present| present.limit_override_until == Some(until));
+    match tenant.limit_override_until {
+        Some(until) if until <= now && !is_kept(until) => {
+            let reason = format!("{until} is in the past: the override would never hold");
+            Err(InvalidEntry::field("limit_override_until", reason))
+        }
+        _ => Ok(tenant),
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +247,23 @@ mod tests {
             .unwrap()
             .retain(|key, _| key != "id" && key != "revision" && key != "calendar_from");
         assert_eq!(tenant(&written.to_string()).unwrap(), before);
+    }
+
+    #[test]
+    fn an_override_that_has_ended_is_refused_and_one_that_ends_may_stay() {
+        let until = |until: &str| {
+            let json = format!(
+                r#"{{"name": "N", "plan": "pro", "limit_override": 9, "limit_override_until": "{until}"}}"#
+            );
+            tenant(&json).unwrap()
+        };
+        let now = "2026-11-24T12:00:00Z".parse().unwrap();
+        let old = until("2020-01-01T00:00:00Z");
+        let refused = current(old.clone(), None, now).unwrap_err().to_string();
+        assert!(refused.contains("limit_override_until") && refused.contains("in the past"), "{refused}");
+        assert!(current(old.clone(), Some(&until("2026-12-01T00:00:00Z")), now).is_err());
+        assert!(current(old.clone(), Some(&old), now).is_ok(), "the same file again");
+        assert!(current(until("2026-12-01T00:00:00Z"), None, now).is_ok());
     }
 
     #[test]

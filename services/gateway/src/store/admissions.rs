@@ -219,6 +219,24 @@ pub async fn tally(
     Ok(())
 }
 
+/// Units that were tallied since each tenant's instant, all together.
+pub async fn tallied_since(
+    executor: impl PgExecutor<'_>,
+    counted_until: &[(&str, Timestamp)],
+) -> Result<u64, sqlx::Error> {
+    let slots = counted_until.iter().map(|(_, until)| slot(*until));
+    let units: i64 = sqlx::query_scalar(
+        "SELECT coalesce(sum(units), 0)::bigint
+         FROM tallies JOIN unnest($1::text[], $2::bigint[]) AS counted (tenant, until) USING (tenant)
+         WHERE slot > until",
+    )
+    .bind(counted_until.iter().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
+    .bind(slots.collect::<Vec<_>>())
+    .fetch_one(executor)
+    .await?;
+    Ok(u64::try_from(units).unwrap_or_default())
+}
+
 /// Runs that each of these workflows was allowed in the period, and those of them since `since`. What another replica
 /// has spent and not tallied yet is in neither. The caller holds the tenant's ledger.
 pub async fn admitted_of(

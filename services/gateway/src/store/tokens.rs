@@ -38,6 +38,12 @@ pub async fn find_principal(
     row.as_ref().map(principal).transpose()
 }
 
+/// The id of the token with this hash, also of one that was taken back.
+pub async fn id_of(executor: impl PgExecutor<'_>, hash: &Hash) -> Result<Option<Uuid>, sqlx::Error> {
+    let id = sqlx::query_scalar("SELECT id FROM tokens WHERE hash = $1").bind(hash.as_bytes());
+    id.fetch_optional(executor).await
+}
+
 /// How many tokens are good: those that were taken back are not counted.
 pub async fn count(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("SELECT count(*) FROM tokens WHERE revoked_at IS NULL").fetch_one(executor).await

@@ -1,0 +1,50 @@
+//! How the sources do, as metrics: how many are in which state, and how far the last one is behind. No source has a label of
+//! its own, because there may be ten thousand; `flowmeter sources` names them.
+
+use std::{sync::Arc, time::Duration};
+
+use chassis::Rounds;
+use messaging::consume::chain;
+use metering::Clock;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::store;
+
+/// How often it is measured.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Each of so many measurements is a line in the log: one in ten minutes.
+const LOGGED_EACH: u32 = 40;
+
+/// Measures the sources.
+pub struct Measure {
+    /// The collector's tables.
+    pub pool: PgPool,
+    /// The time that lag is measured against.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Measure {
+    /// Measures until shutdown.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut rounds = Rounds::new(MEASURE_INTERVAL, shutdown);
+        let mut round = 0_u32;
+        while rounds.next().await {
+            round = round.wrapping_add(1);
+            match store::states::read(&self.pool, self.clock.now()).await {
+                Ok(states) => {
+                    states.show();
+                    if round.is_multiple_of(LOGGED_EACH) {
+                        states.log();
+                    }
+                }
+                Err(error) => tracing::warn!(
+                    error = chain(&error),
+                    "cannot measure the sources, trying again in {} s",
+                    MEASURE_INTERVAL.as_secs()
+                ),
+            }
+        }
+    }
+}
