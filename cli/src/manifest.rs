@@ -165,6 +165,8 @@ struct Tenant {
     #[serde(default)]
     alert_recipients: Vec<String>,
     stripe_customer_id: Option<String>,
+    #[serde(default)]
+    shared_customer: bool,
     limit_override: Option<u64>,
     limit_override_until: Option<Timestamp>,
 }
@@ -306,6 +308,7 @@ impl Tenant {
             language: self.language,
             alert_recipients: self.alert_recipients,
             stripe_customer_id: self.stripe_customer_id.unwrap_or_default(),
+            shared_customer: self.shared_customer,
             limit_override: self.limit_override,
             limit_override_until: self.limit_override_until.map(timestamp),
             ..v1::Tenant::default()
@@ -318,6 +321,7 @@ impl Tenant {
             "language": tenant.language.as_str(),
             "alert_recipients": tenant.alert_recipients,
             "stripe_customer_id": tenant.stripe_customer,
+            "shared_customer": tenant.shared_customer,
             "limit_override": tenant.limit_override,
             "limit_override_until": tenant.limit_override_until,
         });

@@ -51,6 +51,8 @@ pub enum Question {
     Audit,
     /// `SweepQuestion`, answered by the collector.
     Sweep,
+    /// `PlacementQuestion`, answered by the collector.
+    Placement,
     /// `RecordedQuestion`, answered by the aggregator.
     Recorded,
     /// `UsageQuestion`, answered by the aggregator.
@@ -74,6 +76,7 @@ impl Question {
             Self::Admission => "admission",
             Self::Audit => "audit",
             Self::Sweep => "sweep",
+            Self::Placement => "placement",
             Self::Recorded => "recorded",
             Self::Usage => "usage",
             Self::Workflows => "workflows",

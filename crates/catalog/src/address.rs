@@ -1,6 +1,6 @@
 //! Addresses that people paste for an n8n: those of its API and of its editor's pages are understood as the instance's.
 
-use url::Url;
+use url::{Host, Url};
 
 /// Where n8n's public API begins, below the address of an instance.
 const API: [&str; 2] = ["api", "v1"];
@@ -61,6 +61,29 @@ pub fn of_editor_page(url: &Url) -> Option<Url> {
     Some(instance)
 }
 
+/// Whether two addresses lead to one instance: they differ at most in the scheme, in a default port, in a slash or a dot
+/// at the end, or in how they name the machine itself.
+pub fn is_same_instance(one: &Url, other: &Url) -> bool {
+    let place = |url: &Url| (host(url), url.port(), parts(url));
+    place(one) == place(other)
+}
+
+/// The host, with one name for the machine itself.
+fn host(url: &Url) -> String {
+    const ITSELF: &str = "localhost";
+    match url.host() {
+        Some(Host::Ipv4(address)) if address.is_loopback() => ITSELF.to_owned(),
+        Some(Host::Ipv6(address)) if address.is_loopback() => ITSELF.to_owned(),
+        Some(Host::Ipv6(address)) => match address.to_ipv4_mapped() {
+            Some(mapped) if mapped.is_loopback() => ITSELF.to_owned(),
+            Some(mapped) => mapped.to_string(),
+            None => address.to_string(),
+        },
+        Some(host) => host.to_string().trim_end_matches('.').to_owned(),
+        None => String::new(),
+    }
+}
+
 fn parts(url: &Url) -> Vec<String> {
     url.path().split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
@@ -86,6 +109,34 @@ mod tests {
             ("http://n8n.münchen.example", "http://n8n.xn--mnchen-3ya.example/"),
         ] {
             assert_eq!(of_instance(url(pasted)).as_str(), instance, "{pasted}");
+        }
+    }
+
+    #[test]
+    fn one_instance_is_known_under_all_its_addresses() {
+        let same =
+            |one: &str, other: &str| is_same_instance(&of_instance(url(one)), &of_instance(url(other)));
+        for other in [
+            "https://N8N.example/",
+            "https://n8n.example:443",
+            "https://n8n.example.",
+            "http://n8n.example:80/",
+            "https://n8n.example/api/v1/",
+        ] {
+            assert!(same("https://n8n.example", other), "{other}");
+        }
+        for other in [
+            "http://127.0.0.1:5678",
+            "http://[::1]:5678/",
+            "http://127.0.0.2:5678",
+            "http://[::ffff:127.0.0.1]:5678",
+            "http://LOCALHOST:5678/api/v1",
+        ] {
+            assert!(same("http://localhost:5678", other), "{other}");
+        }
+        assert!(same("https://n8n.example/plain", "https://n8n.example/plain/"));
+        for other in ["https://n8n.example:8443", "https://n8n.example/other", "https://n8n.other"] {
+            assert!(!same("https://n8n.example", other), "{other}");
         }
     }
 

@@ -123,6 +123,12 @@ impl Source {
         matching.map(|attribution| attribution.from.unwrap_or(Timestamp::MIN)).min()
     }
 
+    /// Whether a tenant follows from tags or projects.
+    pub fn depends_on_places(&self) -> bool {
+        let is_place = |scope: &Scope| matches!(scope, Scope::Tag(_) | Scope::Project(_));
+        self.attributions.iter().any(|attribution| is_place(&attribution.scope))
+    }
+
     /// Every tenant that executions of this source may belong to, without repeats.
     pub fn tenants(&self) -> Vec<&TenantId> {
         let attributed = self.attributions.iter().map(|attribution| &attribution.tenant);

@@ -55,6 +55,8 @@ pub struct Tenant {
     pub alert_recipients: Vec<String>,
     /// Its customer id at Stripe; missing where it is not billed.
     pub stripe_customer: Option<String>,
+    /// Whether other tenants may have the same customer at Stripe.
+    pub shared_customer: bool,
     /// Replaces the plan's limit.
     pub limit_override: Option<u64>,
     /// When it ends and the plan's limit holds again; missing for as long as it stands.
@@ -91,6 +93,7 @@ impl Entry for Tenant {
             language: Language::parse(&wire.language)?,
             alert_recipients: checked_recipients(wire.alert_recipients)?,
             stripe_customer: checked_customer(wire.stripe_customer_id)?,
+            shared_customer: wire.shared_customer,
             limit_override: wire.limit_override,
             limit_override_until: checked_end(wire.limit_override, wire.limit_override_until)?,
         })
@@ -108,6 +111,7 @@ impl Entry for Tenant {
             language: self.language.as_str().to_owned(),
             alert_recipients: self.alert_recipients.clone(),
             stripe_customer_id: self.stripe_customer.clone().unwrap_or_default(),
+            shared_customer: self.shared_customer,
             limit_override: self.limit_override,
             limit_override_until: self.limit_override_until.map(timestamp),
         }
@@ -204,6 +208,7 @@ mod tests {
             calendar: Calendar::new("Europe/Madrid", 31).unwrap(),
             language: Language::Spanish,
             stripe_customer: Some("cus_north".into()),
+            shared_customer: true,
             limit_override: Some(0),
             limit_override_until: Some("2026-12-01T00:00:00Z".parse().unwrap()),
             ..Tenant::from_wire(wire()).unwrap()

@@ -17,6 +17,7 @@ mod measure;
 mod n8n;
 mod pace;
 mod pages;
+mod placement;
 mod publish;
 mod push;
 mod receive;

@@ -23,7 +23,6 @@ use crate::{
     push::item::Pushed,
     row::{RunId, born_at},
     store,
-    workflows::depends_on_places,
 };
 
 /// A push token is `fmp_<source>.<secret>`: it names its source, so that one row is read to check it.
@@ -47,7 +46,7 @@ pub struct Receive {
 
 /// A pushed execution of a workflow that nothing is known of makes the next sweep come at once, where a tenant follows
 /// from it; at most once in so many seconds, because the source may list no such workflow.
-const UNKNOWN_WORKFLOW_PAUSE_S: i64 = 60;
+pub const UNKNOWN_WORKFLOW_PAUSE_S: i64 = 60;
 
 /// A source that may push.
 #[derive(Debug)]
@@ -98,7 +97,7 @@ impl Receive {
             return Err(ReceiveError::UnknownToken);
         }
         let interval = found.poll_interval.unwrap_or(self.poll_interval);
-        let depends_on_places = depends_on_places(&found);
+        let depends_on_places = found.depends_on_places();
         if found.paused {
             return Err(ReceiveError::Resting);
         }

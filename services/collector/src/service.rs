@@ -21,6 +21,7 @@ use crate::{
     limits::{AnswerSweep, FollowUsage},
     measure::Measure,
     n8n::{Client, ClientLimits},
+    placement::AnswerPlacement,
     publish::Publisher,
     push,
     receive::Receive,
@@ -74,6 +75,9 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
 
     let sweeps = Arc::new(AnswerSweep { pool: pool.clone(), clock: clock.clone() });
     tasks.spawn(ask::answer(bus.clone(), Question::Sweep, sweeps, tasks.shutdown()));
+
+    let placements = Arc::new(AnswerPlacement { pool: pool.clone(), clock: clock.clone() });
+    tasks.spawn(ask::answer(bus.clone(), Question::Placement, placements, tasks.shutdown()));
 
     let work = Work {
         client,

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use catalog::{Scope, Source};
+use catalog::Source;
 use jiff::{SignedDuration, Timestamp};
 use metering::{Execution, SafeText, SourceId, WorkflowId};
 use sqlx::PgPool;
@@ -37,15 +37,7 @@ const PLACES_FRESH_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// How old the last reading of the source's workflows may be.
 pub fn fresh_for(source: &Source) -> Duration {
-    if depends_on_places(source) { PLACES_FRESH_FOR } else { NAMES_FRESH_FOR }
-}
-
-/// Whether somebody's executions are told by tags or projects.
-pub fn depends_on_places(source: &Source) -> bool {
-    source
-        .attributions
-        .iter()
-        .any(|attribution| matches!(attribution.scope, Scope::Tag(_) | Scope::Project(_)))
+    if source.depends_on_places() { PLACES_FRESH_FOR } else { NAMES_FRESH_FOR }
 }
 
 /// The workflows of one source, for one sweep.
@@ -226,7 +218,7 @@ impl<'a> Workflows<'a> {
 
 #[cfg(test)]
 mod tests {
-    use catalog::{Attribution, Entry};
+    use catalog::{Attribution, Entry, Scope};
     use metering::TenantId;
     use proto::v1;
 

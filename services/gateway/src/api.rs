@@ -53,7 +53,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     accounts::Accounts, admit::Admissions, change_catalog::Editor, directory::Directory,
-    gap_counts::GapCounts, source_audits::AuditView, sources::SourceView, usage::UsageView,
+    gap_counts::GapCounts, placements::Placements, source_audits::AuditView, sources::SourceView,
+    usage::UsageView,
 };
 
 pub use admissions::is_admission_id;
@@ -87,6 +88,8 @@ pub struct AppParts {
     pub audits: AuditView,
     /// How many gaps each source has.
     pub gap_counts: Arc<GapCounts>,
+    /// Which tags and projects workflows have.
+    pub placements: Placements,
     /// Decides on runs.
     pub admissions: Admissions,
     /// Tokens and sessions.

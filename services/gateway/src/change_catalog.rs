@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::{
-    Entry, InvalidEntry, Plan, Source, Tenant,
+    Entry, InvalidEntry, Plan, Source, Tenant, is_same_instance,
     store::{CatalogError, Stored},
 };
 use messaging::{Outgoing, outbox};
-use metering::Clock;
+use metering::{Clock, SourceId, TenantId};
 use prost::Message;
 use proto::{
     Namespace,
@@ -40,6 +40,15 @@ pub trait Original: Entry + PartialEq + Sync {
     /// Fails where the value names what does not exist.
     async fn check_references(&self, connection: &mut PgConnection) -> Result<(), ChangeError>;
 
+    /// Fails where another value of its kind stands in its way. What stood beside it in its `present` form goes on.
+    async fn check_others(
+        &self,
+        _connection: &mut PgConnection,
+        _present: Option<&Self>,
+    ) -> Result<(), ChangeError> {
+        Ok(())
+    }
+
     /// The ids of what names the value `id`.
     async fn users(connection: &mut PgConnection, id: &str) -> Result<Vec<String>, ChangeError>;
 }
@@ -59,6 +68,17 @@ pub enum ChangeError {
     /// The value is not acceptable.
     #[error(transparent)]
     Invalid(#[from] InvalidEntry),
+    /// Another source collects the same n8n: every execution would count twice.
+    #[error(
+        "source {0} collects this n8n already, and each execution would count twice; share that source instead: give it \
+         attributions by workflow, tag or project"
+    )]
+    SameInstance(SourceId),
+    /// Another tenant has the same customer at Stripe.
+    #[error(
+        "tenant {0} has this Stripe customer already; to put both on one invoice, set shared_customer on both tenants"
+    )]
+    SameCustomer(TenantId),
     /// There is no value of this id.
     #[error("there is no {kind} {id}")]
     NotFound {
@@ -161,12 +181,13 @@ impl Editor {
             .map(|original| decode::<E>(original, id))
             .transpose()?;
         let value = make(present.as_ref().map(|present| &present.value))?;
-        match present {
-            Some(present) if present.value == value => return Ok(present),
+        match &present {
+            Some(known) if known.value == value => return Ok(Revised { value, revision: known.revision }),
             Some(_) => {}
             None => check_room::<E>(&mut transaction).await?,
         }
         value.check_references(&mut transaction).await?;
+        value.check_others(&mut transaction, present.as_ref().map(|present| &present.value)).await?;
         let revision = revision + 1;
         let wire = value.to_wire(revision);
         let message = value.to_message(revision);
@@ -295,6 +316,25 @@ impl Original for Tenant {
         }
     }
 
+    async fn check_others(
+        &self,
+        connection: &mut PgConnection,
+        present: Option<&Self>,
+    ) -> Result<(), ChangeError> {
+        let Some(customer) = &self.stripe_customer else { return Ok(()) };
+        let says = |tenant: &Self| (tenant.stripe_customer.clone(), tenant.shared_customer);
+        if present.is_some_and(|present| says(present) == says(self)) {
+            return Ok(());
+        }
+        let tenants = catalog::store::list::<Self>(connection).await?;
+        let other = tenants.into_iter().find(|other| {
+            other.id != self.id
+                && other.stripe_customer.as_ref() == Some(customer)
+                && !(self.shared_customer && other.shared_customer)
+        });
+        other.map_or(Ok(()), |other| Err(ChangeError::SameCustomer(other.id)))
+    }
+
     async fn users(connection: &mut PgConnection, id: &str) -> Result<Vec<String>, ChangeError> {
         let sources = catalog::store::list::<Source>(connection).await?;
         let users =
@@ -318,6 +358,21 @@ impl Original for Source {
             }
         }
         Ok(())
+    }
+
+    async fn check_others(
+        &self,
+        connection: &mut PgConnection,
+        present: Option<&Self>,
+    ) -> Result<(), ChangeError> {
+        if present.is_some_and(|present| is_same_instance(&present.base_url, &self.base_url)) {
+            return Ok(());
+        }
+        let sources = catalog::store::list::<Self>(connection).await?;
+        let other = sources
+            .into_iter()
+            .find(|other| other.id != self.id && is_same_instance(&other.base_url, &self.base_url));
+        other.map_or(Ok(()), |other| Err(ChangeError::SameInstance(other.id)))
     }
 
     async fn users(_: &mut PgConnection, _: &str) -> Result<Vec<String>, ChangeError> {

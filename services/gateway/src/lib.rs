@@ -21,6 +21,7 @@ mod lookups;
 mod loop_allowance;
 mod loops;
 mod measure;
+mod placements;
 mod preview;
 mod purge;
 mod remembered;

@@ -151,10 +151,11 @@ async fn an_inbox_is_read_by_its_owner_only() {
 }
 
 /// Each question, who answers it and who asks it.
-pub const QUESTIONS: [(Question, &str, &[&str]); 10] = [
+pub const QUESTIONS: [(Question, &str, &[&str]); 11] = [
     (Question::Admission, "gateway", &[]),
     (Question::Audit, "collector", &["gateway"]),
     (Question::Sweep, "collector", &["gateway"]),
+    (Question::Placement, "collector", &["gateway"]),
     (Question::Recorded, "aggregator", &["collector", "gateway"]),
     (Question::Usage, "aggregator", &["gateway"]),
     (Question::Workflows, "aggregator", &["gateway"]),

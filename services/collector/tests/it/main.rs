@@ -10,6 +10,7 @@ mod lifecycle;
 mod limits;
 mod many;
 mod odd_servers;
+mod placements;
 mod push;
 mod requests;
 mod rows;

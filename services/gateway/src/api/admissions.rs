@@ -68,10 +68,10 @@ pub struct AdmissionInput {
     /// What starts the run, as n8n names it (`webhook`, `trigger`, `manual`, ...). Counted if missing.
     #[serde(default)]
     pub mode: Option<String>,
-    /// Names of the workflow's tags, for attributions by tag.
+    /// Names of the workflow's tags, for attributions by tag. Used only while the source's own list says nothing of it.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// The workflow's project, for attributions by project.
+    /// The workflow's project, for attributions by project. Used as the tags are.
     #[serde(default)]
     pub project: Option<String>,
 }
@@ -197,11 +197,11 @@ pub struct ShadowRowJson {
 
 impl AdmissionInput {
     /// Whose run it is, and the request; no request where no attribution matches.
-    fn into_request(
+    async fn into_request(
         self,
+        app: &App,
         asker: &Asker,
         catalog: &Snapshot,
-        now: Timestamp,
     ) -> Result<Option<Request>, ApiError> {
         if !is_admission_id(&self.id) {
             let reason = format!("use 1 to {ID_CHARS_MAX} printable characters without spaces");
@@ -212,18 +212,19 @@ impl AdmissionInput {
         }
         let workflow = self.workflow.as_deref().map(WorkflowId::parse).transpose();
         let workflow = workflow.map_err(|error| ApiError::field("workflow", error))?;
-        let Some(tenant) = self.tenant_of(asker, catalog, workflow.as_ref(), now)? else { return Ok(None) };
+        let tenant = self.tenant_of(app, asker, catalog, workflow.as_ref()).await?;
+        let Some(tenant) = tenant else { return Ok(None) };
         let mode = self.mode.as_deref().map(Mode::parse);
         let key = RunKey::of(&tenant, &self.id);
         Ok(Some(Request { tenant, key, workflow, mode }))
     }
 
-    fn tenant_of(
+    async fn tenant_of(
         &self,
+        app: &App,
         asker: &Asker,
         catalog: &Snapshot,
         workflow: Option<&WorkflowId>,
-        now: Timestamp,
     ) -> Result<Option<TenantId>, ApiError> {
         let parse_source =
             |text: &str| SourceId::parse(text).map_err(|error| ApiError::field("source", error));
@@ -249,12 +250,18 @@ impl AdmissionInput {
             };
         };
         let unnamed = WorkflowId::parse(UNNAMED)?;
-        let placement = Placement {
-            workflow: workflow.unwrap_or(&unnamed),
-            tags: &self.tags,
-            project: self.project.as_deref(),
+        // What the source's list says holds. The request's own word is a hint for a workflow that nobody has listed yet:
+        // otherwise whoever asks could charge another tenant, or run free of its own limit.
+        let listed = match workflow {
+            Some(workflow) => Box::pin(app.placements.of(known, workflow)).await,
+            None => None,
         };
-        let tenant = known.tenant_of(placement, now).cloned();
+        let (tags, project) = match &listed {
+            Some(place) => (&place.tags, place.project.as_deref()),
+            None => (&self.tags, self.project.as_deref()),
+        };
+        let placement = Placement { workflow: workflow.unwrap_or(&unnamed), tags, project };
+        let tenant = known.tenant_of(placement, app.clock.now()).cloned();
         match (asker, &tenant) {
             (Asker::Caller(caller), Some(tenant)) => caller.check_may_see(tenant)?,
             (Asker::Caller(caller), None) if caller.principal.tenant().is_some() => {
@@ -398,7 +405,7 @@ fn for_tenant(app: &App, catalog: &Snapshot, tenant: &TenantId, mut verdict: Ver
 async fn decide(app: &App, asker: &Asker, input: AdmissionInput) -> Result<AdmissionJson, ApiError> {
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let id = input.id.clone();
-    let Some(request) = input.into_request(asker, &catalog, app.clock.now())? else {
+    let Some(request) = input.into_request(app, asker, &catalog).await? else {
         meters::decided(true, "not_attributed");
         return Ok(AdmissionJson::not_attributed(id));
     };

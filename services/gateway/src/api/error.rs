@@ -78,6 +78,9 @@ pub enum ApiError {
     /// Something else needs the value.
     #[error("{0}")]
     InUse(String),
+    /// Another value has what this one asks for.
+    #[error("{0}")]
+    Taken(String),
     /// The id was given before, to one that was removed.
     #[error("{0}")]
     Removed(String),
@@ -127,6 +130,7 @@ impl ApiError {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::InUse(_) => (StatusCode::CONFLICT, "in_use"),
+            Self::Taken(_) => (StatusCode::CONFLICT, "taken"),
             Self::Removed(_) => (StatusCode::CONFLICT, "removed"),
             Self::TooMany(_) => (StatusCode::CONFLICT, "too_many"),
             Self::TooManyAtOnce => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
@@ -187,6 +191,7 @@ impl From<ChangeError> for ApiError {
             ChangeError::Invalid(error) => error.into(),
             ChangeError::NotFound { .. } => Self::NotFound(error.to_string()),
             ChangeError::InUse { .. } => Self::InUse(error.to_string()),
+            ChangeError::SameInstance(_) | ChangeError::SameCustomer(_) => Self::Taken(error.to_string()),
             ChangeError::Removed { .. } => Self::Removed(error.to_string()),
             ChangeError::TooMany(_) => Self::TooMany(error.to_string()),
             ChangeError::Read(_) | ChangeError::Catalog(_) | ChangeError::Write(_) => {

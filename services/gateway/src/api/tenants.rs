@@ -40,6 +40,9 @@ pub struct TenantInput {
     /// Its customer id at Stripe; null where it is not billed.
     #[serde(default)]
     pub stripe_customer_id: Option<String>,
+    /// Whether other tenants may have the same customer at Stripe: one invoice for all of them. Each of them has to say so.
+    #[serde(default)]
+    pub shared_customer: bool,
     /// Replaces the plan's limit; null for the plan's own.
     #[serde(default)]
     pub limit_override: Option<u64>,
@@ -73,6 +76,8 @@ pub struct TenantJson {
     pub alert_recipients: Vec<String>,
     /// Its customer id at Stripe.
     pub stripe_customer_id: Option<String>,
+    /// Whether other tenants may have the same customer at Stripe.
+    pub shared_customer: bool,
     /// Replaces the plan's limit.
     pub limit_override: Option<u64>,
     /// When the override ends and the plan's limit holds again; null for as long as it stands.
@@ -109,6 +114,7 @@ impl TenantInput {
             language: self.language.unwrap_or_default(),
             alert_recipients: self.alert_recipients,
             stripe_customer_id: self.stripe_customer_id.unwrap_or_default(),
+            shared_customer: self.shared_customer,
             limit_override: self.limit_override,
             limit_override_until: self.limit_override_until.map(timestamp),
         })?;
@@ -130,6 +136,7 @@ impl From<Revised<Tenant>> for TenantJson {
             language: tenant.language.as_str().to_owned(),
             alert_recipients: tenant.alert_recipients,
             stripe_customer_id: tenant.stripe_customer,
+            shared_customer: tenant.shared_customer,
             limit_override: tenant.limit_override,
             limit_override_until: tenant.limit_override_until,
         }

@@ -8,6 +8,7 @@
 )]
 
 mod admissions;
+mod attributed;
 mod auth;
 mod base_path;
 mod catalog_api;
@@ -26,6 +27,7 @@ mod strangers;
 mod streams;
 mod support;
 mod time_zones;
+mod twice;
 mod upgrade;
 mod usage;
 mod verdicts;

@@ -1,0 +1,54 @@
+//! One n8n as two sources counts twice, and one Stripe customer for two tenants pays twice.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::World;
+
+async fn put(world: &World, path: &str, body: Value) -> (u16, Value) {
+    world.ask(Method::PUT, path, Some(body)).await
+}
+
+#[tokio::test]
+async fn one_n8n_cannot_be_two_sources_however_its_address_is_written() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let at = |tenant: &str, base_url: &str| json!({"kind": "n8n", "tenant": tenant, "base_url": base_url, "api_key": "key"});
+    world.put("/v1/sources/north-n8n", at("north", "http://localhost:5678")).await;
+    for base_url in ["http://localhost:5678", "http://127.0.0.1:5678/", "http://[::1]:5678/api/v1"] {
+        let (status, answer) = put(&world, "/v1/sources/south-n8n", at("south", base_url)).await;
+        assert_eq!((status, &answer["error"]["code"]), (409, &json!("taken")), "{base_url}: {answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains("north-n8n") && message.contains("attributions"), "{message}");
+    }
+    world.put("/v1/sources/south-n8n", at("south", "http://localhost:5679")).await;
+    // Neither may a source move to another's address; its own it may write otherwise.
+    assert_eq!(put(&world, "/v1/sources/south-n8n", at("south", "http://127.0.0.1:5678")).await.0, 409);
+    world.put("/v1/sources/north-n8n", at("north", "http://127.0.0.1:5678")).await;
+    // A removed source leaves its address.
+    assert_eq!(world.ask(Method::DELETE, "/v1/sources/north-n8n", None).await.0, 204);
+    world.put("/v1/sources/south-n8n", at("south", "http://127.0.0.1:5678")).await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn one_stripe_customer_for_two_tenants_is_refused_unless_both_say_so() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    let tenant = |shared: bool| json!({"name": "N", "plan": "pro", "stripe_customer_id": "cus_1", "shared_customer": shared});
+    world.put("/v1/tenants/north", tenant(false)).await;
+    for shared in [false, true] {
+        let (status, answer) = put(&world, "/v1/tenants/south", tenant(shared)).await;
+        assert_eq!((status, &answer["error"]["code"]), (409, &json!("taken")), "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains("north") && message.contains("shared_customer"), "{message}");
+    }
+    world.put("/v1/tenants/north", tenant(true)).await;
+    assert_eq!(world.put("/v1/tenants/south", tenant(true)).await["shared_customer"], true);
+    // Who shares goes on until the others do not.
+    assert_eq!(put(&world, "/v1/tenants/north", tenant(false)).await.0, 409);
+    let renamed = json!({"name": "North Ltd", "plan": "pro", "stripe_customer_id": "cus_1",
+        "shared_customer": true});
+    assert_eq!(world.put("/v1/tenants/north", renamed).await["name"], "North Ltd");
+    world.finish().await;
+}
