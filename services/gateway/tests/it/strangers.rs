@@ -28,7 +28,8 @@ async fn an_answer_does_not_say_whether_others_have_what_is_asked_for() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.put("/v1/plans/gold", json!({"name": "Gold"})).await;
-    let own = json!({"kind": "n8n", "tenant": "south", "base_url": "https://n8n.south.example", "api_key": "key"});
+    let own =
+        json!({"kind": "n8n", "tenant": "south", "base_url": "https://n8n.south.example", "api_key": "key"});
     world.put("/v1/sources/south-n8n", own).await;
     world.put("/v1/sources/shared", shared()).await;
     world.counted(usage("south", 7, 1)).await;
