@@ -221,6 +221,7 @@ fn catalog() {
         alert_recipients: vec!["ops@north.example".into()],
         stripe_customer_id: "cus_north".into(),
         limit_override: Some(500),
+        shared_customer: false,
         limit_override_until: None,
     };
     let plan = Plan {
