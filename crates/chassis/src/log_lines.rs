@@ -95,10 +95,10 @@ mod tests {
             .with_writer(move || writer.clone());
         let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let subscriber = tracing_subscriber::registry().with(logs.boxed()).with(traces);
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info!("outside");
-            tracing::info_span!("sweep", source = "north-n8n").in_scope(|| tracing::warn!("sweep failed"));
-        });
+        // As a service has it: under a scoped one the formatter would not see the current span.
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+        tracing::info!("outside");
+        tracing::info_span!("sweep", source = "north-n8n").in_scope(|| tracing::warn!("sweep failed"));
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let parsed: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let [outside, inside] = parsed.as_slice() else { panic!("two lines: {text}") };
