@@ -343,6 +343,8 @@ fn totals_json(totals: &v1::Totals) -> Value {
         "canceled": totals.canceled,
         "duration_ms": totals.duration_ms,
         "late": totals.late,
+        "voided": totals.voided,
+        "adjusted": totals.adjusted,
     })
 }
 

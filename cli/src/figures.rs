@@ -14,7 +14,7 @@ use crate::{client::Client, table};
 /// What figures are divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// Hours of UTC.
+    /// Hours in the tenant's time zone.
     Hour,
     /// Days in the tenant's time zone.
     Day,
@@ -53,6 +53,17 @@ struct Series {
     time_zone: String,
     as_of: Option<Timestamp>,
     slices: Vec<Slice>,
+    #[serde(default)]
+    totals: Option<Figures>,
+    #[serde(default)]
+    adjustments: Vec<Adjusted>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Adjusted {
+    start: Timestamp,
+    end: Timestamp,
+    adjusted: i64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,12 +74,18 @@ struct Slice {
     figures: Figures,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Figures {
     counted: u64,
     uncounted: u64,
     error: u64,
     crashed: u64,
+    #[serde(default)]
+    canceled: u64,
+    #[serde(default)]
+    voided: u64,
+    #[serde(default)]
+    adjusted: i64,
     success_rate: Option<f64>,
     duration_p50_ms: Option<u64>,
     duration_p95_ms: Option<u64>,
@@ -79,6 +96,10 @@ struct TopWorkflows {
     as_of: Option<Timestamp>,
     workflows: Vec<Workflow>,
     workflows_total: usize,
+    #[serde(default)]
+    omitted: Option<Figures>,
+    #[serde(default)]
+    totals: Option<Figures>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +129,7 @@ impl Division {
         }
         let as_of = if by == By::Workflow {
             let top: TopWorkflows = client.get_with(&path, &self.query(by)).await?;
-            writeln!(out, "{}", table::or_none(&workflow_table(&top.workflows), "No workflow has run."))?;
+            writeln!(out, "{}", table::or_none(&workflow_table(&top), "No workflow has run."))?;
             if top.workflows_total > top.workflows.len() {
                 writeln!(out, "and {} more workflows", top.workflows_total - top.workflows.len())?;
             }
@@ -143,7 +164,11 @@ impl Division {
     }
 }
 
-const FIGURES: [&str; 7] = ["counted", "not counted", "errors", "crashed", "success", "p50", "p95"];
+const FIGURES: [&str; 9] =
+    ["counted", "not counted", "errors", "crashed", "canceled", "voided", "success", "p50", "p95"];
+
+/// Figures in the lines that have nothing but a count.
+const REST: usize = FIGURES.len() - 1;
 
 fn series_table(series: &Series) -> Table {
     let header: Vec<&str> = [series.grain.as_str()].into_iter().chain(FIGURES).collect();
@@ -151,35 +176,73 @@ fn series_table(series: &Series) -> Table {
     let zone = TimeZone::get(&series.time_zone).unwrap_or(TimeZone::UTC);
     for slice in &series.slices {
         let when = match series.grain.as_str() {
-            "hour" => slice.start.to_string(),
+            "hour" => slice.start.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %:z").to_string(),
             "day" => slice.start.to_zoned(zone.clone()).date().to_string(),
             _ => table::days(slice.start, slice.end, &series.time_zone),
         };
         table.add_row([when].into_iter().chain(slice.figures.cells()));
     }
-    table::right(&mut table, &[1, 2, 3, 4, 5, 6, 7]);
+    if let Some(totals) = series.totals.as_ref().filter(|_| !series.slices.is_empty()) {
+        let is_whole = series.grain == "period";
+        for adjusted in series.adjustments.iter().filter(|_| !is_whole) {
+            let days = table::days(adjusted.start, adjusted.end, &series.time_zone);
+            table.add_row(by_hand(&format!("adjusted by hand, {days}"), adjusted.adjusted));
+        }
+        if is_whole && totals.adjusted != 0 {
+            table.add_row(by_hand("adjusted by hand, included", totals.adjusted));
+        }
+        let adjusted: i64 = series.adjustments.iter().map(|adjusted| adjusted.adjusted).sum();
+        let counted = if is_whole { totals.counted } else { totals.counted.saturating_add_signed(adjusted) };
+        let totals = Figures { counted, ..totals.clone() };
+        table.add_row(["total".to_owned()].into_iter().chain(totals.cells()));
+    }
+    table::right(&mut table, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
     table
 }
 
-fn workflow_table(workflows: &[Workflow]) -> Table {
+fn workflow_table(top: &TopWorkflows) -> Table {
     let header: Vec<&str> = ["workflow", "source"].into_iter().chain(FIGURES).collect();
     let mut table = table::new(&header);
-    for workflow in workflows {
+    for workflow in &top.workflows {
         let name = workflow.name.clone().unwrap_or_else(|| workflow.workflow.clone());
         table.add_row([name, workflow.source.clone()].into_iter().chain(workflow.figures.cells()));
     }
-    table::right(&mut table, &[2, 3, 4, 5, 6, 7, 8]);
+    let line = |name: &str, figures: &Figures| {
+        [name.to_owned(), String::new()].into_iter().chain(figures.cells()).collect::<Vec<_>>()
+    };
+    if let Some(totals) = top.totals.as_ref().filter(|_| !top.workflows.is_empty()) {
+        if top.workflows_total > top.workflows.len() {
+            top.omitted.iter().for_each(|omitted| {
+                table.add_row(line("other workflows", omitted));
+            });
+        }
+        if totals.adjusted != 0 {
+            let mut cells = by_hand("adjusted by hand", totals.adjusted);
+            cells.insert(1, String::new());
+            table.add_row(cells);
+        }
+        table.add_row(line("total", totals));
+    }
+    table::right(&mut table, &[2, 3, 4, 5, 6, 7, 8, 9, 10]);
     table
 }
 
+/// The line of what was adjusted by hand: it has a count and nothing else.
+fn by_hand(name: &str, adjusted: i64) -> Vec<String> {
+    let cells = [name.to_owned(), table::signed(adjusted)];
+    cells.into_iter().chain(std::iter::repeat_n(String::new(), REST)).collect()
+}
+
 impl Figures {
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> [String; 9] {
         let ms = |ms: Option<u64>| ms.map_or("-".to_owned(), |ms| format!("{} ms", table::number(ms)));
         [
             table::number(self.counted),
             table::number(self.uncounted),
             table::number(self.error),
             table::number(self.crashed),
+            table::number(self.canceled),
+            table::number(self.voided),
             table::rate(self.success_rate),
             ms(self.duration_p50_ms),
             ms(self.duration_p95_ms),
@@ -212,12 +275,51 @@ mod tests {
     }
 
     #[test]
+    fn lines_add_up_to_the_total_with_what_was_adjusted_by_hand() {
+        let row = |mut figures: Value, key: &str, value: &str| {
+            figures[key] = value.into();
+            figures
+        };
+        let totals = || {
+            json!({ "counted": 1_231, "uncounted": 5, "error": 3, "crashed": 0, "success_rate": 0.9975,
+                                "voided": 2, "adjusted": -3 })
+        };
+        let workflow = row(row(figures(), "source", "n8n"), "workflow", "w1");
+        let top = json!({ "as_of": null, "workflows": [workflow], "workflows_total": 1, "totals": totals() });
+        let by_workflow = workflow_table(&serde_json::from_value(top).unwrap()).to_string();
+        let (start, end) = ("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z");
+        let mut days = totals();
+        days["counted"] = 1_234.into();
+        let slice = row(row(figures(), "start", start), "end", "2026-11-02T00:00:00Z");
+        let series = json!({ "grain": "day", "time_zone": "UTC", "as_of": null, "slices": [slice], "totals": days,
+                             "adjustments": [{ "start": start, "end": end, "adjusted": -3 }] });
+        let by_day = series_table(&serde_json::from_value(series).unwrap()).to_string();
+        for shown in [by_workflow, by_day] {
+            for part in ["1,234", "adjusted by hand", "-3", "total", "1,231"] {
+                assert!(shown.contains(part), "{part} is missing:\n{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn hours_are_those_of_the_tenant() {
+        let mut slice = figures();
+        slice["start"] = "2026-11-24T03:30:00Z".into();
+        slice["end"] = "2026-11-24T04:30:00Z".into();
+        let series =
+            json!({ "grain": "hour", "time_zone": "Asia/Kolkata", "as_of": null, "slices": [slice] });
+        let shown = series_table(&serde_json::from_value(series).unwrap()).to_string();
+        assert!(shown.contains("2026-11-24 09:00 +05:30"), "{shown}");
+    }
+
+    #[test]
     fn a_workflow_without_a_name_shows_its_id() {
         let mut workflow = figures();
         workflow["source"] = "north-n8n".into();
         workflow["workflow"] = "w1".into();
         workflow["name"] = Value::Null;
-        let shown = workflow_table(&[serde_json::from_value(workflow).unwrap()]).to_string();
+        let top = json!({ "as_of": null, "workflows": [workflow], "workflows_total": 1 });
+        let shown = workflow_table(&serde_json::from_value(top).unwrap()).to_string();
         assert!(shown.contains("w1") && shown.contains("north-n8n"), "{shown}");
     }
 }

@@ -37,6 +37,12 @@ pub fn number(value: u64) -> String {
     grouped
 }
 
+/// A number that may be negative: `-3`, `+12`.
+pub fn signed(value: i64) -> String {
+    let sign = if value < 0 { "-" } else { "+" };
+    format!("{sign}{}", number(value.unsigned_abs()))
+}
+
 /// A success rate. Cut, not rounded: a single failure in many runs still shows.
 pub fn rate(rate: Option<f64>) -> String {
     rate.map_or("-".to_owned(), |rate| format!("{:.1} %", (rate * 1_000.0).floor() / 10.0))

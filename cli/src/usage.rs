@@ -43,6 +43,10 @@ struct TenantUsage {
     plan: String,
     period: Period,
     counted: Option<u64>,
+    #[serde(default)]
+    voided: Option<u64>,
+    #[serde(default)]
+    adjusted: Option<i64>,
     success_rate: Option<f64>,
     limit: Option<u64>,
     used_percent: Option<f64>,
@@ -55,6 +59,13 @@ struct TenantUsage {
     workflows: Vec<Workflow>,
     #[serde(default)]
     workflows_omitted: u32,
+    #[serde(default)]
+    workflows_omitted_totals: Option<Omitted>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Omitted {
+    counted: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,6 +126,10 @@ struct ClosedPeriod {
     counted: u64,
     uncounted: u64,
     late: u64,
+    #[serde(default)]
+    voided: u64,
+    #[serde(default)]
+    adjusted: i64,
     success_rate: Option<f64>,
     #[serde(default)]
     incomplete_sources: Vec<String>,
@@ -145,7 +160,7 @@ impl Usage {
                 writeln!(out, "{forecast}")?;
             }
             if self.workflows {
-                writeln!(out, "{}", workflow_table(&usage.workflows))?;
+                writeln!(out, "{}", workflow_table(&usage))?;
             }
             if self.workflows && usage.workflows_omitted > 0 {
                 writeln!(out, "and {} more workflows", usage.workflows_omitted)?;
@@ -160,8 +175,19 @@ impl Usage {
 }
 
 fn usage_table(usage: &[TenantUsage]) -> Table {
-    let header =
-        ["tenant", "plan", "period", "counted", "limit", "%", "success", "cost estimate", "freshness"];
+    let header = [
+        "tenant",
+        "plan",
+        "period",
+        "counted",
+        "adjusted",
+        "voided",
+        "limit",
+        "%",
+        "success",
+        "cost estimate",
+        "freshness",
+    ];
     let mut table = table::new(&header);
     for tenant in usage {
         table.add_row([
@@ -169,6 +195,8 @@ fn usage_table(usage: &[TenantUsage]) -> Table {
             tenant.plan.clone(),
             tenant.period.to_string(),
             tenant.counted.map_or(UNKNOWN.to_owned(), table::number),
+            tenant.adjusted.map_or("-".to_owned(), table::signed),
+            tenant.voided.map_or("-".to_owned(), table::number),
             tenant.limit.map_or("no limit".to_owned(), table::number),
             tenant.used_percent.map_or("-".to_owned(), |percent| format!("{percent:.1} %")),
             table::rate(tenant.success_rate),
@@ -176,14 +204,14 @@ fn usage_table(usage: &[TenantUsage]) -> Table {
             freshness(tenant),
         ]);
     }
-    table::right(&mut table, &[3, 4, 5, 6, 7]);
+    table::right(&mut table, &[3, 4, 5, 6, 7, 8, 9]);
     table
 }
 
-fn workflow_table(workflows: &[Workflow]) -> Table {
+fn workflow_table(usage: &TenantUsage) -> Table {
     let header = ["workflow", "source", "counted", "not counted", "success", "mean duration"];
     let mut table = table::new(&header);
-    for workflow in workflows {
+    for workflow in &usage.workflows {
         table.add_row([
             workflow.name.clone().unwrap_or_else(|| workflow.workflow.clone()),
             workflow.source.clone(),
@@ -193,18 +221,41 @@ fn workflow_table(workflows: &[Workflow]) -> Table {
             workflow.mean_duration_ms.map_or("-".to_owned(), |ms| format!("{} ms", table::number(ms))),
         ]);
     }
+    if usage.workflows_omitted_totals.is_some() || usage.adjusted.is_some_and(|adjusted| adjusted != 0) {
+        let mut line = |name: &str, counted: String| {
+            table.add_row([name.to_owned(), String::new(), counted]);
+        };
+        if let Some(omitted) = &usage.workflows_omitted_totals {
+            line("other workflows", table::number(omitted.counted));
+        }
+        line("adjusted by hand", table::signed(usage.adjusted.unwrap_or_default()));
+        line("total", usage.counted.map_or(UNKNOWN.to_owned(), table::number));
+    }
     table::right(&mut table, &[2, 3, 4, 5]);
     table
 }
 
 fn period_table(periods: &[ClosedPeriod]) -> Table {
-    let header = ["period", "plan", "counted", "not counted", "late", "success", "closed at", "incomplete"];
+    let header = [
+        "period",
+        "plan",
+        "counted",
+        "adjusted",
+        "voided",
+        "not counted",
+        "late",
+        "success",
+        "closed at",
+        "incomplete",
+    ];
     let mut table = table::new(&header);
     for closed in periods {
         table.add_row([
             closed.period.to_string(),
             closed.plan.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
             table::number(closed.counted),
+            table::signed(closed.adjusted),
+            table::number(closed.voided),
             table::number(closed.uncounted),
             table::number(closed.late),
             table::rate(closed.success_rate),
@@ -212,7 +263,7 @@ fn period_table(periods: &[ClosedPeriod]) -> Table {
             closed.incomplete_sources.join(", "),
         ]);
     }
-    table::right(&mut table, &[2, 3, 4, 5]);
+    table::right(&mut table, &[2, 3, 4, 5, 6, 7]);
     table
 }
 
@@ -301,6 +352,7 @@ mod tests {
             "source": "north-n8n", "workflow": "w1", "name": null, "counted": 3, "uncounted": 0,
             "success_rate": null, "mean_duration_ms": null,
         }));
-        assert!(workflow_table(&[workflow.unwrap()]).to_string().contains("w1"));
+        let usage = TenantUsage { workflows: vec![workflow.unwrap()], ..usage(json!(3)) };
+        assert!(workflow_table(&usage).to_string().contains("w1"));
     }
 }

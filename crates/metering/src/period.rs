@@ -1,6 +1,9 @@
 //! Metering periods: one month each, in the tenant's time zone, from the tenant's anchor day.
 
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
+
+/// Seconds of an hour.
+const HOUR_SECONDS: i64 = 3_600;
 
 /// Start inclusive, end exclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +94,34 @@ impl Calendar {
         let date = self.date_of(instant);
         let tomorrow = date.saturating_add(jiff::Span::new().days(1));
         Period { start: self.instant(date), end: self.instant(tomorrow) }
+    }
+
+    /// The hour of the clock that holds the instant, in the calendar's time zone. Where the clocks are changed, the hour is cut
+    /// there: with Lord Howe Island's half an hour, two hours of that day last 30 minutes or are 30 minutes longer together.
+    pub fn hour_of(&self, instant: Timestamp) -> Period {
+        let offset = self.time_zone.to_offset(instant);
+        let shift = i64::from(offset.seconds());
+        let local = instant.as_second().saturating_add(shift);
+        let whole = local.saturating_sub(local.rem_euclid(HOUR_SECONDS)).saturating_sub(shift);
+        let second = |second: i64, out_of_range| Timestamp::from_second(second).unwrap_or(out_of_range);
+        let mut hour = Period {
+            start: second(whole, Timestamp::MIN),
+            end: second(whole.saturating_add(HOUR_SECONDS), Timestamp::MAX),
+        };
+        let changed = self
+            .time_zone
+            .preceding(instant.saturating_add(SignedDuration::from_nanos(1)).unwrap_or(instant));
+        if self.time_zone.to_offset(hour.start) != offset
+            && let Some(change) = changed.into_iter().next()
+        {
+            hour.start = hour.start.max(change.timestamp());
+        }
+        if self.time_zone.to_offset(hour.end) != offset
+            && let Some(change) = self.time_zone.following(instant).next()
+        {
+            hour.end = hour.end.min(change.timestamp());
+        }
+        hour
     }
 
     /// The date of the instant in the calendar's time zone.
@@ -285,6 +316,32 @@ mod tests {
             }
             let hours = period.end.duration_since(period.start).as_hours();
             prop_assert!((27 * 24..=32 * 24).contains(&hours), "{} hours", hours);
+        }
+    }
+
+    #[test]
+    fn hours_are_those_of_the_clock_and_follow_each_other() {
+        for (zone, from, lengths) in [
+            // Minutes of the hours from an instant on.
+            ("UTC", "2026-11-24T00:00:00Z", [60, 60, 60, 60]),
+            ("Asia/Kolkata", "2026-11-23T18:30:00Z", [60, 60, 60, 60]),
+            ("Asia/Kathmandu", "2026-11-23T18:15:00Z", [60, 60, 60, 60]),
+            // 02:00 comes twice; 02:00 does not come.
+            ("Europe/Madrid", "2026-10-24T23:00:00Z", [60, 60, 60, 60]),
+            ("Europe/Madrid", "2026-03-28T23:00:00Z", [60, 60, 60, 60]),
+            // Half an hour back at 02:00 to 01:30, and forward at 02:00 to 02:30.
+            ("Australia/Lord_Howe", "2026-04-04T14:00:00Z", [60, 30, 60, 60]),
+            ("Australia/Lord_Howe", "2026-10-03T14:30:00Z", [60, 30, 60, 60]),
+        ] {
+            let calendar = Calendar::new(zone, 1).unwrap();
+            let mut start: Timestamp = from.parse().unwrap();
+            for minutes in lengths {
+                let end = start + SignedDuration::from_mins(minutes);
+                let expected = Period { start, end };
+                let last = end - SignedDuration::from_nanos(1);
+                assert_eq!((calendar.hour_of(start), calendar.hour_of(last)), (expected, expected), "{zone}");
+                start = end;
+            }
         }
     }
 }

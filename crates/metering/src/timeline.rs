@@ -116,6 +116,13 @@ impl Timeline {
         within(stretch.calendar.day_of(instant), bounds)
     }
 
+    /// The hour that holds the instant, by the clock of the calendar that holds then. As a day it is cut where the calendar
+    /// changes, so that the hours of a day, and of a period, add up to it.
+    pub fn hour_of(&self, instant: Timestamp) -> Period {
+        let (stretch, bounds) = self.at(instant);
+        within(stretch.calendar.hour_of(instant), bounds)
+    }
+
     fn at(&self, instant: Timestamp) -> (&Stretch, Period) {
         let next = self.later.partition_point(|(from, _)| *from <= instant);
         let end = self.later.get(next).map_or(Timestamp::MAX, |(from, _)| *from);

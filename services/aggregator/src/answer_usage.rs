@@ -94,7 +94,14 @@ impl Answerer for AnswerUsage {
         // Read before the figures: what is folded meanwhile only makes them fresher.
         let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
         let slices = self.slices(&asked, grain, span, workflow).await?;
-        Ok(v1::UsageAnswer { slices, as_of: Some(timestamp(as_of)) })
+        let adjustments = match workflow {
+            None => store::adjusted_periods(&self.pool, asked.number, span).await?,
+            Some(_) => Vec::new(),
+        };
+        let adjustments = adjustments
+            .into_iter()
+            .map(|(period, adjusted)| v1::AdjustedPeriod { period: Some(period.into()), adjusted });
+        Ok(v1::UsageAnswer { slices, as_of: Some(timestamp(as_of)), adjustments: adjustments.collect() })
     }
 }
 
@@ -130,9 +137,12 @@ fn add_durations(periods: &mut [Slice], days: Vec<Slice>) {
 fn to_wire(slice: Slice, grain: Grain, timeline: &Timeline) -> v1::UsageSlice {
     let end = slice.end.unwrap_or_else(|| match grain {
         Grain::Day => timeline.day_of(slice.start).end,
-        _ => slice.start.saturating_add(SignedDuration::from_hours(1)).unwrap_or(Timestamp::MAX),
+        _ => timeline.hour_of(slice.start).end,
     });
-    let quantile = |percent| slice.durations.as_ref().and_then(|durations| durations.quantile_ms(percent));
+    // Hours from before durations were kept have those of a part of their executions, or none.
+    let is_whole = |durations: &&Durations| grain != Grain::Hour || durations.count() == slice.totals.counted;
+    let durations = slice.durations.as_ref().filter(is_whole);
+    let quantile = |percent| durations.and_then(|durations| durations.quantile_ms(percent));
     v1::UsageSlice {
         span: Some(Period { start: slice.start, end }.into()),
         totals: Some(wire::totals(&slice.totals)),

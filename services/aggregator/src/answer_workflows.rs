@@ -37,7 +37,7 @@ impl Answerer for AnswerWorkflows {
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
         let start = asked.period_start(question.period_start.as_ref(), question.period_at.as_ref())?;
         let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
-        let (rows, total) =
+        let (rows, total, totals) =
             store::top_workflows(&self.pool, asked.number, start, question.count_max.into()).await?;
         let workflows = rows.into_iter().map(|row| {
             let quantile = |percent| row.durations.quantile_ms(percent);
@@ -56,6 +56,7 @@ impl Answerer for AnswerWorkflows {
             workflows: workflows.collect(),
             workflows_total: u64::try_from(total).unwrap_or(0),
             as_of: Some(timestamp(as_of)),
+            totals: Some(wire::totals(&totals)),
             period: Some(asked.timeline.period_of(start).into()),
         })
     }

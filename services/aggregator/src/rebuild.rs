@@ -214,14 +214,24 @@ fn differences(tenant: &str, stored: &Figures, shadow: &Figures) -> Vec<Differen
         rebuilt,
     };
     let mut found = Vec::new();
-    for (figure, one, other) in
-        [("period", &stored.periods, &shadow.periods), ("hour", &stored.hours, &shadow.hours)]
-    {
-        found.extend(
-            changes_between(one, other).into_iter().map(|((_, start), (was, is))| {
-                difference(figure, start.to_string(), was.counted, is.counted)
-            }),
-        );
+    let periods = changes_between(&stored.periods, &shadow.periods);
+    found.extend(
+        periods
+            .into_iter()
+            .map(|((_, start), (was, is))| difference("period", start.to_string(), was.counted, is.counted)),
+    );
+    for ((_, start), (was, is)) in changes_between(&stored.hours, &shadow.hours) {
+        if was.totals != is.totals {
+            found.push(difference("hour", start.to_string(), was.totals.counted, is.totals.counted));
+        }
+        if was.durations != is.durations {
+            found.push(difference(
+                "durations",
+                start.to_string(),
+                was.durations.count(),
+                is.durations.count(),
+            ));
+        }
     }
     found.extend(changes_between(&stored.period_hours, &shadow.period_hours).into_iter().map(
         |(key, (was, is))| {
@@ -269,7 +279,7 @@ impl Figures {
     fn keep_since(&mut self, since: Timestamp, hours_since: Timestamp) {
         self.periods.retain(|(_, start), totals| *start >= since && *totals != Totals::ZERO);
         self.workflows.retain(|key, cell| key.period_start >= since && !cell.is_empty());
-        self.hours.retain(|(_, start), totals| *start >= hours_since && *totals != Totals::ZERO);
+        self.hours.retain(|(_, start), hour| *start >= hours_since && !hour.is_empty());
         self.days.retain(|(_, start), day: &mut Cell| *start >= since && !day.is_empty());
         self.workflow_days.retain(|key, totals| key.day_start >= hours_since && *totals != Totals::ZERO);
         self.period_hours.retain(|key, counted| key.period_start >= since && *counted != 0);

@@ -19,7 +19,7 @@ use crate::{
 
 pub(crate) use figures::{Figures, PeriodHour, WorkflowDay, WorkflowPeriod};
 
-/// Hours are those of UTC; the finest figures that are kept.
+/// Hours of UTC: what is counted since an instant is a sum of these.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// Offsets of time zones are whole quarters of an hour, so an instant's quarter tells its day.
@@ -29,8 +29,21 @@ const QUARTER_SECONDS: i64 = 15 * 60;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     cells: HashMap<CellKey, Cell>,
-    /// Days by tenant and quarter of an hour: a batch asks for the same few again and again.
-    days: HashMap<(i32, i64), Period>,
+    /// Days and hours by tenant and quarter of an hour: a batch asks for the same few again and again.
+    places: HashMap<(i32, i64), Place>,
+}
+
+/// The tenant's day and hour that hold an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    day: Period,
+    hour: Period,
+}
+
+impl Place {
+    fn of(instant: Timestamp, timeline: &Timeline) -> Self {
+        Self { day: timeline.day_of(instant), hour: timeline.hour_of(instant) }
+    }
 }
 
 /// Where an execution is counted. The finest division: every figure is a sum of such cells.
@@ -39,7 +52,10 @@ pub(crate) struct CellKey {
     pub(crate) tenant: i32,
     pub(crate) period_start: Timestamp,
     pub(crate) day_start: Timestamp,
+    /// Of UTC.
     pub(crate) hour_start: Timestamp,
+    /// In the tenant's time zone: another one only where the zone is not whole hours from UTC.
+    pub(crate) own_hour_start: Timestamp,
     /// The number that stands for a source and its workflow.
     pub(crate) workflow: i32,
 }
@@ -106,18 +122,18 @@ impl Changes {
     /// Adds an execution's share. `timeline` is its tenant's.
     pub(crate) fn add(&mut self, share: Share, timeline: &Timeline) {
         let quarter = share.stopped_at.as_second().div_euclid(QUARTER_SECONDS);
-        let day =
-            self.days.entry((share.tenant, quarter)).or_insert_with(|| timeline.day_of(share.stopped_at));
-        // A day is cut where a period was ended by hand, at any minute.
-        if !day.contains(share.stopped_at) {
-            *day = timeline.day_of(share.stopped_at);
+        let place = || Place::of(share.stopped_at, timeline);
+        let known = self.places.entry((share.tenant, quarter)).or_insert_with(place);
+        // Both are cut where a period was ended by hand, at any minute.
+        if !(known.day.contains(share.stopped_at) && known.hour.contains(share.stopped_at)) {
+            *known = place();
         }
-        let day_start = day.start;
         let key = CellKey {
             tenant: share.tenant,
             period_start: share.period_start,
-            day_start,
+            day_start: known.day.start,
             hour_start: hour_of(share.stopped_at),
+            own_hour_start: known.hour.start,
             workflow: share.workflow,
         };
         let cell = self.cells.entry(key).or_default();
@@ -231,6 +247,9 @@ struct StoredCell {
     voided: i64,
     #[prost(bytes = "vec", tag = "15")]
     durations: Vec<u8>,
+    /// Seconds from the hour of UTC to the tenant's: 0 in what was logged before there were such hours.
+    #[prost(sint64, tag = "16")]
+    own_hour_offset: i64,
 }
 
 impl StoredCell {
@@ -252,16 +271,19 @@ impl StoredCell {
             late: totals.late,
             voided: totals.voided,
             durations: cell.durations.to_bytes(),
+            own_hour_offset: key.own_hour_start.as_second() - key.hour_start.as_second(),
         }
     }
 
     fn read(self) -> Result<(CellKey, Cell), DamagedChange> {
         let day_start = self.period_start.saturating_add(self.day_offset);
+        let hour_start = day_start.saturating_add(self.hour_offset);
         let key = CellKey {
             tenant: self.tenant,
             period_start: Timestamp::from_second(self.period_start)?,
             day_start: Timestamp::from_second(day_start)?,
-            hour_start: Timestamp::from_second(day_start.saturating_add(self.hour_offset))?,
+            hour_start: Timestamp::from_second(hour_start)?,
+            own_hour_start: Timestamp::from_second(hour_start.saturating_add(self.own_hour_offset))?,
             workflow: self.workflow,
         };
         let totals = Totals {

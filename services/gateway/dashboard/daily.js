@@ -1,6 +1,7 @@
 // The period day by day: a bar per day, with what failed, and where the period will end.
 
 import { el, setAttribute, setText, show, svg } from "./dom.js";
+import { correctionLines } from "./parts.js";
 
 const WIDTH = 620;
 const HEIGHT = 120;
@@ -45,6 +46,7 @@ export function dailyCard(context) {
   const peak = el("span", { class: "muted" });
   const axis = el("div", { class: "axis muted", "aria-hidden": "true" }, first, peak, last);
   const forecast = el("p", { class: "forecast" });
+  const byHand = el("p", { class: "muted small" });
   const message = el("p", { class: "muted" }, t("loading"));
   const node = el(
     "section",
@@ -52,10 +54,11 @@ export function dailyCard(context) {
     el("div", { class: "card-head" }, el("h2", { id: "daily-title" }, t("byDay"))),
     chart,
     axis,
+    byHand,
     forecast,
     message,
   );
-  [chart, axis, forecast].forEach((part) => show(part, false));
+  [chart, axis, byHand, forecast].forEach((part) => show(part, false));
 
   function draw({ from, to, time_zone: zone, slices }) {
     const largest = slices.reduce((most, slice) => (slice.counted > (most?.counted ?? 0) ? slice : most), null);
@@ -74,6 +77,10 @@ export function dailyCard(context) {
     node,
     update: draw,
     updateForecast(usage) {
+      // In the period's count and in no day: days and this line add up to it.
+      const lines = correctionLines(format, usage).map(([label, figure]) => `${label}: ${figure}`);
+      setText(byHand, lines.join(" · "));
+      show(byHand, lines.length > 0);
       setText(forecast, forecastText(usage, format));
       show(forecast, usage.forecast !== null);
     },

@@ -294,3 +294,12 @@ export function figure(label, { hint = "" } = {}) {
     },
   };
 }
+
+/** What was corrected by hand, as lines of their own: label and figure; none where nothing was. */
+export function correctionLines({ t, count }, { adjusted, voided }) {
+  const lines = [
+    ["adjusted", adjusted],
+    ["voided", voided],
+  ];
+  return lines.filter(([, figure]) => Boolean(figure)).map(([key, figure]) => [t(key), count(figure)]);
+}

@@ -1,8 +1,8 @@
 // Closed periods: final figures, newest first.
 
 import { el, setText, setVariable, show } from "./dom.js";
-import { drawEach } from "./parts.js";
-import { failedOf, isFailing } from "./usage.js";
+import { correctionLines, drawEach } from "./parts.js";
+import { failedOf, isFailing, meanDuration } from "./usage.js";
 
 /** Columns of the table. */
 const COLUMNS = 7;
@@ -50,13 +50,13 @@ function row(format, closed, largest) {
   const { t, count, percent, duration, days, dateOfYear, full } = format;
   const bar = el("span", { class: "history", "aria-hidden": "true" }, el("span", { class: "history-late" }));
   setVariable(bar, "--share", String(closed.counted / largest));
-  setVariable(bar, "--late", String(closed.counted === 0 ? 0 : closed.late / closed.counted));
-  const mean = closed.counted === 0 ? null : closed.duration_ms / closed.counted;
+  setVariable(bar, "--late", String(closed.counted === 0 ? 0 : Math.min(1, closed.late / closed.counted)));
   const incomplete = closed.incomplete_sources.length > 0;
   const notes = [
     closed.late > 0
       ? el("span", { class: "note", "data-state": "unknown" }, t("lateFound", { count: closed.late }))
       : null,
+    ...correctionLines(format, closed).map(([label, figure]) => el("span", { class: "note" }, `${label}: ${figure}`)),
     incomplete
       ? el(
           "span",
@@ -73,7 +73,7 @@ function row(format, closed, largest) {
     el("td", { class: "number strong" }, count(closed.counted)),
     el("td", { class: "number" }, percent(closed.success_rate)),
     el("td", { class: "number", "data-bad": String(isFailing(closed)) }, count(failedOf(closed))),
-    el("td", { class: "number" }, duration(mean)),
+    el("td", { class: "number" }, duration(meanDuration(closed))),
     el(
       "td",
       { title: full(closed.closed_at) },

@@ -3,7 +3,7 @@
 import { el, setText } from "./dom.js";
 import { NONE } from "./format.js";
 import { activityChart, figure, peakText, recentText } from "./parts.js";
-import { WINDOW_MINUTES, failedOf, gapsOf, isFloor, isLosing, isReadable, sourceState } from "./usage.js";
+import { WINDOW_MINUTES, executionsOf, failedOf, gapsOf, isFloor, isLosing, isReadable, sourceState } from "./usage.js";
 
 export function summaryOf(context) {
   const { t } = context.format;
@@ -55,6 +55,7 @@ const sumOf = (list, read) => (list.length === 0 ? null : list.reduce((sum, usag
 function updateTotals({ format }, { counted, success, cost, open }, known, unknown) {
   const { t, count, percent, money } = format;
   const total = sumOf(known, (usage) => usage.counted);
+  const executions = sumOf(known, executionsOf);
   const failed = sumOf(known, failedOf);
   const least = unknown > 0 || known.some(isFloor);
   counted.update(
@@ -62,7 +63,7 @@ function updateTotals({ format }, { counted, success, cost, open }, known, unkno
     unknown > 0 ? t("tenantsUnknown", { count: unknown }) : t("countedHelp"),
   );
   success.update(
-    total ? percent(sumOf(known, (usage) => usage.success) / total) : NONE,
+    executions ? percent(sumOf(known, (usage) => usage.success) / executions) : NONE,
     failed === null ? "" : t("failed", { count: failed }),
   );
   const costs = new Map();

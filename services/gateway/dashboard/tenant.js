@@ -240,11 +240,15 @@ function periodFigures(format) {
     open: figure(t("openExecutions")),
     uncounted: figure(t("uncounted")),
     late: figure(t("late")),
+    adjusted: figure(t("adjusted")),
+    voided: figure(t("voided")),
     cost: figure(t("costEstimate")),
   };
   setAttribute(figures.open.node, "title", t("openHelp"));
   setAttribute(figures.uncounted.node, "title", t("uncountedHelp"));
   setAttribute(figures.late.node, "title", t("lateHelp"));
+  setAttribute(figures.adjusted.node, "title", t("adjustedHelp"));
+  setAttribute(figures.voided.node, "title", t("voidedHelp"));
   setAttribute(figures.cost.node, "title", t("costHelp"));
   return {
     node: el("dl", { class: "figures" }, ...Object.values(figures).map(({ node }) => node)),
@@ -258,6 +262,8 @@ function periodFigures(format) {
       figures.open.update(count(usage.open_executions));
       figures.uncounted.update(count(usage.uncounted));
       figures.late.update(count(usage.late));
+      figures.adjusted.update(count(usage.adjusted));
+      figures.voided.update(count(usage.voided));
       figures.cost.update(money(usage.cost_estimate));
       figures.success.node.dataset.bad = String(isFailing(usage));
     },

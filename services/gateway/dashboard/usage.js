@@ -33,9 +33,18 @@ export const failedOf = ({ error, crashed }) => (error === null || crashed === n
 /** A share of failures that deserves the eye; a few of a thousand are every day's. */
 const NOTABLE_FAILURES = 0.05;
 
-export const isFailing = (figures) => figures.counted > 0 && failedOf(figures) / figures.counted >= NOTABLE_FAILURES;
+/** Counted executions, without what was adjusted by hand: rates and means are of these. */
+export const executionsOf = ({ success, error, crashed, canceled }) => success + error + crashed + canceled;
 
-export const meanDuration = (usage) => (usage.counted ? usage.duration_ms / usage.counted : null);
+export const isFailing = (figures) => {
+  const executions = executionsOf(figures);
+  return executions > 0 && failedOf(figures) / executions >= NOTABLE_FAILURES;
+};
+
+export const meanDuration = (figures) => {
+  const executions = executionsOf(figures);
+  return executions > 0 ? figures.duration_ms / executions : null;
+};
 
 export const lagSeconds = (completeUntil, now) => Math.max(0, (now - Date.parse(completeUntil)) / 1_000);
 

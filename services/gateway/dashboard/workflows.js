@@ -37,6 +37,8 @@ export function workflowsCard(context) {
     }),
   );
   const body = el("tbody");
+  /** What the workflows leave of the tenant's count, so that the rows add up to it. */
+  const foot = el("tfoot");
   const total = el("span", { class: "muted" });
   const find = el("input", {
     type: "search",
@@ -64,6 +66,7 @@ export function workflowsCard(context) {
     { class: "workflows", "aria-labelledby": "workflows-title" },
     el("thead", {}, el("tr", {}, ...heads)),
     body,
+    foot,
   );
   const node = el(
     "section",
@@ -86,6 +89,7 @@ export function workflowsCard(context) {
     const mark = (sentence) => el("tr", {}, el("td", { colspan: COLUMNS.length }, sentence));
     const rows = found.slice(0, view.rows);
     body.replaceChildren(...drawEach(rows, (workflow) => row(context.format, workflow, largest), mark, context.format));
+    foot.replaceChildren(...footRows(context.format, answer));
     heads.forEach((head, index) => {
       const order = COLUMNS[index] !== view.column ? null : view.descending ? "descending" : "ascending";
       setAttribute(head, "aria-sort", order);
@@ -148,6 +152,26 @@ function sorted(workflows, { column, descending }) {
   };
   // The id settles ties, so that rows do not change places from one event to the next.
   return [...workflows].sort((a, b) => sign * compare(a, b) || a.workflow.localeCompare(b.workflow));
+}
+
+/** The omitted workflows, what was adjusted by hand, the total, and what was voided, where they say anything. */
+function footRows({ t, count }, { counted, adjusted, voided, workflows_omitted_totals: omitted }) {
+  if (!omitted && !adjusted && !voided) return [];
+  const lines = [
+    ...(omitted ? [["otherWorkflows", omitted.counted]] : []),
+    ...(adjusted ? [["adjusted", adjusted]] : []),
+    ["total", counted],
+    ...(voided ? [["voided", voided]] : []),
+  ];
+  return lines.map(([key, figure]) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row", colspan: 2 }, t(key)),
+      el("td", { class: "number" }, count(figure)),
+      el("td", { colspan: COLUMNS.length - 3 }),
+    ),
+  );
 }
 
 function row({ count, percent, duration }, workflow, largest) {

@@ -13,8 +13,8 @@ pub(crate) struct Figures {
     /// By tenant and the period's start. Without what was adjusted by hand.
     pub(crate) periods: BTreeMap<(i32, Timestamp), Totals>,
     pub(crate) workflows: BTreeMap<WorkflowPeriod, Cell>,
-    /// By tenant and the hour's start.
-    pub(crate) hours: BTreeMap<(i32, Timestamp), Totals>,
+    /// By tenant and the start of the hour in its time zone.
+    pub(crate) hours: BTreeMap<(i32, Timestamp), Cell>,
     /// By tenant and the day's start.
     pub(crate) days: BTreeMap<(i32, Timestamp), Cell>,
     pub(crate) workflow_days: BTreeMap<WorkflowDay, Totals>,
@@ -54,7 +54,7 @@ impl Figures {
             let in_period = key.workflow_period();
             let on_day = WorkflowDay { tenant, workflow, day_start: key.day_start };
             *self.periods.entry((tenant, key.period_start)).or_default() += cell.totals;
-            *self.hours.entry((tenant, key.hour_start)).or_default() += cell.totals;
+            *self.hours.entry((tenant, key.own_hour_start)).or_default() += cell;
             *self.days.entry((tenant, key.day_start)).or_default() += cell;
             *self.workflow_days.entry(on_day).or_default() += cell.totals;
             *self.period_hours.entry(key.period_hour()).or_default() += cell.totals.counted;

@@ -27,8 +27,10 @@ fn a_run_is_in_its_hour_and_in_the_day_of_its_tenant() {
     let mut figures = Figures::default();
     figures.apply(&changes);
     let counted = |totals: &Totals| totals.counted;
-    let hours: Vec<_> = figures.hours.iter().map(|(key, totals)| (*key, counted(totals))).collect();
-    assert_eq!(hours, [((1, at("2026-11-24T18:00:00Z")), 1)]);
+    let hours: Vec<_> = figures.hours.iter().map(|(key, hour)| (*key, counted(&hour.totals))).collect();
+    assert_eq!(hours, [((1, at("2026-11-24T18:15:00Z")), 1)]);
+    let of_utc: Vec<_> = figures.period_hours.keys().map(|key| key.hour_start).collect();
+    assert_eq!(of_utc, [at("2026-11-24T18:00:00Z")]);
     // 18:20 in UTC is 00:05 of the next day in Kathmandu, whose midnight lies within an hour of UTC.
     let days: Vec<_> = figures.days.iter().map(|(key, day)| (*key, counted(&day.totals))).collect();
     assert_eq!(days, [((1, at("2026-11-24T18:15:00Z")), 1)]);

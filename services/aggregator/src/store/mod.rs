@@ -86,8 +86,8 @@ pub(crate) use rollups::{
 };
 pub(crate) use since::{hours_of_open_periods, remove_closed_hours};
 pub(crate) use slices::{
-    Slice, days, hours, periods_in, tenant_number, top_workflows, workflow_days, workflow_number,
-    workflow_periods,
+    Slice, adjusted_periods, days, hours, periods_in, tenant_number, top_workflows, workflow_days,
+    workflow_number, workflow_periods,
 };
 pub(crate) use sources::{
     Acknowledged, Behind, SweptSource, add_contradictions, advance_counted, behind, deactivate_source,

@@ -157,8 +157,8 @@ pub(crate) async fn stored_figures(
         let key = WorkflowPeriod { tenant, period_start: row.start.to_jiff(), workflow: row.workflow };
         figures.workflows.insert(key, row.cell()?);
     }
-    for row in rows(connection, figures_of!("hour_start AS start", "usage_hours"), tenant).await? {
-        figures.hours.insert((tenant, row.start.to_jiff()), row.totals);
+    for row in rows(connection, figures_of!("hour_start AS start, durations", "usage_hours"), tenant).await? {
+        figures.hours.insert((tenant, row.start.to_jiff()), row.cell()?);
     }
     for row in rows(connection, figures_of!("day_start AS start, durations", "usage_days"), tenant).await? {
         figures.days.insert((tenant, row.start.to_jiff()), row.cell()?);

@@ -148,52 +148,54 @@ fn column<K, V, C>(rows: &[(&K, &V)], value: impl Fn(&K) -> C) -> Vec<C> {
 }
 
 async fn add_hours(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
-    let rows: Vec<_> = figures.hours.iter().collect();
-    let totals: Vec<Totals> = figures.hours.values().copied().collect();
-    let query = sqlx::query(add_totals!(
+    let read = "SELECT tenant_number, hour_start, durations FROM usage_hours
+         JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, hour_start)
+         USING (tenant_number, hour_start)";
+    let write = add_totals!(
         "usage_hours",
+        "tenant_number, hour_start, durations",
+        "$10::integer[], $11::timestamptz[], $12::bytea[]",
         "tenant_number, hour_start",
-        "$10::integer[], $11::timestamptz[]",
-        "tenant_number, hour_start"
-    ));
-    bind_totals!(query, &totals)
-        .bind(column(&rows, |key| key.0))
-        .bind(column(&rows, |key| key.1.to_sqlx()))
-        .execute(connection)
-        .await?;
-    Ok(())
+        ", durations = excluded.durations"
+    );
+    add_slices(connection, &figures.hours, (read, write)).await
 }
 
 async fn add_days(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
-    let rows: Vec<_> = figures.days.iter().collect();
-    let (tenants, starts) = (column(&rows, |key| key.0), column(&rows, |key| key.1.to_sqlx()));
-    let kept: Vec<(i32, SqlInstant, Vec<u8>)> = sqlx::query_as(
-        "SELECT tenant_number, day_start, durations FROM usage_days
+    let read = "SELECT tenant_number, day_start, durations FROM usage_days
          JOIN UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, day_start)
-         USING (tenant_number, day_start)",
-    )
-    .bind(&tenants)
-    .bind(&starts)
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut days = figures.days.clone();
-    for (tenant, start, bytes) in kept {
-        if let Some(day) = days.get_mut(&(tenant, start.to_jiff())) {
-            day.durations += &read_durations(&bytes)?;
-        }
-    }
-    let totals: Vec<Totals> = days.values().map(|day| day.totals).collect();
-    let query = sqlx::query(add_totals!(
+         USING (tenant_number, day_start)";
+    let write = add_totals!(
         "usage_days",
         "tenant_number, day_start, durations",
         "$10::integer[], $11::timestamptz[], $12::bytea[]",
         "tenant_number, day_start",
         ", durations = excluded.durations"
-    ));
-    bind_totals!(query, &totals)
+    );
+    add_slices(connection, &figures.days, (read, write)).await
+}
+
+/// Adds slices of tenants' time, by the statements that read their sketches and write them.
+async fn add_slices(
+    connection: &mut PgConnection,
+    figures: &BTreeMap<(i32, Timestamp), Cell>,
+    (read, write): (&'static str, &'static str),
+) -> Result<(), sqlx::Error> {
+    let rows: Vec<_> = figures.iter().collect();
+    let (tenants, starts) = (column(&rows, |key| key.0), column(&rows, |key| key.1.to_sqlx()));
+    let kept: Vec<(i32, SqlInstant, Vec<u8>)> =
+        sqlx::query_as(read).bind(&tenants).bind(&starts).fetch_all(&mut *connection).await?;
+    let mut cells = figures.clone();
+    for (tenant, start, bytes) in kept {
+        if let Some(cell) = cells.get_mut(&(tenant, start.to_jiff())) {
+            cell.durations += &read_durations(&bytes)?;
+        }
+    }
+    let totals: Vec<Totals> = cells.values().map(|cell| cell.totals).collect();
+    bind_totals!(sqlx::query(write), &totals)
         .bind(tenants)
         .bind(starts)
-        .bind(durations_of(days.values()))
+        .bind(durations_of(cells.values()))
         .execute(connection)
         .await?;
     Ok(())

@@ -74,7 +74,7 @@ pub(crate) async fn workflow_number(
 pub(crate) async fn hours(pool: &PgPool, tenant: i32, span: Period) -> Result<Vec<Slice>, sqlx::Error> {
     let query: SliceQuery = sqlx::query_as(
         "SELECT hour_start AS slice_start, counted, uncounted, success, error, crashed, canceled, duration_ms, late,
-                voided
+                voided, durations
          FROM usage_hours WHERE tenant_number = $1 AND hour_start >= $2 AND hour_start < $3 ORDER BY hour_start",
     );
     slices(pool, query.bind(tenant), span).await
@@ -115,6 +115,26 @@ pub(crate) async fn periods_in(pool: &PgPool, tenant: i32, span: Period) -> Resu
          FROM periods WHERE tenant_number = $1 AND period_start >= $2 AND period_start < $3 ORDER BY period_start",
     );
     slices(pool, query.bind(tenant), span).await
+}
+
+/// The tenant's periods that begin in the span and were adjusted by hand, with by how much.
+pub(crate) async fn adjusted_periods(
+    pool: &PgPool,
+    tenant: i32,
+    span: Period,
+) -> Result<Vec<(Period, i64)>, sqlx::Error> {
+    let rows: Vec<(SqlInstant, SqlInstant, i64)> = sqlx::query_as(
+        "SELECT period_start, period_end, adjusted FROM periods
+         WHERE tenant_number = $1 AND period_start >= $2 AND period_start < $3 AND adjusted <> 0
+         ORDER BY period_start",
+    )
+    .bind(tenant)
+    .bind(span.start.to_sqlx())
+    .bind(span.end.to_sqlx())
+    .fetch_all(pool)
+    .await?;
+    let period = |start: SqlInstant, end: SqlInstant| Period { start: start.to_jiff(), end: end.to_jiff() };
+    Ok(rows.into_iter().map(|(start, end, adjusted)| (period(start, end), adjusted)).collect())
 }
 
 /// One of the tenant's workflows in the periods that begin in the span.
@@ -162,13 +182,21 @@ struct WorkflowRow {
     durations: Vec<u8>,
 }
 
-/// The workflows of a period with the most counted executions, at most `limit`, and how many there are.
+#[derive(sqlx::FromRow)]
+struct PeriodSum {
+    workflows: i64,
+    #[sqlx(flatten)]
+    totals: Totals,
+}
+
+/// The workflows of a period with the most counted executions, at most `limit`; how many there are, and their figures
+/// together with what was adjusted by hand.
 pub(crate) async fn top_workflows(
     pool: &PgPool,
     tenant: i32,
     period_start: Timestamp,
     limit: i64,
-) -> Result<(Vec<WorkflowFigures>, i64), sqlx::Error> {
+) -> Result<(Vec<WorkflowFigures>, i64, Totals), sqlx::Error> {
     // Chosen first: only what is shown is looked up by name.
     let rows: Vec<WorkflowRow> = sqlx::query_as(
         "SELECT source_id, workflow_id, name, top.*
@@ -183,8 +211,18 @@ pub(crate) async fn top_workflows(
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    let total: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2",
+    let sum: PeriodSum = sqlx::query_as(
+        "SELECT workflows, counted + adjusted AS counted, uncounted, success, error, crashed, canceled, duration_ms, late,
+                voided, adjusted
+         FROM (SELECT count(*) AS workflows, coalesce(sum(counted), 0)::bigint AS counted,
+                      coalesce(sum(uncounted), 0)::bigint AS uncounted, coalesce(sum(success), 0)::bigint AS success,
+                      coalesce(sum(error), 0)::bigint AS error, coalesce(sum(crashed), 0)::bigint AS crashed,
+                      coalesce(sum(canceled), 0)::bigint AS canceled,
+                      saturated(coalesce(sum(duration_ms), 0)) AS duration_ms,
+                      coalesce(sum(late), 0)::bigint AS late, coalesce(sum(voided), 0)::bigint AS voided
+               FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2) AS folded,
+              (SELECT coalesce(sum(adjusted), 0)::bigint AS adjusted FROM periods
+               WHERE tenant_number = $1 AND period_start = $2) AS by_hand",
     )
     .bind(tenant)
     .bind(period_start.to_sqlx())
@@ -199,5 +237,5 @@ pub(crate) async fn top_workflows(
             durations: read_durations(&row.durations)?,
         })
     });
-    Ok((figures.collect::<Result<_, sqlx::Error>>()?, total))
+    Ok((figures.collect::<Result<_, sqlx::Error>>()?, sum.workflows, sum.totals))
 }

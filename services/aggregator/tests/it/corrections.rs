@@ -199,3 +199,50 @@ async fn a_correction_crosses_thresholds_and_arms_them_again() {
     assert_ne!(again.crossing_id, crossed.crossing_id);
     running.bench.finish().await;
 }
+
+#[tokio::test]
+async fn parts_and_lines_by_hand_add_up_to_the_count_after_corrections() {
+    let mut running = Running::start(None).await;
+    running.send(executions(1..=49)).await;
+    running.usage_where(|totals| totals.counted == 49).await;
+    running.correct(&void("c1", 3)).await.unwrap();
+    running.correct(&adjust("c2", -3)).await.unwrap();
+    let counted = running.usage_where(|totals| totals.adjusted == -3 && totals.voided == 1).await;
+    let totals = counted.totals.unwrap();
+    assert_eq!((totals.counted, totals.success), (45, 48));
+    let month = v1::Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") };
+    for grain in [v1::Grain::Hour, v1::Grain::Day] {
+        let span = Some(v1::Period { start: at("2026-11-10T00:00:00Z"), ..month });
+        let span = if grain == v1::Grain::Day { Some(month) } else { span };
+        let question = v1::UsageQuestion {
+            tenant_id: "north".into(),
+            span,
+            grain: grain.into(),
+            ..v1::UsageQuestion::default()
+        };
+        let sum = |answer: &v1::UsageAnswer, of: fn(v1::Totals) -> u64| -> u64 {
+            answer.slices.iter().map(|slice| of(slice.totals.unwrap())).sum()
+        };
+        let answer = running.usage_answer(&question, |answer| sum(answer, |totals| totals.voided) == 1).await;
+        let executions = sum(&answer, |totals| totals.counted);
+        assert_eq!(executions, sum(&answer, |totals| totals.success));
+        if grain == v1::Grain::Day {
+            let by_hand: Vec<_> = answer.adjustments.iter().map(|one| (one.period, one.adjusted)).collect();
+            assert_eq!(by_hand, [(Some(month), -3)]);
+        }
+        assert_eq!(executions.checked_add_signed(-3), Some(totals.counted));
+    }
+    let question = v1::WorkflowsQuestion {
+        tenant_id: "north".into(),
+        period_start: month.start,
+        count_max: 1_000,
+        period_at: None,
+    };
+    let answer: v1::WorkflowsAnswer = running.ask(Question::Workflows, &question).await.unwrap();
+    let listed = answer.workflows.iter().map(|one| one.usage.as_ref().unwrap().totals.unwrap());
+    let executions: u64 = listed.map(|totals| totals.counted).sum();
+    let whole = answer.totals.unwrap();
+    assert_eq!((executions, whole.counted, whole.adjusted, whole.voided), (48, 45, -3, 1));
+    assert_eq!(whole, totals);
+    running.bench.finish().await;
+}

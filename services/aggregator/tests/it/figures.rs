@@ -52,6 +52,10 @@ async fn figures_are_kept_by_hour_day_period_and_workflow() {
 
     let span = Some(v1::Period { start: at("2026-11-20T00:00:00Z"), end: at("2026-11-24T00:00:00Z") });
     let hours = ask(v1::UsageQuestion { span, ..november(Grain::Hour) }).await.unwrap();
+    assert!(
+        within(hours.slices[1].duration_p50_ms, 40) && within(hours.slices[1].duration_p95_ms, 40),
+        "{hours:?}"
+    );
     let expected = [("2026-11-22T23:00:00Z", 1), ("2026-11-23T00:00:00Z", 2), ("2026-11-23T01:00:00Z", 1)];
     assert_eq!(shown(&hours), expected.map(|(hour, counted)| (second(hour), counted)));
 
@@ -143,5 +147,21 @@ async fn a_crash_that_becomes_an_error_moves_to_its_hour() {
             && one.span.unwrap().start == at("2026-11-24T11:00:00Z"))
     };
     running.usage_answer(&question, is_moved).await;
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn hours_are_those_of_the_tenants_clock_and_add_up_to_its_day() {
+    let running = Running::start_with(None, &tenant("Asia/Kathmandu")).await;
+    // Midnight of the 23rd in Kathmandu is 18:15 of the 22nd in UTC.
+    let batch =
+        ["2026-11-22T18:14:59Z", "2026-11-22T18:15:00Z", "2026-11-22T19:14:59Z", "2026-11-22T19:15:00Z"];
+    running.send(batch.iter().zip(1..).map(|(stopped_at, id)| execution(id, stopped_at)).collect()).await;
+    let span = Some(v1::Period { start: at("2026-11-22T17:00:00Z"), end: at("2026-11-23T18:15:00Z") });
+    let question = v1::UsageQuestion { span, ..november(Grain::Hour) };
+    let hours = running.usage_answer(&question, |answer| answer.slices.len() == 3).await;
+    let expected = [("2026-11-22T17:15:00Z", 1), ("2026-11-22T18:15:00Z", 2), ("2026-11-22T19:15:00Z", 1)];
+    assert_eq!(shown(&hours), expected.map(|(hour, counted)| (second(hour), counted)));
+    assert_eq!(hours.slices[1].span.unwrap().end, at("2026-11-22T19:15:00Z"));
     running.bench.finish().await;
 }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
 use catalog::Tenant;
-use jiff::{SignedDuration, Timestamp, civil};
+use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
 use metering::{Calendar, Period, TenantId};
 use proto::{InvalidMessage, instant, subjects::Question, timestamp, v1};
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,9 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
     questions::ask,
-    usage::{PeriodJson, WorkflowJson, success_rate},
+    usage::{PeriodJson, WorkflowJson, executions, success_rate},
 };
-use crate::{directory::Snapshot, usage::period_at};
+use crate::{directory::Snapshot, parts, usage::period_at};
 
 /// The aggregator answers in milliseconds; a person waits no longer than this.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ const WORKFLOWS_SHOWN: u32 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrainJson {
-    /// Hours of UTC; not kept by workflow.
+    /// Hours in the tenant's time zone; not kept by workflow.
     Hour,
     /// Days in the tenant's time zone.
     #[default]
@@ -93,6 +93,22 @@ pub struct SeriesJson {
     pub as_of: Option<Timestamp>,
     /// Slices without executions are left out.
     pub slices: Vec<SliceJson>,
+    /// The slices together.
+    pub totals: TotalsJson,
+    /// Periods that were adjusted by hand and begin in the span. Of hours and days, `totals` does not have them: over a whole
+    /// period, the slices' `counted` and this `adjusted` add up to the period's.
+    pub adjustments: Vec<AdjustedPeriodJson>,
+}
+
+/// What was adjusted by hand in a period.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AdjustedPeriodJson {
+    /// Inclusive.
+    pub start: Timestamp,
+    /// Exclusive.
+    pub end: Timestamp,
+    /// Added to the period's count, or taken from it.
+    pub adjusted: i64,
 }
 
 /// The figures of one slice of time.
@@ -102,6 +118,8 @@ pub struct SliceJson {
     pub start: Timestamp,
     /// Exclusive.
     pub end: Timestamp,
+    /// The start by the tenant's clock, with its offset from UTC (RFC 3339): an hour may come twice where the clocks go back.
+    pub local_start: String,
     /// The figures.
     #[serde(flatten)]
     pub totals: TotalsJson,
@@ -114,8 +132,10 @@ pub struct SliceJson {
 /// Figures over a set of executions.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TotalsJson {
-    /// Executions that count, what was adjusted by hand included.
+    /// What counts: `executions` + `adjusted`.
     pub counted: u64,
+    /// Counted executions, by how they ended: `success` + `error` + `crashed` + `canceled`.
+    pub executions: u64,
     /// Executions that the plan does not count.
     pub uncounted: u64,
     /// Counted executions that ended well.
@@ -130,11 +150,12 @@ pub struct TotalsJson {
     pub late: u64,
     /// Executions that an operator has voided: in none of the other figures.
     pub voided: u64,
-    /// What an operator has added to `counted`, or taken from it, by hand; whole periods only.
+    /// What an operator has added to `counted`, or taken from it, by hand. Only whole periods have it: no hour, day or
+    /// workflow is adjusted.
     pub adjusted: i64,
     /// Run time of the counted executions together.
     pub duration_ms: u64,
-    /// success / counted, 0 to 1; null where nothing is counted.
+    /// success / executions, 0 to 1; null where there are none. What was adjusted by hand is no execution.
     pub success_rate: Option<f64>,
 }
 
@@ -151,6 +172,10 @@ pub struct TopWorkflows {
     pub workflows: Vec<TopWorkflow>,
     /// How many there are.
     pub workflows_total: u64,
+    /// The figures of the workflows that are not listed, together.
+    pub omitted: TotalsJson,
+    /// The period's figures: the workflows, `omitted` and `adjusted` add up to its `counted`.
+    pub totals: TotalsJson,
 }
 
 /// One workflow, and how long its counted executions take.
@@ -169,6 +194,7 @@ impl From<&v1::Totals> for TotalsJson {
     fn from(totals: &v1::Totals) -> Self {
         Self {
             counted: totals.counted,
+            executions: executions(totals),
             uncounted: totals.uncounted,
             success: totals.success,
             error: totals.error,
@@ -183,18 +209,26 @@ impl From<&v1::Totals> for TotalsJson {
     }
 }
 
-impl TryFrom<v1::UsageSlice> for SliceJson {
-    type Error = InvalidMessage;
-
-    fn try_from(slice: v1::UsageSlice) -> Result<Self, InvalidMessage> {
+impl SliceJson {
+    fn new(slice: v1::UsageSlice, zone: &TimeZone) -> Result<Self, InvalidMessage> {
         let span = Period::try_from(slice.span.ok_or(InvalidMessage::Missing("span"))?)?;
         Ok(Self {
             start: span.start,
             end: span.end,
+            local_start: span.start.display_with_offset(zone.to_offset(span.start)).to_string(),
             totals: TotalsJson::from(&slice.totals.unwrap_or_default()),
             duration_p50_ms: slice.duration_p50_ms,
             duration_p95_ms: slice.duration_p95_ms,
         })
+    }
+}
+
+impl TryFrom<v1::AdjustedPeriod> for AdjustedPeriodJson {
+    type Error = InvalidMessage;
+
+    fn try_from(adjusted: v1::AdjustedPeriod) -> Result<Self, InvalidMessage> {
+        let period = Period::try_from(adjusted.period.ok_or(InvalidMessage::Missing("period"))?)?;
+        Ok(Self { start: period.start, end: period.end, adjusted: adjusted.adjusted })
     }
 }
 
@@ -318,7 +352,13 @@ pub async fn series(
     };
     let answer: v1::UsageAnswer = ask(&app, &caller, Question::Usage, &question, ANSWER_WITHIN).await?;
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
-    let slices = answer.slices.into_iter().map(SliceJson::try_from).collect::<Result<_, _>>();
+    // A name that this machine does not know is read as UTC, as everywhere.
+    let zone = TimeZone::get(tenant.calendar.time_zone_name()).unwrap_or(TimeZone::UTC);
+    let together = parts::sum(answer.slices.iter().filter_map(|slice| slice.totals.as_ref()));
+    let adjustments = answer.adjustments.into_iter().map(AdjustedPeriodJson::try_from);
+    let adjustments: Result<_, _> = adjustments.collect();
+    let slices =
+        answer.slices.into_iter().map(|slice| SliceJson::new(slice, &zone)).collect::<Result<_, _>>();
     Ok(Json(SeriesJson {
         tenant: tenant.id.to_string(),
         grain: query.grain,
@@ -327,6 +367,8 @@ pub async fn series(
         time_zone: tenant.calendar.time_zone_name().to_owned(),
         as_of,
         slices: slices.map_err(ApiError::unavailable)?,
+        totals: TotalsJson::from(&together),
+        adjustments: adjustments.map_err(ApiError::unavailable)?,
     }))
 }
 
@@ -354,6 +396,10 @@ pub async fn workflows(
         ask(&app, &caller, Question::Workflows, &question, ANSWER_WITHIN).await?;
     let period = answered_period(answer.period, &tenant.calendar, within)?;
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
+    let listed = || answer.workflows.iter().filter_map(|workflow| workflow.usage.as_ref()?.totals.as_ref());
+    // One of the version before answers without it: then nothing is known of the others.
+    let totals = answer.totals.unwrap_or_else(|| parts::sum(listed()));
+    let omitted = parts::rest(&totals, listed());
     let workflows = answer.workflows.iter().map(|workflow| TopWorkflow {
         figures: WorkflowJson::from(&workflow.usage.clone().unwrap_or_default()),
         duration_p50_ms: workflow.duration_p50_ms,
@@ -365,5 +411,7 @@ pub async fn workflows(
         as_of,
         workflows: workflows.collect(),
         workflows_total: answer.workflows_total,
+        omitted: TotalsJson::from(&omitted),
+        totals: TotalsJson::from(&totals),
     }))
 }

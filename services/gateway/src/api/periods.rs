@@ -14,7 +14,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::PathId,
-    usage::{PeriodJson, success_rate},
+    usage::{PeriodJson, executions, success_rate},
 };
 use crate::store::history::{self, ClosedRow};
 
@@ -41,8 +41,10 @@ pub struct ClosedPeriodJson {
     pub plan: Option<String>,
     /// When it was closed.
     pub closed_at: Timestamp,
-    /// Executions that count, the late ones included.
+    /// What counts: `executions` + `adjusted`, the late ones included.
     pub counted: u64,
+    /// Counted executions, by how they ended: `success` + `error` + `crashed` + `canceled`.
+    pub executions: u64,
     /// Executions that the plan does not count.
     pub uncounted: u64,
     /// Counted executions that ended well.
@@ -55,11 +57,15 @@ pub struct ClosedPeriodJson {
     pub canceled: u64,
     /// Counted executions that were found after the period had closed; part of `counted`.
     pub late: u64,
-    /// When the last late execution was found; null where there is none.
+    /// Executions that an operator has voided: in none of the other figures.
+    pub voided: u64,
+    /// What an operator has added to `counted`, or taken from it, by hand.
+    pub adjusted: i64,
+    /// When the last late execution was found, or the figures were corrected; null where neither happened.
     pub late_found_at: Option<Timestamp>,
     /// Run time of the counted executions together.
     pub duration_ms: u64,
-    /// success / counted, 0 to 1; null where nothing is counted.
+    /// success / executions, 0 to 1; null where there are none. What was adjusted by hand is no execution.
     pub success_rate: Option<f64>,
     /// Sources that were not complete past the period's end when it was closed.
     pub incomplete_sources: Vec<String>,
@@ -86,12 +92,15 @@ impl ClosedPeriodJson {
             closed_at: required_instant(closed.closed_at.as_ref(), "closed_at")
                 .map_err(InvalidMessage::from)?,
             counted: totals.counted,
+            executions: executions(&totals),
             uncounted: totals.uncounted,
             success: totals.success,
             error: totals.error,
             crashed: totals.crashed,
             canceled: totals.canceled,
             late: totals.late,
+            voided: totals.voided,
+            adjusted: totals.adjusted,
             late_found_at: row.late_found_at,
             duration_ms: totals.duration_ms,
             success_rate: success_rate(&totals),

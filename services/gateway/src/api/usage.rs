@@ -14,6 +14,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::PathId,
+    figures::TotalsJson,
     forecasts::{self, ForecastJson},
     gaps::{self, GapsJson},
     sources::FailingJson,
@@ -21,6 +22,7 @@ use super::{
 };
 use crate::{
     directory::Snapshot,
+    parts,
     usage::{Counted, period_at},
 };
 
@@ -44,8 +46,10 @@ pub struct UsageJson {
     pub plan: String,
     /// The current period.
     pub period: PeriodJson,
-    /// Executions that count; null where nothing is known of this period yet.
+    /// What counts: `executions` + `adjusted`; null where nothing is known of this period yet.
     pub counted: Option<u64>,
+    /// Counted executions, by how they ended: `success` + `error` + `crashed` + `canceled`.
+    pub executions: Option<u64>,
     /// Executions that the plan does not count.
     pub uncounted: Option<u64>,
     /// Counted executions that ended well.
@@ -62,7 +66,7 @@ pub struct UsageJson {
     pub voided: Option<u64>,
     /// What an operator has added to `counted`, or taken from it, by hand.
     pub adjusted: Option<i64>,
-    /// success / counted, 0 to 1; null where nothing is counted.
+    /// success / executions, 0 to 1; null where there are none. What was adjusted by hand is no execution.
     pub success_rate: Option<f64>,
     /// Run time of the counted executions together.
     pub duration_ms: Option<u64>,
@@ -141,6 +145,9 @@ pub struct UsageDetail {
     pub workflows: Vec<WorkflowJson>,
     /// Workflows that are not listed.
     pub workflows_omitted: u32,
+    /// Their figures together; null where all are listed. The `counted` of the workflows, of these and `adjusted` add up to the
+    /// tenant's `counted`.
+    pub workflows_omitted_totals: Option<TotalsJson>,
     /// The sources that have gaps, with the latest of each.
     pub gaps: Vec<SourceGapsJson>,
 }
@@ -178,11 +185,13 @@ pub struct WorkflowJson {
     pub canceled: u64,
     /// Counted executions that were found after their period had closed.
     pub late: u64,
+    /// Executions that an operator has voided: in none of the other figures.
+    pub voided: u64,
     /// Run time of the counted executions together.
     pub duration_ms: u64,
-    /// `duration_ms` / counted, rounded down; null where nothing is counted.
+    /// `duration_ms` / executions, rounded down; null where there are none.
     pub mean_duration_ms: Option<u64>,
-    /// success / counted, 0 to 1; null where nothing is counted.
+    /// success / executions, 0 to 1; null where there are none. What was adjusted by hand is no execution.
     pub success_rate: Option<f64>,
 }
 
@@ -217,9 +226,15 @@ pub fn seconds_since(instant: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(now.duration_since(instant).as_secs()).unwrap_or_default()
 }
 
-/// success / counted, for showing.
+/// Counted executions: `counted` without what was adjusted by hand.
+pub fn executions(totals: &v1::Totals) -> u64 {
+    [totals.success, totals.error, totals.crashed, totals.canceled].into_iter().fold(0, u64::saturating_add)
+}
+
+/// success / executions, for showing. An adjustment is no execution: it neither succeeds nor fails.
 pub fn success_rate(totals: &v1::Totals) -> Option<f64> {
-    (totals.counted > 0).then(|| totals.success as f64 / totals.counted as f64)
+    let executions = executions(totals);
+    (executions > 0).then(|| totals.success as f64 / executions as f64)
 }
 
 impl PeriodJson {
@@ -280,6 +295,7 @@ impl UsageJson {
             plan: plan.id.to_string(),
             period: PeriodJson::new(period, &tenant.calendar),
             counted: used,
+            executions: figure(executions),
             uncounted: figure(|totals| totals.uncounted),
             success: figure(|totals| totals.success),
             error: figure(|totals| totals.error),
@@ -385,8 +401,9 @@ impl From<&v1::WorkflowUsage> for WorkflowJson {
             crashed: totals.crashed,
             canceled: totals.canceled,
             late: totals.late,
+            voided: totals.voided,
             duration_ms: totals.duration_ms,
-            mean_duration_ms: totals.duration_ms.checked_div(totals.counted),
+            mean_duration_ms: totals.duration_ms.checked_div(executions(&totals)),
             success_rate: success_rate(&totals),
         }
     }
@@ -413,6 +430,15 @@ pub fn visible(app: &App, catalog: &Snapshot, caller: &Caller) -> Vec<UsageJson>
         Some(own) => element(app, catalog, own).map(UsageJson::for_tenant).into_iter().collect(),
         None => catalog.tenants.keys().filter_map(|id| element(app, catalog, id)).collect(),
     }
+}
+
+/// The figures of the workflows that are not listed, together: what the listed ones leave of the tenant's executions.
+fn omitted(counted: &Counted) -> Option<TotalsJson> {
+    if counted.workflows_omitted == 0 {
+        return None;
+    }
+    let listed = counted.workflows.iter().filter_map(|workflow| workflow.totals.as_ref());
+    Some(TotalsJson::from(&parts::rest(&counted.totals, listed)))
 }
 
 /// The usage of every tenant in its current period; with a tenant's token, of that tenant.
@@ -461,7 +487,8 @@ pub async fn get(
         usage,
         forecast,
         workflows: workflows.unwrap_or_default(),
-        workflows_omitted: current.map_or(0, |counted| counted.workflows_omitted),
+        workflows_omitted: current.as_ref().map_or(0, |counted| counted.workflows_omitted),
+        workflows_omitted_totals: current.as_ref().and_then(|counted| omitted(counted)),
         gaps: gaps.collect(),
     }))
 }
@@ -534,6 +561,17 @@ mod tests {
             let usage = shown(Some(&november(counted, 1)), limit, "2026-11-24T12:00:00Z");
             assert_eq!(usage.state, state, "{counted} of {limit:?}");
         }
+    }
+
+    #[test]
+    fn success_is_of_executions_whatever_was_adjusted() {
+        let totals = v1::Totals { success: 30, error: 5, counted: 35, ..v1::Totals::default() };
+        for adjusted in [-35, -5, -3, 0, 7] {
+            let counted = 35_u64.saturating_add_signed(adjusted);
+            let rate = success_rate(&v1::Totals { counted, adjusted, ..totals });
+            assert_eq!(rate, Some(30.0 / 35.0), "adjusted by {adjusted}");
+        }
+        assert_eq!(success_rate(&v1::Totals { counted: 4, adjusted: 4, ..v1::Totals::default() }), None);
     }
 
     #[test]

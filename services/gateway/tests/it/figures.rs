@@ -94,7 +94,11 @@ fn ten_a_day(question: &v1::UsageQuestion) -> Result<v1::UsageAnswer, Refusal> {
         let start = slice.span.unwrap().start.unwrap().seconds;
         from.seconds <= start && start < to.seconds
     };
-    Ok(v1::UsageAnswer { slices: days.filter(in_span).collect(), as_of: at(NOW) })
+    Ok(v1::UsageAnswer {
+        slices: days.filter(in_span).collect(),
+        as_of: at(NOW),
+        ..v1::UsageAnswer::default()
+    })
 }
 
 #[tokio::test]
@@ -166,7 +170,13 @@ async fn the_largest_workflows_come_with_their_durations() {
             v1::WorkflowFigures { usage: Some(usage), duration_p50_ms: Some(40), duration_p95_ms: Some(900) };
         // The aggregator knows which period that is: the tenant had another calendar then.
         let period = period("2026-10-05T00:00:00Z", "2026-11-01T00:00:00Z");
-        Ok(v1::WorkflowsAnswer { workflows: vec![figures], workflows_total: 31, as_of: at(NOW), period })
+        Ok(v1::WorkflowsAnswer {
+            workflows: vec![figures],
+            workflows_total: 31,
+            as_of: at(NOW),
+            period,
+            totals: None,
+        })
     });
     let shown = get(&world, "/v1/tenants/north/usage/workflows?period=2026-10-15&limit=1").await;
     assert_eq!(
