@@ -194,6 +194,16 @@ impl Client {
         url
     }
 
+    /// GET of a text that is no JSON.
+    pub async fn get_text(&self, path: &[&str], query: &[(&str, &str)]) -> Result<String, ClientError> {
+        let mut url = self.address(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let asked = format!("GET {url}");
+        self.text(Method::GET, url, &asked, None::<&()>).await
+    }
+
     async fn send<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -201,7 +211,20 @@ impl Client {
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         let asked = format!("{method} {url}");
-        let no_answer = |source| ClientError::NoAnswer { asked: asked.clone(), source };
+        let text = self.text(method, url, &asked, body).await?;
+        // An answer without content (204) is null.
+        let text = if text.is_empty() { "null" } else { &text };
+        serde_json::from_str(text).map_err(|source| ClientError::Unreadable { asked, source })
+    }
+
+    async fn text(
+        &self,
+        method: Method,
+        url: Url,
+        asked: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<String, ClientError> {
+        let no_answer = |source| ClientError::NoAnswer { asked: asked.to_owned(), source };
         let mut request = self.http.request(method, url).bearer_auth(self.token.expose_secret());
         if let Some(body) = body {
             request = request.json(body);
@@ -210,11 +233,9 @@ impl Client {
         let status = answer.status();
         let text = answer.text().await.map_err(no_answer)?;
         if !status.is_success() {
-            return Err(refusal(asked, status, &text));
+            return Err(refusal(asked.to_owned(), status, &text));
         }
-        // An answer without content (204) is null.
-        let text = if text.is_empty() { "null" } else { &text };
-        serde_json::from_str(text).map_err(|source| ClientError::Unreadable { asked, source })
+        Ok(text)
     }
 }
 

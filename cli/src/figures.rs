@@ -9,7 +9,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{client::Client, table};
+use crate::{amount::Amount, client::Client, table};
 
 /// What figures are divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -20,8 +20,16 @@ pub enum By {
     Day,
     /// The tenant's periods.
     Month,
-    /// Workflows of one period, the largest first.
+    /// Workflows of one period, the largest first, with their parts of its cost.
     Workflow,
+    /// Workflows of one period that failed, those with the most failures first.
+    Failure,
+}
+
+impl By {
+    fn is_workflows(self) -> bool {
+        matches!(self, Self::Workflow | Self::Failure)
+    }
 }
 
 /// Which figures.
@@ -42,8 +50,8 @@ pub struct Division {
     /// The workflow's source, where the tenant has several.
     #[arg(long, requires = "workflow")]
     source: Option<String>,
-    /// With `--by workflow`: an instant or date in the period; otherwise the current one.
-    #[arg(long, requires = "by")]
+    /// By workflow or failure, and with `--csv`: an instant or date in the period; otherwise the current one.
+    #[arg(long, requires = "tenant")]
     period: Option<String>,
 }
 
@@ -97,6 +105,8 @@ struct TopWorkflows {
     workflows: Vec<Workflow>,
     workflows_total: usize,
     #[serde(default)]
+    cost: Option<Costs>,
+    #[serde(default)]
     omitted: Option<Figures>,
     #[serde(default)]
     totals: Option<Figures>,
@@ -109,9 +119,39 @@ struct Workflow {
     name: Option<String>,
     #[serde(flatten)]
     figures: Figures,
+    #[serde(default)]
+    cost: Option<Cost>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Costs {
+    total: Cost,
+    base_fee: Cost,
+    omitted: Cost,
+    adjusted: Cost,
+}
+
+#[derive(Debug, Deserialize)]
+struct Cost {
+    amount_minor: i64,
+    currency: String,
+    exponent: Option<u32>,
+}
+
+impl Cost {
+    fn shown(cost: Option<&Self>) -> String {
+        cost.map_or("-".to_owned(), |cost| {
+            Amount { minor: cost.amount_minor, currency: &cost.currency, exponent: cost.exponent }.to_string()
+        })
+    }
 }
 
 impl Division {
+    /// The query of the period that is meant.
+    pub fn of_period(&self) -> Vec<(&'static str, &str)> {
+        self.period.iter().map(|period| ("period", period.as_str())).collect()
+    }
+
     /// Whether the figures are to be divided.
     pub fn is_asked(&self) -> bool {
         self.by.is_some()
@@ -120,14 +160,14 @@ impl Division {
     /// Asks the gateway and prints a table, or with `json` its own answer.
     pub async fn run(&self, client: &Client, tenant: &str, json: bool, out: &mut dyn Write) -> Result<()> {
         let by = self.by.unwrap_or(By::Day);
-        let last = if by == By::Workflow { "workflows" } else { "series" };
+        let last = if by.is_workflows() { "workflows" } else { "series" };
         let path = ["tenants", tenant, "usage", last];
         if json {
             let answer: Value = client.get_with(&path, &self.query(by)).await?;
             writeln!(out, "{answer:#}")?;
             return Ok(());
         }
-        let as_of = if by == By::Workflow {
+        let as_of = if by.is_workflows() {
             let top: TopWorkflows = client.get_with(&path, &self.query(by)).await?;
             writeln!(out, "{}", table::or_none(&workflow_table(&top), "No workflow has run."))?;
             if top.workflows_total > top.workflows.len() {
@@ -150,10 +190,11 @@ impl Division {
             By::Hour => Some("hour"),
             By::Day => Some("day"),
             By::Month => Some("period"),
-            By::Workflow => None,
+            By::Workflow | By::Failure => None,
         };
         let given = [
             ("grain", grain),
+            ("sort", (by == By::Failure).then_some("failures")),
             ("from", self.from.as_deref()),
             ("to", self.to.as_deref()),
             ("workflow", self.workflow.as_deref()),
@@ -201,29 +242,39 @@ fn series_table(series: &Series) -> Table {
 }
 
 fn workflow_table(top: &TopWorkflows) -> Table {
-    let header: Vec<&str> = ["workflow", "source"].into_iter().chain(FIGURES).collect();
+    let header: Vec<&str> = ["workflow", "source"].into_iter().chain(FIGURES).chain(["cost"]).collect();
     let mut table = table::new(&header);
     for workflow in &top.workflows {
         let name = workflow.name.clone().unwrap_or_else(|| workflow.workflow.clone());
-        table.add_row([name, workflow.source.clone()].into_iter().chain(workflow.figures.cells()));
+        let cost = Cost::shown(workflow.cost.as_ref());
+        let cells = [name, workflow.source.clone()].into_iter().chain(workflow.figures.cells());
+        table.add_row(cells.chain([cost]));
     }
-    let line = |name: &str, figures: &Figures| {
-        [name.to_owned(), String::new()].into_iter().chain(figures.cells()).collect::<Vec<_>>()
+    let line = |name: &str, figures: &Figures, cost: Option<&Cost>| {
+        let cells = [name.to_owned(), String::new()].into_iter().chain(figures.cells());
+        cells.chain([Cost::shown(cost)]).collect::<Vec<_>>()
     };
+    let costs = top.cost.as_ref();
     if let Some(totals) = top.totals.as_ref().filter(|_| !top.workflows.is_empty()) {
         if top.workflows_total > top.workflows.len() {
             top.omitted.iter().for_each(|omitted| {
-                table.add_row(line("other workflows", omitted));
+                table.add_row(line("other workflows", omitted, costs.map(|costs| &costs.omitted)));
             });
         }
         if totals.adjusted != 0 {
             let mut cells = by_hand("adjusted by hand", totals.adjusted);
             cells.insert(1, String::new());
+            cells.push(Cost::shown(costs.map(|costs| &costs.adjusted)));
             table.add_row(cells);
         }
-        table.add_row(line("total", totals));
+        if let Some(costs) = costs {
+            let empty = std::iter::repeat_n(String::new(), FIGURES.len() + 1);
+            let cells = ["base fee".to_owned()].into_iter().chain(empty);
+            table.add_row(cells.chain([Cost::shown(Some(&costs.base_fee))]));
+        }
+        table.add_row(line("total", totals, costs.map(|costs| &costs.total)));
     }
-    table::right(&mut table, &[2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    table::right(&mut table, &[2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     table
 }
 

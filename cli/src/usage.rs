@@ -1,8 +1,8 @@
 //! `flowmeter usage`.
 
-use std::io::Write;
+use std::{fs, io::Write, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use comfy_table::Table;
 use jiff::Timestamp;
@@ -27,6 +27,9 @@ pub struct Usage {
     periods: bool,
     #[command(flatten)]
     division: Division,
+    /// Write a period as CSV to this file: a line for each workflow, what was adjusted by hand, the total, and costs.
+    #[arg(long, value_name = "FILE", requires = "tenant", conflicts_with_all = ["workflows", "periods", "json"])]
+    csv: Option<PathBuf>,
     /// Show the gateway's own answer.
     #[arg(long)]
     json: bool,
@@ -138,6 +141,14 @@ struct ClosedPeriod {
 impl Usage {
     /// Asks the gateway and prints a table.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
+        if let (Some(tenant), Some(file)) = (&self.tenant, &self.csv) {
+            let text = client
+                .get_text(&["tenants", tenant, "usage", "statement"], &self.division.of_period())
+                .await?;
+            fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+            writeln!(out, "Written to {}.", file.display())?;
+            return Ok(());
+        }
         if let (Some(tenant), true) = (&self.tenant, self.division.is_asked()) {
             return self.division.run(client, tenant, self.json, out).await;
         }

@@ -122,6 +122,7 @@ impl UsageBench {
                 period_start: instant(month),
                 count_max: 20,
                 period_at: None,
+                by_failures: false,
             };
             let workflows: v1::WorkflowsAnswer =
                 bus.ask(Question::Workflows, &workflows, ANSWER_WITHIN).await?;

@@ -37,8 +37,13 @@ impl Answerer for AnswerWorkflows {
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
         let start = asked.period_start(question.period_start.as_ref(), question.period_at.as_ref())?;
         let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
-        let (rows, total, totals) =
-            store::top_workflows(&self.pool, asked.number, start, question.count_max.into()).await?;
+        let (rows, total, totals) = store::top_workflows(
+            &self.pool,
+            asked.number,
+            start,
+            (question.count_max.into(), question.by_failures),
+        )
+        .await?;
         let workflows = rows.into_iter().map(|row| {
             let quantile = |percent| row.durations.quantile_ms(percent);
             v1::WorkflowFigures {

@@ -27,6 +27,7 @@ mod questions;
 mod quotas;
 mod session;
 mod sources;
+mod statement;
 mod tenants;
 mod tokens;
 mod unmapped;
@@ -172,6 +173,7 @@ fn tenant_routes() -> OpenApiRouter<App> {
         .routes(routes!(periods::list))
         .routes(routes!(figures::series))
         .routes(routes!(figures::workflows))
+        .routes(routes!(statement::get))
         .routes(routes!(explain::get))
         .routes(routes!(admissions::look))
         .routes(routes!(admissions::shadow))

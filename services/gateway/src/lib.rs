@@ -31,6 +31,7 @@ mod run_key;
 mod service;
 mod settings;
 mod settle;
+mod shares;
 mod source_audits;
 mod sources;
 mod store;

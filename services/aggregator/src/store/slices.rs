@@ -189,26 +189,29 @@ struct PeriodSum {
     totals: Totals,
 }
 
-/// The workflows of a period with the most counted executions, at most `limit`; how many there are, and their figures
+/// The workflows of a period with the most counted executions, or of those with failures the ones with the most, at most `limit`; how many there are, and their figures
 /// together with what was adjusted by hand.
 pub(crate) async fn top_workflows(
     pool: &PgPool,
     tenant: i32,
     period_start: Timestamp,
-    limit: i64,
+    (limit, by_failures): (i64, bool),
 ) -> Result<(Vec<WorkflowFigures>, i64, Totals), sqlx::Error> {
     // Chosen first: only what is shown is looked up by name.
     let rows: Vec<WorkflowRow> = sqlx::query_as(
         "SELECT source_id, workflow_id, name, top.*
-         FROM (SELECT * FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2
-               ORDER BY counted DESC, uncounted DESC, workflow_number LIMIT $3) AS top
+         FROM (SELECT * FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2 AND (NOT $4 OR error + crashed > 0)
+               ORDER BY CASE WHEN $4 THEN error + crashed ELSE counted END DESC, counted DESC, uncounted DESC,
+                        workflow_number LIMIT $3) AS top
          JOIN workflows ON workflows.number = workflow_number
          JOIN sources ON sources.number = source_number
-         ORDER BY counted DESC, uncounted DESC, source_id, workflow_id",
+         ORDER BY CASE WHEN $4 THEN error + crashed ELSE counted END DESC, counted DESC, uncounted DESC, source_id,
+                  workflow_id",
     )
     .bind(tenant)
     .bind(period_start.to_sqlx())
     .bind(limit)
+    .bind(by_failures)
     .fetch_all(pool)
     .await?;
     let sum: PeriodSum = sqlx::query_as(

@@ -106,6 +106,7 @@ async fn with_one_connection_each_question_is_answered() {
         tenant_id: "north".into(),
         period_start: at("2026-11-01T00:00:00Z"),
         period_at: None,
+        by_failures: false,
         count_max: 10,
     };
     let recorded = v1::RecordedQuestion {

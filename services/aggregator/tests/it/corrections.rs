@@ -237,6 +237,7 @@ async fn parts_and_lines_by_hand_add_up_to_the_count_after_corrections() {
         period_start: month.start,
         count_max: 1_000,
         period_at: None,
+        by_failures: false,
     };
     let answer: v1::WorkflowsAnswer = running.ask(Question::Workflows, &question).await.unwrap();
     let listed = answer.workflows.iter().map(|one| one.usage.as_ref().unwrap().totals.unwrap());

@@ -110,6 +110,7 @@ async fn the_largest_workflows_come_first_with_their_durations() {
         period_start: at("2026-11-01T00:00:00Z"),
         count_max: 2,
         period_at: None,
+        by_failures: false,
     };
     let answer = testkit::eventually("the durations are folded", || async {
         let answer: v1::WorkflowsAnswer = running.ask(Question::Workflows, &question).await.ok()?;
@@ -163,5 +164,33 @@ async fn hours_are_those_of_the_tenants_clock_and_add_up_to_its_day() {
     let expected = [("2026-11-22T17:15:00Z", 1), ("2026-11-22T18:15:00Z", 2), ("2026-11-22T19:15:00Z", 1)];
     assert_eq!(shown(&hours), expected.map(|(hour, counted)| (second(hour), counted)));
     assert_eq!(hours.slices[1].span.unwrap().end, at("2026-11-22T19:15:00Z"));
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn failures_are_listed_by_workflow_and_nothing_else() {
+    let running = Running::start(None).await;
+    let mut batch = executions(1..=9);
+    for execution in &mut batch[..2] {
+        execution.status = v1::ExecutionStatus::Error.into();
+    }
+    batch[3].status = v1::ExecutionStatus::Crashed.into();
+    running.send(batch).await;
+    let question = v1::WorkflowsQuestion {
+        tenant_id: "north".into(),
+        period_start: at("2026-11-01T00:00:00Z"),
+        count_max: 10,
+        period_at: None,
+        by_failures: true,
+    };
+    let answer = testkit::eventually("the figures are folded", || async {
+        let answer: v1::WorkflowsAnswer = running.ask(Question::Workflows, &question).await.ok()?;
+        (answer.totals?.counted == 9).then_some(answer)
+    })
+    .await;
+    let listed = answer.workflows.iter().map(|one| one.usage.as_ref().unwrap().totals.unwrap());
+    let failed: Vec<_> = listed.map(|totals| totals.error + totals.crashed).collect();
+    assert_eq!((failed.iter().sum::<u64>(), failed.len(), answer.workflows_total), (3, 2, 3));
+    assert!(failed.is_sorted_by(|one, next| one >= next), "{failed:?}");
     running.bench.finish().await;
 }

@@ -291,3 +291,53 @@ async fn a_tenant_at_its_limit_is_refused_and_shows_its_month_with_another_calen
     );
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_statement_adds_up_and_is_safe_for_a_spreadsheet() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    Played::start(&world, Question::Workflows, |question: &v1::WorkflowsQuestion| {
+        assert_eq!(question.count_max, 1_000);
+        let workflow = |id: &str, name: &str, totals| v1::WorkflowFigures {
+            usage: Some(v1::WorkflowUsage {
+                source_id: "north-n8n".into(),
+                workflow_id: id.into(),
+                workflow_name: name.into(),
+                totals,
+            }),
+            ..v1::WorkflowFigures::default()
+        };
+        let workflows = vec![
+            workflow("w1", "=HYPERLINK(\"http://x\")", counted(40)),
+            workflow("w2", "Orders, \"fast\"", counted(5)),
+        ];
+        let totals =
+            v1::Totals { counted: 45, success: 48, adjusted: -3, voided: 1, ..v1::Totals::default() };
+        Ok(v1::WorkflowsAnswer {
+            workflows,
+            workflows_total: 3,
+            as_of: at(NOW),
+            period: november(),
+            totals: Some(totals),
+        })
+    });
+    let shown = get(&world, "/v1/tenants/north/usage/workflows?limit=1000").await;
+    assert_eq!(shown["totals"]["success_rate"], json!(1.0), "48 of 48 executions, whatever was adjusted");
+    let own = world.token_of("north").await;
+    let path = "/v1/tenants/north/usage/statement?period=2026-11-10";
+    let answer = world.request(Method::GET, path).bearer_auth(&own).send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/csv; charset=utf-8; header=present");
+    let text = answer.text().await.unwrap();
+    assert!(text.ends_with("\r\n") && text.contains(r#""'=HYPERLINK(""http://x"")""#), "{text}");
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
+    let kinds: Vec<&str> = rows.iter().map(|row| &row[4]).collect();
+    let lines = ["workflow", "workflow", "other_workflows", "adjusted_by_hand", "base_fee", "total"];
+    assert_eq!(kinds, lines);
+    let figures: Vec<i64> = rows.iter().map(|row| row[8].parse().unwrap()).collect();
+    assert_eq!(figures, [40, 5, 3, -3, 0, 45]);
+    assert_eq!(figures[..5].iter().sum::<i64>(), figures[5]);
+    let south = world.request(Method::GET, "/v1/tenants/south/usage/statement").bearer_auth(&own);
+    assert_eq!(south.send().await.unwrap().status(), 403);
+    world.finish().await;
+}

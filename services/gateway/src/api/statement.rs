@@ -1,0 +1,177 @@
+//! A period as CSV, for an accountant: `GET /v1/tenants/{id}/usage/statement`. One line for each workflow, and those that
+//! make the lines add up: the workflows that are not listed, what was adjusted by hand, the base fee, the total.
+
+use axum::{
+    extract::State,
+    http::header::{CONTENT_DISPOSITION, CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use jiff::tz::TimeZone;
+
+use super::{
+    App,
+    authenticate::Caller,
+    error::{ApiError, ErrorJson},
+    extract::{PathId, QueryOf},
+    figures::{StatementQuery, TopWorkflows, TotalsJson, WORKFLOWS_MAX, WorkflowsQuery, top_workflows},
+    usage::{MoneyJson, WorkflowJson},
+};
+
+/// What the columns are.
+const HEADER: [&str; 20] = [
+    "tenant",
+    "period_start",
+    "period_end",
+    "time_zone",
+    "line",
+    "source",
+    "workflow",
+    "name",
+    "counted",
+    "uncounted",
+    "success",
+    "error",
+    "crashed",
+    "canceled",
+    "late",
+    "voided",
+    "duration_ms",
+    "cost_minor",
+    "currency",
+    "cost",
+];
+
+/// How many figures a line has.
+const FIGURES: usize = 9;
+
+/// With one of these at its start, a spreadsheet reads a cell as a formula.
+const FORMULA_STARTS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
+/// A text as a cell that no spreadsheet takes for a formula: an apostrophe comes before what looks like one.
+fn cell(text: &str) -> String {
+    let looks_like_one = text.starts_with(FORMULA_STARTS) || text.trim_start().starts_with(FORMULA_STARTS);
+    if looks_like_one { format!("'{text}") } else { text.to_owned() }
+}
+
+/// An amount in whole units of its currency: `-0.05`.
+fn decimal(money: &MoneyJson) -> String {
+    let sign = if money.amount_minor < 0 { "-" } else { "" };
+    let places = usize::try_from(money.exponent).unwrap_or(0);
+    let digits = format!("{:0>width$}", money.amount_minor.unsigned_abs(), width = places + 1);
+    let (whole, part) = digits.split_at(digits.len().saturating_sub(places));
+    if places == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") }
+}
+
+fn of_workflow(of: &WorkflowJson) -> [String; FIGURES] {
+    [
+        of.counted,
+        of.uncounted,
+        of.success,
+        of.error,
+        of.crashed,
+        of.canceled,
+        of.late,
+        of.voided,
+        of.duration_ms,
+    ]
+    .map(|figure| figure.to_string())
+}
+
+fn of_totals(of: &TotalsJson) -> [String; FIGURES] {
+    [
+        of.counted,
+        of.uncounted,
+        of.success,
+        of.error,
+        of.crashed,
+        of.canceled,
+        of.late,
+        of.voided,
+        of.duration_ms,
+    ]
+    .map(|figure| figure.to_string())
+}
+
+/// Only a count, or not even that.
+fn only(counted: i64) -> [String; FIGURES] {
+    let mut figures = [(); FIGURES].map(|()| "0".to_owned());
+    figures[0] = counted.to_string();
+    figures
+}
+
+/// RFC 4180, with a header. Costs are empty where the plan has no price.
+fn to_csv(top: &TopWorkflows) -> Result<Vec<u8>, csv::Error> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    writer.write_record(HEADER)?;
+    let mut line = |kind: &str, who: [&str; 3], figures: [String; FIGURES], cost: Option<&MoneyJson>| {
+        let period = &top.period;
+        let before = [&top.tenant, &period.start.to_string(), &period.end.to_string(), &period.time_zone]
+            .map(|text| cell(text));
+        let cost = cost.map_or_else(Default::default, |cost| {
+            [cost.amount_minor.to_string(), cost.currency.to_uppercase(), decimal(cost)]
+        });
+        let kind = [kind.to_owned()];
+        writer.write_record(before.into_iter().chain(kind).chain(who.map(cell)).chain(figures).chain(cost))
+    };
+    for workflow in &top.workflows {
+        let of = &workflow.figures;
+        let who = [of.source.as_str(), &of.workflow, of.name.as_deref().unwrap_or_default()];
+        line("workflow", who, of_workflow(of), workflow.cost.as_ref())?;
+    }
+    let cost = top.cost.as_ref();
+    let nobody = ["", "", ""];
+    line("other_workflows", nobody, of_totals(&top.omitted), cost.map(|cost| &cost.omitted))?;
+    line("adjusted_by_hand", nobody, only(top.totals.adjusted), cost.map(|cost| &cost.adjusted))?;
+    line("base_fee", nobody, only(0), cost.map(|cost| &cost.base_fee))?;
+    line("total", nobody, of_totals(&top.totals), cost.map(|cost| &cost.total))?;
+    writer.into_inner().map_err(|error| error.into_error().into())
+}
+
+/// A period as CSV (RFC 4180): a line for each workflow, and lines that make them add up to the total.
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/statement", operation_id = "get_usage_statement", tag = "usage", params(("id" = String, Path), StatementQuery), responses(
+    (status = 200, body = String, content_type = "text/csv"),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryOf(query): QueryOf<StatementQuery>,
+) -> Result<Response, ApiError> {
+    let query =
+        WorkflowsQuery { period: query.period, limit: Some(WORKFLOWS_MAX), ..WorkflowsQuery::default() };
+    let top = top_workflows(&app, &caller, &id, &query).await?;
+    let zone = TimeZone::get(&top.period.time_zone).unwrap_or(TimeZone::UTC);
+    let begins = top.period.start.to_zoned(zone).date();
+    // An id has no character that a header or a file name could not have.
+    let disposition = format!("attachment; filename=\"usage-{}-{begins}.csv\"", top.tenant);
+    let headers = [
+        (CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
+        (CONTENT_DISPOSITION, disposition),
+    ];
+    Ok((headers, to_csv(&top).map_err(ApiError::unavailable)?).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_becomes_a_formula() {
+        for text in ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\r=1", " =1", "＝1"] {
+            assert_eq!(cell(text), format!("'{text}"));
+        }
+        assert_eq!(cell("Order sync = fast"), "Order sync = fast");
+    }
+
+    #[test]
+    fn an_amount_has_the_places_of_its_currency() {
+        let shown =
+            |amount_minor, exponent| decimal(&MoneyJson { amount_minor, currency: "x".into(), exponent });
+        assert_eq!(
+            [shown(-5, 2), shown(1_234, 2), shown(7, 0), shown(1_234, 3)],
+            ["-0.05", "12.34", "7", "1.234"]
+        );
+        assert_eq!(shown(i64::MIN, 2), "-92233720368547758.08");
+    }
+}
