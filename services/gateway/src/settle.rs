@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 
 use crate::{
     admission::{Decision, Known, Marks, Reason, Terms, decide},
-    admit::{AdmitError, Parts, Request, Verdict},
+    admit::{AdmitError, Parts, Request, Settling, Verdict},
     caps::{Cap, Window, take_all},
     desk::Footing,
     lease::{self, LEASE_TIME, NEAR},
@@ -83,6 +83,7 @@ struct Desk {
     now: Timestamp,
     /// Units that stand against the limit, those of this batch included.
     charged: u64,
+    settled: Settling,
     tenant_caps: Vec<Cap>,
     workflows: HashMap<String, Workflow>,
     counted_workflows: HashMap<String, u64>,
@@ -184,13 +185,15 @@ async fn prepare(
     now: Timestamp,
     batch: &Batch,
 ) -> Result<Desk, AdmitError> {
-    let known = parts.known(&tenant, now);
+    let (mut known, settled) = parts.figures(&tenant, now);
     if now.duration_since(known.reserved_since) > SUMMED_AFTER {
         store::sums::keep_of_tenant(&mut *connection, &tenant.id, known.reserved_since).await?;
     }
+    let since = known.reserved_since;
     let others =
-        store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, Some(parts.replica))
+        store::admissions::charged(&mut *connection, &tenant.id, since, Some(parts.replica), settled.slots())
             .await?;
+    known.settled = others.settled;
     // A mark of an earlier period says nothing of this one.
     let marks = Marks {
         reached_at: marks.reached_at.filter(|instant| known.period.contains(*instant)),
@@ -203,7 +206,8 @@ async fn prepare(
             usage.totals.as_ref().map_or(0, |totals| totals.counted);
     }
     let mut desk = Desk {
-        charged: others.saturating_add(batch.held),
+        charged: others.units.saturating_add(batch.held),
+        settled,
         tenant_caps: Vec::new(),
         workflows: HashMap::new(),
         counted_workflows,
@@ -282,12 +286,18 @@ impl Desk {
             return Ok(None);
         };
         let since = self.known.reserved_since;
-        if !store::admissions::any_between(connection, &self.tenant.id, since, until).await? {
+        let settled = self.settled.slots();
+        if !store::admissions::any_between(connection, &self.tenant.id, since, until, settled).await? {
             return Ok(None);
         }
+        // What is counted alone reaches the bound: that refusal stands.
+        let is_proven = self.terms().bound().is_some_and(|bound| self.known.counted >= Some(bound));
         let swept_at = self.now.saturating_add(RETRY_SWEPT).ok();
         for entry in &mut refused {
             entry.verdict.retry_at = entry.verdict.retry_at.min(swept_at);
+            if !is_proven {
+                entry.verdict.reason = Reason::LimitUnsettled;
+            }
         }
         Ok(Some(until))
     }
@@ -318,7 +328,7 @@ impl Desk {
             part.admitted += 1;
             part.admitted_since += 1;
         }
-        verdict.reserve()
+        verdict.reserve(self.now)
     }
 
     fn checked(&mut self, terms: &Terms, workflow: Option<&str>) -> (Decision, Option<Timestamp>) {
