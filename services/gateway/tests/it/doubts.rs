@@ -137,7 +137,7 @@ async fn runs_whose_executions_are_counted_do_not_stand_twice() {
         as_of: Some(proto::timestamp(now)),
         complete_until: Some(proto::timestamp(now)),
         settled: vec![slot],
-        ..usage("north", 2, 1_000_000)
+        ..usage("north", 2, now.as_second().unsigned_abs())
     };
     world.counted(swept).await;
     world.bench.clock.advance(seconds(10));
