@@ -105,7 +105,7 @@ pub struct Verdict {
     pub as_of: Option<Timestamp>,
     /// All sources were counted up to here.
     pub complete_until: Option<Timestamp>,
-    /// When the run's unit was taken. Missing where none was, and in what is read back from the ledger.
+    /// When the run's unit was taken. Missing where none was.
     pub admitted_at: Option<Timestamp>,
 }
 
@@ -449,7 +449,8 @@ impl Verdict {
 
     /// The same with the run itself reserved. Its unit is tallied at `admitted_at`.
     pub fn reserve(mut self, admitted_at: Timestamp) -> Self {
-        self.admitted_at = Some(admitted_at);
+        // As the ledger keeps it, so that a repeated id gets the same answer from everyone.
+        self.admitted_at = Timestamp::from_microsecond(admitted_at.as_microsecond()).ok();
         self.reserved = self.reserved.saturating_add(1);
         self.used = self.used.map(|used| used.saturating_add(1));
         self
@@ -485,7 +486,7 @@ impl Verdict {
             resets_at: kept.resets_at,
             as_of: kept.as_of,
             complete_until: kept.complete_until,
-            admitted_at: None,
+            admitted_at: kept.admitted_at,
         })
     }
 }

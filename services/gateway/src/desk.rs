@@ -204,7 +204,7 @@ impl Desk {
             key,
             workflow,
             mode,
-            admitted_at: now,
+            admitted_at: spent_at,
             verdict,
         });
         Some(verdict)

@@ -131,8 +131,7 @@ pub struct AdmissionJson {
     pub resets_at: Option<Timestamp>,
     /// When a refusal may end; null where the run is allowed or nobody knows.
     pub retry_at: Option<Timestamp>,
-    /// When the run was allowed and reserved; null where it was not, or where the answer is a repeated one. Push it with the
-    /// execution as `admitted_at`, and the reservation ends as soon as the execution is counted.
+    /// When the run was allowed and reserved; null where it was not. Push it with the execution as `admitted_at`, and the reservation ends as soon as the execution is counted.
     pub admitted_at: Option<Timestamp>,
     /// Where the plan only watches and the run would have been refused: why.
     pub shadow: Option<ShadowJson>,

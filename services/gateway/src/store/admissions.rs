@@ -43,13 +43,15 @@ pub struct Kept {
     pub shadow_reason: Option<String>,
     /// When a refusal may end.
     pub retry_at: Option<Timestamp>,
+    /// When the run's unit was taken.
+    pub admitted_at: Option<Timestamp>,
 }
 
 /// The verdicts that were given on these runs.
 pub async fn find(executor: impl PgExecutor<'_>, keys: &[RunKey]) -> Result<Vec<Kept>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT key, allowed, reason, used_units, reserved_units, limit_units, resets_at, as_of, complete_until,
-                shadow_reason, retry_at
+                shadow_reason, retry_at, CASE WHEN reserved THEN admitted_at END AS admitted_at
          FROM find_admissions($1)",
     )
     .bind(keys.iter().map(|key| key.as_uuid()).collect::<Vec<_>>())
@@ -71,6 +73,7 @@ fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
         complete_until: instant_from_db(row.try_get("complete_until")?),
         shadow_reason: row.try_get("shadow_reason")?,
         retry_at: instant_from_db(row.try_get("retry_at")?),
+        admitted_at: instant_from_db(row.try_get("admitted_at")?),
     })
 }
 
