@@ -294,3 +294,29 @@ test('nothing that n8n may pass is refused by a fault of the hook', async () => 
 	for (const bad of [broken, null, 3, {}]) await pre(bad, 'webhook');
 	await stop();
 });
+
+test('a finished run is pushed with the moment at which it was allowed, also when its end is told twice', async () => {
+	const admittedAt = '2026-11-24T01:00:00.25Z';
+	const { asked, url, stop } = await gateway((count) =>
+		count <= 2 ? [200, { ...ALLOWED, admitted_at: count === 1 ? admittedAt : null }] : [202, { rejected: [] }],
+	);
+	const { preExecute, postExecute } = hooks({ FLOWMETER_GATEWAY_URL: url, FLOWMETER_PUSH_URL: `${url}/push` });
+	const end = (id, mode = 'webhook', startedAt = new Date()) =>
+		postExecute[0]({ status: 'success', mode, startedAt, stoppedAt: new Date() }, workflow, id);
+	await preExecute[0](workflow, 'webhook');
+	await preExecute[0](workflow, 'manual');
+	await end('6', 'webhook', new Date(Date.now() - 60_000));
+	await end('7');
+	await end('7');
+	await end('8');
+	await end('9', 'manual');
+	while (asked.filter((one) => one.url === '/push').flatMap(({ body }) => body.executions).length < 5) {
+		await new Promise((resolve) => setImmediate(resolve));
+	}
+	const pushed = asked.filter((one) => one.url === '/push').flatMap(({ body }) => body.executions);
+	assert.deepEqual(
+		pushed.map(({ id, admitted_at: at }) => [id, at]),
+		[['6', undefined], ['7', admittedAt], ['7', admittedAt], ['8', undefined], ['9', undefined]],
+	);
+	await stop();
+});

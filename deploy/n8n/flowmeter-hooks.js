@@ -64,7 +64,7 @@ const ADMISSION_SOCKETS_MAX = 32;
  */
 const UNASKED = new Set(['integrated', 'error']);
 
-/** A quota that is used up. All other refusals end by themselves or by waiting, and are 429. */
+/** A quota that is used up. All other refusals end by themselves or by waiting, and are 429: `limit_unsettled` too. */
 const USED_UP = new Set(['limit_reached', 'overage_reached']);
 
 /** What is said where the gateway cannot be reached and has never answered, so that nobody knows the tenant's language. */
@@ -72,6 +72,15 @@ const AWAY = 'Refused: whether this run is within its limit cannot be checked at
 
 /** The first version in which a refusal leaves no execution, and the caller gets the status of n8n's own error. */
 const CLEAN_REFUSAL_SINCE = [2, 40];
+
+/**
+ * Runs that were allowed and have not ended here, at most. Of one that is forgotten, or that ends in another process, Flowmeter
+ * does not learn when it was allowed; its reservation then ends with the poll.
+ */
+const ADMITTED_MAX = 10_000;
+
+/** A run begins within so many milliseconds around the moment at which it was allowed. */
+const ADMITTED_WITHIN_MS = 5_000;
 
 /** A log line of each kind is written once in so many milliseconds. */
 const LOG_EVERY_MS = 60_000;
@@ -371,8 +380,61 @@ function execution(run, workflow, id) {
 		stopped_at: iso(run.stoppedAt ?? Date.now()),
 		resumed_at: resumeOf(run, startedAt),
 		refused: refused || undefined,
+		admitted_at: refused ? undefined : admitted.of(workflow?.id, run, String(id)),
 	};
 }
+
+/**
+ * When runs were allowed, from preExecute to postExecute. n8n gives the first neither an execution's id nor anything else that
+ * travels with the run in all versions, so a run takes the verdict on its workflow and mode that is nearest to its start. Two
+ * runs of one workflow that start together may swap theirs: what counts is how many were allowed when.
+ */
+class Admitted {
+	constructor() {
+		/** By workflow and mode, each the verdicts in their order. */
+		this.open = new Map();
+		/** Verdicts that were taken, by execution: n8n may tell of the end twice. */
+		this.taken = new Map();
+		this.size = 0;
+	}
+
+	add(workflowId, mode, admittedAt) {
+		const key = `${mode}:${workflowId}`;
+		const verdicts = this.open.get(key) ?? [];
+		// Last in the map's order: the first key is that of the workflow that has not been asked for the longest.
+		this.open.delete(key);
+		this.open.set(key, verdicts);
+		verdicts.push({ admittedAt, at: Date.now() });
+		this.size += 1;
+		while (this.size > ADMITTED_MAX) this.dropFirst();
+	}
+
+	dropFirst() {
+		const [key, verdicts] = this.open.entries().next().value;
+		verdicts.shift();
+		this.size -= 1;
+		if (verdicts.length === 0) this.open.delete(key);
+	}
+
+	/** When the run was allowed; nothing where that is not known here. */
+	of(workflowId, run, id) {
+		if (this.taken.has(id)) return this.taken.get(id);
+		const key = `${run.mode}:${workflowId}`;
+		const verdicts = this.open.get(key) ?? [];
+		const startedAt = new Date(startOf(run) ?? NaN).getTime();
+		const distance = ({ at }) => Math.abs(at - startedAt);
+		const nearest = verdicts.reduce((best, one) => (best && distance(best) <= distance(one) ? best : one), undefined);
+		if (nearest === undefined || !(distance(nearest) <= ADMITTED_WITHIN_MS)) return undefined;
+		verdicts.splice(verdicts.indexOf(nearest), 1);
+		this.size -= 1;
+		if (verdicts.length === 0) this.open.delete(key);
+		this.taken.set(id, nearest.admittedAt);
+		if (this.taken.size > ADMITTED_MAX) this.taken.delete(this.taken.keys().next().value);
+		return nearest.admittedAt;
+	}
+}
+
+const admitted = new Admitted();
 
 /** A run that may not start. */
 class Refusal {
@@ -477,7 +539,9 @@ class Gate {
 		}
 		this.answeredAt = Date.now();
 		this.outage = verdict.outage ?? this.outage;
-		return verdict.allowed ? undefined : refusal(verdict);
+		if (!verdict.allowed) return refusal(verdict);
+		if (typeof verdict.admitted_at === 'string') admitted.add(workflow.id, mode, verdict.admitted_at);
+		return undefined;
 	}
 
 	async verdict(body) {

@@ -53,6 +53,8 @@ impl TryFrom<v1::Execution> for Execution {
             started_at: instant(wire.started_at.as_ref(), "started_at")?,
             stopped_at: required_instant(wire.stopped_at.as_ref(), "stopped_at")?,
             retry_of,
+            // A claim that only refines: one that cannot be read is none.
+            admitted_at: instant(wire.admitted_at.as_ref(), "admitted_at").ok().flatten(),
             workflow_name: SafeText::clean(&wire.workflow_name, NAME_CHARS_MAX).non_empty(),
         })
     }
@@ -80,6 +82,7 @@ impl From<&Execution> for v1::Execution {
             started_at: execution.started_at.map(timestamp),
             stopped_at: Some(timestamp(execution.stopped_at)),
             retry_of: execution.retry_of.as_ref().map(ToString::to_string).unwrap_or_default(),
+            admitted_at: execution.admitted_at.map(timestamp),
         }
     }
 }
@@ -144,6 +147,7 @@ mod tests {
             started_at: None,
             stopped_at: "2026-11-24T01:33:32.543Z".parse().unwrap(),
             retry_of: Some(ExecutionId::parse("571").unwrap()),
+            admitted_at: None,
         }
     }
 

@@ -54,6 +54,7 @@ fn execution() -> Execution {
         started_at: at(1_795_484_012),
         stopped_at: at(1_795_484_013),
         retry_of: "571".into(),
+        admitted_at: None,
     }
 }
 
@@ -128,6 +129,8 @@ fn usage() {
         plan_id: "pro".into(),
         limit: None,
         ended_periods: Vec::new(),
+        settled: Vec::new(),
+        open_and_counted: 0,
     }));
     insta::assert_snapshot!(hex(&ThresholdCrossed {
         crossing_id: "8a6e0804-2bd0-4672-b79d-d97027f9071a".into(),

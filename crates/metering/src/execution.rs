@@ -113,6 +113,8 @@ pub struct Execution {
     pub stopped_at: Timestamp,
     /// The execution that it retries.
     pub retry_of: Option<ExecutionId>,
+    /// When the limit check allowed it, where the source's hook says so.
+    pub admitted_at: Option<Timestamp>,
 }
 
 impl Execution {
@@ -153,6 +155,7 @@ mod tests {
             started_at: Some(stopped_at + SignedDuration::from_secs(5)),
             stopped_at,
             retry_of: None,
+            admitted_at: None,
         };
         assert_eq!(execution.duration(), SignedDuration::ZERO);
         execution.started_at = Some(stopped_at - SignedDuration::from_millis(14));

@@ -113,5 +113,6 @@ fn execution(source: u32, id: u64, first_at: Timestamp, from: u64) -> v1::Execut
         started_at: Some(timestamp(stopped_at - took)),
         stopped_at: Some(timestamp(stopped_at)),
         retry_of: String::new(),
+        admitted_at: None,
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Decisions {
     pub(crate) cards: BTreeMap<i32, Arc<Card>>,
     /// The trace that brought the first news of a tenant.
     pub(crate) traces: HashMap<i32, String>,
+    /// Tenants of executions of which only now is known when they were allowed.
+    pub(crate) settled: Vec<i32>,
     /// Places in `fresh` of those of which a later message of the batch may know better.
     open: HashMap<Key, usize>,
     /// The last period of each tenant and the last month: a batch asks for the same ones again and again.

@@ -5,6 +5,7 @@
 //! compares the period with the limit in the same transaction, [`publish`] tells the tenant's new usage,
 //! [`close`] ends the period when every source is complete past its end ([`progress`]).
 
+mod admitted;
 mod answer_recorded;
 mod answer_unmapped;
 mod answer_usage;

@@ -143,7 +143,7 @@ impl Mapper {
                 Some(given_to(card, unmapped))
             })
             .collect();
-        let figures = Figures { cards, traces: Default::default(), grace: self.grace };
+        let figures = Figures { cards, traces: Default::default(), settled: Vec::new(), grace: self.grace };
         figures.add(&mut transaction, &self.bus, &mut mapped, &mut [], now).await?;
         store::map(&mut transaction, &mapped).await?;
         transaction.commit().await?;

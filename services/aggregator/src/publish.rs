@@ -22,8 +22,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admitted,
     progress::Progress,
-    store::{self, Ended, News, Published, Snapshot},
+    store::{self, Ended, News, Published, Settled, Snapshot},
     tally::PeriodKey,
     thresholds::{self, Terms},
     unfolded::Unfolded,
@@ -60,6 +61,7 @@ struct Bulletin {
     plan: Option<Plan>,
     period: Period,
     snapshot: Snapshot,
+    settled: Settled,
     /// Periods that have ended and are not closed, the earliest first.
     ended: Vec<Ended>,
     /// Thresholds that stand as crossed, by the start of the period.
@@ -194,6 +196,14 @@ impl Publisher {
         self.unfolded.read(&mut snapshot).await?;
         let unfolded = (&self.unfolded.of(&periods), &self.unfolded.by_hour(&periods));
         let mut snapshots = store::snapshots(&mut snapshot, &periods, unfolded, wire::WORKFLOWS_MAX).await?;
+        let settling: Vec<(i32, Period, i64)> = periods
+            .iter()
+            .filter_map(|(tenant, period)| {
+                let complete_until = snapshots.get(tenant)?.complete_until()?;
+                Some((*tenant, *period, admitted::first_listed(complete_until, now)))
+            })
+            .collect();
+        let mut settled = store::settled(&mut snapshot, &settling).await?;
         let numbers: Vec<i32> = periods.keys().copied().collect();
         let mut ended = store::ended_periods(&mut snapshot, &numbers, now, wire::ENDED_MAX).await?;
         let of_ended = ended.iter().flat_map(|(tenant, ended)| {
@@ -209,10 +219,11 @@ impl Publisher {
         }
         let bulletins = current.into_iter().filter_map(|(news, tenant, period)| {
             let snapshot = snapshots.remove(&news.number)?;
+            let settled = settled.remove(&news.number).unwrap_or_default();
             let standing = standing.remove(&news.number).unwrap_or_default();
             let ended = ended.remove(&news.number).unwrap_or_default();
             let plan = plans.get(tenant.plan.as_str()).map(|plan| (*plan).clone());
-            Some(Bulletin { news, tenant, plan, period, snapshot, ended, standing })
+            Some(Bulletin { news, tenant, plan, period, snapshot, settled, ended, standing })
         });
         Ok((bulletins.collect(), removed))
     }
@@ -242,11 +253,19 @@ impl Publisher {
     }
 
     async fn publish(&self, bulletin: &Bulletin) -> Result<(), PublishError> {
-        let Bulletin { news, tenant, plan, period, snapshot, ended, .. } = bulletin;
+        let Bulletin { news, tenant, plan, period, snapshot, settled, ended, .. } = bulletin;
         let (namespace, now) = (self.bus.namespace(), self.clock.now());
         let limit = plan.as_ref().and_then(|plan| plan.limit_for(tenant, now));
-        let message =
-            wire::usage_counted(namespace, tenant, limit, *period, news.revision, snapshot, ended, now);
+        let message = wire::usage_counted(
+            namespace,
+            tenant,
+            limit,
+            *period,
+            news.revision,
+            (snapshot, settled),
+            ended,
+            now,
+        );
         self.bus.publish(message).await.map(drop)
     }
 

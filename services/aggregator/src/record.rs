@@ -13,7 +13,7 @@ use std::{
 
 use catalog::store::CatalogError;
 use foldhash::{HashMap, HashMapExt};
-use jiff::{SignedDuration, civil::Date};
+use jiff::{SignedDuration, Timestamp, civil::Date};
 use messaging::{Bus, Dispose, Disposition, InHand, PublishError, dead};
 use metering::{Clock, PlanId, SourceId, TenantId, WorkflowId};
 use prost::Message;
@@ -22,11 +22,14 @@ use sqlx::{PgConnection, PgPool};
 use tokio::time::{Instant, interval_at};
 
 use crate::{
+    admitted,
     decide::{Decisions, month_of},
     directory::Directory,
     memory::{Memory, place_of},
     parcel::Parcel,
-    store, write,
+    store,
+    tally::Decided,
+    write,
 };
 
 /// Attempts at one transaction: the second finds memory refreshed, and the months made.
@@ -238,7 +241,8 @@ impl Recorder {
             }
         }
         self.directory.load(&mut transaction, tenants.into_iter().collect()).await?;
-        let (decisions, refused) = self.decide(items);
+        let (mut decisions, refused) = self.decide(items);
+        decisions.settled = self.keep_admitted(&mut transaction, items, &decisions, now).await?;
         let (bus, directory) = (&self.bus, &mut self.directory);
         let touched = write::write(&mut transaction, bus, directory, decisions, self.grace, now).await?;
         let raised: Vec<i32> = touched.sources.union(&moved.touched).copied().collect();
@@ -251,6 +255,39 @@ impl Recorder {
             metrics::counter!("flowmeter_executions_corrected_total", "what" => what).increment(count);
         }
         Ok(refused)
+    }
+
+    /// Keeps when executions were allowed. Returns the tenants of those that are recorded already: their reservations are
+    /// settled from now on, which is news.
+    async fn keep_admitted(
+        &self,
+        connection: &mut PgConnection,
+        items: &[Item],
+        decisions: &Decisions,
+        now: Timestamp,
+    ) -> Result<Vec<i32>, sqlx::Error> {
+        let mut claims: BTreeMap<store::Key, i64> = BTreeMap::new();
+        for item in items {
+            let Some(source) = self.numbers.get(&item.parcel.source).copied() else { continue };
+            for (id, execution) in &item.parcel.executions {
+                if let Some(slot) = admitted::claimed(execution.admitted_at, now) {
+                    claims.entry((source, item.parcel.epoch, *id)).or_insert(slot);
+                }
+            }
+        }
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let claims: Vec<_> = claims.into_iter().collect();
+        let mut known = store::keep_admitted(&mut *connection, &claims).await?;
+        let fresh: HashSet<store::Key> = decisions.fresh.iter().map(Decided::key).collect();
+        known.retain(|key| !fresh.contains(key));
+        if known.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A claim is minutes old at most, and its execution has stopped since.
+        let since = month_of(now.saturating_sub(SignedDuration::from_hours(1)).unwrap_or(now));
+        store::tenants_of_recorded(connection, &known, since).await
     }
 
     async fn ensure_months(&mut self, items: &[Item]) -> Result<(), sqlx::Error> {

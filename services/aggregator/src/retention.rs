@@ -12,7 +12,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Kept,
+    Kept, admitted,
     decide::{month_after, month_of, start_of},
     retire::{self, Dropped, Retired},
     store,
@@ -33,6 +33,9 @@ const CROSSINGS_KEPT_DAYS: u16 = 400;
 
 /// Crossings that one statement removes.
 const CROSSINGS_PER_BATCH: i64 = 1_000;
+
+/// Claims of when an execution was allowed that one statement removes.
+const ADMITTED_PER_BATCH: i64 = 20_000;
 
 /// Keeps what is to be kept, and lets the rest go.
 pub struct Retention {
@@ -80,6 +83,7 @@ impl Retention {
             self.remove_hours(&mut connection, now).await?;
             remove_closed_hours(&mut connection).await?;
             remove_crossings(&mut connection, now).await?;
+            remove_admitted(&mut connection, now).await?;
         }
         connection.close().await?;
         Ok(dropped)
@@ -141,6 +145,12 @@ async fn remove_closed_hours(connection: &mut PgConnection) -> Result<(), sqlx::
         page = store::remove_closed_hours(&mut transaction, after, TENANTS_PER_PAGE).await?;
         transaction.commit().await?;
     }
+    Ok(())
+}
+
+async fn remove_admitted(connection: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
+    let before = admitted::first_kept(now);
+    while store::remove_admitted(connection, before, ADMITTED_PER_BATCH).await? > 0 {}
     Ok(())
 }
 

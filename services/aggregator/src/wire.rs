@@ -11,7 +11,7 @@ use proto::{
 
 use crate::{
     contradictions::Contradicted,
-    store::{Correcting, Correction, DuePeriod, Ended, Snapshot},
+    store::{Correcting, Correction, DuePeriod, Ended, Settled, Snapshot},
     thresholds::Crossing,
     totals::Totals,
 };
@@ -82,7 +82,7 @@ pub(crate) fn usage_counted(
     limit: Option<u64>,
     period: Period,
     revision: i64,
-    snapshot: &Snapshot,
+    (snapshot, settled): (&Snapshot, &Settled),
     ended: &[Ended],
     now: Timestamp,
 ) -> Outgoing {
@@ -96,6 +96,10 @@ pub(crate) fn usage_counted(
         complete_until: source.counted_until.map(timestamp),
         open_executions: u32::try_from(source.counted_open).unwrap_or(0),
     });
+    let by_slot = settled
+        .by_slot
+        .iter()
+        .map(|(slot, executions)| v1::SettledSlot { slot: *slot, executions: unsigned(*executions) });
     let message = v1::UsageCounted {
         tenant_id: tenant.id.to_string(),
         period: Some(period.into()),
@@ -111,6 +115,8 @@ pub(crate) fn usage_counted(
         plan_id: tenant.plan.to_string(),
         limit,
         ended_periods: ended.collect(),
+        settled: by_slot.collect(),
+        open_and_counted: unsigned(settled.open_and_counted),
     };
     let id = format!("usage:{}:{revision}", tenant.id);
     Outgoing::new(namespace.usage_counted(tenant.id.as_str()), id, &message, now)

@@ -49,7 +49,8 @@ pub(crate) async fn write(
     fresh.sort_unstable_by_key(Decided::key);
     let mut cards = std::mem::take(&mut decisions.cards);
     find_cards(connection, directory, &mut cards, &changed).await?;
-    let figures = Figures { cards, traces: std::mem::take(&mut decisions.traces), grace };
+    let (traces, settled) = (std::mem::take(&mut decisions.traces), std::mem::take(&mut decisions.settled));
+    let figures = Figures { cards, traces, settled, grace };
     figures.add(connection, bus, fresh, &mut changed, now).await?;
     store::copy_executions(connection, fresh, now).await?;
     store::confirm(connection, &confirmed.iter().map(|changed| &changed.after).collect::<Vec<_>>()).await?;
@@ -105,10 +106,14 @@ async fn find_cards(
 }
 
 /// The tenants whose figures change, by number.
-fn tenants_of(fresh: &[Decided], changed: &[Changed]) -> Vec<i32> {
+fn tenants_of(fresh: &[Decided], changed: &[Changed], settled: &[i32]) -> Vec<i32> {
     let changed = changed.iter().flat_map(|changed| [&changed.before, &changed.after]);
-    let tenants: BTreeSet<i32> =
-        fresh.iter().chain(changed).filter_map(|decided| Some(decided.placed?.tenant)).collect();
+    let tenants: BTreeSet<i32> = fresh
+        .iter()
+        .chain(changed)
+        .filter_map(|decided| Some(decided.placed?.tenant))
+        .chain(settled.iter().copied())
+        .collect();
     tenants.into_iter().collect()
 }
 
@@ -132,6 +137,8 @@ pub(crate) struct Figures {
     pub(crate) cards: BTreeMap<i32, std::sync::Arc<Card>>,
     /// The trace that brought the first news of a tenant.
     pub(crate) traces: HashMap<i32, String>,
+    /// Tenants that have news beside: of their executions is known when they were allowed.
+    pub(crate) settled: Vec<i32>,
     /// How long an ended period waits for sources that are not complete.
     pub(crate) grace: SignedDuration,
 }
@@ -147,7 +154,7 @@ impl Figures {
         changed: &mut [Changed],
         now: Timestamp,
     ) -> Result<(), RecordError> {
-        let tenants = tenants_of(fresh, changed);
+        let tenants = tenants_of(fresh, changed, &self.settled);
         if tenants.is_empty() {
             return Ok(());
         }

@@ -227,6 +227,7 @@ mod tests {
             started_at: Some(at(second)),
             stopped_at: at(second + 1),
             retry_of: None,
+            admitted_at: None,
         };
         let pushed = |execution| Pushed { execution, resumed_at: None, refused: false };
         let epoch_of = |epochs: &Epochs, execution: &Execution| epoch_of(epochs, &pushed(execution.clone()));

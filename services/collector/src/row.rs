@@ -185,6 +185,7 @@ fn read(id: Option<RunId>, row: &Value, now: Timestamp) -> Result<Row, RowError>
         started_at,
         stopped_at,
         retry_of,
+        admitted_at: None,
     };
     Ok(Row::Final(id, execution))
 }

@@ -146,6 +146,7 @@ export const WORDS = {
     check_not_attributed: "No attribution of the source says whose run this is.",
     check_metering_stale: "The usage figures are out of date, and the plan allows runs meanwhile.",
     check_metering_stale_refused: "The usage figures are out of date, and the plan allows no runs meanwhile.",
+    check_limit_unsettled: "Some of the last runs may be counted twice for a moment. Try again: {again}.",
     check_limit_reached: "All {limit} executions of this period are used. The limit begins anew: {until}.",
     check_overage_reached:
       "The limit of {limit} executions and all that is allowed past it are used. The limit begins anew: {until}.",
@@ -365,6 +366,7 @@ export const WORDS = {
     check_not_attributed: "Ninguna atribución del origen dice de quién es esta ejecución.",
     check_metering_stale: "Los datos de uso no están al día, y el plan permite ejecuciones mientras tanto.",
     check_metering_stale_refused: "Los datos de uso no están al día, y el plan no permite ejecuciones mientras tanto.",
+    check_limit_unsettled: "Puede que algunas de las últimas ejecuciones se cuenten dos veces por un momento. Inténtelo de nuevo: {again}.",
     check_limit_reached: "Se han usado las {limit} ejecuciones de este periodo. El límite se renueva: {until}.",
     check_overage_reached:
       "Se han usado el límite de {limit} ejecuciones y todo lo permitido por encima. El límite se renueva: {until}.",

@@ -14,6 +14,17 @@
 //! An earlier W would not see them twice, but what has been counted since and stopped before it (mapped later, of a source
 //! that is new, added by hand) would be in none of its figures: only the latest W is used.
 //!
+//! Where executions say when they were allowed (`admitted_at`, which n8n's hook carries from the verdict to the push), a
+//! reservation is settled by its execution, and nothing stands twice:
+//!
+//! ```text
+//! used <= counted + running at W and not counted since + sum over slots since W of max(0, tallied - counted of the slot)
+//! ```
+//!
+//! A run is counted, or its unit is tallied and not settled, or it was allowed before and was running at W. A push frees a
+//! unit only by adding a counted execution, so a forged one gains nothing. Both bounds hold; the smaller one decides (ADR
+//! 0021).
+//!
 //! At the begin of a period W still lies in the one before. Then nothing is counted yet, but what was running at W
 //! and what was allowed since may end in the new period: it stands against the new limit until W has come.
 
@@ -47,6 +58,11 @@ pub struct Known {
     pub fresh_at: Option<Timestamp>,
     /// Whether the figures are too old to decide with.
     pub stale: bool,
+    /// Executions that were running at `complete_until` and are not among the counted ones; missing where the counted ones
+    /// are those of an earlier period.
+    pub still_open: Option<u64>,
+    /// Of the runs allowed since `reserved_since`, those that are counted, as their executions say.
+    pub settled: u64,
 }
 
 impl Known {
@@ -70,6 +86,10 @@ impl Known {
             complete_until,
             fresh_at: complete_until.or(counted.map(|counted| counted.as_of)),
             stale: true,
+            still_open: current
+                .filter(|counted| counted.complete_until.is_some())
+                .map(|counted| counted.open_executions.saturating_sub(counted.open_and_counted)),
+            settled: 0,
         };
         known.stale = known.is_stale(now, stale_after);
         known
@@ -83,13 +103,24 @@ impl Known {
 
     /// Executions that stand against the limit, with `reserved` runs allowed since `reserved_since`.
     pub fn used(&self, reserved: u64) -> Option<u64> {
-        self.counted.map(|counted| counted.max(self.accounted_for.saturating_add(reserved)))
+        let counted = self.counted?;
+        let by_time = counted.max(self.accounted_for.saturating_add(reserved));
+        // Both are bounds from above, so the smaller one holds.
+        let by_execution =
+            self.still_open.map(|open| counted.saturating_add(open).saturating_add(self.unsettled(reserved)));
+        Some(by_execution.map_or(by_time, |used| used.min(by_time)))
+    }
+
+    /// Of `reserved` runs, those that are not known to be counted.
+    pub fn unsettled(&self, reserved: u64) -> u64 {
+        reserved.saturating_sub(self.settled)
     }
 
     /// Runs that may be under way: accounted for or allowed since, and not counted. Never too few: what ended without
     /// being counted is in it until W has passed it.
     pub fn running(&self, reserved: u64) -> u64 {
-        self.accounted_for.saturating_add(reserved).saturating_sub(self.counted.unwrap_or(0))
+        let used = self.used(reserved).unwrap_or_else(|| self.accounted_for.saturating_add(reserved));
+        used.saturating_sub(self.counted.unwrap_or(0))
     }
 }
 
@@ -189,6 +220,8 @@ reasons! {
     MeteringStale = "metering_stale",
     /// The limit is reached.
     LimitReached = "limit_reached",
+    /// The limit seems reached, but runs that were allowed shortly before W may stand twice: a later look may allow.
+    LimitUnsettled = "limit_unsettled",
     /// The soft limit is passed by all that the plan allows.
     OverageReached = "overage_reached",
     /// The tenant's runs of a minute are used.
@@ -432,6 +465,88 @@ mod tests {
                 }
             }
             prop_assert_eq!(allowed, asked.min(limit));
+        }
+
+        /// Runs whose executions say when they were allowed, with pushes that come at once and sweeps at any time: the limit is
+        /// never overshot. Where no run lasts over a sweep, none is refused while a unit is free; else no more units are
+        /// out of use than runs that were allowed shortly before W and went on at W.
+        #[test]
+        fn settled_runs_never_overshoot_and_are_not_refused_falsely(
+            limit in 1_u64..30,
+            is_short in any::<bool>(),
+            steps in prop::collection::vec((0_i64..4, prop::sample::select(
+                vec![Step::Ask, Step::Ask, Step::Ask, Step::EndOne, Step::Sweep])), 0..200,
+            ),
+        ) {
+            let noon = at(NOON);
+            let instant = |second: i64| noon + SignedDuration::from_secs(second);
+            let slot = |second: i64| instant(second).as_second().div_euclid(5);
+            let (mut now, mut until, mut allowed) = (0_i64, 0_i64, 0_u64);
+            // When each run was allowed, and when it ended; `swept` says whether a poll has shown its end.
+            let mut runs: Vec<(i64, Option<i64>)> = Vec::new();
+            let mut swept_at = 0_i64;
+            let (mut complete, mut open) = (0_u64, 0_u64);
+            for (pause, step) in steps {
+                now += pause;
+                match step {
+                    Step::Ask => {
+                        let first = (instant(until) - START_MARGIN).as_second().div_euclid(5);
+                        let mut tallied = std::collections::BTreeMap::<i64, (u64, u64)>::new();
+                        for (begun, ended) in runs.iter().filter(|(begun, _)| slot(*begun) >= first) {
+                            let row = tallied.entry(slot(*begun)).or_default();
+                            row.0 += 1;
+                            row.1 += u64::from(ended.is_some());
+                        }
+                        let ended = runs.iter().filter(|(_, ended)| ended.is_some()).count() as u64;
+                        let shown = runs.iter().filter(|(begun, ended)| {
+                            *begun < until && ended.is_some_and(|ended| ended >= until && ended <= swept_at)
+                        });
+                        let counted = Counted {
+                            complete_until: Some(instant(until)),
+                            counted_complete: complete,
+                            open_executions: open,
+                            open_and_counted: shown.count() as u64,
+                            ..november(ended, 1)
+                        };
+                        let reserved = tallied.values().map(|(units, _)| units).sum();
+                        let mut known =
+                            Known::at(instant(now), Some(&counted), &Calendar::utc(), STALE_AFTER);
+                        known.settled = tallied.values().map(|(units, counted)| units.min(counted)).sum();
+                        if decide(&hard(limit), &known, reserved).allowed {
+                            allowed += 1;
+                            runs.push((now, is_short.then_some(now)));
+                        } else {
+                            let twice = runs.iter().filter(|(begun, ended)| {
+                                *begun <= until && slot(*begun) >= first && ended.is_none_or(|at| at >= until)
+                            });
+                            // Runs of before the margin that have ended since W, which no poll has shown yet.
+                            let unshown = runs.iter().filter(|(begun, ended)| {
+                                slot(*begun) < first && ended.is_some_and(|at| at >= until && at > swept_at)
+                            });
+                            let out_of_use = match is_short {
+                                true => 0,
+                                false => (twice.count() + unshown.count()) as u64,
+                            };
+                            prop_assert!(allowed + out_of_use >= limit, "{allowed} + {out_of_use} of {limit}");
+                        }
+                        prop_assert!(allowed <= limit);
+                    }
+                    Step::EndOne => {
+                        if let Some(run) = runs.iter_mut().find(|(_, ended)| ended.is_none()) {
+                            run.1 = Some(now);
+                        }
+                    }
+                    Step::Sweep => {
+                        (until, swept_at) = (now, now);
+                        let before = |ended: &Option<i64>| ended.is_some_and(|at| at < until);
+                        complete = runs.iter().filter(|(_, ended)| before(ended)).count() as u64;
+                        let at_work = |(begun, ended): &&(i64, Option<i64>)| {
+                            ended.is_none() || (*begun < until && !before(ended))
+                        };
+                        open = runs.iter().filter(at_work).count() as u64;
+                    }
+                }
+            }
         }
     }
 }

@@ -43,7 +43,7 @@ use crate::{
     remembered::{Memory, Remembered},
     run_key::RunKey,
     store::{self, admissions::Kept},
-    usage::UsageView,
+    usage::{Counted, UsageView},
     wording::{Figures, hint, sentence},
     write_down::{self, Unwritten},
 };
@@ -104,6 +104,8 @@ pub struct Verdict {
     pub as_of: Option<Timestamp>,
     /// All sources were counted up to here.
     pub complete_until: Option<Timestamp>,
+    /// When the run's unit was taken. Missing where none was.
+    pub admitted_at: Option<Timestamp>,
 }
 
 /// The limit check cannot answer.
@@ -156,6 +158,16 @@ pub(crate) struct Parts {
     /// When the catalog's version was last asked for with success, since `started_at`.
     contact_ms: AtomicU64,
     version: AtomicI64,
+}
+
+/// Which slots' runs are counted, as one message says.
+pub(crate) struct Settling(Option<Arc<Counted>>);
+
+impl Settling {
+    /// Each slot with its counted executions.
+    pub fn slots(&self) -> &[(i64, u64)] {
+        self.0.as_ref().map_or(&[], |counted| &counted.settled)
+    }
 }
 
 /// What memory says of a request.
@@ -372,8 +384,14 @@ impl Parts {
 
     /// What metering tells of the tenant.
     pub fn known(&self, tenant: &Tenant, now: Timestamp) -> Known {
+        self.figures(tenant, now).0
+    }
+
+    /// The same, with what settles reservations: both of one message.
+    pub fn figures(&self, tenant: &Tenant, now: Timestamp) -> (Known, Settling) {
         let counted = self.usage.of(&tenant.id);
-        Known::at(now, counted.as_deref(), &tenant.calendar, self.stale_after)
+        let known = Known::at(now, counted.as_deref(), &tenant.calendar, self.stale_after);
+        (known, Settling(counted.filter(|counted| counted.is_current(now))))
     }
 
     /// Whether the catalog in memory is known to be current enough to spend units.
@@ -410,16 +428,19 @@ impl Verdict {
             shadow: None,
             retry_at: None,
             used: known.used(reserved),
-            reserved,
+            reserved: known.unsettled(reserved),
             limit: terms.limit,
             resets_at: known.period.end,
             as_of: known.as_of,
             complete_until: known.complete_until,
+            admitted_at: None,
         }
     }
 
-    /// The same with the run itself reserved.
-    pub fn reserve(mut self) -> Self {
+    /// The same with the run itself reserved. Its unit is tallied at `admitted_at`.
+    pub fn reserve(mut self, admitted_at: Timestamp) -> Self {
+        // As the ledger keeps it, so that a repeated id gets the same answer from everyone.
+        self.admitted_at = Timestamp::from_microsecond(admitted_at.as_microsecond()).ok();
         self.reserved = self.reserved.saturating_add(1);
         self.used = self.used.map(|used| used.saturating_add(1));
         self
@@ -460,6 +481,7 @@ impl Verdict {
             resets_at: kept.resets_at,
             as_of: kept.as_of,
             complete_until: kept.complete_until,
+            admitted_at: kept.admitted_at,
         })
     }
 }
@@ -482,6 +504,7 @@ pub(crate) mod tests {
             resets_at: "2026-12-01T00:00:00Z".parse().unwrap(),
             as_of: None,
             complete_until: None,
+            admitted_at: None,
         }
     }
 

@@ -55,6 +55,7 @@ impl Answerer for AnswerAdmissions {
             resets_at: Some(proto::timestamp(verdict.resets_at)),
             as_of: verdict.as_of.map(proto::timestamp),
             complete_until: verdict.complete_until.map(proto::timestamp),
+            admitted_at: verdict.admitted_at.map(proto::timestamp),
         })
     }
 }

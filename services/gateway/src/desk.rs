@@ -201,12 +201,12 @@ impl Desk {
             decision if decision.allowed => decision,
             _ => return None,
         };
-        let verdict = Verdict::new(&known, &footing.terms, reserved, decision).reserve();
+        let spent_at = state.spent_at.max(now);
+        let verdict = Verdict::new(&known, &footing.terms, reserved, decision).reserve(spent_at);
         let is_low = state.units - 1 <= footing.granted / 4;
         state.refresh |= is_low;
         state.units -= 1;
         state.spent_since += 1;
-        let spent_at = state.spent_at.max(now);
         state.spent_at = spent_at;
         let workflow = state.fresh.count(spent_at, request.workflow.as_ref());
         drop(state);
@@ -217,7 +217,7 @@ impl Desk {
             key,
             workflow,
             mode,
-            admitted_at: now,
+            admitted_at: spent_at,
             verdict,
         });
         Some(verdict)

@@ -43,6 +43,7 @@
 //!                              <= sum of min(LEASE_MAX, free at the grant / SHARE)
 //!                               = 0 once the free units have been below NEAR at each grant
 //!                               + runs allowed in the START_MARGIN before W, and at most a row of tallies before that
+//!                                 (not those that are counted and say when they were allowed)
 //!                               = 0 from the sweep on that such a refusal asks for (`doubts`)
 //! ```
 //!

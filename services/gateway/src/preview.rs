@@ -34,20 +34,23 @@ impl Admissions {
         let locks = workflow.is_some() && is_workflow_capped(&plan.admission);
         let marks = store::admissions::marks(&mut *transaction, &tenant.id, locks).await?;
         let now = parts.clock.now();
-        let known = parts.known(&tenant, now);
+        let (mut known, settled) = parts.figures(&tenant, now);
         let place = parts.desk(&tenant.id);
         // What this replica has spent and not tallied is outstanding in the ledger; what it holds is too, and is
         // taken off here.
+        let since = known.reserved_since;
         let charged =
-            store::admissions::charged(&mut *transaction, &tenant.id, known.reserved_since, None).await?;
-        let charged = charged.saturating_sub(place.unspent());
+            store::admissions::charged(&mut *transaction, &tenant.id, since, None, settled.slots()).await?;
+        known.settled = charged.settled;
+        let charged = charged.units.saturating_sub(place.unspent());
         let asked: BTreeSet<WorkflowId> = workflow.iter().cloned().collect();
         let spent: BTreeMap<WorkflowId, u64> =
             asked.iter().map(|workflow| (workflow.clone(), place.unobserved(workflow))).collect();
         let request = Request { key: RunKey::of(&tenant.id, ""), tenant: tenant.id.clone(), workflow, mode };
-        let mut desk = Desk::new(parts, tenant, plan, known, marks, charged, now);
+        let mut desk = Desk::new(parts, tenant, plan, known, settled, marks, charged, now);
         desk.load(&mut transaction, &asked, &spent).await?;
-        let verdict = desk.answer(&request);
+        let mut verdict = desk.answer(&request);
+        desk.doubt(&mut transaction, std::iter::once(&mut verdict)).await?;
         transaction.rollback().await?;
         Ok(Some(verdict))
     }

@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 
 use crate::{
     admission::{Decision, Known, Marks, Reason, Terms, decide},
-    admit::{AdmitError, Parts, Request, Verdict},
+    admit::{AdmitError, Parts, Request, Settling, Verdict},
     caps::{Cap, Window, take_all},
     desk::Footing,
     lease::{self, LEASE_TIME, NEAR},
@@ -84,6 +84,7 @@ pub struct Desk {
     now: Timestamp,
     /// Units that stand against the limit, those of this batch included.
     charged: u64,
+    settled: Settling,
     tenant_caps: Vec<Cap>,
     workflows: HashMap<String, Workflow>,
     counted_workflows: HashMap<String, u64>,
@@ -126,7 +127,8 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
             fresh.push(Entry::of(request, verdict, now));
         }
     }
-    let doubted = desk.doubt(&mut transaction, &mut fresh).await?;
+    let verdicts = fresh.iter_mut().map(|entry| &mut entry.verdict);
+    let doubted = desk.doubt(&mut transaction, verdicts).await?;
     if !fresh.is_empty() {
         store::write_down::write_decided(&mut *transaction, &fresh).await?;
     }
@@ -185,15 +187,17 @@ async fn prepare(
     now: Timestamp,
     batch: &Batch,
 ) -> Result<Desk, AdmitError> {
-    let known = parts.known(&tenant, now);
+    let (mut known, settled) = parts.figures(&tenant, now);
     if now.duration_since(known.reserved_since) > SUMMED_AFTER {
         store::sums::keep_of_tenant(&mut *connection, &tenant.id, known.reserved_since).await?;
     }
+    let since = known.reserved_since;
     let others =
-        store::admissions::charged(&mut *connection, &tenant.id, known.reserved_since, Some(parts.replica))
+        store::admissions::charged(&mut *connection, &tenant.id, since, Some(parts.replica), settled.slots())
             .await?;
-    let charged = others.saturating_add(batch.held);
-    let mut desk = Desk::new(parts, tenant, plan, known, marks, charged, now);
+    known.settled = others.settled;
+    let charged = others.units.saturating_add(batch.held);
+    let mut desk = Desk::new(parts, tenant, plan, known, settled, marks, charged, now);
     desk.load(connection, &asked(batch), &batch.asked).await?;
     Ok(desk)
 }
@@ -215,6 +219,7 @@ impl Desk {
         tenant: Tenant,
         plan: Plan,
         known: Known,
+        settled: Settling,
         marks: Marks,
         charged: u64,
         now: Timestamp,
@@ -232,6 +237,7 @@ impl Desk {
         }
         Self {
             charged,
+            settled,
             tenant_caps: Vec::new(),
             workflows: HashMap::new(),
             counted_workflows,
@@ -293,22 +299,28 @@ impl Desk {
 
     /// W, where some of these runs were refused for the limit while others may stand twice, because they were allowed
     /// shortly before it. Then the sweep that is asked for may end the refusals.
-    async fn doubt(
+    pub async fn doubt<'a>(
         &self,
         connection: &mut PgConnection,
-        fresh: &mut [Entry],
+        verdicts: impl Iterator<Item = &'a mut Verdict> + Send,
     ) -> Result<Option<Timestamp>, sqlx::Error> {
-        let mut refused: Vec<_> = fresh.iter_mut().filter(|entry| is_for_the_limit(&entry.verdict)).collect();
+        let refused: Vec<_> = verdicts.filter(|verdict| is_for_the_limit(verdict)).collect();
         let Some(until) = self.known.complete_until.filter(|_| !refused.is_empty()) else {
             return Ok(None);
         };
         let since = self.known.reserved_since;
-        if !store::admissions::any_between(connection, &self.tenant.id, since, until).await? {
+        let settled = self.settled.slots();
+        if !store::admissions::any_between(connection, &self.tenant.id, since, until, settled).await? {
             return Ok(None);
         }
+        // What is counted alone reaches the bound: that refusal stands.
+        let is_proven = self.terms().bound().is_some_and(|bound| self.known.counted >= Some(bound));
         let swept_at = self.now.saturating_add(RETRY_SWEPT).ok();
-        for entry in &mut refused {
-            entry.verdict.retry_at = entry.verdict.retry_at.min(swept_at);
+        for verdict in refused {
+            verdict.retry_at = verdict.retry_at.min(swept_at);
+            if !is_proven {
+                verdict.reason = Reason::LimitUnsettled;
+            }
         }
         Ok(Some(until))
     }
@@ -329,7 +341,7 @@ impl Desk {
             part.admitted += 1;
             part.admitted_since += 1;
         }
-        verdict.reserve()
+        verdict.reserve(self.now)
     }
 
     /// The one decision on a run, without its unit: of what is decided here, of what `preview` shows, and of what may be

@@ -11,6 +11,9 @@ use metering::{Calendar, Period, TenantId};
 use proto::{InvalidMessage, instant, required_instant, v1};
 use tokio::sync::watch;
 
+/// Slots that the aggregator sends at most.
+const SETTLED_MAX: usize = 120;
+
 /// The figures of one tenant's period, as last counted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Counted {
@@ -36,6 +39,10 @@ pub struct Counted {
     pub open_executions: u64,
     /// How complete each source is.
     pub sources: Vec<Freshness>,
+    /// Counted executions by the slot of the tallies in which they were allowed.
+    pub settled: Vec<(i64, u64)>,
+    /// Of `open_executions`, those that are counted by now.
+    pub open_and_counted: u64,
 }
 
 /// How complete one source is.
@@ -66,6 +73,8 @@ impl TryFrom<v1::UsageCounted> for Counted {
             counted_complete: wire.counted_complete,
             open_executions: wire.open_executions,
             sources,
+            settled: wire.settled.iter().take(SETTLED_MAX).map(|one| (one.slot, one.executions)).collect(),
+            open_and_counted: wire.open_and_counted,
         })
     }
 }
@@ -174,6 +183,8 @@ pub(crate) mod tests {
             counted_complete: counted,
             open_executions: 0,
             sources: Vec::new(),
+            settled: Vec::new(),
+            open_and_counted: 0,
         }
     }
 

@@ -110,6 +110,7 @@ fn read(row: ExplainedRow) -> Result<Explained, sqlx::Error> {
             started_at: row.started_at.map(SqlInstant::to_jiff),
             stopped_at,
             retry_of: None,
+            admitted_at: None,
         },
         counted: row.counted,
         late: row.late,

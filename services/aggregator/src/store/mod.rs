@@ -27,6 +27,7 @@ macro_rules! bind_totals {
     }};
 }
 
+mod admitted;
 mod calendars;
 mod chunks;
 mod corrections;
@@ -49,6 +50,7 @@ mod tenants;
 mod terms;
 mod unmapped;
 
+pub(crate) use admitted::{Settled, keep_admitted, remove_admitted, settled, tenants_of_recorded};
 pub(crate) use calendars::{
     Dated, opened_until, period_rows, put_timeline, timeline, timelines, without_timeline,
 };

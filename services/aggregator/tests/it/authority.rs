@@ -263,3 +263,42 @@ async fn what_is_pushed_for_a_shared_source_waits_for_the_poll() {
     assert_eq!(running.rebuilt().await, []);
     running.bench.finish().await;
 }
+
+const ADMITTED_AT: &str = "2026-11-24T11:58:59Z";
+
+fn admitted(executions: Vec<v1::Execution>) -> Vec<v1::Execution> {
+    forged(executions, |run| run.admitted_at = crate::support::at(ADMITTED_AT))
+}
+
+/// The one slot of these executions, with so many of them.
+fn slot_with(executions: u64) -> Vec<v1::SettledSlot> {
+    let admitted_at: jiff::Timestamp = ADMITTED_AT.parse().expect("an instant");
+    vec![v1::SettledSlot { slot: admitted_at.as_second() / 5, executions }]
+}
+
+#[tokio::test]
+async fn counted_executions_settle_their_slot_whether_push_or_poll_comes_first() {
+    let mut running = Running::start(None).await;
+    let complete_until = "2026-11-24T11:58:58Z".parse().expect("an instant");
+    let last = running.push(admitted(executions(1..=3))).await;
+    running.synced("north-n8n", complete_until, last).await;
+    running.usage.next_where(|usage| usage.settled == slot_with(3)).await;
+
+    // The poll was first; the push that comes later says when they were allowed.
+    running.send(executions(1..=5)).await;
+    running.usage_where(|totals| totals.counted == 5).await;
+    running.push(admitted(executions(4..=5))).await;
+    let usage = running.usage.next_where(|usage| usage.settled == slot_with(5)).await;
+    assert_eq!(usage.totals.expect("totals").counted, 5);
+
+    // Neither one that does not count, nor a counted one that began at another time, frees a unit.
+    let canceled = |run: &mut v1::Execution| run.status = CANCELED.into();
+    running.push(forged(admitted(executions(6..=6)), canceled)).await;
+    let earlier = vec![execution(7, "2026-11-24T11:00:00Z")];
+    running.send(earlier.clone()).await;
+    running.push(admitted(earlier)).await;
+    running.send(executions(8..=8)).await;
+    let usage = running.usage_where(|totals| (totals.counted, totals.uncounted) == (7, 1)).await;
+    assert_eq!(usage.settled, slot_with(5));
+    running.bench.finish().await;
+}

@@ -194,6 +194,7 @@ pub fn execution(id: u64, stopped_at: &str) -> v1::Execution {
         started_at: Some(timestamp(stopped_at - SignedDuration::from_millis(40))),
         stopped_at: Some(timestamp(stopped_at)),
         retry_of: String::new(),
+        admitted_at: None,
     }
 }
 

@@ -7,13 +7,14 @@ use serde_json::Value;
 use crate::row::Row;
 
 /// Both spellings of a field: ours, and n8n's own.
-const SPELLINGS: [(&str, &str); 6] = [
+const SPELLINGS: [(&str, &str); 7] = [
     ("workflow_id", "workflowId"),
     ("workflow_name", "workflowName"),
     ("started_at", "startedAt"),
     ("stopped_at", "stoppedAt"),
     ("retry_of", "retryOf"),
     ("resumed_at", "resumedAt"),
+    ("admitted_at", "admittedAt"),
 ];
 
 /// A pushed execution that has ended.
@@ -71,7 +72,8 @@ pub fn read(value: Result<Value, String>, now: Timestamp) -> Item {
                 workflow_name.and_then(|name| SafeText::clean(name, NAME_CHARS_MAX).non_empty());
             let resumed_at = value.get("resumedAt").and_then(Value::as_str).and_then(|at| at.parse().ok());
             let refused = value.get("refused").and_then(Value::as_bool).unwrap_or_default();
-            let execution = Execution { workflow_name, ..execution };
+            let admitted_at = value.get("admittedAt").and_then(Value::as_str).and_then(|at| at.parse().ok());
+            let execution = Execution { workflow_name, admitted_at, ..execution };
             Item::Final(Box::new(Pushed { execution, resumed_at, refused }))
         }
         Err(unreadable) => Item::Unreadable(reason(&unreadable.error.to_string())),
@@ -100,10 +102,10 @@ mod tests {
     fn both_spellings_are_the_same_execution() {
         let ours = json!({"id": "7", "workflow_id": "w", "workflow_name": "Order sync", "status": "error",
             "mode": "retry", "started_at": "2026-11-24T01:00:00Z", "stopped_at": "2026-11-24T01:00:01Z",
-            "retry_of": "3"});
+            "retry_of": "3", "admitted_at": "2026-11-24T00:59:59.5Z"});
         let theirs = json!({"id": 7, "workflowId": "w", "workflowName": "Order sync", "status": "error",
             "mode": "retry", "startedAt": "2026-11-24T01:00:00.000Z", "stoppedAt": "2026-11-24T01:00:01.000Z",
-            "retryOf": 3, "finished": false});
+            "retryOf": 3, "finished": false, "admittedAt": "2026-11-24T00:59:59.5Z"});
         let item = read(ours);
         assert_eq!(item, read(theirs));
         let Pushed { execution, resumed_at, refused } = item.into_pushed().unwrap();
@@ -112,6 +114,7 @@ mod tests {
         assert_eq!((execution.status, execution.mode), (Status::Error, Mode::Retry));
         assert_eq!(execution.workflow_name.as_deref(), Some("Order sync"));
         assert_eq!(execution.retry_of.unwrap().as_str(), "3");
+        assert_eq!(execution.admitted_at.unwrap().to_string(), "2026-11-24T00:59:59.5Z");
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub struct LookQuery {
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdmissionQuery {
-    /// 429 (or 1) or 402: a refusal has this status instead of 200.
+    /// 429 (or 1) or 402: a refusal has this status instead of 200. One that may be false (`limit_unsettled`) never has 402.
     #[serde(default)]
     pub status: u16,
 }
@@ -120,8 +120,8 @@ pub struct AdmissionJson {
     /// Whether the run may start.
     pub allowed: bool,
     /// Why, for programs: `within_limit`, `no_limit`, `over_soft_limit`, `grace`, `not_counted`, `error_workflow`,
-    /// `shadow`, `not_attributed`; refused: `limit_reached`, `overage_reached`, `tenant_minute_cap`,
-    /// `tenant_day_cap`, `tenant_concurrent_cap`, `workflow_minute_cap`, `workflow_day_cap`,
+    /// `shadow`, `not_attributed`; refused: `limit_reached`, `limit_unsettled` (some runs may be counted
+    /// twice for a moment: try again at `retry_at`), `overage_reached`, `tenant_minute_cap`, `tenant_day_cap`, `tenant_concurrent_cap`, `workflow_minute_cap`, `workflow_day_cap`,
     /// `workflow_concurrent_cap`, `workflow_share_used`, `loop_detected`, `unknown_tenant`; `metering_stale` for both.
     pub reason: &'static str,
     /// Why, for a person, in the tenant's language and time zone.
@@ -143,6 +143,8 @@ pub struct AdmissionJson {
     pub retry_at: Option<Timestamp>,
     /// The same for a person, in the tenant's language and time zone.
     pub hint: Option<String>,
+    /// When the run was allowed and reserved; null where it was not. Push it with the execution as `admitted_at`, and the reservation ends as soon as the execution is counted.
+    pub admitted_at: Option<Timestamp>,
     /// Where the plan only watches and the run would have been refused: why.
     pub shadow: Option<ShadowJson>,
     /// What to do while the limit check cannot be reached; null for an unknown tenant.
@@ -297,6 +299,7 @@ impl AdmissionJson {
             resets_at: Some(verdict.resets_at),
             retry_at: verdict.retry_at,
             hint: terms.and_then(|(tenant, _)| verdict.hint(tenant)),
+            admitted_at: verdict.admitted_at,
             shadow: shadow.map(|(message, reason)| ShadowJson { reason: reason.as_str(), message }),
             outage: terms.map(|(tenant, plan)| OutageJson {
                 rule: match plan.outage_rule {
@@ -332,6 +335,7 @@ impl AdmissionJson {
             resets_at: None,
             retry_at: None,
             hint: None,
+            admitted_at: None,
             shadow: None,
             outage: None,
             as_of: None,
@@ -396,7 +400,8 @@ fn for_tenant(app: &App, catalog: &Snapshot, tenant: &TenantId, mut verdict: Ver
     let (counted, complete) =
         counted.map_or((0, 0), |counted| (counted.totals.counted, counted.counted_complete));
     let own = counted.max(complete.saturating_add(verdict.reserved));
-    let is_for_the_limit = matches!(verdict.reason, Reason::LimitReached | Reason::OverageReached);
+    let is_for_the_limit =
+        matches!(verdict.reason, Reason::LimitReached | Reason::LimitUnsettled | Reason::OverageReached);
     let reached = verdict.limit.filter(|_| is_for_the_limit).unwrap_or(0);
     verdict.used = verdict.used.map(|_| own.max(reached));
     verdict
@@ -445,6 +450,13 @@ pub async fn admit(
         _ => return Err(ApiError::InvalidRequest("`status` is 429 or 402".to_owned())),
     };
     let json = decide(&app, &asking.asker, input).await?;
+    // Nobody has to pay for a refusal that the next look may end.
+    let is_unsettled = json.reason == Reason::LimitUnsettled.as_str();
+    let refused = if is_unsettled && refused == StatusCode::PAYMENT_REQUIRED {
+        StatusCode::TOO_MANY_REQUESTS
+    } else {
+        refused
+    };
     Ok(json.into_response(refused, app.clock.now()))
 }
 

@@ -43,13 +43,15 @@ pub struct Kept {
     pub shadow_reason: Option<String>,
     /// When a refusal may end.
     pub retry_at: Option<Timestamp>,
+    /// When the run's unit was taken.
+    pub admitted_at: Option<Timestamp>,
 }
 
 /// The verdicts that were given on these runs.
 pub async fn find(executor: impl PgExecutor<'_>, keys: &[RunKey]) -> Result<Vec<Kept>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT key, allowed, reason, used_units, reserved_units, limit_units, resets_at, as_of, complete_until,
-                shadow_reason, retry_at
+                shadow_reason, retry_at, CASE WHEN reserved THEN admitted_at END AS admitted_at
          FROM find_admissions($1)",
     )
     .bind(keys.iter().map(|key| key.as_uuid()).collect::<Vec<_>>())
@@ -71,6 +73,7 @@ fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
         complete_until: instant_from_db(row.try_get("complete_until")?),
         shadow_reason: row.try_get("shadow_reason")?,
         retry_at: instant_from_db(row.try_get("retry_at")?),
+        admitted_at: instant_from_db(row.try_get("admitted_at")?),
     })
 }
 
@@ -139,6 +142,15 @@ pub async fn mark(executor: impl PgExecutor<'_>, tenant: &TenantId, marks: Marks
     Ok(())
 }
 
+/// Units of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charged {
+    /// Runs allowed, and units that may have been spent.
+    pub units: u64,
+    /// Of the runs, those that are counted.
+    pub settled: u64,
+}
+
 /// Units that stand against the limit since `since`: runs that are tallied, and units of leases that may have been spent
 /// since. Both in one statement, so that a unit that is being tallied is in one of them. Units that `without`
 /// holds are left out.
@@ -147,37 +159,60 @@ pub async fn charged(
     tenant: &TenantId,
     since: Timestamp,
     without: Option<Uuid>,
-) -> Result<u64, sqlx::Error> {
-    let units: i64 = sqlx::query_scalar(
+    settled: &[(i64, u64)],
+) -> Result<Charged, sqlx::Error> {
+    let (slots, executions): (Vec<_>, Vec<_>) = settled
+        .iter()
+        .filter(|(of, _)| *of >= slot(since))
+        .map(|(slot, executions)| (*slot, to_db(*executions)))
+        .unzip();
+    let (units, settled): (i64, i64) = sqlx::query_as(
         "SELECT (coalesce((SELECT units FROM tally_sums
                            WHERE tenant = $1 AND workflow = '' AND span = $5 AND since_slot = $2),
                           (SELECT sum(units) FROM tallies WHERE tenant = $1 AND slot >= $2), 0)
                + coalesce((SELECT sum(outstanding) FROM leases
-                           WHERE tenant = $1 AND expires_at >= $3 AND replica IS DISTINCT FROM $4), 0))::bigint",
+                           WHERE tenant = $1 AND expires_at >= $3 AND replica IS DISTINCT FROM $4), 0))::bigint,
+             (SELECT coalesce(sum(least(executions, coalesce(
+                  (SELECT sum(units) FROM tallies WHERE tenant = $1 AND tallies.slot = counted.slot), 0))), 0)
+              FROM unnest($6::bigint[], $7::bigint[]) AS counted (slot, executions))::bigint",
     )
     .bind(tenant.as_str())
     .bind(slot(since))
     .bind(since.to_sqlx())
     .bind(without)
     .bind(Span::Since.as_str())
+    .bind(slots)
+    .bind(executions)
     .fetch_one(executor)
     .await?;
-    Ok(from_db(units))
+    Ok(Charged { units: from_db(units), settled: from_db(settled) })
 }
 
-/// Whether a run may have been tallied as allowed from `since` to `until`: the rows that hold the two count whole.
+/// Whether a run that is not known to be counted was tallied as allowed from `since` to `until`: the rows that hold the two
+/// count whole.
 pub async fn any_between(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
     since: Timestamp,
     until: Timestamp,
+    settled: &[(i64, u64)],
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM tallies WHERE tenant = $1 AND slot BETWEEN $2 AND $3)")
-        .bind(tenant.as_str())
-        .bind(slot(since))
-        .bind(slot(until))
-        .fetch_one(executor)
-        .await
+    let (slots, executions): (Vec<_>, Vec<_>) =
+        settled.iter().map(|(slot, executions)| (*slot, to_db(*executions))).unzip();
+    sqlx::query_scalar(
+        "SELECT EXISTS (
+             SELECT FROM (SELECT slot, sum(units) AS units FROM tallies
+                          WHERE tenant = $1 AND slot BETWEEN $2 AND $3 GROUP BY slot) AS tallied
+             LEFT JOIN unnest($4::bigint[], $5::bigint[]) AS counted (slot, executions) USING (slot)
+             WHERE units > coalesce(executions, 0))",
+    )
+    .bind(tenant.as_str())
+    .bind(slot(since))
+    .bind(slot(until))
+    .bind(slots)
+    .bind(executions)
+    .fetch_one(executor)
+    .await
 }
 
 /// Writes the replica's own rows of the tallies, whole. In the transaction that says what it has outstanding: a unit is in

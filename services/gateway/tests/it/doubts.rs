@@ -94,7 +94,7 @@ async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_swee
     sweep(&world, "north", 2).await;
     for id in ["c", "d", "c"] {
         let refused = ask(&world, "north", id).await;
-        assert_eq!(refused["reason"], "limit_reached");
+        assert_eq!(refused["reason"], "limit_unsettled");
         assert_eq!(refused["retry_at"], "2026-11-24T12:00:51Z", "after the sweep that is asked for");
     }
     assert_eq!(asked.next().await, "north");
@@ -118,5 +118,35 @@ async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_swee
     sweep(&world, "south", 3).await;
     assert!(!is_allowed(&world, "south", "d").await);
     assert_eq!(asked.next().await, "south");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn runs_whose_executions_are_counted_do_not_stand_twice() {
+    let world = World::start().await;
+    world.with_tenants(3).await;
+    sweep(&world, "north", 0).await;
+    world.bench.clock.advance(seconds(30));
+    let admitted = ask(&world, "north", "a").await;
+    assert!(is_allowed(&world, "north", "b").await);
+    let admitted_at: Timestamp = admitted["admitted_at"].as_str().unwrap().parse().unwrap();
+    world.bench.clock.advance(seconds(1));
+    let now = world.bench.clock.now();
+    let slot = v1::SettledSlot { slot: admitted_at.as_second().div_euclid(5), executions: 2 };
+    let swept = v1::UsageCounted {
+        as_of: Some(proto::timestamp(now)),
+        complete_until: Some(proto::timestamp(now)),
+        settled: vec![slot],
+        ..usage("north", 2, now.as_second().unsigned_abs())
+    };
+    world.counted(swept).await;
+    world.bench.clock.advance(seconds(10));
+    let last = ask(&world, "north", "c").await;
+    assert_eq!((&last["allowed"], &last["used"], &last["reserved"]), (&json!(true), &json!(3), &json!(1)));
+
+    // All of it is known to be used: that refusal is definite, and nobody is asked to try again.
+    let refused = ask(&world, "north", "d").await;
+    assert_eq!((&refused["reason"], &refused["admitted_at"]), (&json!("limit_reached"), &json!(null)));
+    assert_eq!(refused["retry_at"], "2026-12-01T00:00:00Z");
     world.finish().await;
 }

@@ -336,6 +336,7 @@ fn wire_of(run: &Run) -> v1::Execution {
         started_at: Some(timestamp(run.started_at)),
         stopped_at: Some(timestamp(run.stopped_at)),
         retry_of: String::new(),
+        admitted_at: None,
     }
 }
 

@@ -212,6 +212,7 @@ pub fn row((id, run): (u64, Run)) -> Row {
         started_at,
         stopped_at: at(run.stopped_s.unwrap()),
         retry_of: None,
+        admitted_at: None,
     };
     Row::Final(id, execution)
 }
