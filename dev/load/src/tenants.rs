@@ -82,6 +82,7 @@ fn plan() -> Result<Plan> {
 async fn publish_tenant(bus: &Bus, sealing: &SealingKey, plan: &Plan, number: u32) -> Result<()> {
     let name = History::name(number);
     let tenant = Tenant {
+        shared_customer: false,
         id: TenantId::parse(&name)?,
         name: name.clone(),
         plan: plan.id.clone(),
