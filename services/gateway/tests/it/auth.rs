@@ -58,6 +58,7 @@ fn the_document_lists_every_route() {
         "GET /v1/usage/x/periods",
         "GET /v1/tenants/x/usage/series",
         "GET /v1/tenants/x/usage/workflows",
+        "GET /v1/tenants/x/usage/statement",
         "GET /v1/tenants/x/usage/explain",
         "GET /v1/tenants/x/corrections",
         "POST /v1/tenants/x/corrections",
