@@ -41,7 +41,7 @@ pub struct Watch {
 
 /// What a topic's reader sends.
 enum Incoming {
-    Message(Topic, jetstream::Message),
+    Message(Topic, Box<jetstream::Message>),
     /// What was kept of the topic has been sent.
     CaughtUp,
     Failed(anyhow::Error),
@@ -164,7 +164,7 @@ impl Follower {
                         self.next_sequence = info.stream_sequence + 1;
                         self.pending = info.pending;
                     }
-                    Incoming::Message(self.topic, message)
+                    Incoming::Message(self.topic, Box::new(message))
                 }
                 _ => match self.resubscribe().await {
                     Ok(again) => {

@@ -19,10 +19,17 @@ async fn with_one_connection_a_month_is_reported_closed_and_late_usage_is_found(
     world.reports_are("north", &["accepted", "accepted", "rejected"]).await;
     assert_eq!(world.next_failed_after_reports().await.quantity, 5);
 
-    world.now_is("2026-12-01T00:20:00Z");
+    // Past the invoice's grace: nothing more is sent for November.
+    world.now_is("2026-12-01T03:00:00Z");
     world.closed("south", 3, 90).await;
     world.late("south", 4, 93).await;
-    world.next_failed_after_reports().await;
+    let late = loop {
+        let failed = world.next_failed_after_reports().await;
+        if failed.tenant_id == "south" {
+            break failed;
+        }
+    };
+    assert_eq!(late.quantity, 3);
     world.billable_is("south", 93).await;
     world.stripe_holds("south", 90).await;
     world.finish().await;
