@@ -69,7 +69,7 @@ impl Watch {
         {
             match next {
                 Incoming::Message(topic, message) => {
-                    self.show(topic, message, out)?;
+                    self.show(topic, *message, out)?;
                     left -= 1;
                 }
                 Incoming::CaughtUp => behind = behind.saturating_sub(1),

@@ -51,6 +51,11 @@ pub const MEASURES: [(Kind, &str, &str); 37] = [
     (Counter, "flowmeter_messages_total", "Consumed messages, by consumer and outcome."),
     (Counter, "flowmeter_operator_facts_total", "Facts for the operator, by topic and outcome."),
     (Counter, "flowmeter_operator_notices_total", "Notices to the operator, by topic and outcome."),
+    (
+        Counter,
+        "flowmeter_placement_questions_failed_total",
+        "Questions about a workflow's tags and project that the collector did not answer.",
+    ),
     (Counter, "flowmeter_pushed_executions_total", "Pushed executions, by outcome."),
     (
         Counter,

@@ -98,7 +98,7 @@ impl Words {
                 "Refused: all {limit} executions of this period are used. The limit begins anew {until}."
             ),
             Reason::LimitUnsettled => format!(
-                "Refused for now: some of the last runs may be counted twice until the next update. Try again at {again}."
+                "Refused for now: some of the last runs may be counted twice until the next update. Try again {again}."
             ),
             Reason::OverageReached => format!(
                 "Refused: the limit of {limit} executions and all that is allowed past it are used. The limit begins \
@@ -158,7 +158,7 @@ impl Words {
             ),
             Reason::LimitUnsettled => format!(
                 "Rechazada por ahora: puede que algunas de las últimas ejecuciones se cuenten dos veces hasta la próxima \
-                 actualización. Inténtelo de nuevo a las {again}."
+                 actualización. Inténtelo de nuevo {again}."
             ),
             Reason::OverageReached => format!(
                 "Rechazada: se han usado el límite de {limit} ejecuciones y todo lo permitido por encima. El límite se \
