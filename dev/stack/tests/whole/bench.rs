@@ -109,6 +109,7 @@ impl Bench {
             "plan": "start",
             "alert_recipients": [RECIPIENT],
             "stripe_customer_id": CUSTOMER,
+            "shared_customer": true,
         });
         self.gateway().put(&format!("/v1/tenants/{tenant}"), &body).unwrap();
     }
