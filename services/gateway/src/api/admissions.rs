@@ -121,7 +121,8 @@ pub struct AdmissionJson {
     pub allowed: bool,
     /// Why, for programs: `within_limit`, `no_limit`, `over_soft_limit`, `grace`, `not_counted`, `error_workflow`,
     /// `shadow`, `not_attributed`; refused: `limit_reached`, `limit_unsettled` (some runs may be counted
-    /// twice for a moment: try again at `retry_at`), `overage_reached`, `tenant_minute_cap`, `tenant_day_cap`, `tenant_concurrent_cap`, `workflow_minute_cap`, `workflow_day_cap`,
+    /// twice for a moment: try again at `retry_at`), `overage_reached`, `tenant_minute_cap`, `tenant_day_cap`,
+    /// `tenant_concurrent_cap`, `workflow_minute_cap`, `workflow_day_cap`,
     /// `workflow_concurrent_cap`, `workflow_share_used`, `loop_detected`, `unknown_tenant`; `metering_stale` for both.
     pub reason: &'static str,
     /// Why, for a person, in the tenant's language and time zone.
@@ -143,7 +144,8 @@ pub struct AdmissionJson {
     pub retry_at: Option<Timestamp>,
     /// The same for a person, in the tenant's language and time zone.
     pub hint: Option<String>,
-    /// When the run was allowed and reserved; null where it was not. Push it with the execution as `admitted_at`, and the reservation ends as soon as the execution is counted.
+    /// When the run was allowed and reserved; null where it was not. Push it with the execution as `admitted_at`, and the
+    /// reservation ends as soon as the execution is counted.
     pub admitted_at: Option<Timestamp>,
     /// Where the plan only watches and the run would have been refused: why.
     pub shadow: Option<ShadowJson>,
