@@ -16,7 +16,7 @@ pub enum Kind {
 }
 
 /// All of them. A test compares the list with the sources; `promtool check metrics` reads it in `cargo xtask verify`.
-pub const MEASURES: [(Kind, &str, &str); 37] = [
+pub const MEASURES: [(Kind, &str, &str); 38] = [
     (Counter, "flowmeter_admissions_total", "Answers of the limit check, by verdict and reason."),
     (Counter, "flowmeter_authentication_failures_total", "Requests without a valid token."),
     (Counter, "flowmeter_billing_attempts_total", "Attempts to send a report to Stripe, by outcome."),

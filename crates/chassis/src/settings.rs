@@ -250,7 +250,7 @@ fn load_with<S: DeserializeOwned + Validate>(
     let config = builder.add_source(environment).build().map_err(SettingsError::Read)?;
     let mut sections = config.try_deserialize::<toml::Table>().map_err(SettingsError::Read)?;
     let own = sections.remove(service).unwrap_or_else(|| toml::Table::new().into());
-    sections.retain(|key, _| !SERVICES.contains(&key.as_str()));
+    sections.retain(|key, _| !SERVICES.contains(&key));
     if let Some(unknown) = sections.keys().find(|key| !COMMON.contains(&key.as_str())) {
         let known = [&COMMON[..], &SERVICES[..]].concat().join(", ");
         return Err(SettingsError::Unknown(unknown.clone(), known));
