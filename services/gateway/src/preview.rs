@@ -47,7 +47,7 @@ impl Admissions {
         let spent: BTreeMap<WorkflowId, u64> =
             asked.iter().map(|workflow| (workflow.clone(), place.unobserved(workflow))).collect();
         let request = Request { key: RunKey::of(&tenant.id, ""), tenant: tenant.id.clone(), workflow, mode };
-        let mut desk = Desk::new(parts, tenant, plan, known, settled, marks, charged, now);
+        let mut desk = Desk::new(parts, tenant, plan, (known, settled), marks, charged, now);
         desk.load(&mut transaction, &asked, &spent).await?;
         let mut verdict = desk.answer(&request);
         desk.doubt(&mut transaction, std::iter::once(&mut verdict)).await?;

@@ -197,7 +197,7 @@ async fn prepare(
             .await?;
     known.settled = others.settled;
     let charged = others.units.saturating_add(batch.held);
-    let mut desk = Desk::new(parts, tenant, plan, known, settled, marks, charged, now);
+    let mut desk = Desk::new(parts, tenant, plan, (known, settled), marks, charged, now);
     desk.load(connection, &asked(batch), &batch.asked).await?;
     Ok(desk)
 }
@@ -218,8 +218,7 @@ impl Desk {
         parts: &Parts,
         tenant: Tenant,
         plan: Plan,
-        known: Known,
-        settled: Settling,
+        (known, settled): (Known, Settling),
         marks: Marks,
         charged: u64,
         now: Timestamp,
