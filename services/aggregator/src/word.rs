@@ -84,10 +84,22 @@ impl Word {
         match (kept.confirmed, self.polled) {
             (true, false) => None,
             (false, true) => Some(self.confirming(kept)),
-            (true, true) | (false, false) => replaces(kept.ended.status, self.ended.status)
+            (true, true) => replaces(kept.ended.status, self.ended.status)
                 // Its period, and whether it counts, were decided when it was first seen.
                 .then(|| Decided { ended: self.ended, ..kept.clone() }),
+            // A claim in the place of a claim brings its own place: the poll may confirm it word for word, and must not
+            // find it in a period that only an earlier claim has named.
+            (false, false) => replaces(kept.ended.status, self.ended.status).then(|| self.placing(kept)),
         }
+    }
+
+    fn placing(&self, kept: &Decided) -> Decided {
+        let Self { workflow, mode, ended, .. } = *self;
+        let claimed = Decided { workflow, mode, ended, ..kept.clone() };
+        if kept.voided {
+            return claimed;
+        }
+        Decided { placed: self.placed, counted: self.counted, late: false, ..claimed }
     }
 
     fn confirming(&self, kept: &Decided) -> Decided {

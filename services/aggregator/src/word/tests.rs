@@ -57,7 +57,10 @@ fn any_word(polled: bool) -> impl Strategy<Value = Word> {
 /// What the list shows of one execution: one thing, or a crash and what becomes of it.
 fn polls() -> impl Strategy<Value = Vec<Word>> {
     (any_word(true), any::<bool>()).prop_map(|(shown, crashed_before)| {
-        let crash = Word { ended: Ended { status: Status::Crashed, ..shown.ended }, ..shown.clone() };
+        // A crash counts, also where what becomes of it would not have.
+        let counted = shown.placed.is_some() && shown.mode == Mode::Webhook;
+        let crash =
+            Word { ended: Ended { status: Status::Crashed, ..shown.ended }, counted, ..shown.clone() };
         if crashed_before { vec![crash, shown] } else { vec![shown] }
     })
 }
