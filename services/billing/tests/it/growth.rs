@@ -96,7 +96,7 @@ async fn late_usage_of_a_period_whose_reports_are_gone_is_only_the_difference() 
     world.reports_are("north", &["confirmed"]).await;
     world.now_is("2028-02-01T00:00:00Z");
     let settled = Retention { pool: world.bench.pool().clone(), clock: Arc::new(world.bench.clock.clone()) };
-    testkit::eventually("a round has the turn", || async {
+    eventually("a round has the turn", || async {
         settled.round().await.unwrap();
         world.states("north").await.is_empty().then_some(())
     })

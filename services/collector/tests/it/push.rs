@@ -446,13 +446,18 @@ async fn the_poll_says_again_what_a_push_has_said() {
     push.stage.swept_without_reading("north").await;
     push.stage.run("north", 1);
     let shown = push.stage.n8n("north").executions().pop().unwrap();
-    let pushed = json!({"id": shown.id.to_string(), "workflow_id": shown.workflow, "status": shown.status, "mode": shown.mode,
+    let pushed = json!({"id": shown.id.to_string(), "workflow_id": shown.workflow, "workflow_name": "Order sync", "status": shown.status, "mode": shown.mode,
         "started_at": shown.started_at, "stopped_at": shown.stopped_at});
     push.stage.bench.clock.advance(SignedDuration::from_secs(10));
     push.accepted("application/json", pushed).await;
-    assert_eq!(push.stage.next_executions().await.origin(), Origin::Push);
+    let claimed = push.stage.next_executions().await;
+    assert_eq!(claimed.origin(), Origin::Push);
     // Within the time in which the broker drops repeats: only what the poll says confirms it.
     let sweep = push.stage.next_sweep("north").await;
+    assert_eq!(
+        sweep.executions, claimed.executions,
+        "word for word: nothing but its origin tells the poll's message apart"
+    );
     let ids: Vec<&str> = sweep.executions.iter().map(|execution| execution.execution_id.as_str()).collect();
     assert_eq!(ids, [shown.id.to_string()]);
     push.finish().await;
