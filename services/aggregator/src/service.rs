@@ -34,7 +34,12 @@ impl Service for Aggregator {
 
     async fn start(context: Context, settings: AggregatorSettings) -> anyhow::Result<()> {
         let Context { clock, pool, bus, tasks } = context;
-        calendars::write_missing(&pool).await.context("cannot write the calendars of tenants")?;
+        // A database that goes away in the middle of a start comes back, as one that is away before it.
+        let write = || calendars::write_missing(&pool);
+        let what = "the calendars of tenants";
+        if bus.waits().until(what, &tasks.shutdown(), |_| false, write).await?.is_none() {
+            return Ok(());
+        }
         let mirror = Mirror::new(pool.clone(), Arc::new(Attribution { clock: clock.clone() }));
         let leases = Leases::new(pool.clone());
         settings.check_patience(bus.patience()).map_err(anyhow::Error::msg)?;

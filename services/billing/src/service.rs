@@ -40,7 +40,12 @@ impl Service for Billing {
             seal_delay: settings.seal_delay,
             invoice_grace: settings.invoice_grace,
         };
-        catalog_changes::catch_up(&context.pool, context.clock.now()).await?;
+        // A database that goes away in the middle of a start comes back, as one that is away before it.
+        let (waits, shutdown) = (context.bus.waits(), context.tasks.shutdown());
+        let catch_up = || catalog_changes::catch_up(&context.pool, context.clock.now());
+        if waits.until("the books", &shutdown, |_| false, catch_up).await?.is_none() {
+            return Ok(());
+        }
         record(&context, rules);
         let Some(key) = &settings.stripe_key else {
             tracing::warn!("billing.stripe_key is not set: usage is recorded, nothing is reported to Stripe");
