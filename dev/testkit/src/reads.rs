@@ -1,5 +1,6 @@
 //! How much of a database was read, so that a test can say that a cost is flat without measuring time.
 
+use crate::eventually;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
 /// A connection whose reads are counted at once, and by which those of all others are looked at.
@@ -23,6 +24,20 @@ impl Counted {
     /// If Postgres refuses them.
     pub async fn run(&self, statements: &str) {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.pool).await.expect(statements);
+    }
+
+    /// Waits until this is the only connection to the database. The statistics of another one are whole when it has ended.
+    ///
+    /// # Panics
+    /// If the database cannot be asked, or another connection stays.
+    pub async fn await_alone(&self) {
+        const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        eventually("all other connections have ended", || async {
+            let others: i64 = sqlx::query_scalar(OTHERS).fetch_one(&self.pool).await.expect("connections");
+            (others == 0).then_some(())
+        })
+        .await;
     }
 
     /// Rows and index entries that all connections of the database have read so far. Those of other connections come in up to

@@ -53,14 +53,8 @@ async fn read_with(fill: &str, counted_more: u64) -> i64 {
         assert_eq!(usage.counted_complete, 0, "all of them stopped since");
     }
     running.bench.restart().await;
-    // The statistics of a connection are whole when it has ended.
     running.bench.pool().close().await;
-    eventually("all other connections have ended", || async {
-        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-            AND backend_type = 'client backend'";
-        (number(&counted.pool, others).await == 0).then_some(())
-    })
-    .await;
+    counted.await_alone().await;
     let read = counted.rows().await - before;
     counted.pool.close().await;
     running.bench.finish().await;

@@ -144,14 +144,8 @@ async fn read_beside(accounts_kept: u32) -> i64 {
         world.advance(5);
     }
     world.bench.restart().await;
-    // The statistics of a connection are whole when it has ended.
     world.bench.pool().close().await;
-    eventually("all other connections have ended", || async {
-        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-            AND backend_type = 'client backend'";
-        (number(&counted.pool, others).await == 0).then_some(())
-    })
-    .await;
+    counted.await_alone().await;
     let read = counted.rows().await - before;
     counted.pool.close().await;
     world.finish().await;
