@@ -16,7 +16,7 @@ pub enum Kind {
 }
 
 /// All of them. A test compares the list with the sources; `promtool check metrics` reads it in `cargo xtask verify`.
-pub const MEASURES: [(Kind, &str, &str); 38] = [
+pub const MEASURES: [(Kind, &str, &str); 39] = [
     (Counter, "flowmeter_admissions_total", "Answers of the limit check, by verdict and reason."),
     (Counter, "flowmeter_authentication_failures_total", "Requests without a valid token."),
     (Counter, "flowmeter_billing_attempts_total", "Attempts to send a report to Stripe, by outcome."),
@@ -33,6 +33,11 @@ pub const MEASURES: [(Kind, &str, &str); 38] = [
         Counter,
         "flowmeter_executions_mapped_total",
         "Executions without a tenant that an attribution has given to one.",
+    ),
+    (
+        Counter,
+        "flowmeter_executions_of_workflows_not_shown_total",
+        "Pushed executions of workflows beyond the bound, counted under one until a poll shows theirs.",
     ),
     (Counter, "flowmeter_executions_published_total", "Executions that the collector has published."),
     (Counter, "flowmeter_executions_recorded_total", "New executions that the aggregator has recorded."),

@@ -84,6 +84,12 @@ id!(
     /// A workflow, unique within its source.
     WorkflowId, "workflow id", is_given, GIVEN_RULE
 );
+impl WorkflowId {
+    /// Stands for the workflows of pushed executions that are too many to be kept before a poll has shown them.
+    pub fn not_shown() -> Self {
+        Self("not-shown-yet".into())
+    }
+}
 id!(
     /// An execution, unique within its source and epoch.
     ExecutionId, "execution id", is_given, GIVEN_RULE

@@ -88,7 +88,7 @@ impl Decisions {
         let plan = card.and_then(|card| card.plan.as_ref());
         Word {
             polled,
-            workflow: memory.workflows.get(&execution.workflow).map_or(0, |workflow| workflow.number),
+            workflow: memory.number_of(&execution.workflow),
             mode: execution.mode,
             ended: Ended {
                 status: execution.status,

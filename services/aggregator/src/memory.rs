@@ -21,6 +21,11 @@ const CHUNKS_MAX: usize = 8_192;
 /// Workflows that one worker remembers.
 const WORKFLOWS_MAX: usize = 200_000;
 
+/// Workflows of one source that pushes can add. Whoever has a push token can make up ids, and each is kept for ever.
+const PUSHED_WORKFLOWS_MAX: usize = 10_000;
+
+const NOT_SHOWN_NAME: &str = "Workflows that no poll has shown yet";
+
 /// What a worker remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
@@ -36,6 +41,8 @@ pub(crate) struct Remembered {
     pub(crate) ownership: Ownership,
     pub(crate) chunks: HashMap<(i32, i64), Chunk>,
     pub(crate) workflows: HashMap<WorkflowId, Workflow>,
+    /// How many workflows the source has, once it was asked for.
+    pub(crate) workflows_kept: Option<usize>,
 }
 
 /// Whose the executions of a source are.
@@ -100,6 +107,7 @@ impl Memory {
             ownership,
             chunks: HashMap::new(),
             workflows: HashMap::new(),
+            workflows_kept: None,
         };
         self.sources.insert(source, remembered);
     }
@@ -178,24 +186,41 @@ impl Remembered {
         self.chunks.get(&(epoch, chunk)).is_some_and(|chunk| chunk.pushed.contains(low))
     }
 
-    /// Learns from an execution what its workflow is called. Once the source's list has named a workflow, a push does not.
+    /// The number of the workflow that an execution of this one is counted under.
+    pub(crate) fn number_of(&self, workflow: &WorkflowId) -> i32 {
+        let known = self.workflows.get(workflow).or_else(|| self.workflows.get(&WorkflowId::not_shown()));
+        known.map_or(0, |known| known.number)
+    }
+
+    /// Learns from an execution what its workflow is called, and returns the one that it is counted under. Once the
+    /// source's list has named a workflow, a push does not. A push adds none beyond [`PUSHED_WORKFLOWS_MAX`]: what it says
+    /// of others is counted under one, and corrected by the poll.
     pub(crate) fn name(
         &mut self,
         workflow: &WorkflowId,
         name: Option<&SafeText>,
         at: Timestamp,
         polled: bool,
-    ) {
-        if !self.workflows.contains_key(workflow) {
+    ) -> WorkflowId {
+        let is_full = self.workflows_kept.is_some_and(|kept| kept >= PUSHED_WORKFLOWS_MAX);
+        let (workflow, name) = if polled || !is_full || self.workflows.contains_key(workflow) {
+            (workflow.clone(), name.map(SafeText::as_str))
+        } else {
+            metrics::counter!("flowmeter_executions_of_workflows_not_shown_total").increment(1);
+            (WorkflowId::not_shown(), Some(NOT_SHOWN_NAME))
+        };
+        if !self.workflows.contains_key(&workflow) {
             self.workflows.insert(workflow.clone(), Workflow { dirty: true, ..Workflow::default() });
+            self.workflows_kept = self.workflows_kept.map(|kept| kept + 1);
         }
-        let (Some(known), Some(name)) = (self.workflows.get_mut(workflow), name) else { return };
+        let (Some(known), Some(name)) = (self.workflows.get_mut(&workflow), name) else { return workflow };
         let newer = known.named_at.is_none_or(|named_at| named_at < at);
-        if newer && (polled || known.read_at.is_none()) && known.name.as_deref() != Some(name.as_str()) {
-            known.name = Some(name.to_string());
+        if newer && (polled || known.read_at.is_none()) && known.name.as_deref() != Some(name) {
+            known.name = Some(name.to_owned());
             known.named_at = Some(at);
             known.dirty = true;
         }
+        workflow
     }
 
     /// Learns what the source shows of a workflow. Tells whether its executions may belong to another tenant now.

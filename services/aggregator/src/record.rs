@@ -358,6 +358,12 @@ impl Recorder {
                     source.workflows.insert(id, workflow);
                 }
             }
+            for (number, workflow) in wanted {
+                let Some(source) = self.memory.of(number) else { continue };
+                if source.workflows_kept.is_none() && !source.workflows.contains_key(&workflow) {
+                    source.workflows_kept = Some(store::workflows_kept(connection, number).await?);
+                }
+            }
         }
         let mut moved = Moved::default();
         let mut dirty: BTreeSet<(i32, WorkflowId)> = BTreeSet::new();
@@ -372,9 +378,9 @@ impl Recorder {
             }
             for (_, execution) in &item.parcel.executions {
                 let (name, received_at) = (execution.workflow_name.as_ref(), item.parcel.received_at);
-                source.name(&execution.workflow, name, received_at, item.parcel.polled);
-                if source.workflows.get(&execution.workflow).is_some_and(|known| known.dirty) {
-                    dirty.insert((number, execution.workflow.clone()));
+                let workflow = source.name(&execution.workflow, name, received_at, item.parcel.polled);
+                if source.workflows.get(&workflow).is_some_and(|known| known.dirty) {
+                    dirty.insert((number, workflow));
                 }
             }
         }

@@ -79,7 +79,7 @@ pub(crate) use rebuilds::{
 };
 pub(crate) use recording::{
     ChangedPeriod, add_to_periods, lock_sources, ownerships, put_workflow, raise_revisions, raise_versions,
-    source_numbers, tenant_ids, tenant_numbers, workflows,
+    source_numbers, tenant_ids, tenant_numbers, workflows, workflows_kept,
 };
 pub(crate) use retired::{ChunkKey, retire_ids, retired_between};
 pub(crate) use rollups::{

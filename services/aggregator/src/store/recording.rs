@@ -139,6 +139,15 @@ pub(crate) async fn workflows(
     rows.into_iter().map(read).collect()
 }
 
+/// How many workflows a source has.
+pub(crate) async fn workflows_kept(connection: &mut PgConnection, source: i32) -> Result<usize, sqlx::Error> {
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM workflows WHERE source_number = $1")
+        .bind(source)
+        .fetch_one(connection)
+        .await?;
+    Ok(usize::try_from(kept).unwrap_or_default())
+}
+
 /// Keeps what is known of a workflow. Its source is held. Returns its number.
 pub(crate) async fn put_workflow(
     connection: &mut PgConnection,

@@ -52,6 +52,18 @@ impl Running {
         answer.executions_held
     }
 
+    /// Executions by the workflow that they are recorded under, of workflows whose id is like this.
+    async fn runs_by_workflow(&self, like: &str) -> Vec<(String, i64)> {
+        sqlx::query_as(
+            "SELECT workflow_id, count(*) FROM executions JOIN workflows ON number = workflow_number
+             WHERE workflow_id LIKE $1 GROUP BY workflow_id",
+        )
+        .bind(like)
+        .fetch_all(self.bench.pool())
+        .await
+        .expect("executions by workflow")
+    }
+
     async fn version(&self) -> i64 {
         sqlx::query_scalar("SELECT version FROM sources WHERE source_id = 'north-n8n'")
             .fetch_one(self.bench.pool())
@@ -300,5 +312,37 @@ async fn counted_executions_settle_their_slot_whether_push_or_poll_comes_first()
     running.send(executions(8..=8)).await;
     let usage = running.usage_where(|totals| (totals.counted, totals.uncounted) == (7, 1)).await;
     assert_eq!(usage.settled, slot_with(5));
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn workflows_that_pushes_make_up_are_bounded_and_the_poll_names_the_real_ones() {
+    let mut running = Running::start(None).await;
+    running.push(executions(1..=3)).await;
+    running.usage_where(|totals| totals.counted == 3).await;
+    sqlx::query(
+        "INSERT INTO workflows (source_number, workflow_id)
+         SELECT number, 'made-up-' || made FROM sources, generate_series(1, 10000) AS made
+         WHERE source_id = 'north-n8n'",
+    )
+    .execute(running.bench.pool())
+    .await
+    .expect("workflows");
+    running.restart().await;
+    let of_their_own: Vec<_> = (4..=23)
+        .map(|id| v1::Execution { workflow_id: format!("own-{id}"), ..execution(id, "2026-11-24T11:59:00Z") })
+        .collect();
+
+    running.push(of_their_own.clone()).await;
+    running.usage_where(|totals| totals.counted == 23).await;
+    assert_eq!(running.runs_by_workflow("own-%").await, []);
+    assert_eq!(running.runs_by_workflow("not-shown-yet").await, [("not-shown-yet".to_owned(), 20)]);
+
+    let sequence = running.send(of_their_own).await;
+    running.handled(sequence).await;
+    assert_eq!(running.runs_by_workflow("own-%").await.len(), 20);
+    assert_eq!(running.runs_by_workflow("not-shown-yet").await, []);
+    assert_eq!(running.figures("north", NOVEMBER).await, (23, 0, 0));
+    assert_eq!(running.rebuilt().await, []);
     running.bench.finish().await;
 }
