@@ -400,6 +400,25 @@ fn what_was_noticed() {
     insta::assert_snapshot!("audit", hex(&audit));
 }
 
+/// When a run was allowed, and which of the open ones and of the allowed ones are counted.
+#[test]
+fn what_settles_reservations() {
+    insta::assert_snapshot!(
+        "later_settled",
+        [
+            hex(&Execution { admitted_at: at(1_795_484_020), ..Execution::default() }),
+            hex(&SourceSynced { open_ids: vec![7, 300], ..SourceSynced::default() }),
+            hex(&UsageCounted {
+                settled: vec![SettledSlot { slot: 359_096_804, executions: 2 }],
+                open_and_counted: 1,
+                ..UsageCounted::default()
+            }),
+            hex(&AdmissionAnswer { admitted_at: at(1_795_484_020), ..AdmissionAnswer::default() }),
+        ]
+        .join("\n")
+    );
+}
+
 /// The sequence of a batch with the life of its stream.
 #[test]
 fn a_life_beside_a_sequence() {

@@ -65,6 +65,7 @@ impl Handler for SyncedHandler {
     async fn handle(&self, delivery: Delivery<v1::SourceSynced>) -> Result<(), SyncedError> {
         let synced = delivery.message;
         let source = SourceId::parse(&synced.source_id)?;
+        let open_ids = synced.open_ids.iter().map(|id| i64::try_from(*id)).collect::<Result<Vec<i64>, _>>();
         let swept = SweptSource {
             source: &source,
             sweep_started_at: required_instant(synced.sweep_started_at.as_ref(), "sweep_started_at")?,
@@ -72,6 +73,9 @@ impl Handler for SyncedHandler {
             published_through: i64::try_from(synced.published_through).unwrap_or(i64::MAX),
             stream_life: &synced.stream_life,
             open_executions: i64::from(synced.open_executions),
+            // What is not an id of an execution is as good as a list that is too long.
+            open_ids: open_ids.as_deref().unwrap_or_default(),
+            epoch: i32::try_from(synced.epoch).unwrap_or(i32::MAX),
         };
         let known = store::synced(&self.pool, swept).await?;
         if known { Ok(()) } else { Err(SyncedError::UnknownSource(source)) }

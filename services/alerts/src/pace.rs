@@ -53,9 +53,18 @@ pub enum Pace {
     },
 }
 
-/// Decides on a crossing, where `earlier` holds what the tenant has crossed in the same period and in the last [`DAY`], and at
-/// most `mails_per_day` may leave in a day. The last of them is kept for the limit itself.
-pub fn pace(crossing: &Crossing, earlier: &[Earlier], mails_per_day: usize, now: Timestamp) -> Pace {
+/// How many mails of a tenant leave, and how soon.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// At most so many leave in a [`DAY`]. The last of them is kept for the limit itself.
+    pub mails_per_day: usize,
+    /// A mail about a threshold below the limit waits so long for a higher one, which takes its place: a burst of runs
+    /// crosses several within seconds, in as many messages.
+    pub warning_delay: SignedDuration,
+}
+
+/// Decides on a crossing, where `earlier` holds what the tenant has crossed in the same period and in the last [`DAY`].
+pub fn pace(crossing: &Crossing, earlier: &[Earlier], rules: Rules, now: Timestamp) -> Pace {
     let percent = crossing.percent.get();
     if percent < crossing.highest_percent {
         return Pace::Skip(SAME_CHANGE);
@@ -86,10 +95,13 @@ pub fn pace(crossing: &Crossing, earlier: &[Earlier], mails_per_day: usize, now:
         .collect();
     mailed.sort_unstable();
     let is_limit = crossing.used >= crossing.limit;
-    let most = if is_limit { mails_per_day } else { mails_per_day.saturating_sub(1) }.max(1);
+    let most = if is_limit { rules.mails_per_day } else { rules.mails_per_day.saturating_sub(1) }.max(1);
     // With one mail less in the day behind it, it may leave.
     let release_at = mailed.len().checked_sub(most).and_then(|index| mailed.get(index));
     let release_at = release_at.map(|instant| instant.saturating_add(DAY).unwrap_or(Timestamp::MAX));
+    let delay = if is_limit { SignedDuration::ZERO } else { rules.warning_delay };
+    let settled_at = (!delay.is_zero()).then(|| now.saturating_add(delay).unwrap_or(Timestamp::MAX));
+    let release_at = release_at.max(settled_at);
     Pace::Mail { release_at, supersedes, folded }
 }
 
@@ -99,6 +111,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const FOUR_AT_ONCE: Rules = Rules { mails_per_day: 4, warning_delay: SignedDuration::ZERO };
 
     fn noon() -> Timestamp {
         "2026-11-24T12:00:00Z".parse().unwrap()
@@ -144,29 +158,47 @@ mod tests {
     #[test]
     fn the_highest_of_a_change_is_mailed_and_never_a_lower_one_after_it() {
         let lower = Crossing { highest_percent: 100, ..crossing(80, 100) };
-        assert_eq!(pace(&lower, &[], 4, noon()), Pace::Skip(SAME_CHANGE));
-        assert_eq!(pace(&crossing(100, 100), &[], 4, noon()), at_once());
-        assert_eq!(pace(&crossing(50, 100), &[sent(80, 90)], 4, noon()), Pace::Skip(LOWER));
-        assert_eq!(pace(&crossing(80, 200), &[sent(100, 90)], 4, noon()), at_once(), "the limit was raised");
+        assert_eq!(pace(&lower, &[], FOUR_AT_ONCE, noon()), Pace::Skip(SAME_CHANGE));
+        assert_eq!(pace(&crossing(100, 100), &[], FOUR_AT_ONCE, noon()), at_once());
+        assert_eq!(pace(&crossing(50, 100), &[sent(80, 90)], FOUR_AT_ONCE, noon()), Pace::Skip(LOWER));
+        assert_eq!(
+            pace(&crossing(80, 200), &[sent(100, 90)], FOUR_AT_ONCE, noon()),
+            at_once(),
+            "the limit was raised"
+        );
     }
 
     #[test]
     fn a_mail_that_waits_is_said_by_the_next_one() {
         let waiting = Earlier { is_open: true, folded: vec![40], ..sent(50, -30) };
         let expected = Pace::Mail { release_at: None, supersedes: vec!["50".into()], folded: vec![40, 50] };
-        assert_eq!(pace(&crossing(100, 100), std::slice::from_ref(&waiting), 4, noon()), expected);
+        assert_eq!(pace(&crossing(100, 100), std::slice::from_ref(&waiting), FOUR_AT_ONCE, noon()), expected);
         // One whose first attempt has failed is as good as one that waits.
         let retried = Earlier { is_open: true, ..sent(50, 1) };
         let expected = Pace::Mail { release_at: None, supersedes: vec!["50".into()], folded: vec![50] };
-        assert_eq!(pace(&crossing(80, 100), &[retried], 4, noon()), expected);
+        assert_eq!(pace(&crossing(80, 100), &[retried], FOUR_AT_ONCE, noon()), expected);
     }
 
     #[test]
     fn the_last_mail_of_a_day_is_kept_for_the_limit() {
         let day = [sent(10, 30), sent(20, 20), sent(30, 10)];
-        let Pace::Mail { release_at, .. } = pace(&crossing(40, 100), &day, 4, noon()) else { panic!() };
+        let Pace::Mail { release_at, .. } = pace(&crossing(40, 100), &day, FOUR_AT_ONCE, noon()) else {
+            panic!()
+        };
         assert_eq!(release_at, Some(noon() - SignedDuration::from_mins(30) + DAY));
-        assert_eq!(pace(&crossing(100, 100), &day, 4, noon()), at_once());
+        assert_eq!(pace(&crossing(100, 100), &day, FOUR_AT_ONCE, noon()), at_once());
+    }
+
+    #[test]
+    fn a_warning_waits_for_a_higher_one_and_the_limit_does_not() {
+        let rules = Rules { warning_delay: SignedDuration::from_secs(10), ..FOUR_AT_ONCE };
+        let later = noon() + SignedDuration::from_secs(10);
+        let expected = Pace::Mail { release_at: Some(later), supersedes: Vec::new(), folded: Vec::new() };
+        assert_eq!(pace(&crossing(50, 100), &[], rules, noon()), expected);
+        assert_eq!(pace(&crossing(100, 100), &[], rules, noon()), at_once());
+        let waiting = Earlier { mailed_at: Some(later), is_open: true, ..sent(50, 0) };
+        let expected = Pace::Mail { release_at: None, supersedes: vec!["50".into()], folded: vec![50] };
+        assert_eq!(pace(&crossing(100, 100), &[waiting], rules, noon()), expected);
     }
 
     proptest! {
@@ -185,7 +217,7 @@ mod tests {
                     known.is_open &= known.mailed_at.is_some_and(|instant| instant > now);
                 }
                 if let Pace::Mail { release_at, supersedes, folded } =
-                    pace(&crossing, &earlier, mails_per_day, now)
+                    pace(&crossing, &earlier, Rules { mails_per_day, ..FOUR_AT_ONCE }, now)
                 {
                     earlier.retain(|known| !supersedes.contains(&known.id));
                     let mailed_at = Some(release_at.unwrap_or(now));

@@ -32,8 +32,8 @@ pub struct RecordCrossing {
     pub mailer: Mailer,
     /// Where mails send people to look.
     pub dashboard_url: Url,
-    /// Mails of one tenant that leave in a day.
-    pub mails_per_day: usize,
+    /// How many mails leave, and how soon.
+    pub rules: pace::Rules,
     /// Told when there is something to send.
     pub wake: Arc<Notify>,
 }
@@ -111,7 +111,7 @@ impl RecordCrossing {
         let skipped_reason = if recipients.is_empty() {
             Some(NO_RECIPIENTS)
         } else {
-            match pace(crossing, &earlier, self.mails_per_day, now) {
+            match pace(crossing, &earlier, self.rules, now) {
                 Pace::Skip(reason) => Some(reason),
                 Pace::Mail { release_at, supersedes, folded } => {
                     alert.leaves_at = release_at.unwrap_or(now);

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use catalog::Mirror;
 use chassis::{Context, Service, Tasks};
+use jiff::SignedDuration;
 use messaging::{Bus, Handler, consume};
 use metering::Clock;
 use proto::{consumers::Consumer, v1};
@@ -16,6 +17,7 @@ use crate::{
     Settings,
     deliver::Deliver,
     gather::{Gather, GatherFailing, GatherSynced, Gatherer},
+    pace::Rules,
     record::RecordCrossing,
     retention::Retention,
     seal::Seal,
@@ -48,7 +50,11 @@ impl Service for Alerts {
             clock: clock.clone(),
             mailer: mailer.clone(),
             dashboard_url: settings.dashboard_url.clone(),
-            mails_per_day: settings.tenant_mails_per_day,
+            rules: Rules {
+                mails_per_day: settings.tenant_mails_per_day,
+                warning_delay: SignedDuration::try_from(settings.warning_delay)
+                    .context("warning_delay is too long")?,
+            },
             wake: wake.clone(),
         };
         let gatherer = Gatherer {

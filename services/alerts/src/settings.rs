@@ -18,6 +18,12 @@ const TENANT_MAILS_PER_DAY: usize = 4;
 /// One beside the limit's own at least.
 const TENANT_MAILS_PER_DAY_RANGE: RangeInclusive<usize> = 2..=100;
 
+/// Longer than the messages of one burst of runs are apart.
+const WARNING_DELAY: Duration = Duration::from_secs(10);
+
+/// A warning that is later warns of nothing.
+const WARNING_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// A source that fails for less is swept again by itself, most of the time.
 const OPERATOR_FAILING_AFTER: Duration = Duration::from_secs(30 * 60);
 
@@ -43,6 +49,9 @@ pub struct Settings {
     /// them is summarised in one.
     #[serde(default = "default_tenant_mails_per_day")]
     pub tenant_mails_per_day: usize,
+    /// A mail about a threshold below the limit waits so long for a higher one, which takes its place.
+    #[serde(default = "default_warning_delay", with = "chassis::duration")]
+    pub warning_delay: Duration,
     /// A source that fails for less is not told.
     #[serde(default = "default_failing_after", with = "chassis::duration")]
     pub operator_failing_after: Duration,
@@ -58,6 +67,9 @@ impl Validate for Settings {
         if !TENANT_MAILS_PER_DAY_RANGE.contains(&self.tenant_mails_per_day) {
             let (least, most) = TENANT_MAILS_PER_DAY_RANGE.into_inner();
             return Err(format!("tenant_mails_per_day: use {least} to {most}"));
+        }
+        if self.warning_delay > WARNING_DELAY_MAX {
+            return Err(format!("warning_delay: use at most {} s", WARNING_DELAY_MAX.as_secs()));
         }
         match self.dashboard_url.scheme() {
             "http" | "https" => Ok(()),
@@ -130,6 +142,10 @@ fn language<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Language, D::E
 
 fn default_tenant_mails_per_day() -> usize {
     TENANT_MAILS_PER_DAY
+}
+
+fn default_warning_delay() -> Duration {
+    WARNING_DELAY
 }
 
 fn default_failing_after() -> Duration {

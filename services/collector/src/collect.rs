@@ -343,6 +343,7 @@ impl Collecting<'_> {
             epoch: cursor.epochs.current(),
             complete_until: cursor.complete_until.unwrap_or(started_at),
             open_executions: cursor.open_executions(),
+            open_ids: cursor.open_ids(),
             published_through,
             stream_life: &found.life,
             started_at,

@@ -12,6 +12,9 @@ use crate::{epochs::Epochs, row::RunId, stream_life::StreamMark, unseen::Unseen}
 /// is written in milliseconds.
 pub const OVERLAP_IDS: u64 = 200;
 
+/// Ids of open executions that are published.
+const OPEN_IDS_MAX: usize = 1_000;
+
 /// How long a crashed execution is looked at again: n8n's recovery turns it into an error within minutes,
 /// with a new end. Also how long an unreadable row may become readable by itself.
 pub const RECHECK_SPAN: SignedDuration = SignedDuration::from_hours(1);
@@ -159,15 +162,25 @@ impl Cursor {
 
     /// Executions that were open at `complete_until`: those still open, and those that have ended since.
     pub fn open_executions(&self) -> u32 {
-        let open = self.tracked.values().filter(|tracked| match (tracked.state, self.complete_until) {
+        u32::try_from(self.open().count()).unwrap_or(u32::MAX)
+    }
+
+    /// Their ids; none where they are more than [`OPEN_IDS_MAX`].
+    pub fn open_ids(&self) -> Vec<u64> {
+        let ids: Vec<u64> = self.open().map(RunId::number).take(OPEN_IDS_MAX + 1).collect();
+        if ids.len() > OPEN_IDS_MAX { Vec::new() } else { ids }
+    }
+
+    fn open(&self) -> impl Iterator<Item = RunId> + '_ {
+        let is_open = |tracked: &Tracked| match (tracked.state, self.complete_until) {
             (State::Open, Some(until)) => tracked.started_at.is_none_or(|at| at < until),
             (State::Final(_), Some(until)) => {
                 tracked.started_at.is_some_and(|at| at < until)
                     && tracked.stopped_at.is_some_and(|at| at >= until)
             }
             _ => false,
-        });
-        u32::try_from(open.count()).unwrap_or(u32::MAX)
+        };
+        self.tracked.iter().filter(move |(_, tracked)| is_open(tracked)).map(|(id, _)| *id)
     }
 }
 
@@ -241,6 +254,10 @@ mod tests {
             (RunId::new(id).unwrap(), Tracked { state, started_at, stopped_at })
         });
         let cursor = Cursor { complete_until: mark, tracked: tracked.collect(), ..Cursor::start() };
-        assert_eq!(cursor.open_executions(), 3);
+        assert_eq!((cursor.open_executions(), cursor.open_ids()), (3, vec![1, 2, 4]));
+        let open = Tracked { state: State::Open, started_at: None, stopped_at: None };
+        let many = (1..=1_001).map(|id| (RunId::new(id).unwrap(), open));
+        let cursor = Cursor { complete_until: mark, tracked: many.collect(), ..Cursor::start() };
+        assert_eq!((cursor.open_executions(), cursor.open_ids()), (1_001, vec![]));
     }
 }

@@ -44,7 +44,7 @@ pub struct Publisher {
 }
 
 /// A finished sweep.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Synced<'a> {
     /// The source's epoch.
     pub epoch: u32,
@@ -52,6 +52,8 @@ pub struct Synced<'a> {
     pub complete_until: Timestamp,
     /// Executions that were open at that instant.
     pub open_executions: u32,
+    /// Their ids, where they are not too many.
+    pub open_ids: Vec<u64>,
     /// The sequence of the source's last batch.
     pub published_through: u64,
     /// The life of the stream that the sequence belongs to.
@@ -178,6 +180,7 @@ impl Publisher {
             unseen_ids_max: synced.unseen_ids_max,
             unseen_since: synced.unseen_since.map(timestamp),
             unsaving_workflows: synced.unsaving_workflows,
+            open_ids: synced.open_ids,
         };
         let subject = self.bus.namespace().source_synced(source.as_str());
         self.state(subject, &message, synced.ended_at).await

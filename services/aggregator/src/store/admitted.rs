@@ -90,15 +90,26 @@ pub(crate) async fn settled(
     for (tenant, slot, executions) in by_slot {
         settled.entry(tenant).or_default().by_slot.push((slot, executions));
     }
-    // What ended much later is left out: to subtract too few is safe, and what is read stays bounded.
+    // By their ids, whoever has said that they are counted: each is one of those that were open. Where the ids are not known,
+    // by what the poll says of them; what ended much later is left out then: to subtract too few is safe, and what is read
+    // stays bounded.
     let open: Vec<(i32, i64)> = sqlx::query_as(
-        "SELECT tenant_number, count(*)
-         FROM UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
-         JOIN source_tenants USING (tenant_number) JOIN sources ON number = source_number
-         JOIN executions USING (tenant_number, period_start, source_number)
-         WHERE active AND counted_open > 0 AND counted AND NOT voided AND confirmed
-           AND stopped_at >= counted_until AND started_at < counted_until
-           AND stopped_at < counted_until + interval '10 minutes'
+        "SELECT tenant_number, count(*) FROM (
+             SELECT tenant_number
+             FROM UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
+             JOIN source_tenants USING (tenant_number) JOIN sources ON number = source_number
+             CROSS JOIN UNNEST(counted_open_ids) AS open (execution_id)
+             JOIN executions USING (tenant_number, period_start, source_number, execution_id)
+             WHERE active AND counted AND NOT voided AND epoch = counted_open_epoch AND stopped_at >= counted_until
+               AND month >= date_trunc('month', counted_until AT TIME ZONE 'UTC')::date
+             UNION ALL
+             SELECT tenant_number
+             FROM UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
+             JOIN source_tenants USING (tenant_number) JOIN sources ON number = source_number
+             JOIN executions USING (tenant_number, period_start, source_number)
+             WHERE active AND counted_open_ids IS NULL AND counted_open > 0 AND counted AND NOT voided AND confirmed
+               AND stopped_at >= counted_until AND started_at < counted_until
+               AND stopped_at < counted_until + interval '10 minutes') AS open
          GROUP BY tenant_number",
     )
     .bind(&tenants)

@@ -91,6 +91,9 @@ pub(crate) struct SweptSource<'a> {
     /// The life of the stream that the sequence belongs to; empty where the collector does not say it.
     pub(crate) stream_life: &'a str,
     pub(crate) open_executions: i64,
+    /// Their ids; empty where they are not known.
+    pub(crate) open_ids: &'a [i64],
+    pub(crate) epoch: i32,
 }
 
 /// Keeps what a sweep has found, unless a later sweep is known. Tells whether the source is known.
@@ -101,6 +104,8 @@ pub(crate) async fn synced(pool: &PgPool, swept: SweptSource<'_>) -> Result<bool
             published_through = CASE WHEN newer THEN $4 ELSE published_through END,
             published_life = CASE WHEN newer THEN $6 ELSE published_life END,
             open_executions = CASE WHEN newer THEN $5 ELSE open_executions END,
+            open_ids = CASE WHEN newer THEN $7 ELSE open_ids END,
+            open_epoch = CASE WHEN newer THEN $8 ELSE open_epoch END,
             sweep_started_at = CASE WHEN newer THEN $2 ELSE sweep_started_at END
          FROM (SELECT number AS found, sweep_started_at IS NULL OR sweep_started_at < $2 AS newer
                FROM sources WHERE source_id = $1 FOR UPDATE) AS known
@@ -112,6 +117,8 @@ pub(crate) async fn synced(pool: &PgPool, swept: SweptSource<'_>) -> Result<bool
     .bind(swept.published_through)
     .bind(swept.open_executions)
     .bind(swept.stream_life)
+    .bind((!swept.open_ids.is_empty()).then_some(swept.open_ids))
+    .bind(swept.epoch)
     .execute(pool)
     .await?;
     Ok(outcome.rows_affected() > 0)
@@ -162,7 +169,8 @@ pub(crate) async fn advance_counted(
     let sources: Vec<i32> = reached.iter().map(|(source, _)| *source).collect();
     super::lock_sources(&mut transaction, &sources).await?;
     let moved: Vec<i32> = sqlx::query_scalar(
-        "UPDATE sources SET counted_until = complete_until, counted_open = open_executions
+        "UPDATE sources SET counted_until = complete_until, counted_open = open_executions,
+            counted_open_ids = open_ids, counted_open_epoch = open_epoch
          FROM UNNEST($1::integer[], $2::bigint[], $3::text[]) AS reached (source, sequence, life)
          WHERE number = source AND complete_until IS DISTINCT FROM counted_until AND published_through <= sequence
            AND (published_life = '' OR published_life = life)

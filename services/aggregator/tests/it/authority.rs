@@ -316,6 +316,49 @@ async fn counted_executions_settle_their_slot_whether_push_or_poll_comes_first()
 }
 
 #[tokio::test]
+async fn what_was_running_and_is_counted_since_is_said_once_the_poll_has_shown_it() {
+    let mut running = Running::start(None).await;
+    let complete_until: jiff::Timestamp = "2026-11-24T11:58:58Z".parse().expect("an instant");
+    let began_before = |mut runs: Vec<v1::Execution>| {
+        runs.iter_mut().for_each(|run| run.started_at = crate::support::at("2026-11-24T11:58:50Z"));
+        runs
+    };
+    // Two were running when the source was complete.
+    let last = running.send(executions(1..=1)).await;
+    running.synced("north-n8n", complete_until, last).await;
+    running.usage.next_where(|usage| (usage.open_executions, usage.open_and_counted) == (2, 0)).await;
+
+    // A push may name an execution that was not among them.
+    running.push(began_before(executions(2..=3))).await;
+    let usage = running.usage_where(|totals| totals.counted == 3).await;
+    assert_eq!(usage.open_and_counted, 0);
+    // The poll shows one of them. Of the others one began later, and one had ended before.
+    let ended_before = execution(5, "2026-11-24T11:58:57Z");
+    running.send([began_before(executions(2..=2)), executions(4..=4), vec![ended_before]].concat()).await;
+    let usage = running.usage_where(|totals| totals.counted == 5).await;
+    assert_eq!((usage.open_executions, usage.open_and_counted), (2, 1));
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_running_is_known_by_its_id_as_soon_as_it_is_counted() {
+    let mut running = Running::start(None).await;
+    let complete_until = "2026-11-24T11:58:58Z".parse().expect("an instant");
+    let last = running.send(executions(1..=1)).await;
+    running.synced_with_open("north-n8n", complete_until, last, &[2, 3]).await;
+    running.usage.next_where(|usage| (usage.open_executions, usage.open_and_counted) == (2, 0)).await;
+
+    // A push alone says so of one of them. Of another execution, and of one that does not count, it says nothing.
+    let canceled = |run: &mut v1::Execution| run.status = CANCELED.into();
+    running.push(forged(executions(3..=3), canceled)).await;
+    running.push(executions(4..=4)).await;
+    running.push(executions(2..=2)).await;
+    let usage = running.usage_where(|totals| totals.counted == 3).await;
+    assert_eq!(usage.open_and_counted, 1);
+    running.bench.finish().await;
+}
+
+#[tokio::test]
 async fn workflows_that_pushes_make_up_are_bounded_and_the_poll_names_the_real_ones() {
     let mut running = Running::start(None).await;
     running.push(executions(1..=3)).await;

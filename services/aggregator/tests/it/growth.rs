@@ -201,7 +201,10 @@ async fn crossings_and_hours_go_with_their_period_and_nothing_else() {
          SELECT gen_random_uuid(), tenant_number, period_start, 'monthly', 80, n, 10, 8, period_start, period_start
          FROM periods, generate_series(1, 1500) AS n;
          INSERT INTO period_hours SELECT tenant_number, period_start, period_start + n * interval '1 hour', 1
-         FROM periods, generate_series(100, 199) AS n;",
+         FROM periods, generate_series(100, 199) AS n;
+         INSERT INTO admitted (source_number, epoch, execution_id, slot)
+         SELECT number, 1, n, extract(epoch FROM timestamptz '2026-11-24T12:00:00Z')::bigint / 5 - n
+         FROM sources, generate_series(1, 3000) AS n;",
     )
     .await;
     let retention = Retention {
@@ -216,6 +219,8 @@ async fn crossings_and_hours_go_with_their_period_and_nothing_else() {
         (number(pool, old).await == 0).then_some(())
     })
     .await;
+    let admitted = "SELECT count(*) FROM admitted";
+    assert_eq!(number(pool, admitted).await, 720, "claims of the last hour");
     let left =
         "SELECT count(*) FROM crossings WHERE period_start IN ('2025-07-01Z', '2026-10-01Z', '2026-11-01Z')";
     assert_eq!(number(pool, left).await, 4_500, "of an open period, however old, and of younger ones");

@@ -87,6 +87,17 @@ impl Running {
 
     /// Says that everything before `complete_until` was published, up to the stream's sequence.
     pub async fn synced(&self, source: &str, complete_until: Timestamp, published_through: u64) {
+        self.synced_with_open(source, complete_until, published_through, &[]).await;
+    }
+
+    /// The same, with the ids of what was open then.
+    pub async fn synced_with_open(
+        &self,
+        source: &str,
+        complete_until: Timestamp,
+        published_through: u64,
+        open_ids: &[u64],
+    ) {
         let message = v1::SourceSynced {
             source_id: source.to_owned(),
             epoch: 1,
@@ -96,6 +107,7 @@ impl Running {
             sweep_started_at: Some(timestamp(self.now())),
             sweep_ended_at: Some(timestamp(self.now())),
             executions_published: 0,
+            open_ids: open_ids.to_vec(),
             ..v1::SourceSynced::default()
         };
         self.bench.publish(self.bench.namespace().source_synced(source), &message).await;

@@ -68,6 +68,8 @@ impl Desk {
             operator_language: Language::English,
             operator_failing_after: Duration::from_secs(30 * 60),
             tenant_mails_per_day: 4,
+            // Most tests are of one threshold; `paced.rs` has those of several.
+            warning_delay: Duration::ZERO,
         }
     }
 

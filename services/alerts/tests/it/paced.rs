@@ -1,5 +1,8 @@
 //! Which thresholds are mailed: the highest of a change, none lower after it, and so many in a day.
 
+use std::time::Duration;
+
+use alerts::Settings;
 use jiff::SignedDuration;
 use proto::v1;
 use sandbox::mail::Message;
@@ -49,6 +52,22 @@ async fn told(desk: &Desk) -> Vec<u32> {
 fn share(mail: &Message) -> u32 {
     let (_, rest) = mail.subject.split_once("has used ").unwrap();
     rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn of_thresholds_that_are_crossed_within_seconds_the_last_is_mailed() {
+    let desk = Desk::closed().await;
+    desk.serve_with(Settings { warning_delay: Duration::from_secs(10), ..desk.settings() }).await;
+    desk.introduce(&tenant("north", "en", &[OPS])).await;
+    cross(&desk, 50, 50).await;
+    cross(&desk, 80, 80).await;
+    assert_eq!(told(&desk).await, [0_u32; 0], "a higher one may come");
+    desk.bench.clock.advance(SignedDuration::from_secs(5));
+    cross(&desk, 100, 100).await;
+    assert_eq!(told(&desk).await, [100], "the limit's mail waits for nothing");
+    desk.bench.clock.advance(SignedDuration::from_secs(60));
+    assert_eq!(told(&desk).await, [100]);
+    desk.bench.finish().await;
 }
 
 #[tokio::test]

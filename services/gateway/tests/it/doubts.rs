@@ -78,6 +78,13 @@ async fn is_allowed(world: &World, tenant: &str, id: &str) -> bool {
     ask(world, tenant, id).await["allowed"].as_bool().unwrap()
 }
 
+/// The status and the reason for a caller that asked for 402 where a run is refused.
+async fn refused_with_402(world: &World, id: &str) -> (u16, Value) {
+    let body = json!({ "tenant": "north", "id": id });
+    let (status, mut verdict) = world.ask(Method::POST, "/v1/admissions?status=402", Some(body)).await;
+    (status, verdict["reason"].take())
+}
+
 #[tokio::test]
 async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_sweep() {
     let world = World::start().await;
@@ -97,6 +104,11 @@ async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_swee
         assert_eq!(refused["reason"], "limit_unsettled");
         assert_eq!(refused["retry_at"], "2026-11-24T12:00:51Z", "after the sweep that is asked for");
     }
+    assert_eq!(
+        refused_with_402(&world, "c").await,
+        (429, "limit_unsettled".into()),
+        "not known to be used up"
+    );
     assert_eq!(asked.next().await, "north");
 
     // The sweep that was asked for: the unit is free again, and the refusal after it is true.
@@ -145,6 +157,7 @@ async fn runs_whose_executions_are_counted_do_not_stand_twice() {
     assert_eq!((&last["allowed"], &last["used"], &last["reserved"]), (&json!(true), &json!(3), &json!(1)));
 
     // All of it is known to be used: that refusal is definite, and nobody is asked to try again.
+    assert_eq!(refused_with_402(&world, "d").await, (402, "limit_reached".into()));
     let refused = ask(&world, "north", "d").await;
     assert_eq!((&refused["reason"], &refused["admitted_at"]), (&json!("limit_reached"), &json!(null)));
     assert_eq!(refused["retry_at"], "2026-12-01T00:00:00Z");

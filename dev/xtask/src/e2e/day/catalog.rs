@@ -27,7 +27,7 @@ pub fn check(day: &Day, checks: &mut Checks) -> Result<()> {
             day.n8n.url, day.n8n.key
         ),
     );
-    refused(day, &twice, SOURCE, checks)?;
+    refused_with(day, &twice, &["--prune"], SOURCE, checks)?;
 
     // The override of the bursts is in force and not in the file.
     refused(day, &good, "--prune", checks)?;
@@ -50,7 +50,17 @@ pub fn check(day: &Day, checks: &mut Checks) -> Result<()> {
 }
 
 fn refused(day: &Day, manifest: &str, word: &str, checks: &mut Checks) -> Result<()> {
-    let output = day.try_apply(manifest, &[])?;
+    refused_with(day, manifest, &[], word, checks)
+}
+
+fn refused_with(
+    day: &Day,
+    manifest: &str,
+    options: &[&str],
+    word: &str,
+    checks: &mut Checks,
+) -> Result<()> {
+    let output = day.try_apply(manifest, options)?;
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
     let passed = !output.status.success() && complaint.contains(word);
     checks.judged(&format!("refused, naming {word}"), "refused", complaint.trim(), passed);
