@@ -131,6 +131,8 @@ fn usage() {
         ended_periods: Vec::new(),
         settled: Vec::new(),
         open_and_counted: 0,
+        earlier_complete_until: None,
+        earlier_open: 0,
     }));
     insta::assert_snapshot!(hex(&ThresholdCrossed {
         crossing_id: "8a6e0804-2bd0-4672-b79d-d97027f9071a".into(),
@@ -411,6 +413,8 @@ fn what_settles_reservations() {
             hex(&UsageCounted {
                 settled: vec![SettledSlot { slot: 359_096_804, executions: 2 }],
                 open_and_counted: 1,
+                earlier_complete_until: at(1_795_484_010),
+                earlier_open: 3,
                 ..UsageCounted::default()
             }),
             hex(&AdmissionAnswer { admitted_at: at(1_795_484_020), ..AdmissionAnswer::default() }),

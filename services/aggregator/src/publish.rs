@@ -5,13 +5,13 @@
 //! statements and no recorder waits for it. Only where something has to be decided first is a tenant held.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
-use catalog::{Entry, Plan, Tenant};
+use catalog::{Entry, Plan, RunCaps, Tenant};
 use chassis::Rounds;
 use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -196,14 +196,29 @@ impl Publisher {
         self.unfolded.read(&mut snapshot).await?;
         let unfolded = (&self.unfolded.of(&periods), &self.unfolded.by_hour(&periods));
         let mut snapshots = store::snapshots(&mut snapshot, &periods, unfolded, wire::WORKFLOWS_MAX).await?;
+        let is_asked: HashSet<i32> = current
+            .iter()
+            .filter(|(news, tenant, _)| {
+                let counted = snapshots.get(&news.number).map_or(0, |snapshot| snapshot.totals.counted);
+                plans.get(tenant.plan.as_str()).is_some_and(|plan| needs_settling(plan, tenant, counted, now))
+            })
+            .map(|(news, ..)| news.number)
+            .collect();
         let settling: Vec<(i32, Period, i64)> = periods
             .iter()
+            .filter(|(tenant, _)| is_asked.contains(tenant))
             .filter_map(|(tenant, period)| {
-                let complete_until = snapshots.get(tenant)?.complete_until()?;
-                Some((*tenant, *period, admitted::first_listed(complete_until, now)))
+                let snapshot = snapshots.get(tenant)?;
+                let complete_until = snapshot.complete_until()?;
+                let since = snapshot.earlier_complete_until().unwrap_or(complete_until);
+                Some((*tenant, *period, admitted::first_listed(since, now)))
             })
             .collect();
         let mut settled = store::settled(&mut snapshot, &settling).await?;
+        for (tenant, ..) in &settling {
+            let earlier_until = snapshots.get(tenant).and_then(Snapshot::earlier_complete_until);
+            settled.entry(*tenant).or_default().earlier_until = earlier_until;
+        }
         let numbers: Vec<i32> = periods.keys().copied().collect();
         let mut ended = store::ended_periods(&mut snapshot, &numbers, now, wire::ENDED_MAX).await?;
         let of_ended = ended.iter().flat_map(|(tenant, ended)| {
@@ -305,4 +320,12 @@ impl Publisher {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// Whether the limit check needs to know which reservations are settled: half of the limit is used, or the plan bounds how many
+/// run at once. Far from the limit nothing depends on it, and what it costs grows with what ran since the last sweep.
+fn needs_settling(plan: &Plan, tenant: &Tenant, counted: i64, now: Timestamp) -> bool {
+    let caps = [plan.admission.tenant_caps, plan.admission.workflow_caps];
+    let is_near = |limit: u64| u64::try_from(counted).unwrap_or(0).saturating_mul(2) >= limit;
+    plan.limit_for(tenant, now).is_some_and(is_near) || caps.iter().any(|caps| *caps != RunCaps::default())
 }

@@ -117,6 +117,8 @@ pub(crate) fn usage_counted(
         ended_periods: ended.collect(),
         settled: by_slot.collect(),
         open_and_counted: unsigned(settled.open_and_counted),
+        earlier_complete_until: settled.earlier_until.map(timestamp),
+        earlier_open: unsigned(settled.earlier_open),
     };
     let id = format!("usage:{}:{revision}", tenant.id);
     Outgoing::new(namespace.usage_counted(tenant.id.as_str()), id, &message, now)

@@ -22,8 +22,9 @@
 //! ```
 //!
 //! A run is counted, or its unit is tallied and not settled, or it was allowed before and was running at W. A push frees a
-//! unit only by adding a counted execution, so a forged one gains nothing. Both bounds hold; the smaller one decides (ADR
-//! 0021).
+//! unit only by adding a counted execution, so a forged one gains nothing. The same holds for the W before, with what was
+//! running then and what was allowed since then: a run that spans W stands twice in the one and once in the other. All
+//! bounds hold; the smallest one decides (ADR 0021).
 //!
 //! At the begin of a period W still lies in the one before. Then nothing is counted yet, but what was running at W
 //! and what was allowed since may end in the new period: it stands against the new limit until W has come.
@@ -63,6 +64,20 @@ pub struct Known {
     pub still_open: Option<u64>,
     /// Of the runs allowed since `reserved_since`, those that are counted, as their executions say.
     pub settled: u64,
+    /// The watermark before; missing where it is not known what was running then.
+    pub earlier: Option<Earlier>,
+}
+
+/// What is known of the watermark before the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    /// Runs that were allowed from here on were not running at it.
+    pub reserved_since: Timestamp,
+    /// Executions that were running at it and are not counted.
+    pub still_open: u64,
+    /// Runs that were allowed from `reserved_since` on, before the last watermark's, and are not known to be counted. Missing
+    /// until the ledger was asked.
+    pub unsettled_between: Option<u64>,
 }
 
 impl Known {
@@ -90,6 +105,15 @@ impl Known {
                 .filter(|counted| counted.complete_until.is_some())
                 .map(|counted| counted.open_executions.saturating_sub(counted.open_and_counted)),
             settled: 0,
+            earlier: current.and_then(|counted| {
+                let earlier =
+                    counted.earlier_complete_until.filter(|instant| Some(*instant) < complete_until)?;
+                Some(Earlier {
+                    reserved_since: earlier.saturating_sub(START_MARGIN).unwrap_or(earlier),
+                    still_open: counted.earlier_open,
+                    unsettled_between: None,
+                })
+            }),
         };
         known.stale = known.is_stale(now, stale_after);
         known
@@ -101,14 +125,31 @@ impl Known {
         self.fresh_at.is_none_or(|instant| now.duration_since(instant) > patience)
     }
 
+    /// From which instants on the ledger's units matter: for the watermark before, and for the last one.
+    pub fn since(&self) -> (Option<Timestamp>, Timestamp) {
+        (self.earlier.map(|earlier| earlier.reserved_since), self.reserved_since)
+    }
+
+    /// Takes in what the ledger says of units since [`Self::since`]: those that are counted, and those between the two.
+    pub fn settle(&mut self, settled: u64, unsettled_between: u64) {
+        self.settled = settled;
+        if let Some(earlier) = &mut self.earlier {
+            earlier.unsettled_between = Some(unsettled_between);
+        }
+    }
+
     /// Executions that stand against the limit, with `reserved` runs allowed since `reserved_since`.
     pub fn used(&self, reserved: u64) -> Option<u64> {
         let counted = self.counted?;
         let by_time = counted.max(self.accounted_for.saturating_add(reserved));
-        // Both are bounds from above, so the smaller one holds.
         let by_execution =
             self.still_open.map(|open| counted.saturating_add(open).saturating_add(self.unsettled(reserved)));
-        Some(by_execution.map_or(by_time, |used| used.min(by_time)))
+        let by_earlier = self.earlier.and_then(|earlier| {
+            let open = earlier.still_open.saturating_add(earlier.unsettled_between?);
+            Some(counted.saturating_add(open).saturating_add(self.unsettled(reserved)))
+        });
+        // All are bounds from above, so the smallest one holds.
+        [by_execution, by_earlier].into_iter().flatten().fold(by_time, u64::min).into()
     }
 
     /// Of `reserved` runs, those that are not known to be counted.
@@ -468,8 +509,8 @@ mod tests {
         }
 
         /// Runs whose executions say when they were allowed, with pushes that come at once and sweeps at any time: the limit is
-        /// never overshot. Where no run lasts over a sweep, none is refused while a unit is free; else no more units are
-        /// out of use than runs that were allowed shortly before W and went on at W.
+        /// never overshot. Where no run lasts over two sweeps, none is refused while a unit is free; else no more units are
+        /// out of use than runs that were allowed shortly before the earlier W and still go on.
         #[test]
         fn settled_runs_never_overshoot_and_are_not_refused_falsely(
             limit in 1_u64..30,
@@ -481,70 +522,69 @@ mod tests {
             let noon = at(NOON);
             let instant = |second: i64| noon + SignedDuration::from_secs(second);
             let slot = |second: i64| instant(second).as_second().div_euclid(5);
-            let (mut now, mut until, mut allowed) = (0_i64, 0_i64, 0_u64);
-            // When each run was allowed, and when it ended; `swept` says whether a poll has shown its end.
-            let mut runs: Vec<(i64, Option<i64>)> = Vec::new();
-            let mut swept_at = 0_i64;
-            let (mut complete, mut open) = (0_u64, 0_u64);
+            let first = |until: i64| (instant(until) - START_MARGIN).as_second().div_euclid(5);
+            // When each run was allowed, and whether it has ended.
+            let mut runs: Vec<(i64, bool)> = Vec::new();
+            let (mut now, mut complete) = (0_i64, 0_u64);
+            // The watermarks: each with the places of the runs that went on then.
+            let (mut last, mut earlier) = ((0_i64, Vec::<usize>::new()), None::<(i64, Vec<usize>)>);
             for (pause, step) in steps {
                 now += pause;
                 match step {
                     Step::Ask => {
-                        let first = (instant(until) - START_MARGIN).as_second().div_euclid(5);
                         let mut tallied = std::collections::BTreeMap::<i64, (u64, u64)>::new();
-                        for (begun, ended) in runs.iter().filter(|(begun, _)| slot(*begun) >= first) {
+                        for (begun, has_ended) in &runs {
                             let row = tallied.entry(slot(*begun)).or_default();
                             row.0 += 1;
-                            row.1 += u64::from(ended.is_some());
+                            row.1 += u64::from(*has_ended);
                         }
-                        let ended = runs.iter().filter(|(_, ended)| ended.is_some()).count() as u64;
-                        let shown = runs.iter().filter(|(begun, ended)| {
-                            *begun < until && ended.is_some_and(|ended| ended >= until && ended <= swept_at)
-                        });
+                        let goes_on = |place: &&usize| !runs[**place].1;
+                        let ended = runs.iter().filter(|(_, has_ended)| *has_ended).count() as u64;
+                        let still_open = last.1.iter().filter(goes_on).count() as u64;
                         let counted = Counted {
-                            complete_until: Some(instant(until)),
+                            complete_until: Some(instant(last.0)),
                             counted_complete: complete,
-                            open_executions: open,
-                            open_and_counted: shown.count() as u64,
+                            open_executions: last.1.len() as u64,
+                            open_and_counted: last.1.len() as u64 - still_open,
+                            earlier_complete_until: earlier.as_ref().map(|(until, _)| instant(*until)),
+                            earlier_open: earlier
+                                .as_ref()
+                                .map_or(0, |(_, open)| open.iter().filter(goes_on).count() as u64),
                             ..november(ended, 1)
                         };
-                        let reserved = tallied.values().map(|(units, _)| units).sum();
                         let mut known =
                             Known::at(instant(now), Some(&counted), &Calendar::utc(), STALE_AFTER);
-                        known.settled = tallied.values().map(|(units, counted)| units.min(counted)).sum();
+                        let since = tallied.range(first(last.0)..);
+                        let (reserved, settled) = since.fold((0, 0), |(units, settled), (_, row)| {
+                            (units + row.0, settled + row.0.min(row.1))
+                        });
+                        let between = earlier.as_ref().map_or(0, |(until, _)| {
+                            let rows = tallied.range(first(*until)..first(last.0));
+                            rows.map(|(_, row)| row.0.saturating_sub(row.1)).sum()
+                        });
+                        known.settle(settled, between);
                         if decide(&hard(limit), &known, reserved).allowed {
-                            allowed += 1;
-                            runs.push((now, is_short.then_some(now)));
+                            runs.push((now, is_short));
                         } else {
-                            let twice = runs.iter().filter(|(begun, ended)| {
-                                *begun <= until && slot(*begun) >= first && ended.is_none_or(|at| at >= until)
-                            });
-                            // Runs of before the margin that have ended since W, which no poll has shown yet.
-                            let unshown = runs.iter().filter(|(begun, ended)| {
-                                slot(*begun) < first && ended.is_some_and(|at| at >= until && at > swept_at)
-                            });
-                            let out_of_use = match is_short {
-                                true => 0,
-                                false => (twice.count() + unshown.count()) as u64,
+                            let twice = |(until, open): &(i64, Vec<usize>)| {
+                                open.iter().filter(goes_on).filter(|place| slot(runs[**place].0) >= first(*until)).count()
                             };
-                            prop_assert!(allowed + out_of_use >= limit, "{allowed} + {out_of_use} of {limit}");
+                            let out_of_use = twice(&last).min(earlier.as_ref().map_or(usize::MAX, twice));
+                            prop_assert!(runs.len() as u64 + out_of_use as u64 >= limit, "{known:?}");
                         }
-                        prop_assert!(allowed <= limit);
+                        prop_assert!(runs.len() as u64 <= limit);
                     }
                     Step::EndOne => {
-                        if let Some(run) = runs.iter_mut().find(|(_, ended)| ended.is_none()) {
-                            run.1 = Some(now);
+                        if let Some(run) = runs.iter_mut().find(|(_, has_ended)| !has_ended) {
+                            run.1 = true;
                         }
                     }
-                    Step::Sweep => {
-                        (until, swept_at) = (now, now);
-                        let before = |ended: &Option<i64>| ended.is_some_and(|at| at < until);
-                        complete = runs.iter().filter(|(_, ended)| before(ended)).count() as u64;
-                        let at_work = |(begun, ended): &&(i64, Option<i64>)| {
-                            ended.is_none() || (*begun < until && !before(ended))
-                        };
-                        open = runs.iter().filter(at_work).count() as u64;
+                    Step::Sweep if now > last.0 => {
+                        complete = runs.iter().filter(|(_, has_ended)| *has_ended).count() as u64;
+                        let open = (0..runs.len()).filter(|place| !runs[*place].1).collect();
+                        earlier = Some(std::mem::replace(&mut last, (now, open)));
                     }
+                    Step::Sweep => {}
                 }
             }
         }

@@ -38,10 +38,10 @@ impl Admissions {
         let place = parts.desk(&tenant.id);
         // What this replica has spent and not tallied is outstanding in the ledger; what it holds is too, and is
         // taken off here.
-        let since = known.reserved_since;
+        let since = known.since();
         let charged =
             store::admissions::charged(&mut *transaction, &tenant.id, since, None, settled.slots()).await?;
-        known.settled = charged.settled;
+        known.settle(charged.settled, charged.unsettled_between);
         let charged = charged.units.saturating_sub(place.unspent());
         let asked: BTreeSet<WorkflowId> = workflow.iter().cloned().collect();
         let spent: BTreeMap<WorkflowId, u64> =

@@ -191,11 +191,11 @@ async fn prepare(
     if now.duration_since(known.reserved_since) > SUMMED_AFTER {
         store::sums::keep_of_tenant(&mut *connection, &tenant.id, known.reserved_since).await?;
     }
-    let since = known.reserved_since;
+    let since = known.since();
     let others =
         store::admissions::charged(&mut *connection, &tenant.id, since, Some(parts.replica), settled.slots())
             .await?;
-    known.settled = others.settled;
+    known.settle(others.settled, others.unsettled_between);
     let charged = others.units.saturating_add(batch.held);
     let mut desk = Desk::new(parts, tenant, plan, (known, settled), marks, charged, now);
     desk.load(connection, &asked(batch), &batch.asked).await?;

@@ -43,6 +43,10 @@ pub struct Counted {
     pub settled: Vec<(i64, u64)>,
     /// Of `open_executions`, those that are counted by now.
     pub open_and_counted: u64,
+    /// What `complete_until` was before, where it is known which executions were running then.
+    pub earlier_complete_until: Option<Timestamp>,
+    /// Executions that were running then and are not counted.
+    pub earlier_open: u64,
 }
 
 /// How complete one source is.
@@ -75,6 +79,8 @@ impl TryFrom<v1::UsageCounted> for Counted {
             sources,
             settled: wire.settled.iter().take(SETTLED_MAX).map(|one| (one.slot, one.executions)).collect(),
             open_and_counted: wire.open_and_counted,
+            earlier_complete_until: instant(wire.earlier_complete_until.as_ref(), "earlier_complete_until")?,
+            earlier_open: wire.earlier_open,
         })
     }
 }
@@ -185,6 +191,8 @@ pub(crate) mod tests {
             sources: Vec::new(),
             settled: Vec::new(),
             open_and_counted: 0,
+            earlier_complete_until: None,
+            earlier_open: 0,
         }
     }
 

@@ -34,9 +34,11 @@ impl FirstDay {
     /// Runs the task.
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
-        let began = Instant::now();
+        let building = Instant::now();
         let built = binaries::build(&project, false)?;
-        println!("  built after {} s", began.elapsed().as_secs());
+        println!("  built after {} s", building.elapsed().as_secs());
+        // What is measured is the product's start, not the compiler's.
+        let began = Instant::now();
         let profile = Profile::fresh(&project, "e2e-day")?;
         let mut servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::civil::Date;
+use jiff::{Timestamp, civil::Date};
 use jiff_sqlx::ToSqlx;
 use metering::Period;
 use sqlx::PgConnection;
@@ -17,6 +17,10 @@ pub(crate) struct Settled {
     pub(crate) by_slot: Vec<(i64, i64)>,
     /// Executions that were open when their source was complete, and that a poll has shown to be counted since.
     pub(crate) open_and_counted: i64,
+    /// The watermark before, where it was asked for and is known what was running then.
+    pub(crate) earlier_until: Option<Timestamp>,
+    /// Executions that were running then, and are not counted.
+    pub(crate) earlier_open: i64,
 }
 
 /// Keeps these claims, the first of each execution. The sources are held. Returns those that are new.
@@ -114,10 +118,30 @@ pub(crate) async fn settled(
     )
     .bind(&tenants)
     .bind(&starts)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
     for (tenant, executions) in open {
         settled.entry(tenant).or_default().open_and_counted = executions;
+    }
+    let earlier: Vec<(i32, i64)> = sqlx::query_as(
+        "SELECT tenant_number, count(*)
+         FROM UNNEST($1::integer[], $2::timestamptz[]) AS wanted (tenant_number, period_start)
+         JOIN source_tenants USING (tenant_number) JOIN sources ON number = source_number
+         CROSS JOIN UNNEST(earlier_open_ids) AS open (execution_id)
+         WHERE active AND NOT EXISTS (
+             SELECT FROM executions
+             WHERE executions.tenant_number = wanted.tenant_number AND executions.period_start = wanted.period_start
+               AND executions.source_number = sources.number AND epoch = earlier_open_epoch
+               AND executions.execution_id = open.execution_id AND counted AND NOT voided
+               AND month >= date_trunc('month', earlier_until AT TIME ZONE 'UTC')::date)
+         GROUP BY tenant_number",
+    )
+    .bind(&tenants)
+    .bind(&starts)
+    .fetch_all(connection)
+    .await?;
+    for (tenant, executions) in earlier {
+        settled.entry(tenant).or_default().earlier_open = executions;
     }
     Ok(settled)
 }

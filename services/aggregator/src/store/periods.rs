@@ -200,9 +200,16 @@ pub(crate) struct SourceProgress {
     pub(crate) source_id: String,
     pub(crate) counted_until: Option<Timestamp>,
     pub(crate) counted_open: i64,
+    /// The `counted_until` before; missing where it is not known which executions were running then.
+    pub(crate) earlier_until: Option<Timestamp>,
 }
 
 impl Snapshot {
+    /// What [`Self::complete_until`] was before, where it is known which executions of all sources were running then.
+    pub(crate) fn earlier_complete_until(&self) -> Option<Timestamp> {
+        self.sources.iter().map(|source| source.earlier_until).min().flatten()
+    }
+
     /// Up to where all sources are counted; nothing while one of them never was, or where there is none.
     pub(crate) fn complete_until(&self) -> Option<Timestamp> {
         self.sources.iter().map(|source| source.counted_until).min().flatten()
@@ -375,17 +382,19 @@ async fn progress(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
 ) -> Result<Vec<(i32, SourceProgress)>, sqlx::Error> {
-    let rows: Vec<(i32, String, Option<SqlInstant>, i64)> = sqlx::query_as(
-        "SELECT tenant_number, source_id, counted_until, counted_open
+    let rows: Vec<(i32, String, Option<SqlInstant>, i64, Option<SqlInstant>)> = sqlx::query_as(
+        "SELECT tenant_number, source_id, counted_until, counted_open,
+             CASE WHEN earlier_open_ids IS NOT NULL THEN earlier_until END
          FROM sources JOIN source_tenants ON source_number = number
          WHERE tenant_number = ANY($1) AND active ORDER BY tenant_number, source_id",
     )
     .bind(periods.keys().copied().collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    let progress = rows.into_iter().map(|(tenant, source_id, counted_until, counted_open)| {
+    let progress = rows.into_iter().map(|(tenant, source_id, counted_until, counted_open, earlier_until)| {
         let counted_until = counted_until.map(SqlInstant::to_jiff);
-        (tenant, SourceProgress { source_id, counted_until, counted_open })
+        let earlier_until = earlier_until.map(SqlInstant::to_jiff);
+        (tenant, SourceProgress { source_id, counted_until, counted_open, earlier_until })
     });
     Ok(progress.collect())
 }

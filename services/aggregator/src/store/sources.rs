@@ -148,12 +148,13 @@ pub(crate) struct Acknowledged {
     pub(crate) life: String,
 }
 
-/// Sources that have been published further than they are known to be counted; at most `limit`.
+/// Sources that have been published further than they are known to be counted; at most `limit`. A removed one holds nothing
+/// up.
 pub(crate) async fn behind(pool: &PgPool, limit: i64) -> Result<Vec<Behind>, sqlx::Error> {
     sqlx::query_as(
         "SELECT number, source_id, coalesce(published_through, 0) AS published_through, published_life
          FROM sources
-         WHERE complete_until IS DISTINCT FROM counted_until ORDER BY complete_until LIMIT $1",
+         WHERE active AND complete_until IS DISTINCT FROM counted_until ORDER BY complete_until LIMIT $1",
     )
     .bind(limit)
     .fetch_all(pool)
@@ -169,7 +170,9 @@ pub(crate) async fn advance_counted(
     let sources: Vec<i32> = reached.iter().map(|(source, _)| *source).collect();
     super::lock_sources(&mut transaction, &sources).await?;
     let moved: Vec<i32> = sqlx::query_scalar(
-        "UPDATE sources SET counted_until = complete_until, counted_open = open_executions,
+        "UPDATE sources SET earlier_until = counted_until, earlier_open_epoch = counted_open_epoch,
+            earlier_open_ids = CASE WHEN counted_open = 0 THEN '{}' ELSE counted_open_ids END,
+            counted_until = complete_until, counted_open = open_executions,
             counted_open_ids = open_ids, counted_open_epoch = open_epoch
          FROM UNNEST($1::integer[], $2::bigint[], $3::text[]) AS reached (source, sequence, life)
          WHERE number = source AND complete_until IS DISTINCT FROM counted_until AND published_through <= sequence

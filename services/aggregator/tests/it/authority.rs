@@ -290,7 +290,7 @@ fn slot_with(executions: u64) -> Vec<v1::SettledSlot> {
 
 #[tokio::test]
 async fn counted_executions_settle_their_slot_whether_push_or_poll_comes_first() {
-    let mut running = Running::start(None).await;
+    let mut running = Running::start(Some(2)).await;
     let complete_until = "2026-11-24T11:58:58Z".parse().expect("an instant");
     let last = running.push(admitted(executions(1..=3))).await;
     running.synced("north-n8n", complete_until, last).await;
@@ -317,7 +317,7 @@ async fn counted_executions_settle_their_slot_whether_push_or_poll_comes_first()
 
 #[tokio::test]
 async fn what_was_running_and_is_counted_since_is_said_once_the_poll_has_shown_it() {
-    let mut running = Running::start(None).await;
+    let mut running = Running::start(Some(2)).await;
     let complete_until: jiff::Timestamp = "2026-11-24T11:58:58Z".parse().expect("an instant");
     let began_before = |mut runs: Vec<v1::Execution>| {
         runs.iter_mut().for_each(|run| run.started_at = crate::support::at("2026-11-24T11:58:50Z"));
@@ -342,7 +342,7 @@ async fn what_was_running_and_is_counted_since_is_said_once_the_poll_has_shown_i
 
 #[tokio::test]
 async fn what_was_running_is_known_by_its_id_as_soon_as_it_is_counted() {
-    let mut running = Running::start(None).await;
+    let mut running = Running::start(Some(2)).await;
     let complete_until = "2026-11-24T11:58:58Z".parse().expect("an instant");
     let last = running.send(executions(1..=1)).await;
     running.synced_with_open("north-n8n", complete_until, last, &[2, 3]).await;
@@ -354,7 +354,14 @@ async fn what_was_running_is_known_by_its_id_as_soon_as_it_is_counted() {
     running.push(executions(4..=4)).await;
     running.push(executions(2..=2)).await;
     let usage = running.usage_where(|totals| totals.counted == 3).await;
-    assert_eq!(usage.open_and_counted, 1);
+    assert_eq!((usage.open_and_counted, usage.earlier_complete_until), (1, None));
+
+    // Of the next sweep on, what was running before is said beside it: the canceled one is not counted.
+    let next = "2026-11-24T11:59:30Z".parse().expect("an instant");
+    running.synced_with_open("north-n8n", next, last, &[5]).await;
+    let usage = running.usage.next_where(|usage| usage.complete_until == Some(timestamp(next))).await;
+    assert_eq!(usage.earlier_complete_until, Some(timestamp(complete_until)));
+    assert_eq!((usage.earlier_open, usage.open_and_counted), (1, 0));
     running.bench.finish().await;
 }
 

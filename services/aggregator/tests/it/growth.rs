@@ -117,6 +117,26 @@ async fn what_is_kept_for_ever_makes_counting_and_publishing_no_slower() {
     assert!(many <= few * 2 + 20_000, "{few} rows were read with 200 in each table, {many} with 20,000");
 }
 
+/// So many tenants and sources that were removed, the sources with what nobody will ever count.
+fn removed(rows: u32) -> String {
+    format!(
+        "INSERT INTO tenants (tenant_id, revision, published_revision)
+         SELECT 'gone-' || n, 5, 5 FROM generate_series(1, {rows}) AS n;
+         INSERT INTO sources (source_id, active, complete_until, published_through, published_life)
+         SELECT 'gone-' || n, false, timestamptz '2025-11-01Z' + n * interval '1 second', 900000000, 'another'
+         FROM generate_series(1, {rows}) AS n;
+         INSERT INTO source_tenants (source_number, tenant_number)
+         SELECT sources.number, tenants.number FROM sources JOIN tenants ON tenant_id = source_id;
+         ANALYZE;"
+    )
+}
+
+#[tokio::test]
+async fn tenants_and_sources_that_were_removed_make_counting_and_publishing_no_slower() {
+    let (few, many) = (read_with(&removed(200), 0).await, read_with(&removed(20_000), 0).await);
+    assert!(many <= few * 2 + 20_000, "{few} rows were read with 200 removed, {many} with 20,000");
+}
+
 #[tokio::test]
 async fn what_is_complete_is_exact_within_the_hour_and_while_changes_wait() {
     let mut running = Running::start(None).await;

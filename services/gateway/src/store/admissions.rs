@@ -149,24 +149,24 @@ pub struct Charged {
     pub units: u64,
     /// Of the runs, those that are counted.
     pub settled: u64,
+    /// Units from the earlier instant to `since` that are not known to be counted.
+    pub unsettled_between: u64,
 }
 
 /// Units that stand against the limit since `since`: runs that are tallied, and units of leases that may have been spent
 /// since. Both in one statement, so that a unit that is being tallied is in one of them. Units that `without`
-/// holds are left out.
+/// holds are left out. With `earlier`, also what stood from then to `since` and is not known to be counted.
 pub async fn charged(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
-    since: Timestamp,
+    (earlier, since): (Option<Timestamp>, Timestamp),
     without: Option<Uuid>,
     settled: &[(i64, u64)],
 ) -> Result<Charged, sqlx::Error> {
-    let (slots, executions): (Vec<_>, Vec<_>) = settled
-        .iter()
-        .filter(|(of, _)| *of >= slot(since))
-        .map(|(slot, executions)| (*slot, to_db(*executions)))
-        .unzip();
-    let (units, settled): (i64, i64) = sqlx::query_as(
+    let (slots, executions): (Vec<_>, Vec<_>) =
+        settled.iter().map(|(slot, executions)| (*slot, to_db(*executions))).unzip();
+    let earlier = earlier.unwrap_or(since);
+    let (units, settled, between): (i64, i64, i64) = sqlx::query_as(
         "SELECT (coalesce((SELECT units FROM tally_sums
                            WHERE tenant = $1 AND workflow = '' AND span = $5 AND since_slot = $2),
                           (SELECT sum(units) FROM tallies WHERE tenant = $1 AND slot >= $2), 0)
@@ -174,7 +174,14 @@ pub async fn charged(
                            WHERE tenant = $1 AND expires_at >= $3 AND replica IS DISTINCT FROM $4), 0))::bigint,
              (SELECT coalesce(sum(least(executions, coalesce(
                   (SELECT sum(units) FROM tallies WHERE tenant = $1 AND tallies.slot = counted.slot), 0))), 0)
-              FROM unnest($6::bigint[], $7::bigint[]) AS counted (slot, executions))::bigint",
+              FROM unnest($6::bigint[], $7::bigint[]) AS counted (slot, executions) WHERE slot >= $2)::bigint,
+             ((SELECT coalesce(sum(greatest(units - coalesce(executions, 0), 0)), 0)
+               FROM (SELECT slot, sum(units) AS units FROM tallies
+                     WHERE tenant = $1 AND slot >= $8 AND slot < $2 GROUP BY slot) AS tallied
+               LEFT JOIN unnest($6::bigint[], $7::bigint[]) AS counted (slot, executions) USING (slot))
+              + coalesce((SELECT sum(outstanding) FROM leases
+                          WHERE tenant = $1 AND expires_at >= $9 AND expires_at < $3
+                            AND replica IS DISTINCT FROM $4), 0))::bigint",
     )
     .bind(tenant.as_str())
     .bind(slot(since))
@@ -183,9 +190,12 @@ pub async fn charged(
     .bind(Span::Since.as_str())
     .bind(slots)
     .bind(executions)
+    .bind(slot(earlier))
+    .bind(earlier.to_sqlx())
     .fetch_one(executor)
     .await?;
-    Ok(Charged { units: from_db(units), settled: from_db(settled) })
+    let unsettled_between = from_db(between);
+    Ok(Charged { units: from_db(units), settled: from_db(settled), unsettled_between })
 }
 
 /// Whether a run that is not known to be counted was tallied as allowed from `since` to `until`: the rows that hold the two

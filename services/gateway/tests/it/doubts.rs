@@ -163,3 +163,33 @@ async fn runs_whose_executions_are_counted_do_not_stand_twice() {
     assert_eq!(refused["retry_at"], "2026-12-01T00:00:00Z");
     world.finish().await;
 }
+
+#[tokio::test]
+async fn a_run_that_spans_a_sweep_does_not_stand_twice() {
+    let world = World::start().await;
+    world.with_tenants(3).await;
+    sweep(&world, "north", 0).await;
+    let earlier = world.bench.clock.now();
+    world.bench.clock.advance(seconds(30));
+    assert!(is_allowed(&world, "north", "a").await);
+    world.bench.clock.advance(seconds(1));
+    // The sweep finds it running, and its unit is younger than the sweep's margin.
+    let now = world.bench.clock.now();
+    let running = v1::UsageCounted {
+        as_of: Some(proto::timestamp(now)),
+        complete_until: Some(proto::timestamp(now)),
+        open_executions: 1,
+        earlier_complete_until: Some(proto::timestamp(earlier)),
+        earlier_open: 0,
+        ..usage("north", 0, now.as_second().unsigned_abs())
+    };
+    world.counted(running).await;
+    let shown = world.ask(Method::GET, "/v1/admissions/north", None).await.1;
+    assert_eq!(shown["used"], 1, "{shown}");
+    for id in ["b", "c"] {
+        assert!(is_allowed(&world, "north", id).await, "{id}");
+    }
+    let refused = ask(&world, "north", "d").await;
+    assert_eq!((&refused["allowed"], &refused["used"]), (&json!(false), &json!(3)));
+    world.finish().await;
+}
