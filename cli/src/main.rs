@@ -21,6 +21,7 @@ mod manifest;
 mod payload;
 mod period;
 mod plans;
+mod refusals;
 mod sources;
 mod table;
 mod tenants;
@@ -77,6 +78,8 @@ enum Command {
     Period(period::Period),
     /// Asks whether a tenant may run a workflow; exit code 0: allowed, 3: refused.
     Check(check::Check),
+    /// Shows how many runs of a tenant were refused, by reason and workflow.
+    Refusals(refusals::Refusals),
     /// Follows what the services publish, one line per event.
     Watch(watch::Watch),
     /// Lists what could not be reported to Stripe, and where its totals differ.
@@ -135,6 +138,7 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
         Command::Corrections(corrections) => corrections.run(&client()?, out).await?,
         Command::Period(period) => period.run(&client()?, out).await?,
         Command::Check(check) => return check.run(&client()?, out).await,
+        Command::Refusals(refusals) => refusals.run(&client()?, out).await?,
         Command::Watch(watch) => watch.run(&broker.connect().await?, out).await?,
         Command::Billing(billing) => billing.run(&broker.connect().await?, out).await?,
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{amount::Amount, client::Client, figures::Division, table};
+use crate::{amount::Amount, client::Client, figures::Division, refusals, table};
 
 /// What the gateway does not know is not zero.
 const UNKNOWN: &str = "?";
@@ -169,6 +169,9 @@ impl Usage {
             writeln!(out, "{}", usage_table(std::slice::from_ref(&usage)))?;
             if let Some(forecast) = &usage.forecast {
                 writeln!(out, "{forecast}")?;
+            }
+            if let Some(refused) = refusals::line(client, &usage.tenant).await {
+                writeln!(out, "{refused}")?;
             }
             if self.workflows {
                 writeln!(out, "{}", workflow_table(&usage))?;

@@ -74,7 +74,10 @@ impl AnswerUsage {
             (Grain::Period, Some(workflow)) => store::workflow_periods(pool, number, workflow, span).await?,
             (Grain::Unspecified, _) => return Err(Refusal::invalid("ask for hours, days or periods")),
         };
-        Ok(slices.into_iter().map(|slice| to_wire(slice, grain, &asked.timeline)).collect())
+        // Of hours and of days of workflows, durations are kept only since a later version.
+        let is_partial = grain == Grain::Hour || (grain == Grain::Day && workflow.is_some());
+        let to_wire = |slice| to_wire(slice, grain, is_partial, &asked.timeline);
+        Ok(slices.into_iter().map(to_wire).collect())
     }
 }
 
@@ -134,13 +137,13 @@ fn add_durations(periods: &mut [Slice], days: Vec<Slice>) {
     }
 }
 
-fn to_wire(slice: Slice, grain: Grain, timeline: &Timeline) -> v1::UsageSlice {
+/// `is_partial`: the durations may be those of a part of the executions, or of none.
+fn to_wire(slice: Slice, grain: Grain, is_partial: bool, timeline: &Timeline) -> v1::UsageSlice {
     let end = slice.end.unwrap_or_else(|| match grain {
         Grain::Day => timeline.day_of(slice.start).end,
         _ => timeline.hour_of(slice.start).end,
     });
-    // Hours from before durations were kept have those of a part of their executions, or none.
-    let is_whole = |durations: &&Durations| grain != Grain::Hour || durations.count() == slice.totals.counted;
+    let is_whole = |durations: &&Durations| !is_partial || durations.count() == slice.totals.counted;
     let durations = slice.durations.as_ref().filter(is_whole);
     let quantile = |percent| durations.and_then(|durations| durations.quantile_ms(percent));
     v1::UsageSlice {

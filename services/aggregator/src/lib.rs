@@ -23,7 +23,6 @@ mod end_period;
 mod explain;
 mod fold;
 mod intake;
-mod kept;
 mod leases;
 mod map_unmapped;
 mod memory;
@@ -48,7 +47,7 @@ mod wire;
 mod word;
 mod write;
 
-pub use kept::{InvalidKept, Kept};
+pub use chassis::{InvalidKept, Kept};
 pub use pools::PoolSettings;
 pub use rebuild::{Difference, Rebuild, RebuildError};
 pub use retention::Retention;

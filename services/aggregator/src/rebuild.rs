@@ -250,12 +250,15 @@ fn differences(tenant: &str, stored: &Figures, shadow: &Figures) -> Vec<Differen
             found.push(difference("durations", place, was.durations.count(), is.durations.count()));
         }
     }
-    found.extend(changes_between(&stored.workflow_days, &shadow.workflow_days).into_iter().map(
-        |(key, (was, is))| {
-            let place = format!("{} of workflow {}", key.day_start, key.workflow);
-            difference("day", place, was.counted, is.counted)
-        },
-    ));
+    for (key, (was, is)) in changes_between(&stored.workflow_days, &shadow.workflow_days) {
+        let place = format!("{} of workflow {}", key.day_start, key.workflow);
+        if was.totals != is.totals {
+            found.push(difference("day", place.clone(), was.totals.counted, is.totals.counted));
+        }
+        if was.durations != is.durations {
+            found.push(difference("durations", place, was.durations.count(), is.durations.count()));
+        }
+    }
     found
 }
 
@@ -281,7 +284,7 @@ impl Figures {
         self.workflows.retain(|key, cell| key.period_start >= since && !cell.is_empty());
         self.hours.retain(|(_, start), hour| *start >= hours_since && !hour.is_empty());
         self.days.retain(|(_, start), day: &mut Cell| *start >= since && !day.is_empty());
-        self.workflow_days.retain(|key, totals| key.day_start >= hours_since && *totals != Totals::ZERO);
+        self.workflow_days.retain(|key, day| key.day_start >= hours_since && !day.is_empty());
         self.period_hours.retain(|key, counted| key.period_start >= since && *counted != 0);
     }
 }

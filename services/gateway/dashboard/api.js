@@ -53,6 +53,7 @@ export const tenantUsage = (tenant) => request("GET", `v1/usage/${tenantPath(ten
 export const closedPeriods = (tenant) => request("GET", `v1/usage/${tenantPath(tenant)}/periods`);
 export const dailySeries = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/usage/series?grain=day`);
 export const topWorkflows = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/usage/workflows?limit=1000`);
+export const refusals = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/refusals`);
 export const limitCheck = (tenant) => request("GET", `v1/admissions/${tenantPath(tenant)}`);
 export const unmapped = () => request("GET", "v1/unmapped");
 export const EVENTS = new URL("v1/events", BASE).href;

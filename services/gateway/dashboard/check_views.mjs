@@ -16,6 +16,7 @@ const { overview } = await import("./overview.js");
 const { reasonText } = await import("./limit_check.js");
 const { periodsCard } = await import("./periods.js");
 const { sourcesCard } = await import("./sources.js");
+const { reasonName, refusalsCard } = await import("./refusals.js");
 const { usageBar } = await import("./parts.js");
 const { workflowsCard } = await import("./workflows.js");
 
@@ -136,6 +137,37 @@ test("the limit check's sentence is in the reader's language, whatever the tenan
   const watched = { ...answer, allowed: true, reason: "shadow", shadow: { reason: "limit_reached", message: "Refused." } };
   assert.match(reasonText(watched, formatsOf("en"), NOON), /^The plan only watches\..* All 5,000 executions/);
   assert.equal(reasonText({ ...answer, reason: "of_tomorrow" }, formatsOf("en"), NOON), answer.message);
+});
+
+test("refused runs are listed by reason and workflow, and watched ones apart", () => {
+  const row = (values) => ({ reason: "limit_reached", workflow: "w1", name: null, is_further: false, refused: 4, would_be_refused: 0, ...values });
+  const answer = (rows, refused, watched = 0) => ({
+    rows,
+    totals: { refused, would_be_refused: watched },
+    omitted: { refused: 0, would_be_refused: 0 },
+  });
+  const card = refusalsCard({ format: formatsOf("en") });
+  const shown = () => withClass(card.node, "refusals")[0];
+  card.update(answer([row({ name: "Order sync" }), row({ workflow: null }), row({ workflow: null, is_further: true })], 12));
+  assert.match(shown().textContent, /Limit reachedOrder sync4.*No workflow named4.*Further workflows4.*Total12$/);
+  assert.doesNotMatch(shown().textContent, /Would have been/, "nothing was watched");
+  card.update(answer([row({ refused: 0, would_be_refused: 1_234, reason: "of_tomorrow" })], 0, 1_234));
+  assert.match(shown().textContent, /^ReasonWorkflowWould have been refusedof_tomorroww11,234Total1,234$/);
+  const many = Array.from({ length: 13 }, (_, index) => row({ workflow: `w${index}` }));
+  card.update(answer(many, 52));
+  assert.match(shown().textContent, /Others12Total52$/);
+  card.update(answer([], 0));
+  assert.equal(shown().hidden, true);
+  assert.match(card.node.textContent, /No run was refused/);
+});
+
+test("each reason of a refusal has a name in both languages", () => {
+  const rust = (name) => readFileSync(new URL(`../src/${name}`, import.meta.url), "utf8");
+  const never = ["within_limit", "no_limit", "over_soft_limit", "grace", "not_counted", "error_workflow", "shadow"];
+  const inCode = [...rust("admission.rs").matchAll(/^\s+[A-Z]\w+ = "(\w+)",$/gm)].map((match) => match[1]);
+  const refusals = inCode.filter((reason) => !never.includes(reason));
+  assert.ok(refusals.length >= 12, `${refusals.length} reasons`);
+  for (const reason of refusals) for (const language of ["en", "es"]) assert.notEqual(reasonName(reason, formatsOf(language).t), reason);
 });
 
 test("the page has a sentence for each reason of the gateway", () => {

@@ -6,6 +6,7 @@ import { el, setAttribute, setText, show } from "./dom.js";
 import { limitCheckCard } from "./limit_check.js";
 import { activityChart, countText, figure, isolated, leftText, peakText, recentText, stateChip, usageBar } from "./parts.js";
 import { periodsCard } from "./periods.js";
+import { refusalsCard } from "./refusals.js";
 import { sourcesCard } from "./sources.js";
 import { WINDOW_MINUTES, isFailing, isFloor, meanDuration } from "./usage.js";
 import { workflowsCard } from "./workflows.js";
@@ -21,6 +22,7 @@ export function tenantView(context, tenant, { alone }) {
   const check = limitCheckCard(context);
   const sources = isolated(sourcesCard(context), context.format);
   const workflows = workflowsCard(context);
+  const refusals = refusalsCard(context);
   const periods = periodsCard(context);
   const daily = dailyCard(context);
   const node = el(
@@ -35,6 +37,7 @@ export function tenantView(context, tenant, { alone }) {
     ),
     daily.node,
     workflows.node,
+    refusals.node,
     periods.node,
   );
 
@@ -59,6 +62,7 @@ export function tenantView(context, tenant, { alone }) {
     load(context, api.limitCheck(tenant), check);
     load(context, api.dailySeries(tenant), daily);
     load(context, api.topWorkflows(tenant), durations);
+    load(context, api.refusals(tenant), refusals);
   });
 
   function draw() {

@@ -25,8 +25,10 @@ mod plans;
 mod push_tokens;
 mod questions;
 mod quotas;
+mod refusals;
 mod session;
 mod sources;
+mod spreadsheet;
 mod statement;
 mod tenants;
 mod tokens;
@@ -177,6 +179,7 @@ fn tenant_routes() -> OpenApiRouter<App> {
         .routes(routes!(explain::get))
         .routes(routes!(admissions::look))
         .routes(routes!(admissions::shadow))
+        .routes(routes!(refusals::get))
         .routes(routes!(events::stream))
         .routes(routes!(session::show, session::sign_out))
 }

@@ -25,6 +25,7 @@ mod parts;
 mod placements;
 mod preview;
 mod purge;
+mod refusals;
 mod remembered;
 mod restate;
 mod run_key;

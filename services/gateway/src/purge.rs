@@ -4,14 +4,14 @@
 use std::{sync::Arc, time::Duration};
 
 use catalog::Tenant;
-use chassis::Rounds;
-use jiff::{SignedDuration, Timestamp};
+use chassis::{Kept, Rounds};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use messaging::consume::chain;
 use metering::Clock;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::{accounts::TOKENS_MAX, api::PERIODS_MAX, store::purge as rows};
+use crate::{accounts::TOKENS_MAX, api::PERIODS_MAX, refusals::hour, store::purge as rows};
 
 /// Time between two rounds: so long may a tenant add rows before its bounds are looked at.
 const ROUND_INTERVAL: Duration = Duration::from_secs(10 * 60);
@@ -61,13 +61,13 @@ pub enum PurgeError {
 }
 
 /// Deletes until `shutdown`.
-pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
+pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, refusals_kept: Kept, shutdown: CancellationToken) {
     let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
     while rounds.next().await {
         tokio::select! {
             // A round that is cut off has done what it has committed.
             () = shutdown.cancelled() => return,
-            outcome = round(&pool, clock.now()) => if let Err(error) = outcome {
+            outcome = round(&pool, refusals_kept, clock.now()) => if let Err(error) = outcome {
                 tracing::warn!(error = chain(&error), "old rows are not deleted, trying again in ten minutes");
             },
         }
@@ -79,11 +79,11 @@ pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, shutdown: CancellationToke
 /// # Errors
 ///
 /// The database failed, or a tenant in the catalog is damaged. What was deleted is; the next round does the rest.
-pub async fn round(pool: &PgPool, now: Timestamp) -> Result<(), PurgeError> {
+pub async fn round(pool: &PgPool, refusals_kept: Kept, now: Timestamp) -> Result<(), PurgeError> {
     // A connection of its own: its end, also by a crash, ends the turn.
     let mut connection = pool.acquire().await?.detach();
     if rows::take_turn(&mut connection).await? {
-        purge(&mut connection, now).await?;
+        purge(&mut connection, refusals_kept, now).await?;
     }
     connection.close().await?;
     Ok(())
@@ -100,7 +100,7 @@ macro_rules! all_of {
     };
 }
 
-async fn purge(connection: &mut PgConnection, now: Timestamp) -> Result<(), PurgeError> {
+async fn purge(connection: &mut PgConnection, refusals_kept: Kept, now: Timestamp) -> Result<(), PurgeError> {
     let ago = |kept| now.saturating_sub(kept).unwrap_or(now);
     let mut verdicts_kept = Vec::new();
     for (name, gone_since) in rows::tenants(&mut *connection).await? {
@@ -123,6 +123,10 @@ async fn purge(connection: &mut PgConnection, now: Timestamp) -> Result<(), Purg
     }
     all_of!(rows::verdicts, connection, &verdicts_kept);
     all_of!(rows::closed_beyond, connection, PERIODS_MAX);
+    let cutoff = refusals_kept.cutoff(now).and_then(|date| date.to_zoned(TimeZone::UTC).ok());
+    if let Some(cutoff) = cutoff {
+        all_of!(rows::refusals, connection, hour(cutoff.timestamp()));
+    }
     all_of!(rows::gaps, connection, ago(GAPS_KEPT));
     all_of!(rows::gaps_beyond, connection, GAPS_MAX);
     all_of!(rows::sessions, connection, now);

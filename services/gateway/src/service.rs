@@ -113,7 +113,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
         usage: app.usage.clone(),
     };
     tasks.spawn(measure.run(tasks.shutdown()));
-    tasks.spawn(purge::run(pool, clock, tasks.shutdown()));
+    tasks.spawn(purge::run(pool, clock, settings.refusals_kept, tasks.shutdown()));
     tasks.spawn_fallible("api", api::serve(listener, app));
     Ok(())
 }

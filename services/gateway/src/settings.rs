@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use catalog::sealing::SealingKey;
-use chassis::Validate;
+use chassis::{Kept, Validate};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
@@ -13,6 +13,9 @@ const OPERATOR_TOKEN_CHARS_MIN: usize = 24;
 
 /// Different characters in it. The 48 of `openssl rand -hex 24` have practically always all 16.
 const OPERATOR_TOKEN_DISTINCT_MIN: usize = 8;
+
+/// The current period and the one before, whatever the calendar.
+const REFUSALS_KEPT_DAYS_MIN: i32 = 64;
 
 /// What the gateway is told.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +34,9 @@ pub struct GatewaySettings {
     /// The limit check does not trust figures that are older.
     #[serde(default = "default_metering_stale_after", with = "chassis::duration")]
     pub metering_stale_after: Duration,
+    /// How long figures of refused runs are kept.
+    #[serde(default = "default_refusals_kept")]
+    pub refusals_kept: Kept,
 }
 
 impl Validate for GatewaySettings {
@@ -40,6 +46,11 @@ impl Validate for GatewaySettings {
             .map_err(|error| format!("collector_public_key: {error}"))?;
         if self.metering_stale_after.is_zero() {
             return Err("metering_stale_after must not be zero: every limit check would be blind".to_owned());
+        }
+        if !self.refusals_kept.is_at_least_days(REFUSALS_KEPT_DAYS_MIN) {
+            return Err(format!(
+                "refusals_kept must be at least {REFUSALS_KEPT_DAYS_MIN}d: two periods are compared"
+            ));
         }
         self.public_url.as_ref().map_or(Ok(()), check_public_url)
     }
@@ -89,6 +100,11 @@ fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 8080))
 }
 
+/// A year, and the period before it.
+fn default_refusals_kept() -> Kept {
+    Kept::days(400)
+}
+
 /// Three sweeps at the collector's default interval.
 fn default_metering_stale_after() -> Duration {
     Duration::from_secs(30 * 60)
@@ -107,6 +123,7 @@ mod tests {
             public_url: None,
             collector_public_key: KeyPair::generate().public,
             metering_stale_after: default_metering_stale_after(),
+            refusals_kept: default_refusals_kept(),
         }
     }
 
@@ -133,6 +150,9 @@ mod tests {
         }
         let blind = GatewaySettings { metering_stale_after: Duration::ZERO, ..settings() };
         assert!(blind.validate().unwrap_err().contains("metering_stale_after"));
+        let kept = |days| GatewaySettings { refusals_kept: Kept::days(days), ..settings() }.validate();
+        assert!(kept(63).unwrap_err().contains("refusals_kept"));
+        assert_eq!(kept(64), Ok(()));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
     lookups::verdicts,
     loop_allowance::Allowances,
     loops::{Episode, Rate},
+    refusals,
     run_key::RunKey,
     store::{self, admissions::Sole, write_down::Entry},
     tallies::Tallies,
@@ -130,7 +131,11 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
     let verdicts = fresh.iter_mut().map(|entry| &mut entry.verdict);
     let doubted = desk.doubt(&mut transaction, verdicts).await?;
     if !fresh.is_empty() {
-        store::write_down::write_decided(&mut *transaction, &fresh).await?;
+        let written = store::write_down::write_decided(&mut *transaction, &fresh).await?;
+        let refusals = refusals::tally(&fresh, &written);
+        if !refusals.is_empty() {
+            store::refusals::add(&mut *transaction, &desk.tenant.id, &refusals, now).await?;
+        }
     }
     given.extend(fresh.iter().map(|entry| (entry.key, entry.verdict)));
     let verdicts = batch.requests.iter().map(|request| given.get(&request.key).copied()).collect();

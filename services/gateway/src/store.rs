@@ -4,6 +4,7 @@ pub mod admissions;
 pub mod history;
 pub mod originals;
 pub mod purge;
+pub mod refusals;
 pub mod sums;
 pub mod tokens;
 pub mod write_down;

@@ -17,7 +17,7 @@ pub(crate) struct Figures {
     pub(crate) hours: BTreeMap<(i32, Timestamp), Cell>,
     /// By tenant and the day's start.
     pub(crate) days: BTreeMap<(i32, Timestamp), Cell>,
-    pub(crate) workflow_days: BTreeMap<WorkflowDay, Totals>,
+    pub(crate) workflow_days: BTreeMap<WorkflowDay, Cell>,
     /// Counted executions of periods by hour, for what is counted since an instant.
     pub(crate) period_hours: BTreeMap<PeriodHour, i64>,
 }
@@ -56,7 +56,7 @@ impl Figures {
             *self.periods.entry((tenant, key.period_start)).or_default() += cell.totals;
             *self.hours.entry((tenant, key.own_hour_start)).or_default() += cell;
             *self.days.entry((tenant, key.day_start)).or_default() += cell;
-            *self.workflow_days.entry(on_day).or_default() += cell.totals;
+            *self.workflow_days.entry(on_day).or_default() += cell;
             *self.period_hours.entry(key.period_hour()).or_default() += cell.totals.counted;
             *self.workflows.entry(in_period).or_default() += cell;
         }

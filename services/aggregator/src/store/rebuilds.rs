@@ -163,10 +163,10 @@ pub(crate) async fn stored_figures(
     for row in rows(connection, figures_of!("day_start AS start, durations", "usage_days"), tenant).await? {
         figures.days.insert((tenant, row.start.to_jiff()), row.cell()?);
     }
-    let days = figures_of!("day_start AS start, workflow_number AS workflow", "workflow_days");
+    let days = figures_of!("day_start AS start, workflow_number AS workflow, durations", "workflow_days");
     for row in rows(connection, days, tenant).await? {
         let key = WorkflowDay { tenant, workflow: row.workflow, day_start: row.start.to_jiff() };
-        figures.workflow_days.insert(key, row.totals);
+        figures.workflow_days.insert(key, row.cell()?);
     }
     Ok(figures)
 }

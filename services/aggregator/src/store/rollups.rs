@@ -9,7 +9,7 @@ use sqlx::{PgConnection, PgExecutor};
 use super::since::add_period_hours;
 use crate::{
     durations::Durations,
-    rollup::{Cell, Changes, Figures, WorkflowPeriod},
+    rollup::{Cell, Changes, Figures, WorkflowDay, WorkflowPeriod},
     totals::Totals,
 };
 
@@ -202,18 +202,39 @@ async fn add_slices(
 }
 
 async fn add_workflow_days(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
+    let mut cells = figures.workflow_days.clone();
     let rows: Vec<_> = figures.workflow_days.iter().collect();
-    let totals: Vec<Totals> = figures.workflow_days.values().copied().collect();
+    let (tenants, workflows) = (column(&rows, |key| key.tenant), column(&rows, |key| key.workflow));
+    let days = column(&rows, |key| key.day_start.to_sqlx());
+    let kept: Vec<(i32, i32, SqlInstant, Vec<u8>)> = sqlx::query_as(
+        "SELECT tenant_number, workflow_number, day_start, durations FROM workflow_days
+         JOIN UNNEST($1::integer[], $2::integer[], $3::timestamptz[])
+             AS wanted (tenant_number, workflow_number, day_start)
+         USING (tenant_number, workflow_number, day_start)",
+    )
+    .bind(&tenants)
+    .bind(&workflows)
+    .bind(&days)
+    .fetch_all(&mut *connection)
+    .await?;
+    for (tenant, workflow, day, bytes) in kept {
+        if let Some(cell) = cells.get_mut(&WorkflowDay { tenant, workflow, day_start: day.to_jiff() }) {
+            cell.durations += &read_durations(&bytes)?;
+        }
+    }
+    let totals: Vec<Totals> = cells.values().map(|cell| cell.totals).collect();
     let query = sqlx::query(add_totals!(
         "workflow_days",
+        "tenant_number, workflow_number, day_start, durations",
+        "$10::integer[], $11::integer[], $12::timestamptz[], $13::bytea[]",
         "tenant_number, workflow_number, day_start",
-        "$10::integer[], $11::integer[], $12::timestamptz[]",
-        "tenant_number, workflow_number, day_start"
+        ", durations = excluded.durations"
     ));
     bind_totals!(query, &totals)
-        .bind(column(&rows, |key| key.tenant))
-        .bind(column(&rows, |key| key.workflow))
-        .bind(column(&rows, |key| key.day_start.to_sqlx()))
+        .bind(tenants)
+        .bind(workflows)
+        .bind(days)
+        .bind(durations_of(cells.values()))
         .execute(connection)
         .await?;
     Ok(())

@@ -99,7 +99,7 @@ pub(crate) async fn workflow_days(
 ) -> Result<Vec<Slice>, sqlx::Error> {
     let query: SliceQuery = sqlx::query_as(
         "SELECT day_start AS slice_start, counted, uncounted, success, error, crashed, canceled, duration_ms, late,
-                voided
+                voided, durations
          FROM workflow_days WHERE tenant_number = $1 AND day_start >= $2 AND day_start < $3 AND workflow_number = $4
          ORDER BY day_start",
     );

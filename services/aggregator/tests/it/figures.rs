@@ -68,7 +68,13 @@ async fn figures_are_kept_by_hour_day_period_and_workflow() {
         workflow_id: "w1".into(),
         ..november(grain)
     };
-    assert_eq!(shown(&ask(of_w1(Grain::Day)).await.unwrap()).len(), 2);
+    let days_of_w1 = ask(of_w1(Grain::Day)).await.unwrap();
+    assert_eq!(shown(&days_of_w1).len(), 2);
+    let second_day = &days_of_w1.slices[1];
+    assert!(
+        within(second_day.duration_p50_ms, 40) && within(second_day.duration_p95_ms, 40),
+        "{days_of_w1:?}"
+    );
     assert_eq!(ask(of_w1(Grain::Period)).await.unwrap().slices[0].totals.unwrap().counted, 2);
     for refused in [of_w1(Grain::Hour), november(Grain::Hour), november(Grain::Unspecified)] {
         let refused = v1::UsageQuestion { span: november(Grain::Day).span, ..refused };
@@ -192,5 +198,33 @@ async fn failures_are_listed_by_workflow_and_nothing_else() {
     let failed: Vec<_> = listed.map(|totals| totals.error + totals.crashed).collect();
     assert_eq!((failed.iter().sum::<u64>(), failed.len(), answer.workflows_total), (3, 2, 3));
     assert!(failed.is_sorted_by(|one, next| one >= next), "{failed:?}");
+    running.bench.finish().await;
+}
+
+#[tokio::test]
+async fn a_workflows_days_have_their_durations_and_older_ones_get_them_by_a_rebuild() {
+    let running = Running::start(None).await;
+    let mut runs: Vec<_> = [1, 4, 7, 10].map(|id| execution(id, "2026-11-23T11:59:00Z")).into();
+    let stopped_at: jiff::Timestamp = "2026-11-23T11:59:00Z".parse().unwrap();
+    runs[3].started_at = Some(proto::timestamp(stopped_at - jiff::SignedDuration::from_secs(60)));
+    let (first, second) = runs.split_at(2);
+    running.send(first.to_vec()).await;
+    let question =
+        v1::UsageQuestion { source_id: "north-n8n".into(), workflow_id: "w1".into(), ..november(Grain::Day) };
+    let counted =
+        |many| move |answer: &v1::UsageAnswer| shown(answer).iter().map(|day| day.1).sum::<u64>() == many;
+    running.usage_answer(&question, counted(2)).await;
+    // Folded apart from the first two: their sketch is added to.
+    running.send(second.to_vec()).await;
+    let day = running.usage_answer(&question, counted(4)).await.slices.remove(0);
+    assert!(within(day.duration_p50_ms, 40) && within(day.duration_p95_ms, 60_000), "{day:?}");
+
+    sqlx::query("UPDATE workflow_days SET durations = ''").execute(running.bench.pool()).await.unwrap();
+    let day = running.usage_answer(&question, counted(4)).await.slices.remove(0);
+    assert_eq!((day.duration_p50_ms, day.duration_p95_ms), (None, None), "unknown, not zero");
+    let rebuilt = running.rebuilt().await;
+    assert_eq!((rebuilt.len(), rebuilt[0].figure), (1, "durations"), "{rebuilt:?}");
+    let day = running.usage_answer(&question, counted(4)).await.slices.remove(0);
+    assert!(within(day.duration_p95_ms, 60_000), "{day:?}");
     running.bench.finish().await;
 }

@@ -103,6 +103,7 @@ async fn a_rebuild_during_recording_loses_and_repeats_nothing() {
         "DELETE FROM workflow_usage WHERE workflow_number = 2",
         "UPDATE workflow_days SET error = error + 5",
         "UPDATE workflow_usage SET durations = ''",
+        "UPDATE workflow_days SET durations = ''",
     ] {
         execute(&running, statement).await;
     }

@@ -1,11 +1,7 @@
 //! A period as CSV, for an accountant: `GET /v1/tenants/{id}/usage/statement`. One line for each workflow, and those that
 //! make the lines add up: the workflows that are not listed, what was adjusted by hand, the base fee, the total.
 
-use axum::{
-    extract::State,
-    http::header::{CONTENT_DISPOSITION, CONTENT_TYPE},
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use jiff::tz::TimeZone;
 
 use super::{
@@ -14,6 +10,7 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
     figures::{StatementQuery, TopWorkflows, TotalsJson, WORKFLOWS_MAX, WorkflowsQuery, top_workflows},
+    spreadsheet::{cell, decimal, file},
     usage::{MoneyJson, WorkflowJson},
 };
 
@@ -43,24 +40,6 @@ const HEADER: [&str; 20] = [
 
 /// How many figures a line has.
 const FIGURES: usize = 9;
-
-/// With one of these at its start, a spreadsheet reads a cell as a formula.
-const FORMULA_STARTS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
-
-/// A text as a cell that no spreadsheet takes for a formula: an apostrophe comes before what looks like one.
-fn cell(text: &str) -> String {
-    let looks_like_one = text.starts_with(FORMULA_STARTS) || text.trim_start().starts_with(FORMULA_STARTS);
-    if looks_like_one { format!("'{text}") } else { text.to_owned() }
-}
-
-/// An amount in whole units of its currency: `-0.05`.
-fn decimal(money: &MoneyJson) -> String {
-    let sign = if money.amount_minor < 0 { "-" } else { "" };
-    let places = usize::try_from(money.exponent).unwrap_or(0);
-    let digits = format!("{:0>width$}", money.amount_minor.unsigned_abs(), width = places + 1);
-    let (whole, part) = digits.split_at(digits.len().saturating_sub(places));
-    if places == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{part}") }
-}
 
 fn of_workflow(of: &WorkflowJson) -> [String; FIGURES] {
     [
@@ -144,34 +123,6 @@ pub async fn get(
     let zone = TimeZone::get(&top.period.time_zone).unwrap_or(TimeZone::UTC);
     let begins = top.period.start.to_zoned(zone).date();
     // An id has no character that a header or a file name could not have.
-    let disposition = format!("attachment; filename=\"usage-{}-{begins}.csv\"", top.tenant);
-    let headers = [
-        (CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
-        (CONTENT_DISPOSITION, disposition),
-    ];
-    Ok((headers, to_csv(&top).map_err(ApiError::unavailable)?).into_response())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_text_becomes_a_formula() {
-        for text in ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\r=1", " =1", "＝1"] {
-            assert_eq!(cell(text), format!("'{text}"));
-        }
-        assert_eq!(cell("Order sync = fast"), "Order sync = fast");
-    }
-
-    #[test]
-    fn an_amount_has_the_places_of_its_currency() {
-        let shown =
-            |amount_minor, exponent| decimal(&MoneyJson { amount_minor, currency: "x".into(), exponent });
-        assert_eq!(
-            [shown(-5, 2), shown(1_234, 2), shown(7, 0), shown(1_234, 3)],
-            ["-0.05", "12.34", "7", "1.234"]
-        );
-        assert_eq!(shown(i64::MIN, 2), "-92233720368547758.08");
-    }
+    let name = format!("usage-{}-{begins}.csv", top.tenant);
+    Ok(file(&name, to_csv(&top).map_err(ApiError::unavailable)?))
 }

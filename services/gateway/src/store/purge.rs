@@ -255,6 +255,19 @@ pub async fn closed_beyond(
     Ok(outcome.rows_affected())
 }
 
+/// Refused runs of hours before this one, of any tenant: those of one that is gone stay as long.
+pub async fn refusals(executor: impl PgExecutor<'_>, before: i64, rows_max: u64) -> Result<u64, sqlx::Error> {
+    let outcome = sqlx::query(
+        "DELETE FROM refusals WHERE ctid = ANY(ARRAY(
+             SELECT ctid FROM refusals WHERE hour < $1 ORDER BY hour LIMIT $2))",
+    )
+    .bind(before)
+    .bind(to_db(rows_max))
+    .execute(executor)
+    .await?;
+    Ok(outcome.rows_affected())
+}
+
 /// Gaps found before an instant.
 pub async fn gaps(
     executor: impl PgExecutor<'_>,

@@ -45,9 +45,13 @@ impl Entry {
 
 /// Writes verdicts down that were decided under the tenant's lock, and tallies the runs that were allowed, each once.
 /// Those that are there already change nothing, except that a run that was allowed stands against the limit from then on.
-pub async fn write_decided(executor: impl PgExecutor<'_>, entries: &[Entry]) -> Result<(), sqlx::Error> {
-    insert(executor, &sorted(entries), true).await?;
-    Ok(())
+/// Returns the runs that were not there.
+pub async fn write_decided(
+    executor: impl PgExecutor<'_>,
+    entries: &[Entry],
+) -> Result<HashSet<RunKey>, sqlx::Error> {
+    let fresh = insert(executor, &sorted(entries), true).await?;
+    Ok(fresh.into_iter().map(RunKey::from_uuid).collect())
 }
 
 /// Writes verdicts down that were given from units in hand. Their replica tallies them. Returns the runs that were there:

@@ -1,5 +1,6 @@
 //! What grows with time or with what tenants send: a decision costs the same however much there is, and what is old goes.
 
+use chassis::Kept;
 use gateway::purge_round;
 use jiff::Timestamp;
 use reqwest::Method;
@@ -11,6 +12,13 @@ use crate::support::{NOW, World, plan, usage};
 
 /// Decisions of one measurement.
 const DECISIONS: i64 = 20;
+
+/// The hour of [`NOW`], less the 400 days for which figures of refused runs are kept, at its midnight.
+const REFUSALS_FROM: i64 = 1_795_521_600 / 3_600 - 12 - 400 * 24;
+
+fn kept() -> Kept {
+    Kept::days(400)
+}
 
 /// The slot of [`NOW`]: five seconds each.
 const NOW_SLOT: i64 = 1_795_521_600 / 5;
@@ -74,6 +82,41 @@ async fn a_decision_reads_its_own_caps_however_many_workflows_there_are() {
     let few = read_by_decisions(&world, &counted, "few").await;
     counted.run(&fill(101, 10_000)).await;
     let many = read_by_decisions(&world, &counted, "many").await;
+    assert_flat(few, many);
+    counted.pool.close().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_refusal_reads_no_more_with_a_hundred_times_as_many_hours_of_refusals() {
+    let world = World::start().await;
+    world.with_tenants(0).await;
+    world.counted(usage("north", 0, 1)).await;
+    let counted = Counted::beside(world.bench.pool()).await;
+    let fill = |from: i64, to: i64| {
+        format!(
+            "INSERT INTO refusals SELECT 'north', {NOW_SLOT} / 720 - n, false, 'limit_reached', false, 'w1', 1
+                 FROM generate_series({from}, {to}) AS n;
+             ANALYZE refusals;"
+        )
+    };
+    let read = async |name: &str| {
+        let (decided, read) = (number(&counted.pool, DECIDED).await, counted.rows().await);
+        for id in 0..DECISIONS {
+            let input = json!({"tenant": "north", "id": format!("{name}-{id}"), "workflow": "w1"});
+            let (_, verdict) = world.ask(Method::POST, "/v1/admissions", Some(input)).await;
+            assert_eq!(verdict["allowed"], json!(false), "{verdict}");
+        }
+        eventually("the refusals are in the statistics", || async {
+            (number(&counted.pool, DECIDED).await >= decided + DECISIONS).then_some(())
+        })
+        .await;
+        counted.rows().await - read
+    };
+    counted.run(&fill(1, 100)).await;
+    let few = read("few").await;
+    counted.run(&fill(101, 10_000)).await;
+    let many = read("many").await;
     assert_flat(few, many);
     counted.pool.close().await;
     world.finish().await;
@@ -215,7 +258,16 @@ INSERT INTO tokens (id, kind, hash, created_at, revoked_at) SELECT gen_random_uu
     FROM generate_series(1, 90) AS n;
 ";
 
-const TABLES: [&str; 12] = [
+/// Refused runs of a tenant that is there and of one that is gone, in an hour that is old and in one that is not.
+fn refused() -> String {
+    format!(
+        "INSERT INTO refusals SELECT tenant, hour, false, 'limit_reached', false, 'w' || n, 1
+         FROM unnest(ARRAY['north', 'gone']) AS tenant, unnest(ARRAY[{REFUSALS_FROM} - 1, {REFUSALS_FROM}]) AS hour,
+              generate_series(1, 30) AS n"
+    )
+}
+
+const TABLES: [&str; 13] = [
     "admissions",
     "tallies",
     "workflow_tallies",
@@ -228,6 +280,7 @@ const TABLES: [&str; 12] = [
     "sessions",
     "tokens",
     "ledgers",
+    "refusals",
 ];
 
 async fn sizes(pool: &PgPool) -> Vec<(&'static str, i64)> {
@@ -260,7 +313,8 @@ async fn the_purge_takes_what_is_old_and_leaves_the_rest() {
     let bench = with_tenant().await;
     let now: Timestamp = NOW.parse().unwrap();
     run(bench.pool(), FILLED).await;
-    purge_round(bench.pool(), now).await.unwrap();
+    run(bench.pool(), &refused()).await;
+    purge_round(bench.pool(), kept(), now).await.unwrap();
     let left = [
         ("admissions", 60),
         // Of the tenant that is gone nothing but verdicts and leases that run.
@@ -275,15 +329,17 @@ async fn the_purge_takes_what_is_old_and_leaves_the_rest() {
         ("sessions", 30),
         ("tokens", 60),
         ("ledgers", 2),
+        // Also of the tenant that is gone: figures stay readable for as long as the others'.
+        ("refusals", 60),
     ];
     assert_eq!(sizes(bench.pool()).await, left);
     let oldest = "SELECT count(*) FROM closed_periods WHERE period_start < '2012-08-01Z'";
     assert_eq!(number(bench.pool(), oldest).await, 0, "the newest sixty stay");
-    purge_round(bench.pool(), now).await.unwrap();
+    purge_round(bench.pool(), kept(), now).await.unwrap();
     assert_eq!(sizes(bench.pool()).await, left, "a second round finds nothing");
 
     let later: Timestamp = "2027-01-29T12:00:00Z".parse().unwrap();
-    purge_round(bench.pool(), later).await.unwrap();
+    purge_round(bench.pool(), kept(), later).await.unwrap();
     let ledgers = "SELECT count(*) FROM ledgers WHERE tenant = 'gone'";
     assert_eq!(number(bench.pool(), ledgers).await, 0, "no verdict of it can be left after two months");
     assert_eq!(number(bench.pool(), "SELECT count(*) FROM admissions").await, 0);
@@ -301,7 +357,7 @@ async fn a_tenant_keeps_ten_thousand_caps_and_rates_and_its_own_cap() {
          INSERT INTO workflows SELECT 'north', 'w' || n, 29925000 + n / 2, 1, 1 FROM generate_series(1, 25000) AS n;",
     )
     .await;
-    purge_round(bench.pool(), NOW.parse().unwrap()).await.unwrap();
+    purge_round(bench.pool(), kept(), NOW.parse().unwrap()).await.unwrap();
     let (caps, rates) = ("SELECT count(*) FROM caps", "SELECT count(*) FROM workflows");
     assert_eq!((number(bench.pool(), caps).await, number(bench.pool(), rates).await), (10_002, 10_000));
     let least =
@@ -323,6 +379,8 @@ async fn a_purge_with_nothing_to_do_reads_no_more_of_a_hundred_times_as_many_row
                  FROM generate_series({from}, {to}) AS n;
              INSERT INTO tokens (id, kind, hash, created_at) SELECT gen_random_uuid(), 'operator', sha256(n::text::bytea),
                  '2026-01-01' FROM generate_series({from}, {to}) AS n;
+             INSERT INTO refusals SELECT 'north', {REFUSALS_FROM} + n, false, 'limit_reached', false, 'w1', 1
+                 FROM generate_series({from}, {to}) AS n;
              ANALYZE;"
         )
     };
@@ -331,7 +389,7 @@ async fn a_purge_with_nothing_to_do_reads_no_more_of_a_hundred_times_as_many_row
     for (from, to) in [(1, 300), (301, 30_000)] {
         counted.run(&fill(from, to)).await;
         let before = counted.rows().await;
-        purge_round(&counted.pool, NOW.parse().unwrap()).await.unwrap();
+        purge_round(&counted.pool, kept(), NOW.parse().unwrap()).await.unwrap();
         reads.push(counted.rows().await - before);
     }
     assert_flat(reads[0], reads[1]);

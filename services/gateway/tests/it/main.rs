@@ -20,6 +20,7 @@ mod leases;
 mod loop_bursts;
 mod one_decision;
 mod quotas;
+mod refusals;
 mod relay;
 mod restores;
 mod rules;

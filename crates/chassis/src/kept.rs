@@ -29,13 +29,13 @@ impl Kept {
     }
 
     /// What was over before this date goes, counted in UTC; nothing where everything stays.
-    pub(crate) fn cutoff(&self, now: Timestamp) -> Option<civil::Date> {
+    pub fn cutoff(&self, now: Timestamp) -> Option<civil::Date> {
         let Self::For(span) = self else { return None };
         now.to_zoned(TimeZone::UTC).date().checked_sub(*span).ok()
     }
 
     /// Whether it is at least so many days, whatever the months.
-    pub(crate) fn is_at_least_days(&self, days: i32) -> bool {
+    pub fn is_at_least_days(&self, days: i32) -> bool {
         let Self::For(span) = self else { return true };
         // From the end of February, so that a month has 28 days.
         let from = civil::date(2026, 3, 1);

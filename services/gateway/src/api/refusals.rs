@@ -1,0 +1,264 @@
+//! Refused runs as figures: `GET /v1/tenants/{id}/refusals`.
+
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
+use std::collections::HashMap;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use metering::Period;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    App,
+    authenticate::Caller,
+    error::{ApiError, ErrorJson},
+    extract::{PathId, QueryOf},
+    figures::{moment, tenant_of},
+    spreadsheet::{FormatJson, cell, file, to_csv},
+};
+use crate::{
+    refusals::{Refused, by_day, hour, hour_after, start_of},
+    store::refusals::{Division, RefusedRow, by_hour, list},
+    usage::{Counted, period_at},
+};
+
+/// Rows in one answer; the others are in `omitted`.
+const ROWS_MAX: u64 = 1_000;
+
+/// The longest time that one answer is about: it bounds what is read.
+const SPAN_MAX: SignedDuration = SignedDuration::from_hours(400 * 24);
+
+/// Which refusals.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RefusalsQuery {
+    /// From this instant (RFC 3339) or date (in the tenant's time zone) on, rounded down to a whole hour of UTC. The begin of the
+    /// current period where nothing is said.
+    from: Option<String>,
+    /// Until this instant or date, exclusive, rounded up to a whole hour. Now where nothing is said.
+    to: Option<String>,
+    /// What rows are divided by; by reason and workflow where nothing is said.
+    #[param(inline)]
+    group: Option<GroupJson>,
+    /// In which form.
+    #[serde(default)]
+    #[param(inline)]
+    format: FormatJson,
+}
+
+/// What refusals are divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupJson {
+    /// Reasons.
+    Reason,
+    /// Workflows.
+    Workflow,
+    /// Dates in the tenant's time zone, oldest first.
+    Day,
+}
+
+/// A tenant's refused runs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RefusalsJson {
+    /// The tenant's id.
+    pub tenant: String,
+    /// Inclusive.
+    pub from: Timestamp,
+    /// Exclusive.
+    pub to: Timestamp,
+    /// The tenant's time zone, by its IANA name.
+    pub time_zone: String,
+    /// All that was refused until then is in.
+    pub as_of: Timestamp,
+    /// What rows are divided by; null: by reason and workflow.
+    pub group: Option<GroupJson>,
+    /// All of them together.
+    pub totals: RefusedJson,
+    /// The most first, at most 1,000; days in their order.
+    pub rows: Vec<RefusalRowJson>,
+    /// Those that are in no row.
+    pub omitted: RefusedJson,
+}
+
+/// How many runs.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct RefusedJson {
+    /// Runs that were refused.
+    pub refused: u64,
+    /// Runs that were allowed because the plan only watches, and would have been refused otherwise.
+    pub would_be_refused: u64,
+}
+
+/// Refused runs of one reason, workflow or day.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RefusalRowJson {
+    /// The reason, as in the answer of the limit check; null where rows are not divided by it.
+    pub reason: Option<String>,
+    /// The workflow's id; null where the requests named none, in the rows of further workflows, and where rows are not divided by it.
+    pub workflow: Option<String>,
+    /// Its name; null where it is not known.
+    pub name: Option<String>,
+    /// Further workflows together: an hour has figures of the first 100 pairs of reason and workflow.
+    pub is_further: bool,
+    /// The date in the tenant's time zone; null where rows are not divided by it. An hour belongs to the date on which it begins.
+    pub day: Option<Date>,
+    /// How many.
+    #[serde(flatten)]
+    pub runs: RefusedJson,
+}
+
+impl From<Refused> for RefusedJson {
+    fn from(of: Refused) -> Self {
+        Self { refused: of.refused, would_be_refused: of.would_be_refused }
+    }
+}
+
+impl RefusalRowJson {
+    fn new(row: RefusedRow, names: &HashMap<&str, &str>) -> Self {
+        let workflow = row.workflow.filter(|workflow| !workflow.is_empty());
+        let name = workflow.as_deref().and_then(|workflow| names.get(workflow));
+        Self {
+            reason: row.reason,
+            name: name.map(|name| (*name).to_owned()),
+            workflow,
+            is_further: row.is_rest,
+            day: None,
+            runs: row.runs.into(),
+        }
+    }
+
+    fn of_day((day, runs): (Date, Refused)) -> Self {
+        Self {
+            reason: None,
+            workflow: None,
+            name: None,
+            is_further: false,
+            day: Some(day),
+            runs: runs.into(),
+        }
+    }
+}
+
+/// Names of the workflows that ran in the period. A request names no source, so an id that two sources have stands without a name.
+fn names(counted: Option<&Counted>) -> HashMap<&str, &str> {
+    let mut names: HashMap<&str, &str> = HashMap::new();
+    for usage in counted.iter().flat_map(|counted| &counted.workflows) {
+        let is_new = names.insert(&usage.workflow_id, &usage.workflow_name).is_none();
+        if !is_new {
+            names.insert(&usage.workflow_id, "");
+        }
+    }
+    names.retain(|_, name| !name.is_empty());
+    names
+}
+
+const HEADER: [&str; 10] =
+    ["tenant", "from", "to", "time_zone", "day", "reason", "workflow", "name", "refused", "would_be_refused"];
+
+fn lines(refusals: &RefusalsJson) -> Vec<Vec<String>> {
+    let before = [
+        refusals.tenant.clone(),
+        refusals.from.to_string(),
+        refusals.to.to_string(),
+        refusals.time_zone.clone(),
+    ];
+    let text = |text: Option<&str>| cell(text.unwrap_or_default());
+    let line = |who: [String; 4], runs: RefusedJson| {
+        let figures = [runs.refused, runs.would_be_refused].map(|runs| runs.to_string());
+        before.iter().map(|text| cell(text)).chain(who).chain(figures).collect()
+    };
+    let mut lines: Vec<Vec<String>> = Vec::with_capacity(refusals.rows.len() + 2);
+    for row in &refusals.rows {
+        let name = if row.is_further { Some("(further workflows)") } else { row.name.as_deref() };
+        let day = row.day.map(|day| day.to_string()).unwrap_or_default();
+        let who = [day, text(row.reason.as_deref()), text(row.workflow.as_deref()), text(name)];
+        lines.push(line(who, row.runs));
+    }
+    let named = |name: &str| [String::new(), String::new(), String::new(), name.to_owned()];
+    if refusals.omitted.refused > 0 || refusals.omitted.would_be_refused > 0 {
+        lines.push(line(named("(omitted)"), refusals.omitted));
+    }
+    lines.push(line(named("(total)"), refusals.totals));
+    lines
+}
+
+/// A tenant's refused runs, by reason and workflow. Runs that a plan which only watches would have refused are figures of their own.
+#[utoipa::path(get, path = "/v1/tenants/{id}/refusals", operation_id = "list_refusals", tag = "limit check", params(("id" = String, Path), RefusalsQuery), responses(
+    (status = 200, body = RefusalsJson, description = "With `format=csv` the rows as CSV (RFC 4180), and a line with the total."),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryOf(query): QueryOf<RefusalsQuery>,
+) -> Result<Response, ApiError> {
+    let (tenant, _) = tenant_of(&app, &caller, &id).await?;
+    let (calendar, now) = (&tenant.calendar, app.clock.now());
+    let counted = app.usage.of(&tenant.id);
+    let given =
+        |text: &Option<String>, field| text.as_deref().map(|text| moment(text, calendar, field)).transpose();
+    let current = period_at(counted.as_deref(), calendar, now);
+    let span = Period {
+        start: given(&query.from, "from")?.unwrap_or(current.start),
+        end: given(&query.to, "to")?.unwrap_or(now),
+    };
+    if span.start > span.end {
+        return Err(ApiError::field("from", "`from` must lie before `to`"));
+    }
+    if span.end.duration_since(span.start) > SPAN_MAX {
+        return Err(ApiError::field(
+            "from",
+            format!("ask for at most {} days at once", SPAN_MAX.as_hours() / 24),
+        ));
+    }
+    // The hour that goes on is in, also at its first instant.
+    let end = if query.to.is_some() { hour_after(span.end) } else { hour(now).saturating_add(1) };
+    let hours = hour(span.start)..end;
+    let zone = TimeZone::get(calendar.time_zone_name()).unwrap_or(TimeZone::UTC);
+    let (totals, rows) = match query.group {
+        Some(GroupJson::Day) => {
+            let hours = by_hour(&app.pool, &tenant.id, hours.clone()).await.map_err(ApiError::unavailable)?;
+            let totals = hours.iter().fold(Refused::default(), |sum, (_, runs)| sum.plus(*runs));
+            (totals, by_day(&hours, &zone).into_iter().map(RefusalRowJson::of_day).collect::<Vec<_>>())
+        }
+        group => {
+            let division = Division {
+                by_reason: group != Some(GroupJson::Workflow),
+                by_workflow: group != Some(GroupJson::Reason),
+            };
+            let found = list(&app.pool, &tenant.id, hours.clone(), division, ROWS_MAX).await;
+            let (rows, totals) = found.map_err(ApiError::unavailable)?;
+            let names = names(counted.as_deref());
+            (totals, rows.into_iter().map(|row| RefusalRowJson::new(row, &names)).collect())
+        }
+    };
+    let listed = rows.iter().fold(Refused::default(), |sum, row| {
+        sum.plus(Refused { refused: row.runs.refused, would_be_refused: row.runs.would_be_refused })
+    });
+    let refusals = RefusalsJson {
+        tenant: tenant.id.to_string(),
+        from: start_of(hours.start),
+        to: start_of(hours.end),
+        time_zone: calendar.time_zone_name().to_owned(),
+        as_of: now,
+        group: query.group,
+        totals: totals.into(),
+        omitted: totals.minus(listed).into(),
+        rows,
+    };
+    if query.format == FormatJson::Json {
+        return Ok(Json(refusals).into_response());
+    }
+    let csv = to_csv(&HEADER, &lines(&refusals)).map_err(ApiError::unavailable)?;
+    let begins = refusals.from.to_zoned(zone).date();
+    Ok(file(&format!("refusals-{}-{begins}.csv", refusals.tenant), csv))
+}
