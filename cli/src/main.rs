@@ -8,6 +8,7 @@ mod billing;
 mod broker;
 mod check;
 mod client;
+mod compare;
 mod corrections;
 mod dead;
 mod environment;
@@ -65,6 +66,8 @@ enum Command {
     Apply(apply::Apply),
     /// Shows usage.
     Usage(usage::Usage),
+    /// Compares a period with the one before it: up to the same point, and as a whole.
+    Compare(compare::Compare),
     /// Shows the executions behind a period's figure.
     Explain(explain::Explain),
     /// Takes an execution out of the count, for good.
@@ -132,6 +135,7 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
     match arguments.command {
         Command::Apply(apply) => apply.run(&client()?, out).await?,
         Command::Usage(usage) => usage.run(&client()?, out).await?,
+        Command::Compare(compare) => compare.run(&client()?, out).await?,
         Command::Explain(explain) => explain.run(&client()?, out).await?,
         Command::Void(void) => void.run(&client()?, out).await?,
         Command::Adjust(adjust) => adjust.run(&client()?, out).await?,

@@ -8,6 +8,7 @@ mod attributions;
 mod audit;
 mod authenticate;
 mod base_path;
+mod comparison;
 mod corrections;
 mod duration;
 mod error;
@@ -32,6 +33,7 @@ mod spreadsheet;
 mod statement;
 mod tenants;
 mod tokens;
+mod top_workflows;
 mod unmapped;
 mod unseen;
 mod usage;
@@ -174,7 +176,8 @@ fn tenant_routes() -> OpenApiRouter<App> {
         .routes(routes!(usage::get))
         .routes(routes!(periods::list))
         .routes(routes!(figures::series))
-        .routes(routes!(figures::workflows))
+        .routes(routes!(top_workflows::list))
+        .routes(routes!(comparison::get))
         .routes(routes!(statement::get))
         .routes(routes!(explain::get))
         .routes(routes!(admissions::look))

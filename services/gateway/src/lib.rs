@@ -8,6 +8,7 @@ mod answer_admissions;
 mod api;
 mod caps;
 mod change_catalog;
+mod comparison;
 mod desk;
 mod directory;
 mod doubts;

@@ -1,5 +1,5 @@
-//! Figures over time and by workflow: `GET /v1/tenants/{id}/usage/series` and `.../usage/workflows`. The aggregator has
-//! them; the gateway asks, and says whose they are.
+//! Figures over time: `GET /v1/tenants/{id}/usage/series`, and what all questions about figures have in common. The aggregator
+//! has them; the gateway asks, and says whose they are.
 
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use axum::{Json, extract::State};
 use catalog::Tenant;
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
-use metering::{Calendar, Money, Period, Price, TenantId};
-use proto::{InvalidMessage, instant, subjects::Question, timestamp, v1};
+use metering::{Calendar, Period, TenantId};
+use proto::{InvalidMessage, instant, subjects::Question, v1};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -19,9 +19,9 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
     questions::ask,
-    usage::{MoneyJson, PeriodJson, WorkflowJson, executions, success_rate},
+    usage::{executions, success_rate},
 };
-use crate::{directory::Snapshot, parts, shares, usage::period_at};
+use crate::{directory::Snapshot, parts, usage::period_at};
 
 /// The aggregator answers in milliseconds; a person waits no longer than this.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -29,12 +29,6 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// What a series shows where nothing is said: two days of hours, a year of periods.
 const HOURS_SHOWN: SignedDuration = SignedDuration::from_hours(48);
 const PERIODS_SHOWN: SignedDuration = SignedDuration::from_hours(366 * 24);
-
-/// Workflows where nothing is said, and at most.
-const WORKFLOWS_SHOWN: u32 = 20;
-
-/// Workflows in one answer at most: the aggregator gives no more.
-pub const WORKFLOWS_MAX: u32 = 1_000;
 
 /// How long a slice is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -66,41 +60,6 @@ pub struct SeriesQuery {
     workflow: Option<String>,
     /// The workflow's source; needed where the tenant has several.
     source: Option<String>,
-}
-
-/// Which workflows.
-#[derive(Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct WorkflowsQuery {
-    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
-    pub period: Option<String>,
-    /// How many, 1 to 1,000; 20 where nothing is said.
-    pub limit: Option<u32>,
-    /// Which come first.
-    #[serde(default)]
-    #[param(inline)]
-    pub sort: SortJson,
-}
-
-/// Which workflows come first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SortJson {
-    /// Those with the most counted executions.
-    #[default]
-    Counted,
-    /// Those with the most failures (`error` and `crashed`); others are not listed.
-    Failures,
-}
-
-/// Of which period.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct StatementQuery {
-    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
-    pub period: Option<String>,
 }
 
 /// A tenant's figures over time, oldest slice first.
@@ -184,55 +143,6 @@ pub struct TotalsJson {
     pub duration_ms: u64,
     /// success / executions, 0 to 1; null where there are none. What was adjusted by hand is no execution.
     pub success_rate: Option<f64>,
-}
-
-/// The workflows of a tenant's period, the largest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TopWorkflows {
-    /// The tenant's id.
-    pub tenant: String,
-    /// The period.
-    pub period: PeriodJson,
-    /// Everything that was counted until then is in.
-    pub as_of: Option<Timestamp>,
-    /// The workflows.
-    pub workflows: Vec<TopWorkflow>,
-    /// How many there are.
-    pub workflows_total: u64,
-    /// The figures of the workflows that are not listed, together.
-    pub omitted: TotalsJson,
-    /// The period's figures: the workflows, `omitted` and `adjusted` add up to its `counted`.
-    pub totals: TotalsJson,
-    /// What it costs at the price that the tenant's plan has now; null without a price. The invoice is Stripe's.
-    pub cost: Option<CostsJson>,
-}
-
-/// A period's cost, and the parts of it that no listed workflow has. The workflows' costs and these add up to the total.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct CostsJson {
-    /// Of the whole period.
-    pub total: MoneyJson,
-    /// Charged whatever the usage: no workflow's.
-    pub base_fee: MoneyJson,
-    /// Of the workflows that are not listed.
-    pub omitted: MoneyJson,
-    /// Of what was adjusted by hand; negative where something was taken away.
-    pub adjusted: MoneyJson,
-}
-
-/// One workflow, and how long its counted executions take.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TopWorkflow {
-    /// Its figures.
-    #[serde(flatten)]
-    pub figures: WorkflowJson,
-    /// Half of its counted executions took no longer; null where there are none.
-    pub duration_p50_ms: Option<u64>,
-    /// 95 of 100 of its counted executions took no longer.
-    pub duration_p95_ms: Option<u64>,
-    /// Its part of the period's cost without the base fee, by its share in what counts; null without a price. Rounded to whole
-    /// minor units so that all parts add up.
-    pub cost: Option<MoneyJson>,
 }
 
 impl From<&v1::Totals> for TotalsJson {
@@ -415,107 +325,4 @@ pub async fn series(
         totals: TotalsJson::from(&together),
         adjustments: adjustments.map_err(ApiError::unavailable)?,
     }))
-}
-
-/// A period's workflows with the most counted executions, and how long those take.
-#[utoipa::path(get, path = "/v1/tenants/{id}/usage/workflows", operation_id = "list_top_workflows", tag = "usage", params(("id" = String, Path), WorkflowsQuery), responses(
-    (status = 200, body = TopWorkflows),
-    (status = "default", body = ErrorJson),
-))]
-pub async fn workflows(
-    State(app): State<App>,
-    caller: Caller,
-    PathId(id): PathId,
-    QueryOf(query): QueryOf<WorkflowsQuery>,
-) -> Result<Json<TopWorkflows>, ApiError> {
-    top_workflows(&app, &caller, &id, &query).await.map(Json)
-}
-
-/// A period's workflows, with their parts of its cost.
-pub async fn top_workflows(
-    app: &App,
-    caller: &Caller,
-    id: &str,
-    query: &WorkflowsQuery,
-) -> Result<TopWorkflows, ApiError> {
-    let (tenant, catalog) = tenant_of(app, caller, id).await?;
-    let within = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
-    let question = v1::WorkflowsQuestion {
-        tenant_id: tenant.id.to_string(),
-        // For an aggregator of the version before.
-        period_start: Some(timestamp(tenant.calendar.period_of(within).start)),
-        period_at: Some(timestamp(within)),
-        count_max: query.limit.unwrap_or(WORKFLOWS_SHOWN),
-        by_failures: query.sort == SortJson::Failures,
-    };
-    let answer: v1::WorkflowsAnswer = ask(app, caller, Question::Workflows, &question, ANSWER_WITHIN).await?;
-    let period = answered_period(answer.period, &tenant.calendar, within)?;
-    let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
-    let listed = || answer.workflows.iter().filter_map(|workflow| workflow.usage.as_ref()?.totals.as_ref());
-    // One of the version before answers without it: then nothing is known of the others.
-    let totals = answer.totals.unwrap_or_else(|| parts::sum(listed()));
-    let omitted = parts::rest(&totals, listed());
-    let price = catalog.plans.get(&tenant.plan).and_then(|plan| plan.price);
-    let counted = |totals: &v1::Totals| i64::try_from(totals.counted).unwrap_or(i64::MAX);
-    let mut quantities = vec![counted(&omitted), totals.adjusted];
-    quantities.extend(
-        answer.workflows.iter().map(|workflow| {
-            workflow.usage.as_ref().and_then(|usage| usage.totals.as_ref()).map_or(0, counted)
-        }),
-    );
-    let costs = price.map(|price| costs(price, totals.counted, &quantities));
-    let (cost, of_workflows) = costs.unzip();
-    let mut of_workflows = of_workflows.unwrap_or_default().into_iter();
-    let workflows = answer.workflows.iter().map(|workflow| TopWorkflow {
-        cost: of_workflows.next(),
-        figures: WorkflowJson::from(&workflow.usage.clone().unwrap_or_default()),
-        duration_p50_ms: workflow.duration_p50_ms,
-        duration_p95_ms: workflow.duration_p95_ms,
-    });
-    Ok(TopWorkflows {
-        tenant: tenant.id.to_string(),
-        period: PeriodJson::new(period, &tenant.calendar),
-        as_of,
-        workflows: workflows.collect(),
-        workflows_total: answer.workflows_total,
-        omitted: TotalsJson::from(&omitted),
-        totals: TotalsJson::from(&totals),
-        cost,
-    })
-}
-
-/// The costs of a period, and of each of its workflows. `quantities` are those of the omitted workflows, of what was adjusted,
-/// and of the workflows.
-fn costs(price: Price, counted: u64, quantities: &[i64]) -> (CostsJson, Vec<MoneyJson>) {
-    let total = price.cost(counted);
-    let money = |amount_minor| MoneyJson::from(Money { amount_minor, ..total });
-    let by_usage = total.amount_minor.saturating_sub(price.base_fee_minor);
-    let mut shares = shares::by_quantity(by_usage, quantities).into_iter().map(money);
-    let mut next = || shares.next().unwrap_or_else(|| money(0));
-    let (omitted, adjusted) = (next(), next());
-    let costs = CostsJson { total: total.into(), base_fee: money(price.base_fee_minor), omitted, adjusted };
-    (costs, shares.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use metering::Currency;
-
-    use super::*;
-
-    #[test]
-    fn costs_of_parts_add_up_to_the_periods() {
-        let price = Price {
-            currency: Currency::parse("eur").unwrap(),
-            base_fee_minor: 1_900,
-            included_executions: 10,
-            overage_per_thousand_minor: 333,
-        };
-        // Omitted, adjusted, and three workflows.
-        let quantities = [7, -3, 4_000, 1_501, 2];
-        let (costs, workflows) = costs(price, 5_507, &quantities);
-        let parts = [costs.base_fee, costs.omitted, costs.adjusted].into_iter().chain(workflows);
-        assert_eq!(parts.map(|part| part.amount_minor).sum::<i64>(), costs.total.amount_minor);
-        assert_eq!(costs.total.amount_minor, price.cost(5_507).amount_minor);
-    }
 }

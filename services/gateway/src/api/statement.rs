@@ -1,18 +1,32 @@
 //! A period as CSV, for an accountant: `GET /v1/tenants/{id}/usage/statement`. One line for each workflow, and those that
 //! make the lines add up: the workflows that are not listed, what was adjusted by hand, the base fee, the total.
 
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
 use axum::{extract::State, response::Response};
 use jiff::tz::TimeZone;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{
     App,
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
-    figures::{StatementQuery, TopWorkflows, TotalsJson, WORKFLOWS_MAX, WorkflowsQuery, top_workflows},
+    figures::TotalsJson,
     spreadsheet::{cell, decimal, file},
+    top_workflows::{TopWorkflows, WORKFLOWS_MAX, WorkflowsQuery, top_workflows},
     usage::{MoneyJson, WorkflowJson},
 };
+
+/// Of which period.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct StatementQuery {
+    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    pub period: Option<String>,
+}
 
 /// What the columns are.
 const HEADER: [&str; 20] = [

@@ -103,7 +103,7 @@ async fn made_up_workflows_share_one_row_of_their_hour() {
     assert_eq!(shown["totals"]["refused"], 181);
 
     world.bench.clock.advance(SignedDuration::from_hours(1));
-    ask(&world, world.base(), &[run(Some("made-up-170"), "next hour")]).await;
+    ask(&world, world.base(), &[run(Some("made-up-170"), "next-hour")]).await;
     let shown = world.get("/v1/tenants/north/refusals?group=workflow").await;
     assert!(rows(&shown).contains(&("-", "made-up-170", 1, 0)), "the next hour has rows of its own");
     world.finish().await;

@@ -1,0 +1,351 @@
+//! A period beside the one before it: `GET /v1/tenants/{id}/usage/comparison`.
+
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use metering::{Calendar, Money, Period, Price};
+use proto::{instant, subjects::Question, v1};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    App,
+    authenticate::Caller,
+    error::{ApiError, ErrorJson},
+    extract::{PathId, QueryOf},
+    figures::{ANSWER_WITHIN, instant_in, tenant_of},
+    questions::ask,
+    spreadsheet::{FormatJson, cell, decimal, file, to_csv},
+    usage::{MoneyJson, PeriodJson},
+};
+use crate::{
+    comparison::{Change, Figures, change, change_of, points, reach, same_point},
+    parts,
+    usage::period_at,
+};
+
+/// The period before the one that is asked about begins within this time before it: three of the longest.
+const LOOK_BACK: SignedDuration = SignedDuration::from_hours(3 * 32 * 24);
+
+/// Which period.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ComparisonQuery {
+    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    period: Option<String>,
+    /// In which form.
+    #[serde(default)]
+    #[param(inline)]
+    format: FormatJson,
+}
+
+/// A period beside the one before it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ComparisonJson {
+    /// The tenant's id.
+    pub tenant: String,
+    /// Everything that was counted until then is in.
+    pub as_of: Option<Timestamp>,
+    /// The period that is asked about, as far as all its sources are counted, and to a whole hour.
+    pub current: SideJson,
+    /// The period before it, up to the same time since its begin; null where none is known, or its hours are not kept any more.
+    pub previous: Option<SideJson>,
+    /// The period before it, as a whole.
+    pub previous_whole: Option<SideJson>,
+    /// From `previous` to `current`; null where one of them has no figures.
+    pub change: Option<ChangesJson>,
+    /// From `previous_whole` to `current`.
+    pub change_to_whole: Option<ChangesJson>,
+}
+
+/// A period, or its begin.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SideJson {
+    /// The stored period: it may be longer or shorter than the other.
+    pub period: PeriodJson,
+    /// The figures are of the time from the period's start until here, exclusive.
+    pub until: Timestamp,
+    /// Null where nothing is known of that time yet.
+    pub figures: Option<ComparedJson>,
+}
+
+/// What is compared.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ComparedJson {
+    /// Counted executions, without what was adjusted by hand.
+    pub executions: u64,
+    /// What was adjusted by hand; null for a part of a period.
+    pub adjusted: Option<i64>,
+    /// Run time of the executions together.
+    pub duration_ms: u64,
+    /// Mean run time; null where there are no executions.
+    pub mean_duration_ms: Option<u64>,
+    /// success / executions, 0 to 1; null where there are none.
+    pub success_rate: Option<f64>,
+    /// At the price that the tenant's plan has now, base fee included, so that only usage makes a difference; null without a
+    /// price. The invoice is Stripe's.
+    pub cost: Option<MoneyJson>,
+}
+
+/// How the figures have changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangesJson {
+    /// Of `executions`.
+    pub executions: ChangeJson,
+    /// Of `duration_ms`.
+    pub duration_ms: ChangeJson,
+    /// Of `mean_duration_ms`; null where one of the two has none.
+    pub mean_duration_ms: Option<ChangeJson>,
+    /// Of `success_rate`, in percentage points; null where one of the two has none.
+    pub success_rate_points: Option<f64>,
+    /// Of `cost`, in the currency's minor unit; null without a price.
+    pub cost_minor: Option<ChangeJson>,
+}
+
+/// How one figure has changed.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct ChangeJson {
+    /// What it is now less what it was.
+    pub absolute: i64,
+    /// That in percent of what it was, to a tenth; null where it was zero.
+    pub percent: Option<f64>,
+}
+
+impl From<Change> for ChangeJson {
+    fn from(change: Change) -> Self {
+        Self { absolute: change.absolute, percent: change.percent }
+    }
+}
+
+impl From<Figures> for ComparedJson {
+    fn from(figures: Figures) -> Self {
+        Self {
+            executions: figures.executions,
+            adjusted: figures.adjusted,
+            duration_ms: figures.duration_ms,
+            mean_duration_ms: figures.mean_duration_ms(),
+            success_rate: figures.success_rate(),
+            cost: figures.cost.map(MoneyJson::from),
+        }
+    }
+}
+
+impl ChangesJson {
+    fn between(now: &Figures, before: &Figures) -> Self {
+        let minor = |cost: Option<Money>| cost.map(|cost| cost.amount_minor);
+        let mean = now.mean_duration_ms().zip(before.mean_duration_ms());
+        let cost = minor(now.cost).zip(minor(before.cost));
+        Self {
+            executions: change_of(now.executions, before.executions).into(),
+            duration_ms: change_of(now.duration_ms, before.duration_ms).into(),
+            mean_duration_ms: mean.map(|(now, before)| change_of(now, before).into()),
+            success_rate_points: points(now.success_rate(), before.success_rate()),
+            cost_minor: cost.map(|(now, before)| change(now, before).into()),
+        }
+    }
+}
+
+/// A period or its begin, with what is known of it.
+#[derive(Debug, Clone, Copy)]
+struct Side {
+    period: Period,
+    until: Timestamp,
+    figures: Option<Figures>,
+}
+
+impl Side {
+    fn json(&self, calendar: &Calendar) -> SideJson {
+        SideJson {
+            period: PeriodJson::new(self.period, calendar),
+            until: self.until,
+            figures: self.figures.map(ComparedJson::from),
+        }
+    }
+}
+
+/// A stored period.
+type Stored = (Period, v1::Totals);
+
+/// Who asks for what.
+struct Asking<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    tenant: &'a str,
+    price: Option<Price>,
+}
+
+impl Asking<'_> {
+    async fn usage(&self, span: Period, grain: v1::Grain) -> Result<v1::UsageAnswer, ApiError> {
+        let question = v1::UsageQuestion {
+            tenant_id: self.tenant.to_owned(),
+            span: Some(span.into()),
+            grain: grain.into(),
+            ..v1::UsageQuestion::default()
+        };
+        ask(self.app, self.caller, Question::Usage, &question, ANSWER_WITHIN).await
+    }
+
+    /// Periods that begin before `instant` or at it, oldest first, and until when everything is in their figures.
+    async fn periods_until(
+        &self,
+        instant_in: Timestamp,
+    ) -> Result<(Vec<Stored>, Option<Timestamp>), ApiError> {
+        let start = instant_in.saturating_sub(LOOK_BACK).unwrap_or(Timestamp::MIN);
+        let end = instant_in.saturating_add(SignedDuration::from_nanos(1_000)).unwrap_or(Timestamp::MAX);
+        let answer = self.usage(Period { start, end }, v1::Grain::Period).await?;
+        let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
+        let stored = answer.slices.into_iter().filter_map(|slice| {
+            Some(Period::try_from(slice.span?).map(|period| (period, slice.totals.unwrap_or_default())))
+        });
+        Ok((stored.collect::<Result<_, _>>().map_err(ApiError::unavailable)?, as_of))
+    }
+
+    /// A period until an instant.
+    async fn side(&self, (period, totals): Stored, until: Timestamp) -> Result<Side, ApiError> {
+        if until >= period.end {
+            let figures = Some(Figures::of_whole(&totals, self.price));
+            return Ok(Side { period, until: period.end, figures });
+        }
+        if until <= period.start {
+            return Ok(Side { period, until: period.start, figures: None });
+        }
+        let answer = self.usage(Period { start: period.start, end: until }, v1::Grain::Hour).await?;
+        let mut slices = Vec::with_capacity(answer.slices.len());
+        let mut until = until;
+        for slice in answer.slices {
+            let Some(span) = slice.span else { continue };
+            let span = Period::try_from(span).map_err(ApiError::unavailable)?;
+            // An hour of another time zone that the tenant had may end later.
+            if span.end > until {
+                until = span.start.max(period.start);
+                break;
+            }
+            slices.push(slice.totals.unwrap_or_default());
+        }
+        let figures = Figures::of_part(&parts::sum(slices.iter()), self.price);
+        Ok(Side { period, until, figures: Some(figures) })
+    }
+}
+
+const HEADER: [&str; 14] = [
+    "tenant",
+    "side",
+    "period_start",
+    "period_end",
+    "until",
+    "time_zone",
+    "executions",
+    "adjusted",
+    "duration_ms",
+    "mean_duration_ms",
+    "success_rate",
+    "cost_minor",
+    "currency",
+    "cost",
+];
+
+fn lines(comparison: &ComparisonJson) -> Vec<Vec<String>> {
+    fn text<T: ToString>(value: Option<T>) -> String {
+        value.map(|value| value.to_string()).unwrap_or_default()
+    }
+    let sides = [
+        ("current", Some(&comparison.current)),
+        ("previous", comparison.previous.as_ref()),
+        ("previous_whole", comparison.previous_whole.as_ref()),
+    ];
+    let line = |(name, side): (&str, &SideJson)| {
+        let period = &side.period;
+        let figures = side.figures.as_ref();
+        let cost = figures.and_then(|of| of.cost.as_ref());
+        vec![
+            cell(&comparison.tenant),
+            name.to_owned(),
+            period.start.to_string(),
+            period.end.to_string(),
+            side.until.to_string(),
+            cell(&period.time_zone),
+            text(figures.map(|of| of.executions)),
+            text(figures.and_then(|of| of.adjusted)),
+            text(figures.map(|of| of.duration_ms)),
+            text(figures.and_then(|of| of.mean_duration_ms)),
+            text(figures.and_then(|of| of.success_rate)),
+            text(cost.map(|cost| cost.amount_minor)),
+            text(cost.map(|cost| cost.currency.to_uppercase())),
+            text(cost.map(decimal)),
+        ]
+    };
+    sides.into_iter().filter_map(|(name, side)| Some(line((name, side?)))).collect()
+}
+
+/// A period beside the one before it, up to the same time since their begins, and as a whole.
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/comparison", operation_id = "compare_usage", tag = "usage", params(("id" = String, Path), ComparisonQuery), responses(
+    (status = 200, body = ComparisonJson, description = "With `format=csv` the periods as lines of CSV (RFC 4180)."),
+    (status = "default", body = ErrorJson),
+))]
+pub async fn get(
+    State(app): State<App>,
+    caller: Caller,
+    PathId(id): PathId,
+    QueryOf(query): QueryOf<ComparisonQuery>,
+) -> Result<Response, ApiError> {
+    let (tenant, catalog) = tenant_of(&app, &caller, &id).await?;
+    let (calendar, now) = (&tenant.calendar, app.clock.now());
+    let within = instant_in(query.period.as_deref(), calendar, now)?;
+    let price = catalog.plans.get(&tenant.plan).and_then(|plan| plan.price);
+    let asking = Asking { app: &app, caller: &caller, tenant: tenant.id.as_str(), price };
+    let (mut stored, as_of) = asking.periods_until(within).await?;
+    let counted = app.usage.of(&tenant.id);
+    let current = match stored.pop_if(|(period, _)| period.contains(within)) {
+        Some(current) => current,
+        // Nothing has run in the current period yet.
+        None if query.period.is_none() => {
+            (period_at(counted.as_deref(), calendar, now), v1::Totals::default())
+        }
+        None => return Err(ApiError::NotFound("no period of that time is known".to_owned())),
+    };
+    let as_of_or_now = as_of.unwrap_or(now).min(now);
+    let complete_until = counted.as_ref().and_then(|counted| counted.complete_until);
+    // Without a word from its sources nothing is known of a period that goes on.
+    let unknown = if current.0.end <= as_of_or_now { as_of_or_now } else { current.0.start };
+    let known_until = complete_until.unwrap_or(unknown).min(as_of_or_now);
+    let until = reach(current.0, known_until, calendar);
+    let previous = stored.pop().filter(|(period, _)| period.end == current.0.start);
+    let current = asking.side(current, until).await?;
+    let (mut part, mut whole) = (None, None);
+    if let Some(previous) = previous {
+        let point = same_point(previous.0, current.period, current.until, calendar);
+        part = match asking.side(previous, point).await {
+            Ok(side) => Some(side),
+            // Hours of so long ago are not kept any more.
+            Err(ApiError::NotFound(_)) => None,
+            Err(error) => return Err(error),
+        };
+        whole = Some(asking.side(previous, previous.0.end).await?);
+    }
+    let changes = |before: Option<Side>| {
+        let (now, before) = (current.figures.as_ref()?, before?.figures);
+        Some(ChangesJson::between(now, before.as_ref()?))
+    };
+    let comparison = ComparisonJson {
+        tenant: tenant.id.to_string(),
+        as_of,
+        change: changes(part),
+        change_to_whole: changes(whole),
+        current: current.json(calendar),
+        previous: part.map(|side| side.json(calendar)),
+        previous_whole: whole.map(|side| side.json(calendar)),
+    };
+    if query.format == FormatJson::Json {
+        return Ok(Json(comparison).into_response());
+    }
+    let csv = to_csv(&HEADER, &lines(&comparison)).map_err(ApiError::unavailable)?;
+    let zone = TimeZone::get(calendar.time_zone_name()).unwrap_or(TimeZone::UTC);
+    let begins = comparison.current.period.start.to_zoned(zone).date();
+    Ok(file(&format!("comparison-{}-{begins}.csv", comparison.tenant), csv))
+}
