@@ -118,20 +118,19 @@ pub async fn line(client: &Client, tenant: &str) -> Option<String> {
 }
 
 fn sentence(answer: &Answer) -> Option<String> {
-    let list = |runs: fn(&Runs) -> u64| {
+    let told = |name: &str, runs: fn(&Runs) -> u64| {
         let rows = answer.rows.iter().filter(|row| runs(&row.runs) > 0);
-        let parts = rows.map(|row| {
+        let reasons = rows.map(|row| {
             format!("{} {}", table::number(runs(&row.runs)), row.reason.as_deref().unwrap_or("other"))
         });
-        parts.collect::<Vec<_>>().join(", ")
+        let reasons = reasons.collect::<Vec<_>>().join(", ");
+        let total = runs(&answer.totals);
+        (total > 0).then(|| format!("{name}: {} ({reasons}).", table::number(total)))
     };
-    let kinds: [(&str, fn(&Runs) -> u64); 2] =
-        [("Refused runs", |runs| runs.refused), ("Would have been refused", |runs| runs.would_be_refused)];
-    let told = kinds.into_iter().filter(|(_, runs)| runs(&answer.totals) > 0);
-    let told: Vec<_> = told
-        .map(|(name, runs)| format!("{name}: {} ({}).", table::number(runs(&answer.totals)), list(runs)))
-        .collect();
-    (!told.is_empty()).then(|| told.join(" "))
+    let refused = told("Refused runs", |runs| runs.refused);
+    let watched = told("Would have been refused", |runs| runs.would_be_refused);
+    let sentences: Vec<_> = refused.into_iter().chain(watched).collect();
+    (!sentences.is_empty()).then(|| sentences.join(" "))
 }
 
 fn refusal_table(answer: &Answer) -> Table {
