@@ -38,7 +38,8 @@ async fn with_one_connection_every_operation_is_answered() {
             _ => json!({}),
         };
         let (status, body) = world.ask(method.clone(), &path, Some(body)).await;
-        let asks_others = ["audit", "unmapped", "explain", "corrections", "series", "workflows", "statement"];
+        let asks_others =
+            ["audit", "unmapped", "explain", "corrections", "series", "workflows", "statement", "comparison"];
         let is_asking = asks_others.iter().any(|part| path.contains(part));
         assert!(status < 500 || is_asking, "{method} {path}: {status} {body}");
     }
