@@ -168,7 +168,7 @@ pub(crate) async fn tenants_with_news(
     sqlx::query_as(
         "SELECT number, tenant_id, revision
          FROM tenants LEFT JOIN UNNEST($1::integer[], $2::bigint[]) AS told (number, told_revision) USING (number)
-         WHERE published_revision < revision AND coalesce(told_revision, 0) < revision
+         WHERE has_news AND coalesce(told_revision, 0) < revision
          ORDER BY greatest(published_revision, told_revision) - revision, number LIMIT $3",
     )
     .bind(told.iter().map(|published| published.tenant).collect::<Vec<_>>())

@@ -357,6 +357,7 @@ async fn what_was_running_is_known_by_its_id_as_soon_as_it_is_counted() {
     assert_eq!((usage.open_and_counted, usage.earlier_complete_until), (1, None));
 
     // Of the next sweep on, what was running before is said beside it: the canceled one is not counted.
+    running.bench.clock.advance(jiff::SignedDuration::from_secs(10));
     let next = "2026-11-24T11:59:30Z".parse().expect("an instant");
     running.synced_with_open("north-n8n", next, last, &[5]).await;
     let usage = running.usage.next_where(|usage| usage.complete_until == Some(timestamp(next))).await;

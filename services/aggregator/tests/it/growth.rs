@@ -120,8 +120,8 @@ async fn what_is_kept_for_ever_makes_counting_and_publishing_no_slower() {
 /// So many tenants and sources that were removed, the sources with what nobody will ever count.
 fn removed(rows: u32) -> String {
     format!(
-        "INSERT INTO tenants (tenant_id, revision, published_revision)
-         SELECT 'gone-' || n, 5, 5 FROM generate_series(1, {rows}) AS n;
+        "INSERT INTO tenants (tenant_id, plan_id, revision, published_revision)
+         SELECT 'gone-' || n, 'pro', 5, 5 FROM generate_series(1, {rows}) AS n;
          INSERT INTO sources (source_id, active, complete_until, published_through, published_life)
          SELECT 'gone-' || n, false, timestamptz '2025-11-01Z' + n * interval '1 second', 900000000, 'another'
          FROM generate_series(1, {rows}) AS n;
