@@ -33,6 +33,7 @@ mod tokens;
 mod unmapped;
 mod unseen;
 mod usage;
+mod warnings;
 
 use std::{net::SocketAddr, sync::Arc};
 
