@@ -286,6 +286,10 @@ fn synced(message: v1::SourceSynced) -> Event {
             "stream_life": message.stream_life,
             "executions_published": message.executions_published,
             "loss_expected_at": loss_expected_at,
+            "clock_skew_ms": message.clock_skew_ms,
+            "clock_wrong_since": instant(message.clock_wrong_since.as_ref()),
+            "token_shared_since": instant(message.token_shared_since.as_ref()),
+            "counted_twice_since": instant(message.counted_twice_since.as_ref()),
         }),
         subject: message.source_id,
     }

@@ -30,6 +30,7 @@ mod terminal;
 mod token;
 mod unmapped;
 mod usage;
+mod warning;
 mod watch;
 
 use std::{

@@ -8,7 +8,12 @@ use comfy_table::Table;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{audit::Audit, client::Client, table};
+use crate::{
+    audit::Audit,
+    client::Client,
+    table,
+    warning::{self, Warning},
+};
 
 /// Longest failure in the table, in characters; `--json` has all of it.
 const DETAIL_CHARS_MAX: usize = 120;
@@ -88,6 +93,9 @@ struct Status {
     #[serde(default)]
     unseen: Option<Unseen>,
     gaps: Option<Gaps>,
+    clock_skew_ms: Option<i64>,
+    #[serde(default)]
+    warnings: Vec<Warning>,
 }
 
 /// Executions that a source has numbered and never showed.
@@ -167,6 +175,9 @@ impl Sources {
                     if let Some(unseen) = &source.status.unseen {
                         writeln!(out, "{}", unseen.sentence(&source.id))?;
                     }
+                    for warning in &source.status.warnings {
+                        writeln!(out, "{}", warning.sentence(&source.id))?;
+                    }
                 }
             }
             Some(About::PushToken(_) | About::Audit(_)) => {}
@@ -233,8 +244,17 @@ fn not_listed(list: &GapList) -> Option<String> {
 }
 
 fn source_table(sources: &[Source]) -> Table {
-    let mut table =
-        table::new(&["source", "tenant", "complete until", "behind", "open", "gaps", "unseen", "state"]);
+    let mut table = table::new(&[
+        "source",
+        "tenant",
+        "complete until",
+        "behind",
+        "clock",
+        "open",
+        "gaps",
+        "unseen",
+        "state",
+    ]);
     for source in sources {
         let status = &source.status;
         table.add_row([
@@ -242,14 +262,23 @@ fn source_table(sources: &[Source]) -> Table {
             whose(source),
             status.complete_until.clone().unwrap_or_else(|| "not swept yet".to_owned()),
             status.lag_seconds.map_or("-".to_owned(), table::lag),
+            status.clock_skew_ms.map_or("-".to_owned(), clock),
             status.open_executions.map_or("-".to_owned(), table::number),
             status.gaps.as_ref().map_or("-".to_owned(), |gaps| table::number(gaps.count)),
             status.unseen.as_ref().map_or("-".to_owned(), |unseen| table::number(unseen.executions_max)),
             state(source),
         ]);
     }
-    table::right(&mut table, &[3, 4, 5, 6]);
+    table::right(&mut table, &[3, 4, 5, 6, 7]);
     table
+}
+
+/// How far a source's clock is ahead, in seconds: `+300 s`. What is below one is within the measure.
+fn clock(skew_ms: i64) -> String {
+    match skew_ms / 1_000 {
+        0 => "ok".to_owned(),
+        seconds => format!("{seconds:+} s"),
+    }
 }
 
 /// The tenants of a source; `--json` says which parts are whose.
@@ -274,7 +303,8 @@ fn state(source: &Source) -> String {
         }
         None => match &source.status.loss_expected_at {
             Some(at) => format!("n8n will prune executions before the next sweep, about {at}"),
-            None => "ok".to_owned(),
+            None if source.status.warnings.is_empty() => "ok".to_owned(),
+            None => format!("warning ({})", warning::kinds(&source.status.warnings)),
         },
     }
 }
@@ -318,6 +348,28 @@ mod tests {
             assert!(sentence.contains(part), "{part} is missing: {sentence}");
         }
         assert!(source_table(&[source]).to_string().contains("1,040"));
+    }
+
+    #[test]
+    fn a_warning_is_said_with_the_remedy_and_the_clock_with_its_way() {
+        let source: Source = serde_json::from_value(json!({
+            "id": "north-n8n", "tenant": "north",
+            "status": {
+                "complete_until": "2026-11-24T12:00:00Z", "clock_skew_ms": -300_400,
+                "warnings": [{
+                    "code": "clock", "detail": "The clock is behind. Set it by NTP.", "since": "2026-11-24T11:00:00Z",
+                    "others": [],
+                }],
+            },
+        }))
+        .unwrap();
+        let sentence = source.status.warnings[0].sentence(&source.id);
+        for part in ["north-n8n: warning", "since 2026-11-24T11:00:00Z", "Set it by NTP"] {
+            assert!(sentence.contains(part), "{part} is missing: {sentence}");
+        }
+        let shown = source_table(&[source]).to_string();
+        assert!(shown.contains("-300 s") && shown.contains("warning (clock)"), "{shown}");
+        assert_eq!((clock(999).as_str(), clock(1_000).as_str()), ("ok", "+1 s"));
     }
 
     #[test]

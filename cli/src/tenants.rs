@@ -8,7 +8,7 @@ use comfy_table::Table;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{client::Client, table};
+use crate::{client::Client, table, warning::Warning};
 
 /// Arguments of `flowmeter tenants`.
 #[derive(Debug, Args)]
@@ -36,6 +36,8 @@ struct Tenant {
     stripe_customer_id: Option<String>,
     limit_override: Option<u64>,
     limit_override_until: Option<String>,
+    #[serde(default)]
+    warnings: Vec<Warning>,
 }
 
 impl Tenants {
@@ -48,6 +50,11 @@ impl Tenants {
             let list: TenantList = client.get(&["tenants"]).await?;
             let table = tenant_table(&list.tenants);
             writeln!(out, "{}", table::or_none(&table, "No tenants."))?;
+            for tenant in &list.tenants {
+                for warning in &tenant.warnings {
+                    writeln!(out, "{}", warning.sentence(&tenant.id))?;
+                }
+            }
         }
         Ok(())
     }

@@ -27,6 +27,7 @@
 const { randomUUID } = require('node:crypto');
 const http = require('node:http');
 const https = require('node:https');
+const { createRequire } = require('node:module');
 const path = require('node:path');
 
 /** Executions in one request. */
@@ -259,7 +260,9 @@ class Pusher {
 		this.flushedAt = Date.now();
 		let body;
 		try {
-			body = JSON.stringify({ executions: this.buffer.slice(0, this.sending) });
+			const executions = this.buffer.slice(0, this.sending);
+			// Anew with each attempt: Flowmeter compares it with its own clock.
+			body = JSON.stringify({ sent_at: new Date().toISOString(), instance: instanceOfN8n(), executions });
 		} catch (error) {
 			return this.settle({ refused: `cannot be written: ${error.message}` });
 		}
@@ -499,6 +502,25 @@ function versionOfN8n() {
 }
 
 const N8N_VERSION = versionOfN8n();
+
+/**
+ * The id of this n8n, the same in all its processes: main, workers and webhook processes. n8n shows it in "About n8n". It tells
+ * Flowmeter when two n8n push with one token. Nothing where n8n is built another way: a made-up one would differ from process to
+ * process, and one n8n would look like several.
+ *
+ * Only what n8n has loaded itself is looked at, so nothing is loaded or made by asking. Asked with each request, because 2.40
+ * reads the id from its database after it has loaded this file.
+ */
+function instanceOfN8n() {
+	try {
+		const ofN8n = createRequire(path.join(rootOfN8n(), 'package.json'));
+		const loaded = (name) => require.cache[ofN8n.resolve(name)].exports;
+		const { instanceId } = loaded('@n8n/di').Container.get(loaded('n8n-core').InstanceSettings);
+		return typeof instanceId === 'string' && instanceId !== '' ? instanceId : undefined;
+	} catch {
+		return undefined;
+	}
+}
 
 /** The class of n8n's errors that have a status; nothing before 2.40, or where n8n is built another way. */
 function responseError() {

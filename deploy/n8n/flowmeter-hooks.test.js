@@ -20,7 +20,7 @@ async function collector(answer = () => [202, { accepted: 1, ignored: 0, rejecte
 		request.on('data', (chunk) => chunks.push(chunk));
 		request.on('end', () => {
 			const body = JSON.parse(Buffer.concat(chunks).toString('utf8'));
-			requests.push({ headers: request.headers, url: request.url, executions: body.executions });
+			requests.push({ headers: request.headers, url: request.url, body, executions: body.executions });
 			const said = answer(requests.length);
 			if (said === undefined) return; // Never answers.
 			response.writeHead(said[0], { 'content-type': 'application/json' });
@@ -94,6 +94,48 @@ test('a finished run is sent within a second, with its workflow', async () => {
 			stopped_at: '2026-11-24T01:00:00.250Z',
 		},
 	]);
+	await stop();
+});
+
+test('a request says when it was sent, anew with each attempt, and no instance where n8n has none', async () => {
+	let answers = 0;
+	const { requests, url, stop } = await collector(() => [++answers === 1 ? 503 : 202, {}]);
+	const post = hooked(url);
+	const began = Date.now();
+	await post(run(), workflow, '926');
+	await eventually('it is sent again', () => requests.length === 2);
+	const [first, second] = requests.map(({ body }) => Date.parse(body.sent_at));
+	assert.ok(first >= began - 1 && second > first && second <= Date.now(), `${first} ${second}`);
+	assert.equal('instance' in requests[1].body, false);
+	await stop();
+});
+
+test('a request names the instance as n8n itself has it, once n8n knows it', async (context) => {
+	const { requests, url, stop } = await collector();
+	const root = fs.mkdtempSync(path.join(os.tmpdir(), 'flowmeter-n8n-'));
+	context.after(() => fs.rmSync(root, { recursive: true, force: true }));
+	const write = (name, text) => {
+		fs.mkdirSync(path.dirname(path.join(root, name)), { recursive: true });
+		fs.writeFileSync(path.join(root, name), text);
+	};
+	write('package.json', '{"name": "n8n", "version": "2.40.7"}');
+	write('node_modules/@n8n/di/package.json', '{"main": "index.js"}');
+	write('node_modules/@n8n/di/index.js', 'const made = new Map(); exports.Container = { get: (of) => made.get(of) ?? made.set(of, new of()).get(of) };');
+	write('node_modules/n8n-core/package.json', '{"main": "index.js"}');
+	write('node_modules/n8n-core/index.js', "exports.InstanceSettings = class { instanceId = 'of the key'; };");
+	const { filename } = require.main;
+	require.main.filename = path.join(root, 'bin', 'n8n');
+	context.after(() => (require.main.filename = filename));
+	const post = hooked(url);
+	await post(run(), workflow, '1');
+	await eventually('one is sent', () => requests.length === 1);
+	assert.equal('instance' in requests[0].body, false, 'nothing is loaded by asking');
+	const { Container } = require(path.join(root, 'node_modules/@n8n/di'));
+	const { InstanceSettings } = require(path.join(root, 'node_modules/n8n-core'));
+	Container.get(InstanceSettings).instanceId = 'of the database';
+	await post(run(), workflow, '2');
+	await eventually('another is sent', () => requests.length === 2);
+	assert.equal(requests[1].body.instance, 'of the database');
 	await stop();
 });
 

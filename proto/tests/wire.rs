@@ -438,6 +438,25 @@ fn a_life_beside_a_sequence() {
     );
 }
 
+/// What a source's clock and the pushes with its token say.
+#[test]
+fn the_clock_and_the_instances_of_a_source() {
+    insta::assert_snapshot!(
+        "later_synced_clock",
+        hex(&SourceSynced {
+            source_id: "north-n8n".into(),
+            clock_skew_ms: Some(-300_250),
+            clock_measured_at: at(1_795_484_020),
+            clock_wrong_since: at(1_795_484_000),
+            token_shared_since: at(1_795_484_001),
+            instances: vec!["1f2e".into(), "3d4c".into()],
+            counted_twice_since: at(1_795_484_002),
+            same_instance_sources: vec!["south-n8n".into()],
+            ..SourceSynced::default()
+        })
+    );
+}
+
 #[test]
 fn what_the_poll_shows_of_pushed_executions() {
     insta::assert_snapshot!(

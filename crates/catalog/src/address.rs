@@ -61,11 +61,25 @@ pub fn of_editor_page(url: &Url) -> Option<Url> {
     Some(instance)
 }
 
-/// Whether two addresses lead to one instance: they differ at most in the scheme, in a default port, in a slash or a dot
-/// at the end, or in how they name the machine itself.
+/// Where an instance is: equal for all addresses that lead to it. These differ at most in the scheme, in a default port, in a
+/// slash or a dot at the end, or in how they name the machine itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct InstancePlace {
+    host: String,
+    port: Option<u16>,
+    path: Vec<String>,
+}
+
+impl InstancePlace {
+    /// The place that this address leads to.
+    pub fn of(url: &Url) -> Self {
+        Self { host: host(url), port: url.port(), path: parts(url) }
+    }
+}
+
+/// Whether two addresses lead to one instance.
 pub fn is_same_instance(one: &Url, other: &Url) -> bool {
-    let place = |url: &Url| (host(url), url.port(), parts(url));
-    place(one) == place(other)
+    InstancePlace::of(one) == InstancePlace::of(other)
 }
 
 /// The host, with one name for the machine itself.

@@ -16,7 +16,7 @@ mod source;
 pub mod store;
 mod tenant;
 
-pub use address::{is_same_instance, of_editor_page};
+pub use address::{InstancePlace, is_same_instance, of_editor_page};
 pub use admission_rule::{AdmissionRule, LoopRule, RunCaps};
 pub use attribution::{Attribution, Placement, Scope};
 pub use entry::{Entry, InvalidEntry};

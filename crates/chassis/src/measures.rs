@@ -16,7 +16,7 @@ pub enum Kind {
 }
 
 /// All of them. A test compares the list with the sources; `promtool check metrics` reads it in `cargo xtask verify`.
-pub const MEASURES: [(Kind, &str, &str); 39] = [
+pub const MEASURES: [(Kind, &str, &str); 41] = [
     (Counter, "flowmeter_admissions_total", "Answers of the limit check, by verdict and reason."),
     (Counter, "flowmeter_authentication_failures_total", "Requests without a valid token."),
     (Counter, "flowmeter_billing_attempts_total", "Attempts to send a report to Stripe, by outcome."),
@@ -77,7 +77,17 @@ pub const MEASURES: [(Kind, &str, &str); 39] = [
         "Admitted runs that are not counted yet; the same in each gateway.",
     ),
     (Counter, "flowmeter_rows_set_aside_total", "Rows that could not be read and were set aside, by table."),
+    (
+        Gauge,
+        "flowmeter_source_clock_skew_max_seconds",
+        "How far the clock of an active source is from ours, ahead or behind; the largest of all.",
+    ),
     (Gauge, "flowmeter_source_lag_max_seconds", "Age of the oldest completeness among active sources."),
+    (
+        Gauge,
+        "flowmeter_source_warnings",
+        "Active sources with a warning, by kind: clock, shared_push_token or same_instance.",
+    ),
     (Gauge, "flowmeter_sources", "Sources, by state: ok, failing, new or inactive."),
     (Gauge, "flowmeter_stream_bytes_ratio", "Part of its room that a stream uses."),
     (Gauge, "flowmeter_stream_messages", "Messages in a stream."),

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimePrinter};
 use metering::Clock as _;
 
 pub use execution::{Ending, Execution, Gone, Mode, Runs, Start, Status};
@@ -231,6 +231,13 @@ impl N8n {
 
     pub(crate) fn slowness(&self) -> Duration {
         *self.shared.slowness.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its answers say as `Date`.
+    pub(crate) fn http_date(&self) -> Option<String> {
+        let ahead = SignedDuration::from_millis(self.read(|instance| instance.config.clock_ahead_ms));
+        let now = self.shared.clock.now().checked_add(ahead).ok()?;
+        DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()
     }
 
     fn now(&self) -> Timestamp {

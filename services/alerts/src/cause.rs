@@ -10,7 +10,7 @@ pub enum Cause {
     /// A tenant has crossed a threshold.
     Crossing(Alert),
     /// The operator has something to look after.
-    Notice(Notice),
+    Notice(Box<Notice>),
 }
 
 impl Cause {

@@ -51,6 +51,12 @@ pub enum Topic {
     Loop,
     /// A source's list contradicts what was pushed for it.
     Contradicted,
+    /// A source's clock is wrong.
+    Clock,
+    /// Several n8n push with one token.
+    SharedToken,
+    /// One n8n pushes for several sources.
+    CountedTwice,
     /// Mails will not be sent.
     Refused,
 }
@@ -76,6 +82,12 @@ pub enum Fact {
     Loop(v1::LoopDetected),
     /// Pushed executions that a source's list shows to be something else; of several such facts, the last.
     Contradicted(v1::SourceContradicted),
+    /// A source whose clock is wrong; of several sweeps, the last.
+    Clock(v1::SourceSynced),
+    /// A source with whose token several n8n push; of several sweeps, the last.
+    SharedToken(v1::SourceSynced),
+    /// A source whose n8n pushes for other sources too; of several sweeps, the last.
+    CountedTwice(v1::SourceSynced),
     /// Mails that a recipient will not get; of several, the first.
     Refused(RefusedMail),
 }
@@ -96,7 +108,7 @@ pub enum InvalidFact {
 
 impl Topic {
     /// All topics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Gap,
         Self::Failing,
         Self::Recovered,
@@ -106,6 +118,9 @@ impl Topic {
         Self::Drift,
         Self::Loop,
         Self::Contradicted,
+        Self::Clock,
+        Self::SharedToken,
+        Self::CountedTwice,
         Self::Refused,
     ];
 
@@ -121,6 +136,9 @@ impl Topic {
             Self::Drift => "drift",
             Self::Loop => "loop",
             Self::Contradicted => "contradicted",
+            Self::Clock => "clock",
+            Self::SharedToken => "token",
+            Self::CountedTwice => "twice",
             Self::Refused => "refused",
         }
     }
@@ -166,6 +184,26 @@ impl Fact {
         required_instant(wire.sweep_ended_at.as_ref(), "sweep_ended_at")?;
         let expected = instant(wire.loss_expected_at.as_ref(), "loss_expected_at")?;
         Ok(expected.map(|_| Self::Loss(wire.clone())))
+    }
+
+    /// What should be mended at a source whatever it runs: its clock, or who uses its push token. The instants are those at which
+    /// it began, and make each a fact once until it is mended.
+    pub fn warnings(wire: &v1::SourceSynced) -> Result<Vec<Self>, InvalidFact> {
+        let wire = v1::SourceSynced {
+            instances: wire.instances.iter().map(|instance| shortened(instance)).collect(),
+            // No mail says them, and there may be a thousand.
+            open_ids: Vec::new(),
+            ..wire.clone()
+        };
+        let clock = instant(wire.clock_wrong_since.as_ref(), "clock_wrong_since")?;
+        let token = instant(wire.token_shared_since.as_ref(), "token_shared_since")?;
+        let twice = instant(wire.counted_twice_since.as_ref(), "counted_twice_since")?;
+        let facts = [
+            clock.map(|_| Self::Clock(wire.clone())),
+            token.map(|_| Self::SharedToken(wire.clone())),
+            twice.map(|_| Self::CountedTwice(wire)),
+        ];
+        Ok(facts.into_iter().flatten().collect())
     }
 
     /// A dead letter.
@@ -231,6 +269,9 @@ impl Fact {
             Self::Drift(_) => Topic::Drift,
             Self::Loop(_) => Topic::Loop,
             Self::Contradicted(_) => Topic::Contradicted,
+            Self::Clock(_) => Topic::Clock,
+            Self::SharedToken(_) => Topic::SharedToken,
+            Self::CountedTwice(_) => Topic::CountedTwice,
             Self::Refused(_) => Topic::Refused,
         }
     }
@@ -240,7 +281,10 @@ impl Fact {
         match self {
             Self::Gap(gap) => &gap.source_id,
             Self::Failing(failing) | Self::Recovered(failing) => &failing.source_id,
-            Self::Loss(synced) => &synced.source_id,
+            Self::Loss(synced)
+            | Self::Clock(synced)
+            | Self::SharedToken(synced)
+            | Self::CountedTwice(synced) => &synced.source_id,
             Self::Dead(letter) => &letter.service,
             Self::Report(failed) => &failed.tenant_id,
             Self::Drift(drift) => &drift.tenant_id,
@@ -251,12 +295,15 @@ impl Fact {
         }
     }
 
-    /// When it was found; of a source that is or was failing, since when.
+    /// When it was found; of a source that is or was failing, or has something to mend, since when.
     pub fn at(&self) -> Timestamp {
         let wire = match self {
             Self::Gap(gap) => &gap.found_at,
             Self::Failing(failing) | Self::Recovered(failing) => &failing.failing_since,
             Self::Loss(synced) => &synced.sweep_ended_at,
+            Self::Clock(synced) => &synced.clock_wrong_since,
+            Self::SharedToken(synced) => &synced.token_shared_since,
+            Self::CountedTwice(synced) => &synced.counted_twice_since,
             Self::Dead(letter) => &letter.failed_at,
             Self::Report(failed) => &failed.failed_at,
             Self::Drift(drift) => &drift.found_at,
@@ -277,7 +324,11 @@ impl Fact {
                 let (first, last) = (&gap.first_execution_id, &gap.last_execution_id);
                 format!("{topic}/{subject}/{}/{first}/{last}", gap.epoch)
             }
-            Self::Failing(_) | Self::Recovered(_) => format!("{topic}/{subject}/{at}"),
+            Self::Failing(_)
+            | Self::Recovered(_)
+            | Self::Clock(_)
+            | Self::SharedToken(_)
+            | Self::CountedTwice(_) => format!("{topic}/{subject}/{at}"),
             // One a day.
             Self::Loss(_) => format!("{topic}/{subject}/{}", at.to_zoned(TimeZone::UTC).date()),
             // A letter has no id of its own; written again after a crash it has another instant.
@@ -333,7 +384,10 @@ impl Fact {
         match self {
             Self::Gap(gap) => gap.encode_to_vec(),
             Self::Failing(failing) | Self::Recovered(failing) => failing.encode_to_vec(),
-            Self::Loss(synced) => synced.encode_to_vec(),
+            Self::Loss(synced)
+            | Self::Clock(synced)
+            | Self::SharedToken(synced)
+            | Self::CountedTwice(synced) => synced.encode_to_vec(),
             Self::Dead(letter) => letter.encode_to_vec(),
             Self::Report(failed) => failed.encode_to_vec(),
             Self::Drift(drift) => drift.encode_to_vec(),
@@ -355,6 +409,9 @@ impl Fact {
             Topic::Drift => Self::Drift(Message::decode(bytes)?),
             Topic::Loop => Self::Loop(Message::decode(bytes)?),
             Topic::Contradicted => Self::Contradicted(Message::decode(bytes)?),
+            Topic::Clock => Self::Clock(Message::decode(bytes)?),
+            Topic::SharedToken => Self::SharedToken(Message::decode(bytes)?),
+            Topic::CountedTwice => Self::CountedTwice(Message::decode(bytes)?),
             Topic::Refused => Self::Refused(Message::decode(bytes)?),
         })
     }

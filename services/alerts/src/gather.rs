@@ -144,7 +144,7 @@ impl Handler for GatherFailing {
     }
 }
 
-/// Handles `SourceSynced`: ends failures, and tells of losses that are ahead.
+/// Handles `SourceSynced`: ends failures, and tells of losses that are ahead and of what is to be mended at the source.
 pub struct GatherSynced(pub Gatherer);
 
 #[async_trait]
@@ -155,6 +155,7 @@ impl Handler for GatherSynced {
     async fn handle(&self, delivery: Delivery<v1::SourceSynced>) -> Result<(), GatherError> {
         let synced = delivery.message;
         let loss = Fact::loss(&synced)?;
+        let warnings = Fact::warnings(&synced)?;
         let ended_at =
             required_instant(synced.sweep_ended_at.as_ref(), "sweep_ended_at").map_err(InvalidFact::from)?;
         let now = self.0.clock.now();
@@ -163,6 +164,16 @@ impl Handler for GatherSynced {
         end_failure(&mut transaction, &synced.source_id, ended_at, now).await?;
         if let Some(loss) = loss {
             gather(&mut transaction, loss, ended_at, now).await?;
+        }
+        // What was mended before anybody was told of it is withdrawn.
+        for topic in [Topic::Clock, Topic::SharedToken, Topic::CountedTwice] {
+            if !warnings.iter().any(|warning| warning.topic() == topic) {
+                notices::withdraw(&mut *transaction, topic, &synced.source_id, ended_at).await?;
+            }
+        }
+        for warning in warnings {
+            let since = warning.at();
+            gather(&mut transaction, warning, since, later(now, SETTLE)).await?;
         }
         transaction.commit().await?;
         self.0.wake.notify_one();

@@ -49,12 +49,14 @@ impl Letter {
     pub fn notice(notice: &Notice) -> Result<Self, askama::Error> {
         let color = match notice.fact.topic() {
             Topic::Recovered => GREEN,
-            Topic::Loss | Topic::Drift | Topic::Loop => AMBER,
+            Topic::Loss | Topic::Drift | Topic::Loop | Topic::Clock => AMBER,
             Topic::Gap
             | Topic::Failing
             | Topic::Dead
             | Topic::Report
             | Topic::Contradicted
+            | Topic::SharedToken
+            | Topic::CountedTwice
             | Topic::Refused => RED,
         };
         Self::written(Phrases::of_notice(notice), color, 0, &notice.told.dashboard_url)

@@ -6,7 +6,7 @@ mod spanish;
 mod tests;
 
 use catalog::{Language, locale};
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use proto::{instant, v1};
 
 use crate::{
@@ -55,6 +55,9 @@ struct Words {
     per_minute: &'static str,
     usual: &'static str,
     example: &'static str,
+    skew: &'static str,
+    instances: &'static str,
+    other_sources: &'static str,
     mails: &'static str,
     recipient: &'static str,
 }
@@ -193,6 +196,14 @@ impl Parts<'_> {
                 (words.executions, self.number(found.executions)),
                 (words.example, found.execution_id.clone()),
             ],
+            Fact::Clock(synced) => vec![(words.source, synced.source_id.clone()), (words.skew, skew(synced))],
+            Fact::SharedToken(synced) => {
+                vec![(words.source, synced.source_id.clone()), (words.instances, synced.instances.join(", "))]
+            }
+            Fact::CountedTwice(synced) => vec![
+                (words.source, synced.source_id.clone()),
+                (words.other_sources, synced.same_instance_sources.join(", ")),
+            ],
             Fact::Refused(refused) => self.refusals(refused, words),
         };
         if !matches!(&self.notice.fact, Fact::Failing(_) | Fact::Recovered(_)) {
@@ -211,6 +222,23 @@ fn ids(gap: &v1::SourceGap, words: &Words) -> String {
         (first, last) if first == last => first.to_owned(),
         (first, last) => format!("{first} {} {last}", words.to),
     }
+}
+
+/// `+5m`, `-1m 30s`: how far a source's clock is ahead of ours.
+fn skew(synced: &v1::SourceSynced) -> String {
+    let skew_ms = synced.clock_skew_ms.unwrap_or_default();
+    let sign = if skew_ms < 0 { '-' } else { '+' };
+    format!("{sign}{}", skew_span(synced))
+}
+
+/// The same without its sign, in whole seconds.
+fn skew_span(synced: &v1::SourceSynced) -> String {
+    let seconds = synced.clock_skew_ms.unwrap_or_default().unsigned_abs() / 1_000;
+    format!("{:#}", SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
+}
+
+fn is_behind(synced: &v1::SourceSynced) -> bool {
+    synced.clock_skew_ms.is_some_and(|skew_ms| skew_ms < 0)
 }
 
 fn gap_reason(language: Language, reason: v1::GapReason) -> &'static str {

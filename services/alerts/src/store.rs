@@ -228,7 +228,7 @@ async fn claimed_mail(connection: &mut PgConnection, row: &PgRow) -> Result<Clai
         }
     };
     let cause = match row.try_get::<Option<&str>, _>("notice_id")? {
-        Some(_) => Cause::Notice(notices::notice(&told)?),
+        Some(_) => Cause::Notice(Box::new(notices::notice(&told)?)),
         None => Cause::Crossing(alert(&told)?),
     };
     Ok(Claimed {

@@ -16,6 +16,7 @@ use sqlx::PgPool;
 use url::Url;
 
 use crate::{
+    checks::{self, Terms},
     cursor::{Backlog, Begin, Cursor},
     failure::SweepError,
     n8n::{Listing, N8n, N8nError, OpenStatus, PAGE_ROWS_MAX},
@@ -68,6 +69,8 @@ pub struct Collect<'a> {
     pub clock: &'a dyn Clock,
     /// How far the source's clock may be behind.
     pub clock_skew: SignedDuration,
+    /// From where on its skew is told.
+    pub clock_skew_warning: SignedDuration,
     /// How often it is swept, as configured.
     pub interval: Duration,
     /// Rows that it is assumed to keep.
@@ -339,6 +342,8 @@ impl Collecting<'_> {
         }
         let forecast =
             before.zip(sight(&cursor)).and_then(|(before, now)| Forecast::of(before, now, work.rows_kept));
+        let terms = Terms { skew_max: work.clock_skew_warning, pushes: work.pushes, now: work.clock.now() };
+        let standing = checks::settle(work.pool, work.source, work.n8n.skew_ms(), terms).await?;
         let synced = Synced {
             epoch: cursor.epochs.current(),
             complete_until: cursor.complete_until.unwrap_or(started_at),
@@ -353,6 +358,7 @@ impl Collecting<'_> {
             unseen_ids_max: cursor.unseen.ids_max,
             unseen_since: cursor.unseen.since,
             unsaving_workflows: cursor.unseen.kept.unsaving,
+            standing: &standing,
         };
         work.publisher.synced(work.source, synced).await?;
         Ok(Collected { cursor, started_at, executions_published, forecast })

@@ -10,7 +10,10 @@ use metering::Clock;
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{self, expiry as rows};
+use crate::{
+    instances::KEPT_FOR,
+    store::{self, expiry as rows},
+};
 
 /// Rows get old slowly.
 const ROUND_INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -57,11 +60,17 @@ impl Expiry {
         let now = self.clock.now();
         let workflows_before = now.saturating_sub(WORKFLOWS_KEPT).unwrap_or(now);
         let unreadable_before = store::seconds_before(now, store::UNREADABLE_KEPT_S);
+        let instances_before = now.saturating_sub(KEPT_FOR).unwrap_or(now);
         // A connection of its own: its end, also by a crash, ends the turn.
         let mut connection = self.pool.acquire().await?.detach();
         if rows::take_turn(&mut connection).await? {
             for _ in 0..BATCHES_MAX {
                 if rows::workflows(&mut connection, workflows_before, ROWS_PER_BATCH).await? == 0 {
+                    break;
+                }
+            }
+            for _ in 0..BATCHES_MAX {
+                if rows::instances(&mut connection, instances_before, ROWS_PER_BATCH).await? == 0 {
                     break;
                 }
             }

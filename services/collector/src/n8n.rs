@@ -1,13 +1,17 @@
 //! n8n's public API: the few calls that a sweep makes, bounded in time and size.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use metering::SafeText;
+use jiff::Timestamp;
+use metering::{Clock, SafeText};
 use reqwest::{
     Response, StatusCode,
     header::{
-        ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
-        RETRY_AFTER, WWW_AUTHENTICATE,
+        ACCEPT, ACCEPT_ENCODING, AGE, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderName, HeaderValue,
+        LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
     },
     redirect,
 };
@@ -18,6 +22,7 @@ use url::Url;
 
 use crate::{
     address::{self, PrivateAddress, PublicOnly},
+    clock_skew::Bounds,
     json,
     row::RunId,
 };
@@ -173,9 +178,10 @@ pub enum N8nError {
 }
 
 /// What calls to any n8n have in common; cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
+    clock: Arc<dyn Clock>,
     request_timeout: Duration,
     page_bytes_max: usize,
     allow_private_addresses: bool,
@@ -193,8 +199,8 @@ pub struct ClientLimits {
 }
 
 impl Client {
-    /// A client with these bounds.
-    pub fn new(limits: ClientLimits) -> Result<Self, reqwest::Error> {
+    /// A client with these bounds, which measures the sources' clocks against `clock`.
+    pub fn new(limits: ClientLimits, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("flowmeter/", env!("CARGO_PKG_VERSION")))
             .timeout(limits.request_timeout)
@@ -209,6 +215,7 @@ impl Client {
         }
         Ok(Self {
             http: builder.build()?,
+            clock,
             request_timeout: limits.request_timeout,
             page_bytes_max: limits.page_bytes_max,
             allow_private_addresses: limits.allow_private_addresses,
@@ -222,16 +229,17 @@ impl Client {
         }
         let mut key = HeaderValue::from_str(key.expose_secret()).map_err(|_| N8nError::Key)?;
         key.set_sensitive(true);
-        Ok(N8n { client: self.clone(), base_url: base_url.clone(), key })
+        Ok(N8n { client: self.clone(), base_url: base_url.clone(), key, skew: Mutex::default() })
     }
 }
 
 /// One n8n.
-#[derive(Debug)]
 pub struct N8n {
     client: Client,
     base_url: Url,
     key: HeaderValue,
+    /// Between which values its clock's skew lies, by its answers so far.
+    skew: Mutex<Option<Bounds>>,
 }
 
 #[derive(Deserialize)]
@@ -306,7 +314,9 @@ impl N8n {
     }
 
     async fn send(&self, url: Url) -> Result<Response, N8nError> {
-        self.client
+        let sent = self.client.clock.now();
+        let response = self
+            .client
             .http
             .get(url)
             .header("X-N8N-API-KEY", self.key.clone())
@@ -314,7 +324,27 @@ impl N8n {
             .header(ACCEPT_ENCODING, "identity")
             .send()
             .await
-            .map_err(|error| self.failed(error))
+            .map_err(|error| self.failed(error))?;
+        self.measure(&response, sent);
+        Ok(response)
+    }
+
+    /// How far its clock is ahead of ours, in milliseconds, by its answers so far; nothing where none of them said.
+    pub fn skew_ms(&self) -> Option<i64> {
+        self.skew.lock().unwrap_or_else(PoisonError::into_inner).map(Bounds::middle_ms)
+    }
+
+    fn measure(&self, response: &Response, sent: Timestamp) {
+        // What a cache answers with is as old as it says.
+        if response.headers().contains_key(AGE) {
+            return;
+        }
+        let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
+        let bounds = date.and_then(|date| Bounds::of_answer(date, sent, self.client.clock.now()));
+        if let Some(bounds) = bounds {
+            let mut known = self.skew.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Some(known.map_or(bounds, |known| known.and(bounds)));
+        }
     }
 
     async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, N8nError> {

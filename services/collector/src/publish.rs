@@ -10,6 +10,7 @@ use proto::{subjects::Question, timestamp, v1};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    checks::Standing,
     failure::Failure,
     row::{RowError, RunId},
 };
@@ -72,6 +73,8 @@ pub struct Synced<'a> {
     pub unseen_since: Option<Timestamp>,
     /// Workflows whose settings say that some of their executions are not saved.
     pub unsaving_workflows: u32,
+    /// How it stands apart from its executions.
+    pub standing: &'a Standing,
 }
 
 /// A row that cannot be read, on its way to the dead letters.
@@ -166,6 +169,7 @@ impl Publisher {
 
     /// A sweep has ended well.
     pub async fn synced(&self, source: &SourceId, synced: Synced<'_>) -> Result<(), PublishError> {
+        let standing = synced.standing;
         let message = v1::SourceSynced {
             source_id: source.to_string(),
             epoch: synced.epoch,
@@ -181,6 +185,13 @@ impl Publisher {
             unseen_since: synced.unseen_since.map(timestamp),
             unsaving_workflows: synced.unsaving_workflows,
             open_ids: synced.open_ids,
+            clock_skew_ms: standing.clock.map(|clock| clock.skew_ms),
+            clock_measured_at: standing.clock.map(|clock| timestamp(clock.at)),
+            clock_wrong_since: standing.clock_wrong_since.map(timestamp),
+            token_shared_since: standing.token_shared_since.map(timestamp),
+            instances: standing.instances.clone(),
+            counted_twice_since: standing.doubled_since.map(timestamp),
+            same_instance_sources: standing.same_instance.clone(),
         };
         let subject = self.bus.namespace().source_synced(source.as_str());
         self.state(subject, &message, synced.ended_at).await

@@ -99,6 +99,7 @@ async fn executions(State(pushed): State<Arc<Pushed>>, request: Request) -> Resp
 
 async fn handle(pushed: &Pushed, request: Request) -> Result<ReceivedJson, Refusal> {
     let receive = &pushed.receive;
+    let received_at = receive.clock.now();
     // Before the body is read: who may not push costs nothing.
     let token = bearer(request.headers()).ok_or(Refusal::Unauthorized)?;
     let pusher = receive.admit(&token).await?;
@@ -113,10 +114,12 @@ async fn handle(pushed: &Pushed, request: Request) -> Result<ReceivedJson, Refus
     })?;
     let now = receive.clock.now();
     let read = |item| item::read(item, now);
-    let items: Vec<Item> = body::items(form, &bytes)?.into_iter().map(read).collect();
+    let body = body::read(form, &bytes)?;
+    let items: Vec<Item> = body.items.into_iter().map(read).collect();
     let mut answer = ReceivedJson::of(&items);
     let pushed = items.into_iter().filter_map(Item::into_pushed).collect();
     answer.leave(receive.publish(&pusher, pushed).await?);
+    receive.hear(&pusher, body.sender, received_at).await;
     answer.count();
     Ok(answer)
 }

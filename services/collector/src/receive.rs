@@ -7,8 +7,8 @@ use std::{
 };
 
 use catalog::{Source, store::CatalogError};
-use jiff::SignedDuration;
-use messaging::PublishError;
+use jiff::{SignedDuration, Timestamp};
+use messaging::{PublishError, consume::chain};
 use metering::{Clock, Execution, Mode, SourceId};
 use proto::v1::{self, Origin};
 use secrecy::{ExposeSecret, SecretString};
@@ -17,11 +17,13 @@ use sqlx::PgPool;
 use subtle::ConstantTimeEq;
 
 use crate::{
+    checks,
     epochs::Epochs,
     far_ids,
     publish::{BATCH_EXECUTIONS_MAX, Publisher, Received},
     push::item::Pushed,
     row::{RunId, born_at},
+    senders::{Sender, Senders},
     store,
 };
 
@@ -42,6 +44,10 @@ pub struct Receive {
     pub clock: Arc<dyn Clock>,
     /// Time between sweeps of a source that does not say its own.
     pub poll_interval: Duration,
+    /// From where on the skew of a source's clock is told.
+    pub clock_skew_warning: SignedDuration,
+    /// Who has pushed lately.
+    pub senders: Senders,
 }
 
 /// A pushed execution of a workflow that nothing is known of makes the next sweep come at once, where a tenant follows
@@ -102,6 +108,16 @@ impl Receive {
             return Err(ReceiveError::Resting);
         }
         Ok(Pusher { source, interval, depends_on_places })
+    }
+
+    /// Hears who has sent a request that came at `received_at`. A failure costs nothing but that: the executions are durable.
+    pub async fn hear(&self, pusher: &Pusher, sender: Sender, received_at: Timestamp) {
+        let source = &pusher.source;
+        let note = self.senders.hear(source, sender, received_at);
+        let noted = checks::note(&self.pool, source, note, self.clock_skew_warning, self.clock.now()).await;
+        if let Err(error) = noted {
+            tracing::debug!(%source, error = chain(&error), "cannot note who pushes");
+        }
     }
 
     /// Publishes the executions. Returns when the broker has all of them durably, and how many are left to the
@@ -209,7 +225,6 @@ fn source_of(token: &SecretString) -> Option<SourceId> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use metering::{ExecutionId, Status, WorkflowId};
 
     use super::*;

@@ -86,6 +86,8 @@ pub struct Work {
     pub poll_interval: Duration,
     /// How far a source's clock may be behind.
     pub clock_skew: SignedDuration,
+    /// From where on its skew is told.
+    pub clock_skew_warning: SignedDuration,
     /// Rows that a source is assumed to keep.
     pub rows_kept: u64,
 }
@@ -203,6 +205,7 @@ impl Work {
             pool: &self.pool,
             clock: self.clock.as_ref(),
             clock_skew: self.clock_skew,
+            clock_skew_warning: self.clock_skew_warning,
             interval: self.interval_of(&source),
             rows_kept: self.rows_kept,
             pushes: source.push_token_sha256.is_some(),

@@ -27,6 +27,7 @@ use crate::{
     receive::Receive,
     replay::Replay,
     schedule::{Schedule, Work},
+    senders::Senders,
 };
 
 /// The service.
@@ -59,7 +60,9 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
         page_bytes_max: settings.page_bytes_max,
         allow_private_addresses: settings.allow_private_addresses,
     };
-    let client = Client::new(limits).context("cannot make an HTTP client")?;
+    let client = Client::new(limits, clock.clone()).context("cannot make an HTTP client")?;
+    let clock_skew_warning =
+        SignedDuration::try_from(settings.clock_skew_warning).context("clock_skew_warning is too long")?;
     let auditor = Auditor {
         client: client.clone(),
         bus: bus.clone(),
@@ -87,6 +90,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
         opening_key: OpeningKey::parse(&settings.secret_key)?,
         poll_interval: settings.poll_interval,
         clock_skew: SignedDuration::try_from(settings.clock_skew).context("clock_skew is too long")?,
+        clock_skew_warning,
         rows_kept: settings.assumed_rows_kept,
     };
 
@@ -113,6 +117,8 @@ pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> 
         pool: pool.clone(),
         clock: clock.clone(),
         poll_interval: settings.poll_interval,
+        clock_skew_warning,
+        senders: Senders::default(),
     };
     tasks.spawn_fallible("push", push::serve(listener, receive, tasks.shutdown()));
 

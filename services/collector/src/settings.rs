@@ -35,6 +35,9 @@ pub struct Settings {
     /// How far a source's clock may be behind ours; also covers the commit of a row that has just stopped.
     #[serde(default = "default_clock_skew", deserialize_with = "chassis::duration::deserialize")]
     pub clock_skew: Duration,
+    /// A source whose clock is further from ours than this, ahead or behind, is shown with a warning.
+    #[serde(default = "default_clock_skew_warning", deserialize_with = "chassis::duration::deserialize")]
+    pub clock_skew_warning: Duration,
     /// The largest answer that is read.
     #[serde(default = "default_page_bytes_max")]
     pub page_bytes_max: usize,
@@ -52,9 +55,11 @@ pub struct Settings {
 
 impl Validate for Settings {
     fn validate(&self) -> Result<(), String> {
-        for (name, duration) in
-            [("poll_interval", self.poll_interval), ("request_timeout", self.request_timeout)]
-        {
+        for (name, duration) in [
+            ("poll_interval", self.poll_interval),
+            ("request_timeout", self.request_timeout),
+            ("clock_skew_warning", self.clock_skew_warning),
+        ] {
             if duration.is_zero() {
                 return Err(format!("{name} must not be zero"));
             }
@@ -95,6 +100,10 @@ fn default_clock_skew() -> Duration {
     Duration::from_secs(5)
 }
 
+fn default_clock_skew_warning() -> Duration {
+    Duration::from_secs(30)
+}
+
 fn default_page_bytes_max() -> usize {
     8 * 1024 * 1024
 }
@@ -125,6 +134,7 @@ mod tests {
     fn mistakes_are_named() {
         for (wrong, word) in [
             (Settings { poll_interval: Duration::ZERO, ..settings() }, "poll_interval"),
+            (Settings { clock_skew_warning: Duration::ZERO, ..settings() }, "clock_skew_warning"),
             (Settings { concurrency: 0, ..settings() }, "concurrency"),
             (Settings { page_bytes_max: 1, ..settings() }, "page_bytes_max"),
             (Settings { assumed_rows_kept: 0, ..settings() }, "assumed_rows_kept"),

@@ -1,6 +1,7 @@
 //! All SQL of the collector.
 
 pub mod audits;
+pub mod checks;
 pub mod epochs;
 pub mod expiry;
 pub mod limits;

@@ -13,6 +13,8 @@ export function source(values = {}) {
     failing: null,
     loss_expected_at: null,
     gaps: 0,
+    clock_skew_ms: 0,
+    warnings: [],
     ...values,
   };
 }

@@ -109,6 +109,29 @@ test("a workflow, a closed period or a source that cannot be shown leaves its ne
   assert.equal(withClass(sources.node, "broken").length, 1);
 });
 
+test("what is to be mended at a source is said in the reader's language, with the way of the clock", () => {
+  const said = (language, code, values = {}, others = ["south"]) => {
+    const { book } = page([usage()]);
+    const view = sourcesCard({ book, format: formatsOf(language), isOffline: () => false });
+    const warning = { code, others, since: at(60), detail: "In the gateway's words." };
+    view.update({ sources: [source({ warnings: [warning], ...values })] });
+    return view.node.textContent;
+  };
+  assert.match(said("en", "clock", { clock_skew_ms: 300_250 }), /5\s?m ahead.*NTP.*the next one.*Since/);
+  assert.match(said("en", "clock", { clock_skew_ms: -300_250 }), /5\s?m behind.*NTP.*the one before/);
+  assert.match(said("es", "clock", { clock_skew_ms: -300_250 }), /atrasado 5\s?min.*NTP.*el anterior.*Desde/);
+  assert.match(said("es", "clock", { clock_skew_ms: 2_000 }), /Reloj adelantado 2/);
+  assert.match(said("en", "of_tomorrow", { clock_skew_ms: 900 }), /Clock right/);
+  assert.doesNotMatch(said("en", "of_tomorrow", { clock_skew_ms: null }), /Clock/);
+  assert.match(said("en", "shared_push_token", {}, ["a", "b"]), /2 n8n push with this source's token/);
+  assert.match(said("en", "same_instance"), /pushes for south too/);
+  assert.match(said("es", "same_address"), /south tiene la misma dirección/);
+  assert.match(said("es", "of_tomorrow"), /In the gateway's words\./);
+  const none = sourcesCard(page([usage()]).context);
+  none.update({ sources: [source()] });
+  assert.equal(withClass(none.node, "source-loss").length, 1, "only the place for a loss");
+});
+
 test("a bar without a range has none of a meter's attributes", () => {
   const bar = usageBar(formatsOf("en"));
   const ranged = () => ["aria-valuemin", "aria-valuemax", "aria-valuenow"].map((name) => bar.node.getAttribute(name));

@@ -227,6 +227,27 @@ export function unseenText(unseen, { t, moment }, now) {
   return lines.join(" ");
 }
 
+/** How far a source's clock is from ours; a second is within the measure. Empty where it was not measured. */
+export function clockText(skew, { t, duration }) {
+  if (skew === null) return "";
+  if (Math.abs(skew) < 1_000) return t("clockRight");
+  return t(skew < 0 ? "clockBehind" : "clockAhead", { by: duration(Math.abs(skew)) });
+}
+
+/** What a person should mend at a source, in the reader's language; one of a later version in the gateway's own words. */
+export function warningText(warning, source, { t, moment, duration }, now) {
+  const { code, others, since } = warning;
+  const skew = source.clock_skew_ms ?? 0;
+  const sentence = {
+    clock: () => t(skew < 0 ? "warning_clock_behind" : "warning_clock_ahead", { by: duration(Math.abs(skew)) }),
+    shared_push_token: () => t("warning_shared_push_token", { count: others.length }),
+    same_instance: () => t("warning_same_instance", { others: others.join(", ") }),
+    same_address: () => t("warning_same_address", { others: others.join(", ") }),
+  }[code];
+  if (sentence === undefined) return warning.detail;
+  return since === null ? sentence() : `${sentence()} ${t("warningSince", { time: moment(since, now) })}`;
+}
+
 /** Which executions are missing, why, and when that was found. */
 export function gapText(gap, { t, moment }, now) {
   const { first_execution_id: first, last_execution_id: last } = gap;

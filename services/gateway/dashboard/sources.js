@@ -1,7 +1,7 @@
 // The tenant's sources: how far each is counted, why one cannot be read, and what is missing of it.
 
 import { el, setAttribute, setText, show } from "./dom.js";
-import { brokenMark, drawEach, failureParts, gapText, lossText, unseenText } from "./parts.js";
+import { brokenMark, clockText, drawEach, failureParts, gapText, lossText, unseenText, warningText } from "./parts.js";
 import { isLosing, sourceState } from "./usage.js";
 
 /** Gaps that a row lists; the command line has them all. */
@@ -59,17 +59,20 @@ function sourceRow(context) {
   const state = el("span", { class: "source-state" });
   const complete = el("span", { class: "muted small" });
   const open = el("span", { class: "muted small" });
+  const clock = el("span", { class: "muted small" });
   const failure = el("p", { class: "source-failure" });
   const loss = el("p", { class: "source-loss" });
   const unseen = el("p", { class: "muted small" });
+  const warnings = el("div", { class: "source-warnings" });
   const gaps = gapList(context);
   const node = el(
     "li",
     {},
     el("div", { class: "line spread" }, name, state),
-    el("div", { class: "line spread" }, complete, open),
+    el("div", { class: "line spread" }, complete, clock, open),
     failure,
     loss,
+    warnings,
     unseen,
     gaps.node,
   );
@@ -86,8 +89,8 @@ function sourceRow(context) {
         show(broken, false);
       } catch (error) {
         // Nothing of before may stand beside it.
-        [state, complete, open].forEach((part) => setText(part, ""));
-        [failure, loss, unseen].forEach((part) => show(part, false));
+        [state, complete, open, clock].forEach((part) => setText(part, ""));
+        [failure, loss, unseen, warnings].forEach((part) => show(part, false));
         broken.replaceChildren(brokenMark(error, t));
         show(broken, true);
       }
@@ -106,11 +109,15 @@ function sourceRow(context) {
     );
     setAttribute(complete, "title", until === null ? null : full(until));
     setText(open, source.open_executions === null ? "" : t("open", { count: source.open_executions }));
+    setText(clock, clockText(source.clock_skew_ms ?? null, format));
     show(loss, isLosing(source));
     if (isLosing(source)) setText(loss, lossText(source.loss_expected_at, format, now));
     const unseenSaid = unseenText(source.unseen, format, now);
     show(unseen, unseenSaid !== "");
     setText(unseen, unseenSaid);
+    const lines = (source.warnings ?? []).map((warning) => el("p", { class: "source-loss" }, warningText(warning, source, format, now)));
+    show(warnings, lines.length > 0);
+    warnings.replaceChildren(...lines);
     show(failure, stands === "failing");
     if (stands !== "failing") return;
     const { reason, since, detail } = failureParts(source, format, now);

@@ -182,6 +182,23 @@ export const WORDS = {
       one: "{count} workflow says in its settings that some executions are not saved.",
       other: "{count} workflows say in their settings that some executions are not saved.",
     },
+    clockRight: "Clock right",
+    clockAhead: "Clock {by} ahead",
+    clockBehind: "Clock {by} behind",
+    warningSince: "Since {time}.",
+    warning_clock_ahead:
+      "The clock of this n8n is {by} ahead of Flowmeter's. Set it by NTP: until then an execution near the end of a period counts in the next one.",
+    warning_clock_behind:
+      "The clock of this n8n is {by} behind Flowmeter's. Set it by NTP: until then an execution near the end of a period counts in the one before, or late.",
+    warning_shared_push_token: {
+      one: "{count} n8n pushes with this source's token beside others, and executions are lost. Make a source and a push token for each n8n.",
+      other:
+        "{count} n8n push with this source's token, and executions of all but one are lost. Make a source and a push token for each n8n.",
+    },
+    warning_same_instance:
+      "The n8n of this source pushes for {others} too, and each execution counts once for each. Keep one source, and share it by attributions.",
+    warning_same_address:
+      "{others} has the same address, and each execution counts once for each. Remove or pause all but one, and share that one by attributions.",
     lossAhead: "n8n will prune executions before the next sweep, about {time}.",
     gapRange: "Executions {first} to {last}",
     gapFrom: "Executions {first} and later",
@@ -424,6 +441,23 @@ export const WORDS = {
       one: "{count} flujo dice en sus ajustes que algunas ejecuciones no se guardan.",
       other: "{count} flujos dicen en sus ajustes que algunas ejecuciones no se guardan.",
     },
+    clockRight: "Reloj en hora",
+    clockAhead: "Reloj adelantado {by}",
+    clockBehind: "Reloj atrasado {by}",
+    warningSince: "Desde {time}.",
+    warning_clock_ahead:
+      "El reloj de este n8n va adelantado {by} respecto al de Flowmeter. Póngalo en hora con NTP: hasta entonces, una ejecución cerca del final de un período cuenta en el siguiente.",
+    warning_clock_behind:
+      "El reloj de este n8n va atrasado {by} respecto al de Flowmeter. Póngalo en hora con NTP: hasta entonces, una ejecución cerca del final de un período cuenta en el anterior, o como tardía.",
+    warning_shared_push_token: {
+      one: "{count} n8n envía con el token de este origen junto a otros, y se pierden ejecuciones. Cree un origen y un token para cada n8n.",
+      other:
+        "{count} n8n envían con el token de este origen, y se pierden las ejecuciones de todos menos uno. Cree un origen y un token para cada n8n.",
+    },
+    warning_same_instance:
+      "El n8n de este origen envía también por {others}, y cada ejecución cuenta una vez por cada uno. Conserve un origen y compártalo con atribuciones.",
+    warning_same_address:
+      "{others} tiene la misma dirección, y cada ejecución cuenta una vez por cada uno. Elimine o pause todos menos uno, y comparta ese con atribuciones.",
     lossAhead: "n8n borrará ejecuciones antes de la próxima lectura, hacia {time}.",
     gapRange: "Ejecuciones {first} a {last}",
     gapFrom: "Ejecuciones {first} y posteriores",

@@ -37,6 +37,7 @@ mod top_workflows;
 mod unmapped;
 mod unseen;
 mod usage;
+mod warnings;
 
 use std::{net::SocketAddr, sync::Arc};
 

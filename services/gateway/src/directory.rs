@@ -14,7 +14,7 @@ use metering::{PlanId, SourceId, TenantId};
 use sqlx::PgPool;
 use tokio::sync::Mutex;
 
-use crate::store::originals;
+use crate::{pairs, store::originals};
 
 /// One state of the catalog.
 #[derive(Debug, Default)]
@@ -27,6 +27,10 @@ pub struct Snapshot {
     pub sources: HashMap<TenantId, Vec<Source>>,
     /// Each source, by its own id.
     pub sources_by_id: HashMap<SourceId, Source>,
+    /// Sources that collect one n8n, each with the others.
+    pub same_address: HashMap<SourceId, Vec<String>>,
+    /// Tenants that share a Stripe customer and do not say so, each with the others.
+    pub same_customer: HashMap<TenantId, Vec<String>>,
 }
 
 impl Snapshot {
@@ -112,8 +116,11 @@ async fn load(pool: &PgPool) -> Result<Snapshot, CatalogError> {
             by_tenant.entry(tenant.clone()).or_default().push(source.clone());
         }
     }
+    let tenants = tenants.into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect();
     Ok(Snapshot {
-        tenants: tenants.into_iter().map(|tenant| (tenant.id.clone(), tenant)).collect(),
+        same_address: pairs::same_address(&sources),
+        same_customer: pairs::same_customer(&tenants),
+        tenants,
         plans: plans.into_iter().map(|plan| (plan.id.clone(), plan)).collect(),
         sources: by_tenant,
         sources_by_id: sources.into_iter().map(|source| (source.id.clone(), source)).collect(),

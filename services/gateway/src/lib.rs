@@ -22,6 +22,7 @@ mod lookups;
 mod loop_allowance;
 mod loops;
 mod measure;
+mod pairs;
 mod parts;
 mod placements;
 mod preview;

@@ -28,6 +28,41 @@ pub struct Synced {
     pub loss_expected_at: Option<Timestamp>,
     /// Ids that it never showed; nothing before the first sweep that looks at them.
     pub unseen: Option<Unseen>,
+    /// How it stands apart from its executions.
+    pub checks: Checks,
+}
+
+/// Whether a source's clock is right, and whether its push token is used by one n8n and for one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// How far its clock is ahead, in milliseconds; negative where it is behind.
+    pub clock_skew_ms: Option<i64>,
+    /// When that was measured.
+    pub clock_measured_at: Option<Timestamp>,
+    /// Since when it is too far.
+    pub clock_wrong_since: Option<Timestamp>,
+    /// Since when several n8n push with its token.
+    pub token_shared_since: Option<Timestamp>,
+    /// Their ids.
+    pub instances: Vec<String>,
+    /// Since when its n8n pushes for other sources too.
+    pub counted_twice_since: Option<Timestamp>,
+    /// These sources.
+    pub same_instance: Vec<String>,
+}
+
+impl Checks {
+    fn read(wire: &v1::SourceSynced) -> Result<Self, InvalidMessage> {
+        Ok(Self {
+            clock_skew_ms: wire.clock_skew_ms,
+            clock_measured_at: instant(wire.clock_measured_at.as_ref(), "clock_measured_at")?,
+            clock_wrong_since: instant(wire.clock_wrong_since.as_ref(), "clock_wrong_since")?,
+            token_shared_since: instant(wire.token_shared_since.as_ref(), "token_shared_since")?,
+            instances: wire.instances.clone(),
+            counted_twice_since: instant(wire.counted_twice_since.as_ref(), "counted_twice_since")?,
+            same_instance: wire.same_instance_sources.clone(),
+        })
+    }
 }
 
 /// Executions that a source has numbered and never showed.
@@ -88,6 +123,11 @@ impl SourceState {
         self.synced.as_ref().and_then(|synced| synced.unseen)
     }
 
+    /// How it stands apart from its executions; nothing before the first sweep.
+    pub fn checks(&self) -> Option<&Checks> {
+        self.synced.as_ref().map(|synced| &synced.checks)
+    }
+
     /// The failure that holds now: a sweep that ended well after it has cleared it.
     pub fn failing(&self) -> Option<&Failing> {
         let cleared_at = self.synced.as_ref().map(|synced| synced.ended_at);
@@ -119,6 +159,7 @@ impl SourceView {
             epoch: wire.epoch,
             loss_expected_at: instant(wire.loss_expected_at.as_ref(), "loss_expected_at")?,
             unseen: Unseen::read(wire.unseen_ids_max, wire.unseen_since.as_ref(), wire.unsaving_workflows)?,
+            checks: Checks::read(wire)?,
         };
         self.update(&source, |state| {
             if state.synced.as_ref().is_none_or(|known| known.ended_at <= synced.ended_at) {

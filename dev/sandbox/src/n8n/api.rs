@@ -1,7 +1,7 @@
 //! n8n's public API over HTTP.
 
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
@@ -27,7 +27,8 @@ pub(crate) fn router(registry: Registry) -> Router {
         .route("/{instance}/api/v1/executions/{id}", get(single).delete(delete).fallback(wrong_method))
         .route("/{instance}/api/v1/workflows", get(workflows).fallback(wrong_method))
         .route("/{instance}/api/v1/workflows/{id}", get(workflow).fallback(wrong_method))
-        .route_layer(middleware::from_fn_with_state(registry, guard));
+        .route_layer(middleware::from_fn_with_state(registry.clone(), guard))
+        .route_layer(middleware::from_fn_with_state(registry, date));
     Router::new()
         .merge(guarded)
         .route("/{instance}/api/v1/{*rest}", get(unknown_path).fallback(unknown_path))
@@ -47,6 +48,21 @@ struct InstancePath {
 #[derive(Debug, Deserialize)]
 struct ItemPath {
     id: String,
+}
+
+/// Says the time of the sandbox's clock, where the server would say the machine's.
+async fn date(
+    State(registry): State<Registry>,
+    Path(path): Path<InstancePath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    let said = registry.find(&path.instance).and_then(|n8n| n8n.http_date());
+    if let Some(value) = said.and_then(|date| HeaderValue::try_from(date).ok()) {
+        response.headers_mut().insert(header::DATE, value);
+    }
+    response
 }
 
 /// Faults come first, as a proxy or a starting process would answer before n8n sees the key.
@@ -214,7 +230,7 @@ fn refusal(error: &QueryError) -> Response {
 
 fn json_utf8(body: &impl Serialize) -> Response {
     let mut answer = Json(body).into_response();
-    let content_type = header::HeaderValue::from_static("application/json; charset=utf-8");
+    let content_type = HeaderValue::from_static("application/json; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
     answer
 }

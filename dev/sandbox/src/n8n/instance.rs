@@ -40,6 +40,9 @@ pub struct InstanceConfig {
     pub retain_hours: i64,
     /// Whether runs happen in other processes than the one that answers the API.
     pub queue_mode: bool,
+    /// How far the `Date` of its answers is ahead of the sandbox's clock, in milliseconds; negative for behind.
+    #[serde(default)]
+    pub clock_ahead_ms: i64,
 }
 
 impl InstanceConfig {
@@ -51,6 +54,7 @@ impl InstanceConfig {
             retain_rows: retention::ROWS_DEFAULT,
             retain_hours: retention::HOURS_DEFAULT,
             queue_mode: false,
+            clock_ahead_ms: 0,
         }
     }
 }

@@ -109,13 +109,34 @@ pub(crate) fn contradicted() -> v1::SourceContradicted {
     }
 }
 
+/// A source with everything that can be mended at it.
+pub(crate) fn unsound() -> v1::SourceSynced {
+    v1::SourceSynced {
+        source_id: "north-n8n".into(),
+        sweep_ended_at: at("2026-11-24T12:00:00Z"),
+        clock_skew_ms: Some(300_250),
+        clock_measured_at: at("2026-11-24T12:00:00Z"),
+        clock_wrong_since: at("2026-11-24T11:50:00Z"),
+        token_shared_since: at("2026-11-24T11:51:00Z"),
+        instances: vec!["1f2e3d".into(), "4c5b6a".into()],
+        counted_twice_since: at("2026-11-24T11:52:00Z"),
+        same_instance_sources: vec!["south-n8n".into()],
+        ..v1::SourceSynced::default()
+    }
+}
+
+/// The same with a clock that is behind.
+pub(crate) fn behind() -> v1::SourceSynced {
+    v1::SourceSynced { clock_skew_ms: Some(-90_500), ..unsound() }
+}
+
 pub(crate) fn refused() -> Fact {
     let reason = "the mail server did not take it: permanent error (550): 5.1.1 no such mailbox";
     Fact::refused_mail("gone@rej.example", reason, "2026-11-24T12:00:00Z".parse().unwrap())
 }
 
 /// One of each.
-pub(crate) fn all() -> [Fact; 10] {
+pub(crate) fn all() -> [Fact; 13] {
     [
         Fact::Gap(gap("120", "180")),
         Fact::Failing(failing()),
@@ -126,6 +147,9 @@ pub(crate) fn all() -> [Fact; 10] {
         Fact::Drift(drift()),
         Fact::Loop(looping()),
         Fact::Contradicted(contradicted()),
+        Fact::Clock(unsound()),
+        Fact::SharedToken(unsound()),
+        Fact::CountedTwice(unsound()),
         refused(),
     ]
 }

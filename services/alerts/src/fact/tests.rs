@@ -13,6 +13,9 @@ fn keys_are_stable_and_their_own() {
     drift/north/2026-11-01T00:00:00Z/12400/12520
     loop/north/orderSync/2026-11-24T12:00:00Z
     contradicted/north-n8n/2026-11-24/1204
+    clock/north-n8n/2026-11-24T11:50:00Z
+    token/north-n8n/2026-11-24T11:51:00Z
+    twice/north-n8n/2026-11-24T11:52:00Z
     refused/gone@rej.example/2026-11-24
     ");
 }

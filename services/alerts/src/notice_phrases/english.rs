@@ -2,7 +2,7 @@
 
 use proto::v1;
 
-use super::{Parts, Sentences, Words, failure_reason, ids};
+use super::{Parts, Sentences, Words, failure_reason, ids, is_behind, skew_span};
 use crate::{Fact, RefusedMail};
 
 pub(super) const WORDS: Words = Words {
@@ -35,6 +35,9 @@ pub(super) const WORDS: Words = Words {
     per_minute: "Starts in the minute so far",
     usual: "Usual in a minute",
     example: "One of them",
+    skew: "Clock skew",
+    instances: "n8n instances",
+    other_sources: "Other sources",
     mails: "Recipients",
     recipient: "Recipient",
 };
@@ -91,6 +94,29 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
                 found.source_id, found.source_id
             ),
         },
+        Fact::Clock(synced) => clock(synced),
+        Fact::SharedToken(synced) => Sentences {
+            subject: format!("Several n8n push as {}", synced.source_id),
+            what: format!(
+                "{} n8n instances push their executions with the token of {}.",
+                parts.number(count(&synced.instances)),
+                synced.source_id
+            ),
+            meaning: "They hand out the same execution ids, so executions of all but one are taken for repeats and are not counted.",
+            next: "Make a source for each n8n, and a push token for each source (`flowmeter sources push-token`). n8n shows its instance \
+                   id in About n8n."
+                .into(),
+        },
+        Fact::CountedTwice(synced) => Sentences {
+            subject: format!("The n8n of {} is metered more than once", synced.source_id),
+            what: format!(
+                "The n8n of {} pushes its executions for {} too.",
+                synced.source_id,
+                synced.same_instance_sources.join(", ")
+            ),
+            meaning: "Each of its executions counts once for each of these sources, and is billed so.",
+            next: "Keep one source, remove the others, and share it by attributions (workflow, tag or project).".into(),
+        },
         Fact::Dead(letter) => dead(parts, letter),
         Fact::Report(failed) => report(parts, failed),
         Fact::Drift(drift) => Sentences {
@@ -107,6 +133,30 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
         Fact::Loop(detected) => looping(parts, detected),
         Fact::Refused(refused) => refused_mail(parts, refused),
     }
+}
+
+fn clock(synced: &v1::SourceSynced) -> Sentences {
+    let (source, by) = (&synced.source_id, skew_span(synced));
+    let (way, than, meaning) = if is_behind(synced) {
+        (
+            "behind",
+            "behind",
+            "An execution near the end of a period counts in the one before, or late where that has closed.",
+        )
+    } else {
+        ("ahead", "ahead of", "An execution near the end of a period counts in the next one.")
+    };
+    Sentences {
+        subject: format!("The clock of {source} is {by} {way}"),
+        what: format!("The clock of the n8n of {source} is {by} {than} Flowmeter's."),
+        meaning,
+        next: "Set the clock of that machine by NTP. Where you get this mail for every source, Flowmeter's own clock is wrong."
+            .into(),
+    }
+}
+
+fn count(texts: &[String]) -> u64 {
+    u64::try_from(texts.len()).unwrap_or(u64::MAX)
 }
 
 fn missing(parts: &Parts<'_>, gap: &v1::SourceGap) -> Sentences {

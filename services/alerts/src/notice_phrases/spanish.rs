@@ -2,7 +2,7 @@
 
 use proto::v1;
 
-use super::{Parts, Sentences, Words, failure_reason, ids};
+use super::{Parts, Sentences, Words, failure_reason, ids, is_behind, skew_span};
 use crate::{Fact, RefusedMail};
 
 pub(super) const WORDS: Words = Words {
@@ -35,6 +35,9 @@ pub(super) const WORDS: Words = Words {
     per_minute: "Inicios en el minuto hasta ahora",
     usual: "Habitual en un minuto",
     example: "Una de ellas",
+    skew: "Desfase del reloj",
+    instances: "Instancias de n8n",
+    other_sources: "Otros orígenes",
     mails: "Destinatarios",
     recipient: "Destinatario",
 };
@@ -91,6 +94,29 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
                 found.source_id, found.source_id
             ),
         },
+        Fact::Clock(synced) => clock(synced),
+        Fact::SharedToken(synced) => Sentences {
+            subject: format!("Varios n8n envían como {}", synced.source_id),
+            what: format!(
+                "{} instancias de n8n envían sus ejecuciones con el token de {}.",
+                parts.number(u64::try_from(synced.instances.len()).unwrap_or(u64::MAX)),
+                synced.source_id
+            ),
+            meaning: "Usan los mismos identificadores, así que las ejecuciones de todas menos una se toman por repetidas y no se cuentan.",
+            next: "Cree un origen para cada n8n y un token para cada origen (`flowmeter sources push-token`). n8n muestra el \
+                   identificador de su instancia en About n8n."
+                .into(),
+        },
+        Fact::CountedTwice(synced) => Sentences {
+            subject: format!("El n8n de {} se mide más de una vez", synced.source_id),
+            what: format!(
+                "El n8n de {} envía sus ejecuciones también por {}.",
+                synced.source_id,
+                synced.same_instance_sources.join(", ")
+            ),
+            meaning: "Cada ejecución cuenta una vez por cada uno de esos orígenes, y así se factura.",
+            next: "Conserve un origen, elimine los demás y compártalo con atribuciones (por flujo, etiqueta o proyecto).".into(),
+        },
         Fact::Dead(letter) => dead(parts, letter),
         Fact::Report(failed) => report(parts, failed),
         Fact::Drift(drift) => Sentences {
@@ -107,6 +133,25 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
         },
         Fact::Loop(detected) => looping(parts, detected),
         Fact::Refused(refused) => refused_mail(parts, refused),
+    }
+}
+
+fn clock(synced: &v1::SourceSynced) -> Sentences {
+    let (source, by) = (&synced.source_id, skew_span(synced));
+    let (way, meaning) = if is_behind(synced) {
+        (
+            "atrasado",
+            "Una ejecución cerca del final de un período cuenta en el anterior, o como tardía si ya se cerró.",
+        )
+    } else {
+        ("adelantado", "Una ejecución cerca del final de un período cuenta en el siguiente.")
+    };
+    Sentences {
+        subject: format!("El reloj de {source} va {way} {by}"),
+        what: format!("El reloj del n8n de {source} va {way} {by} respecto al de Flowmeter."),
+        meaning,
+        next: "Ponga en hora esa máquina con NTP. Si recibe este correo por todos los orígenes, el reloj equivocado es el de Flowmeter."
+            .into(),
     }
 }
 

@@ -4,7 +4,7 @@ use catalog::Language;
 
 use crate::{
     Fact, Letter, Notice,
-    fact::samples::{all, gap, looping_refused, looping_watched},
+    fact::samples::{all, behind, gap, looping_refused, looping_watched},
     notice::samples::{notice, notice_of_many},
     phrases::Phrases,
 };
@@ -19,7 +19,8 @@ fn all_mails(language: Language) -> Vec<Notice> {
         all().into_iter().filter(|fact| matches!(fact, Fact::Gap(_) | Fact::Dead(_) | Fact::Report(_)));
     let many: Vec<Notice> = many.map(|fact| notice_of_many(fact, language)).collect();
     let loops = [looping_refused(), looping_watched()].map(|detected| notice(Fact::Loop(detected), language));
-    all().into_iter().map(|fact| notice(fact, language)).chain(many).chain(loops).collect()
+    let behind = notice(Fact::Clock(behind()), language);
+    all().into_iter().map(|fact| notice(fact, language)).chain(many).chain(loops).chain([behind]).collect()
 }
 
 #[test]

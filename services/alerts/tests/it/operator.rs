@@ -265,6 +265,52 @@ async fn a_loss_that_is_ahead_is_told_once_a_day() {
 }
 
 #[tokio::test]
+async fn what_is_to_be_mended_at_a_source_is_one_mail_each_until_it_is_mended() {
+    let desk = Desk::operator().await;
+    let unsound = |ended_at, since: &str| v1::SourceSynced {
+        clock_skew_ms: Some(300_250),
+        clock_wrong_since: at(since),
+        ..synced(ended_at)
+    };
+    let everything = |ended_at| v1::SourceSynced {
+        token_shared_since: at(NOON),
+        instances: vec!["1f2e".into(), "3d4c".into()],
+        counted_twice_since: at(NOON),
+        same_instance_sources: vec!["south-n8n".into()],
+        ..unsound(ended_at, NOON)
+    };
+    desk.sync(&everything("2026-11-24T12:00:01Z")).await;
+    desk.sync(&everything("2026-11-24T12:00:31Z")).await;
+    for topic in ["clock", "token", "twice"] {
+        desk.gathered(topic, 1).await;
+    }
+    desk.bench.clock.advance(A_MINUTE);
+    // Three, to two recipients each.
+    let mails = desk.settled(6).await;
+    let mail = |subject: &str| mails.iter().find(|mail| mail.subject == subject).unwrap();
+    let clock = mail("The clock of north-n8n is 5m ahead");
+    assert!(text(clock).contains("Set the clock of that machine by NTP"), "{}", text(clock));
+    assert!(text(mail("Several n8n push as north-n8n")).contains("1f2e, 3d4c"));
+    assert!(text(mail("The n8n of north-n8n is metered more than once")).contains("south-n8n"));
+
+    // Hours later it still is not mended; then it is, and then it is not again.
+    desk.bench.clock.advance(SignedDuration::from_hours(2));
+    desk.sync(&everything("2026-11-24T14:01:00Z")).await;
+    desk.sync(&synced("2026-11-24T14:02:00Z")).await;
+    // Mended before anybody was told.
+    desk.sync(&unsound("2026-11-24T14:03:00Z", "2026-11-24T14:03:00Z")).await;
+    desk.sync(&synced("2026-11-24T14:04:00Z")).await;
+    desk.read(Consumer::ALERTS_SYNCED).await;
+    assert_eq!(desk.count("SELECT count(*) FROM notices").await, 3, "it is withdrawn");
+    desk.sync(&unsound("2026-11-24T14:05:00Z", "2026-11-24T14:05:00Z")).await;
+    desk.read(Consumer::ALERTS_SYNCED).await;
+    desk.bench.clock.advance(A_MINUTE);
+    desk.settled(8).await;
+    assert_eq!(desk.count("SELECT count(*) FROM notices").await, 4);
+    desk.close().await;
+}
+
+#[tokio::test]
 async fn a_burst_of_dead_letters_is_one_mail_with_the_first_reason() {
     let desk = Desk::operator().await;
     let subject = desk.bench.namespace().dead("billing");

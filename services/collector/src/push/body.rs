@@ -4,7 +4,7 @@ use axum::http::{HeaderMap, header};
 use serde_json::{Map, Value};
 
 use super::{EXECUTIONS_MAX, answer::Refusal};
-use crate::json;
+use crate::{instances::InstanceId, json, senders::Sender};
 
 /// The type of an event that holds a finished execution.
 const EVENT_TYPE: &str = "io.flowmeter.execution.finished.v1";
@@ -82,16 +82,29 @@ fn is_binary(headers: &HeaderMap) -> bool {
     ["specversion", "type"].into_iter().any(|name| headers.contains_key(format!("{BINARY_PREFIX}{name}")))
 }
 
-/// The executions of a body, still to be read; for one that cannot even be found, why.
-pub fn items(form: Form, bytes: &[u8]) -> Result<Vec<Result<Value, String>>, Refusal> {
+/// A body, taken apart.
+#[derive(Debug)]
+pub struct Body {
+    /// The executions, still to be read; for one that cannot even be found, why.
+    pub items: Vec<Result<Value, String>>,
+    /// What it says of who sends it.
+    pub sender: Sender,
+}
+
+/// Takes a body apart.
+pub fn read(form: Form, bytes: &[u8]) -> Result<Body, Refusal> {
+    let mut sender = Sender::default();
     if let Form::Foreign(reason) = form {
-        return Ok(vec![Err(reason.to_owned())]);
+        return Ok(Body { items: vec![Err(reason.to_owned())], sender });
     }
     let body: Value = json::read(bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
     let malformed = |what: &str| Err(Refusal::Malformed(what.to_owned()));
     let items: Vec<Result<Value, String>> = match (form, body) {
         (Form::Plain, Value::Object(mut object)) => match object.remove("executions") {
-            Some(Value::Array(executions)) => executions.into_iter().map(Ok).collect(),
+            Some(Value::Array(executions)) => {
+                sender = sender_of(&object);
+                executions.into_iter().map(Ok).collect()
+            }
             Some(_) => return malformed("`executions` is not an array"),
             None => vec![Ok(Value::Object(object))],
         },
@@ -109,7 +122,16 @@ pub fn items(form: Form, bytes: &[u8]) -> Result<Vec<Result<Value, String>>, Ref
         }
         (Form::Events, _) => return malformed("a batch of events is an array"),
     };
-    if items.len() > EXECUTIONS_MAX { Err(Refusal::TooMany) } else { Ok(items) }
+    if items.len() > EXECUTIONS_MAX { Err(Refusal::TooMany) } else { Ok(Body { items, sender }) }
+}
+
+/// What stands beside the executions. What cannot be read is left out: the executions are what matters.
+fn sender_of(object: &Map<String, Value>) -> Sender {
+    let text = |name: &str| object.get(name).and_then(Value::as_str);
+    Sender {
+        sent_at: text("sent_at").and_then(|at| at.parse().ok()),
+        instance: text("instance").and_then(InstanceId::parse),
+    }
 }
 
 /// What an event holds. Extension attributes are its sender's business.
@@ -134,8 +156,23 @@ mod tests {
 
     use super::*;
 
+    fn items(form: Form, bytes: &[u8]) -> Result<Vec<Result<Value, String>>, Refusal> {
+        super::read(form, bytes).map(|body| body.items)
+    }
+
     fn read(form: Form, body: &Value) -> Vec<Result<Value, String>> {
         items(form, body.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn who_sends_stands_beside_the_executions() {
+        let sender = |body: Value| super::read(Form::Plain, body.to_string().as_bytes()).unwrap().sender;
+        let said =
+            sender(json!({"executions": [], "sent_at": "2026-11-24T12:00:00.250Z", "instance": "1f2e"}));
+        assert_eq!(said.sent_at, "2026-11-24T12:00:00.25Z".parse().ok());
+        assert_eq!(said.instance, InstanceId::parse("1f2e"));
+        let odd = json!({"executions": [], "sent_at": "noon", "instance": {"id": 7}});
+        assert_eq!(sender(odd), Sender::default(), "and the executions are taken all the same");
     }
 
     fn event(data: &Value) -> Value {

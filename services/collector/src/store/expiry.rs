@@ -29,6 +29,24 @@ pub async fn workflows(
     Ok(outcome.rows_affected())
 }
 
+/// Instances that pushed last before `before`.
+pub async fn instances(
+    connection: &mut PgConnection,
+    before: Timestamp,
+    rows_max: i64,
+) -> Result<u64, sqlx::Error> {
+    let outcome = sqlx::query(
+        "DELETE FROM source_instances WHERE ctid = ANY(ARRAY(
+             SELECT ctid FROM source_instances WHERE last_seen_at < $1 ORDER BY last_seen_at LIMIT $2
+             FOR UPDATE SKIP LOCKED))",
+    )
+    .bind(before.to_sqlx())
+    .bind(rows_max)
+    .execute(connection)
+    .await?;
+    Ok(outcome.rows_affected())
+}
+
 /// Unreadable rows that were found before `before`. A sweep that ends well deletes those of its source itself.
 pub async fn unreadable_rows(
     connection: &mut PgConnection,

@@ -18,13 +18,13 @@ use tokio::{
 
 use crate::stage::Stage;
 
-const TOKEN: &str = "fmp_north.0123456789012345678901234567890123456789012";
+pub const TOKEN: &str = "fmp_north.0123456789012345678901234567890123456789012";
 
 const EVENT_TYPE: &str = "io.flowmeter.execution.finished.v1";
 
 /// A collector to push to.
-struct Push {
-    stage: Stage,
+pub struct Push {
+    pub stage: Stage,
     url: String,
     revision: Cell<u64>,
     http: reqwest::Client,
@@ -32,7 +32,7 @@ struct Push {
 
 impl Push {
     /// One that knows the source `north`.
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let stage = Stage::start().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/executions", listener.local_addr().unwrap());
@@ -42,13 +42,13 @@ impl Push {
         push
     }
 
-    fn source(&self, token: &str) -> Source {
+    pub fn source(&self, token: &str) -> Source {
         let push_token_sha256 = Some(Sha256::digest(token.as_bytes()).into());
         Source { push_token_sha256, ..self.stage.source("north") }
     }
 
     /// Tells the collector of the source, and waits until its copy of the catalog has it.
-    async fn know(&self, source: Source) {
+    pub async fn know(&self, source: Source) {
         self.revision.set(self.revision.get() + 1);
         self.stage.add(&source, self.revision.get()).await;
         let pool = self.stage.bench.pool().clone();
@@ -59,12 +59,12 @@ impl Push {
         .await;
     }
 
-    async fn send(&self, token: &str, content_type: &str, body: String) -> Response {
+    pub async fn send(&self, token: &str, content_type: &str, body: String) -> Response {
         let request = self.http.post(&self.url).bearer_auth(token);
         request.header(header::CONTENT_TYPE, content_type).body(body).send().await.unwrap()
     }
 
-    async fn accepted(&self, content_type: &str, body: Value) -> Value {
+    pub async fn accepted(&self, content_type: &str, body: Value) -> Value {
         let response = self.send(TOKEN, content_type, body.to_string()).await;
         assert_eq!(response.status(), StatusCode::ACCEPTED);
         response.json().await.unwrap()
@@ -74,12 +74,12 @@ impl Push {
         self.send(token, "application/json", execution("1").to_string()).await.status().as_u16()
     }
 
-    async fn finish(self) {
+    pub async fn finish(self) {
         self.stage.finish().await;
     }
 }
 
-fn execution(id: &str) -> Value {
+pub fn execution(id: &str) -> Value {
     json!({"id": id, "workflow_id": "orderSync", "workflow_name": "Order sync", "status": "success",
            "mode": "webhook", "started_at": "2026-11-24T11:59:58Z", "stopped_at": "2026-11-24T11:59:59Z"})
 }

@@ -82,6 +82,7 @@ impl Stage {
             concurrency: 4,
             request_timeout: Duration::from_secs(20),
             clock_skew: Duration::from_secs(5),
+            clock_skew_warning: Duration::from_secs(30),
             page_bytes_max: 8 * 1024 * 1024,
             assumed_rows_kept: 10_000,
             secret_key: keys.secret.clone(),

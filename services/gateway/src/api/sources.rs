@@ -22,6 +22,7 @@ use super::{
     gaps::{self, GapsJson},
     unseen::UnseenJson,
     usage::seconds_since,
+    warnings::{self, WarningJson},
 };
 use crate::{
     change_catalog::Revised,
@@ -105,6 +106,12 @@ pub struct SourceStatusJson {
     pub unseen: Option<UnseenJson>,
     /// Executions that were gone before they were seen.
     pub gaps: GapsJson,
+    /// How far its clock is ahead of Flowmeter's, negative where it is behind, as measured last; null where that is not known.
+    pub clock_skew_ms: Option<i64>,
+    /// When that was measured.
+    pub clock_measured_at: Option<Timestamp>,
+    /// What a person should mend.
+    pub warnings: Vec<WarningJson>,
 }
 
 /// A sweep that ended well.
@@ -246,7 +253,7 @@ impl SourceJson {
 }
 
 impl SourceStatusJson {
-    fn new(state: &SourceState, gaps: GapsJson, now: Timestamp) -> Self {
+    fn new(state: &SourceState, gaps: GapsJson, warnings: Vec<WarningJson>, now: Timestamp) -> Self {
         let synced = state.synced.as_ref();
         Self {
             complete_until: synced.map(|synced| synced.complete_until),
@@ -257,6 +264,9 @@ impl SourceStatusJson {
             loss_expected_at: state.loss_expected_at(),
             unseen: UnseenJson::of(state.unseen()),
             gaps,
+            clock_skew_ms: state.checks().and_then(|checks| checks.clock_skew_ms),
+            clock_measured_at: state.checks().and_then(|checks| checks.clock_measured_at),
+            warnings,
         }
     }
 }
@@ -296,10 +306,13 @@ impl From<&Failing> for FailingJson {
 async fn with_status(app: &App, sources: Vec<Revised<Source>>) -> Result<Vec<SourceJson>, ApiError> {
     let ids: Vec<String> = sources.iter().map(|source| source.value.id.to_string()).collect();
     let mut gaps = gaps::shown(app, &ids).await?;
+    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let now = app.clock.now();
     let shown = sources.into_iter().map(|source| {
         let gaps = gaps.remove(source.value.id.as_str()).unwrap_or_default();
-        let status = SourceStatusJson::new(&app.sources.of(&source.value.id), gaps, now);
+        let state = app.sources.of(&source.value.id);
+        let warnings = warnings::of_source(&catalog, &source.value.id, &state);
+        let status = SourceStatusJson::new(&state, gaps, warnings, now);
         SourceJson::new(source, status)
     });
     Ok(shown.collect())

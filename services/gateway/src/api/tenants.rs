@@ -14,8 +14,9 @@ use super::{
     App,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId, QueryOf},
+    warnings::{self, WarningJson},
 };
-use crate::change_catalog::Revised;
+use crate::{change_catalog::Revised, directory::Snapshot};
 
 /// A tenant as it is written: `PUT /v1/tenants/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -82,6 +83,8 @@ pub struct TenantJson {
     pub limit_override: Option<u64>,
     /// When the override ends and the plan's limit holds again; null for as long as it stands.
     pub limit_override_until: Option<Timestamp>,
+    /// What a person should mend.
+    pub warnings: Vec<WarningJson>,
 }
 
 /// All tenants, by id.
@@ -139,18 +142,26 @@ impl From<Revised<Tenant>> for TenantJson {
             shared_customer: tenant.shared_customer,
             limit_override: tenant.limit_override,
             limit_override_until: tenant.limit_override_until,
+            warnings: Vec::new(),
         }
     }
 }
 
 impl TenantJson {
-    /// With the instant from which its calendar holds: a changed one decides the next period.
-    fn dated(app: &App, tenant: Revised<Tenant>) -> Self {
+    /// With what a person should mend.
+    fn warned(catalog: &Snapshot, tenant: Revised<Tenant>) -> Self {
+        let warnings = warnings::of_tenant(catalog, &tenant.value.id);
+        Self { warnings, ..Self::from(tenant) }
+    }
+
+    /// With what a person should mend, and the instant from which its calendar holds: a changed one decides the next period.
+    async fn dated(app: &App, tenant: Revised<Tenant>) -> Result<Json<Self>, ApiError> {
+        let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
         let now = app.clock.now();
         let counted = app.usage.of(&tenant.value.id).filter(|counted| counted.is_current(now));
         let end = counted.map(|counted| counted.period.end);
         let calendar_from = end.filter(|end| tenant.value.calendar.period_of(now).end != *end);
-        Self { calendar_from, ..Self::from(tenant) }
+        Ok(Json(Self { calendar_from, ..Self::warned(&catalog, tenant) }))
     }
 }
 
@@ -161,7 +172,9 @@ impl TenantJson {
 ))]
 pub async fn list(State(app): State<App>) -> Result<Json<TenantList>, ApiError> {
     let tenants = app.editor.list::<Tenant>().await?;
-    Ok(Json(TenantList { tenants: tenants.into_iter().map(TenantJson::from).collect() }))
+    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
+    let tenants = tenants.into_iter().map(|tenant| TenantJson::warned(&catalog, tenant)).collect();
+    Ok(Json(TenantList { tenants }))
 }
 
 /// One tenant.
@@ -171,7 +184,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<TenantList>, ApiError> 
 ))]
 pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<TenantJson>, ApiError> {
     let tenant = app.editor.find::<Tenant>(&id).await?;
-    Ok(Json(TenantJson::dated(&app, tenant)))
+    TenantJson::dated(&app, tenant).await
 }
 
 /// Whether a tenant may come back.
@@ -206,7 +219,7 @@ pub async fn put(
             app.editor.put(id.as_str(), |present| current(tenant, present, now)).await?
         }
     };
-    Ok(Json(TenantJson::dated(&app, tenant)))
+    TenantJson::dated(&app, tenant).await
 }
 
 /// Removes a tenant that has no sources, and takes its tokens back. Its figures stay, and its id with them.
@@ -252,7 +265,7 @@ mod tests {
         written
             .as_object_mut()
             .unwrap()
-            .retain(|key, _| key != "id" && key != "revision" && key != "calendar_from");
+            .retain(|key, _| !["id", "revision", "calendar_from", "warnings"].contains(&key.as_str()));
         assert_eq!(tenant(&written.to_string()).unwrap(), before);
     }
 

@@ -19,6 +19,7 @@ use super::{
     gaps::{self, GapsJson},
     sources::FailingJson,
     unseen::UnseenJson,
+    warnings::{self, WarningJson},
 };
 use crate::{
     directory::Snapshot,
@@ -128,6 +129,10 @@ pub struct SourceFreshnessJson {
     pub unseen: Option<UnseenJson>,
     /// How many gaps are kept of it (90 days): executions that were gone before they were seen.
     pub gaps: u64,
+    /// How far its clock is ahead of Flowmeter's, negative where it is behind; null where that is not known, and for tenants.
+    pub clock_skew_ms: Option<i64>,
+    /// What the operator should mend; empty for tenants.
+    pub warnings: Vec<WarningJson>,
     /// Whether other tenants' executions run there too.
     #[serde(skip)]
     is_shared: bool,
@@ -325,6 +330,11 @@ impl UsageJson {
     /// executions run there, and the words of a failure, which may name an address or a workflow.
     #[must_use]
     pub fn for_tenant(mut self) -> Self {
+        // They name other sources, and are the operator's to mend.
+        for source in &mut self.sources {
+            source.clock_skew_ms = None;
+            source.warnings.clear();
+        }
         for source in self.sources.iter_mut().filter(|source| source.is_shared) {
             source.open_executions = None;
             if let Some(failing) = &mut source.failing {
@@ -364,7 +374,13 @@ fn state(used: Option<u64>, limit: Option<u64>, plan: &Plan) -> UsageState {
 }
 
 impl SourceFreshnessJson {
-    fn new(app: &App, source: &Source, counted: Option<&Counted>, now: Timestamp) -> Self {
+    fn new(
+        app: &App,
+        catalog: &Snapshot,
+        source: &Source,
+        counted: Option<&Counted>,
+        now: Timestamp,
+    ) -> Self {
         // What is counted, not what was collected: the figures beside it rest on that.
         let freshness = counted
             .and_then(|counted| counted.sources.iter().find(|known| known.source == source.id.as_str()));
@@ -382,6 +398,8 @@ impl SourceFreshnessJson {
             // Of a shared one it would say how much others run.
             unseen: UnseenJson::of(state.unseen()).filter(|_| !is_shared),
             gaps: app.gap_counts.of(&source.id),
+            clock_skew_ms: state.checks().and_then(|checks| checks.clock_skew_ms),
+            warnings: warnings::of_source(catalog, &source.id, &state),
             is_shared,
         }
     }
@@ -419,7 +437,7 @@ pub fn element(app: &App, catalog: &Snapshot, id: &TenantId) -> Option<UsageJson
     let sources = catalog
         .sources_of(id)
         .iter()
-        .map(|source| SourceFreshnessJson::new(app, source, counted, now))
+        .map(|source| SourceFreshnessJson::new(app, catalog, source, counted, now))
         .collect();
     Some(UsageJson::new(Ingredients { tenant, plan, counted, sources, now }))
 }

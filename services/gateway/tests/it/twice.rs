@@ -1,5 +1,7 @@
 //! One n8n as two sources counts twice, and one Stripe customer for two tenants pays twice.
 
+use catalog::{Entry, Source, Tenant, store::Stored};
+use prost::Message;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -50,5 +52,55 @@ async fn one_stripe_customer_for_two_tenants_is_refused_unless_both_say_so() {
     let renamed = json!({"name": "North Ltd", "plan": "pro", "stripe_customer_id": "cus_1",
         "shared_customer": true});
     assert_eq!(world.put("/v1/tenants/north", renamed).await["name"], "North Ltd");
+    world.finish().await;
+}
+
+/// Writes a value as a version before the checks could.
+async fn write<E: Entry>(world: &World, id: &str, change: impl FnOnce(&mut E)) {
+    let mut connection = world.bench.pool().acquire().await.unwrap();
+    let mut value = catalog::store::find::<E>(&mut *connection, id).await.unwrap().unwrap();
+    change(&mut value);
+    let stored = Stored {
+        kind: E::KIND,
+        id: id.to_owned(),
+        revision: 9,
+        removed: false,
+        value: value.to_wire(9).encode_to_vec(),
+    };
+    catalog::store::put(&mut *connection, &stored).await.unwrap();
+}
+
+#[tokio::test]
+async fn pairs_from_before_the_checks_are_reported_at_each_of_them() {
+    let world = World::start().await;
+    world.with_tenants(100).await;
+    for (tenant, customer) in [("north", "cus_1"), ("south", "cus_2")] {
+        let source = json!({"kind": "n8n", "tenant": tenant, "base_url": format!("http://{tenant}:5678"), "api_key": "k"});
+        world.put(&format!("/v1/sources/{tenant}-n8n"), source).await;
+        let tenant_body = json!({"name": tenant, "plan": "pro", "stripe_customer_id": customer});
+        world.put(&format!("/v1/tenants/{tenant}"), tenant_body).await;
+    }
+    let warnings = async |path: &str| world.get(path).await;
+    assert_eq!(warnings("/v1/sources/north-n8n").await["status"]["warnings"], json!([]));
+    assert_eq!(warnings("/v1/tenants/north").await["warnings"], json!([]));
+
+    write::<Source>(&world, "south-n8n", |source| source.base_url = "https://NORTH.:5678/".parse().unwrap())
+        .await;
+    write::<Tenant>(&world, "south", |tenant| tenant.stripe_customer = Some("cus_1".into())).await;
+    // Any change makes the gateway read the catalog again.
+    world.put("/v1/tenants/west", json!({"name": "West", "plan": "pro"})).await;
+    for (one, other) in [("north", "south"), ("south", "north")] {
+        let shown = warnings(&format!("/v1/sources/{one}-n8n")).await["status"]["warnings"].clone();
+        assert_eq!(
+            (&shown[0]["code"], &shown[0]["others"]),
+            (&json!("same_address"), &json!([format!("{other}-n8n")]))
+        );
+        let shown = warnings(&format!("/v1/tenants/{one}")).await["warnings"].clone();
+        assert_eq!((&shown[0]["code"], &shown[0]["others"]), (&json!("same_customer"), &json!([other])));
+        assert!(shown[0]["detail"].as_str().unwrap().contains("shared_customer"));
+    }
+    let listed = world.get("/v1/tenants").await;
+    let told = listed["tenants"].as_array().unwrap().iter().filter(|tenant| tenant["warnings"] != json!([]));
+    assert_eq!(told.count(), 2);
     world.finish().await;
 }

@@ -115,6 +115,13 @@ async fn a_source_shows_how_its_metering_goes() {
         unseen_ids_max: 40,
         unseen_since: at("2026-11-01T00:00:00Z"),
         unsaving_workflows: 2,
+        clock_skew_ms: Some(300_250),
+        clock_measured_at: at("2026-11-24T11:50:05Z"),
+        clock_wrong_since: at("2026-11-24T11:00:00Z"),
+        token_shared_since: at("2026-11-24T11:10:00Z"),
+        instances: vec!["1f2e".into(), "3d4c".into()],
+        counted_twice_since: at("2026-11-24T11:20:00Z"),
+        same_instance_sources: vec!["south-n8n".into()],
         ..v1::SourceSynced::default()
     };
     world.bench.publish(namespace.source_synced("north-n8n"), &synced).await;
@@ -150,6 +157,19 @@ async fn a_source_shows_how_its_metering_goes() {
     assert_eq!(status["loss_expected_at"], "2026-11-24T12:07:00Z");
     let unseen = json!({"executions_max": 40, "since": "2026-11-01T00:00:00Z", "unsaving_workflows": 2});
     assert_eq!(status["unseen"], unseen);
+    assert_eq!(status["clock_skew_ms"], 300_250);
+    assert_eq!(status["clock_measured_at"], "2026-11-24T11:50:05Z");
+    let codes = |warnings: &Value| {
+        let codes = warnings.as_array().unwrap().iter().map(|warning| warning["code"].as_str().unwrap());
+        codes.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(codes(&status["warnings"]), "clock shared_push_token same_instance");
+    let clock = &status["warnings"][0];
+    let detail = clock["detail"].as_str().unwrap();
+    assert!(detail.contains("5m ahead") && detail.contains("NTP"), "{detail}");
+    assert_eq!(clock["since"], "2026-11-24T11:00:00Z");
+    assert_eq!(status["warnings"][1]["others"], json!(["1f2e", "3d4c"]));
+    assert_eq!(status["warnings"][2]["others"], json!(["south-n8n"]));
     let freshness = eventually("the gap is counted in the live figures", || async {
         let freshness = world.get("/v1/usage").await["usage"][0]["sources"][0].clone();
         (freshness["gaps"] == 1).then_some(freshness)
@@ -158,6 +178,15 @@ async fn a_source_shows_how_its_metering_goes() {
     assert_eq!(freshness["failing"]["consecutive_failures"], 3);
     assert_eq!(freshness["loss_expected_at"], "2026-11-24T12:07:00Z");
     assert_eq!(freshness["unseen"], unseen);
+    assert_eq!(codes(&freshness["warnings"]), "clock shared_push_token same_instance");
+    let tenant = world.token_of("north").await;
+    let (_, own) = world.ask_as(&tenant, Method::GET, "/v1/usage/north", None).await;
+    let own = &own["sources"][0];
+    assert_eq!(
+        (&own["warnings"], &own["clock_skew_ms"]),
+        (&json!([]), &json!(null)),
+        "they name other sources"
+    );
     world.finish().await;
 }
 
