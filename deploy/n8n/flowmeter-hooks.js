@@ -491,6 +491,9 @@ class Refusal {
 		error[REFUSED] = true;
 		// Outside production n8n sends it to the caller.
 		error.stack = '';
+		// n8n reports what a hook throws as fatal, to Sentry where it has one. It leaves out what says that nobody has to act.
+		error.level = 'warning';
+		error.shouldReport = false;
 		return error;
 	}
 }
