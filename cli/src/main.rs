@@ -9,6 +9,7 @@ mod broker;
 mod check;
 mod client;
 mod corrections;
+mod damaged;
 mod dead;
 mod environment;
 mod event;

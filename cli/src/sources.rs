@@ -8,7 +8,12 @@ use comfy_table::Table;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{audit::Audit, client::Client, table};
+use crate::{
+    audit::Audit,
+    client::Client,
+    damaged::{self, Damaged},
+    table,
+};
 
 /// Longest failure in the table, in characters; `--json` has all of it.
 const DETAIL_CHARS_MAX: usize = 120;
@@ -60,6 +65,8 @@ struct Made {
 #[derive(Debug, Deserialize)]
 struct SourceList {
     sources: Vec<Source>,
+    #[serde(default)]
+    damaged: Vec<Damaged>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,6 +170,7 @@ impl Sources {
             None => {
                 let list: SourceList = client.get(path).await?;
                 writeln!(out, "{}", table::or_none(&source_table(&list.sources), "No sources."))?;
+                damaged::write(&list.damaged, "source", out)?;
                 for source in &list.sources {
                     if let Some(unseen) = &source.status.unseen {
                         writeln!(out, "{}", unseen.sentence(&source.id))?;

@@ -113,8 +113,9 @@ function sourceRow(context) {
     setText(unseen, unseenSaid);
     show(failure, stands === "failing");
     if (stands !== "failing") return;
-    const { reason, since, detail } = failureParts(source, format, now);
+    const { reason, since, detail, original } = failureParts(source, format, now);
     setText(failure, `${reason} ${since} ${detail}`);
+    setAttribute(failure, "title", original);
   }
 }
 

@@ -9,6 +9,7 @@ mod audit;
 mod authenticate;
 mod base_path;
 mod corrections;
+mod damaged;
 mod duration;
 mod error;
 mod events;
