@@ -86,7 +86,10 @@ impl Handler for RecordCrossing {
             let archived = catalog::store::find_archived(&self.pool, crossing.tenant.as_str()).await?;
             return match archived {
                 // What it ran before its removal was counted after it: there is nobody to warn.
-                Some(_) => Ok(count("archived")),
+                Some(_) => {
+                    count("archived");
+                    Ok(())
+                }
                 None => Err(RecordError::UnknownTenant(crossing.tenant)),
             };
         };
