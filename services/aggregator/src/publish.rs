@@ -228,11 +228,11 @@ impl Publisher {
         let mut snapshots = store::snapshots(&mut snapshot, &periods, unfolded, wire::WORKFLOWS_MAX).await?;
         let is_asked: HashSet<i32> = current
             .iter()
-            .filter(|(news, tenant, _)| {
+            .filter(|Current { news, tenant, .. }| {
                 let counted = snapshots.get(&news.number).map_or(0, |snapshot| snapshot.totals.counted);
                 plans.get(tenant.plan.as_str()).is_some_and(|plan| needs_settling(plan, tenant, counted, now))
             })
-            .map(|(news, ..)| news.number)
+            .map(|current| current.news.number)
             .collect();
         let settling: Vec<(i32, Period, i64)> = periods
             .iter()
