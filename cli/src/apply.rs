@@ -34,9 +34,9 @@ pub struct Apply {
     /// asking. Whole items that the file leaves out are never removed.
     #[arg(long)]
     prune: bool,
-    /// A removed tenant of this id is the same customer: it comes back, with its figures. May be given several times.
-    /// Otherwise the id of a removed tenant is refused, because what was metered under it stays.
-    #[arg(long, value_name = "TENANT")]
+    /// A removed tenant of this id is the same customer, or a removed source the same n8n: it comes back, with its figures. May
+    /// be given several times. Otherwise the id of a removed one is refused, because what was metered under it stays.
+    #[arg(long, value_name = "ID")]
     restore: Vec<String>,
 }
 
@@ -68,10 +68,12 @@ impl Apply {
     /// refused; the ones before it stay applied.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
         let items = manifest::read(&self.file, &|name| std::env::var(name).ok())?;
-        let is_there =
-            |id: &String| items.iter().any(|item| item.kind == CatalogKind::Tenant && item.id == *id);
+        let is_there = |id: &String| items.iter().any(|item| may_be_restored(item.kind) && item.id == *id);
         if let Some(unknown) = self.restore.iter().find(|id| !is_there(id)) {
-            bail!("{}: --restore {unknown}: there is no such tenant in the file", self.file.display());
+            bail!(
+                "{}: --restore {unknown}: there is no such tenant or source in the file",
+                self.file.display()
+            );
         }
         let mut steps = Vec::with_capacity(items.len());
         for item in &items {
@@ -123,10 +125,15 @@ impl Apply {
         if step.outcome == Outcome::Unchanged {
             return Ok(());
         }
-        let is_restored = item.kind == CatalogKind::Tenant && self.restore.contains(&item.id);
+        let is_restored = may_be_restored(item.kind) && self.restore.contains(&item.id);
         let query: &[(&str, &str)] = if is_restored { &[("restore", "true")] } else { &[] };
         client.put::<Value>(&path(item), query, &with_secret(item)).await.map(|_| ())
     }
+}
+
+/// Whether the id of a removed item of this kind is not given to another.
+fn may_be_restored(kind: CatalogKind) -> bool {
+    matches!(kind, CatalogKind::Tenant | CatalogKind::Source)
 }
 
 async fn look<'a>(client: &Client, item: &'a Item) -> Result<Step<'a>, ClientError> {

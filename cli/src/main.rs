@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod compare;
 mod corrections;
+mod damaged;
 mod dead;
 mod environment;
 mod event;

@@ -9,7 +9,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::admission::Admission;
-use crate::{amount::Amount, client::Client, table};
+use crate::{
+    amount::Amount,
+    client::Client,
+    damaged::{self, Damaged},
+    table,
+};
 
 mod admission;
 
@@ -24,6 +29,8 @@ pub struct Plans {
 #[derive(Debug, Deserialize)]
 struct PlanList {
     plans: Vec<Plan>,
+    #[serde(default)]
+    damaged: Vec<Damaged>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,6 +67,7 @@ impl Plans {
             let list: PlanList = client.get(&["plans"]).await?;
             let table = plan_table(&list.plans);
             writeln!(out, "{}", table::or_none(&table, "No plans."))?;
+            damaged::write(&list.damaged, "plan", out)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     audit::Audit,
     client::Client,
+    damaged::{self, Damaged},
     table,
     warning::{self, Warning},
 };
@@ -65,6 +66,8 @@ struct Made {
 #[derive(Debug, Deserialize)]
 struct SourceList {
     sources: Vec<Source>,
+    #[serde(default)]
+    damaged: Vec<Damaged>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -171,6 +174,7 @@ impl Sources {
             None => {
                 let list: SourceList = client.get(path).await?;
                 writeln!(out, "{}", table::or_none(&source_table(&list.sources), "No sources."))?;
+                damaged::write(&list.damaged, "source", out)?;
                 for source in &list.sources {
                     if let Some(unseen) = &source.status.unseen {
                         writeln!(out, "{}", unseen.sentence(&source.id))?;

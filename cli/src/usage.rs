@@ -43,6 +43,10 @@ struct UsageList {
 #[derive(Debug, Deserialize)]
 struct TenantUsage {
     tenant: String,
+    #[serde(default)]
+    archived: bool,
+    #[serde(default)]
+    archived_at: Option<String>,
     plan: String,
     period: Period,
     counted: Option<u64>,
@@ -282,6 +286,9 @@ fn period_table(periods: &[ClosedPeriod]) -> Table {
 }
 
 fn freshness(usage: &TenantUsage) -> String {
+    if usage.archived {
+        return usage.archived_at.as_ref().map_or("archived".to_owned(), |at| format!("archived {at}"));
+    }
     let mut parts = vec![match usage.lag_seconds {
         Some(lag) => format!("{} behind", table::lag(lag)),
         None if usage.sources.is_empty() => "no source".to_owned(),

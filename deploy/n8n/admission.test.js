@@ -167,6 +167,7 @@ test("neither the caller nor n8n's log gets a stack trace of a refusal", async (
 	};
 	for (const { wrapper, cause } of await Promise.all([logged(), logged(), logged()])) {
 		assert.equal(cause.stack, '');
+		assert.deepEqual([cause.level, cause.shouldReport], ['warning', false], 'n8n reports it to nobody');
 		assert.doesNotMatch(wrapper.stack, /\n\s+at /);
 	}
 	await new Promise((resolve) => setImmediate(resolve));

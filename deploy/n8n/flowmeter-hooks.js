@@ -116,6 +116,15 @@ const FINAL = new Set(['success', 'error', 'crashed', 'canceled']);
 /** Runs that begin with the data of an earlier run's nodes. */
 const CARRIED = new Set(['retry', 'manual']);
 
+/** Answers that one bad execution in a batch may cause: the batch is sent again in halves, until the bad one stands alone. */
+const MAY_BE_ONE = new Set([400, 413, 422]);
+
+/**
+ * Requests that the parts of one refused batch may take. Seven bad executions of a hundred are found within it; where more are
+ * bad, the answer is not about one of them, and what is left of the batch is given up.
+ */
+const PARTS_MAX = 100;
+
 /** Answers that do not change by asking again. The other ones of 400 and above may. */
 const FINAL_ANSWERS = new Set([400, 401, 403, 404, 405, 413, 415, 422]);
 
@@ -209,6 +218,9 @@ class Pusher {
 		this.line = new Line(new URL(url), token, 2);
 		this.buffer = [];
 		this.sending = 0;
+		/** The sizes of the parts of a refused batch that were not sent again yet; they stand first in the buffer. */
+		this.parts = [];
+		this.partsSent = 0;
 		this.timer = null;
 		this.flushedAt = 0;
 		this.retryMs = 0;
@@ -233,9 +245,17 @@ class Pusher {
 	bound() {
 		const excess = this.buffer.length - BUFFER_MAX;
 		if (excess <= 0) return;
-		this.buffer.splice(this.sending, excess);
+		this.buffer.splice(this.held(), excess);
 		this.dropped += excess;
 		if (warnOnce('dropped', `${this.dropped} executions were not pushed; the poll will find them`)) this.dropped = 0;
+	}
+
+	/** How many at the front of the buffer are under way, or wait as parts of a batch. */
+	held() {
+		return Math.max(
+			this.sending,
+			this.parts.reduce((sum, size) => sum + size, 0),
+		);
 	}
 
 	schedule(delayMs) {
@@ -256,7 +276,7 @@ class Pusher {
 	/** Sends the next batch, unless one is under way. */
 	flush() {
 		if (this.sending > 0 || this.buffer.length === 0) return;
-		this.sending = Math.min(this.buffer.length, BATCH_MAX);
+		this.sending = this.parts[0] ?? Math.min(this.buffer.length, BATCH_MAX);
 		this.flushedAt = Date.now();
 		let body;
 		try {
@@ -264,13 +284,13 @@ class Pusher {
 			// Anew with each attempt: Flowmeter compares it with its own clock.
 			body = JSON.stringify({ sent_at: new Date().toISOString(), instance: instanceOfN8n(), executions });
 		} catch (error) {
-			return this.settle({ refused: `cannot be written: ${error.message}` });
+			return this.settle({ refused: `cannot be written: ${error.message}`, mayBeOne: true });
 		}
 		this.post(body, (outcome) => this.settle(outcome));
 	}
 
-	settle({ refused, failed, retryAfterMs = 0 }) {
-		const sent = this.sending;
+	settle({ refused, failed, retryAfterMs = 0, mayBeOne = false }) {
+		let sent = this.sending;
 		this.sending = 0;
 		if (failed !== undefined) {
 			this.retryMs = Math.min(Math.max(this.retryMs * 2, RETRY_MIN_MS), RETRY_MAX_MS);
@@ -279,12 +299,27 @@ class Pusher {
 			const delayMs = Math.max(this.retryMs, Math.min(retryAfterMs, RETRY_MAX_MS));
 			return this.schedule(delayMs * (0.75 + Math.random() / 2));
 		}
+		const isPart = this.parts.length > 0;
+		this.partsSent = isPart ? this.partsSent + 1 : 0;
+		if (mayBeOne && sent > 1 && this.partsSent < PARTS_MAX) {
+			const half = Math.ceil(sent / 2);
+			this.parts.splice(0, 1, half, sent - half);
+			this.retryMs = 0;
+			return this.schedule(0);
+		}
+		if (mayBeOne && this.partsSent >= PARTS_MAX) {
+			sent = Math.max(sent, this.held());
+			this.parts = [];
+		}
+		this.parts.shift();
 		if (refused !== undefined) {
 			warnOnce('refused', `${sent} executions were refused, the poll will find them: ${refused}`);
 		}
 		this.retryMs = 0;
 		this.buffer.splice(0, sent);
-		if (this.buffer.length > 0) this.schedule(this.buffer.length >= BATCH_MAX ? 0 : this.untilNext());
+		if (this.buffer.length === 0) return;
+		const isReady = this.parts.length > 0 || this.buffer.length >= BATCH_MAX;
+		this.schedule(isReady ? 0 : this.untilNext());
 	}
 
 	/** Calls `done` once, with what became of the request. */
@@ -297,6 +332,7 @@ class Pusher {
 		}
 		const { status } = answer;
 		if (status >= 200 && status < 300) return done(accepted(answer.body));
+		if (MAY_BE_ONE.has(status)) return done({ refused: `status ${status}`, mayBeOne: true });
 		if (FINAL_ANSWERS.has(status) || (status >= 300 && status < 400)) return done({ refused: `status ${status}` });
 		done({ failed: `status ${status}`, retryAfterMs: Number(answer.headers['retry-after']) * 1_000 || 0 });
 	}
@@ -458,6 +494,9 @@ class Refusal {
 		error[REFUSED] = true;
 		// Outside production n8n sends it to the caller.
 		error.stack = '';
+		// n8n reports what a hook throws as fatal, to Sentry where it has one. It leaves out what says that nobody has to act.
+		error.level = 'warning';
+		error.shouldReport = false;
 		return error;
 	}
 }

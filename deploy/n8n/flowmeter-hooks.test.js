@@ -21,7 +21,7 @@ async function collector(answer = () => [202, { accepted: 1, ignored: 0, rejecte
 		request.on('end', () => {
 			const body = JSON.parse(Buffer.concat(chunks).toString('utf8'));
 			requests.push({ headers: request.headers, url: request.url, body, executions: body.executions });
-			const said = answer(requests.length);
+			const said = answer(requests.length, body.executions);
 			if (said === undefined) return; // Never answers.
 			response.writeHead(said[0], { 'content-type': 'application/json' });
 			response.end(JSON.stringify(said[1] ?? {}));
@@ -275,6 +275,45 @@ test('a refusal is not repeated, and what comes next is sent', async () => {
 	});
 	assert.deepEqual(requests.map(({ executions }) => executions.map(({ id }) => id)), [['1'], ['2']]);
 	assert.match(lines[0], /refused.*403/);
+	await stop();
+});
+
+test('an execution that is refused costs only itself, also in a full batch', async () => {
+	for (const status of [400, 413, 422]) {
+		const bad = new Set(['1', '37', '100', '101']);
+		const { requests, url, stop } = await collector((_, executions) =>
+			executions.some(({ id }) => bad.has(id)) ? [status] : [202, { rejected: [] }],
+		);
+		const post = hooked(url);
+		const taken = () =>
+			requests
+				.map(({ executions }) => executions.map(({ id }) => id))
+				.filter((ids) => !ids.some((id) => bad.has(id)))
+				.flat();
+		const lines = await warnings(async () => {
+			for (let id = 1; id <= 250; id += 1) await post(run(), workflow, String(id));
+			await eventually('the others are taken', () => taken().length >= 246);
+			await post(run(), workflow, '251');
+			await eventually('what comes next is taken', () => taken().length >= 247);
+		});
+		const wanted = Array.from({ length: 251 }, (_, index) => String(index + 1)).filter((id) => !bad.has(id));
+		assert.deepEqual(taken(), wanted, 'each once and in order');
+		assert.ok(requests.length < 80, `${requests.length} requests`);
+		assert.match(lines[0], new RegExp(`refused.*${status}`));
+		await stop();
+	}
+});
+
+test('a collector that refuses everything is not asked without end', async () => {
+	const { requests, url, stop } = await collector((_, executions) =>
+		executions.some(({ id }) => Number(id) <= 100) ? [400] : [202, { rejected: [] }],
+	);
+	const post = hooked(url);
+	await warnings(async () => {
+		for (let id = 1; id <= 101; id += 1) await post(run(), workflow, String(id));
+		await eventually('what comes after it is taken', () => requests.at(-1)?.executions[0].id === '101');
+	});
+	assert.ok(requests.length <= 103, `${requests.length} requests`);
 	await stop();
 });
 

@@ -133,6 +133,7 @@ fn usage() {
         open_and_counted: 0,
         earlier_complete_until: None,
         earlier_open: 0,
+        time_zone: String::new(),
     }));
     insta::assert_snapshot!(hex(&ThresholdCrossed {
         crossing_id: "8a6e0804-2bd0-4672-b79d-d97027f9071a".into(),
@@ -161,6 +162,7 @@ fn periods() {
         closed_at: at(1_796_083_900),
         incomplete_sources: vec!["north-old".into()],
         plan_id: "pro".into(),
+        time_zone: String::new(),
     };
     let late = LateUsage {
         tenant_id: "north".into(),
@@ -228,6 +230,7 @@ fn catalog() {
         limit_override: Some(500),
         shared_customer: false,
         limit_override_until: None,
+        archived_at: None,
     };
     let plan = Plan {
         plan_id: "pro".into(),
@@ -480,4 +483,16 @@ fn what_the_poll_shows_of_pushed_executions() {
         "later_unmapped",
         hex(&UnmappedAnswer { executions_held: 3, ..UnmappedAnswer::default() })
     );
+}
+
+#[test]
+fn archived_tenants_and_zones() {
+    let tenant = Tenant { removed: true, archived_at: at(1_796_083_200), ..Tenant::default() };
+    let counted = UsageCounted { time_zone: "Europe/Madrid".into(), ..UsageCounted::default() };
+    let closed = PeriodClosed { time_zone: "Europe/Madrid".into(), ..PeriodClosed::default() };
+    // Field 50 of each: two bytes of key.
+    assert_eq!(hex(&tenant), "180192030c08809cb8d8061080898cf501");
+    for bytes in [hex(&counted), hex(&closed)] {
+        assert_eq!(bytes, format!("92030d{}", "4575726f70652f4d6164726964"));
+    }
 }

@@ -99,7 +99,7 @@ tenants: [{id: former, name: F, plan: starter}, {id: other, name: O, plan: start
     let error = complaint(apply(&gateway, &manifest, &[])).await;
     assert!(error.contains("tenant former was removed"), "{error}");
     let error = complaint(apply(&gateway, &manifest, &["--restore", "formr"])).await;
-    assert!(error.contains("--restore formr: there is no such tenant in the file"), "{error}");
+    assert!(error.contains("--restore formr: there is no such tenant or source in the file"), "{error}");
     let told = outcomes(apply(&gateway, &manifest, &["--restore", "former"])).await;
     assert_eq!(told, ["plan starter unchanged", "tenant former created", "tenant other created"]);
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod admission_rule;
+mod archive;
 mod attribution;
 mod entry;
 pub mod locale;
@@ -18,6 +19,7 @@ mod tenant;
 
 pub use address::{InstancePlace, is_same_instance, of_editor_page};
 pub use admission_rule::{AdmissionRule, LoopRule, RunCaps};
+pub use archive::{ArchivedTenant, PLAN_UNKNOWN};
 pub use attribution::{Attribution, Placement, Scope};
 pub use entry::{Entry, InvalidEntry};
 pub use mail_address::{InvalidMailAddress, MailAddress};

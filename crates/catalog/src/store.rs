@@ -2,10 +2,10 @@
 
 use messaging::{Dispose, Disposition};
 use prost::Message;
-use proto::subjects::CatalogKind;
-use sqlx::{PgExecutor, Row};
+use proto::{subjects::CatalogKind, v1};
+use sqlx::PgExecutor;
 
-use crate::{Entry, InvalidEntry};
+use crate::{ArchivedTenant, Entry, InvalidEntry, Tenant};
 
 /// The catalog cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -56,18 +56,16 @@ pub async fn find_all<E: Entry>(executor: impl PgExecutor<'_>, ids: &[&str]) -> 
     rows.into_iter().map(|(id, value)| decode(&value, &id)).collect()
 }
 
-/// All values of a kind, by id.
-pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<E>, CatalogError> {
-    let rows = sqlx::query("SELECT id, value FROM catalog WHERE kind = $1 AND NOT removed ORDER BY id")
-        .bind(E::KIND.as_str())
-        .fetch_all(executor)
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let (id, value): (String, Vec<u8>) = (row.try_get("id")?, row.try_get("value")?);
-            decode(&value, &id)
-        })
-        .collect()
+/// All values of a kind that can be read, by id. A damaged one is logged and left out: it must not hide the others.
+pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<E>, sqlx::Error> {
+    let each = list_each(executor).await?;
+    Ok(each.into_iter().filter_map(|value| value.inspect_err(log_damaged).ok()).collect())
+}
+
+fn log_damaged(error: &CatalogError) {
+    if let CatalogError::Damaged { kind, id, source } = error {
+        tracing::error!(kind, id, error = %source, "a stored value of the catalog is damaged and left out; put it again");
+    }
 }
 
 /// All values of a kind, by id, each by itself: one that is damaged does not hide the others.
@@ -80,6 +78,43 @@ pub async fn list_each<E: Entry>(
             .fetch_all(executor)
             .await?;
     Ok(rows.into_iter().map(|(id, value)| decode(&value, &id)).collect())
+}
+
+/// The archived tenant with this id; nothing where there is none, or where the tenant is there.
+pub async fn find_archived(
+    executor: impl PgExecutor<'_>,
+    id: &str,
+) -> Result<Option<ArchivedTenant>, CatalogError> {
+    let found = find_all_archived(executor, &[id]).await?;
+    Ok(found.into_iter().next())
+}
+
+/// The archived tenants with these ids, in no order.
+pub async fn find_all_archived(
+    executor: impl PgExecutor<'_>,
+    ids: &[&str],
+) -> Result<Vec<ArchivedTenant>, CatalogError> {
+    let rows: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT id, value FROM catalog WHERE kind = $1 AND id = ANY($2) AND removed")
+            .bind(Tenant::KIND.as_str())
+            .bind(ids)
+            .fetch_all(executor)
+            .await?;
+    rows.into_iter().map(|(id, value)| decode_archived(&value, &id)).collect()
+}
+
+/// Archived tenants, by id, at most `limit`, each by itself: one that is damaged does not hide the others.
+pub async fn list_archived(
+    executor: impl PgExecutor<'_>,
+    limit: u32,
+) -> Result<Vec<Result<ArchivedTenant, CatalogError>>, sqlx::Error> {
+    let rows: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT id, value FROM catalog WHERE kind = $1 AND removed ORDER BY id LIMIT $2")
+            .bind(Tenant::KIND.as_str())
+            .bind(i64::from(limit))
+            .fetch_all(executor)
+            .await?;
+    Ok(rows.into_iter().map(|(id, value)| decode_archived(&value, &id)).collect())
 }
 
 /// A value as it travels, for storing.
@@ -113,6 +148,14 @@ pub async fn put(executor: impl PgExecutor<'_>, stored: &Stored) -> Result<bool,
     .execute(executor)
     .await?;
     Ok(outcome.rows_affected() == 1)
+}
+
+fn decode_archived(value: &[u8], id: &str) -> Result<ArchivedTenant, CatalogError> {
+    let kind = Tenant::KIND.as_str();
+    v1::Tenant::decode(value)
+        .map_err(|error| InvalidEntry::Undecodable { kind, reason: error.to_string() })
+        .and_then(ArchivedTenant::from_wire)
+        .map_err(|source| CatalogError::Damaged { kind, id: id.to_owned(), source })
 }
 
 fn decode<E: Entry>(value: &[u8], id: &str) -> Result<E, CatalogError> {

@@ -114,6 +114,7 @@ impl Entry for Tenant {
             shared_customer: self.shared_customer,
             limit_override: self.limit_override,
             limit_override_until: self.limit_override_until.map(timestamp),
+            archived_at: None,
         }
     }
 

@@ -154,7 +154,9 @@ pub async fn answer<A: Answerer>(
         let group = bus.service().to_owned();
         match bus.client().queue_subscribe(bus.namespace().ask(question), group).await {
             Ok(questions) => take(&bus, question, &answerer, questions, &shutdown).await,
-            Err(error) => tracing::warn!(question = question.as_str(), %error, "cannot listen for questions"),
+            Err(error) => {
+                tracing::warn!(question = question.as_str(), %error, "cannot subscribe to questions; trying again")
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -187,7 +189,7 @@ async fn take<A: Answerer>(
         let work = async move {
             let answer = reply(&*answerer, message.payload).await;
             if let Err(error) = bus.client().publish(reply_to, answer.encode_to_vec().into()).await {
-                tracing::warn!(question = question.as_str(), %error, "cannot answer");
+                tracing::warn!(question = question.as_str(), %error, "cannot send an answer; the caller asks again");
             }
             drop(place);
         };

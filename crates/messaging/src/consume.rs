@@ -137,7 +137,11 @@ pub async fn run<H: Handler>(
     while !shutdown.is_cancelled() {
         match subscribe(&puller).await {
             Ok(messages) => reader.read(messages).await,
-            Err(error) => tracing::warn!(consumer = reader.name, error = chain(&error), "cannot subscribe"),
+            Err(error) => tracing::warn!(
+                consumer = reader.name,
+                error = chain(&error),
+                "cannot subscribe to the stream; trying again"
+            ),
         }
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -146,7 +150,11 @@ pub async fn run<H: Handler>(
         // The consumer may be gone, with a broker that was created anew or restored: nobody else makes it again.
         match open(&bus, consumer).await {
             Ok(opened) => puller = opened,
-            Err(error) => tracing::warn!(consumer = reader.name, error = chain(&error), "cannot open again"),
+            Err(error) => tracing::warn!(
+                consumer = reader.name,
+                error = chain(&error),
+                "cannot reopen the consumer; trying again"
+            ),
         }
     }
     Ok(())
@@ -206,7 +214,11 @@ impl<H: Handler> Reader<H> {
             match next {
                 Some(Ok(message)) => self.settle(message).await,
                 Some(Err(error)) => {
-                    tracing::warn!(consumer = self.name, error = chain(&error), "subscription broke");
+                    tracing::warn!(
+                        consumer = self.name,
+                        error = chain(&error),
+                        "the subscription broke; subscribing again"
+                    );
                     return;
                 }
                 None => return,
@@ -227,7 +239,7 @@ impl<H: Handler> Reader<H> {
             let answer = self.answer(&message).await;
             // A lost acknowledgement means one more delivery, which the handler must bear anyway.
             if let Err(error) = message.ack_with(answer).await {
-                tracing::warn!(consumer = self.name, %error, "cannot acknowledge");
+                tracing::warn!(consumer = self.name, %error, "cannot acknowledge a message; it will be delivered again");
             }
         }
         .instrument(span)

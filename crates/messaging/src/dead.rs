@@ -32,7 +32,7 @@ pub struct Dead {
 /// Writes a dead letter and waits until the broker has it.
 pub async fn publish(bus: &Bus, dead: Dead) -> Result<(), PublishError> {
     let reason: String = dead.reason.chars().take(REASON_CHARS_MAX).collect();
-    tracing::warn!(subject = dead.original_subject, %reason, "dead letter");
+    tracing::error!(subject = dead.original_subject, %reason, "a message cannot be handled and becomes a dead letter: see flowmeter dead list");
     let letter = v1::DeadLetter {
         service: bus.service().to_owned(),
         original_subject: dead.original_subject,

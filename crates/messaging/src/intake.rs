@@ -65,7 +65,7 @@ impl<M: Message + Default> Intake<M> {
                                 tracing::warn!(
                                     consumer = self.settler.name(),
                                     error = chain(error),
-                                    "cannot open again"
+                                    "cannot reopen the consumer; trying again"
                                 );
                             })
                             .ok()?;
@@ -91,7 +91,7 @@ impl<M: Message + Default> Intake<M> {
                     tracing::warn!(
                         consumer = self.settler.name(),
                         error = chain(&error),
-                        "subscription broke"
+                        "the subscription broke; subscribing again"
                     );
                     (self.messages, self.broke) = (None, true);
                     return None;
@@ -145,13 +145,19 @@ async fn subscribe(puller: &PullConsumer, name: &str) -> Option<pull::Stream> {
     let subscribed: Result<_, StreamError> =
         puller.stream().max_messages_per_batch(MESSAGES_PER_PULL).heartbeat(HEARTBEAT).messages().await;
     subscribed
-        .inspect_err(|error| tracing::warn!(consumer = name, error = chain(error), "cannot subscribe"))
+        .inspect_err(|error| {
+            tracing::warn!(
+                consumer = name,
+                error = chain(error),
+                "cannot subscribe to the stream; trying again"
+            )
+        })
         .ok()
 }
 
 /// A lost acknowledgement means one more delivery, which the handler must bear anyway.
 async fn tell(consumer: &str, message: &jetstream::Message, answer: AckKind) {
     if let Err(error) = message.ack_with(answer).await {
-        tracing::warn!(consumer, %error, "cannot acknowledge");
+        tracing::warn!(consumer, %error, "cannot acknowledge a message; it will be delivered again");
     }
 }

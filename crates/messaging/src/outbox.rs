@@ -72,7 +72,9 @@ pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
             // A full batch: there is more.
             Ok(relayed) if relayed == usize::try_from(BATCH_ROWS).unwrap_or(usize::MAX) => continue,
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = chain(&error), "the outbox waits"),
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "cannot publish from the outbox; trying again")
+            }
         }
         if listener.is_none() {
             listener = listen(&pool).await.ok();
@@ -134,7 +136,11 @@ async fn relay_batch(pool: &PgPool, bus: &Bus) -> Result<usize, sqlx::Error> {
         match publish(bus, row).await {
             Ok(()) => sent.push(id),
             Err(error) => {
-                tracing::warn!(outbox_id = id, error = chain(&error), "not published yet");
+                tracing::warn!(
+                    outbox_id = id,
+                    error = chain(&error),
+                    "cannot publish a message of the outbox; trying again"
+                );
                 failed.push(id);
                 held_up.insert(subject);
                 // The broker is away, so the others would fail too: leave them as they are.

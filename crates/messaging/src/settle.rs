@@ -82,7 +82,12 @@ impl Settler {
             Disposition::Wait => Some(deliveries),
         };
         let Some(failures) = failures else { return self.bury(message, deliveries, error.told()).await };
-        tracing::warn!(consumer = self.name, deliveries, error = error.told(), "will be delivered again");
+        tracing::warn!(
+            consumer = self.name,
+            deliveries,
+            error = error.told(),
+            "cannot handle a message; it will be delivered again"
+        );
         self.outcomes.retried.increment(1);
         AckKind::Nak(Some(backoff(failures)))
     }

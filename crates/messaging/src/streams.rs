@@ -109,7 +109,7 @@ impl Bus {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     outcome = self.look_after(*stream, watched) => if let Err(error) = outcome {
-                        tracing::warn!(error = chain(&error), "cannot look after a stream; trying again");
+                        tracing::warn!(error = chain(&error), "cannot check the streams; trying again");
                     },
                 }
             }
@@ -183,14 +183,18 @@ impl Bus {
                     replicas = updated.config.num_replicas,
                     bytes_max = updated.config.max_bytes,
                     age_max_s = updated.config.max_age.as_secs(),
-                    "the stream follows the settings"
+                    "the stream's settings were changed"
                 );
                 updated
             }
             Err(error) => {
                 let refused = Some(format!("cannot apply the settings: {}", chain(&error)));
                 if refused != watched.refused {
-                    tracing::warn!(stream = name, error = chain(&error), "the stream keeps its settings");
+                    tracing::warn!(
+                        stream = name,
+                        error = chain(&error),
+                        "cannot change the stream's settings; it keeps its own"
+                    );
                     watched.refused = refused;
                 }
                 info

@@ -67,7 +67,7 @@ impl Waits {
             let error = match outcome {
                 Ok(value) => {
                     if logged.is_some() {
-                        tracing::info!(what, "there now");
+                        tracing::info!(what, "a dependency is available");
                     }
                     return Ok(Some(value));
                 }
@@ -78,7 +78,7 @@ impl Waits {
             let is_news =
                 logged.as_ref().is_none_or(|(reason, at)| *reason != error || at.elapsed() >= LOG_INTERVAL);
             if is_news {
-                tracing::warn!(what, error, "waiting; not ready until it is there");
+                tracing::warn!(what, error, "a dependency is unavailable; not ready until it is back");
                 logged = Some((error, Instant::now()));
             }
             tokio::select! {

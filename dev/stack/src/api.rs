@@ -75,6 +75,12 @@ impl Api {
         self.send("POST", path, Some(body))
     }
 
+    /// DELETE, which must succeed.
+    pub fn delete(&self, path: &str) -> Result<()> {
+        let (status, text) = self.exchange("DELETE", path, None)?;
+        success("DELETE", path, status, text).map(drop)
+    }
+
     /// POST of a JSON text as it is, which must succeed: for texts that a value cannot hold.
     pub fn post_text(&self, path: &str, body: String) -> Result<Value> {
         let (status, text) = self.exchange("POST", path, Some(body))?;

@@ -146,10 +146,15 @@ fn to_wire(slice: Slice, grain: Grain, is_partial: bool, timeline: &Timeline) ->
     let is_whole = |durations: &&Durations| !is_partial || durations.count() == slice.totals.counted;
     let durations = slice.durations.as_ref().filter(is_whole);
     let quantile = |percent| durations.and_then(|durations| durations.quantile_ms(percent));
+    let time_zone = match grain {
+        Grain::Period => timeline.calendar_at(slice.start).time_zone_name().to_owned(),
+        _ => String::new(),
+    };
     v1::UsageSlice {
         span: Some(Period { start: slice.start, end }.into()),
         totals: Some(wire::totals(&slice.totals)),
         duration_p50_ms: quantile(50),
         duration_p95_ms: quantile(95),
+        time_zone,
     }
 }

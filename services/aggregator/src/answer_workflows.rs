@@ -63,6 +63,7 @@ impl Answerer for AnswerWorkflows {
             as_of: Some(timestamp(as_of)),
             totals: Some(wire::totals(&totals)),
             period: Some(asked.timeline.period_of(start).into()),
+            time_zone: asked.zone_at(start),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What questions have in common: whom they are about, and how fresh an answer from the roll-ups is.
 
-use catalog::{Tenant, store::CatalogError};
+use catalog::{ArchivedTenant, Tenant, store::CatalogError};
 use jiff::Timestamp;
 use messaging::{ask::Refusal, consume::chain};
 use metering::{TenantId, Timeline};
@@ -13,6 +13,8 @@ use crate::store;
 pub(crate) struct Asked {
     pub(crate) number: i32,
     pub(crate) tenant: Tenant,
+    /// Whether the tenant was removed: its figures can be read and corrected, nothing new begins.
+    pub(crate) archived: bool,
     /// Which calendar cuts its periods from when.
     pub(crate) timeline: Timeline,
 }
@@ -24,6 +26,11 @@ impl Asked {
             self.timeline = timeline;
         }
         Ok(())
+    }
+
+    /// The name of the zone that cut the period that begins at this instant.
+    pub(crate) fn zone_at(&self, start: Timestamp) -> String {
+        self.timeline.calendar_at(start).time_zone_name().to_owned()
     }
 
     /// The start of the tenant's period that is asked about: the one that holds an instant, or begins at one.
@@ -42,16 +49,23 @@ impl Asked {
     }
 }
 
-/// Finds the tenant of a question.
+/// Finds the tenant of a question. An archived one keeps its figures.
 pub(crate) async fn tenant(pool: &PgPool, id: &str) -> Result<Asked, Refusal> {
     let id = TenantId::parse(id).map_err(Refusal::invalid)?;
     let unknown = || Refusal::not_found(format!("there is no tenant {id}"));
     let number = store::tenant_number(pool, &id).await?.ok_or_else(unknown)?;
     let tenant: Option<Tenant> = catalog::store::find(pool, id.as_str()).await.map_err(no_catalog)?;
-    let tenant = tenant.ok_or_else(unknown)?;
+    let (tenant, archived) = match tenant {
+        Some(tenant) => (tenant, false),
+        None => {
+            let archived = catalog::store::find_archived(pool, id.as_str()).await.map_err(no_catalog)?;
+            let ArchivedTenant { tenant, .. } = archived.ok_or_else(unknown)?;
+            (tenant, true)
+        }
+    };
     let timeline = store::timeline(pool, number).await?;
     let timeline = timeline.unwrap_or_else(|| Timeline::new(tenant.calendar.clone()));
-    Ok(Asked { number, tenant, timeline })
+    Ok(Asked { number, tenant, archived, timeline })
 }
 
 /// The number of the workflow that a question is about; nothing where it is about all of them. One that only others have run is

@@ -42,7 +42,7 @@ impl Closer {
         let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown);
         while rounds.next().await {
             if let Err(error) = self.close_due().await {
-                tracing::warn!(error = chain(&error), "periods are closed later");
+                tracing::warn!(error = chain(&error), "cannot close periods; trying again");
             }
         }
     }
@@ -76,7 +76,11 @@ impl Closer {
         let waiting = (&unfolded.of(&period), &unfolded.by_hour(&period));
         let mut snapshots = store::snapshots(&mut transaction, &period, waiting, wire::WORKFLOWS_MAX).await?;
         let snapshot = snapshots.remove(&due.tenant_number).unwrap_or_default();
-        let message = wire::period_closed(self.bus.namespace(), due, revision, &snapshot, incomplete, now);
+        let timeline = store::timeline(&mut *transaction, due.tenant_number).await?;
+        let calendar = timeline.as_ref().map(|timeline| timeline.calendar_at(due.period.start));
+        let time_zone = calendar.map_or("", |calendar| calendar.time_zone_name());
+        let closed = (due, time_zone);
+        let message = wire::period_closed(self.bus.namespace(), closed, revision, &snapshot, incomplete, now);
         outbox::enqueue(&mut transaction, &[message]).await?;
         transaction.commit().await?;
         tracing::info!(tenant = due.tenant_id, period_start = %due.period.start, "period closed");

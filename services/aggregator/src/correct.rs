@@ -82,7 +82,7 @@ impl Correct {
         store::keep_correction(&mut transaction, &correction).await?;
         self.tell(&mut transaction, asked, period, now).await?;
         transaction.commit().await?;
-        tracing::info!(tenant = %asked.tenant.id, correction = correction.id, author = correction.author, "corrected");
+        tracing::info!(tenant = %asked.tenant.id, correction = correction.id, author = correction.author, "an operator corrected a figure");
         Ok(correction)
     }
 
@@ -135,7 +135,7 @@ pub(crate) async fn told(
     periods: &[Period],
     (now, grace): (Timestamp, SignedDuration),
 ) -> Result<Vec<messaging::Outgoing>, catalog::store::CatalogError> {
-    let Asked { number, tenant, .. } = asked;
+    let Asked { number, tenant, archived, .. } = asked;
     let revision = store::next_revision(connection, *number).await?;
     let plan: Option<Plan> = catalog::store::find(&mut *connection, tenant.plan.as_str()).await?;
     let mut messages = Vec::new();
@@ -153,7 +153,8 @@ pub(crate) async fn told(
             ));
         }
         let terms = Terms::of_period(row.terms, plan.as_ref(), tenant, row.period, now, grace);
-        if let Some(terms) = terms.filter(|_| !row.closed) {
+        // Nobody is warned for an archived tenant.
+        if let Some(terms) = terms.filter(|_| !row.closed && !archived) {
             let crossed =
                 thresholds::evaluate(connection, *number, &tenant.id, &terms, row.period, now).await?;
             messages

@@ -49,7 +49,10 @@ impl Directory {
         }
         let numbers = store::tenant_numbers(connection, &missing).await?;
         let ids: Vec<&str> = missing.iter().map(TenantId::as_str).collect();
-        let found: Vec<Tenant> = catalog::store::find_all(&mut *connection, &ids).await?;
+        let mut found: Vec<Tenant> = catalog::store::find_all(&mut *connection, &ids).await?;
+        // What an archived tenant ran before it was removed may still be on its way, and counts.
+        let archived = catalog::store::find_all_archived(&mut *connection, &ids).await?;
+        found.extend(archived.into_iter().map(|archived| archived.tenant));
         let plan_ids: Vec<&str> = found.iter().map(|tenant| tenant.plan.as_str()).collect();
         let plans: Vec<Plan> = catalog::store::find_all(&mut *connection, &plan_ids).await?;
         let of_found: Vec<i32> = numbers.values().copied().collect();

@@ -104,6 +104,9 @@ impl Answerer for EndPeriod {
         check_text("author", &question.author, NAME_CHARS_MAX)?;
         check_text("reason", &question.reason, REASON_CHARS_MAX)?;
         let mut asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        if asked.archived {
+            return Err(Refusal::not_found(format!("tenant {} is archived", asked.tenant.id)));
+        }
         let made = self.end(&mut asked, &question).await?;
         Ok(v1::PeriodEnd {
             question: Some(v1::PeriodEndQuestion {

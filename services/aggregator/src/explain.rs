@@ -57,6 +57,7 @@ impl Answerer for Explain {
             return Ok(v1::ExplainAnswer {
                 totals: Some(v1::Totals::default()),
                 period: Some(asked.timeline.period_of(start).into()),
+                time_zone: asked.zone_at(start),
                 ..v1::ExplainAnswer::default()
             });
         };
@@ -86,6 +87,7 @@ impl Answerer for Explain {
             next_page,
             totals: Some(wire::totals(&totals)),
             period: Some(period.into()),
+            time_zone: asked.zone_at(start),
         })
     }
 }

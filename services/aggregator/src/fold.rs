@@ -58,7 +58,7 @@ impl Folder {
                     Ok(_) if shutdown.is_cancelled() => return,
                     Ok(_) => {}
                     Err(error) => {
-                        tracing::warn!(error = chain(&error), "roll-ups are written later");
+                        tracing::warn!(error = chain(&error), "cannot write roll-ups; trying again");
                         break;
                     }
                 }

@@ -117,7 +117,11 @@ impl Reader {
             match Intake::open(bus, clock, Consumer::aggregator_executions(partition)).await {
                 Ok(intake) => self.read(intake, &shutdown).await,
                 Err(error) => {
-                    tracing::warn!(partition, error = messaging::consume::chain(&error), "cannot read");
+                    tracing::warn!(
+                        partition,
+                        error = messaging::consume::chain(&error),
+                        "cannot read a partition of the executions; trying again"
+                    );
                     sleep(RESUBSCRIBE_PAUSE).await;
                 }
             }

@@ -48,7 +48,10 @@ impl Leases {
                     self.hold(held);
                 }
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "the leases of partitions are renewed later");
+                    tracing::warn!(
+                        error = chain(&error),
+                        "cannot renew the leases of partitions; trying again"
+                    );
                     if renewed_at.elapsed() > LEASE {
                         self.hold(BTreeSet::new());
                     }
@@ -57,7 +60,10 @@ impl Leases {
         }
         self.hold(BTreeSet::new());
         if let Err(error) = store::release(&self.pool, self.replica).await {
-            tracing::warn!(error = chain(&error), "others wait for the leases to end");
+            tracing::warn!(
+                error = chain(&error),
+                "cannot release the leases of partitions; others take them when they expire"
+            );
         }
     }
 

@@ -83,7 +83,7 @@ impl Mapper {
             }
             // One that cannot be mapped must not keep those after it waiting.
             if let Err(error) = self.map_source(connection, source, shutdown).await {
-                tracing::warn!(source, error = chain(&error), "unmapped executions are mapped later");
+                tracing::warn!(source, error = chain(&error), "cannot map unmapped executions; trying again");
             }
         }
     }

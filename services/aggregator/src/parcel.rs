@@ -76,7 +76,9 @@ impl Parcel {
             // Facts only refine what is known; the source repeats them.
             match read_facts(workflow, parcel.received_at, now) {
                 Ok(facts) => parcel.workflows.push(facts),
-                Err(error) => tracing::warn!(source = %parcel.source, %error, "a workflow is passed over"),
+                Err(error) => {
+                    tracing::warn!(source = %parcel.source, %error, "the facts of a workflow are invalid and were skipped")
+                }
             }
         }
         Ok(parcel)

@@ -60,12 +60,25 @@ struct Bulletin {
     tenant: Tenant,
     plan: Option<Plan>,
     period: Period,
+    /// The zone that cut it.
+    time_zone: String,
+    /// Whether the tenant was removed: what was counted of it is published, and nothing else follows.
+    archived: bool,
     snapshot: Snapshot,
     settled: Settled,
     /// Periods that have ended and are not closed, the earliest first.
     ended: Vec<Ended>,
     /// Thresholds that stand as crossed, by the start of the period.
     standing: BTreeMap<Timestamp, Vec<Percent>>,
+}
+
+/// A tenant with news, and the period that is published of it.
+struct Current {
+    news: News,
+    tenant: Tenant,
+    period: Period,
+    time_zone: String,
+    archived: bool,
 }
 
 impl Bulletin {
@@ -117,7 +130,7 @@ impl Publisher {
         while rounds.next().await {
             let begun_at = Instant::now();
             if let Err(error) = self.round().await {
-                tracing::warn!(error = chain(error.as_ref()), "usage is published later");
+                tracing::warn!(error = chain(error.as_ref()), "cannot publish usage; trying again");
             }
             rounds.spare(begun_at.elapsed(), ROUNDS_PART);
         }
@@ -132,13 +145,13 @@ impl Publisher {
         }
         self.progress.advance(&self.pool).await.context("cannot tell what is counted")?;
         store::touch_tenants_in_new_period(&self.pool, self.clock.now()).await?;
-        let (bulletins, removed) = self.read().await.context("cannot read the usage")?;
+        let (bulletins, unknown) = self.read().await.context("cannot read the usage")?;
         let told: Vec<Option<Published>> = stream::iter(bulletins)
             .map(|bulletin| self.tell(bulletin))
             .buffer_unordered(IN_FLIGHT_MAX)
             .collect()
             .await;
-        let told = told.into_iter().flatten().chain(removed);
+        let told = told.into_iter().flatten().chain(unknown);
         self.told.extend(told.map(|published| (published.tenant, published)));
         self.note().await?;
         turn.commit().await?;
@@ -157,8 +170,9 @@ impl Publisher {
         Ok(())
     }
 
-    /// Reads what tenants with news are to be told. Tenants that were removed need not be told anything: nothing of
-    /// them is current any more.
+    /// Reads what tenants with news are to be told. An archived tenant is published until its last period is final: the
+    /// figures of the moment of its removal may be on their way, and it is billed for them. A tenant that the catalog has
+    /// never shown is passed over.
     async fn read(&mut self) -> anyhow::Result<(Vec<Bulletin>, Vec<Published>)> {
         let now = self.clock.now();
         let mut snapshot = self.pool.begin().await?;
@@ -170,6 +184,11 @@ impl Publisher {
         }
         let ids: Vec<&str> = news.iter().map(|news| news.tenant_id.as_str()).collect();
         let tenants: Vec<Tenant> = catalog::store::find_all(&mut *snapshot, &ids).await?;
+        let archived = catalog::store::find_all_archived(&mut *snapshot, &ids).await?;
+        let last_moments: HashMap<String, Option<Timestamp>> =
+            archived.iter().map(|one| (one.tenant.id.to_string(), one.archived_at)).collect();
+        let tenants: Vec<Tenant> =
+            tenants.into_iter().chain(archived.into_iter().map(|one| one.tenant)).collect();
         let plans: Vec<&str> = tenants.iter().map(|tenant| tenant.plan.as_str()).collect();
         let plans: Vec<Plan> = catalog::store::find_all(&mut *snapshot, &plans).await?;
         let plans: HashMap<&str, &Plan> = plans.iter().map(|plan| (plan.id(), plan)).collect();
@@ -177,32 +196,43 @@ impl Publisher {
             tenants.into_iter().map(|tenant| (tenant.id.to_string(), tenant)).collect();
         let numbers: Vec<i32> = news.iter().map(|news| news.number).collect();
         let timelines = store::timelines(&mut *snapshot, &numbers).await?;
-        let (mut current, mut removed) = (Vec::new(), Vec::new());
+        let (mut current, mut unknown) = (Vec::new(), Vec::new());
         for news in news {
             match tenants.remove(&news.tenant_id) {
                 Some(tenant) => {
+                    let last_moment = last_moments.get(&news.tenant_id).copied();
+                    let at = last_moment.flatten().unwrap_or(now).min(now);
                     let timeline = timelines.get(&news.number).map(|dated| &dated.timeline);
                     let period = timeline
-                        .map_or_else(|| tenant.calendar.period_of(now), |timeline| timeline.period_of(now));
-                    current.push((news, tenant, period));
+                        .map_or_else(|| tenant.calendar.period_of(at), |timeline| timeline.period_of(at));
+                    let calendar =
+                        timeline.map_or(&tenant.calendar, |timeline| timeline.calendar_at(period.start));
+                    let time_zone = calendar.time_zone_name().to_owned();
+                    current.push(Current {
+                        news,
+                        tenant,
+                        period,
+                        time_zone,
+                        archived: last_moment.is_some(),
+                    });
                 }
                 None => {
-                    removed.push(Published { tenant: news.number, revision: news.revision, period_end: None })
+                    unknown.push(Published { tenant: news.number, revision: news.revision, period_end: None })
                 }
             }
         }
         let periods: BTreeMap<i32, Period> =
-            current.iter().map(|(news, _, period)| (news.number, *period)).collect();
+            current.iter().map(|current| (current.news.number, current.period)).collect();
         self.unfolded.read(&mut snapshot).await?;
         let unfolded = (&self.unfolded.of(&periods), &self.unfolded.by_hour(&periods));
         let mut snapshots = store::snapshots(&mut snapshot, &periods, unfolded, wire::WORKFLOWS_MAX).await?;
         let is_asked: HashSet<i32> = current
             .iter()
-            .filter(|(news, tenant, _)| {
+            .filter(|Current { news, tenant, .. }| {
                 let counted = snapshots.get(&news.number).map_or(0, |snapshot| snapshot.totals.counted);
                 plans.get(tenant.plan.as_str()).is_some_and(|plan| needs_settling(plan, tenant, counted, now))
             })
-            .map(|(news, ..)| news.number)
+            .map(|current| current.news.number)
             .collect();
         let settling: Vec<(i32, Period, i64)> = periods
             .iter()
@@ -232,22 +262,36 @@ impl Publisher {
         {
             standing.entry(tenant).or_default().insert(start, thresholds);
         }
-        let bulletins = current.into_iter().filter_map(|(news, tenant, period)| {
+        let bulletins = current.into_iter().filter_map(|current| {
+            let Current { news, tenant, period, time_zone, archived } = current;
             let snapshot = snapshots.remove(&news.number)?;
             let settled = settled.remove(&news.number).unwrap_or_default();
             let standing = standing.remove(&news.number).unwrap_or_default();
-            let ended = ended.remove(&news.number).unwrap_or_default();
+            let mut ended = ended.remove(&news.number).unwrap_or_default();
+            // The last period of an archived tenant is shown as its current one.
+            ended.retain(|ended| ended.period != period);
             let plan = plans.get(tenant.plan.as_str()).map(|plan| (*plan).clone());
-            Some(Bulletin { news, tenant, plan, period, snapshot, settled, ended, standing })
+            Some(Bulletin {
+                news,
+                tenant,
+                plan,
+                period,
+                time_zone,
+                archived,
+                snapshot,
+                settled,
+                ended,
+                standing,
+            })
         });
-        Ok((bulletins.collect(), removed))
+        Ok((bulletins.collect(), unknown))
     }
 
     /// Tells one tenant's usage; nothing where that has failed, and it is tried again.
     async fn tell(&self, bulletin: Bulletin) -> Option<Published> {
         let outcome = async {
             let compared = bulletin.compared(self.clock.now(), self.grace);
-            if compared.iter().any(|(.., is_settled)| !is_settled) {
+            if !bulletin.archived && compared.iter().any(|(.., is_settled)| !is_settled) {
                 self.settle(&bulletin, compared).await?;
             }
             self.publish(&bulletin).await?;
@@ -257,25 +301,26 @@ impl Publisher {
             Ok(()) => Some(Published {
                 tenant: bulletin.news.number,
                 revision: bulletin.news.revision,
-                period_end: Some(bulletin.period.end),
+                // An archived tenant has no next period.
+                period_end: (!bulletin.archived).then_some(bulletin.period.end),
             }),
             Err(error) => {
                 let (tenant, error) = (&bulletin.news.tenant_id, chain(error.as_ref()));
-                tracing::warn!(tenant, error, "this tenant's usage is published later");
+                tracing::warn!(tenant, error, "cannot publish this tenant's usage; trying again");
                 None
             }
         }
     }
 
     async fn publish(&self, bulletin: &Bulletin) -> Result<(), PublishError> {
-        let Bulletin { news, tenant, plan, period, snapshot, settled, ended, .. } = bulletin;
+        let Bulletin { news, tenant, plan, period, time_zone, snapshot, settled, ended, .. } = bulletin;
         let (namespace, now) = (self.bus.namespace(), self.clock.now());
         let limit = plan.as_ref().and_then(|plan| plan.limit_for(tenant, now));
         let message = wire::usage_counted(
             namespace,
             tenant,
             limit,
-            *period,
+            (*period, time_zone),
             news.revision,
             (snapshot, settled),
             ended,

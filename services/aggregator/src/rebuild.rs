@@ -108,7 +108,7 @@ impl Rebuild {
             let Some(tenant) = tenant else { continue };
             let timeline = store::timeline(&mut own, number).await?;
             let timeline = timeline.unwrap_or_else(|| Timeline::new(tenant.calendar.clone()));
-            let mut asked = Asked { number, tenant, timeline };
+            let mut asked = Asked { number, tenant, archived: false, timeline };
             let (snapshot, shadow) = add_up(&mut own, &asked).await?;
             self.swap(&mut own, &mut asked, &snapshot, shadow).await?.iter().for_each(&mut tell);
         }

@@ -58,7 +58,7 @@ impl Retention {
                 // A round that is cut off has done what it has committed.
                 () = shutdown.cancelled() => return,
                 outcome = self.round() => if let Err(error) = outcome {
-                    tracing::warn!(error = chain(&error), "old executions go later");
+                    tracing::warn!(error = chain(&error), "cannot delete old executions; trying again");
                 },
             }
         }
@@ -104,7 +104,7 @@ impl Retention {
                 Retired::Dropped(month) => dropped.push(month),
                 // Those after it wait as well, so that `since` tells the truth.
                 Retired::Later(reason) => {
-                    tracing::info!(%month, reason, "an old month of executions goes later");
+                    tracing::debug!(%month, reason, "an old month of executions is kept for now");
                     break;
                 }
             }

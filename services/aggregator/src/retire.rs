@@ -119,9 +119,9 @@ async fn drop_month(connection: &mut PgConnection, month: Date, folded: i64) -> 
     let unsigned = |count: i64| u64::try_from(count).unwrap_or(0);
     let dropped = Dropped { month, executions: unsigned(count), unmapped: unsigned(unmapped) };
     metrics::counter!("flowmeter_executions_retired_total").increment(dropped.executions);
-    tracing::info!(%month, executions = count, "a month of executions is not kept any more");
+    tracing::info!(%month, executions = count, "a month of executions was deleted; its ids are kept");
     if unmapped > 0 {
-        tracing::warn!(%month, unmapped, "executions without a tenant went with their month; they are never counted");
+        tracing::warn!(%month, unmapped, "executions without a tenant were deleted with their month; they are never counted");
     }
     Ok(Retired::Dropped(dropped))
 }

@@ -80,7 +80,7 @@ pub(crate) fn usage_counted(
     namespace: &Namespace,
     tenant: &Tenant,
     limit: Option<u64>,
-    period: Period,
+    (period, time_zone): (Period, &str),
     revision: i64,
     (snapshot, settled): (&Snapshot, &Settled),
     ended: &[Ended],
@@ -119,6 +119,7 @@ pub(crate) fn usage_counted(
         open_and_counted: unsigned(settled.open_and_counted),
         earlier_complete_until: settled.earlier_until.map(timestamp),
         earlier_open: unsigned(settled.earlier_open),
+        time_zone: time_zone.to_owned(),
     };
     let id = format!("usage:{}:{revision}", tenant.id);
     Outgoing::new(namespace.usage_counted(tenant.id.as_str()), id, &message, now)
@@ -155,7 +156,7 @@ pub(crate) fn period_opened(namespace: &Namespace, tenant: &str, period: Period,
 /// `PeriodClosed`.
 pub(crate) fn period_closed(
     namespace: &Namespace,
-    due: &DuePeriod,
+    (due, time_zone): (&DuePeriod, &str),
     revision: i64,
     snapshot: &Snapshot,
     incomplete_sources: Vec<String>,
@@ -172,6 +173,7 @@ pub(crate) fn period_closed(
         closed_at: Some(timestamp(now)),
         incomplete_sources,
         plan_id: due.plan_id.clone(),
+        time_zone: time_zone.to_owned(),
     };
     let id = format!("closed:{}:{}", due.tenant_id, due.period.start);
     period_event(namespace, &due.tenant_id, id, Event::Closed(closed), now)

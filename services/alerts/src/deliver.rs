@@ -102,13 +102,16 @@ impl Deliver {
         if event == Event::Deferred && due_at.is_none() {
             event = Event::Exhausted;
         }
-        report(event, reason.as_deref());
+        report(event, reason.as_deref(), &mail.cause);
         let outcome = Outcome { event, now, due_at, reason: reason.as_deref() };
         match self.settle(mail, &outcome).await {
             Ok(true) => {}
-            Ok(false) => tracing::warn!("the lease had run out; another sender's report counts"),
+            Ok(false) => tracing::info!("the lease of a mail had expired; another sender sends it"),
             // The lease ends by itself, and the mail is sent again.
-            Err(error) => tracing::error!(error = chain(&error), "cannot record what became of a mail"),
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "cannot store the outcome of a mail; it may be sent again"
+            ),
         }
     }
 
@@ -134,7 +137,7 @@ impl Deliver {
     }
 }
 
-fn report(event: Event, reason: Option<&str>) {
+fn report(event: Event, reason: Option<&str>, cause: &Cause) {
     let outcome = match event {
         Event::Claimed | Event::Superseded => return,
         Event::Accepted => "sent",
@@ -143,9 +146,17 @@ fn report(event: Event, reason: Option<&str>) {
         Event::Exhausted => "exhausted",
     };
     metrics::counter!("flowmeter_mails_total", "outcome" => outcome).increment(1);
+    let tenant = match cause {
+        Cause::Crossing(alert) => Some(alert.tenant.to_string()),
+        Cause::Notice(_) => None,
+    };
     match event {
-        Event::Refused | Event::Exhausted => tracing::error!(outcome, reason, "a mail will not be sent"),
-        Event::Deferred => tracing::warn!(outcome, reason, "a mail is tried again later"),
-        Event::Claimed | Event::Accepted | Event::Superseded => tracing::info!(outcome, "a mail is sent"),
+        Event::Refused | Event::Exhausted => {
+            tracing::error!(tenant, outcome, reason, "a mail will not be sent");
+        }
+        Event::Deferred => tracing::warn!(tenant, outcome, reason, "cannot send a mail; trying again"),
+        Event::Claimed | Event::Accepted | Event::Superseded => {
+            tracing::info!(tenant, outcome, "a mail was sent")
+        }
     }
 }

@@ -81,9 +81,18 @@ impl Handler for RecordCrossing {
             count("repeated");
             return Ok(());
         }
-        let tenant: Tenant = catalog::store::find(&self.pool, crossing.tenant.as_str())
-            .await?
-            .ok_or_else(|| RecordError::UnknownTenant(crossing.tenant.clone()))?;
+        let tenant: Option<Tenant> = catalog::store::find(&self.pool, crossing.tenant.as_str()).await?;
+        let Some(tenant) = tenant else {
+            let archived = catalog::store::find_archived(&self.pool, crossing.tenant.as_str()).await?;
+            return match archived {
+                // What it ran before its removal was counted after it: there is nobody to warn.
+                Some(_) => {
+                    count("archived");
+                    Ok(())
+                }
+                None => Err(RecordError::UnknownTenant(crossing.tenant)),
+            };
+        };
         let plan: Plan = catalog::store::find(&self.pool, crossing.plan.as_str())
             .await?
             .ok_or_else(|| RecordError::UnknownPlan(crossing.plan.clone()))?;
@@ -143,7 +152,7 @@ impl RecordCrossing {
                 count("skipped");
             }
             Some(reason) => {
-                tracing::warn!(crossing = alert.crossing_id, tenant = %alert.tenant, reason, "nobody is told");
+                tracing::warn!(crossing = alert.crossing_id, tenant = %alert.tenant, reason, "a threshold was crossed and nobody is notified");
                 count("skipped");
             }
         }

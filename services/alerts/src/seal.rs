@@ -66,7 +66,10 @@ impl Seal {
                 Ok(NOTICES_PER_ROUND) => continue,
                 Ok(_) => {}
                 // The facts are kept; the next round finds them.
-                Err(error) => tracing::warn!(error = chain(&error), "notices wait"),
+                Err(error) => tracing::warn!(
+                    error = chain(&error),
+                    "cannot prepare notices to the operator; trying again"
+                ),
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -134,8 +137,13 @@ impl Seal {
         }
         let topic = notice.fact.topic().as_str();
         match skipped_reason {
-            None => tracing::info!(notice = notice.id, topic, "the operator is told"),
-            Some(reason) => tracing::warn!(notice = notice.id, topic, reason, "nobody is told"),
+            None => tracing::info!(notice = notice.id, topic, "the operator is notified"),
+            Some(reason) => tracing::warn!(
+                notice = notice.id,
+                topic,
+                reason,
+                "a notice has no recipient; nobody is notified"
+            ),
         }
         let outcome = if skipped_reason.is_none() { "sealed" } else { "skipped" };
         metrics::counter!("flowmeter_operator_notices_total", "topic" => topic, "outcome" => outcome)

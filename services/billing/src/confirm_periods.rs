@@ -112,7 +112,7 @@ impl Confirmer {
         let Err(error) = self.compare(&key, now).await else { return };
         tracing::warn!(tenant = key.tenant, error = chain(&error), "a closed period is not confirmed yet");
         if let Err(error) = self.look_again(&key, Some(later(now, FAILURE_PAUSE))).await {
-            tracing::warn!(error = chain(&error), "cannot put the comparison off");
+            tracing::warn!(error = chain(&error), "cannot postpone the comparison with Stripe");
         }
     }
 

@@ -151,7 +151,7 @@ impl Sealer {
         settle_owed(connection, account, route, part).await?;
         let event = announce::failed(&self.namespace, &report, State::Late, reason, now);
         outbox::enqueue(connection, &[event]).await?;
-        tracing::warn!(tenant = %report.tenant, identifier = %report.identifier, quantity = report.quantity, reason, "late usage");
+        tracing::error!(tenant = %report.tenant, identifier = %report.identifier, quantity = report.quantity, reason, "usage is too late for its invoice: see flowmeter billing");
         Ok(())
     }
 

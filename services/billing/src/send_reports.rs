@@ -150,14 +150,18 @@ impl Sender {
             outcome
         };
         if let Err(error) = outcome.await {
-            tracing::error!(%identifier, error = chain(&error), "a report waits");
+            tracing::warn!(%identifier, error = chain(&error), "cannot process a report; trying again");
         }
     }
 
     async fn step(&self, lease: &Lease, identifier: &Identifier) -> Result<(), SendError> {
         let recovered = reports::recover(&self.pool, lease).await?;
         if recovered > 0 {
-            tracing::warn!(customer = lease.customer, recovered, "found reports that were under way");
+            tracing::info!(
+                customer = lease.customer,
+                recovered,
+                "a sender had stopped in the middle of reports; they are taken over"
+            );
         }
         let Some(report) = reports::find(&self.pool, identifier).await? else { return Ok(()) };
         match report.next_step(self.clock.now()) {
@@ -284,7 +288,7 @@ impl Sender {
             && reports::advance(&mut transaction, report, &progress).await?;
         if !written {
             // Whoever holds the lease now finds out by the same identifier.
-            tracing::warn!(identifier = %report.identifier, "the lease was lost; its result is left to the next");
+            tracing::info!(identifier = %report.identifier, "the lease of a report was lost; the next sender finds its result");
             return Ok(());
         }
         self.follow_up(&mut transaction, report, next, reason.unwrap_or_default(), now).await?;
@@ -381,7 +385,9 @@ fn log(report: &Report, next: State, reason: Option<&str>) {
         }
         State::Unknown => tracing::warn!(%tenant, %identifier, quantity, state, reason,
                                          "Stripe has not said whether it took a report; asked again"),
-        _ => tracing::info!(%tenant, %identifier, quantity, state, reason, "report"),
+        _ => {
+            tracing::info!(%tenant, %identifier, quantity, state, reason, "a report to Stripe has changed its state")
+        }
     }
 }
 

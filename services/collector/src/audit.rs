@@ -200,7 +200,7 @@ impl Auditor {
         }
         audit.progress.ended_at = Some(timestamp(self.clock.now()));
         if let Err(error) = self.tell(&mut audit).await {
-            tracing::warn!(source = %audit.source, error = chain(&error), "cannot tell that an audit has ended");
+            tracing::warn!(source = %audit.source, error = chain(&error), "cannot publish that an audit has ended");
         }
     }
 

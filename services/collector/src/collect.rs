@@ -337,7 +337,7 @@ impl Collecting<'_> {
         cursor.stream = mark;
         if let Some(backlog) = &cursor.backlog {
             // Not before everything was read is it known until when everything was published.
-            tracing::info!(source = %work.source, rows_read = backlog.rows_read, "reading everything goes on");
+            tracing::info!(source = %work.source, rows_read = backlog.rows_read, "reading all executions of the source continues with the next sweep");
             return Ok(Collected { cursor, started_at, executions_published, forecast: None });
         }
         let forecast =
@@ -474,7 +474,7 @@ impl Collecting<'_> {
 
     async fn tell_gap(&mut self, reason: GapReason, range: (RunId, RunId)) -> Result<(), SweepError> {
         let Collect { source, publisher, clock, .. } = self.work;
-        tracing::warn!(%source, first = %range.0, last = %range.1, reason = reason.as_str_name(), "gap");
+        tracing::warn!(%source, first = %range.0, last = %range.1, reason = reason.as_str_name(), "executions were gone before they were read; reported as a gap");
         Ok(publisher.gap(source, self.sweep.before().epochs.current(), reason, range, clock.now()).await?)
     }
 

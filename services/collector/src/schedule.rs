@@ -161,7 +161,7 @@ impl Work {
             Ok(true) => "ended",
             Ok(false) => "skipped",
             Err(SweepError::LeaseLost) => {
-                tracing::warn!(source = %claim.source, "another collector has taken over");
+                tracing::info!(source = %claim.source, "another collector has taken over the source");
                 "lost"
             }
             Err(error) => {
@@ -183,7 +183,9 @@ impl Work {
                 Ok(true) => {}
                 Ok(false) => return SweepError::LeaseLost,
                 // The lease outlives two failed renewals; the commit checks it in any case.
-                Err(error) => tracing::warn!(error = chain(&error), "cannot renew a lease"),
+                Err(error) => {
+                    tracing::warn!(source = %claim.source, error = chain(&error), "cannot renew the source's lease; trying again")
+                }
             }
         }
     }
@@ -273,7 +275,7 @@ impl Work {
     async fn begin_epoch(&self, claim: &Claim, ended: Cursor, begin: Begin) -> Result<Cursor, SweepError> {
         let epoch = ended.epochs.current();
         if begin != Begin::Doubtful {
-            tracing::warn!(source = %claim.source, epoch, ?begin, "an epoch has ended");
+            tracing::warn!(source = %claim.source, epoch, ?begin, "the source's execution ids have begun again; a new epoch begins");
             // Told before the commit: afterwards nobody would know of it any more.
             if let Some(floor) = ended.floor {
                 self.publisher.epoch_ended(&claim.source, epoch, floor.next(), self.clock.now()).await?;
@@ -303,18 +305,18 @@ impl Work {
         let consecutive = claim.failures.saturating_add(1);
         let failing = Failing { failure: &failure, since, at, consecutive };
         if let Err(error) = self.publisher.failing(&claim.source, failing).await {
-            tracing::warn!(source = %claim.source, error = chain(&error), "cannot tell that a source fails");
+            tracing::warn!(source = %claim.source, error = chain(&error), "cannot publish that the source is failing");
         }
         let next = later(at, stretched(pause(interval, consecutive, &failure), jitter));
         // Where this fails too, the lease runs out and the source is due again.
         if let Err(error) = store::fail(&self.pool, claim, since, next).await {
-            tracing::warn!(source = %claim.source, error = chain(&error), "cannot note a failure");
+            tracing::warn!(source = %claim.source, error = chain(&error), "cannot store the source's failure; it is swept again when the lease expires");
         }
     }
 
     async fn give_back(&self, claim: &Claim) {
         if let Err(error) = store::release(&self.pool, claim).await {
-            tracing::warn!(source = %claim.source, error = chain(&error), "cannot give a lease back");
+            tracing::warn!(source = %claim.source, error = chain(&error), "cannot release the source's lease; it expires by itself");
         }
     }
 }

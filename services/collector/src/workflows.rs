@@ -202,7 +202,7 @@ impl<'a> Workflows<'a> {
                 }
                 // Asked again when this reading is old: a scope is not added, and a page not made smaller, by itself.
                 Err(error @ (N8nError::Forbidden | N8nError::TooLarge(_) | N8nError::StuckCursor)) => {
-                    tracing::debug!(source = %self.source, %error, "the list of workflows is not to be had");
+                    tracing::debug!(source = %self.source, %error, "the source does not give its list of workflows");
                     break;
                 }
                 Err(error) => {

@@ -50,6 +50,7 @@ export const session = () => request("GET", "v1/session");
 export const signOut = () => request("DELETE", "v1/session");
 export const listUsage = () => request("GET", "v1/usage");
 export const tenantUsage = (tenant) => request("GET", `v1/usage/${tenantPath(tenant)}`);
+export const archivedTenants = () => request("GET", "v1/tenants?archived=true");
 export const closedPeriods = (tenant) => request("GET", `v1/usage/${tenantPath(tenant)}/periods`);
 export const dailySeries = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/usage/series?grain=day`);
 export const topWorkflows = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/usage/workflows?limit=1000`);

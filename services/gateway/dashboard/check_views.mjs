@@ -13,6 +13,7 @@ const { WORDS } = await import("./words.js");
 const { formatsOf } = await import("./format.js");
 const { BUCKETS, UsageBook } = await import("./usage.js");
 const { overview } = await import("./overview.js");
+const { tenantView } = await import("./tenant.js");
 const { reasonText } = await import("./limit_check.js");
 const { periodsCard } = await import("./periods.js");
 const { sourcesCard } = await import("./sources.js");
@@ -246,5 +247,77 @@ test("a page that stays open for 100,000 events keeps what it shows and no more"
     assert.ok(late.heap <= early.heap + 3_000_000, JSON.stringify(sizes));
   } finally {
     Date.now = realNow;
+  }
+});
+
+/** Answers of the gateway by path; what is not named fails. */
+async function answering(answers, run) {
+  const { fetch } = globalThis;
+  globalThis.fetch = async (url) => {
+    const path = decodeURIComponent(String(url)).split("/v1/")[1];
+    const answer = answers[path];
+    if (answer === undefined) return { ok: false, status: 404, statusText: "Not Found", text: async () => "" };
+    return { ok: true, status: 200, text: async () => JSON.stringify(answer) };
+  };
+  try {
+    return await run();
+  } finally {
+    globalThis.fetch = fetch;
+  }
+}
+
+const settled = () => new Promise((resolve) => setTimeout(resolve, 20));
+
+test("an archived tenant is listed, and opened with its figures, in both languages", async () => {
+  for (const [language, word, count] of [
+    ["en", /Archived/, /1 archived tenant/],
+    ["es", /Archivado/, /1 cliente archivado/],
+  ]) {
+    const gone = usage({ tenant: "gone", name: "Gone & Co", archived: true, archived_at: at(0), sources: [] });
+    const answers = {
+      "tenants?archived=true": { tenants: [{ id: "gone", name: "Gone & Co", archived: true, archived_at: at(0) }] },
+      "usage/gone": { ...gone, workflows: [], workflows_omitted: 0, workflows_omitted_totals: null, gaps: [], forecast: null },
+    };
+    await answering(answers, async () => {
+      const book = new UsageBook();
+      book.replaceAll({ as_of: at(0), usage: [usage()] });
+      const context = { book, format: formatsOf(language), isOffline: () => false };
+      const all = overview(context);
+      await settled();
+      assert.match(all.node.textContent, count);
+      assert.match(all.node.textContent, /Gone & Co/);
+
+      const view = tenantView(context, "gone", { alone: false });
+      await settled();
+      assert.match(view.node.textContent, word);
+      assert.match(view.node.textContent, /Gone & Co/);
+      assert.match(view.node.textContent, /41/, "its count");
+      assert.doesNotMatch(view.node.textContent, new RegExp(formatsOf(language).t("sources")), "nothing is swept");
+      view.close();
+
+      const nobody = tenantView(context, "nobody", { alone: false });
+      await settled();
+      assert.match(nobody.node.textContent, /nobody/);
+      assert.doesNotMatch(nobody.node.textContent, word);
+    });
+  }
+});
+
+test("why a source fails is said in the reader's language", () => {
+  const failing = { reason: "unauthorized", detail: "Answered 401. Create an API key.", since: at(60), consecutive_failures: 2 };
+  for (const [language, said, notSaid] of [
+    ["en", /Answered 401/, /Cree una clave/],
+    ["es", /Cree una clave/, /Answered 401/],
+  ]) {
+    const book = new UsageBook();
+    const shown = usage({ sources: [source({ failing })] });
+    book.replaceAll({ as_of: at(0), usage: [shown, usage({ tenant: "south", name: "South" })] });
+    const context = { book, format: formatsOf(language), isOffline: () => false };
+    const card = sourcesCard(context);
+    card.update(shown);
+    for (const text of [card.node.textContent, overview(context).node.textContent]) {
+      assert.match(text, said);
+      assert.doesNotMatch(text, notSaid);
+    }
   }
 });

@@ -1,5 +1,6 @@
 // All tenants at a glance.
 
+import { archivedCard } from "./archived.js";
 import { el, setAttribute, setText, show } from "./dom.js";
 import { isolated, stateIcon, stateWord } from "./parts.js";
 import { summaryOf } from "./summary.js";
@@ -14,6 +15,7 @@ export function overview(context) {
   const { t } = context.format;
   const summary = isolated(summaryOf(context), context.format);
   const unmapped = unmappedCard(context);
+  const archived = archivedCard(context);
   const rows = new Map();
   const filter = { state: null, text: "" };
   const body = el("div", { class: "tenants-body", role: "rowgroup" });
@@ -55,6 +57,7 @@ export function overview(context) {
     unmapped.node,
     list,
     welcome,
+    archived.node,
   );
 
   // Time moves every row; an event moves one, and with hundreds of tenants drawing them all would be felt.
@@ -90,6 +93,7 @@ export function overview(context) {
 
   update();
   unmapped.tick();
+  archived.tick();
   return {
     node,
     title: t("overview"),
@@ -97,6 +101,7 @@ export function overview(context) {
     tick() {
       update({ timeMoved: true });
       unmapped.tick();
+      archived.tick();
     },
   };
 }

@@ -176,7 +176,7 @@ export function troubles(context) {
       if (key === shown) return;
       shown = key;
       node.replaceChildren(
-        ...lines.map(({ state, source, reason, since, detail }) =>
+        ...lines.map(({ state, source, reason, since, detail, original }) =>
           el(
             "li",
             { "data-state": state },
@@ -188,7 +188,7 @@ export function troubles(context) {
               " ",
               el("span", { class: "reason" }, `${reason} ${since}`.trim()),
               " ",
-              el("span", { class: "detail" }, detail),
+              el("span", { class: "detail", title: original }, detail),
             ),
           ),
         ),
@@ -197,13 +197,18 @@ export function troubles(context) {
   };
 }
 
-export function failureParts({ source, failing }, { t, moment }, now) {
+/**
+ * The collector's own sentence is English and names details; a reader of another language gets the one for the reason, and the
+ * collector's as a tooltip.
+ */
+export function failureParts({ source, failing }, { t, moment, language }, now) {
   const attempts = t("attempts", { count: failing.consecutive_failures });
   return {
     source,
     reason: t(`reason_${failing.reason}`),
     since: `${t("failingSince", { time: moment(failing.since, now) })} (${attempts}).`,
-    detail: failing.detail,
+    detail: language === "en" ? failing.detail : t(`advice_${failing.reason}`),
+    original: failing.detail,
   };
 }
 
@@ -213,6 +218,7 @@ const lossParts = ({ source, loss_expected_at }, format, now) => ({
   reason: lossText(loss_expected_at, format, now),
   since: "",
   detail: "",
+  original: "",
 });
 
 export const lossText = (expectedAt, { t, moment }, now) => t("lossAhead", { time: moment(expectedAt, now) });

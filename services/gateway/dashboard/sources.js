@@ -120,8 +120,9 @@ function sourceRow(context) {
     warnings.replaceChildren(...lines);
     show(failure, stands === "failing");
     if (stands !== "failing") return;
-    const { reason, since, detail } = failureParts(source, format, now);
+    const { reason, since, detail, original } = failureParts(source, format, now);
     setText(failure, `${reason} ${since} ${detail}`);
+    setAttribute(failure, "title", original);
   }
 }
 

@@ -1,6 +1,7 @@
 // One tenant: its period, the limit check, its sources, workflows and closed periods.
 
 import * as api from "./api.js";
+import { archivedText } from "./archived.js";
 import { dailyCard } from "./daily.js";
 import { el, setAttribute, setText, show } from "./dom.js";
 import { limitCheckCard } from "./limit_check.js";
@@ -16,7 +17,37 @@ const REFRESH_MIN_MS = 3_000;
 
 export function tenantView(context, tenant, { alone }) {
   const usage = context.book.get(tenant);
-  if (!usage) return notFound(context, tenant);
+  if (!usage) return archivedView(context, tenant);
+  return tenantPage(context, tenant, { alone, current: () => context.book.get(tenant) });
+}
+
+/** A tenant that is not among the present ones: an archived one is looked up, any other is not found. */
+function archivedView(context, tenant) {
+  const { t } = context.format;
+  const node = el("div", { class: "page" }, el("p", { class: "muted" }, t("loading")));
+  let page = notFound(context, tenant);
+  const show = (shown) => {
+    page = shown;
+    node.replaceChildren(shown.node);
+  };
+  load(context, api.tenantUsage(tenant), {
+    update(usage) {
+      if (usage.archived) show(tenantPage(context, tenant, { alone: false, current: () => usage }));
+      else show(page);
+    },
+    fail: () => show(page),
+  });
+  return {
+    node,
+    title: tenant,
+    update: () => page.update(),
+    tick: () => page.tick(),
+    close: () => page.close?.(),
+  };
+}
+
+function tenantPage(context, tenant, { alone, current }) {
+  const usage = current();
   const head = isolated(heading(context, alone), context.format);
   const period = isolated(periodCard(context), context.format);
   const check = limitCheckCard(context);
@@ -33,7 +64,8 @@ export function tenantView(context, tenant, { alone }) {
       "div",
       { class: "columns" },
       el("div", { class: "column" }, period.node),
-      el("div", { class: "column" }, check.node, sources.node),
+      // Nothing runs for an archived tenant: there is nothing to check and nothing to sweep.
+      el("div", { class: "column" }, ...(usage.archived ? [] : [check.node, sources.node])),
     ),
     daily.node,
     workflows.node,
@@ -59,14 +91,14 @@ export function tenantView(context, tenant, { alone }) {
   const durations = { update: workflows.updateDurations, fail() {} };
   const refresh = throttled(REFRESH_MIN_MS, () => {
     load(context, api.tenantUsage(tenant), detail);
-    load(context, api.limitCheck(tenant), check);
+    if (!usage.archived) load(context, api.limitCheck(tenant), check);
     load(context, api.dailySeries(tenant), daily);
     load(context, api.topWorkflows(tenant), durations);
     load(context, api.refusals(tenant), refusals);
   });
 
   function draw() {
-    const now = context.book.get(tenant);
+    const now = current();
     if (!now) return;
     [head, period, sources].forEach((part) => part.update(now));
   }
@@ -79,9 +111,10 @@ export function tenantView(context, tenant, { alone }) {
     node,
     title: String(usage.name),
     update() {
-      const now = context.book.get(tenant);
+      const now = current();
       draw();
-      refresh();
+      // The figures of an archived tenant only change by a correction, which the next look shows.
+      if (!usage.archived) refresh();
       if (now && now.period?.start !== periodStart) {
         periodStart = now.period?.start;
         load(context, api.closedPeriods(tenant), periods);
@@ -139,13 +172,14 @@ function heading(context, alone) {
   const name = el("h1");
   const id = el("span", { class: "muted" });
   const chip = stateChip(format);
+  const archived = el("span", { class: "chip archived", "data-state": "unknown" });
   const period = el("p", { class: "strong" });
   const resets = el("p", { class: "muted" });
   const node = el(
     "div",
     { class: "tenant-head" },
     ...(alone ? [] : [backLink(t)]),
-    el("div", { class: "tenant-title" }, name, chip.node, id),
+    el("div", { class: "tenant-title" }, name, chip.node, archived, id),
     el("div", { class: "tenant-period" }, period, resets),
   );
   return {
@@ -155,9 +189,13 @@ function heading(context, alone) {
       setText(name, usage.name);
       setText(id, `${usage.tenant} · ${usage.plan}`);
       chip.update(usage);
+      show(chip.node, !usage.archived);
+      show(archived, Boolean(usage.archived));
+      if (usage.archived) setText(archived, archivedText(usage, context));
       setText(period, days(usage.period, { day: "numeric", month: "long", year: "numeric" }));
       setText(resets, t("resetsOn", { date: dateOfYear(usage.period.end, usage.period.time_zone), when: until(usage.period.end, now) }));
       setAttribute(resets, "title", full(usage.period.end));
+      show(resets, !usage.archived);
     },
   };
 }

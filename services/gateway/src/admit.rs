@@ -290,12 +290,15 @@ impl Admissions {
         if let Err(error) = write_down::finish(&self.parts).await {
             tracing::warn!(
                 error = chain(&error),
-                "runs are not written down: asked again, they are decided anew"
+                "cannot store decisions on runs; a repeated request is decided again"
             );
         }
         for desk in self.parts.desks() {
             if let Err(error) = Desk::give_back(&desk, &self.parts).await {
-                tracing::warn!(error = chain(&error), "units stay out until their lease has expired");
+                tracing::warn!(
+                    error = chain(&error),
+                    "cannot return leased units; they stay reserved until the lease expires"
+                );
             }
         }
     }
@@ -303,7 +306,10 @@ impl Admissions {
     async fn keep_contact(&self, shutdown: &CancellationToken) {
         while !shutdown.is_cancelled() {
             if let Err(error) = self.parts.contact().await {
-                tracing::warn!(error = chain(&error), "no units are spent until the ledger answers");
+                tracing::warn!(
+                    error = chain(&error),
+                    "admission ledger unavailable; no leased units are spent until it answers"
+                );
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}

@@ -40,7 +40,7 @@ impl Answerer for AnswerAdmissions {
         let key = RunKey::of(&tenant, &question.admission_id);
         let request = Request { tenant: tenant.clone(), key, workflow, mode };
         let answer = self.0.admit(request, &catalog).await.map_err(|error| {
-            tracing::warn!(error = chain(&error), "an admission question has no answer");
+            tracing::warn!(error = chain(&error), "cannot answer a limit check");
             Refusal::unavailable("the limit check cannot answer now; ask again")
         })?;
         let verdict = answer.ok_or_else(|| Refusal::not_found(format!("there is no tenant {tenant}")))?;

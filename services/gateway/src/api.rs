@@ -10,6 +10,7 @@ mod authenticate;
 mod base_path;
 mod comparison;
 mod corrections;
+mod damaged;
 mod duration;
 mod error;
 mod events;

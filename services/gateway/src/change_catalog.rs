@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::{
-    Entry, InvalidEntry, Plan, Source, Tenant, is_same_instance,
+    ArchivedTenant, Entry, InvalidEntry, Plan, Source, Tenant, is_same_instance,
     store::{CatalogError, Stored},
 };
-use messaging::{Outgoing, outbox};
+use jiff::Timestamp;
+use messaging::{Outgoing, consume::chain, outbox};
 use metering::{Clock, SourceId, TenantId};
 use prost::Message;
 use proto::{
@@ -34,8 +35,12 @@ pub trait Original: Entry + PartialEq + Sync {
     /// former one's.
     const ID_IS_GIVEN_ONCE: bool = false;
 
-    /// The message that says that the value is gone, in both forms.
-    fn tombstone(id: &str, revision: u64) -> (Self::Wire, CatalogEntry);
+    /// What comes back where a removed value is restored.
+    const COMES_BACK: &'static str = "one";
+
+    /// The message that says that the value is gone, in both forms. `former` is the value; missing where it cannot be read.
+    fn tombstone(id: &str, revision: u64, former: Option<Self>, now: Timestamp)
+    -> (Self::Wire, CatalogEntry);
 
     /// Fails where the value names what does not exist.
     async fn check_references(&self, connection: &mut PgConnection) -> Result<(), ChangeError>;
@@ -60,6 +65,24 @@ pub struct Revised<E> {
     pub value: E,
     /// Its revision.
     pub revision: u64,
+}
+
+/// All values of a kind.
+#[derive(Debug)]
+pub struct Listing<E> {
+    /// Those that can be read, by id.
+    pub values: Vec<Revised<E>>,
+    /// Those that cannot.
+    pub damaged: Vec<Damaged>,
+}
+
+/// A stored value that cannot be read.
+#[derive(Debug, Clone)]
+pub struct Damaged {
+    /// Its id.
+    pub id: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The catalog cannot be changed.
@@ -100,11 +123,13 @@ pub enum ChangeError {
     /// The id was given before, to one that was removed.
     #[error(
         "{kind} {id} was removed, and what was metered under this id stays: use another id, or say that it is the same \
-         customer (`restore=true`, `flowmeter apply --restore {id}`)"
+         {same} (`restore=true`, `flowmeter apply --restore {id}`)"
     )]
     Removed {
         /// What it was.
         kind: &'static str,
+        /// What comes back where it is restored.
+        same: &'static str,
         /// Its id.
         id: String,
     },
@@ -140,13 +165,37 @@ impl Editor {
     pub async fn find<E: Original>(&self, id: &str) -> Result<Revised<E>, ChangeError> {
         let found = originals::find::<E>(&self.pool, id).await.map_err(ChangeError::Read)?;
         let found = found.filter(|original| !original.removed);
-        found.map_or_else(|| Err(not_found::<E>(id)), |original| decode(original, id))
+        found.map_or_else(|| Err(not_found::<E>(id)), |original| decode(&original, id))
     }
 
-    /// All values of a kind, by id.
-    pub async fn list<E: Original>(&self) -> Result<Vec<Revised<E>>, ChangeError> {
+    /// All values of a kind, by id; a damaged one is named by itself and does not hide the others.
+    pub async fn list<E: Original>(&self) -> Result<Listing<E>, ChangeError> {
         let all = originals::list::<E>(&self.pool).await.map_err(ChangeError::Read)?;
-        all.into_iter().map(|(id, original)| decode(original, &id)).collect()
+        let mut listing = Listing { values: Vec::with_capacity(all.len()), damaged: Vec::new() };
+        for (id, original) in all {
+            match decode(&original, &id) {
+                Ok(value) => listing.values.push(value),
+                Err(error) => listing.damaged.push(Damaged { id, reason: chain(&error) }),
+            }
+        }
+        Ok(listing)
+    }
+
+    /// Archived tenants, by id, at most [`VALUES_MAX`].
+    pub async fn list_archived(&self) -> Result<(Vec<ArchivedTenant>, Vec<Damaged>), ChangeError> {
+        let limit = u32::try_from(VALUES_MAX).unwrap_or(u32::MAX);
+        let all = catalog::store::list_archived(&self.pool, limit).await.map_err(ChangeError::Read)?;
+        let (mut archived, mut damaged) = (Vec::new(), Vec::new());
+        for one in all {
+            match one {
+                Ok(tenant) => archived.push(tenant),
+                Err(CatalogError::Damaged { id, source, .. }) => {
+                    damaged.push(Damaged { id, reason: chain(&source) });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok((archived, damaged))
     }
 
     /// Puts the value that `make` makes of the present one. An equal value changes nothing.
@@ -159,8 +208,12 @@ impl Editor {
     }
 
     /// The same, where it is said that a removed value of this id comes back: its figures are its own.
-    pub async fn put_or_restore<E: Original>(&self, id: &str, value: E) -> Result<Revised<E>, ChangeError> {
-        self.put_with(id, true, |_| Ok(value)).await
+    pub async fn put_or_restore<E: Original>(
+        &self,
+        id: &str,
+        make: impl FnOnce(Option<&E>) -> Result<E, InvalidEntry> + Send,
+    ) -> Result<Revised<E>, ChangeError> {
+        self.put_with(id, true, |present| make(present).map_err(ChangeError::from)).await
     }
 
     async fn put_with<E: Original>(
@@ -174,16 +227,21 @@ impl Editor {
         let original = originals::find::<E>(&mut *transaction, id).await.map_err(ChangeError::Read)?;
         let revision = original.as_ref().map_or(0, |original| original.revision);
         if E::ID_IS_GIVEN_ONCE && !may_restore && original.as_ref().is_some_and(|original| original.removed) {
-            return Err(ChangeError::Removed { kind: E::KIND.as_str(), id: id.to_owned() });
+            return Err(ChangeError::Removed {
+                kind: E::KIND.as_str(),
+                same: E::COMES_BACK,
+                id: id.to_owned(),
+            });
         }
-        let present = original
-            .filter(|original| !original.removed)
-            .map(|original| decode::<E>(original, id))
-            .transpose()?;
+        let is_there = original.as_ref().is_some_and(|original| !original.removed);
+        // A damaged value is mended by putting it again, as if it were new.
+        let present =
+            original.filter(|original| !original.removed).and_then(|original| readable::<E>(&original, id));
         let value = make(present.as_ref().map(|present| &present.value))?;
         match &present {
             Some(known) if known.value == value => return Ok(Revised { value, revision: known.revision }),
             Some(_) => {}
+            None if is_there => {}
             None => check_room::<E>(&mut transaction).await?,
         }
         value.check_references(&mut transaction).await?;
@@ -223,7 +281,8 @@ impl Editor {
             });
         }
         let revision = original.revision + 1;
-        let (wire, message) = E::tombstone(id, revision);
+        let former = readable::<E>(&original, id).map(|former| former.value);
+        let (wire, message) = E::tombstone(id, revision, former, self.clock.now());
         self.write::<E>(&mut transaction, id, revision, true, &wire, &message).await?;
         if E::KIND == Tenant::KIND {
             // The tenant may be restored one day; who had left by then must not come back with it. Tokens are made under the
@@ -259,7 +318,21 @@ fn not_found<E: Entry>(id: &str) -> ChangeError {
     ChangeError::NotFound { kind: E::KIND.as_str(), id: id.to_owned() }
 }
 
-fn decode<E: Entry>(original: originals::Original, id: &str) -> Result<Revised<E>, ChangeError> {
+/// The value, unless it is damaged.
+fn readable<E: Entry>(original: &originals::Original, id: &str) -> Option<Revised<E>> {
+    decode(original, id)
+        .inspect_err(|error| {
+            tracing::warn!(
+                kind = E::KIND.as_str(),
+                id,
+                error = chain(error),
+                "a damaged value of the catalog is replaced"
+            );
+        })
+        .ok()
+}
+
+fn decode<E: Entry>(original: &originals::Original, id: &str) -> Result<Revised<E>, ChangeError> {
     let kind = E::KIND.as_str();
     let value = E::Wire::decode(original.value.as_slice())
         .map_err(|error| InvalidEntry::Undecodable { kind, reason: error.to_string() })
@@ -284,7 +357,7 @@ fn shown(users: &[String]) -> String {
 
 #[async_trait]
 impl Original for Plan {
-    fn tombstone(id: &str, revision: u64) -> (v1::Plan, CatalogEntry) {
+    fn tombstone(id: &str, revision: u64, _: Option<Self>, _: Timestamp) -> (v1::Plan, CatalogEntry) {
         let wire = v1::Plan { plan_id: id.to_owned(), revision, removed: true, ..v1::Plan::default() };
         (wire.clone(), CatalogEntry { entry: Some(catalog_entry::Entry::Plan(wire)) })
     }
@@ -294,7 +367,7 @@ impl Original for Plan {
     }
 
     async fn users(connection: &mut PgConnection, id: &str) -> Result<Vec<String>, ChangeError> {
-        let tenants = catalog::store::list::<Tenant>(connection).await?;
+        let tenants = catalog::store::list::<Tenant>(connection).await.map_err(ChangeError::Read)?;
         let users = tenants.iter().filter(|tenant| tenant.plan.as_str() == id);
         Ok(users.map(|tenant| format!("tenant {}", tenant.id)).collect())
     }
@@ -304,8 +377,17 @@ impl Original for Plan {
 impl Original for Tenant {
     const ID_IS_GIVEN_ONCE: bool = true;
 
-    fn tombstone(id: &str, revision: u64) -> (v1::Tenant, CatalogEntry) {
-        let wire = v1::Tenant { tenant_id: id.to_owned(), revision, removed: true, ..v1::Tenant::default() };
+    const COMES_BACK: &'static str = "customer";
+
+    fn tombstone(
+        id: &str,
+        revision: u64,
+        former: Option<Self>,
+        now: Timestamp,
+    ) -> (v1::Tenant, CatalogEntry) {
+        let only_id =
+            v1::Tenant { tenant_id: id.to_owned(), revision, removed: true, ..v1::Tenant::default() };
+        let wire = former.map_or(only_id, |tenant| ArchivedTenant::new(tenant, revision, now).to_wire());
         (wire.clone(), CatalogEntry { entry: Some(catalog_entry::Entry::Tenant(wire)) })
     }
 
@@ -326,7 +408,7 @@ impl Original for Tenant {
         if present.is_some_and(|present| says(present) == says(self)) {
             return Ok(());
         }
-        let tenants = catalog::store::list::<Self>(connection).await?;
+        let tenants = catalog::store::list::<Self>(connection).await.map_err(ChangeError::Read)?;
         let other = tenants.into_iter().find(|other| {
             other.id != self.id
                 && other.stripe_customer.as_ref() == Some(customer)
@@ -336,7 +418,7 @@ impl Original for Tenant {
     }
 
     async fn users(connection: &mut PgConnection, id: &str) -> Result<Vec<String>, ChangeError> {
-        let sources = catalog::store::list::<Source>(connection).await?;
+        let sources = catalog::store::list::<Source>(connection).await.map_err(ChangeError::Read)?;
         let users =
             sources.iter().filter(|source| source.tenants().iter().any(|tenant| tenant.as_str() == id));
         Ok(users.map(|source| format!("source {}", source.id)).collect())
@@ -345,7 +427,11 @@ impl Original for Tenant {
 
 #[async_trait]
 impl Original for Source {
-    fn tombstone(id: &str, revision: u64) -> (v1::Source, CatalogEntry) {
+    const ID_IS_GIVEN_ONCE: bool = true;
+
+    const COMES_BACK: &'static str = "n8n";
+
+    fn tombstone(id: &str, revision: u64, _: Option<Self>, _: Timestamp) -> (v1::Source, CatalogEntry) {
         let wire = v1::Source { source_id: id.to_owned(), revision, removed: true, ..v1::Source::default() };
         (wire.clone(), CatalogEntry { entry: Some(catalog_entry::Entry::Source(wire)) })
     }
@@ -368,7 +454,7 @@ impl Original for Source {
         if present.is_some_and(|present| is_same_instance(&present.base_url, &self.base_url)) {
             return Ok(());
         }
-        let sources = catalog::store::list::<Self>(connection).await?;
+        let sources = catalog::store::list::<Self>(connection).await.map_err(ChangeError::Read)?;
         let other = sources
             .into_iter()
             .find(|other| other.id != self.id && is_same_instance(&other.base_url, &self.base_url));

@@ -356,7 +356,7 @@ impl Desk {
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
-                tracing::warn!(tenant = %self.tenant, error = chain(&*error), "the ledger waits");
+                tracing::warn!(tenant = %self.tenant, error = chain(&*error), "admission ledger unavailable; trying again");
                 Err(error)
             }
         }

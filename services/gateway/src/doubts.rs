@@ -48,7 +48,7 @@ impl Doubted {
             let question = v1::SweepQuestion { tenant_id: tenant.to_string() };
             let asked: Result<(), AskError> = bus.ask(Question::Sweep, &question, ANSWER_WITHIN).await;
             if let Err(error) = asked {
-                tracing::warn!(%tenant, error = chain(&error), "no sweep ends the doubt about a refusal");
+                tracing::warn!(%tenant, error = chain(&error), "cannot ask for the sweep that settles a refusal");
             }
         }
     }

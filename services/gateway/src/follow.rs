@@ -60,7 +60,7 @@ pub async fn follow<L: Listen>(bus: Bus, topic: Topic, listener: L, shutdown: Ca
         tokio::select! {
             () = shutdown.cancelled() => return,
             outcome = read(&bus, topic, &listener) => if let Err(error) = outcome {
-                tracing::warn!(topic = topic.name, error = chain(&error), "subscribing again");
+                tracing::warn!(topic = topic.name, error = chain(&error), "the subscription ended; subscribing again");
             },
         }
         tokio::select! {
@@ -103,6 +103,6 @@ fn hear<L: Listen>(topic: Topic, listener: &L, message: &jetstream::Message) {
     };
     if let Err(reason) = outcome {
         metrics::counter!("flowmeter_live_messages_unreadable_total", "topic" => topic.name).increment(1);
-        tracing::warn!(topic = topic.name, subject = %message.subject, reason, "unreadable, passed over");
+        tracing::warn!(topic = topic.name, subject = %message.subject, reason, "an unreadable message was skipped");
     }
 }

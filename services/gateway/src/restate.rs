@@ -147,7 +147,7 @@ impl Restate {
                 tracing::warn!(
                     kind = key.0.as_str(),
                     id = key.1,
-                    "a value of the catalog cannot be read; left"
+                    "a value of the catalog cannot be read and is left as it is"
                 );
                 continue;
             };
@@ -167,7 +167,11 @@ impl Restate {
             }
             match entry_of(key.0, &ours.value) {
                 Ok(entry) => messages.push(self.message(key, ours.revision, &entry)),
-                Err(_) => tracing::warn!(kind = key.0.as_str(), id = key.1, "cannot be read; not published"),
+                Err(_) => tracing::warn!(
+                    kind = key.0.as_str(),
+                    id = key.1,
+                    "a value of the catalog cannot be read and is not published"
+                ),
             }
             restated.published += 1;
         }
@@ -211,7 +215,7 @@ impl Restate {
             match read {
                 Ok((stored, entry)) => drop(held.insert((stored.kind, stored.id.clone()), (stored, entry))),
                 Err(error) => {
-                    tracing::warn!(subject = %message.subject, error = chain(&error), "unreadable, passed over");
+                    tracing::warn!(subject = %message.subject, error = chain(&error), "an unreadable message was skipped");
                 }
             }
         }

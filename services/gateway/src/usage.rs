@@ -47,6 +47,8 @@ pub struct Counted {
     pub earlier_complete_until: Option<Timestamp>,
     /// Executions that were running then and are not counted.
     pub earlier_open: u64,
+    /// The zone that cut the period; missing in a message of a version before.
+    pub time_zone: Option<String>,
 }
 
 /// How complete one source is.
@@ -81,6 +83,7 @@ impl TryFrom<v1::UsageCounted> for Counted {
             open_and_counted: wire.open_and_counted,
             earlier_complete_until: instant(wire.earlier_complete_until.as_ref(), "earlier_complete_until")?,
             earlier_open: wire.earlier_open,
+            time_zone: (!wire.time_zone.is_empty()).then_some(wire.time_zone),
         })
     }
 }
@@ -193,6 +196,7 @@ pub(crate) mod tests {
             open_and_counted: 0,
             earlier_complete_until: None,
             earlier_open: 0,
+            time_zone: None,
         }
     }
 

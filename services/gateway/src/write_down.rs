@@ -138,10 +138,10 @@ pub async fn run(parts: &Arc<Parts>, shutdown: &CancellationToken) {
     match thread.map(|_| end) {
         Ok(end) => match end.await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "cannot start to write down what is spent"),
-            Err(error) => tracing::error!(%error, "what is spent is not written down any more"),
+            Ok(Err(error)) => tracing::error!(%error, "cannot start to store decisions on runs"),
+            Err(error) => tracing::error!(%error, "decisions on runs are not stored any more"),
         },
-        Err(error) => tracing::error!(%error, "cannot start to write down what is spent"),
+        Err(error) => tracing::error!(%error, "cannot start to store decisions on runs"),
     }
 }
 
@@ -171,7 +171,7 @@ impl Writer {
                 // Those that come meanwhile share the next statement.
                 Ok(_) => sleep(WRITE_DELAY).await,
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "what was spent is written down later");
+                    tracing::warn!(error = chain(&error), "cannot store decisions on runs; trying again");
                     sleep(WRITE_DELAY * 10).await;
                 }
             }

@@ -10,6 +10,7 @@
     reason = "a test that cannot go on ends here"
 )]
 
+mod archive;
 mod bad_input;
 mod bench;
 mod catalog;

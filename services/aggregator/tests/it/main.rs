@@ -7,6 +7,7 @@
     reason = "a test that cannot go on ends here"
 )]
 
+mod archive;
 mod attribution;
 mod authority;
 mod bad_input;

@@ -54,7 +54,7 @@ pub(super) fn sentences(parts: &Parts<'_>) -> Sentences {
                 failure_reason(parts.language, failing.reason())
             ),
             meaning: "Lo que ejecute entretanto se contará cuando se vuelva a leer, en la medida en que aún lo muestre.",
-            next: if failing.detail.is_empty() { "Revise el origen.".into() } else { failing.detail.clone() },
+            next: what_to_do(failing),
         },
         Fact::Recovered(failing) => Sentences {
             subject: format!("{} se lee de nuevo", failing.source_id),
@@ -293,5 +293,26 @@ fn looping(parts: &Parts<'_>, detected: &v1::LoopDetected) -> Sentences {
         } else {
             "Revise qué inicia el flujo. Un plan puede rechazar esas ejecuciones (admission.loop_rule: refuse).".into()
         },
+    }
+}
+
+/// What ends a failure, by its reason: the collector's own sentence is English.
+fn what_to_do(failing: &v1::SourceFailing) -> String {
+    use v1::FailureReason::{
+        Internal, RateLimited, SecretUnreadable, TooLarge, Unauthorized, Unreachable, Unreadable, Unspecified,
+    };
+    let advice = match failing.reason() {
+        Unreachable => "Compruebe que n8n funciona y que Flowmeter puede llegar a su dirección.",
+        Unauthorized => "Cree una clave de API en n8n (Settings, n8n API) y póngala en el origen.",
+        RateLimited => "Suba el límite de la clave en n8n, o haga que el origen se lea con menos frecuencia.",
+        Unreadable => "Compruebe que la dirección del origen es la de un n8n, y qué hay delante de él.",
+        TooLarge => "Haga que n8n borre sus ejecuciones antiguas, o bórrelas a mano.",
+        SecretUnreadable => "Ponga otra vez la clave de API del origen.",
+        Internal => "El origen no tiene la culpa: revise el bróker y la base de datos de Flowmeter.",
+        Unspecified => "Revise el origen.",
+    };
+    match failing.detail.as_str() {
+        "" => advice.to_owned(),
+        detail => format!("{advice} Detalle, en inglés: «{detail}»"),
     }
 }

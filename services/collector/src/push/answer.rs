@@ -161,7 +161,10 @@ struct RefusalJson {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         if let Self::Unavailable(error) = &self {
-            tracing::error!(error = chain(error), "pushed executions cannot be taken");
+            tracing::warn!(
+                error = chain(error),
+                "cannot accept pushed executions; the hook sends them again"
+            );
         }
         let status = self.status();
         let mut response = (status, Json(RefusalJson { error: self.to_string() })).into_response();

@@ -49,7 +49,15 @@ impl States {
     /// One line for all sources.
     pub fn log(self) {
         let Self { ok, failing, new, inactive, lag_max_seconds, clock_skew_max_seconds, .. } = self;
-        tracing::info!(ok, failing, new, inactive, lag_max_seconds, clock_skew_max_seconds, "sources");
+        tracing::info!(
+            ok,
+            failing,
+            new,
+            inactive,
+            lag_max_seconds,
+            clock_skew_max_seconds,
+            "state of the sources"
+        );
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
-    figures::{ANSWER_WITHIN, instant_in, tenant_of},
+    figures::{ANSWER_WITHIN, instant_in, metered_tenant},
     questions::ask,
     spreadsheet::{FormatJson, cell, decimal, file, to_csv},
     usage::{MoneyJson, PeriodJson},
@@ -152,9 +152,11 @@ impl ChangesJson {
 }
 
 /// A period or its begin, with what is known of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Side {
     period: Period,
+    /// The zone that cut it; empty where it is not known.
+    time_zone: String,
     until: Timestamp,
     figures: Option<Figures>,
 }
@@ -162,7 +164,7 @@ struct Side {
 impl Side {
     fn json(&self, calendar: &Calendar) -> SideJson {
         SideJson {
-            period: PeriodJson::new(self.period, calendar),
+            period: PeriodJson::new(self.period, Some(&self.time_zone), calendar),
             until: self.until,
             figures: self.figures.map(ComparedJson::from),
         }
@@ -170,7 +172,12 @@ impl Side {
 }
 
 /// A stored period.
-type Stored = (Period, v1::Totals);
+struct Stored {
+    period: Period,
+    /// The zone that cut it; empty from an aggregator of the version before.
+    time_zone: String,
+    totals: v1::Totals,
+}
 
 /// Who asks for what.
 struct Asking<'a> {
@@ -201,19 +208,21 @@ impl Asking<'_> {
         let answer = self.usage(Period { start, end }, v1::Grain::Period).await?;
         let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
         let stored = answer.slices.into_iter().filter_map(|slice| {
-            Some(Period::try_from(slice.span?).map(|period| (period, slice.totals.unwrap_or_default())))
+            let (time_zone, totals) = (slice.time_zone, slice.totals.unwrap_or_default());
+            Some(Period::try_from(slice.span?).map(|period| Stored { period, time_zone, totals }))
         });
         Ok((stored.collect::<Result<_, _>>().map_err(ApiError::unavailable)?, as_of))
     }
 
     /// A period until an instant.
-    async fn side(&self, (period, totals): Stored, until: Timestamp) -> Result<Side, ApiError> {
+    async fn side(&self, stored: &Stored, until: Timestamp) -> Result<Side, ApiError> {
+        let (period, time_zone) = (stored.period, stored.time_zone.clone());
         if until >= period.end {
-            let figures = Some(Figures::of_whole(&totals, self.price));
-            return Ok(Side { period, until: period.end, figures });
+            let figures = Some(Figures::of_whole(&stored.totals, self.price));
+            return Ok(Side { period, time_zone, until: period.end, figures });
         }
         if until <= period.start {
-            return Ok(Side { period, until: period.start, figures: None });
+            return Ok(Side { period, time_zone, until: period.start, figures: None });
         }
         let answer = self.usage(Period { start: period.start, end: until }, v1::Grain::Hour).await?;
         let mut slices = Vec::with_capacity(answer.slices.len());
@@ -229,7 +238,7 @@ impl Asking<'_> {
             slices.push(slice.totals.unwrap_or_default());
         }
         let figures = Figures::of_part(&parts::sum(slices.iter()), self.price);
-        Ok(Side { period, until, figures: Some(figures) })
+        Ok(Side { period, time_zone, until, figures: Some(figures) })
     }
 }
 
@@ -294,49 +303,51 @@ pub async fn get(
     PathId(id): PathId,
     QueryOf(query): QueryOf<ComparisonQuery>,
 ) -> Result<Response, ApiError> {
-    let (tenant, catalog) = tenant_of(&app, &caller, &id).await?;
-    let (calendar, now) = (&tenant.calendar, app.clock.now());
+    let (metered, catalog) = metered_tenant(&app, &caller, &id).await?;
+    let (now, tenant) = (metered.now(&app), metered.tenant);
+    let calendar = &tenant.calendar;
     let within = instant_in(query.period.as_deref(), calendar, now)?;
     let price = catalog.plans.get(&tenant.plan).and_then(|plan| plan.price);
     let asking = Asking { app: &app, caller: &caller, tenant: tenant.id.as_str(), price };
     let (mut stored, as_of) = asking.periods_until(within).await?;
     let counted = app.usage.of(&tenant.id);
-    let current = match stored.pop_if(|(period, _)| period.contains(within)) {
+    let current = match stored.pop_if(|stored| stored.period.contains(within)) {
         Some(current) => current,
         // Nothing has run in the current period yet.
         None if query.period.is_none() => {
-            (period_at(counted.as_deref(), calendar, now), v1::Totals::default())
+            let period = period_at(counted.as_deref(), calendar, now);
+            Stored { period, time_zone: String::new(), totals: v1::Totals::default() }
         }
         None => return Err(ApiError::NotFound("no period of that time is known".to_owned())),
     };
     let as_of_or_now = as_of.unwrap_or(now).min(now);
     let complete_until = counted.as_ref().and_then(|counted| counted.complete_until);
     // Without a word from its sources nothing is known of a period that goes on.
-    let unknown = if current.0.end <= as_of_or_now { as_of_or_now } else { current.0.start };
+    let unknown = if current.period.end <= as_of_or_now { as_of_or_now } else { current.period.start };
     let known_until = complete_until.unwrap_or(unknown).min(as_of_or_now);
-    let until = reach(current.0, known_until, calendar);
-    let previous = stored.pop().filter(|(period, _)| period.end == current.0.start);
-    let current = asking.side(current, until).await?;
+    let until = reach(current.period, known_until, calendar);
+    let previous = stored.pop().filter(|stored| stored.period.end == current.period.start);
+    let current = asking.side(&current, until).await?;
     let (mut part, mut whole) = (None, None);
     if let Some(previous) = previous {
-        let point = same_point(previous.0, current.period, current.until, calendar);
-        part = match asking.side(previous, point).await {
+        let point = same_point(previous.period, current.period, current.until, calendar);
+        part = match asking.side(&previous, point).await {
             Ok(side) => Some(side),
             // Hours of so long ago are not kept any more.
             Err(ApiError::NotFound(_)) => None,
             Err(error) => return Err(error),
         };
-        whole = Some(asking.side(previous, previous.0.end).await?);
+        whole = Some(asking.side(&previous, previous.period.end).await?);
     }
-    let changes = |before: Option<Side>| {
-        let (now, before) = (current.figures.as_ref()?, before?.figures);
-        Some(ChangesJson::between(now, before.as_ref()?))
+    let changes = |before: &Option<Side>| {
+        let (now, before) = (current.figures.as_ref()?, before.as_ref()?.figures.as_ref()?);
+        Some(ChangesJson::between(now, before))
     };
     let comparison = ComparisonJson {
         tenant: tenant.id.to_string(),
         as_of,
-        change: changes(part),
-        change_to_whole: changes(whole),
+        change: changes(&part),
+        change_to_whole: changes(&whole),
         current: current.json(calendar),
         previous: part.map(|side| side.json(calendar)),
         previous_whole: whole.map(|side| side.json(calendar)),

@@ -17,7 +17,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId, QueryOf},
-    figures::{ANSWER_WITHIN, answered_period, instant_in, tenant_of},
+    figures::{ANSWER_WITHIN, answered_period, instant_in, metered_tenant},
     questions::ask,
     usage::PeriodJson,
 };
@@ -171,7 +171,8 @@ pub async fn create(
     PathId(id): PathId,
     JsonBody(input): JsonBody<CorrectionInput>,
 ) -> Result<Json<CorrectionJson>, ApiError> {
-    let (tenant, _) = tenant_of(&app, &caller, &id).await?;
+    let (metered, _) = metered_tenant(&app, &caller, &id).await?;
+    let (now, tenant) = (metered.now(&app), metered.tenant);
     let change = match (input.void, input.adjust) {
         (Some(void), None) => Change::VoidExecution(v1::VoidExecution {
             source_id: void.source,
@@ -179,7 +180,7 @@ pub async fn create(
             execution_id: void.execution,
         }),
         (None, Some(adjust)) => {
-            let instant = instant_in(adjust.period.as_deref(), &tenant.calendar, app.clock.now())?;
+            let instant = instant_in(adjust.period.as_deref(), &tenant.calendar, now)?;
             Change::AdjustCount(v1::AdjustCount {
                 // For an aggregator of the version before.
                 period_start: Some(timestamp(tenant.calendar.period_of(instant).start)),
@@ -212,8 +213,9 @@ pub async fn list(
     PathId(id): PathId,
     QueryOf(query): QueryOf<CorrectionsQuery>,
 ) -> Result<Json<CorrectionList>, ApiError> {
-    let (tenant, _) = tenant_of(&app, &caller, &id).await?;
-    let instant = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    let (metered, _) = metered_tenant(&app, &caller, &id).await?;
+    let (now, tenant) = (metered.now(&app), metered.tenant);
+    let instant = instant_in(query.period.as_deref(), &tenant.calendar, now)?;
     // The first page of an explanation brings them; one execution is the least that can be asked for.
     let question = v1::ExplainQuestion {
         tenant_id: tenant.id.to_string(),
@@ -228,7 +230,7 @@ pub async fn list(
     let corrections = answer.corrections.into_iter().map(CorrectionJson::try_from).collect::<Result<_, _>>();
     Ok(Json(CorrectionList {
         tenant: tenant.id.to_string(),
-        period: PeriodJson::new(period, &tenant.calendar),
+        period: PeriodJson::new(period, Some(&answer.time_zone), &tenant.calendar),
         corrections: corrections.map_err(ApiError::unavailable)?,
     }))
 }

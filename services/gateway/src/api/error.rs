@@ -144,7 +144,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if let Self::Unavailable(source) = &self {
-            tracing::error!(error = chain(source.as_ref()), "a request failed");
+            tracing::warn!(error = chain(source.as_ref()), "a request failed; its caller got 503");
         }
         let (status, code) = self.status_and_code();
         let message = self.to_string();

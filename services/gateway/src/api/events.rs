@@ -124,7 +124,7 @@ pub async fn announce(app: App) {
             () = app.announcer.wake.notified() => {}
         }
         if let Err(error) = announce_changed(&app).await {
-            tracing::warn!(error = chain(&error), "live listeners wait for a change");
+            tracing::warn!(error = chain(&error), "cannot read the catalog for live listeners; trying again");
         }
         tokio::select! {
             () = app.shutdown.cancelled() => return,
@@ -205,7 +205,7 @@ async fn all(app: &App, caller: &Caller) -> Vec<Event> {
             .map(|json| usage_event(&json))
             .collect(),
         Err(error) => {
-            tracing::warn!(error = chain(&error), "a live listener begins without figures");
+            tracing::warn!(error = chain(&error), "a live listener starts without figures");
             Vec::new()
         }
     }

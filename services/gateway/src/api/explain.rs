@@ -15,7 +15,7 @@ use super::{
     corrections::CorrectionJson,
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
-    figures::{ANSWER_WITHIN, TotalsJson, answered_period, instant_in, tenant_of, workflow_of},
+    figures::{ANSWER_WITHIN, TotalsJson, answered_period, instant_in, metered_tenant, workflow_of},
     questions::ask,
     usage::PeriodJson,
 };
@@ -122,8 +122,9 @@ pub async fn get(
     PathId(id): PathId,
     QueryOf(query): QueryOf<ExplainQuery>,
 ) -> Result<Json<Explanation>, ApiError> {
-    let (tenant, catalog) = tenant_of(&app, &caller, &id).await?;
-    let instant = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    let (metered, catalog) = metered_tenant(&app, &caller, &id).await?;
+    let (now, tenant) = (metered.now(&app), metered.tenant);
+    let instant = instant_in(query.period.as_deref(), &tenant.calendar, now)?;
     let (source_id, workflow_id) = workflow_of(&catalog, &tenant, query.source, query.workflow)?;
     let question = v1::ExplainQuestion {
         tenant_id: tenant.id.to_string(),
@@ -144,7 +145,7 @@ pub async fn get(
     let corrections = corrections.collect::<Result<_, _>>();
     Ok(Json(Explanation {
         tenant: tenant.id.to_string(),
-        period: PeriodJson::new(period, &tenant.calendar),
+        period: PeriodJson::new(period, Some(&answer.time_zone), &tenant.calendar),
         totals: TotalsJson::from(&answer.totals.unwrap_or_default()),
         corrections: corrections.map_err(ApiError::unavailable)?,
         executions: executions.map_err(ApiError::unavailable)?,

@@ -196,6 +196,38 @@ pub async fn tenant_of(app: &App, caller: &Caller, id: &str) -> Result<(Tenant, 
     Ok((tenant, catalog))
 }
 
+/// The tenant of a path whose figures are asked for: an archived one keeps them.
+pub async fn metered_tenant(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+) -> Result<(Metered, Arc<Snapshot>), ApiError> {
+    let id = TenantId::parse(id)?;
+    caller.check_may_see(&id)?;
+    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
+    if let Some(tenant) = catalog.tenants.get(&id) {
+        return Ok((Metered { tenant: tenant.clone(), until: None }, catalog));
+    }
+    let archived = catalog::store::find_archived(&app.pool, id.as_str()).await;
+    let archived = archived.map_err(ApiError::unavailable)?.ok_or_else(|| ApiError::no_tenant(&id))?;
+    Ok((Metered { tenant: archived.tenant, until: archived.archived_at }, catalog))
+}
+
+/// A tenant whose figures are asked for.
+pub struct Metered {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// When it was archived; missing where it was not.
+    pub until: Option<Timestamp>,
+}
+
+impl Metered {
+    /// What "now" is for a question about it: what is shown where no period is named is the last one of an archived tenant.
+    pub fn now(&self, app: &App) -> Timestamp {
+        self.until.unwrap_or_else(|| app.clock.now())
+    }
+}
+
 /// An instant, or a date's first instant in the calendar's time zone.
 pub fn moment(text: &str, calendar: &Calendar, field: &'static str) -> Result<Timestamp, ApiError> {
     if let Ok(instant) = text.parse::<Timestamp>() {
@@ -292,8 +324,8 @@ pub async fn series(
     PathId(id): PathId,
     QueryOf(query): QueryOf<SeriesQuery>,
 ) -> Result<Json<SeriesJson>, ApiError> {
-    let (tenant, catalog) = tenant_of(&app, &caller, &id).await?;
-    let now = app.clock.now();
+    let (metered, catalog) = metered_tenant(&app, &caller, &id).await?;
+    let (now, tenant) = (metered.now(&app), metered.tenant);
     let counted = app.usage.of(&tenant.id);
     let current = period_at(counted.as_deref(), &tenant.calendar, now);
     let span = query.span(&tenant.calendar, current, now)?;

@@ -102,7 +102,10 @@ pub async fn count(app: App) {
     while !app.shutdown.is_cancelled() {
         match app.gap_counts.refresh(&app.pool).await {
             Ok(changed) => changed.into_iter().for_each(|source| app.announcer.source_changed(source)),
-            Err(error) => tracing::warn!(error = chain(&error), "the counts of gaps are old"),
+            Err(error) => tracing::warn!(
+                error = chain(&error),
+                "cannot read the counts of gaps; the last ones are shown"
+            ),
         }
         tokio::select! {
             () = app.shutdown.cancelled() => {}

@@ -1,7 +1,6 @@
 //! Closed periods over HTTP: `GET /v1/usage/{tenant}/periods`.
 
 use axum::{Json, extract::State};
-use catalog::{Tenant, store::CatalogError};
 use jiff::Timestamp;
 use metering::{Calendar, TenantId};
 use prost::Message;
@@ -14,6 +13,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::PathId,
+    figures::{Metered, metered_tenant},
     usage::{PeriodJson, executions, success_rate},
 };
 use crate::store::history::{self, ClosedRow};
@@ -87,7 +87,7 @@ impl ClosedPeriodJson {
         let closed = v1::PeriodClosed::decode(row.value.as_slice())?;
         let totals = closed.totals.unwrap_or_default();
         Ok(Self {
-            period: PeriodJson::new(row.period, calendar),
+            period: PeriodJson::new(row.period, Some(&closed.time_zone), calendar),
             plan: (!closed.plan_id.is_empty()).then_some(closed.plan_id),
             closed_at: required_instant(closed.closed_at.as_ref(), "closed_at")
                 .map_err(InvalidMessage::from)?,
@@ -120,9 +120,7 @@ pub async fn list(
     PathId(id): PathId,
 ) -> Result<Json<PeriodList>, ApiError> {
     let id = TenantId::parse(&id)?;
-    caller.check_may_see(&id)?;
-    let tenant: Result<Option<Tenant>, CatalogError> = catalog::store::find(&app.pool, id.as_str()).await;
-    let tenant = tenant.map_err(ApiError::unavailable)?.ok_or_else(|| ApiError::no_tenant(&id))?;
+    let (Metered { tenant, .. }, _) = metered_tenant(&app, &caller, id.as_str()).await?;
     let rows = history::list_closed(&app.pool, &id, PERIODS_MAX).await.map_err(ApiError::unavailable)?;
     let periods =
         rows.into_iter().map(|row| ClosedPeriodJson::new(row, &tenant.calendar)).collect::<Result<_, _>>();

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{
     App,
     admission_rules::AdmissionRuleJson,
+    damaged::DamagedJson,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId},
 };
@@ -79,6 +80,8 @@ pub struct PlanJson {
 pub struct PlanList {
     /// The plans.
     pub plans: Vec<PlanJson>,
+    /// Plans whose stored value cannot be read: put them again.
+    pub damaged: Vec<DamagedJson>,
 }
 
 /// What happens at the limit.
@@ -255,8 +258,11 @@ impl From<Price> for PriceJson {
     (status = "default", body = ErrorJson),
 ))]
 pub async fn list(State(app): State<App>) -> Result<Json<PlanList>, ApiError> {
-    let plans = app.editor.list::<Plan>().await?;
-    Ok(Json(PlanList { plans: plans.into_iter().map(PlanJson::from).collect() }))
+    let listing = app.editor.list::<Plan>().await?;
+    Ok(Json(PlanList {
+        plans: listing.values.into_iter().map(PlanJson::from).collect(),
+        damaged: listing.damaged.into_iter().map(DamagedJson::from).collect(),
+    }))
 }
 
 /// One plan.

@@ -19,7 +19,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
-    figures::{moment, tenant_of},
+    figures::{metered_tenant, moment},
     spreadsheet::{FormatJson, cell, file, to_csv},
 };
 use crate::{
@@ -201,8 +201,9 @@ pub async fn get(
     PathId(id): PathId,
     QueryOf(query): QueryOf<RefusalsQuery>,
 ) -> Result<Response, ApiError> {
-    let (tenant, _) = tenant_of(&app, &caller, &id).await?;
-    let (calendar, now) = (&tenant.calendar, app.clock.now());
+    let (metered, _) = metered_tenant(&app, &caller, &id).await?;
+    let (now, tenant) = (metered.now(&app), metered.tenant);
+    let calendar = &tenant.calendar;
     let counted = app.usage.of(&tenant.id);
     let given =
         |text: &Option<String>, field| text.as_deref().map(|text| moment(text, calendar, field)).transpose();

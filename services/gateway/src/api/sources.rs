@@ -1,5 +1,7 @@
 //! Sources over HTTP. The API key goes in and never comes out.
 
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
 use axum::{Json, extract::State, http::StatusCode};
 use catalog::{
     Entry, InvalidEntry, Source,
@@ -16,10 +18,12 @@ use utoipa::ToSchema;
 use super::{
     App,
     attributions::AttributionJson,
+    damaged::DamagedJson,
     duration,
     error::{ApiError, ErrorJson},
-    extract::{JsonBody, PathId},
+    extract::{JsonBody, PathId, QueryOf},
     gaps::{self, GapsJson},
+    tenants::PutQuery,
     unseen::UnseenJson,
     usage::seconds_since,
     warnings::{self, WarningJson},
@@ -146,6 +150,8 @@ pub struct FailingJson {
 pub struct SourceList {
     /// The sources.
     pub sources: Vec<SourceJson>,
+    /// Sources whose stored value cannot be read: put them again, with their key.
+    pub damaged: Vec<DamagedJson>,
 }
 
 /// What software a source runs.
@@ -329,8 +335,11 @@ async fn one_with_status(app: &App, source: Revised<Source>) -> Result<Json<Sour
     (status = "default", body = ErrorJson),
 ))]
 pub async fn list(State(app): State<App>) -> Result<Json<SourceList>, ApiError> {
-    let sources = app.editor.list::<Source>().await?;
-    Ok(Json(SourceList { sources: with_status(&app, sources).await? }))
+    let listing = app.editor.list::<Source>().await?;
+    Ok(Json(SourceList {
+        sources: with_status(&app, listing.values).await?,
+        damaged: listing.damaged.into_iter().map(DamagedJson::from).collect(),
+    }))
 }
 
 /// One source, with how its metering goes.
@@ -344,8 +353,8 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Sour
 }
 
 /// Makes or changes a source, which is then swept at once. With `api_key` it is a change even where the key is
-/// the same: a sealed key cannot be compared.
-#[utoipa::path(put, path = "/v1/sources/{id}", operation_id = "put_source", tag = "catalog", params(("id" = String, Path)),
+/// the same: a sealed key cannot be compared. The id of a source that was removed is not given to another n8n.
+#[utoipa::path(put, path = "/v1/sources/{id}", operation_id = "put_source", tag = "catalog", params(("id" = String, Path), PutQuery),
     request_body = SourceInput, responses(
     (status = 200, body = SourceJson),
     (status = "default", body = ErrorJson),
@@ -353,15 +362,19 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Sour
 pub async fn put(
     State(app): State<App>,
     PathId(id): PathId,
+    QueryOf(query): QueryOf<PutQuery>,
     JsonBody(input): JsonBody<SourceInput>,
 ) -> Result<Json<SourceJson>, ApiError> {
     let id = SourceId::parse(&id)?;
     let make = |present: Option<&Source>| input.into_source(&id, &app.sealing, present);
-    let source = app.editor.put(id.as_str(), make).await?;
+    let source = match query.restore {
+        true => app.editor.put_or_restore(id.as_str(), make).await?,
+        false => app.editor.put(id.as_str(), make).await?,
+    };
     one_with_status(&app, source).await
 }
 
-/// Removes a source. What it has reported stays counted.
+/// Removes a source. What it has reported stays counted, and its id is not given to another n8n.
 #[utoipa::path(delete, path = "/v1/sources/{id}", operation_id = "remove_source", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 204),
     (status = "default", body = ErrorJson),

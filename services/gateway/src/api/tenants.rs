@@ -3,7 +3,7 @@
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
 use axum::{Json, extract::State, http::StatusCode};
-use catalog::{Entry, InvalidEntry, Tenant};
+use catalog::{ArchivedTenant, Entry, InvalidEntry, Tenant};
 use jiff::Timestamp;
 use metering::{PlanId, TenantId};
 use proto::{timestamp, v1};
@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App,
+    damaged::DamagedJson,
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId, QueryOf},
     warnings::{self, WarningJson},
@@ -85,13 +86,29 @@ pub struct TenantJson {
     pub limit_override_until: Option<Timestamp>,
     /// What a person should mend.
     pub warnings: Vec<WarningJson>,
+    /// Whether it was removed: its figures stay readable, its id is not given to another.
+    pub archived: bool,
+    /// When it was archived; null where it was not, and for one that was removed before this was kept.
+    pub archived_at: Option<Timestamp>,
 }
 
-/// All tenants, by id.
+/// Tenants, by id.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TenantList {
     /// The tenants.
     pub tenants: Vec<TenantJson>,
+    /// Tenants whose stored value cannot be read: put them again.
+    pub damaged: Vec<DamagedJson>,
+}
+
+/// Which tenants.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Those that were removed, at most 10,000, instead of those that are there.
+    #[serde(default)]
+    archived: bool,
 }
 
 impl TenantInput {
@@ -120,6 +137,7 @@ impl TenantInput {
             shared_customer: self.shared_customer,
             limit_override: self.limit_override,
             limit_override_until: self.limit_override_until.map(timestamp),
+            archived_at: None,
         })?;
         tenant.check_recipients()?;
         Ok(tenant)
@@ -143,7 +161,15 @@ impl From<Revised<Tenant>> for TenantJson {
             limit_override: tenant.limit_override,
             limit_override_until: tenant.limit_override_until,
             warnings: Vec::new(),
+            archived: false,
+            archived_at: None,
         }
+    }
+}
+
+impl From<ArchivedTenant> for TenantJson {
+    fn from(ArchivedTenant { tenant, revision, archived_at }: ArchivedTenant) -> Self {
+        Self { archived: true, archived_at, ..Self::from(Revised { value: tenant, revision }) }
     }
 }
 
@@ -165,19 +191,28 @@ impl TenantJson {
     }
 }
 
-/// All tenants.
-#[utoipa::path(get, path = "/v1/tenants", operation_id = "list_tenants", tag = "catalog", responses(
+/// All tenants, or all archived ones.
+#[utoipa::path(get, path = "/v1/tenants", operation_id = "list_tenants", tag = "catalog", params(ListQuery), responses(
     (status = 200, body = TenantList),
     (status = "default", body = ErrorJson),
 ))]
-pub async fn list(State(app): State<App>) -> Result<Json<TenantList>, ApiError> {
-    let tenants = app.editor.list::<Tenant>().await?;
-    let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
-    let tenants = tenants.into_iter().map(|tenant| TenantJson::warned(&catalog, tenant)).collect();
-    Ok(Json(TenantList { tenants }))
+pub async fn list(
+    State(app): State<App>,
+    QueryOf(query): QueryOf<ListQuery>,
+) -> Result<Json<TenantList>, ApiError> {
+    let (tenants, damaged) = if query.archived {
+        let (tenants, damaged) = app.editor.list_archived().await?;
+        (tenants.into_iter().map(TenantJson::from).collect(), damaged)
+    } else {
+        let listing = app.editor.list::<Tenant>().await?;
+        let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
+        let tenants = listing.values.into_iter().map(|tenant| TenantJson::warned(&catalog, tenant));
+        (tenants.collect(), listing.damaged)
+    };
+    Ok(Json(TenantList { tenants, damaged: damaged.into_iter().map(DamagedJson::from).collect() }))
 }
 
-/// One tenant.
+/// One tenant. An archived one is `not_found` here: `GET /v1/tenants?archived=true` lists those.
 #[utoipa::path(get, path = "/v1/tenants/{id}", operation_id = "get_tenant", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 200, body = TenantJson),
     (status = "default", body = ErrorJson),
@@ -187,15 +222,15 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Tena
     TenantJson::dated(&app, tenant).await
 }
 
-/// Whether a tenant may come back.
+/// Whether a removed value may come back.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PutQuery {
-    /// A removed tenant of this id is the same customer: it comes back, with its figures. Without it the id of a removed
-    /// tenant is refused.
+    /// A removed tenant of this id is the same customer, a removed source the same n8n: it comes back, with its figures.
+    /// Without it the id of a removed one is refused.
     #[serde(default)]
-    restore: bool,
+    pub restore: bool,
 }
 
 /// Makes or changes a tenant. An equal one changes nothing. The id of a tenant that was removed is not given to another.
@@ -213,7 +248,7 @@ pub async fn put(
     let id = TenantId::parse(&id)?;
     let tenant = input.into_tenant(&id)?;
     let tenant = match query.restore {
-        true => app.editor.put_or_restore(id.as_str(), tenant).await?,
+        true => app.editor.put_or_restore(id.as_str(), |_| Ok(tenant)).await?,
         false => {
             let now = app.clock.now();
             app.editor.put(id.as_str(), |present| current(tenant, present, now)).await?
@@ -222,7 +257,8 @@ pub async fn put(
     TenantJson::dated(&app, tenant).await
 }
 
-/// Removes a tenant that has no sources, and takes its tokens back. Its figures stay, and its id with them.
+/// Removes a tenant that has no sources, and takes its tokens back. It is archived: its figures stay readable for the operator,
+/// what it owes is still billed, and its id is not given to another.
 #[utoipa::path(delete, path = "/v1/tenants/{id}", operation_id = "remove_tenant", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 204),
     (status = "default", body = ErrorJson),
@@ -262,10 +298,10 @@ mod tests {
         let before = tenant(json).unwrap();
         let mut written =
             serde_json::to_value(TenantJson::from(Revised { value: before.clone(), revision: 7 })).unwrap();
-        written
-            .as_object_mut()
-            .unwrap()
-            .retain(|key, _| !["id", "revision", "calendar_from", "warnings"].contains(&key.as_str()));
+        written.as_object_mut().unwrap().retain(|key, _| {
+            !["id", "revision", "calendar_from", "warnings", "archived", "archived_at"]
+                .contains(&key.as_str())
+        });
         assert_eq!(tenant(&written.to_string()).unwrap(), before);
     }
 

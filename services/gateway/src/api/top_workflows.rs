@@ -14,7 +14,7 @@ use super::{
     authenticate::Caller,
     error::{ApiError, ErrorJson},
     extract::{PathId, QueryOf},
-    figures::{ANSWER_WITHIN, TotalsJson, answered_period, instant_in, tenant_of},
+    figures::{ANSWER_WITHIN, TotalsJson, answered_period, instant_in, metered_tenant},
     questions::ask,
     usage::{MoneyJson, PeriodJson, WorkflowJson},
 };
@@ -122,8 +122,9 @@ pub async fn top_workflows(
     id: &str,
     query: &WorkflowsQuery,
 ) -> Result<TopWorkflows, ApiError> {
-    let (tenant, catalog) = tenant_of(app, caller, id).await?;
-    let within = instant_in(query.period.as_deref(), &tenant.calendar, app.clock.now())?;
+    let (metered, catalog) = metered_tenant(app, caller, id).await?;
+    let (now, tenant) = (metered.now(app), metered.tenant);
+    let within = instant_in(query.period.as_deref(), &tenant.calendar, now)?;
     let question = v1::WorkflowsQuestion {
         tenant_id: tenant.id.to_string(),
         // For an aggregator of the version before.
@@ -158,7 +159,7 @@ pub async fn top_workflows(
     });
     Ok(TopWorkflows {
         tenant: tenant.id.to_string(),
-        period: PeriodJson::new(period, &tenant.calendar),
+        period: PeriodJson::new(period, Some(&answer.time_zone), &tenant.calendar),
         as_of,
         workflows: workflows.collect(),
         workflows_total: answer.workflows_total,

@@ -2,7 +2,7 @@
 //! workflows. What is not known is null, never zero.
 
 use axum::{Json, extract::State};
-use catalog::{Plan, Source, Tenant};
+use catalog::{ArchivedTenant, Plan, Source, Tenant};
 use jiff::Timestamp;
 use metering::{Calendar, Money, Percent, Period, TenantId};
 use proto::v1;
@@ -45,6 +45,10 @@ pub struct UsageJson {
     pub name: String,
     /// The id of its plan.
     pub plan: String,
+    /// Whether the tenant was removed. Its figures are those of the period in which that was.
+    pub archived: bool,
+    /// When it was archived; null where it was not, and for one that was removed before this was kept.
+    pub archived_at: Option<Timestamp>,
     /// The current period.
     pub period: PeriodJson,
     /// What counts: `executions` + `adjusted`; null where nothing is known of this period yet.
@@ -207,7 +211,7 @@ pub struct PeriodJson {
     pub start: Timestamp,
     /// Exclusive.
     pub end: Timestamp,
-    /// The tenant's time zone, by its IANA name: there the period begins and ends at midnight.
+    /// The time zone that cut the period, by its IANA name: there it begins at midnight. A tenant's new zone cuts the next one.
     pub time_zone: String,
 }
 
@@ -243,9 +247,10 @@ pub fn success_rate(totals: &v1::Totals) -> Option<f64> {
 }
 
 impl PeriodJson {
-    /// A period of a tenant with this calendar.
-    pub fn new(period: Period, calendar: &Calendar) -> Self {
-        Self { start: period.start, end: period.end, time_zone: calendar.time_zone_name().to_owned() }
+    /// A period that was cut in this zone. Where that is not known, it is taken for the zone of the tenant's calendar of now.
+    pub fn new(period: Period, time_zone: Option<&str>, calendar: &Calendar) -> Self {
+        let time_zone = time_zone.filter(|zone| !zone.is_empty()).unwrap_or(calendar.time_zone_name());
+        Self { start: period.start, end: period.end, time_zone: time_zone.to_owned() }
     }
 }
 
@@ -263,8 +268,8 @@ impl From<Money> for MoneyJson {
 pub struct Ingredients<'a> {
     /// The tenant.
     pub tenant: &'a Tenant,
-    /// Its plan.
-    pub plan: &'a Plan,
+    /// Its plan; missing for an archived tenant whose plan was removed too.
+    pub plan: Option<&'a Plan>,
     /// Its last figures, of whatever period.
     pub counted: Option<&'a Counted>,
     /// Its sources.
@@ -292,13 +297,18 @@ impl UsageJson {
         let totals = current_totals(counted, period, now);
         let figure = |of: fn(&v1::Totals) -> u64| totals.as_ref().map(of);
         let used = figure(|totals| totals.counted);
-        let limit = plan.limit_for(tenant, now);
+        let limit = plan.and_then(|plan| plan.limit_for(tenant, now));
+        let zone = counted
+            .filter(|counted| counted.period == period)
+            .and_then(|counted| counted.time_zone.as_deref());
         let complete_until = counted.and_then(|counted| counted.complete_until);
         Self {
             tenant: tenant.id.to_string(),
             name: tenant.name.clone(),
-            plan: plan.id.to_string(),
-            period: PeriodJson::new(period, &tenant.calendar),
+            plan: tenant.plan.to_string(),
+            archived: false,
+            archived_at: None,
+            period: PeriodJson::new(period, zone, &tenant.calendar),
             counted: used,
             executions: figure(executions),
             uncounted: figure(|totals| totals.uncounted),
@@ -315,7 +325,9 @@ impl UsageJson {
             used_percent: used.zip(limit).and_then(|(used, limit)| used_percent(used, limit)),
             remaining: used.zip(limit).map(|(used, limit)| limit.saturating_sub(used)),
             state: state(used, limit, plan),
-            cost_estimate: used.zip(plan.price).map(|(used, price)| price.cost(used).into()),
+            cost_estimate: used
+                .zip(plan.and_then(|plan| plan.price))
+                .map(|(used, price)| price.cost(used).into()),
             as_of: counted.map(|counted| counted.as_of),
             complete_until,
             lag_seconds: complete_until.map(|instant| seconds_since(instant, now)),
@@ -360,13 +372,13 @@ fn used_percent(used: u64, limit: u64) -> Option<f64> {
     Some(tenths as f64 / 10.0)
 }
 
-fn state(used: Option<u64>, limit: Option<u64>, plan: &Plan) -> UsageState {
+fn state(used: Option<u64>, limit: Option<u64>, plan: Option<&Plan>) -> UsageState {
     let Some(used) = used else { return UsageState::Unknown };
     let Some(limit) = limit else { return UsageState::Ok };
     let reached = |percent: Percent| percent.reached(used, limit);
     if Percent::new(WHOLE_PERCENT).is_ok_and(reached) {
         UsageState::Over
-    } else if plan.thresholds.iter().copied().any(reached) {
+    } else if plan.is_some_and(|plan| plan.thresholds.iter().copied().any(reached)) {
         UsageState::Warning
     } else {
         UsageState::Ok
@@ -439,7 +451,29 @@ pub fn element(app: &App, catalog: &Snapshot, id: &TenantId) -> Option<UsageJson
         .iter()
         .map(|source| SourceFreshnessJson::new(app, catalog, source, counted, now))
         .collect();
-    Some(UsageJson::new(Ingredients { tenant, plan, counted, sources, now }))
+    Some(UsageJson::new(Ingredients { tenant, plan: Some(plan), counted, sources, now }))
+}
+
+/// The element of an archived tenant, as of its last moment: its last period stays what is shown.
+fn archived_element(app: &App, catalog: &Snapshot, archived: &ArchivedTenant) -> UsageJson {
+    let ArchivedTenant { tenant, archived_at, .. } = archived;
+    let counted = app.usage.of(&tenant.id);
+    let now = app.clock.now();
+    let plan = catalog.plans.get(&tenant.plan);
+    let usage = UsageJson::new(Ingredients {
+        tenant,
+        plan,
+        counted: counted.as_deref(),
+        sources: Vec::new(),
+        now: last_moment(*archived_at, counted.as_deref(), now),
+    });
+    // How far behind metering is, is no question any more.
+    UsageJson { archived: true, archived_at: *archived_at, lag_seconds: None, ..usage }
+}
+
+/// When an archived tenant was there for the last time. Of one that was removed before that was kept: when it was last counted.
+fn last_moment(archived_at: Option<Timestamp>, counted: Option<&Counted>, now: Timestamp) -> Timestamp {
+    archived_at.or_else(|| counted.map(|counted| counted.as_of)).unwrap_or(now).min(now)
 }
 
 /// The elements of every tenant that `caller` may see.
@@ -482,7 +516,15 @@ pub async fn get(
     let id = TenantId::parse(&id)?;
     caller.check_may_see(&id)?;
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
-    let usage = element(&app, &catalog, &id).ok_or_else(|| ApiError::no_tenant(&id))?;
+    let archived = if catalog.tenants.contains_key(&id) {
+        None
+    } else {
+        catalog::store::find_archived(&app.pool, id.as_str()).await.map_err(ApiError::unavailable)?
+    };
+    let usage = match &archived {
+        Some(archived) => archived_element(&app, &catalog, archived),
+        None => element(&app, &catalog, &id).ok_or_else(|| ApiError::no_tenant(&id))?,
+    };
     let is_tenant = caller.principal.tenant().is_some();
     let usage = if is_tenant { usage.for_tenant() } else { usage };
     // The ids of a shared source's gaps tell how much others run, and a lost execution may be theirs.
@@ -493,7 +535,11 @@ pub async fn get(
         let gaps = gaps.remove(&source)?;
         Some(SourceGapsJson { source, gaps })
     });
-    let current = app.usage.of(&id).filter(|counted| counted.is_current(app.clock.now()));
+    let counted = app.usage.of(&id);
+    let now = app.clock.now();
+    let until =
+        archived.as_ref().map_or(now, |archived| last_moment(archived.archived_at, counted.as_deref(), now));
+    let current = counted.filter(|counted| counted.is_current(until));
     let workflows =
         current.as_ref().map(|counted| counted.workflows.iter().map(WorkflowJson::from).collect());
     let parts = catalog.tenants.get(&id).and_then(|tenant| Some((tenant, catalog.plans.get(&tenant.plan)?)));
@@ -545,7 +591,8 @@ mod tests {
 
     fn shown(counted: Option<&Counted>, limit: Option<u64>, now: &str) -> UsageJson {
         let (tenant, plan) = (tenant(), plan(limit));
-        let parts = Ingredients { tenant: &tenant, plan: &plan, counted, sources: Vec::new(), now: at(now) };
+        let parts =
+            Ingredients { tenant: &tenant, plan: Some(&plan), counted, sources: Vec::new(), now: at(now) };
         UsageJson::new(parts)
     }
 

@@ -29,7 +29,7 @@ fn runs(count: u64) -> Option<v1::Totals> {
 }
 
 fn slice(span: Option<v1::Period>, totals: Option<v1::Totals>) -> v1::UsageSlice {
-    v1::UsageSlice { span, totals, ..v1::UsageSlice::default() }
+    v1::UsageSlice { span, totals, time_zone: "Europe/Lisbon".into(), ..v1::UsageSlice::default() }
 }
 
 /// October had 10 runs each hour and was adjusted by -40, November has 20 each hour. Nothing is known of September.

@@ -24,6 +24,7 @@ fn slice(start: &str, end: &str, count: u64) -> v1::UsageSlice {
         totals: counted(count),
         duration_p50_ms: Some(40),
         duration_p95_ms: Some(900),
+        time_zone: String::new(),
     }
 }
 
@@ -114,6 +115,7 @@ async fn the_largest_workflows_come_with_their_durations() {
         // The aggregator knows which period that is: the tenant had another calendar then.
         let period = period("2026-10-05T00:00:00Z", "2026-11-01T00:00:00Z");
         Ok(v1::WorkflowsAnswer {
+            time_zone: String::new(),
             workflows: vec![figures],
             workflows_total: 31,
             as_of: at(NOW),
@@ -257,6 +259,7 @@ async fn a_statement_adds_up_and_is_safe_for_a_spreadsheet() {
         let totals =
             v1::Totals { counted: 45, success: 48, adjusted: -3, voided: 1, ..v1::Totals::default() };
         Ok(v1::WorkflowsAnswer {
+            time_zone: String::new(),
             workflows,
             workflows_total: 3,
             as_of: at(NOW),

@@ -8,6 +8,7 @@
 )]
 
 mod admissions;
+mod archive;
 mod attributed;
 mod auth;
 mod base_path;
