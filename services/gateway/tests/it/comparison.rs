@@ -95,6 +95,8 @@ async fn a_period_is_compared_with_the_one_before_up_to_the_same_point_and_as_a_
         [figures("current", "adjusted"), figures("previous_whole", "adjusted")],
         [Value::Null, json!(-40)]
     );
+    let zone = &shown["previous"]["period"]["time_zone"];
+    assert_eq!(zone, "Europe/Lisbon", "the zone that cut the period, not the tenant's present one");
     let cost = |side: &str| figures(side, "cost")["amount_minor"].as_u64().unwrap();
     assert_eq!(["current", "previous", "previous_whole"].map(cost), [1_626, 1_063, 1_240]);
     let change = &shown["change"];
