@@ -8,7 +8,7 @@ use crate::{Alert, Letter, Notice};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cause {
     /// A tenant has crossed a threshold.
-    Crossing(Alert),
+    Crossing(Box<Alert>),
     /// The operator has something to look after.
     Notice(Box<Notice>),
 }

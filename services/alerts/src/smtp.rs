@@ -160,7 +160,7 @@ mod tests {
         let from = "Flowmeter <alerts@example.com>".parse().unwrap();
         let id = MessageId::derive(&alert.crossing_id, "ops@north.example", "example.com");
         let to = MailAddress::parse("ops@north.example").unwrap();
-        let message = assemble(from, &Cause::Crossing(alert), &to, &id).unwrap();
+        let message = assemble(from, &Cause::Crossing(Box::new(alert)), &to, &id).unwrap();
         String::from_utf8(message.formatted()).unwrap()
     }
 
@@ -185,9 +185,13 @@ mod tests {
         let turned = Alert { tenant_name: "North \u{202e}rehtona\0".into(), ..north() };
         let from: Mailbox = "alerts@example.com".parse().unwrap();
         let id = MessageId::derive("c", "r", "example.com");
-        let message =
-            assemble(from, &Cause::Crossing(turned), &MailAddress::parse("ops@north.example").unwrap(), &id)
-                .unwrap();
+        let message = assemble(
+            from,
+            &Cause::Crossing(Box::new(turned)),
+            &MailAddress::parse("ops@north.example").unwrap(),
+            &id,
+        )
+        .unwrap();
         let subject = format!("{:?}", message.headers().get::<lettre::message::header::Subject>());
         assert!(subject.contains("North \u{fffd}rehtona\u{fffd}"), "{subject}");
     }
@@ -198,7 +202,7 @@ mod tests {
         let mailer = Mailer::new(&"smtp://127.0.0.1:1".into(), from).unwrap();
         let id = MessageId::derive("c", "r", "example.com");
         for bad in ["ops@-", "ops@@at.example", "a..b@dot.example"] {
-            let error = mailer.send(&Cause::Crossing(north()), bad, &id).await.unwrap_err();
+            let error = mailer.send(&Cause::Crossing(Box::new(north())), bad, &id).await.unwrap_err();
             assert_eq!(error.event(), Event::Refused, "{bad}");
         }
     }
@@ -211,7 +215,7 @@ mod tests {
             ["ops@bücher.example", "josé@loc.example", "o'hara+x@mail", "a!#$%&'*+-/=?^_`{|}~z@x.example"]
         {
             let to = MailAddress::parse(good).unwrap();
-            assemble(from.clone(), &Cause::Crossing(north()), &to, &id).unwrap();
+            assemble(from.clone(), &Cause::Crossing(Box::new(north())), &to, &id).unwrap();
         }
     }
 }

@@ -229,7 +229,7 @@ async fn claimed_mail(connection: &mut PgConnection, row: &PgRow) -> Result<Clai
     };
     let cause = match row.try_get::<Option<&str>, _>("notice_id")? {
         Some(_) => Cause::Notice(Box::new(notices::notice(&told)?)),
-        None => Cause::Crossing(alert(&told)?),
+        None => Cause::Crossing(Box::new(alert(&told)?)),
     };
     Ok(Claimed {
         id: row.try_get("id")?,

@@ -378,23 +378,36 @@ async fn workflows(
     bind_totals!(query, &totals).fetch_all(connection).await
 }
 
+#[derive(sqlx::FromRow)]
+struct ProgressRow {
+    tenant_number: i32,
+    source_id: String,
+    counted_until: Option<SqlInstant>,
+    counted_open: i64,
+    earlier_until: Option<SqlInstant>,
+}
+
 async fn progress(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
 ) -> Result<Vec<(i32, SourceProgress)>, sqlx::Error> {
-    let rows: Vec<(i32, String, Option<SqlInstant>, i64, Option<SqlInstant>)> = sqlx::query_as(
+    let rows: Vec<ProgressRow> = sqlx::query_as(
         "SELECT tenant_number, source_id, counted_until, counted_open,
-             CASE WHEN earlier_open_ids IS NOT NULL THEN earlier_until END
+             CASE WHEN earlier_open_ids IS NOT NULL THEN earlier_until END AS earlier_until
          FROM sources JOIN source_tenants ON source_number = number
          WHERE tenant_number = ANY($1) AND active ORDER BY tenant_number, source_id",
     )
     .bind(periods.keys().copied().collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    let progress = rows.into_iter().map(|(tenant, source_id, counted_until, counted_open, earlier_until)| {
-        let counted_until = counted_until.map(SqlInstant::to_jiff);
-        let earlier_until = earlier_until.map(SqlInstant::to_jiff);
-        (tenant, SourceProgress { source_id, counted_until, counted_open, earlier_until })
+    let progress = rows.into_iter().map(|row| {
+        let progress = SourceProgress {
+            source_id: row.source_id,
+            counted_until: row.counted_until.map(SqlInstant::to_jiff),
+            counted_open: row.counted_open,
+            earlier_until: row.earlier_until.map(SqlInstant::to_jiff),
+        };
+        (row.tenant_number, progress)
     });
     Ok(progress.collect())
 }
