@@ -2,6 +2,7 @@
 
 mod bursts;
 mod catalog;
+mod edges;
 mod figures;
 mod mails;
 mod watching;
@@ -53,10 +54,14 @@ impl FirstDay {
 
         mails::check(&day, began, &mut checks)?;
         bursts::check(&day, self.bursts, &mut checks)?;
+        edges::refused_runs(&day, &mut checks)?;
         figures::check(&day, &mut checks)?;
         catalog::check(&day, &mut checks)?;
         watching::check(&day, &mut checks)?;
+        edges::check(&day, &mut checks)?;
         catalog::ports_are_kept(&mut day, &mut checks)?;
+
+        edges::archive(&day, &mut checks)?;
 
         let passed = checks.print();
         day.end()?;

@@ -3,6 +3,7 @@
 use std::{
     fs,
     process::{Command, Output},
+    sync::atomic::AtomicU64,
     thread,
     time::Duration,
 };
@@ -27,6 +28,10 @@ pub struct Day {
     pub project: Project,
     pub stack: Stack,
     pub n8n: RealN8n,
+    /// Of the source.
+    pub push_token: String,
+    /// Runs that callers saw refused.
+    pub refused: AtomicU64,
 }
 
 /// What the caller of a webhook got.
@@ -41,6 +46,7 @@ impl Day {
         apply(&stack, &manifest("http://127.0.0.1:9", "none", 10), &["--prune"])?;
         let issued = stack.gateway().post(&format!("/v1/sources/{SOURCE}/push-token"), &Value::Null)?;
         let token = issued.get("token").and_then(Value::as_str).context("no push token was issued")?;
+        let push_token = token.to_owned();
         let hook = project.root().join("deploy/n8n/flowmeter-hooks.js").display().to_string();
         let environment = [
             ("EXTERNAL_HOOK_FILES", hook),
@@ -53,7 +59,7 @@ impl Day {
         // As it is pasted from the editor's address bar.
         let editor = format!("{}/home/workflows", n8n.url);
         apply(&stack, &manifest(&editor, &n8n.key, 10), &[])?;
-        let day = Self { project, stack, n8n };
+        let day = Self { project, stack, n8n, push_token, refused: AtomicU64::new(0) };
         wait::until("the first sweep", WITHIN, || {
             let source = day.gateway().get(&format!("/v1/sources/{SOURCE}"))?;
             Ok(source.pointer("/status/complete_until").filter(|until| !until.is_null()).map(|_| ()))
