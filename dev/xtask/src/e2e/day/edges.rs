@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
+use metering::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use stack::{Api, wait};
 
@@ -61,7 +62,7 @@ fn shared_token(day: &Day, checks: &mut Checks) -> Result<()> {
 
 fn wrong_clock(day: &Day, checks: &mut Checks) -> Result<()> {
     warned(day, "clock", checks, || {
-        push(day, &json!({ "sent_at": (Timestamp::now() + AHEAD).to_string() }))
+        push(day, &json!({ "sent_at": (SystemClock.now() + AHEAD).to_string() }))
     })?;
     let source = day.gateway().get(&format!("/v1/sources/{SOURCE}"))?;
     let skew = source.pointer("/status/clock_skew_ms").and_then(Value::as_i64).unwrap_or_default();
