@@ -40,6 +40,30 @@ impl Counted {
         .await;
     }
 
+    /// As [`Counted::rows`], with all that other connections have read. It ends them, since a connection's statistics are whole
+    /// only then: what is measured must open new ones by itself.
+    ///
+    /// # Panics
+    /// If the database cannot be asked, or a connection does not come to rest.
+    pub async fn rows_of_all(&self) -> i64 {
+        const OTHERS: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+            AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        // A connection in the middle of its work is waited for, so that nothing is cut off.
+        const END_IDLE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY($1) AND state = 'idle'";
+        let others: Vec<i32> = sqlx::query_scalar(OTHERS).fetch_all(&self.pool).await.expect("connections");
+        eventually("the connections have ended", || async {
+            sqlx::query(END_IDLE).bind(&others).execute(&self.pool).await.expect("connections");
+            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)")
+                .bind(&others)
+                .fetch_one(&self.pool)
+                .await
+                .expect("connections");
+            (left == 0).then_some(())
+        })
+        .await;
+        self.rows().await
+    }
+
     /// Rows and index entries that all connections of the database have read so far. Those of other connections come in up to
     /// ten seconds late.
     pub async fn rows(&self) -> i64 {
