@@ -315,8 +315,10 @@ impl Decision {
 pub fn decide(terms: &Terms, known: &Known, reserved: u64, now: Timestamp) -> Decision {
     let Some(limit) = terms.limit else { return Decision::allow(Reason::NoLimit) };
     let is_hard = terms.kind == LimitKind::Hard;
-    // What is counted never becomes less, so this holds however old the figures are.
-    let proven = known.counted.is_some_and(|counted| terms.bound().is_some_and(|bound| counted >= bound));
+    // What is counted never becomes less, so this holds however old the figures are. Of a tenant without figures only the runs
+    // that were allowed since the period began are known: without them a new tenant would have no limit until its first figures.
+    let least = known.counted.unwrap_or(reserved);
+    let proven = terms.bound().is_some_and(|bound| least >= bound);
     let used = match known.used(reserved) {
         _ if proven => return at_bound(terms, now),
         Some(used) if !known.stale => used,
@@ -434,6 +436,9 @@ mod tests {
         }
         let proven = decide(&hard(50), &stale(Some(&november(50, 1))), 0);
         assert_eq!(proven, Decision { allowed: false, reason: Reason::LimitReached });
+        let allowed = decide(&hard(50), &stale(None), 50);
+        assert_eq!(allowed, Decision { allowed: false, reason: Reason::LimitReached }, "without figures");
+        assert!(decide(&hard(50), &stale(None), 49).allowed);
         assert_eq!(stale(None).used(3), None, "an outage of metering does not look like little usage");
     }
 

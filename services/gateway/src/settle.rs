@@ -309,6 +309,14 @@ impl Desk {
         verdicts: impl Iterator<Item = &'a mut Verdict> + Send,
     ) -> Result<Option<Timestamp>, sqlx::Error> {
         let refused: Vec<_> = verdicts.filter(|verdict| is_for_the_limit(verdict)).collect();
+        if self.known.counted.is_none() {
+            // Which of the allowed runs have started is not known before the first figures.
+            for verdict in refused {
+                verdict.reason = Reason::LimitUnsettled;
+                verdict.retry_at = self.now.saturating_add(RETRY_SOON).ok();
+            }
+            return Ok(None);
+        }
         let Some(until) = self.known.complete_until.filter(|_| !refused.is_empty()) else {
             return Ok(None);
         };

@@ -102,6 +102,21 @@ async fn soft_limits_and_uncounted_modes_are_allowed() {
 }
 
 #[tokio::test]
+async fn a_tenant_without_figures_has_its_limit() {
+    let world = World::start().await;
+    world.with_tenants(3).await;
+    for id in ["a", "b", "c"] {
+        assert_eq!(verdict(&admit(&world, id).await), (true, "metering_stale"));
+    }
+    let refused = admit(&world, "d").await;
+    assert_eq!(verdict(&refused), (false, "limit_unsettled"));
+    assert!(!refused["retry_at"].is_null(), "the first figures may end it");
+    world.counted(usage("north", 3, 1)).await;
+    assert_eq!(verdict(&admit(&world, "e").await), (false, "limit_reached"));
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn stale_metering_follows_the_plan() {
     let world = World::start().await;
     world.with_tenants(100).await;
