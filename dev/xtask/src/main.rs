@@ -13,6 +13,7 @@ mod interrupt;
 mod memory;
 mod progress;
 mod real_n8n;
+mod rooms;
 mod test;
 mod up;
 mod usage;
@@ -50,6 +51,8 @@ enum Task {
     Memory(memory::Measure),
     /// Check the whole path on real input, and print a table of figures.
     E2e(e2e::EndToEnd),
+    /// Print each crate's modules, their imports from each other, and circles among them. Fails on a circle.
+    Rooms(rooms::Rooms),
     /// Measure how fast a part is, against a ceiling in the same run, and print the figures.
     Bench(bench::Bench),
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Chaos(task) => task.run(),
         Task::Memory(task) => task.run(),
         Task::E2e(task) => task.run(),
+        Task::Rooms(task) => task.run(),
         Task::Bench(task) => task.run(),
     };
     match outcome {
