@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 use stack::Api;
 
 pub use instance::{DatabaseCopy, Instance};
@@ -87,6 +87,28 @@ impl RealN8n {
         Ok(())
     }
 
+    /// Makes a workflow like the prepared one that succeeds, with its webhook at `path` and with a new tag. Returns its id.
+    pub fn make_tagged(&self, path: &str, tag: &str) -> Result<String> {
+        let api = self.api();
+        let listed = api.get("/api/v1/workflows?name=meter%20ok")?;
+        let model = listed.pointer("/data/0").context("n8n lacks the prepared workflow")?;
+        let mut nodes = model.get("nodes").context("the prepared workflow has no nodes")?.clone();
+        for node in nodes.as_array_mut().into_iter().flatten().filter(|node| node.get("webhookId").is_some())
+        {
+            node["webhookId"] = json!(path);
+            node["parameters"]["path"] = json!(path);
+        }
+        let workflow = json!({
+            "name": path, "nodes": nodes, "connections": model.get("connections"),
+            "settings": { "executionOrder": "v1" },
+        });
+        let id = own_id(&api.post("/api/v1/workflows", &workflow)?)?;
+        let tag = own_id(&api.post("/api/v1/tags", &json!({ "name": tag }))?)?;
+        api.put(&format!("/api/v1/workflows/{id}/tags"), &json!([{ "id": tag }]))?;
+        api.post(&format!("/api/v1/workflows/{id}/activate"), &json!({}))?;
+        Ok(id)
+    }
+
     /// Its own list under the counting rule: counted executions by workflow that stopped in `[start, end)`.
     pub fn counted_by_workflow(&self, start: &str, end: &str) -> Result<BTreeMap<String, u64>> {
         let mut counted = BTreeMap::new();
@@ -99,9 +121,14 @@ impl RealN8n {
         Ok(counted)
     }
 
+    /// Its public API.
+    pub fn api(&self) -> Api {
+        Api::new(&self.url).with_header("x-n8n-api-key", self.key.clone())
+    }
+
     /// Everything that it shows.
     pub fn list(&self) -> Result<Vec<Row>> {
-        let api = Api::new(&self.url).with_header("x-n8n-api-key", self.key.clone());
+        let api = self.api();
         let mut rows = Vec::new();
         let mut cursor = String::new();
         for _ in 0..PAGES_MAX {
@@ -141,6 +168,10 @@ impl RealN8n {
             None => Ok(()),
         }
     }
+}
+
+fn own_id(made: &Value) -> Result<String> {
+    Ok(made.get("id").and_then(Value::as_str).context("n8n has made something without an id")?.to_owned())
 }
 
 impl Drop for RealN8n {

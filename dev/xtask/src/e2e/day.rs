@@ -1,9 +1,11 @@
 //! `cargo xtask e2e day`: an operator's first day on a real n8n, with the right value of each figure.
 
+mod attributed;
 mod bursts;
 mod catalog;
 mod edges;
 mod figures;
+mod logs;
 mod mails;
 mod watching;
 mod world;
@@ -60,8 +62,9 @@ impl FirstDay {
         watching::check(&day, &mut checks)?;
         edges::check(&day, &mut checks)?;
         catalog::ports_are_kept(&mut day, &mut checks)?;
-
+        attributed::check(&day, &mut checks)?;
         edges::archive(&day, &mut checks)?;
+        logs::check(&day, &mut checks)?;
 
         let passed = checks.print();
         day.end()?;

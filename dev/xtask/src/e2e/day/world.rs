@@ -18,7 +18,13 @@ pub const TENANT: &str = "north";
 pub const SOURCE: &str = "north-n8n";
 
 /// A prepared workflow that succeeds. It answers when its run has ended.
-const WEBHOOK: &str = "/webhook/meter-ok";
+const PATH: &str = "meter-ok";
+
+/// The tag of the workflow that belongs to another tenant.
+pub const TAG: &str = "customer-south";
+
+/// That workflow answers here.
+pub const TAGGED_PATH: &str = "meter-south";
 
 /// For calls to be answered and counted on a busy machine.
 pub const WITHIN: Duration = Duration::from_secs(180);
@@ -30,6 +36,8 @@ pub struct Day {
     pub n8n: RealN8n,
     /// Of the source.
     pub push_token: String,
+    /// The id of the workflow that has a tag.
+    pub tagged_workflow: String,
     /// Runs that callers saw refused.
     pub refused: AtomicU64,
 }
@@ -56,10 +64,11 @@ impl Day {
             ("FLOWMETER_GATEWAY_URL", stack.gateway().base().to_owned()),
         ];
         let n8n = instance.start(stack.profile(), &environment)?;
+        let tagged_workflow = n8n.make_tagged(TAGGED_PATH, TAG)?;
         // As it is pasted from the editor's address bar.
         let editor = format!("{}/home/workflows", n8n.url);
         apply(&stack, &manifest(&editor, &n8n.key, 10), &[])?;
-        let day = Self { project, stack, n8n, push_token, refused: AtomicU64::new(0) };
+        let day = Self { project, stack, n8n, push_token, tagged_workflow, refused: AtomicU64::new(0) };
         wait::until("the first sweep", WITHIN, || {
             let source = day.gateway().get(&format!("/v1/sources/{SOURCE}"))?;
             Ok(source.pointer("/status/complete_until").filter(|until| !until.is_null()).map(|_| ()))
@@ -104,12 +113,18 @@ impl Day {
 
     /// Calls the webhook so many times at the same moment.
     pub fn call(&self, calls: u64) -> Result<Vec<Answer>> {
+        self.call_at(PATH, calls)
+    }
+
+    /// The same for another webhook.
+    pub fn call_at(&self, path: &str, calls: u64) -> Result<Vec<Answer>> {
+        let path = &format!("/webhook/{path}");
         thread::scope(|scope| {
             let callers: Vec<_> = (0..calls)
                 .map(|_| {
-                    scope.spawn(|| {
+                    scope.spawn(move || {
                         let client = Api::new(&self.n8n.webhook_url).with_patience(WITHIN);
-                        let (status, text) = client.try_post(WEBHOOK, &json!({ "n": {} }))?;
+                        let (status, text) = client.try_post(path, &json!({ "n": {} }))?;
                         Ok(Answer { status, text })
                     })
                 })
