@@ -44,9 +44,14 @@ fn comparison(day: &Day, checks: &mut Checks) -> Result<()> {
     checks.equal("a first period has none before it", true, before);
     let compared = day.flowmeter(&["compare", TENANT, "--json"])?;
     checks.judged("flowmeter compare", "done", &compared.status.to_string(), compared.status.success());
-    let csv = day.gateway().text(&format!("/v1/tenants/{TENANT}/usage/statement"))?;
-    let has_total = csv.lines().any(|line| line.split(',').any(|cell| cell == counted.to_string()));
-    checks.judged("the accountant's CSV has what is counted", &counted.to_string(), "there", has_total);
+    // The statement is made from roll-ups, which follow within seconds.
+    let stated = wait::until("the statement", WITHIN, || {
+        let csv = day.gateway().text(&format!("/v1/tenants/{TENANT}/usage/statement"))?;
+        let has_total = csv.lines().any(|line| line.split(',').any(|cell| cell == counted.to_string()));
+        Ok(has_total.then_some(csv))
+    });
+    let found = stated.as_ref().map_or("another total", |_| "there");
+    checks.judged("the accountant's CSV has what is counted", &counted.to_string(), found, stated.is_ok());
     Ok(())
 }
 
