@@ -20,9 +20,9 @@ const POLL_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// An instance of n8n whose executions are collected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The operator's word for it.
+    /// Its id, chosen by the operator.
     pub id: SourceId,
-    /// Whose executions it runs, where no attribution says otherwise; missing where only attributions do.
+    /// The tenant of its executions, unless an attribution says otherwise; missing if only attributions do.
     pub tenant: Option<TenantId>,
     /// Parts of it that belong to other tenants.
     pub attributions: Vec<Attribution>,
