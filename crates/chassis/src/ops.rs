@@ -108,10 +108,10 @@ async fn look(readiness: &Readiness) -> Result<(), String> {
     }
     let Some((pool, bus)) = readiness.started.get() else { return Err("starting".to_owned()) };
     if !bus.is_connected() {
-        return Err("the broker is away".to_owned());
+        return Err("the broker is unavailable".to_owned());
     }
     match timeout(READY_TIMEOUT, sqlx::query("SELECT 1").execute(pool)).await {
         Ok(Ok(_)) => Ok(()),
-        _ => Err("the database is away".to_owned()),
+        _ => Err("the database is unavailable".to_owned()),
     }
 }

@@ -9,7 +9,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 /// The header that carries the trace context.
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
-/// The current span's context, as a `traceparent`; nothing where nothing is traced.
+/// The current span's context, as a `traceparent`; `None` if nothing is traced.
 pub fn current() -> Option<String> {
     let mut carrier = HashMap::new();
     let context = Span::current().context();
