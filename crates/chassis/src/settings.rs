@@ -59,7 +59,7 @@ pub struct DatabaseSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NatsSettings {
-    /// `nats://host:port`; several brokers of one cluster with commas between them.
+    /// `nats://host:port`; several brokers of one cluster, separated by commas.
     pub url: String,
     /// The service's user, where the broker has permissions.
     pub user: Option<String>,
