@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_has_a_default() {
+    fn missing_fields_have_defaults() {
         let tenant = Tenant::from_wire(wire()).unwrap();
         assert_eq!(tenant.calendar, Calendar::utc());
         assert_eq!(tenant.language, Language::English);

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_set_but_empty_is_as_if_it_were_not_set() {
+    fn an_empty_variable_counts_as_unset() {
         let variables = [
             ("FLOWMETER__DATABASE__URL", "postgres://h/x"),
             ("FLOWMETER__DATABASE__CONNECTIONS_MAX", ""),
