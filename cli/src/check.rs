@@ -59,7 +59,7 @@ struct Verdict {
     lag_seconds: Option<u64>,
 }
 
-/// Why a run would be refused if the plan were not a shadow one.
+/// Why a run would be refused if the plan were not in shadow mode.
 #[derive(Debug, Deserialize)]
 struct Shadow {
     reason: String,
