@@ -20,8 +20,8 @@ use futures_util::StreamExt;
 use prost::Message;
 use proto::{Namespace, streams::Stream, v1::ThresholdCrossed};
 
-/// Names this program's place in the stream: after a restart it continues where it stopped, and two processes of
-/// this name share the work.
+/// Names this program's place in the stream: after a restart it continues where it stopped, and two processes
+/// of this name share the work.
 const DURABLE: &str = "example-subscriber";
 
 /// A message that is not acknowledged by then is delivered again.

@@ -34,8 +34,9 @@ pub struct Apply {
     /// asking. Whole items that the file leaves out are never removed.
     #[arg(long)]
     prune: bool,
-    /// Restore the removed tenant or source with this id, with its figures, because it is the same customer or the same n8n. May
-    /// be given several times. Otherwise the id of a removed one is refused, because what was metered under it stays.
+    /// Restore the removed tenant or source with this id, with its figures, because it is the same customer
+    /// or the same n8n. May be given several times. Otherwise the id of a removed one is refused, because
+    /// what was metered under it stays.
     #[arg(long, value_name = "ID")]
     restore: Vec<String>,
 }
@@ -64,8 +65,8 @@ impl Step<'_> {
 }
 
 impl Apply {
-    /// Sends what differs, once everything is compared and removals are confirmed. Stops at the first item that is
-    /// refused; the ones before it stay applied.
+    /// Sends what differs, once everything is compared and removals are confirmed. Stops at the first item
+    /// that is refused; the ones before it stay applied.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
         let items = manifest::read(&self.file, &|name| std::env::var(name).ok())?;
         let is_there = |id: &String| items.iter().any(|item| may_be_restored(item.kind) && item.id == *id);

@@ -133,8 +133,8 @@ impl Replay {
         Ok(())
     }
 
-    /// Removes a letter only once the broker has its replay: a crash in between replays it again, which services
-    /// tolerate.
+    /// Removes a letter only once the broker has its replay: a crash in between replays it again, which
+    /// services tolerate.
     async fn replay(&self, letters: &Letters, letter: &Letter, out: &mut dyn Write) -> Result<()> {
         letters.replay(letter).await?;
         if !self.keep {

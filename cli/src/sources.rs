@@ -40,11 +40,11 @@ enum About {
         /// The source's id.
         id: String,
     },
-    /// Creates the token with which a source pushes its executions, and shows it once. An earlier one is refused from
-    /// then on.
+    /// Creates the token with which a source pushes its executions, and shows it once. An earlier one is
+    /// refused from then on.
     PushToken(PushToken),
-    /// Compares all that a source shows with what was counted, and lists the differences by id; exit code 1 if there
-    /// are any.
+    /// Compares all that a source shows with what was counted, and lists the differences by id; exit code 1
+    /// if there are any.
     Audit(Audit),
 }
 

@@ -1,12 +1,13 @@
-//! Output to a terminal or a pipe: names, reasons and payloads come from outside, and a terminal obeys control
-//! characters in them.
+//! Output to a terminal or a pipe: names, reasons and payloads come from outside, and a terminal obeys
+//! control characters in them.
 
 use std::io::{self, Write};
 
 use metering::is_unsafe;
 
-/// Passes text on, with `\uXXXX` for each character that steers a terminal or changes the direction of the text around
-/// it. JSON escapes them the same way, so a program that reads `--json` gets the original text. Line breaks are ours.
+/// Passes text on, with `\uXXXX` for each character that steers a terminal or changes the direction of the
+/// text around it. JSON escapes them the same way, so a program that reads `--json` gets the original text.
+/// Line breaks are ours.
 pub struct SafeWriter<W> {
     inner: W,
     /// The beginning of a character whose end is still to be written.

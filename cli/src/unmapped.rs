@@ -64,7 +64,10 @@ impl Unmapped {
         if list.executions > 0 {
             let (executions, workflows) =
                 (table::number(list.executions), table::number(list.workflows_total));
-            writeln!(out, "{executions} executions of {workflows} workflows belong to no tenant yet. {HINT}")?;
+            writeln!(
+                out,
+                "{executions} executions of {workflows} workflows belong to no tenant yet. {HINT}"
+            )?;
         }
         if list.executions_held > 0 {
             writeln!(out, "{} {HELD}", table::number(list.executions_held))?;

@@ -27,7 +27,8 @@ pub struct Usage {
     periods: bool,
     #[command(flatten)]
     division: Division,
-    /// Write a period as CSV to this file: a line for each workflow, the adjustment by hand, the total, and costs.
+    /// Write a period as CSV to this file: a line for each workflow, the adjustment by hand, the total, and
+    /// costs.
     #[arg(long, value_name = "FILE", requires = "tenant", conflicts_with_all = ["workflows", "periods", "json"])]
     csv: Option<PathBuf>,
     /// Show the gateway's own answer.

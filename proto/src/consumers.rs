@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use crate::{Namespace, streams::Stream, subjects::PARTITIONS};
 
-/// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again: this long
-/// wait the messages that a killed process had fetched. Slow handlers send heartbeats well within it.
+/// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again: this
+/// long wait the messages that a killed process had fetched. Slow handlers send heartbeats well within it.
 pub const ACK_WAIT: Duration = Duration::from_secs(15);
 
 /// The same for a partition of executions: this soon another replica counts what a killed one had fetched.
@@ -100,8 +100,8 @@ impl Consumer {
         Self::GATEWAY_GAPS,
     ];
 
-    /// Every durable consumer of the services. The broker's permissions are generated from it: one that is missing here
-    /// is refused in production.
+    /// Every durable consumer of the services. The broker's permissions are generated from it: one that is
+    /// missing here is refused in production.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..PARTITIONS).map(Self::aggregator_executions).chain(Self::WHOLE)
     }
@@ -191,8 +191,9 @@ pub const LIVE_READERS: [LiveReader; 5] = [
 ];
 
 /// A reader without a durable consumer, for live views: everything that is kept now, then everything new.
-/// `topic` is e.g. `usage.counted`. Each has a name of its own: without one, the subject of the request does not
-/// contain the filter, and the broker's permissions could not distinguish it from a reader of the whole stream.
+/// `topic` is e.g. `usage.counted`. Each has a name of its own: without one, the subject of the request does
+/// not contain the filter, and the broker's permissions could not distinguish it from a reader of the whole
+/// stream.
 pub fn live(namespace: &Namespace, topic: &str) -> pull::OrderedConfig {
     pull::OrderedConfig {
         name: Some(Uuid::new_v4().simple().to_string()),

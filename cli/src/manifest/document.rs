@@ -1,5 +1,5 @@
-//! The YAML of the file before it is read as plans, tenants and sources: merge keys are resolved, and a key without
-//! a value is refused.
+//! The YAML of the file before it is read as plans, tenants and sources: merge keys are resolved, and a key
+//! without a value is refused.
 
 use std::collections::BTreeSet;
 
@@ -63,8 +63,8 @@ pub struct Written<I> {
     pub keys: BTreeSet<String>,
 }
 
-/// Reads the lists of a file. Errors name the line if the text was used unchanged, and the item if keys were merged
-/// into it.
+/// Reads the lists of a file. Errors name the line if the text was used unchanged, and the item if keys were
+/// merged into it.
 pub fn read<P, T, S>(text: &str) -> Result<Document<P, T, S>, InvalidDocument>
 where
     P: DeserializeOwned,
@@ -169,8 +169,8 @@ fn drop_extensions(value: &mut Value) -> bool {
     mapping.len() != before
 }
 
-/// Resolves merge keys everywhere: a mapping's own keys win, and of several mappings the first. Aliases have been
-/// resolved by the parser, which also bounds the depth. Returns whether there were any.
+/// Resolves merge keys everywhere: a mapping's own keys win, and of several mappings the first. Aliases have
+/// been resolved by the parser, which also bounds the depth. Returns whether there were any.
 fn merge(value: &mut Value, path: &str) -> Result<bool, InvalidDocument> {
     match value {
         Value::Mapping(mapping) => {

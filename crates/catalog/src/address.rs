@@ -61,8 +61,8 @@ pub fn of_editor_page(url: &Url) -> Option<Url> {
     Some(instance)
 }
 
-/// Where an instance is: equal for all addresses that lead to it. They differ at most in the scheme, a default
-/// port, a trailing slash or dot, or the name of the local machine.
+/// Where an instance is: equal for all addresses that lead to it. They differ at most in the scheme, a
+/// default port, a trailing slash or dot, or the name of the local machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct InstancePlace {
     host: String,

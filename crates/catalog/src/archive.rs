@@ -11,7 +11,8 @@ pub const PLAN_UNKNOWN: &str = "unknown";
 /// A tenant that was removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivedTenant {
-    /// The tenant as it was, without mail recipients: nobody is warned any more, and addresses are personal data.
+    /// The tenant as it was, without mail recipients: nobody is warned any more, and addresses are personal
+    /// data.
     pub tenant: Tenant,
     /// Its last revision.
     pub revision: u64,

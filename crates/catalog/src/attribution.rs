@@ -113,8 +113,8 @@ impl Source {
         narrowest.map(|attribution| &attribution.tenant).or(self.tenant.as_ref())
     }
 
-    /// The instant from which executions of this workflow have a tenant: [`Timestamp::MIN`] if all have one, `None`
-    /// if none has.
+    /// The instant from which executions of this workflow have a tenant: [`Timestamp::MIN`] if all have one,
+    /// `None` if none has.
     pub fn attributed_since(&self, placement: Placement<'_>) -> Option<Timestamp> {
         if self.tenant.is_some() {
             return Some(Timestamp::MIN);

@@ -110,8 +110,8 @@ pub fn length(language: Language, length: Duration) -> String {
     format!("{} {}", number(language, count), if count == 1 { one } else { many })
 }
 
-/// The time zone with this name; UTC, which is named beside every date, if a newer time zone database has dropped
-/// the name since it was accepted.
+/// The time zone with this name; UTC, which is named beside every date, if a newer time zone database has
+/// dropped the name since it was accepted.
 pub fn time_zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap_or(TimeZone::UTC)
 }

@@ -41,8 +41,8 @@ pub trait OnChange: Send + Sync + 'static {
     /// Called once per change, after the copy holds it.
     async fn changed(&self, connection: &mut PgConnection, change: &Change) -> Result<(), CatalogError>;
 
-    /// The same, with the instant at which the value changed, if the message has it. For services that need to know
-    /// since when a value applies.
+    /// The same, with the instant at which the value changed, if the message has it. For services that need
+    /// to know since when a value applies.
     async fn changed_at(
         &self,
         connection: &mut PgConnection,

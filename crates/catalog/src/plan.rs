@@ -62,8 +62,8 @@ impl Plan {
 }
 
 impl Plan {
-    /// Fails if the price's currency is not in ISO 4217. Checked when a plan is put; a plan accepted before stays
-    /// valid.
+    /// Fails if the price's currency is not in ISO 4217. Checked when a plan is put; a plan accepted before
+    /// stays valid.
     pub fn check_currency(&self) -> Result<(), InvalidEntry> {
         let Some(price) = &self.price else { return Ok(()) };
         price.currency.check().map_err(|error| InvalidEntry::field("price.currency", error.to_string()))

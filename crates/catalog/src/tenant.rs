@@ -69,8 +69,8 @@ impl Tenant {
         self.limit_override.filter(|_| self.limit_override_until.is_none_or(|until| at < until))
     }
 
-    /// Fails if mail cannot be sent to one of the recipients. Checked when a tenant is put; a tenant accepted before
-    /// stays valid, and only the mail to such a recipient fails.
+    /// Fails if mail cannot be sent to one of the recipients. Checked when a tenant is put; a tenant accepted
+    /// before stays valid, and only the mail to such a recipient fails.
     pub fn check_recipients(&self) -> Result<(), InvalidEntry> {
         let checked = self.alert_recipients.iter().try_for_each(|text| MailAddress::parse(text).map(|_| ()));
         checked.map_err(|error| InvalidEntry::field("alert_recipients", error.to_string()))
@@ -127,9 +127,9 @@ impl Entry for Tenant {
     }
 }
 
-/// The calendar of a stored tenant. A zone that this machine's time zone database does not have (`localtime` in a
-/// container, a name that a release has dropped) is read as UTC: an unreadable tenant would make the whole catalog
-/// unreadable.
+/// The calendar of a stored tenant. A zone that this machine's time zone database does not have (`localtime`
+/// in a container, a name that a release has dropped) is read as UTC: an unreadable tenant would make the
+/// whole catalog unreadable.
 fn calendar(tenant: &str, time_zone: &str, anchor_day: u32) -> Result<Calendar, InvalidCalendar> {
     match Calendar::new(time_zone, anchor_day) {
         Err(InvalidCalendar::TimeZone(unknown)) => {
@@ -144,8 +144,8 @@ fn checked_recipients(recipients: Vec<String>) -> Result<Vec<String>, InvalidEnt
     if recipients.len() > RECIPIENTS_MAX {
         return Err(InvalidEntry::field("alert_recipients", format!("at most {RECIPIENTS_MAX}")));
     }
-    // Only keeps an address from breaking out of a mail header: a stored value must stay readable. The full check is
-    // `Tenant::check_recipients`.
+    // Only keeps an address from breaking out of a mail header: a stored value must stay readable. The full
+    // check is `Tenant::check_recipients`.
     let plausible = |address: &String| {
         address.len() <= 254
             && address.split('@').filter(|part| !part.is_empty()).count() == 2

@@ -19,8 +19,8 @@ const EPOCH_DATE: Date = jiff::civil::date(2000, 1, 1);
 pub struct CopyBuffer(BytesMut);
 
 impl CopyBuffer {
-    /// With room for `rows` rows of about `row_bytes` bytes, including the lengths of their fields (four bytes each),
-    /// or for one part of them.
+    /// With room for `rows` rows of about `row_bytes` bytes, including the lengths of their fields (four
+    /// bytes each), or for one part of them.
     pub fn for_rows(rows: usize, row_bytes: usize) -> Self {
         let bytes = rows.saturating_mul(row_bytes).min(PART_BYTES + PART_BYTES / 8);
         let mut buffer = BytesMut::with_capacity(HEADER.len() + bytes);
@@ -87,8 +87,8 @@ impl CopyBuffer {
         self.integer(Some(EPOCH_DATE.until(value).map_or(0, |span| span.get_days())));
     }
 
-    /// Takes the bytes written so far once there are enough to send: a large copy is sent in parts, and Postgres works
-    /// on one part while the next is written.
+    /// Takes the bytes written so far once there are enough to send: a large copy is sent in parts, and
+    /// Postgres works on one part while the next is written.
     pub fn take_part(&mut self) -> Option<Bytes> {
         (self.0.len() >= PART_BYTES).then(|| {
             let part = self.0.split().freeze();

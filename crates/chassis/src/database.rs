@@ -47,8 +47,8 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether waiting cannot help: a wrong address, a refused login, missing rights, a migration that fails by itself.
-    /// A database that does not exist is waited for, because a restore recreates it.
+    /// Whether waiting cannot help: a wrong address, a refused login, missing rights, a migration that fails
+    /// by itself. A database that does not exist is waited for, because a restore recreates it.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Address(_) => true,
@@ -141,8 +141,8 @@ impl PoolBounds {
     }
 }
 
-/// Another pool into the same schema, for one kind of work: if it is slow, it does not take the connections of the
-/// rest. It connects when it is first used.
+/// Another pool into the same schema, for one kind of work: if it is slow, it does not take the connections
+/// of the rest. It connects when it is first used.
 pub fn pool_beside(pool: &PgPool, bounds: PoolBounds) -> PgPool {
     let mut options = pool.connect_options().as_ref().clone();
     if let Some(timeout) = bounds.statement_timeout {

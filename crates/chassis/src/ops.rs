@@ -1,5 +1,6 @@
 //! What operations see of a service: `/healthz` (alive), `/readyz` (started, database and broker answer),
-//! `/metrics`. Served from the start: a service that waits for its database is alive and says what it waits for.
+//! `/metrics`. Served from the start: a service that waits for its database is alive and says what it waits
+//! for.
 
 use std::{
     net::SocketAddr,

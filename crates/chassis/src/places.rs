@@ -1,5 +1,5 @@
-//! Places for work, bounded for each principal first and for all together second: a principal that asks for too much
-//! is refused before it takes what the others need.
+//! Places for work, bounded for each principal first and for all together second: a principal that asks for
+//! too much is refused before it takes what the others need.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

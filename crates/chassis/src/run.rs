@@ -30,12 +30,12 @@ pub trait Service: Send + Sync + 'static {
     /// All tables it needs; versions must not collide.
     fn migrators() -> Vec<&'static Migrator>;
 
-    /// Starts its loops on `context.tasks` and returns; an error ends the process. It waits for dependencies with
-    /// `context.bus.waits()`, so that `/readyz` names them.
+    /// Starts its loops on `context.tasks` and returns; an error ends the process. It waits for dependencies
+    /// with `context.bus.waits()`, so that `/readyz` names them.
     async fn start(context: Context, settings: Self::Settings) -> anyhow::Result<()>;
 
-    /// Runs a task instead of the service, and returns when it is done: manual work that needs the service's database
-    /// and may run beside it. By default a service has none.
+    /// Runs a task instead of the service, and returns when it is done: manual work that needs the service's
+    /// database and may run beside it. By default a service has none.
     async fn perform(task: &str, _context: Context) -> anyhow::Result<()> {
         anyhow::bail!("{} has no task {task:?}", Self::NAME)
     }
@@ -44,7 +44,8 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Parser)]
 #[command(version, about = "A service of Flowmeter")]
 struct Arguments {
-    /// Configuration file (TOML); FLOWMETER_CONFIG if it is not given. Environment variables such as FLOWMETER__NATS__URL override it.
+    /// Configuration file (TOML); FLOWMETER_CONFIG if it is not given. Environment variables such as
+    /// FLOWMETER__NATS__URL override it.
     #[arg(long)]
     config: Option<PathBuf>,
     /// Checks the configuration and exits.

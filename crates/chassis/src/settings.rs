@@ -50,7 +50,8 @@ pub struct CommonSettings {
 pub struct DatabaseSettings {
     /// `postgres://user:password@host:port/database`; a secret because of the password.
     pub url: SecretString,
-    /// Connections for the service's work. One more listens for the outbox, and a service may have pools of its own.
+    /// Connections for the service's work. One more listens for the outbox, and a service may have pools of
+    /// its own.
     #[serde(default = "default_connections_max")]
     pub connections_max: u32,
 }
@@ -177,7 +178,7 @@ impl Validate for CommonSettings {
         messaging::check_brokers(&self.nats.url).map_err(|error| error.to_string())?;
         if self.database.connections_max < 2 {
             return Err(
-                "database.connections_max must be at least 2: readiness is checked beside the work".to_owned()
+                "database.connections_max must be at least 2: the readiness check needs one".to_owned()
             );
         }
         if !(1..=5).contains(&self.nats.replicas) {
@@ -190,8 +191,9 @@ impl Validate for CommonSettings {
     }
 }
 
-/// Refuses an address whose password would be read as a host, a database or an option: the connection would then
-/// fail at a place that does not exist, and the error would not mention the password. Never repeats the address.
+/// Refuses an address whose password would be read as a host, a database or an option: the connection would
+/// then fail at a place that does not exist, and the error would not mention the password. Never repeats the
+/// address.
 fn check_database_url(url: &str) -> Result<(), String> {
     let Some(("postgres" | "postgresql", rest)) = url.split_once("://") else {
         return Err("database.url must begin with postgres://".to_owned());
@@ -262,7 +264,8 @@ fn load_with<S: DeserializeOwned + Validate>(
     Ok((common, own))
 }
 
-/// Deserializes one part, with the leniency of environment variables: `"8"` is a number where one is expected.
+/// Deserializes one part, with the leniency of environment variables: `"8"` is a number where one is
+/// expected.
 fn part<T: DeserializeOwned>(table: toml::Value, section: Option<&str>) -> Result<T, SettingsError> {
     let named = |error: config::ConfigError| match section {
         Some(section) => SettingsError::Invalid(format!("[{section}] {error}")),

@@ -69,8 +69,8 @@ pub(crate) fn parse(text: &str) -> Result<Brokers, AddressError> {
     Ok(Brokers { servers, login, shown: shown.join(", ") })
 }
 
-/// An address; `None` if a raw `#`, `/` or `?` of a password has cut it in pieces, which a parser may take for
-/// another host.
+/// An address; `None` if a raw `#`, `/` or `?` of a password has cut it in pieces, which a parser may take
+/// for another host.
 fn read(part: &str) -> Option<ServerAddr> {
     let (_, rest) = part.split_once("://").unwrap_or(("", part));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);

@@ -1,4 +1,5 @@
-//! One question, one answer, between services: NATS request/reply. Nothing is stored; whoever needs that publishes.
+//! One question, one answer, between services: NATS request/reply. Nothing is stored; whoever needs that
+//! publishes.
 //!
 //! A question goes to whichever replica of the answering service takes it. A question that changes something
 //! carries an id chosen by the asker, so that it can be repeated if no answer came.
@@ -94,7 +95,10 @@ impl Refusal {
 
 impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
-        tracing::warn!(error = chain(&error), "cannot answer a question, the database failed; the caller asks again");
+        tracing::warn!(
+            error = chain(&error),
+            "cannot answer a question, the database failed; the caller asks again"
+        );
         Self::unavailable("the database does not answer; ask again")
     }
 }

@@ -22,7 +22,8 @@ pub const OCCURRED_AT: &str = "Flowmeter-Occurred-At";
 /// Acknowledgements awaited at once; publishing waits beyond that (bounds memory, not speed).
 const ACKS_IN_FLIGHT_MAX: usize = 4_096;
 
-/// A broker that has not answered by then is treated as unavailable. `sync_interval: always` under load needs seconds.
+/// A broker that has not answered by then is treated as unavailable. `sync_interval: always` under load needs
+/// seconds.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the broker is, and who connects.

@@ -115,8 +115,8 @@ pub enum ConsumeError {
     },
 }
 
-/// Reads `consumer` until `shutdown`, then finishes the current message and returns. Waits for a stream that does
-/// not exist yet or a broker that is unavailable; [`Bus::waits`] shows that meanwhile.
+/// Reads `consumer` until `shutdown`, then finishes the current message and returns. Waits for a stream that
+/// does not exist yet or a broker that is unavailable; [`Bus::waits`] shows that meanwhile.
 pub async fn run<H: Handler>(
     bus: Bus,
     clock: Arc<dyn Clock>,
@@ -176,8 +176,8 @@ pub async fn open(bus: &Bus, consumer: Consumer) -> Result<PullConsumer, Consume
         .map_err(|source| ConsumeError::Create { consumer: consumer.name(), source })
 }
 
-/// Removes a consumer that is no longer read. Returns whether it existed. What it has not acknowledged stays in
-/// the stream.
+/// Removes a consumer that is no longer read. Returns whether it existed. What it has not acknowledged stays
+/// in the stream.
 pub async fn remove(bus: &Bus, consumer: Consumer) -> Result<bool, ConsumeError> {
     match stream_of(bus, consumer).await?.delete_consumer(&consumer.name()).await {
         Ok(_) => Ok(true),

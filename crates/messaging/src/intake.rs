@@ -19,7 +19,8 @@ use crate::{
     settle::Settler,
 };
 
-/// Messages that one pull asks for. With the largest packs this bounds the unread ones to about five megabytes.
+/// Messages that one pull asks for. With the largest packs this bounds the unread ones to about five
+/// megabytes.
 const MESSAGES_PER_PULL: usize = 128;
 
 /// Reads one consumer.
@@ -51,8 +52,8 @@ impl<M: Message + Default> Intake<M> {
         Ok(Self { bus, consumer, settler, puller, broke: false, messages: None, marker: PhantomData })
     }
 
-    /// The next message that can be decoded; the others become dead letters on the way. `None` if the subscription
-    /// broke: call again after a pause to resubscribe. Dropping the future loses no message.
+    /// The next message that can be decoded; the others become dead letters on the way. `None` if the
+    /// subscription broke: call again after a pause to resubscribe. Dropping the future loses no message.
     pub async fn next(&mut self) -> Option<InHand<M>> {
         loop {
             let messages = match &mut self.messages {
@@ -70,7 +71,8 @@ impl<M: Message + Default> Intake<M> {
                             })
                             .ok()?;
                     }
-                    // Until the subscription is up: after a future that is dropped here, or fails, the next one opens again.
+                    // Until the subscription is up: after a future that is dropped here, or fails, the next
+                    // one opens again.
                     self.broke = true;
                     let messages = subscribe(&self.puller, self.settler.name()).await?;
                     self.broke = false;

@@ -1,9 +1,10 @@
 //! The life of a stream: what distinguishes its sequences from those of another stream of the same name.
 //!
-//! A sequence is meaningful within one life only. A stream that is recreated starts at 1 again. One that is restored
-//! from a backup continues from an older sequence and reuses sequences; its creation time is that of the backup. So
-//! a life is the instant of creation and a mark in the stream's metadata, which the stream's owner renews when it
-//! finds that the stream was set back. Brokers before 2.10 keep no metadata: there a set-back stream keeps its life.
+//! A sequence is meaningful within one life only. A stream that is recreated starts at 1 again. One that is
+//! restored from a backup continues from an older sequence and reuses sequences; its creation time is that of
+//! the backup. So a life is the instant of creation and a mark in the stream's metadata, which the stream's
+//! owner renews when it finds that the stream was set back. Brokers before 2.10 keep no metadata: there a
+//! set-back stream keeps its life.
 
 use async_nats::jetstream::{
     self,
@@ -74,8 +75,8 @@ impl Bus {
         Ok(life_of(found.cached_info()))
     }
 
-    /// When the broker stored the message with this sequence; `None` if the stream does not hold it (any more). Reveals
-    /// a sequence that was used twice.
+    /// When the broker stored the message with this sequence; `None` if the stream does not hold it (any
+    /// more). Reveals a sequence that was used twice.
     pub async fn taken_at(&self, stream: Stream, sequence: u64) -> Result<Option<Timestamp>, LifeError> {
         let name = stream.name(self.namespace());
         let handle = self.jetstream().get_stream_no_info(&name).await;
@@ -103,8 +104,8 @@ impl Bus {
         }
     }
 
-    /// Begins another life of the stream because it was set back, unless somebody has done so since `known`. Returns
-    /// the life that it has now.
+    /// Begins another life of the stream because it was set back, unless somebody has done so since `known`.
+    /// Returns the life that it has now.
     pub async fn begin_life(&self, stream: Stream, known: &Life, mark: &str) -> Result<Life, LifeError> {
         let name = stream.name(self.namespace());
         let found = self.jetstream().get_stream(&name).await;

@@ -1,12 +1,13 @@
 //! The outbox: a transaction writes messages into it, a relay publishes them.
 //!
-//! After a crash between the broker's acknowledgement and the removal of the row, a message is published again
-//! under the same message id; subscribers tolerate repeats.
+//! After a crash between the broker's acknowledgement and the removal of the row, a message is published
+//! again under the same message id; subscribers tolerate repeats.
 //!
-//! Messages of one subject are published in the order of their rows, also by several relays and after a failure: in
-//! a topic that keeps the last message of each subject, an older state must not come last. A row waits for every
-//! earlier one of its subject, whichever relay holds it. Rows are numbered before their transactions commit, so
-//! transactions that write to one subject must wait for each other, as those of the catalog do.
+//! Messages of one subject are published in the order of their rows, also by several relays and after a
+//! failure: in a topic that keeps the last message of each subject, an older state must not come last. A row
+//! waits for every earlier one of its subject, whichever relay holds it. Rows are numbered before their
+//! transactions commit, so transactions that write to one subject must wait for each other, as those of the
+//! catalog do.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -30,8 +31,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A row that failed waits this long, times its attempts, before it is tried again; others go on.
 const RETRY_SECONDS: i32 = 2;
 
-/// Attempts beyond this no longer lengthen the wait, and later messages of the subject no longer wait for this one:
-/// the broker accepts others meanwhile, and will not accept it.
+/// Attempts beyond this no longer lengthen the wait, and later messages of the subject no longer wait for
+/// this one: the broker accepts others meanwhile, and will not accept it.
 const ATTEMPTS_COUNTED_MAX: i32 = 30;
 
 /// The subjects with messages that are not published yet.
@@ -63,8 +64,8 @@ pub async fn enqueue(connection: &mut PgConnection, messages: &[Outgoing]) -> Re
     Ok(())
 }
 
-/// Publishes rows until `shutdown`. Several relays may run: each takes rows that no other holds, and whose subject
-/// no other is publishing.
+/// Publishes rows until `shutdown`. Several relays may run: each takes rows that no other holds, and whose
+/// subject no other is publishing.
 pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
     let mut listener = None;
     while !shutdown.is_cancelled() {
@@ -88,7 +89,8 @@ pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
 
 async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     let channel: String = sqlx::query_scalar("SELECT 'outbox_' || current_schema()").fetch_one(pool).await?;
-    // A listener holds its connection for as long as it listens, so it gets its own instead of one of the pool's.
+    // A listener holds its connection for as long as it listens, so it gets its own instead of one of the
+    // pool's.
     let options = pool.connect_options().as_ref().clone();
     let own = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
     let mut listener = PgListener::connect_with(&own.connect_lazy_with(options)).await?;

@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 use crate::consume::Place;
 
-/// How long a message waits by default. The catalog may lag by the pause of its publisher's outbox after failures (a
-/// minute at most), a restarted reader's wait for what its predecessor had in progress (15 s) and a retry of its own
-/// (30 s); about three times that. Meanwhile other messages are handled, but the completeness of the sources that
-/// share its consumer does not advance.
+/// How long a message waits by default. The catalog may lag by the pause of its publisher's outbox after
+/// failures (a minute at most), a restarted reader's wait for what its predecessor had in progress (15 s) and
+/// a retry of its own (30 s); about three times that. Meanwhile other messages are handled, but the
+/// completeness of the sources that share its consumer does not advance.
 pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
 /// Messages that are remembered: no consumer has more in flight. If one had, the others would keep waiting.
 const REMEMBERED_MAX: usize = 20_000;
 
-/// The waiting messages of one consumer. Remembered by the process, so that neither deliveries that were not handled
-/// (a kill, a shutdown, an unavailable database) nor the time before its start count against a message; after a
-/// restart its patience starts over.
+/// The waiting messages of one consumer. Remembered by the process, so that neither deliveries that were not
+/// handled (a kill, a shutdown, an unavailable database) nor the time before its start count against a
+/// message; after a restart its patience starts over.
 #[derive(Debug)]
 pub(crate) struct Patience {
     lasts: Duration,
@@ -39,7 +39,8 @@ impl Patience {
         Self { lasts, waiting: Mutex::default() }
     }
 
-    /// The message at this place has failed, at `now`. Returns its failures so far; `None` if patience has run out.
+    /// The message at this place has failed, at `now`. Returns its failures so far; `None` if patience has
+    /// run out.
     pub(crate) fn failed(&self, place: Place, now: Instant) -> Option<u64> {
         let mut waiting = self.waiting();
         if waiting.len() >= REMEMBERED_MAX && !waiting.contains_key(&place) {

@@ -92,9 +92,10 @@ impl Settler {
         AckKind::Nak(Some(backoff(failures)))
     }
 
-    /// Writes the dead letter first, then takes the message off the consumer. After a crash between the two, the same
-    /// letter is written again under the same id, which the broker knows for two minutes; a message that comes again
-    /// later than that has a second letter. A replay is a new message, with a letter of its own.
+    /// Writes the dead letter first, then takes the message off the consumer. After a crash between the two,
+    /// the same letter is written again under the same id, which the broker knows for two minutes; a message
+    /// that comes again later than that has a second letter. A replay is a new message, with a letter of its
+    /// own.
     pub(crate) async fn bury(
         &self,
         message: &jetstream::Message,

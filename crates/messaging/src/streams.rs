@@ -1,5 +1,5 @@
-//! The streams of the contract: created if missing, brought up to date by their owner, and watched for how full they
-//! are.
+//! The streams of the contract: created if missing, brought up to date by their owner, and watched for how
+//! full they are.
 
 use std::time::Duration;
 
@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Bus, consume::chain};
 
-/// Interval at which the owner checks its streams, and so the longest time that a deleted one is missing. A round is
-/// one request for each stream.
+/// Interval at which the owner checks its streams, and so the longest time that a deleted one is missing. A
+/// round is one request for each stream.
 const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A stream this full is reported: at a steady rate, three sevenths of the time it took to get there are left.
+/// A stream this full is reported: at a steady rate, three sevenths of the time it took to get there are
+/// left.
 pub const FULL_WARN_RATIO: f64 = 0.7;
 
 /// A stream that stays full is logged again after this time.
@@ -76,7 +77,8 @@ struct Watched {
 }
 
 impl Bus {
-    /// Creates the missing streams that this service needs, and brings those that it owns up to date with its settings.
+    /// Creates the missing streams that this service needs, and brings those that it owns up to date with its
+    /// settings.
     pub async fn ensure_streams(&self) -> Result<(), StreamError> {
         self.ensure(Stream::needed_by(self.service())).await
     }
@@ -155,8 +157,8 @@ impl Bus {
         }
     }
 
-    /// Applies what differs between the settings and the stream. A failure is not fatal: the stream stays as it is, and
-    /// the next round tries again.
+    /// Applies what differs between the settings and the stream. A failure is not fatal: the stream stays as
+    /// it is, and the next round tries again.
     async fn bring_up_to_date(
         &self,
         stream: Stream,
@@ -201,14 +203,14 @@ impl Bus {
         }
     }
 
-    /// Sets aside the stream of the previous version, so that its subjects are free for the streams that replace it, and
-    /// nothing that it holds is lost. Returns whether it exists.
+    /// Sets aside the stream of the previous version, so that its subjects are free for the streams that
+    /// replace it, and nothing that it holds is lost. Returns whether it exists.
     async fn set_aside(&self) -> Result<bool, StreamError> {
         let Some(config) = self.before().await? else { return Ok(false) };
         let subjects = ExecutionsBefore.subjects_aside(self.namespace());
         if config.subjects != subjects {
             let name = config.name.clone();
-            tracing::info!(stream = name, "stream set aside; the streams of the partitions copy what it holds");
+            tracing::info!(stream = name, "stream set aside; the partition streams copy its messages");
             self.jetstream()
                 .update_stream(Config { subjects, ..config })
                 .await
@@ -231,9 +233,9 @@ impl Bus {
     }
 }
 
-/// The stream's configuration with the settings that this contract decides; everything else that an operator has set
-/// stays. A limit below what the stream holds is not applied, because the broker would delete messages that are not
-/// read yet: then the second value says so.
+/// The stream's configuration with the settings that this contract decides; everything else that an operator
+/// has set stays. A limit below what the stream holds is not applied, because the broker would delete
+/// messages that are not read yet: then the second value says so.
 fn merged(info: &jetstream::stream::Info, wanted: Config) -> (Config, Option<String>) {
     let now = &info.config;
     let mut kept = None;

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{ExecutionId, SafeText, WorkflowId};
 
-/// The longest run time that is counted, ten years: n8n is not older, so a longer one comes from a wrong clock. With
-/// this bound, a month's sum of milliseconds overflows 63 bits only after 29 million such runs.
+/// The longest run time that is counted, ten years: n8n is not older, so a longer one comes from a wrong
+/// clock. With this bound, a month's sum of milliseconds overflows 63 bits only after 29 million such runs.
 pub const RUN_TIME_MAX: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 
 /// A final status. An execution that has none of these is not finished, whatever its `stoppedAt` says.

@@ -1,4 +1,5 @@
-//! Typed ids. Each is parsed once, at the edge; whoever holds one knows that it is well formed. Cloning copies no text.
+//! Typed ids. Each is parsed once, at the edge; whoever holds one knows that it is well formed. Cloning
+//! copies no text.
 
 use std::{fmt, sync::Arc};
 

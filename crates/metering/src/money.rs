@@ -45,8 +45,8 @@ impl Currency {
     }
 }
 
-/// ISO 4217's exponents other than 2. Amounts are sent with theirs, so that no reader needs its own list: those
-/// of browsers and libraries list the usual digits, and disagree.
+/// ISO 4217's exponents other than 2. Amounts are sent with theirs, so that no reader needs its own list:
+/// those of browsers and libraries list the usual digits, and disagree.
 const EXPONENTS: [(u32, &[&str]); 3] = [
     (
         0,

@@ -1,5 +1,5 @@
-//! Which instants an execution may have. One rule for all readers of executions: what one service accepts and another
-//! refuses would be lost.
+//! Which instants an execution may have. One rule for all readers of executions: what one service accepts and
+//! another refuses would be lost.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -9,8 +9,8 @@ use url::Url;
 
 use crate::Crossing;
 
-/// Everything that a mail is made from. It never changes afterwards, so that a mail that has to be sent again says
-/// the same, even if the tenant or the plan has changed.
+/// Everything that a mail is made from. It never changes afterwards, so that a mail that has to be sent again
+/// says the same, even if the tenant or the plan has changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
     /// The crossing.

@@ -1,7 +1,8 @@
 //! Sends due mails, each on its own, until it is accepted or given up.
 //!
-//! A crash between the server's acceptance and the row's `sent` leaves the row as `sending`. When its lease has ended
-//! the mail is sent again, the same bytes under the same `Message-ID`: a mail may arrive twice, and is never lost.
+//! A crash between the server's acceptance and the row's `sent` leaves the row as `sending`. When its lease
+//! has ended the mail is sent again, the same bytes under the same `Message-ID`: a mail may arrive twice, and
+//! is never lost.
 
 use std::{sync::Arc, time::Duration};
 

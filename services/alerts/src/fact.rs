@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::RefusedMail;
 
-/// Facts that belong together arrive together: a notice waits this long for more of them, unless it is urgent.
+/// Facts that belong together arrive together: a notice waits this long for more of them, unless it is
+/// urgent.
 pub const SETTLE: SignedDuration = SignedDuration::from_mins(1);
 
 /// One topic sends at most one mail per subject in this time; facts found meanwhile are in the next one.
@@ -148,8 +149,8 @@ impl Topic {
         Self::ALL.into_iter().find(|topic| topic.as_str() == name)
     }
 
-    /// The shortest time between two mails of this topic and subject. Zero for topics whose keys occur only once a day
-    /// or once per failure.
+    /// The shortest time between two mails of this topic and subject. Zero for topics whose keys occur only
+    /// once a day or once per failure.
     pub fn spacing(self) -> SignedDuration {
         match self {
             Self::Recovered | Self::Loss => SignedDuration::ZERO,
@@ -170,7 +171,8 @@ impl Fact {
         }))
     }
 
-    /// A failure. Its instants are those that the collector gives: the series of failures is identified by its first.
+    /// A failure. Its instants are those that the collector gives: the series of failures is identified by
+    /// its first.
     pub fn failing(wire: v1::SourceFailing) -> Result<Self, InvalidFact> {
         SourceId::parse(&wire.source_id)?;
         required_instant(wire.failing_since.as_ref(), "failing_since")?;
@@ -186,8 +188,8 @@ impl Fact {
         Ok(expected.map(|_| Self::Loss(wire.clone())))
     }
 
-    /// Problems of a source itself: its clock, or who uses its push token. The instants are those at which a problem
-    /// began, so that each is one fact until it is fixed.
+    /// Problems of a source itself: its clock, or who uses its push token. The instants are those at which a
+    /// problem began, so that each is one fact until it is fixed.
     pub fn warnings(wire: &v1::SourceSynced) -> Result<Vec<Self>, InvalidFact> {
         let wire = v1::SourceSynced {
             instances: wire.instances.iter().map(|instance| shortened(instance)).collect(),
@@ -315,8 +317,8 @@ impl Fact {
         instant(wire.as_ref(), "at").ok().flatten().unwrap_or_default()
     }
 
-    /// The same for every delivery of this fact. No id contains a `/`, so no two facts have the same key, nor do a
-    /// fact and a crossing.
+    /// The same for every delivery of this fact. No id contains a `/`, so no two facts have the same key, nor
+    /// do a fact and a crossing.
     pub fn key(&self) -> String {
         let (topic, subject, at) = (self.topic().as_str(), self.subject(), self.at());
         match self {
@@ -346,7 +348,8 @@ impl Fact {
             Self::Contradicted(found) => {
                 format!("{topic}/{subject}/{}/{}", at.to_zoned(TimeZone::UTC).date(), found.executions)
             }
-            // One a day for each address. Nothing follows the date, so an address with a `/` stays unambiguous.
+            // One a day for each address. Nothing follows the date, so an address with a `/` stays
+            // unambiguous.
             Self::Refused(refused) => {
                 let recipient = refused.refusals.first().map_or("", |refusal| refusal.recipient.as_str());
                 format!("{topic}/{}/{}", recipient.to_lowercase(), at.to_zoned(TimeZone::UTC).date())
@@ -417,8 +420,8 @@ impl Fact {
     }
 }
 
-/// From the lowest to the highest id; without an end if one of them has none. The reason is unspecified unless both
-/// have the same.
+/// From the lowest to the highest id; without an end if one of them has none. The reason is unspecified
+/// unless both have the same.
 fn span(first: v1::SourceGap, later: v1::SourceGap) -> v1::SourceGap {
     let reason = if first.reason == later.reason { first.reason } else { v1::GapReason::Unspecified.into() };
     let lowest = |a: String, b: String| if in_order(&a, &b) == Ordering::Greater { b } else { a };

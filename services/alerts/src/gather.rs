@@ -129,7 +129,8 @@ impl Handler for GatherFailing {
         if swept_at > since {
             return Ok(());
         }
-        // A new series of failures: an earlier one has ended, even if the sweep that ended it was not read yet.
+        // A new series of failures: an earlier one has ended, even if the sweep that ended it was not read
+        // yet.
         notices::withdraw(&mut *transaction, Topic::Failing, &source, since).await?;
         if notices::is_known(&mut *transaction, &key).await? {
             notices::renew(&mut *transaction, &key, &fact).await?;

@@ -1,8 +1,9 @@
-//! Which thresholds are mailed, and when: only the highest of a change, never a lower one after a higher one, and a
-//! bounded number of mails of a tenant in a day ([ADR 0028](../../../docs/adr/0028-one-mail-for-a-change.md)).
+//! Which thresholds are mailed, and when: only the highest of a change, never a lower one after a higher one,
+//! and a bounded number of mails of a tenant in a day ([ADR
+//! 0028](../../../docs/adr/0028-one-mail-for-a-change.md)).
 //!
-//! A crossing is recorded whatever is mailed, once in a period. If the day's mails are used up, its mail waits. The
-//! last waiting mail names all thresholds; those before it are superseded.
+//! A crossing is recorded whatever is mailed, once in a period. If the day's mails are used up, its mail
+//! waits. The last waiting mail names all thresholds; those before it are superseded.
 
 use jiff::{SignedDuration, Timestamp};
 use metering::Period;
@@ -58,12 +59,13 @@ pub enum Pace {
 pub struct Rules {
     /// At most this many are sent in a [`DAY`]. The last of them is kept for the limit itself.
     pub mails_per_day: usize,
-    /// A mail about a threshold below the limit waits this long for a higher one, which takes its place: a burst of runs
-    /// crosses several within seconds, in as many messages.
+    /// A mail about a threshold below the limit waits this long for a higher one, which takes its place: a
+    /// burst of runs crosses several within seconds, in as many messages.
     pub warning_delay: SignedDuration,
 }
 
-/// Decides on a crossing; `earlier` holds what the tenant has crossed in the same period and in the last [`DAY`].
+/// Decides on a crossing; `earlier` holds what the tenant has crossed in the same period and in the last
+/// [`DAY`].
 pub fn pace(crossing: &Crossing, earlier: &[Earlier], rules: Rules, now: Timestamp) -> Pace {
     let percent = crossing.percent.get();
     if percent < crossing.highest_percent {

@@ -1,5 +1,5 @@
-//! How long crossings, notices and their mails are kept. One replica at a time, in small batches; a crash leaves the
-//! rest to the next round.
+//! How long crossings, notices and their mails are kept. One replica at a time, in small batches; a crash
+//! leaves the rest to the next round.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::store::retention as rows;
 /// Mails get old slowly.
 const ROUND_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// A year, and a month to look back at it. Longer than any stream keeps what a mail was made of (90 days), so that no
-/// message is delivered again after its marker is gone.
+/// A year, and a month to look back at it. Longer than any stream keeps what a mail was made of (90 days), so
+/// that no message is delivered again after its marker is gone.
 const KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 /// Crossings, notices or sweeps that one statement deletes. A notice may have thousands of facts.

@@ -94,8 +94,8 @@ impl Seal {
         Ok(due.len())
     }
 
-    /// A source that was removed or paused since no longer fails: nobody sweeps it. If it is swept again, its next
-    /// failure is reported.
+    /// A source that was removed or paused since no longer fails: nobody sweeps it. If it is swept again, its
+    /// next failure is reported.
     async fn still_matters(
         &self,
         connection: &mut PgConnection,

@@ -45,8 +45,8 @@ pub struct Settings {
     /// The language of those mails: `en` or `es`.
     #[serde(default, deserialize_with = "language")]
     pub operator_language: Language,
-    /// Threshold mails of one tenant that are sent in any 24 hours. The last of them is kept for the limit itself;
-    /// further crossings are summarised in one.
+    /// Threshold mails of one tenant that are sent in any 24 hours. The last of them is kept for the limit
+    /// itself; further crossings are summarised in one.
     #[serde(default = "default_tenant_mails_per_day")]
     pub tenant_mails_per_day: usize,
     /// A mail about a threshold below the limit waits this long for a higher one, which takes its place.

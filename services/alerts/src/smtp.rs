@@ -18,15 +18,15 @@ use tokio::time::timeout;
 
 use crate::{Cause, Event, MessageId};
 
-/// A mail that is not accepted by then counts as deferred. Less than a server may take (RFC 5321 allows minutes), but
-/// senders are few and a repeat is recognised by its `Message-ID`.
+/// A mail that is not accepted by then counts as deferred. Less than a server may take (RFC 5321 allows
+/// minutes), but senders are few and a repeat is recognised by its `Message-ID`.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest subject, in characters: that of two names of 200 and the words around them.
 const SUBJECT_CHARS_MAX: usize = 600;
 
-/// The server refuses us, not the mail: log in first, or the log-in failed. The mails are sent once a person has
-/// corrected the settings.
+/// The server refuses us, not the mail: log in first, or the log-in failed. The mails are sent once a person
+/// has corrected the settings.
 const LOG_IN_CODES: [u16; 4] = [530, 534, 535, 538];
 
 /// A mail was not accepted, or it is not known whether it was.
@@ -63,8 +63,8 @@ impl SendError {
             Self::Recipient(_) | Self::Address(_) | Self::NoSmtpUtf8 | Self::Write(_) | Self::Assemble(_) => {
                 Event::Refused
             }
-            // Whatever is no clear answer about this mail (no connection, no encryption, no log-in) is the server's or
-            // the settings' fault, and passes once that is fixed.
+            // Whatever is no clear answer about this mail (no connection, no encryption, no log-in) is the
+            // server's or the settings' fault, and passes once that is fixed.
             Self::Server(error) => match error.status().map(u16::from) {
                 Some(code) if LOG_IN_CODES.contains(&code) => Event::Deferred,
                 _ if error.is_permanent() => Event::Refused,

@@ -42,8 +42,8 @@ pub async fn is_recorded(executor: impl PgExecutor<'_>, crossing_id: &str) -> Re
         .await
 }
 
-/// The marker: true for the first to record the crossing. A second one waits here for the first one's transaction,
-/// and then gets false.
+/// The marker: true for the first to record the crossing. A second one waits here for the first one's
+/// transaction, and then gets false.
 pub async fn record_crossing(
     connection: &mut PgConnection,
     alert: &Alert,
@@ -157,8 +157,8 @@ pub struct Outcome<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// Records the outcome of an attempt. False if the row is no longer this sender's: its lease had expired and another
-/// has claimed it since, whose report counts.
+/// Records the outcome of an attempt. False if the row is no longer this sender's: its lease had expired and
+/// another has claimed it since, whose report counts.
 pub async fn settle(
     executor: impl PgExecutor<'_>,
     claimed: &Claimed,

@@ -1,5 +1,5 @@
-//! Deletes old rows. Each statement deletes at most `rows_max` rows and what depends on them, finds them by an index,
-//! and returns how many there were.
+//! Deletes old rows. Each statement deletes at most `rows_max` rows and what depends on them, finds them by
+//! an index, and returns how many there were.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
