@@ -143,8 +143,8 @@ impl Letters {
         decode(sequence, message.payload)
     }
 
-    /// Publishes the original where it came from, with its headers and so in its trace, under an id that the
-    /// broker has not seen. Returns when the broker has it.
+    /// Publishes the original to its subject again, with its headers and so in its trace, under an id that
+    /// the broker has not seen. Returns when the broker has it.
     pub async fn replay(&self, letter: &Letter) -> Result<(), LetterError> {
         let sequence = letter.sequence;
         let subject = letter.content.original_subject.clone();

@@ -35,7 +35,7 @@ pub struct Sources {
 /// What to show of one source.
 #[derive(Debug, Subcommand)]
 enum About {
-    /// Lists executions that were gone before they were seen, newest first.
+    /// Lists executions that disappeared before they were seen, newest first.
     Gaps {
         /// The source's id.
         id: String,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The first token of every subject and the prefix of every stream: `flowmeter`, or another word if
+/// The first token of every subject and the prefix of every stream: `flowmeter`, or another name if
 /// several installations (or tests) share one broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(String);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// The word.
+/// The word for no bound.
 const UNLIMITED: &str = "unlimited";
 
 /// A bound as it is written: a number or `unlimited`; a key that is left out also means `unlimited`.

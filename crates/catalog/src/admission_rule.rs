@@ -27,7 +27,7 @@ pub struct AdmissionRule {
     pub tenant_caps: RunCaps,
     /// Caps for each workflow.
     pub workflow_caps: RunCaps,
-    /// The largest part of the monthly limit that one workflow may use, in percent: 1 to 100.
+    /// The largest share of the monthly limit that one workflow may use, in percent: 1 to 100.
     pub workflow_share_percent: Option<u32>,
     /// What happens when a workflow seems to start itself.
     pub loop_rule: LoopRule,

@@ -43,7 +43,7 @@ pub struct Placement<'a> {
     pub workflow: &'a WorkflowId,
     /// Names of its tags.
     pub tags: &'a [String],
-    /// Its project; missing where the source has none.
+    /// Its project; missing if the source has none.
     pub project: Option<&'a str>,
 }
 

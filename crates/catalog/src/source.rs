@@ -34,7 +34,7 @@ pub struct Source {
     pub poll_interval: Option<Duration>,
     /// Not swept while paused.
     pub paused: bool,
-    /// SHA-256 of the token with which it pushes executions; missing where it may not push.
+    /// SHA-256 of the token with which it pushes executions; missing if it may not push.
     pub push_token_sha256: Option<[u8; 32]>,
 }
 

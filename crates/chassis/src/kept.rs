@@ -17,9 +17,9 @@ pub enum Kept {
     For(Span),
 }
 
-/// The text is not a retention period.
+/// The text is not a retention time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a retention period: use whole days, such as `400d`, or `forever`")]
+#[error("{0:?} is not a retention time: use whole days, such as `400d`, or `forever`")]
 pub struct InvalidKept(String);
 
 impl Kept {

@@ -70,7 +70,8 @@ impl<K: Eq + Hash + Clone> Places<K> {
         Arc::new(Self { bounds, all: Arc::new(Semaphore::new(bounds.all_max)), lines: Mutex::default() })
     }
 
-    /// A place for this principal. Waits only for others of the same principal, and only where the bounds let some wait.
+    /// A place for this principal. Waits only for others of the same principal, and only if the bounds allow
+    /// it.
     pub async fn enter(self: &Arc<Self>, who: K) -> Result<Place<K>, NoPlace> {
         let (own, inside) = self.line_up(who)?;
         let own = own.acquire_owned().await.map_err(|_| NoPlace::Own)?;

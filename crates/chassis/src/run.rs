@@ -55,7 +55,7 @@ struct Arguments {
     task: Option<String>,
 }
 
-/// The configuration file, where the command line names none.
+/// The configuration file, if the command line names none.
 const CONFIG_VARIABLE: &str = "FLOWMETER_CONFIG";
 
 impl Arguments {

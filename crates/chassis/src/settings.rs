@@ -62,7 +62,7 @@ pub struct DatabaseSettings {
 pub struct NatsSettings {
     /// `nats://host:port`; several brokers of one cluster, separated by commas.
     pub url: String,
-    /// The service's user, where the broker has permissions.
+    /// The service's user, if the broker has permissions.
     pub user: Option<String>,
     /// That user's password.
     pub password: Option<SecretString>,

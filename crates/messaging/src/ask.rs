@@ -95,10 +95,7 @@ impl Refusal {
 
 impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
-        tracing::warn!(
-            error = chain(&error),
-            "cannot answer a question, the database failed; the caller asks again"
-        );
+        tracing::warn!(error = chain(&error), "cannot answer a question: the database failed");
         Self::unavailable("the database does not answer; ask again")
     }
 }

@@ -32,7 +32,7 @@ pub struct Life {
 #[derive(Debug, thiserror::Error)]
 pub enum LifeError {
     /// The stream does not exist, or the broker does not answer.
-    #[error("cannot look at the stream {name}")]
+    #[error("cannot inspect the stream {name}")]
     Look {
         /// The stream's name.
         name: String,

@@ -39,7 +39,7 @@ pub enum StreamError {
         source: CreateStreamError,
     },
     /// It is not known whether a stream exists.
-    #[error("cannot look at the stream {name}; is JetStream on, and may this user read it?")]
+    #[error("cannot inspect the stream {name}; is JetStream on, and may this user read it?")]
     Look {
         /// The stream's name.
         name: String,

@@ -69,7 +69,7 @@ fn a_period_ends_by_hand_and_the_next_runs_to_the_calendars_boundary() {
     timeline.end_period(end, None);
     assert_eq!(timeline.period_of(now), period("2026-11-01T00:00:00Z", "2026-11-24T12:01:00Z"));
     assert_eq!(timeline.period_of(end), period("2026-11-24T12:01:00Z", "2026-12-01T00:00:00Z"));
-    // A calendar that was set holds from there on.
+    // A calendar that was set applies from there on.
     let mut timeline = Timeline::new(Calendar::utc());
     timeline.set(&calendar("Europe/Madrid", 15), now, None);
     timeline.end_period(end, Some(at("2026-12-01T00:00:00Z")));
