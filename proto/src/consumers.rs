@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use crate::{Namespace, streams::Stream, subjects::PARTITIONS};
 
-/// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again: this
-/// long wait the messages that a killed process had fetched. Slow handlers send heartbeats well within it.
+/// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again. The
+/// messages that a killed process had fetched wait this long. Slow handlers send heartbeats well within it.
 pub const ACK_WAIT: Duration = Duration::from_secs(15);
 
-/// The same for a partition of executions: this soon another replica counts what a killed one had fetched.
-/// Longer than a transaction takes; slower ones send heartbeats.
+/// The same for a partition of executions: after this time another replica counts what a killed one had
+/// fetched. Longer than a transaction takes; slower ones send heartbeats.
 pub const EXECUTIONS_ACK_WAIT: Duration = Duration::from_secs(5);
 
 /// Deliveries in flight to one consumer: enough for several batches, little enough to bound memory.

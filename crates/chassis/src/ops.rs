@@ -80,7 +80,7 @@ pub async fn start(
     Ok(())
 }
 
-/// Histogram samples are kept one by one until they are scraped or merged here; nobody may be scraping.
+/// Histogram samples are kept one by one until they are scraped or merged here; maybe nobody scrapes them.
 async fn keep_small(metrics: PrometheusHandle, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         metrics.run_upkeep();

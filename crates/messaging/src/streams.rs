@@ -20,7 +20,7 @@ use crate::{Bus, consume::chain};
 /// round is one request for each stream.
 const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A stream this full is reported: at a steady rate, three sevenths of the time it took to get there are
+/// A stream this full is reported: at a steady rate, three sevenths of the time it took to get there is
 /// left.
 pub const FULL_WARN_RATIO: f64 = 0.7;
 

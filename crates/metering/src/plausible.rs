@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 /// How far ahead of ours a source's clock may be. A clock that takes its local time for UTC is up to 14 hours ahead.
-/// More is invalid: it would open periods that have not begun, and hold an epoch until that instant.
+/// More is invalid: it would open periods that have not begun, and pin an epoch until that instant.
 pub const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// 2019-01-01: no execution is older than n8n. Bounds the months and the durations that bad input can make, and keeps

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZoneDatabase;
 
-/// In the time zone database, but no places: some browsers refuse them.
+/// In the time zone database, but not places: some browsers refuse them.
 const NOWHERE: [&str; 2] = ["Factory", "Etc/Unknown"];
 
 /// The text is not a time zone that services and browsers both know.

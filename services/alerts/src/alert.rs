@@ -47,7 +47,7 @@ pub struct Alert {
     pub dashboard_url: String,
     /// When this service recorded it.
     pub recorded_at: Timestamp,
-    /// When the mail may be sent: its date.
+    /// When the mail may be sent; also its date.
     pub leaves_at: Timestamp,
 }
 

@@ -1,6 +1,6 @@
 //! Which thresholds are mailed, and when: only the highest of a change, never a lower one after a higher one,
-//! and a bounded number of mails of a tenant in a day ([ADR
-//! 0028](../../../docs/adr/0028-one-mail-for-a-change.md)).
+//! and a bounded number of mails of a tenant in a day
+//! ([ADR 0028](../../../docs/adr/0028-one-mail-for-a-change.md)).
 //!
 //! A crossing is recorded whatever is mailed, once in a period. If the day's mails are used up, its mail
 //! waits. The last waiting mail names all thresholds; those before it are superseded.
