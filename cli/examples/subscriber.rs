@@ -1,10 +1,10 @@
-//! A subscriber of your own: says when a tenant has reached a share of its limit, each crossing once.
+//! A subscriber of your own: prints when a tenant has reached a share of its limit, each crossing once.
 //!
 //! ```text
 //! NATS_URL=nats://127.0.0.1:4222 NATS_USER=operator NATS_PASSWORD=... cargo run -p flowmeter --example subscriber
 //! ```
 //!
-//! `docs/topics.md` tells what else is published, and what may be relied on.
+//! `docs/topics.md` describes what else is published, and what subscribers may rely on.
 
 use std::{collections::HashSet, env, time::Duration};
 
@@ -20,8 +20,8 @@ use futures_util::StreamExt;
 use prost::Message;
 use proto::{Namespace, streams::Stream, v1::ThresholdCrossed};
 
-/// Names this program's place in the stream: after a restart it goes on where it stopped, and two processes of
-/// this name share the work.
+/// Names this program's place in the stream: after a restart it continues where it stopped, and two processes
+/// of this name share the work.
 const DURABLE: &str = "example-subscriber";
 
 /// A message that is not acknowledged by then is delivered again.
@@ -57,7 +57,7 @@ async fn main() -> Result<()> {
                 }
                 AckKind::Ack
             }
-            // It will not become readable: do not ask for it again.
+            // It will never be readable: do not ask for it again.
             Err(error) => {
                 eprintln!("{}: {error}", message.subject);
                 AckKind::Term
@@ -68,7 +68,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// With a user of its own where the broker has users: it then may read its own inbox only.
+/// With a user of its own if the broker has users: such a user may read only its own inbox.
 fn options() -> ConnectOptions {
     match (env::var("NATS_USER"), env::var("NATS_PASSWORD")) {
         (Ok(user), Ok(password)) => {

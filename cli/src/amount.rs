@@ -10,7 +10,7 @@ pub struct Amount<'a> {
     pub minor: i64,
     /// ISO 4217, lower case.
     pub currency: &'a str,
-    /// As the gateway sends it; one from before it did leaves it to our own table.
+    /// As the gateway sends it; for an older gateway that does not, our own table decides.
     pub exponent: Option<u32>,
 }
 
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gateways_exponent_counts_and_ours_where_it_sends_none() {
+    fn the_gateways_exponent_wins_and_ours_is_the_fallback() {
         let shown = |currency, exponent| Amount { minor: 123_456, currency, exponent }.to_string();
         assert_eq!(shown("huf", Some(2)), "HUF 1,234.56");
         assert_eq!(shown("clf", None), "CLF 12.3456");

@@ -27,20 +27,21 @@ pub struct Apply {
     /// `api_key` and `base_url` is replaced by the environment variable of that name.
     #[arg(short, long)]
     file: PathBuf,
-    /// Only say what would be done.
+    /// Only show what would be done.
     #[arg(long)]
     dry_run: bool,
     /// Remove the settings that the file leaves out of its items, such as a `limit_override` that was set before, without
     /// asking. Whole items that the file leaves out are never removed.
     #[arg(long)]
     prune: bool,
-    /// A removed tenant of this id is the same customer, or a removed source the same n8n: it comes back, with its figures. May
-    /// be given several times. Otherwise the id of a removed one is refused, because what was metered under it stays.
+    /// Restore the removed tenant or source with this id, with its figures, because it is the same customer
+    /// or the same n8n. May be given several times. Otherwise the id of a removed one is refused, because
+    /// what was metered under it stays.
     #[arg(long, value_name = "ID")]
     restore: Vec<String>,
 }
 
-/// What becomes of an item.
+/// What happens to an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Created,
@@ -50,7 +51,7 @@ enum Outcome {
     KeyRenewed,
 }
 
-/// An item, and what becomes of it.
+/// An item, and what happens to it.
 struct Step<'a> {
     item: &'a Item,
     outcome: Outcome,
@@ -64,8 +65,8 @@ impl Step<'_> {
 }
 
 impl Apply {
-    /// Sends what differs, once all of it is known and what the file leaves out is meant. Stops at the first item that is
-    /// refused; the ones before it stay applied.
+    /// Sends what differs, once everything is compared and removals are confirmed. Stops at the first item
+    /// that is refused; the ones before it stay applied.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
         let items = manifest::read(&self.file, &|name| std::env::var(name).ok())?;
         let is_there = |id: &String| items.iter().any(|item| may_be_restored(item.kind) && item.id == *id);
@@ -101,7 +102,7 @@ impl Apply {
         format!("{}: {} {} was not applied", self.file.display(), item.kind.as_str(), item.id)
     }
 
-    /// A person answers; a program has to say it beforehand.
+    /// A person is asked; a program has to pass `--prune`.
     fn ask(&self) -> Result<()> {
         let is_free = self.file != Path::new("-");
         if !(is_free && io::stdin().is_terminal() && io::stderr().is_terminal()) {
@@ -131,7 +132,7 @@ impl Apply {
     }
 }
 
-/// Whether the id of a removed item of this kind is not given to another.
+/// Whether the id of a removed item of this kind stays reserved for it.
 fn may_be_restored(kind: CatalogKind) -> bool {
     matches!(kind, CatalogKind::Tenant | CatalogKind::Source)
 }
@@ -146,7 +147,7 @@ fn path(item: &Item) -> [&str; 2] {
     [collection(item.kind), item.id.as_str()]
 }
 
-/// Whether there is any.
+/// Returns whether there is any.
 fn write_left_out(steps: &[Step<'_>], out: &mut dyn Write) -> Result<bool> {
     for step in steps {
         for left_out in &step.left_out {
@@ -189,7 +190,7 @@ fn judge(item: &Item, kept: Option<&Value>) -> Outcome {
 /// Durations, which have several spellings: `60s` and `1m`.
 const DURATIONS: [&str; 3] = ["poll_interval", "grace", "open_at_most"];
 
-/// Whether the gateway holds what is wanted. It may show more than that.
+/// Whether the gateway has the wanted value. It may have more fields.
 fn same(field: &str, wanted: &Value, kept: Option<&Value>) -> bool {
     let kept = kept.unwrap_or(&Value::Null);
     if let (Some(wanted), Some(kept)) = (wanted.as_object(), kept.as_object()) {
@@ -200,7 +201,7 @@ fn same(field: &str, wanted: &Value, kept: Option<&Value>) -> bool {
         || (DURATIONS.contains(&field) && duration(wanted).is_some() && duration(wanted) == duration(kept))
 }
 
-/// The body with the source's key: made only to be sent, and shown nowhere.
+/// The body with the source's key: only for sending, never shown.
 fn with_secret(item: &Item) -> Value {
     let mut body = item.body.clone();
     if let (Some(fields), Some(key)) = (body.as_object_mut(), &item.api_key) {
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside_is_compared_too() {
+    fn nested_fields_are_compared_too() {
         let plan = |grace: &str| Item {
             kind: CatalogKind::Plan,
             body: json!({ "name": "Pro", "admission": { "shadow": false, "grace": grace } }),
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_in_what_is_sent_only() {
+    fn a_key_is_only_in_the_body_that_is_sent() {
         let item = item(Some("key-north"));
         assert_eq!(with_secret(&item)["api_key"], "key-north");
         assert!(!format!("{item:?}").contains("key-north"));

@@ -1,4 +1,4 @@
-//! `flowmeter source audit`: begins an audit, follows it to its end, and lists what differs.
+//! `flowmeter source audit`: starts an audit, follows it to its end, and lists what differs.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::{client::Client, sources::Unseen, table, terminal};
 
-/// How often the gateway is asked how far it has come.
+/// Interval for asking the gateway for the progress.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// An audit ends within an hour, or fails; this is well past it.
@@ -26,7 +26,7 @@ const LOOKS_MAX: u32 = 2 * 60 * 60;
 pub struct Audit {
     /// The source's id.
     id: String,
-    /// Show the last audit instead of beginning one.
+    /// Show the last audit instead of starting one.
     #[arg(long)]
     last: bool,
 }
@@ -54,7 +54,7 @@ struct Difference {
 }
 
 impl Audit {
-    /// Exit code 0 where nothing differs, 1 where something does. An audit that fails is an error.
+    /// Exit code 0 if nothing differs, 1 if something does. An audit that fails is an error.
     pub async fn run(&self, client: &Client, json: bool, out: &mut dyn Write) -> Result<ExitCode> {
         let path = ["sources", self.id.as_str(), "audit"];
         let answer: Value =
@@ -74,7 +74,7 @@ impl Audit {
             "done" if told.differences_total == 0 => Ok(ExitCode::SUCCESS),
             "done" => Ok(ExitCode::FAILURE),
             "stalled" => bail!(
-                "the audit has not been heard of since {}: the collector was stopped. Begin another",
+                "no progress of the audit since {}: the collector was stopped. Start another",
                 told.updated_at
             ),
             _ => bail!(
@@ -84,7 +84,7 @@ impl Audit {
         }
     }
 
-    /// Asks until the audit goes on no more, and says how far it has come.
+    /// Polls until the audit has ended, and shows its progress.
     async fn follow(&self, client: &Client, begun: Value) -> Result<Value> {
         let path = ["sources", self.id.as_str(), "audit"];
         let id = serde_json::from_value::<Told>(begun.clone())?.id;
@@ -93,7 +93,7 @@ impl Audit {
         for _ in 0..LOOKS_MAX {
             let told: Told = serde_json::from_value(answer.clone())?;
             if told.id != id {
-                bail!("another audit of {} has begun; `--last` follows it", self.id);
+                bail!("another audit of {} has started; `--last` follows it", self.id);
             }
             if on_terminal {
                 eprint!("\r{}", terminal::safe(&summary(&told)));
@@ -107,7 +107,7 @@ impl Audit {
             sleep(LOOK_INTERVAL).await;
             answer = client.get(&path).await?;
         }
-        bail!("the audit does not end; `flowmeter source audit {} --last` shows it", self.id)
+        bail!("the audit has not ended in time; `flowmeter source audit {} --last` shows it", self.id)
     }
 }
 

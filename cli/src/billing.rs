@@ -15,7 +15,7 @@ use crate::{
     table,
 };
 
-/// A broker that has not delivered a message that it holds by then is treated as away.
+/// A broker that has not delivered a message that it holds by then is treated as unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Arguments of `flowmeter billing`.
@@ -58,7 +58,7 @@ impl Billing {
     }
 }
 
-/// What billing has published and the stream still has now.
+/// What billing has published and the stream still keeps.
 async fn kept(bus: &Bus, tenant: Option<&str>) -> Result<Vec<Event>> {
     let topic = Topic::Billing;
     let stream = bus.jetstream().get_stream(topic.stream().name(bus.namespace())).await;
@@ -71,7 +71,7 @@ async fn kept(bus: &Bus, tenant: Option<&str>) -> Result<Vec<Event>> {
     }
     let failed = "cannot read what billing has published; may this NATS user create consumers?";
     let consumer = stream.create_consumer(config).await.context(failed)?;
-    // What is there now: an installation at work publishes while this reads.
+    // Only what is there now: a running installation publishes while this reads.
     let mut left = consumer.cached_info().num_pending;
     let mut messages = consumer.messages().await.context(failed)?;
     let mut events = Vec::new();

@@ -8,16 +8,16 @@ use secrecy::{ExposeSecret, SecretString};
 /// The operator's name on the broker: of its user, and of the inbox that the permissions let it read.
 const OPERATOR: &str = "operator";
 
-/// Where the broker is, and who is asking.
+/// Where the broker is, and who connects.
 #[derive(Debug, Args)]
 pub struct BrokerArgs {
-    /// Where NATS is; several brokers of one cluster with commas between them. Also read from NATS_URL.
+    /// Where NATS is; several brokers of one cluster, separated by commas. Also read from NATS_URL.
     #[arg(long, env = "FLOWMETER_NATS_URL", hide_env_values = true, global = true)]
     nats_url: Option<String>,
     /// Fallback for `nats_url`: the name that other NATS tools use.
     #[arg(long, env = "NATS_URL", hide = true, hide_env_values = true, global = true)]
     nats_url_fallback: Option<String>,
-    /// The user on NATS, where it has permissions.
+    /// The NATS user, if the broker has permissions.
     #[arg(long, env = "FLOWMETER_NATS_USER", global = true)]
     nats_user: Option<String>,
     /// That user's password.
@@ -42,7 +42,7 @@ pub enum BrokerError {
 impl BrokerArgs {
     /// Connects to the broker.
     pub async fn connect(self) -> Result<Bus, BrokerError> {
-        // A variable that is set but empty is as if it were not set.
+        // An empty variable counts as unset.
         let set = |text: Option<String>| text.filter(|text| !text.is_empty());
         let namespace = set(Some(self.namespace)).unwrap_or_else(|| Namespace::DEFAULT.to_owned());
         let namespace = Namespace::parse(&namespace)?;

@@ -17,18 +17,18 @@ const REFUSED: u8 = 3;
 /// Arguments of `flowmeter check`.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Who wants to run something.
+    /// The tenant that wants to run something.
     tenant: String,
     /// Reserve a run, as n8n's hook does before each one: it counts against the limit until metering sees it.
     #[arg(long)]
     reserve: bool,
-    /// The workflow that is to run: its caps, its share and its loops are looked at too.
+    /// The workflow that is to run: its caps, its share and its loops are checked too.
     #[arg(long)]
     workflow: Option<String>,
     /// What starts the run: webhook, trigger, manual, ... Counted if missing.
     #[arg(long)]
     mode: Option<String>,
-    /// Names the run: the same id gets the same answer, a new one where nothing is said; with --reserve.
+    /// The run's id, with --reserve: the same id gets the same answer. A new one if missing.
     #[arg(long, requires = "reserve")]
     id: Option<String>,
     /// The gateway's answer as JSON.
@@ -59,7 +59,7 @@ struct Verdict {
     lag_seconds: Option<u64>,
 }
 
-/// Why a run would be refused, if the plan did not only watch.
+/// Why a run would be refused if the plan were not in shadow mode.
 #[derive(Debug, Deserialize)]
 struct Shadow {
     reason: String,
@@ -67,7 +67,7 @@ struct Shadow {
 }
 
 impl Check {
-    /// Prints the verdict; the exit code tells it to scripts.
+    /// Prints the verdict; the exit code is for scripts.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<ExitCode> {
         let answer: Value = if self.reserve {
             let fresh = || format!("cli-{}", Uuid::new_v4());

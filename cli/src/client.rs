@@ -14,7 +14,7 @@ use crate::table;
 /// The gateway answers in milliseconds; a person has given up by then.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// Longest part of an answer that is not what it should be, in characters.
+/// Longest quoted part of an unexpected answer, in characters.
 const QUOTED_CHARS_MAX: usize = 300;
 
 /// Where the gateway is, and who is asking.
@@ -31,21 +31,21 @@ pub struct GatewayArgs {
 /// Where the gateway of a local stack is.
 const GATEWAY: &str = "http://127.0.0.1:8080";
 
-/// A variable that is set but empty is as if it were not set.
+/// An empty variable counts as unset.
 fn gateway_url(text: &str) -> Result<Url, url::ParseError> {
     if text.is_empty() { GATEWAY.parse() } else { text.parse() }
 }
 
-/// The gateway does not do what was asked.
+/// The gateway did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody is asking.
+    /// There is no token.
     #[error("no token: set FLOWMETER_TOKEN to the gateway's operator token, or to a tenant's token")]
     NoToken,
     /// The token cannot be sent, or the client not built.
     #[error("cannot prepare requests to the gateway")]
     Prepare(#[source] reqwest::Error),
-    /// The address has no place for a path.
+    /// The address cannot have a path.
     #[error("{0} is not the address of a gateway: use e.g. http://127.0.0.1:8080 (FLOWMETER_URL)")]
     Address(Url),
     /// No answer.
@@ -75,10 +75,10 @@ pub enum ClientError {
         asked: String,
         /// The status.
         status: StatusCode,
-        /// Its words.
+        /// Its message.
         message: String,
     },
-    /// The answer is something else than the contract says.
+    /// The answer does not match the contract.
     #[error("cannot read the answer to {asked}; is that a gateway of this version?")]
     Unreadable {
         /// Method and address.
@@ -106,7 +106,7 @@ impl ClientError {
     }
 }
 
-/// Asks the gateway.
+/// Sends requests to the gateway.
 #[derive(Debug, Clone)]
 pub struct Client {
     base: Url,
@@ -194,7 +194,7 @@ impl Client {
         url
     }
 
-    /// GET of a text that is no JSON.
+    /// GET of a text that is not JSON.
     pub async fn get_text(&self, path: &[&str], query: &[(&str, &str)]) -> Result<String, ClientError> {
         let mut url = self.address(path);
         if !query.is_empty() {
@@ -252,7 +252,7 @@ fn refusal(asked: String, status: StatusCode, body: &str) -> ClientError {
     }
 }
 
-/// The gateway's words, with the field that they are about.
+/// The gateway's message, with the field that it is about.
 fn message_of(body: &str) -> String {
     #[derive(serde::Deserialize)]
     struct Failure {
@@ -290,13 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn nobody_asks_without_a_token() {
+    fn a_client_needs_a_token() {
         let args = GatewayArgs { url: "http://127.0.0.1:8080".parse().unwrap(), token: None };
         assert!(Client::new(&args).unwrap_err().to_string().contains("FLOWMETER_TOKEN"));
     }
 
     #[test]
-    fn only_what_has_no_clear_answer_may_have_happened() {
+    fn only_a_request_without_a_clear_answer_may_have_been_done() {
         let answered =
             |status: u16| refusal("POST /".to_owned(), StatusCode::from_u16(status).unwrap(), "{}");
         for definite in [400, 401, 403, 404, 409, 413, 415, 422, 429] {

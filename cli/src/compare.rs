@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use crate::{amount::Amount, client::Client, table};
 
-/// What the gateway does not know is not zero.
+/// An unknown figure: it is not zero.
 const UNKNOWN: &str = "?";
 
 /// Arguments of `flowmeter compare`.
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// Whose period.
+    /// The tenant.
     tenant: String,
     /// An instant (RFC 3339) or date in the period; otherwise the current one.
     #[arg(long)]
@@ -102,7 +102,7 @@ impl Compare {
             let comparison: Comparison = client.get_with(&path, &query).await?;
             writeln!(out, "{}", comparison_table(&comparison))?;
             if comparison.previous_whole.is_none() {
-                writeln!(out, "No period before it is known.")?;
+                writeln!(out, "No earlier period is known.")?;
             }
             if let Some(as_of) = comparison.as_of {
                 writeln!(out, "Everything that was counted until {as_of}.")?;
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_zero() {
+    fn an_unknown_figure_is_not_shown_as_zero() {
         let mut current = side("2026-10-31T23:00:00Z", "2026-10-31T23:00:00Z", 0);
         current["figures"] = Value::Null;
         let comparison = json!({ "as_of": null, "current": current, "previous": null, "previous_whole": null,

@@ -32,7 +32,7 @@ pub struct Void {
 pub struct Adjust {
     /// The tenant.
     tenant: String,
-    /// Added to the count; negative to take away: `-3`, `+3`, `-1,000`.
+    /// Added to the count; negative to subtract: `-3`, `+3`, `-1,000`.
     #[arg(allow_hyphen_values = true, value_parser = quantity)]
     quantity: i64,
     /// An instant (RFC 3339) or date in the period; otherwise the current one.

@@ -14,7 +14,7 @@ pub struct Damaged {
 /// A line for each: a table without them would look complete.
 pub fn write(damaged: &[Damaged], kind: &str, out: &mut dyn Write) -> io::Result<()> {
     for Damaged { id, reason } in damaged {
-        writeln!(out, "{kind} {id} is damaged and not listed ({reason}); apply it again to mend it")?;
+        writeln!(out, "{kind} {id} is damaged and not listed ({reason}); apply it again to repair it")?;
     }
     Ok(())
 }

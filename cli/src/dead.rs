@@ -133,7 +133,8 @@ impl Replay {
         Ok(())
     }
 
-    /// Removes only what the broker has taken: a crash between the two replays once more, which services bear.
+    /// Removes a letter only once the broker has its replay: a crash in between replays it again, which
+    /// services tolerate.
     async fn replay(&self, letters: &Letters, letter: &Letter, out: &mut dyn Write) -> Result<()> {
         letters.replay(letter).await?;
         if !self.keep {
@@ -144,7 +145,7 @@ impl Replay {
     }
 }
 
-/// A damaged letter is told and passed over, so that it does not hide the others.
+/// A damaged letter is reported and skipped, so that it does not hide the others.
 async fn next_readable(reading: &mut crate::letter::Reading) -> Result<Option<Letter>, LetterError> {
     loop {
         match reading.next().await {

@@ -23,7 +23,7 @@ pub enum Topic {
     Billing,
     /// Executions that a source no longer shows and that were never seen.
     Gap,
-    /// A sweep of a source has ended well.
+    /// A sweep of a source has succeeded.
     Synced,
     /// A source cannot be swept.
     Failing,
@@ -320,7 +320,7 @@ fn reason_name(name: &str, prefix: &str) -> String {
 }
 
 fn instant(wire: Option<&prost_types::Timestamp>) -> Option<String> {
-    // An instant that no calendar holds is shown as none: the line is for reading, not for computing.
+    // An instant that is out of range is shown as none: the line is for reading, not for computing.
     proto::instant(wire, "at").ok().flatten().map(|instant| instant.to_string())
 }
 
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_is_ahead_is_said() {
+    fn an_expected_loss_is_shown() {
         let message = v1::SourceSynced {
             loss_expected_at: Some(proto::timestamp("2026-11-24T12:07:00Z".parse().unwrap())),
             ..v1::SourceSynced::default()

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::{client::Client, corrections::Correction, table};
 
-/// Executions that one request fetches; the most that the gateway gives.
+/// Executions that one request fetches; the most that the gateway returns.
 const PAGE_EXECUTIONS: &str = "1000";
 
 /// Arguments of `flowmeter explain`.
@@ -24,10 +24,10 @@ pub struct Explain {
     /// Only this workflow, by its id at its source.
     #[arg(long)]
     workflow: Option<String>,
-    /// The workflow's source, where the tenant has several.
+    /// The workflow's source, if the tenant has several.
     #[arg(long, requires = "workflow")]
     source: Option<String>,
-    /// Print at most so many executions.
+    /// Print at most this many executions.
     #[arg(long, default_value_t = 10_000)]
     limit: usize,
 }

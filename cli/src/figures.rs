@@ -20,7 +20,7 @@ pub enum By {
     Day,
     /// The tenant's periods.
     Month,
-    /// Workflows of one period, the largest first, with their parts of its cost.
+    /// Workflows of one period, the largest first, with their shares of its cost.
     Workflow,
     /// Workflows of one period that failed, those with the most failures first.
     Failure,
@@ -47,7 +47,7 @@ pub struct Division {
     /// Only this workflow, by its id at its source (by day or month).
     #[arg(long, requires = "by")]
     workflow: Option<String>,
-    /// The workflow's source, where the tenant has several.
+    /// The workflow's source, if the tenant has several.
     #[arg(long, requires = "workflow")]
     source: Option<String>,
     /// By workflow or failure, and with `--csv`: an instant or date in the period; otherwise the current one.
@@ -147,7 +147,7 @@ impl Cost {
 }
 
 impl Division {
-    /// The query of the period that is meant.
+    /// The query for the chosen period.
     pub fn of_period(&self) -> Vec<(&'static str, &str)> {
         self.period.iter().map(|period| ("period", period.as_str())).collect()
     }

@@ -18,7 +18,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Succeeds where the answer is 200.
+    /// Succeeds if the answer is 200.
     pub async fn run(&self, out: &mut dyn Write) -> anyhow::Result<()> {
         let client = reqwest::Client::builder().timeout(ANSWER_WITHIN).no_proxy().build()?;
         let answer = client

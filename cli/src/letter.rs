@@ -22,7 +22,7 @@ use uuid::Uuid;
 /// The topic of all dead letters.
 const TOPIC: &str = "dead";
 
-/// A broker that has not delivered a letter that it holds by then is treated as away.
+/// A broker that has not delivered a letter that it holds by then is treated as unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The broker's own headers begin with this; a replay brings its own.
@@ -33,14 +33,14 @@ const BROKER_HEADERS: &str = "Nats-";
 pub struct Letter {
     /// Its sequence in the stream: how a person names it.
     pub sequence: u64,
-    /// What it says.
+    /// Its content.
     pub content: v1::DeadLetter,
 }
 
 /// Dead letters cannot be read, replayed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum LetterError {
-    /// The stream is not there.
+    /// The stream does not exist.
     #[error("cannot open the dead letters; have the services been started once?")]
     Open(#[source] GetStreamError),
     /// The stream cannot be read.
@@ -54,7 +54,7 @@ pub enum LetterError {
     NotFound {
         /// What was asked for.
         sequence: u64,
-        /// The broker's words.
+        /// The broker's error.
         source: RawMessageError,
     },
     /// The letter itself is damaged.
@@ -65,7 +65,7 @@ pub enum LetterError {
         /// Why.
         source: DecodeError,
     },
-    /// The letter asks to be published where no message of this installation goes.
+    /// The letter's subject is not one of this installation.
     #[error("dead letter {sequence} came from {subject}, which is not a subject of this namespace")]
     Foreign {
         /// Which one.
@@ -81,7 +81,7 @@ pub enum LetterError {
         /// The header's name.
         name: String,
     },
-    /// The broker did not take the message.
+    /// The broker did not accept the message.
     #[error("dead letter {sequence} was not replayed, and is kept; may this NATS user publish to {subject}?")]
     Replay {
         /// Which one.
@@ -119,7 +119,7 @@ impl Letters {
         Ok(Self { bus: bus.clone(), stream })
     }
 
-    /// Reads the letters that are there now, the oldest first; of one service where it is named.
+    /// Reads the letters that are there now, the oldest first; only those of one service if it is given.
     pub async fn read(&self, service: Option<&str>) -> Result<Reading, LetterError> {
         let namespace = self.bus.namespace();
         let mut config = consumers::live(namespace, TOPIC);
@@ -143,8 +143,8 @@ impl Letters {
         decode(sequence, message.payload)
     }
 
-    /// Publishes the original where it came from, with its headers and so in its trace, under an id that the
-    /// broker has not seen. Returns when the broker has it.
+    /// Publishes the original to its subject again, with its headers and so in its trace, under an id that
+    /// the broker has not seen. Returns when the broker has it.
     pub async fn replay(&self, letter: &Letter) -> Result<(), LetterError> {
         let sequence = letter.sequence;
         let subject = letter.content.original_subject.clone();
@@ -186,7 +186,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The next letter; nothing after the last one.
+    /// The next letter; `None` after the last one.
     pub async fn next(&mut self) -> Result<Option<Letter>, LetterError> {
         if self.at_end {
             return Ok(None);

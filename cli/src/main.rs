@@ -78,7 +78,7 @@ enum Command {
     Adjust(corrections::Adjust),
     /// Lists what was corrected by hand.
     Corrections(corrections::Corrections),
-    /// What a tenant's periods are.
+    /// Changes a tenant's periods.
     #[command(subcommand)]
     Period(period::Period),
     /// Asks whether a tenant may run a workflow; exit code 0: allowed, 3: refused.
@@ -92,7 +92,7 @@ enum Command {
     /// Messages that a service could not handle.
     #[command(subcommand)]
     Dead(dead::Dead),
-    /// Makes the pair of keys that seals the sources' API keys.
+    /// Creates the pair of keys that seals the sources' API keys.
     Keys,
     /// Tokens for the API and the dashboard.
     #[command(subcommand)]
@@ -100,13 +100,13 @@ enum Command {
     /// Shows the sources: how complete they are and what is wrong with them.
     #[command(visible_alias = "source")]
     Sources(sources::Sources),
-    /// Executions that no attribution gives to a tenant.
+    /// Shows executions that no attribution assigns to a tenant.
     Unmapped(unmapped::Unmapped),
     /// Lists the tenants.
     Tenants(tenants::Tenants),
     /// Lists the plans.
     Plans(plans::Plans),
-    /// Asks an address whether it answers 200; for health checks in containers.
+    /// Checks that an address answers 200; for health checks in containers.
     Health(health::Health),
 }
 
@@ -115,7 +115,7 @@ fn main() -> ExitCode {
     let outcome = start(arguments);
     match outcome {
         Ok(code) => code,
-        // `flowmeter usage | head -1`: who reads has seen enough.
+        // `flowmeter usage | head -1`: the reader has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("flowmeter: {}", terminal::safe(&format!("{error:#}")));
@@ -125,7 +125,7 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    // Fails only if one is installed already, which is as good.
+    // Fails only if one is installed already, which is just as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(arguments, &mut terminal::SafeWriter::new(io::stdout())))

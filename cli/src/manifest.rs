@@ -31,11 +31,11 @@ pub struct Item {
     pub kind: CatalogKind,
     /// Its id.
     pub id: String,
-    /// What the gateway is to hold, without secrets.
+    /// What is sent to the gateway, without secrets.
     pub body: Value,
     /// The API key of a source.
     pub api_key: Option<SecretString>,
-    /// Paths of the keys that the file has of it, e.g. `admission.grace`: what it leaves out has its default.
+    /// Paths of its keys in the file, e.g. `admission.grace`: keys that are left out have their defaults.
     pub keys: BTreeSet<String>,
 }
 
@@ -58,7 +58,7 @@ pub enum ManifestError {
         /// Where, and what was expected.
         source: InvalidDocument,
     },
-    /// One item is not acceptable.
+    /// An item is invalid.
     #[error("{path}: {} {id}", kind.as_str())]
     Item {
         /// The file.
@@ -364,7 +364,7 @@ impl Source {
             "tenant": source.tenant.as_ref().map(metering::TenantId::as_str),
             "attributions": self.attributions.iter().map(Attribution::to_json).collect::<Vec<_>>(),
             "kind": match self.kind { SourceKind::N8n => "n8n" },
-            // As the gateway keeps it, so that the same file again changes nothing.
+            // As the gateway stores it, so that applying the same file again changes nothing.
             "base_url": catalog::of_editor_page(&source.base_url).unwrap_or(source.base_url).as_str().trim_end_matches('/'),
             "poll_interval": self.poll_interval,
             "paused": self.paused,
@@ -379,7 +379,7 @@ impl Source {
     }
 }
 
-/// The span of time that `text` writes, for the wire, where the bounds of `field` are checked.
+/// The duration in `text`, for the wire; reading the wire checks the bounds of `field`.
 fn span(field: &'static str, text: &str) -> Result<prost_types::Duration, InvalidEntry> {
     text.parse::<jiff::SignedDuration>()
         .ok()
@@ -433,7 +433,7 @@ sources:
     }
 
     #[test]
-    fn what_is_not_said_has_the_gateways_default() {
+    fn missing_keys_have_the_gateways_defaults() {
         let items = parse(FILE, "demo.yaml", &variable).unwrap();
         assert_eq!(items[0].body["limit_kind"], "hard");
         assert_eq!(items[0].body["thresholds_percent"], json!([80, 100]));
@@ -442,7 +442,7 @@ sources:
     }
 
     #[test]
-    fn variables_are_put_in_and_keys_stay_hidden() {
+    fn variables_are_substituted_and_keys_stay_hidden() {
         let items = parse(FILE, "demo.yaml", &variable).unwrap();
         assert_eq!(items[2].body["base_url"], "http://127.0.0.1:9000/n8n/north");
         assert_eq!(items[2].api_key.as_ref().unwrap().expose_secret(), "key-north");
@@ -450,7 +450,7 @@ sources:
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_place() {
+    fn an_error_names_the_place_of_the_mistake() {
         let typo = FILE.replace("monthly_limit", "montly_limit");
         let error = refused(&typo);
         assert!(error.contains("demo.yaml") && error.contains("plans[0]"), "{error}");
@@ -491,7 +491,7 @@ sources:
     }
 
     #[test]
-    fn an_id_stands_for_one_item() {
+    fn an_id_may_be_used_for_one_item_only() {
         let twice = FILE.replace("tenants:", "  - {id: starter, name: Again}\ntenants:");
         assert!(refused(&twice).contains("plan starter: is in the file twice"), "{}", refused(&twice));
     }
@@ -512,7 +512,7 @@ sources:
     }
 
     #[test]
-    fn merge_keys_are_put_in_and_own_keys_win() {
+    fn merge_keys_are_resolved_and_own_keys_win() {
         let file = "
 x-defaults: &base { plan: open, time_zone: Europe/Madrid }
 x-spanish: &spanish { <<: *base, language: es }

@@ -8,7 +8,7 @@ use proto::{Namespace, v1};
 /// Bytes of an unreadable payload that are shown.
 const SHOWN_BYTES_MAX: usize = 256;
 
-/// What the payload of a message on `subject` says; text or bytes where it is no message of that subject.
+/// The content of a message on `subject`; text or bytes if it is not a message of that subject.
 pub fn describe(namespace: &Namespace, subject: &str, payload: &[u8]) -> String {
     let topic = namespace.topic_of(subject).map_or("", |(topic, _)| topic);
     let decoded = match topic {
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_shown_as_it_is() {
+    fn an_undecodable_payload_is_shown_as_it_is() {
         let namespace = Namespace::default();
         let subject = namespace.usage_counted("north");
         assert_eq!(describe(&namespace, &subject, b"<html>"), "<html>");

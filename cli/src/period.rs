@@ -14,7 +14,7 @@ use crate::{attempt::unless_definite, client::Client};
 /// What to do with a period.
 #[derive(Debug, Subcommand)]
 pub enum Period {
-    /// Ends the current period within a minute, so that a changed calendar holds at once; for good.
+    /// Ends the current period within a minute, so that a changed calendar applies at once. Cannot be undone.
     End(End),
 }
 
@@ -32,7 +32,7 @@ pub struct End {
     /// The end's id; the same one again changes nothing.
     #[arg(long)]
     id: Option<String>,
-    /// Without it nothing is done: an ended period cannot be opened again.
+    /// Confirms the end. Without it nothing is done: an ended period cannot be reopened.
     #[arg(long)]
     yes: bool,
 }
@@ -45,11 +45,11 @@ struct Ended {
 }
 
 impl Period {
-    /// Does it.
+    /// Runs the subcommand.
     pub async fn run(&self, client: &Client, out: &mut dyn Write) -> Result<()> {
         let Self::End(End { tenant, reason, author, id, yes }) = self;
         if !yes {
-            bail!("the current period of {tenant} would end for good; say --yes");
+            bail!("the current period of {tenant} would end for good; confirm with --yes");
         }
         let id = id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         let body = json!({ "id": id, "author": author, "reason": reason });

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_tells_its_limit_and_price() {
+    fn a_plan_shows_its_limit_and_price() {
         let plan: Plan = serde_json::from_value(json!({
             "id": "growth", "revision": 1, "name": "Growth", "monthly_limit": 5_000, "limit_kind": "soft",
             "thresholds_percent": [80, 100], "counting": {}, "meter_event_name": "executions",
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_tells_what_happens_past_its_limit() {
+    fn a_plan_shows_what_happens_past_its_limit() {
         let past = |kind: &str, admission: Value| {
             let plan: Plan = serde_json::from_value(json!({
                 "id": "p", "name": "P", "monthly_limit": 100, "limit_kind": kind, "price": null,

@@ -28,9 +28,9 @@ enum By {
 /// Arguments of `flowmeter refusals`.
 #[derive(Debug, Args)]
 pub struct Refusals {
-    /// Whose.
+    /// The tenant.
     tenant: String,
-    /// From this instant (RFC 3339) or date on; otherwise from the begin of the current period.
+    /// From this instant (RFC 3339) or date on; otherwise from the start of the current period.
     #[arg(long)]
     from: Option<String>,
     /// Until this instant or date, exclusive; otherwise until now.
@@ -106,13 +106,13 @@ impl Refusals {
     }
 }
 
-/// The refusals of a tenant's current period by reason, in one line; nothing where there are none, or the gateway is of a
-/// version that has no such figures.
+/// The refusals of a tenant's current period by reason, in one line; `None` if there are none, or if the
+/// gateway's version has no such figures.
 pub async fn line(client: &Client, tenant: &str) -> Option<String> {
     match client.get_with(&["tenants", tenant, "refusals"], &[("group", "reason")]).await {
         Ok(answer) => sentence(&answer),
         Err(ClientError::NotFound(_)) => None,
-        // The figures beside it stand.
+        // The figures beside it are still valid.
         Err(error) => Some(format!("Refused runs: unknown, {error}.")),
     }
 }

@@ -35,16 +35,16 @@ pub struct Sources {
 /// What to show of one source.
 #[derive(Debug, Subcommand)]
 enum About {
-    /// Lists executions that were gone before they were seen, newest first.
+    /// Lists executions that disappeared before they were seen, newest first.
     Gaps {
         /// The source's id.
         id: String,
     },
-    /// Makes the token with which a source pushes its executions, and shows it, once. An earlier one is refused from
-    /// then on.
+    /// Creates the token with which a source pushes its executions, and shows it once. An earlier one is
+    /// refused from then on.
     PushToken(PushToken),
-    /// Compares all that a source shows with what was counted, and lists the differences by id; exit code 1 where there
-    /// are any.
+    /// Compares all that a source shows with what was counted, and lists the differences by id; exit code 1
+    /// if there are any.
     Audit(Audit),
 }
 
@@ -53,7 +53,7 @@ enum About {
 struct PushToken {
     /// The source's id.
     id: String,
-    /// Take the token back instead. The source is still polled.
+    /// Revoke the token instead. The source is still polled.
     #[arg(long)]
     revoke: bool,
 }
@@ -101,7 +101,7 @@ struct Status {
     warnings: Vec<Warning>,
 }
 
-/// Executions that a source has numbered and never showed.
+/// Executions that a source has numbered but never shown.
 #[derive(Debug, Deserialize)]
 pub struct Unseen {
     executions_max: u64,
@@ -110,7 +110,7 @@ pub struct Unseen {
 }
 
 impl Unseen {
-    /// What is not counted, and what ends that.
+    /// What is not counted, and the remedy.
     pub fn sentence(&self, source: &str) -> String {
         let why = match self.unsaving_workflows {
             0 => String::new(),
@@ -277,7 +277,7 @@ fn source_table(sources: &[Source]) -> Table {
     table
 }
 
-/// How far a source's clock is ahead, in seconds: `+300 s`. What is below one is within the measure.
+/// How far a source's clock is ahead, in seconds: `+300 s`. Less than one is within the accuracy.
 fn clock(skew_ms: i64) -> String {
     match skew_ms / 1_000 {
         0 => "ok".to_owned(),
@@ -285,7 +285,7 @@ fn clock(skew_ms: i64) -> String {
     }
 }
 
-/// The tenants of a source; `--json` says which parts are whose.
+/// The tenants of a source; `--json` shows which parts are whose.
 fn whose(source: &Source) -> String {
     let attributed = source.attributions.iter().map(|attribution| attribution.tenant.as_str());
     let mut tenants: Vec<&str> = source.tenant.as_deref().into_iter().chain(attributed).collect();
@@ -320,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_that_is_ahead_is_said() {
+    fn an_expected_loss_is_shown() {
         let source: Source = serde_json::from_value(json!({
             "id": "north-n8n", "tenant": "north",
             "status": {
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn executions_that_were_never_shown_are_said_with_the_remedy() {
+    fn executions_that_were_never_shown_are_reported_with_the_remedy() {
         let source: Source = serde_json::from_value(json!({
             "id": "north-n8n", "tenant": "north",
             "status": {
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_is_said_with_the_remedy_and_the_clock_with_its_way() {
+    fn a_warning_shows_the_remedy_and_the_clock_its_direction() {
         let source: Source = serde_json::from_value(json!({
             "id": "north-n8n", "tenant": "north",
             "status": {

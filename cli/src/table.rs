@@ -10,7 +10,7 @@ pub fn new(header: &[&str]) -> Table {
     table
 }
 
-/// The table, or a sentence where it has no rows.
+/// The table, or a sentence if it has no rows.
 pub fn or_none(table: &Table, none: &str) -> String {
     if table.is_empty() { none.to_owned() } else { table.to_string() }
 }
@@ -24,7 +24,7 @@ pub fn right(table: &mut Table, columns: &[usize]) {
     }
 }
 
-/// A number with its thousands apart: `1,234,567`.
+/// A number with thousands separators: `1,234,567`.
 pub fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
@@ -63,7 +63,7 @@ pub fn lag(seconds: u64) -> String {
     if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
 }
 
-/// First and last day of a period whose end is exclusive, in its tenant's time zone (IANA name; UTC where it is
+/// First and last day of a period whose end is exclusive, in its tenant's time zone (IANA name; UTC if it is
 /// not known here).
 pub fn days(start: Timestamp, end: Timestamp, time_zone: &str) -> String {
     let zone = TimeZone::get(time_zone).unwrap_or(TimeZone::UTC);
@@ -71,7 +71,7 @@ pub fn days(start: Timestamp, end: Timestamp, time_zone: &str) -> String {
     format!("{} .. {}", date(start), date(end.saturating_sub(SignedDuration::from_nanos(1)).unwrap_or(end)))
 }
 
-/// The text, cut to so many characters, on one line.
+/// The text on one line, cut to `chars_max` characters.
 pub fn shortened(text: &str, chars_max: usize) -> String {
     let mut chars = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     let mut short: String = chars.by_ref().take(chars_max).collect();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lag_is_told_in_two_units() {
+    fn a_lag_is_shown_in_two_units() {
         assert_eq!([0, 75, 600, 90_061].map(lag), ["0 s", "1 min 15 s", "10 min", "1 d 1 h"]);
     }
 

@@ -1,12 +1,13 @@
-//! What is written to a terminal or a pipe: names, reasons and payloads come from outside, and a terminal obeys what
-//! stands in them.
+//! Output to a terminal or a pipe: names, reasons and payloads come from outside, and a terminal obeys
+//! control characters in them.
 
 use std::io::{self, Write};
 
 use metering::is_unsafe;
 
-/// Writes text on, with `\uXXXX` for each character that steers a terminal or turns the direction of what stands beside
-/// it. That is also how JSON writes them, so a program that reads `--json` reads what was meant. Line breaks are ours.
+/// Passes text on, with `\uXXXX` for each character that steers a terminal or changes the direction of the
+/// text around it. JSON escapes them the same way, so a program that reads `--json` gets the original text.
+/// Line breaks are ours.
 pub struct SafeWriter<W> {
     inner: W,
     /// The beginning of a character whose end is still to be written.

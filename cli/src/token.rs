@@ -11,18 +11,18 @@ use crate::{client::Client, table};
 /// Subcommands of `flowmeter token`.
 #[derive(Debug, Subcommand)]
 pub enum Token {
-    /// Makes a token and shows it, once.
+    /// Creates a token and shows it once.
     Create(Create),
     /// Lists the tokens, without the tokens themselves.
     List,
-    /// Takes a token back: it is refused from then on.
+    /// Revokes a token: it is refused from then on.
     Revoke(Revoke),
 }
 
 /// Arguments of `flowmeter token create`.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// For this tenant, which then sees only its own usage; for an operator where nothing is said.
+    /// For this tenant, which then sees only its own usage; for an operator if missing.
     #[arg(long)]
     tenant: Option<String>,
 }

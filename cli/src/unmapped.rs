@@ -14,13 +14,13 @@ use crate::{client::Client, table};
 const HINT: &str = "They are kept. To map them, add a tenant or attributions (tenant with workflow, tag or project) \
                     to the source in its file, and `flowmeter apply` it; they are then counted once.";
 
-/// What becomes of what was pushed for a source that several tenants share.
+/// What happens to executions that were pushed for a source that several tenants share.
 const HELD: &str = "executions were pushed for sources that several tenants share, and count once the next poll has shown them.";
 
 /// Arguments of `flowmeter unmapped`.
 #[derive(Debug, Args)]
 pub struct Unmapped {
-    /// One source; all of them where nothing is said.
+    /// One source; all of them if missing.
     source: Option<String>,
     /// Show the gateway's own answer.
     #[arg(long)]
@@ -30,7 +30,7 @@ pub struct Unmapped {
 #[derive(Debug, Deserialize)]
 struct List {
     executions: u64,
-    /// A gateway of the version before does not say it.
+    /// An older gateway does not send it.
     #[serde(default)]
     executions_held: u64,
     workflows_total: u64,
@@ -64,7 +64,10 @@ impl Unmapped {
         if list.executions > 0 {
             let (executions, workflows) =
                 (table::number(list.executions), table::number(list.workflows_total));
-            writeln!(out, "{executions} executions of {workflows} workflows belong to nobody yet. {HINT}")?;
+            writeln!(
+                out,
+                "{executions} executions of {workflows} workflows belong to no tenant yet. {HINT}"
+            )?;
         }
         if list.executions_held > 0 {
             writeln!(out, "{} {HELD}", table::number(list.executions_held))?;

@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use crate::{amount::Amount, client::Client, figures::Division, refusals, table};
 
-/// What the gateway does not know is not zero.
+/// An unknown figure: it is not zero.
 const UNKNOWN: &str = "?";
 
 /// Arguments of `flowmeter usage`.
 #[derive(Debug, Args)]
 pub struct Usage {
-    /// One tenant; all of them where nothing is said.
+    /// One tenant; all of them if missing.
     tenant: Option<String>,
     /// Show the tenant's workflows.
     #[arg(long, requires = "tenant", conflicts_with = "periods")]
@@ -27,7 +27,8 @@ pub struct Usage {
     periods: bool,
     #[command(flatten)]
     division: Division,
-    /// Write a period as CSV to this file: a line for each workflow, what was adjusted by hand, the total, and costs.
+    /// Write a period as CSV to this file: a line for each workflow, the adjustment by hand, the total, and
+    /// costs.
     #[arg(long, value_name = "FILE", requires = "tenant", conflicts_with_all = ["workflows", "periods", "json"])]
     csv: Option<PathBuf>,
     /// Show the gateway's own answer.
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_tells_figures_cost_and_freshness() {
+    fn a_row_shows_figures_cost_and_freshness() {
         let shown = usage_table(&[usage(json!(1_234))]).to_string();
         for part in ["2026-11-01 .. 2026-11-30", "1,234", "1,000", "123.4 %", "99.9 %", "EUR 21.50"] {
             assert!(shown.contains(part), "{part} is missing:\n{shown}");
@@ -361,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_zero() {
+    fn an_unknown_figure_is_not_shown_as_zero() {
         let shown = usage_table(&[usage(Value::Null)]).to_string();
         assert!(shown.contains('?') && shown.contains("not swept yet"), "{shown}");
         assert!(!shown.contains(" 0 "), "{shown}");

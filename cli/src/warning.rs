@@ -1,8 +1,8 @@
-//! What the gateway says a person should mend.
+//! Problems that the gateway reports and a person should fix.
 
 use serde::Deserialize;
 
-/// Something that a person should mend.
+/// Something that a person should fix.
 #[derive(Debug, Deserialize)]
 pub struct Warning {
     /// Which kind it is.

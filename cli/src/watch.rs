@@ -19,14 +19,14 @@ use crate::event::{Event, Topic};
 /// Messages that are read ahead of what is shown.
 const READ_AHEAD_MESSAGES: usize = 64;
 
-/// A broker that restarts forgets our place. It is asked again this often, and this many times: two minutes.
+/// A broker that restarts forgets our place. We resubscribe at this interval, this many times: two minutes.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(2);
 const RESUBSCRIBES_MAX: u32 = 60;
 
 /// Arguments of `flowmeter watch`.
 #[derive(Debug, Args)]
 pub struct Watch {
-    /// What to follow; everything where nothing is said.
+    /// What to follow; everything if missing.
     topics: Vec<Topic>,
     /// One JSON object a line.
     #[arg(long)]
@@ -34,7 +34,7 @@ pub struct Watch {
     /// Begin with everything that is kept, not only with the current state.
     #[arg(long)]
     history: bool,
-    /// End after this many events; with `--history` also where no more are kept.
+    /// End after this many events; with `--history` also when no more are kept.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 }
@@ -42,7 +42,7 @@ pub struct Watch {
 /// What a topic's reader sends.
 enum Incoming {
     Message(Topic, Box<jetstream::Message>),
-    /// What was kept of the topic has been sent.
+    /// All kept messages of the topic have been sent.
     CaughtUp,
     Failed(anyhow::Error),
 }
@@ -58,7 +58,7 @@ impl Watch {
             tokio::spawn(follower.follow(messages, sender.clone()));
         }
         let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
-        // On the other stream, so that a pipe holds events only.
+        // On standard error, so that a pipe gets events only.
         eprintln!("Watching {}; Ctrl-C ends it", names.join(", "));
         let mut left = self.count.unwrap_or(u64::MAX);
         let mut behind = topics.len();
@@ -135,7 +135,7 @@ impl Follower {
         let life = self.bus.life(stream).await.with_context(|| self.cannot_read())?;
         let is_another = self.life.as_ref().is_some_and(|known| *known != life.id);
         if is_another || life.last_sequence.saturating_add(1) < self.next_sequence {
-            // The broker was created anew or restored: its sequences have begun again.
+            // The broker was recreated or restored: its sequences have started over.
             self.next_sequence = 1;
         }
         self.life = Some(life.id);
@@ -149,7 +149,7 @@ impl Follower {
         consumer.messages().await.with_context(failed)
     }
 
-    /// Reads until nobody listens or the broker stays away.
+    /// Reads until nobody listens or the broker stays unavailable.
     async fn follow(mut self, mut messages: pull::Ordered, listener: mpsc::Sender<Incoming>) {
         loop {
             if self.pending == 0 && !self.is_caught_up {

@@ -1,4 +1,4 @@
-//! Every durable consumer of the services. A subscriber of yours brings its own: see `docs/topics.md`.
+//! Every durable consumer of the services. Your own subscribers bring theirs: see `docs/topics.md`.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use crate::{Namespace, streams::Stream, subjects::PARTITIONS};
 
-/// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again: so long
-/// do the messages wait that a killed process had fetched. Slow handlers send heartbeats well within it.
+/// How long a delivery may go without an acknowledgement or a heartbeat before it is delivered again. The
+/// messages that a killed process had fetched wait this long. Slow handlers send heartbeats well within it.
 pub const ACK_WAIT: Duration = Duration::from_secs(15);
 
-/// The same for a partition of executions: what a killed replica had in hand is counted by another one this soon.
-/// Longer than a transaction takes; slower ones send heartbeats.
+/// The same for a partition of executions: after this time another replica counts what a killed one had
+/// fetched. Longer than a transaction takes; slower ones send heartbeats.
 pub const EXECUTIONS_ACK_WAIT: Duration = Duration::from_secs(5);
 
 /// Deliveries in flight to one consumer: enough for several batches, little enough to bound memory.
@@ -29,7 +29,7 @@ pub struct Consumer {
     pub service: &'static str,
     /// What it reads.
     pub stream: Stream,
-    /// The topic it reads, where the stream carries several.
+    /// The topic it reads, if the stream carries several.
     topic: Option<&'static str>,
 }
 
@@ -54,19 +54,19 @@ impl Consumer {
     pub const ALERTS_THRESHOLDS: Self = Self::of("alerts", Stream::Thresholds);
     /// Alerts reads the catalog.
     pub const ALERTS_CATALOG: Self = Self::of("alerts", Stream::Catalog);
-    /// Alerts tells the operator of gaps.
+    /// Alerts notifies the operator of gaps.
     pub const ALERTS_GAPS: Self = Self::of("alerts", Stream::SourceEvents);
-    /// Alerts informs the operator of sources whose poll contradicts what was pushed.
+    /// Alerts notifies the operator of sources whose poll contradicts what was pushed.
     pub const ALERTS_CONTRADICTIONS: Self = Self::of("alerts", Stream::Contradictions);
     /// Alerts learns that a source is swept again, and what it may lose.
     pub const ALERTS_SYNCED: Self = Self::topic("alerts", Stream::SourceState, "source.synced");
     /// Alerts learns that a source cannot be swept.
     pub const ALERTS_FAILING: Self = Self::topic("alerts", Stream::SourceState, "source.failing");
-    /// Alerts tells the operator of dead letters.
+    /// Alerts notifies the operator of dead letters.
     pub const ALERTS_DEAD: Self = Self::of("alerts", Stream::Dead);
-    /// Alerts tells the operator of reports that failed, and of drift.
+    /// Alerts notifies the operator of failed reports and of drift.
     pub const ALERTS_BILLING: Self = Self::of("alerts", Stream::Billing);
-    /// Alerts tells the operator of workflows that seem to start themselves.
+    /// Alerts notifies the operator of workflows that seem to start themselves.
     pub const ALERTS_LOOPS: Self = Self::of("alerts", Stream::Admissions);
     /// The gateway keeps final figures.
     pub const GATEWAY_PERIODS: Self = Self::of("gateway", Stream::Periods);
@@ -100,8 +100,8 @@ impl Consumer {
         Self::GATEWAY_GAPS,
     ];
 
-    /// Every durable consumer of the services. The broker's permissions are made of it: one that is missing here is
-    /// refused in production.
+    /// Every durable consumer of the services. The broker's permissions are generated from it: one that is
+    /// missing here is refused in production.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..PARTITIONS).map(Self::aggregator_executions).chain(Self::WHOLE)
     }
@@ -126,7 +126,7 @@ impl Consumer {
         }
     }
 
-    /// The partition it reads, where it reads executions.
+    /// The partition it reads, if it reads executions.
     fn partition(&self) -> Option<u32> {
         match self.stream {
             Stream::Executions(partition) => Some(partition),
@@ -139,7 +139,7 @@ impl Consumer {
         if self.partition().is_some() { EXECUTIONS_ACK_WAIT } else { ACK_WAIT }
     }
 
-    /// The subjects that it reads, where it does not read the whole stream; else empty.
+    /// The subjects that it reads; empty if it reads the whole stream.
     pub fn filter(&self, namespace: &Namespace) -> String {
         self.topic.map(|topic| namespace.all(topic)).unwrap_or_default()
     }
@@ -163,7 +163,7 @@ impl Consumer {
     }
 }
 
-/// A service that follows a topic without a durable place.
+/// A service that follows a topic without a durable consumer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveReader {
     /// The reading service.
@@ -181,7 +181,7 @@ impl LiveReader {
     }
 }
 
-/// Every service that follows a topic with [`live`]. The broker's permissions are made of it.
+/// Every service that follows a topic with [`live`]. The broker's permissions are generated from it.
 pub const LIVE_READERS: [LiveReader; 5] = [
     LiveReader { service: "gateway", stream: Stream::UsageState, topic: "usage.counted" },
     LiveReader { service: "gateway", stream: Stream::SourceState, topic: "source.synced" },
@@ -190,9 +190,10 @@ pub const LIVE_READERS: [LiveReader; 5] = [
     LiveReader { service: "gateway", stream: Stream::Catalog, topic: "catalog" },
 ];
 
-/// A reader without a durable place, for live views: everything that is kept now, then what comes.
-/// `topic` is e.g. `usage.counted`. It has a name, and each one its own: without a name the request does not say on its subject
-/// what it filters, and the broker's permissions could not tell it from one that reads the whole stream.
+/// A reader without a durable consumer, for live views: everything that is kept now, then everything new.
+/// `topic` is e.g. `usage.counted`. Each has a name of its own: without one, the subject of the request does
+/// not contain the filter, and the broker's permissions could not distinguish it from a reader of the whole
+/// stream.
 pub fn live(namespace: &Namespace, topic: &str) -> pull::OrderedConfig {
     pull::OrderedConfig {
         name: Some(Uuid::new_v4().simple().to_string()),

@@ -1,5 +1,5 @@
-//! Executions and periods between the wire and the domain. What the wire can say and the domain cannot mean
-//! is an error with the field's name.
+//! Executions and periods between the wire and the domain. A wire value that has no meaning in the domain
+//! is an error that names the field.
 
 use metering::{
     Execution, ExecutionId, InvalidId, Mode, NAME_CHARS_MAX, Period, SafeText, Status, WorkflowId,
@@ -7,7 +7,7 @@ use metering::{
 
 use crate::{InvalidTimestamp, instant, required_instant, timestamp, v1};
 
-/// A message of the right type whose content makes no sense.
+/// A message of the right type whose content is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMessage {
     /// An id is malformed.
@@ -53,7 +53,7 @@ impl TryFrom<v1::Execution> for Execution {
             started_at: instant(wire.started_at.as_ref(), "started_at")?,
             stopped_at: required_instant(wire.stopped_at.as_ref(), "stopped_at")?,
             retry_of,
-            // A claim that only refines: one that cannot be read is none.
+            // A claim that only refines: one that cannot be read is ignored.
             admitted_at: instant(wire.admitted_at.as_ref(), "admitted_at").ok().flatten(),
             workflow_name: SafeText::clean(&wire.workflow_name, NAME_CHARS_MAX).non_empty(),
         })
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finished_is_no_execution() {
+    fn an_unfinished_execution_is_refused() {
         let wire = v1::Execution { status: 99, ..v1::Execution::from(&execution()) };
         assert_eq!(Execution::try_from(wire), Err(InvalidMessage::Status("575".into())));
         let wire = v1::Execution { stopped_at: None, ..v1::Execution::from(&execution()) };

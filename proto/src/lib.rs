@@ -2,7 +2,7 @@
 //! the subjects they travel on, the streams that keep them and the consumers that read them.
 //!
 //! Subjects, streams and consumers are built here and nowhere else. A published message never changes its
-//! bytes: `tests/wire.rs` holds them.
+//! bytes: `tests/wire.rs` checks them.
 
 pub mod consumers;
 mod convert;

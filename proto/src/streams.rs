@@ -22,8 +22,8 @@ const MIB: u64 = 1024 * 1024;
 pub struct Capacity {
     /// Copies of each stream: 1 on a single node, 3 in a cluster.
     pub replicas: usize,
-    /// Bytes of executions, in equal parts for each partition. A full stream refuses (`discard: new`), so nothing unread is
-    /// lost; the collector then waits.
+    /// Bytes of executions, in equal parts for each partition. A full stream refuses new messages (`discard:
+    /// new`), so nothing unread is lost; the collector then waits.
     pub executions_bytes_max: u64,
     /// Bytes of each of the other streams.
     pub events_bytes_max: u64,
@@ -39,14 +39,15 @@ impl Default for Capacity {
 /// A stream of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// `ExecutionBatch` of one partition, below [`PARTITIONS`]. A stream for each, not a filter: the broker would look for
-    /// the next message of a partition among those of all, for every reader (ADR 0010).
+    /// `ExecutionBatch` of one partition, below [`PARTITIONS`]. A stream for each instead of a filter: with a
+    /// filter, the broker would search the messages of all partitions for the next one of each reader (ADR
+    /// 0010).
     Executions(u32),
     /// `SourceSynced`, `SourceFailing` and `SourceAudit`: the last of each per source.
     SourceState,
     /// `SourceGap`.
     SourceEvents,
-    /// `SourceContradicted`. A stream of its own: those who read gaps expect nothing else in theirs.
+    /// `SourceContradicted`. A stream of its own, because readers of gaps expect nothing else in theirs.
     Contradictions,
     /// `SourceRow`: rows to be read again.
     Rows,
@@ -86,8 +87,8 @@ impl Stream {
         (0..PARTITIONS).map(Self::Executions).chain(Self::WHOLE)
     }
 
-    /// The service that brings the stream's settings up to date; no other one may. Everybody else creates it where it is
-    /// not there, so that services may start in any order.
+    /// The service that brings the stream's settings up to date; no other one may. The others create it if it
+    /// is missing, so that services may start in any order.
     pub fn owner(self) -> &'static str {
         match self {
             Self::Executions(_) | Self::SourceState | Self::SourceEvents | Self::Rows => "collector",
@@ -98,7 +99,7 @@ impl Stream {
         }
     }
 
-    /// The streams that a service needs to be there: its own, those that it reads, and the dead letters. All of them for
+    /// The streams that a service needs: its own, those that it reads, and the dead letters. All of them for
     /// a program that is none of the services.
     pub fn needed_by(service: &str) -> Vec<Self> {
         let is_service = Self::all().any(|stream| stream.owner() == service)
@@ -154,7 +155,7 @@ impl Stream {
         }
     }
 
-    /// How long a message is kept; nothing for as long as it is the last of its subject.
+    /// How long a message is kept; `None` means for as long as it is the last of its subject.
     fn age_max(self) -> Option<Duration> {
         match self {
             Self::SourceState | Self::UsageState | Self::Catalog => None,
@@ -203,8 +204,8 @@ impl Stream {
     }
 }
 
-/// The one stream that held the executions of all partitions before each had its own. It is set aside under a subject that
-/// nobody publishes, and the streams of the partitions copy what it holds.
+/// The one stream that held the executions of all partitions before each had its own. It is set aside under a
+/// subject to which nobody publishes, and the streams of the partitions copy what it holds.
 #[derive(Debug, Clone, Copy)]
 pub struct ExecutionsBefore;
 

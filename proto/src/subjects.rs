@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The first token of every subject and the prefix of every stream: `flowmeter`, or another word where
+/// The first token of every subject and the prefix of every stream: `flowmeter`, or another name if
 /// several installations (or tests) share one broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace(String);
@@ -42,7 +42,7 @@ impl CatalogKind {
     }
 }
 
-/// What one service may ask another, and get one answer.
+/// A question that one service may ask another; it gets one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Question {
     /// `AdmissionQuestion`, answered by the gateway.
@@ -195,7 +195,7 @@ impl Namespace {
     }
 
     /// What kind of value a subject carries, and for which id: `("usage.counted", "north")`.
-    /// Nothing for a subject outside this namespace.
+    /// `None` for a subject outside this namespace.
     pub fn topic_of<'a>(&self, subject: &'a str) -> Option<(&'a str, &'a str)> {
         let rest = subject.strip_prefix(self.0.as_str())?.strip_prefix(".v1.")?;
         rest.rsplit_once('.')
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_tells_its_topic_and_id() {
+    fn a_subject_gives_its_topic_and_id() {
         let flowmeter = Namespace::default();
         assert_eq!(flowmeter.topic_of("flowmeter.v1.usage.counted.north"), Some(("usage.counted", "north")));
         assert_eq!(flowmeter.topic_of("other.v1.usage.counted.north"), None);

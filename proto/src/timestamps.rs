@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// A timestamp that no calendar holds, or that is missing where the contract asks for one.
+/// A timestamp that is out of range, or missing although the contract requires it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTimestamp {
     /// The field is not set.

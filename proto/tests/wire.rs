@@ -1,4 +1,4 @@
-//! The bytes of version 1. A snapshot that changes here is a contract broken for every subscriber: add a
+//! The bytes of version 1. A snapshot that changes here breaks the contract for every subscriber: add a
 //! field with a new number instead, or begin version 2.
 
 use std::fmt::Write;
@@ -295,7 +295,7 @@ fn dead_letters() {
     }));
 }
 
-/// Fields that came after the first publication: their numbers hold as well.
+/// Fields that were added after the first publication: their numbers are fixed as well.
 #[test]
 fn later_fields() {
     let batch = ExecutionBatch {
@@ -371,7 +371,7 @@ fn later_fields_of_a_correction() {
 }
 
 #[test]
-fn what_was_noticed() {
+fn loops_and_audits() {
     let detected = LoopDetected {
         tenant_id: "north".into(),
         source_id: "north-n8n".into(),
@@ -407,7 +407,7 @@ fn what_was_noticed() {
 
 /// When a run was allowed, and which of the open ones and of the allowed ones are counted.
 #[test]
-fn what_settles_reservations() {
+fn fields_that_settle_reservations() {
     insta::assert_snapshot!(
         "later_settled",
         [
@@ -428,7 +428,7 @@ fn what_settles_reservations() {
 
 /// The sequence of a batch with the life of its stream.
 #[test]
-fn a_life_beside_a_sequence() {
+fn a_sequence_carries_the_life_of_its_stream() {
     insta::assert_snapshot!(
         "later_synced_life",
         hex(&SourceSynced {
@@ -441,7 +441,7 @@ fn a_life_beside_a_sequence() {
     );
 }
 
-/// What a source's clock and the pushes with its token say.
+/// What a sweep reports of a source's clock and of the pushes with its token.
 #[test]
 fn the_clock_and_the_instances_of_a_source() {
     insta::assert_snapshot!(
@@ -461,7 +461,7 @@ fn the_clock_and_the_instances_of_a_source() {
 }
 
 #[test]
-fn what_the_poll_shows_of_pushed_executions() {
+fn what_a_poll_shows_about_pushed_executions() {
     insta::assert_snapshot!(
         "contradicted",
         hex(&SourceContradicted {

@@ -1,4 +1,4 @@
-//! What a file removes by leaving it out: a setting that is in force, and that the file's item does not have.
+//! What a file removes by leaving it out: a setting that is in force and missing in the file's item.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct LeftOut {
     default: Value,
 }
 
-/// What `item` removes of what the gateway keeps.
+/// The settings at the gateway that `item` removes.
 pub fn of(item: &Item, kept: &Value) -> Vec<LeftOut> {
     let mut found = Vec::new();
     compare(item, "", &item.body, kept, &mut found);

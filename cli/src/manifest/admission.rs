@@ -39,7 +39,7 @@ enum LoopRule {
 }
 
 impl Admission {
-    /// The rule for the wire, where its bounds are checked.
+    /// The rule for the wire; reading the wire checks its bounds.
     pub fn to_wire(&self) -> Result<v1::AdmissionRule, InvalidEntry> {
         let spanned = |field, text: Option<&str>| text.map(|text| span(field, text)).transpose();
         Ok(v1::AdmissionRule {
@@ -52,7 +52,7 @@ impl Admission {
         })
     }
 
-    /// The rule as the gateway takes it.
+    /// The rule as the gateway accepts it.
     pub fn to_json(&self) -> Value {
         json!({
             "shadow": self.shadow,

@@ -18,7 +18,7 @@ pub struct Attribution {
 }
 
 impl Attribution {
-    /// The attribution for the wire, where its bounds are checked.
+    /// The attribution for the wire; reading the wire checks its bounds.
     pub fn to_wire(&self) -> Result<v1::Attribution, InvalidEntry> {
         let scopes = [
             self.workflow.clone().map(Scope::WorkflowId),
@@ -34,7 +34,7 @@ impl Attribution {
         Ok(v1::Attribution { tenant_id: self.tenant.clone(), scope, from: self.from.map(timestamp) })
     }
 
-    /// The attribution as the gateway takes and shows it: without what is not said.
+    /// The attribution as the gateway accepts and shows it: without missing fields.
     pub fn to_json(&self) -> Value {
         let said = [
             ("tenant", Some(self.tenant.clone())),

@@ -1,13 +1,13 @@
-//! A number that bounds something, or the word that says that nothing does.
+//! A bound: a number, or the word for no bound.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// The word.
+/// The word for no bound.
 const UNLIMITED: &str = "unlimited";
 
-/// A bound as it is written: a number, or `unlimited`, which is also what a key that is left out means.
+/// A bound as it is written: a number or `unlimited`; a key that is left out also means `unlimited`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bound(pub Option<u64>);
 

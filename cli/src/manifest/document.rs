@@ -1,12 +1,12 @@
-//! The YAML of the file before it is read as plans, tenants and sources: merge keys are put in, and a key without a
-//! value is refused.
+//! The YAML of the file before it is read as plans, tenants and sources: merge keys are resolved, and a key
+//! without a value is refused.
 
 use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 use serde_norway::{Mapping, Value};
 
-/// Merges another mapping's keys into its own, as YAML 1.1 has it.
+/// Merges another mapping's keys into its own, as YAML 1.1 defines it.
 const MERGE: &str = "<<";
 
 /// Top-level keys that begin with this belong to the author: a place for anchors.
@@ -21,18 +21,18 @@ pub enum InvalidDocument {
     /// Not YAML.
     #[error("it is not YAML")]
     Syntax(#[source] serde_norway::Error),
-    /// `<<` stands before something else.
+    /// `<<` has a value of another kind.
     #[error("{0}: `<<` takes a mapping or a list of mappings, as in `<<: *defaults`")]
     Merge(String),
     /// A key has no value.
     #[error("{path} has no value: {remedy}")]
     Blank {
-        /// Where it stands, e.g. `plans[0].monthly_limit`.
+        /// Where it is, e.g. `plans[0].monthly_limit`.
         path: String,
         /// What to write instead.
         remedy: &'static str,
     },
-    /// Not of the shape.
+    /// An item has the wrong shape.
     #[error("{path}")]
     Item {
         /// Where, e.g. `plans[0]`.
@@ -40,7 +40,7 @@ pub enum InvalidDocument {
         /// What was expected.
         source: serde_norway::Error,
     },
-    /// Not of the shape; the error says where.
+    /// The file has the wrong shape; the error says where.
     #[error("it is not a list of plans, tenants and sources")]
     Shape(#[source] serde_norway::Error),
 }
@@ -63,7 +63,7 @@ pub struct Written<I> {
     pub keys: BTreeSet<String>,
 }
 
-/// Reads the lists of a file. Errors name the line where the text was used as it stands, and the item where keys were
+/// Reads the lists of a file. Errors name the line if the text was used unchanged, and the item if keys were
 /// merged into it.
 pub fn read<P, T, S>(text: &str) -> Result<Document<P, T, S>, InvalidDocument>
 where
@@ -161,7 +161,7 @@ fn items<I: DeserializeOwned>(list: &str, values: Vec<Value>) -> Result<Vec<I>, 
     values.into_iter().enumerate().map(item).collect()
 }
 
-/// Whether there were any.
+/// Returns whether there were any.
 fn drop_extensions(value: &mut Value) -> bool {
     let Value::Mapping(mapping) = value else { return false };
     let before = mapping.len();
@@ -169,8 +169,8 @@ fn drop_extensions(value: &mut Value) -> bool {
     mapping.len() != before
 }
 
-/// Puts merged keys in everywhere: a mapping's own keys win, and of several mappings the first. Aliases have been
-/// resolved by the parser, which also bounds the depth. Whether there were any.
+/// Resolves merge keys everywhere: a mapping's own keys win, and of several mappings the first. Aliases have
+/// been resolved by the parser, which also bounds the depth. Returns whether there were any.
 fn merge(value: &mut Value, path: &str) -> Result<bool, InvalidDocument> {
     match value {
         Value::Mapping(mapping) => {
@@ -208,7 +208,7 @@ fn add(mapping: &mut Mapping, base: Mapping) {
     }
 }
 
-/// `monthly_limit:` looks like an unfinished line. Read as null it would mean "no limit", the most that there is.
+/// `monthly_limit:` looks like an unfinished line. Read as null, it would mean "no limit".
 fn refuse_blank(value: &Value, path: &str) -> Result<(), InvalidDocument> {
     match value {
         Value::Mapping(mapping) => {

@@ -1,4 +1,4 @@
-//! `flowmeter apply` against a played gateway.
+//! `flowmeter apply` against a fake gateway.
 
 use std::io::Write;
 
@@ -37,7 +37,7 @@ async fn outcomes(command: Command) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_new_is_created_and_what_differs_updated() {
+async fn new_items_are_created_and_changed_ones_updated() {
     let gateway = Gateway::start().await;
     let first = file(MANIFEST);
     let created = ["plan starter created", "tenant north created", "source north-n8n created"];
@@ -71,7 +71,7 @@ async fn a_refusal_names_file_item_and_field() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_of_a_file_with_a_mistake() {
+async fn nothing_of_a_file_with_a_mistake_is_sent() {
     let gateway = Gateway::start().await;
     let bad = file(&MANIFEST.replace("5s", "never"));
     let error = complaint(apply(&gateway, &bad, &[])).await;
@@ -80,7 +80,7 @@ async fn nothing_is_sent_of_a_file_with_a_mistake() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_told() {
+async fn a_wrong_token_is_reported() {
     let gateway = Gateway::start().await;
     let good = file(MANIFEST);
     let mut command = apply(&gateway, &good, &[]);
@@ -90,7 +90,7 @@ async fn a_wrong_token_is_told() {
 }
 
 #[tokio::test]
-async fn a_removed_tenant_comes_back_only_where_it_is_said() {
+async fn a_removed_tenant_comes_back_only_with_restore() {
     let gateway = Gateway::start().await;
     let manifest = file(
         "plans: [{id: starter, name: Starter}]
@@ -105,7 +105,7 @@ tenants: [{id: former, name: F, plan: starter}, {id: other, name: O, plan: start
 }
 
 #[tokio::test]
-async fn a_setting_that_the_file_leaves_out_is_removed_only_where_it_is_said() {
+async fn a_setting_that_the_file_leaves_out_is_removed_only_with_prune() {
     let gateway = Gateway::start().await;
     let with = |more: &str| {
         file(&format!(

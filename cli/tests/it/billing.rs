@@ -31,7 +31,7 @@ fn failed(tenant: &str) -> Event {
 }
 
 #[tokio::test]
-async fn what_could_not_be_billed_is_listed_and_what_was_is_not() {
+async fn failed_reports_are_listed_and_accepted_ones_are_not() {
     let bench = bench().await;
     let none = printed(flowmeter_on(&bench, &["billing"])).await;
     assert!(none.starts_with("Every report"), "{none}");

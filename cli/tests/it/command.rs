@@ -65,7 +65,7 @@ pub async fn printed(mut command: Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a run that must fail has said.
+/// What a run that must fail has printed.
 pub async fn complaint(mut command: Command) -> String {
     let output = command.output().await.unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", told(&output));

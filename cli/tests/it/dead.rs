@@ -34,7 +34,7 @@ async fn listed(bench: &Bench) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_letter_is_listed_shown_replayed_and_gone() {
+async fn a_letter_is_listed_shown_replayed_and_removed() {
     let bench = bench().await;
     let subject = bench.namespace().executions("north-n8n");
     bury(&bench, subject.clone(), batch().encode_to_vec()).await;
@@ -94,7 +94,7 @@ async fn a_kept_letter_can_be_replayed_again() {
 }
 
 #[tokio::test]
-async fn a_letter_from_elsewhere_is_kept_and_told() {
+async fn a_letter_from_elsewhere_is_kept_and_reported() {
     let bench = bench().await;
     bury(&bench, "other.v1.usage.counted.north".into(), Vec::new()).await;
     bench.publish_bytes(bench.namespace().dead("operator"), b"\xff").await;

@@ -1,4 +1,4 @@
-//! A gateway that a test plays: it keeps what is put, as the real one would answer it.
+//! A fake gateway: it keeps what is put, and answers as the real one would.
 
 use std::{
     collections::BTreeMap,
@@ -19,14 +19,14 @@ use crate::command::flowmeter;
 
 const TOKEN: &str = "operator-token-of-the-test";
 
-/// The played gateway.
+/// The fake gateway.
 pub struct Gateway {
     kept: Kept,
     address: String,
     server: JoinHandle<()>,
 }
 
-/// What it holds, by path; what it was told is kept word for word.
+/// What it keeps, by path, exactly as it was sent.
 type Kept = Arc<Mutex<BTreeMap<String, Value>>>;
 
 impl Gateway {
@@ -97,7 +97,7 @@ async fn write(State(kept): State<Kept>, uri: axum::http::Uri, Json(body): Json<
         let message = format!("there is no such thing as {plan:?}");
         return refuse(StatusCode::UNPROCESSABLE_ENTITY, &message, Some("plan"));
     }
-    // A tenant of this id was there once.
+    // A tenant with this id was removed before.
     if uri.path() == "/v1/tenants/former" && uri.query() != Some("restore=true") {
         return refuse(StatusCode::CONFLICT, "tenant former was removed", None);
     }

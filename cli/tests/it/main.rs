@@ -1,5 +1,5 @@
-//! The command line as a person runs it: the built binary against the real broker, and against a gateway
-//! that a test plays.
+//! The command line as a person runs it: the built binary against the real broker, and against a fake
+//! gateway.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 

@@ -15,14 +15,14 @@ async fn a_refusal_has_its_own_exit_code() {
 }
 
 #[tokio::test]
-async fn health_is_told_by_the_exit_code() {
+async fn the_exit_code_shows_health() {
     let gateway = Gateway::start().await;
     printed(flowmeter(&["health", &format!("{}/readyz", gateway.address())])).await;
     complaint(flowmeter(&["health", &format!("{}/nothing", gateway.address())])).await;
 }
 
 #[tokio::test]
-async fn a_variable_that_is_set_but_empty_is_as_if_it_were_not_set() {
+async fn an_empty_variable_counts_as_unset() {
     let mut command = flowmeter(&["usage"]);
     for variable in ["FLOWMETER_URL", "FLOWMETER_TOKEN", "FLOWMETER_NATS_URL", "FLOWMETER_NAMESPACE"] {
         command.env(variable, "");
@@ -32,7 +32,7 @@ async fn a_variable_that_is_set_but_empty_is_as_if_it_were_not_set() {
 }
 
 #[tokio::test]
-async fn an_absent_gateway_is_told() {
+async fn a_gateway_that_is_not_running_is_reported() {
     let mut command = flowmeter(&["usage"]);
     command.env("FLOWMETER_URL", "http://127.0.0.1:9").env("FLOWMETER_TOKEN", "t");
     let error = complaint(command).await;

@@ -1,4 +1,4 @@
-//! What `docs/topics.md` promises is what there is.
+//! `docs/topics.md` names every stream and subject.
 
 use proto::{
     Namespace,

@@ -47,7 +47,7 @@ fn crossed(threshold_percent: u32) -> v1::ThresholdCrossed {
 }
 
 #[tokio::test]
-async fn the_state_comes_first_and_then_what_is_new() {
+async fn the_state_comes_first_and_then_new_events() {
     let bench = bench().await;
     let subject = |tenant| bench.namespace().usage_counted(tenant);
     bench.publish(subject("north"), &counted(1)).await;
@@ -79,7 +79,7 @@ async fn history_begins_with_what_is_kept() {
 }
 
 #[tokio::test]
-async fn history_with_a_count_ends_where_less_is_kept() {
+async fn history_with_a_count_ends_when_fewer_are_kept() {
     let bench = bench().await;
     bench.publish(bench.namespace().usage_threshold("north"), &crossed(50)).await;
     for topics in [&["threshold", "counted"][..], &["counted"][..], &[][..]] {
@@ -93,7 +93,7 @@ async fn history_with_a_count_ends_where_less_is_kept() {
 }
 
 #[tokio::test]
-async fn a_namespace_without_streams_is_told() {
+async fn a_namespace_without_streams_is_reported() {
     let bench = bench().await;
     let mut command = flowmeter_on(&bench, &["watch", "counted"]);
     command.env("FLOWMETER_NAMESPACE", "nobody");

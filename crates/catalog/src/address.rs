@@ -1,11 +1,11 @@
-//! Addresses that people paste for an n8n: those of its API and of its editor's pages are understood as the instance's.
+//! Addresses that people paste for an n8n: an address of its API or of an editor page becomes the instance's.
 
 use url::{Host, Url};
 
-/// Where n8n's public API begins, below the address of an instance.
+/// Path of n8n's public API, below the instance's address.
 const API: [&str; 2] = ["api", "v1"];
 
-/// The first parts of paths that n8n's editor shows. What stands before them is the instance's own path.
+/// First path segments of n8n's editor pages. Whatever precedes them is the instance's own path.
 const EDITOR_PAGES: [&[&str]; 20] = [
     &["home", "workflows"],
     &["home", "credentials"],
@@ -29,7 +29,7 @@ const EDITOR_PAGES: [&[&str]; 20] = [
     &["healthz"],
 ];
 
-/// Any part of a path, such as a workflow's id.
+/// Any path segment, such as a workflow's id.
 const ANY: &str = "*";
 
 /// The address of the instance: without the API's path, which every request adds, and without empty parts.
@@ -45,7 +45,7 @@ pub(crate) fn of_instance(mut url: Url) -> Url {
     url
 }
 
-/// The instance whose editor shows a page at this address; nothing where it is no such page.
+/// The instance whose editor shows a page at this address; `None` if it is not an editor page.
 pub fn of_editor_page(url: &Url) -> Option<Url> {
     let parts = parts(url);
     let is_page = |from: usize| {
@@ -61,8 +61,8 @@ pub fn of_editor_page(url: &Url) -> Option<Url> {
     Some(instance)
 }
 
-/// Where an instance is: equal for all addresses that lead to it. These differ at most in the scheme, in a default port, in a
-/// slash or a dot at the end, or in how they name the machine itself.
+/// Where an instance is: equal for all addresses that lead to it. They differ at most in the scheme, a
+/// default port, a trailing slash or dot, or the name of the local machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct InstancePlace {
     host: String,
@@ -82,7 +82,7 @@ pub fn is_same_instance(one: &Url, other: &Url) -> bool {
     InstancePlace::of(one) == InstancePlace::of(other)
 }
 
-/// The host, with one name for the machine itself.
+/// The host, with one name for the local machine.
 fn host(url: &Url) -> String {
     const ITSELF: &str = "localhost";
     match url.host() {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_api_s_own_address_is_that_of_its_instance() {
+    fn an_api_address_is_read_as_its_instance() {
         for (pasted, instance) in [
             ("https://n8n.example", "https://n8n.example/"),
             ("https://n8n.example/", "https://n8n.example/"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn one_instance_is_known_under_all_its_addresses() {
+    fn one_instance_is_recognised_by_all_its_addresses() {
         let same =
             |one: &str, other: &str| is_same_instance(&of_instance(url(one)), &of_instance(url(other)));
         for other in [
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_the_editor_is_known_with_its_instance() {
+    fn an_editor_page_leads_to_its_instance() {
         for (page, instance) in [
             ("https://n8n.example/home/workflows", "https://n8n.example/"),
             ("https://n8n.example/plain/home/workflows", "https://n8n.example/plain"),

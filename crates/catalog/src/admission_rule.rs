@@ -9,50 +9,50 @@ use crate::{InvalidEntry, entry::checked_duration};
 /// Longest grace, and longest time for which an open outage rule may hold.
 const DURATION_MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// Longest and shortest of both: shorter ones end before anybody notices.
+/// Shortest of both: a shorter one ends before anybody notices.
 const DURATION_MIN: Duration = Duration::from_secs(1);
 
 /// How the limit check decides, beyond the monthly limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AdmissionRule {
-    /// Decide and write down, never refuse.
+    /// Decide and record, never refuse.
     pub shadow: bool,
-    /// With a soft limit: executions allowed past it; missing for any number.
+    /// With a soft limit: executions allowed past it; unbounded if missing.
     pub overage_max: Option<u64>,
-    /// With a hard limit: how long runs are still allowed after it was reached.
+    /// With a hard limit: how long runs are still allowed after it is reached.
     pub grace: Option<Duration>,
-    /// How long the open outage rule holds after metering was last fresh; missing for as long as it takes.
+    /// How long the open outage rule holds after metering was last fresh; unbounded if missing.
     pub open_at_most: Option<Duration>,
-    /// Over all workflows of a tenant.
+    /// Caps over all workflows of a tenant.
     pub tenant_caps: RunCaps,
-    /// For each workflow.
+    /// Caps for each workflow.
     pub workflow_caps: RunCaps,
-    /// The largest part of the monthly limit that one workflow may use, in percent: 1 to 100.
+    /// The largest share of the monthly limit that one workflow may use, in percent: 1 to 100.
     pub workflow_share_percent: Option<u32>,
-    /// What happens where a workflow seems to start itself.
+    /// What happens when a workflow seems to start itself.
     pub loop_rule: LoopRule,
 }
 
-/// How often runs may start; missing for any number.
+/// How often runs may start; a missing cap is no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunCaps {
     /// Runs in a minute.
     pub per_minute: Option<u64>,
     /// Runs in any 24 hours.
     pub per_day: Option<u64>,
-    /// Runs that were admitted and are not known to have ended.
+    /// Admitted runs that are not known to have ended.
     pub concurrent: Option<u64>,
 }
 
-/// What happens where a workflow seems to start itself over and over.
+/// What happens when a workflow seems to start itself over and over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LoopRule {
-    /// It is told.
+    /// It is reported.
     #[default]
     Tell,
-    /// It is told, and the workflow's runs are refused until its rate is its own again.
+    /// It is reported, and the workflow's runs are refused until its rate is back to normal.
     Refuse,
-    /// Nobody looks.
+    /// Not checked.
     Off,
 }
 

@@ -1,4 +1,4 @@
-//! A tenant that was removed: its figures stay readable, so what is needed to read them stays with its tombstone.
+//! A removed tenant: its figures stay readable, so its tombstone keeps what is needed to read them.
 
 use jiff::Timestamp;
 use proto::{instant, timestamp, v1};
@@ -11,11 +11,12 @@ pub const PLAN_UNKNOWN: &str = "unknown";
 /// A tenant that was removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArchivedTenant {
-    /// The tenant as it was, without recipients of mails: nobody is warned any more, and addresses are personal data.
+    /// The tenant as it was, without mail recipients: nobody is warned any more, and addresses are personal
+    /// data.
     pub tenant: Tenant,
     /// Its last revision.
     pub revision: u64,
-    /// When it was removed; missing for one that was removed before this was kept.
+    /// When it was removed; missing if it was removed before this was recorded.
     pub archived_at: Option<Timestamp>,
 }
 

@@ -28,22 +28,22 @@ pub enum Scope {
 /// Executions of one source that belong to one tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attribution {
-    /// Whose they are.
+    /// The tenant they belong to.
     pub tenant: TenantId,
-    /// Which.
+    /// Which executions.
     pub scope: Scope,
-    /// Only those that stopped from here on; missing for all.
+    /// Only those that stopped at this instant or later; missing for all.
     pub from: Option<Timestamp>,
 }
 
-/// What is known of a workflow, as far as its tenant follows from it.
+/// What a workflow's tenant is derived from.
 #[derive(Debug, Clone, Copy)]
 pub struct Placement<'a> {
     /// The workflow.
     pub workflow: &'a WorkflowId,
     /// Names of its tags.
     pub tags: &'a [String],
-    /// Its project; missing where the source has none.
+    /// Its project; missing if the source has none.
     pub project: Option<&'a str>,
 }
 
@@ -101,20 +101,20 @@ impl Attribution {
 }
 
 impl Source {
-    /// The tenant of an execution of this workflow that stopped at this instant; nothing where none is named. The
-    /// narrowest scope wins, then the latest begin, then the order of the list.
+    /// The tenant of an execution of this workflow that stopped at this instant; `None` if there is none. The
+    /// narrowest scope wins, then the latest start, then the order of the list.
     pub fn tenant_of(&self, placement: Placement<'_>, stopped_at: Timestamp) -> Option<&TenantId> {
         let matching = self.attributions.iter().filter(|attribution| {
             attribution.from.is_none_or(|from| stopped_at >= from) && attribution.scope.holds(placement)
         });
-        // `min_by_key` gives the first of equals.
+        // `min_by_key` returns the first of equals.
         let narrowest = matching
             .min_by_key(|attribution| (attribution.scope.breadth(), std::cmp::Reverse(attribution.from)));
         narrowest.map(|attribution| &attribution.tenant).or(self.tenant.as_ref())
     }
 
-    /// The instant since which executions of this workflow have a tenant, which is [`Timestamp::MIN`] where all have; nothing
-    /// where none has.
+    /// The instant from which executions of this workflow have a tenant: [`Timestamp::MIN`] if all have one,
+    /// `None` if none has.
     pub fn attributed_since(&self, placement: Placement<'_>) -> Option<Timestamp> {
         if self.tenant.is_some() {
             return Some(Timestamp::MIN);
@@ -123,7 +123,7 @@ impl Source {
         matching.map(|attribution| attribution.from.unwrap_or(Timestamp::MIN)).min()
     }
 
-    /// Whether a tenant follows from tags or projects.
+    /// Whether a tenant depends on tags or projects.
     pub fn depends_on_places(&self) -> bool {
         let is_place = |scope: &Scope| matches!(scope, Scope::Tag(_) | Scope::Project(_));
         self.attributions.iter().any(|attribution| is_place(&attribution.scope))
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_begin_wins_and_begins_with_its_first_instant() {
+    fn the_latest_start_wins_and_includes_its_first_instant() {
         let tag = || Scope::Tag("t".into());
         let source = shared(
             None,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn attributed_since_says_from_when_on_there_is_a_tenant() {
+    fn attributed_since_is_the_first_instant_with_a_tenant() {
         let tag = |name: &str| Scope::Tag(name.to_owned());
         let attributions = vec![
             attribution("first", tag("dated"), Some("2026-11-01T00:00:00Z")),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_matches_has_no_tenant() {
+    fn an_execution_that_matches_nothing_has_no_tenant() {
         let source = shared(None, vec![attribution("north", Scope::Project("p".into()), None)]);
         assert_eq!(tenant(&source, "x", &["p"], None, NOON), None);
         assert_eq!(source.tenants().len(), 1);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_belongs_to_somebody_and_its_attributions_are_bounded() {
+    fn a_source_needs_a_tenant_and_its_attributions_are_bounded() {
         assert!(Source::from_wire(shared(None, Vec::new()).to_wire(1)).is_err());
         let many = vec![attribution("north", Scope::Whole, None); ATTRIBUTIONS_MAX + 1];
         assert!(Source::from_wire(shared(None, many).to_wire(1)).is_err());

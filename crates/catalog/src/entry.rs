@@ -34,22 +34,22 @@ pub enum InvalidEntry {
     Undecodable {
         /// What it should have been.
         kind: &'static str,
-        /// The decoder's words.
+        /// The decoder's error.
         reason: String,
     },
     /// An id is malformed.
     #[error(transparent)]
     Id(#[from] InvalidId),
-    /// The time zone or anchor day is not one.
+    /// The time zone or anchor day is invalid.
     #[error(transparent)]
     Calendar(#[from] InvalidCalendar),
-    /// A threshold is not one.
+    /// A threshold is invalid.
     #[error(transparent)]
     Threshold(#[from] InvalidPercent),
-    /// A currency is not one.
+    /// A currency is invalid.
     #[error(transparent)]
     Currency(#[from] InvalidCurrency),
-    /// Another field is not acceptable.
+    /// Another field is invalid.
     #[error("{field}: {reason}")]
     Field {
         /// The field's name.
@@ -60,7 +60,7 @@ pub enum InvalidEntry {
 }
 
 impl InvalidEntry {
-    /// A field that is not acceptable.
+    /// An invalid field.
     pub fn field(field: &'static str, reason: impl Into<String>) -> Self {
         Self::Field { field, reason: reason.into() }
     }

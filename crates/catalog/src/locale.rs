@@ -80,8 +80,8 @@ pub fn on_moment(language: Language, instant: Timestamp, zone: &TimeZone) -> Str
     }
 }
 
-/// The same to the second where it is not a whole minute, and with the time zone: `on 24 November 2026 at 13:05:30
-/// (Europe/Madrid)`. Never before the instant.
+/// Like [`on_moment`], with the seconds unless they are zero, and with the time zone: `on 24 November 2026 at
+/// 13:05:30 (Europe/Madrid)`. Never before the instant.
 pub fn on_instant(language: Language, instant: Timestamp, zone: &TimeZone) -> String {
     let round = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Ceil);
     let instant = instant.round(round).unwrap_or(instant);
@@ -101,7 +101,7 @@ pub fn length(language: Language, length: Duration) -> String {
         (1, ["second", "seconds"], ["segundo", "segundos"]),
     ];
     let seconds = length.as_secs();
-    // A single day is said in hours.
+    // A single day is written in hours.
     let fits = |unit: u64| seconds.is_multiple_of(unit) && (unit != 86_400 || seconds > unit);
     let unit = UNITS.into_iter().find(|(unit, ..)| seconds > 0 && fits(*unit)).unwrap_or(UNITS[3]);
     let (unit, english, spanish) = unit;
@@ -110,13 +110,13 @@ pub fn length(language: Language, length: Duration) -> String {
     format!("{} {}", number(language, count), if count == 1 { one } else { many })
 }
 
-/// The time zone with this name. UTC, which is named beside every date, where a newer release of the time zone database
-/// has dropped the name since it was accepted.
+/// The time zone with this name; UTC, which is named beside every date, if a newer time zone database has
+/// dropped the name since it was accepted.
 pub fn time_zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap_or(TimeZone::UTC)
 }
 
-/// A period, as a name: `November 2026`; `15 November to 14 December 2026` where it is no calendar month.
+/// A period, as a name: `November 2026`; `15 November to 14 December 2026` if it is not a calendar month.
 pub fn period(language: Language, period: Period, zone: &TimeZone) -> String {
     let (first, last) = days(period, zone);
     let whole_month = first == first.first_of_month() && last == first.last_of_month();
@@ -132,7 +132,7 @@ pub fn period(language: Language, period: Period, zone: &TimeZone) -> String {
     }
 }
 
-/// A period after what was used in it: `for November 2026`, `de noviembre de 2026`.
+/// A period, as it follows a usage: `for November 2026`, `de noviembre de 2026`.
 pub fn of_period(language: Language, value: Period, zone: &TimeZone) -> String {
     let name = period(language, value, zone);
     match language {
@@ -145,12 +145,12 @@ pub fn of_period(language: Language, value: Period, zone: &TimeZone) -> String {
 /// The first and the last day of a period.
 fn days(period: Period, zone: &TimeZone) -> (Date, Date) {
     let first = period.start.to_zoned(zone.clone()).date();
-    // The end is the first instant after the period; a midnight that a clock change skips is later in that day.
+    // The end is the first instant after the period; if a clock change skips midnight, it is later that day.
     let after = period.end.to_zoned(zone.clone()).date();
     (first, after.saturating_sub(1.day()).max(first))
 }
 
-/// The first day of a range, with its year only where the last day has another.
+/// The first day of a range, with its year only if the last day has another.
 fn start_day(language: Language, first: Date, last: Date) -> String {
     match language {
         _ if first.year() != last.year() => date(language, first),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_the_tenants() {
+    fn dates_follow_the_tenants_zone_and_language() {
         let instant = "2026-11-30T23:30:00Z".parse().unwrap();
         let madrid = TimeZone::get("Europe/Madrid").unwrap();
         assert_eq!(moment(English, instant, &TimeZone::UTC), "30 November 2026, 23:30");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_said_in_whole_units() {
+    fn lengths_are_written_in_whole_units() {
         for (seconds, english, spanish) in [
             (86_400, "24 hours", "24 horas"),
             (259_200, "3 days", "3 días"),

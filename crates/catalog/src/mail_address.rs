@@ -1,4 +1,4 @@
-//! A mail address that can be sent to. The one check: what `apply` accepts, the alerts service sends.
+//! A mail address that can be sent to. The only check: the alerts service can send to what `apply` accepts.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ const ADDRESS_BYTES_MAX: usize = 254;
 /// Longest part of a bad address that an error quotes, in characters.
 const SHOWN_CHARS_MAX: usize = 80;
 
-/// A mail address: a local part and a domain that mail servers take.
+/// A mail address: a local part and a domain that mail servers accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailAddress {
     local: String,
@@ -30,7 +30,7 @@ pub struct InvalidMailAddress {
 
 impl MailAddress {
     /// Reads an address such as `ops@example.com`. A domain with letters beyond ASCII becomes its A-label, which every
-    /// mail server takes; a local part may have such letters, which only servers with SMTPUTF8 take.
+    /// mail server accepts; a local part may have such letters, which only servers with SMTPUTF8 accept.
     pub fn parse(text: &str) -> Result<Self, InvalidMailAddress> {
         let invalid =
             |reason| InvalidMailAddress { shown: text.chars().take(SHOWN_CHARS_MAX).collect(), reason };
@@ -54,17 +54,17 @@ impl MailAddress {
         Ok(Self { local: local.to_owned(), domain })
     }
 
-    /// What stands before the @.
+    /// The part before the @.
     pub fn local(&self) -> &str {
         &self.local
     }
 
-    /// What follows the @, in ASCII.
+    /// The part after the @, in ASCII.
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// Whether only a server with SMTPUTF8 takes it.
+    /// Whether only a server with SMTPUTF8 accepts it.
     pub fn needs_smtputf8(&self) -> bool {
         !self.local.is_ascii()
     }
@@ -81,7 +81,7 @@ fn is_atom(c: char) -> bool {
     c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c)
 }
 
-/// The domain's A-labels, where it has the form of a host's name.
+/// The domain's A-labels, if it has the form of a host name.
 fn ascii_domain(domain: &str) -> Option<String> {
     let ascii = uts46::Uts46::new()
         .to_ascii(
@@ -91,7 +91,7 @@ fn ascii_domain(domain: &str) -> Option<String> {
             uts46::DnsLength::Verify,
         )
         .ok()?;
-    // All digits is an address of a machine, which mail takes in brackets only.
+    // A last label of digits only means an IP address, which mail accepts in brackets only.
     let last = ascii.rsplit('.').next().unwrap_or_default();
     (!last.chars().all(|c| c.is_ascii_digit())).then(|| ascii.into_owned())
 }

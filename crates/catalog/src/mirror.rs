@@ -26,7 +26,7 @@ pub enum Change {
     Plan(Plan),
     /// A source is new or different.
     Source(Source),
-    /// A value is gone.
+    /// A value was removed.
     Removed {
         /// Tenant, plan or source.
         kind: CatalogKind,
@@ -41,8 +41,8 @@ pub trait OnChange: Send + Sync + 'static {
     /// Called once per change, after the copy holds it.
     async fn changed(&self, connection: &mut PgConnection, change: &Change) -> Result<(), CatalogError>;
 
-    /// The same, with the instant at which the value changed, where the message says so. For services to which it
-    /// matters since when a value holds.
+    /// The same, with the instant at which the value changed, if the message has it. For services that need
+    /// to know since when a value applies.
     async fn changed_at(
         &self,
         connection: &mut PgConnection,
@@ -70,11 +70,11 @@ pub struct Mirror<L> {
 /// A catalog message cannot be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
-    /// The value is not acceptable.
-    #[error("the value is not acceptable")]
+    /// The value is invalid.
+    #[error("the value is invalid")]
     Invalid(#[from] InvalidEntry),
     /// The copy cannot be written.
-    #[error("cannot keep the value")]
+    #[error("cannot store the value")]
     Catalog(#[from] CatalogError),
 }
 
@@ -117,7 +117,7 @@ impl<L: OnChange> Handler for Mirror<L> {
     }
 }
 
-/// The form in which a value that has travelled is stored; fails where it is not acceptable.
+/// A received value in the form in which it is stored; fails if it is invalid.
 pub fn stored(message: &v1::CatalogEntry) -> Result<Stored, InvalidEntry> {
     read(message.clone()).map(|(stored, _)| stored)
 }

@@ -19,7 +19,7 @@ pub enum LimitKind {
     Soft,
 }
 
-/// What the limit check answers where metering cannot tell.
+/// What the limit check answers when usage is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OutageRule {
     /// Allow: a customer's workflows matter more than a few free runs.
@@ -32,7 +32,7 @@ pub enum OutageRule {
 /// What a tenant may use, and what it costs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The operator's word for it.
+    /// Its id, chosen by the operator.
     pub id: PlanId,
     /// For people.
     pub name: String,
@@ -44,25 +44,26 @@ pub struct Plan {
     pub thresholds: Vec<Percent>,
     /// Which executions count.
     pub counting: CountingRule,
-    /// What usage costs; missing where the plan has no price.
+    /// What usage costs; missing if the plan has no price.
     pub price: Option<Price>,
-    /// The event name of the Stripe meter; missing where usage is not billed.
+    /// The event name of the Stripe meter; missing if usage is not billed.
     pub meter_event_name: Option<String>,
-    /// What the limit check answers where metering cannot tell.
+    /// What the limit check answers when usage is unknown.
     pub outage_rule: OutageRule,
     /// How the limit check decides, beyond the monthly limit.
     pub admission: AdmissionRule,
 }
 
 impl Plan {
-    /// The limit that holds for a tenant of this plan at this instant.
+    /// The limit that applies to a tenant of this plan at this instant.
     pub fn limit_for(&self, tenant: &Tenant, at: Timestamp) -> Option<u64> {
         tenant.limit_override_at(at).or(self.monthly_limit)
     }
 }
 
 impl Plan {
-    /// Fails where the price is in no currency of ISO 4217. Asked when a plan is put; a plan that was accepted before goes on.
+    /// Fails if the price's currency is not in ISO 4217. Checked when a plan is put; a plan accepted before
+    /// stays valid.
     pub fn check_currency(&self) -> Result<(), InvalidEntry> {
         let Some(price) = &self.price else { return Ok(()) };
         price.currency.check().map_err(|error| InvalidEntry::field("price.currency", error.to_string()))
@@ -172,7 +173,7 @@ fn checked_price(wire: v1::Price) -> Result<Price, InvalidEntry> {
     })
 }
 
-/// Stripe takes event names of at most 100 characters.
+/// Stripe accepts event names of at most 100 characters.
 fn checked_event_name(name: String) -> Result<Option<String>, InvalidEntry> {
     match name.len() {
         0 => Ok(None),

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(Vec<u8>);
 
-/// A key is not one.
+/// A key is malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a {0}: use 32 bytes in base64, as `flowmeter keys` prints them")]
 pub struct InvalidKey(&'static str);

@@ -20,9 +20,9 @@ const POLL_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// An instance of n8n whose executions are collected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The operator's word for it.
+    /// Its id, chosen by the operator.
     pub id: SourceId,
-    /// Whose executions it runs, where no attribution says otherwise; missing where only attributions do.
+    /// The tenant of its executions, unless an attribution says otherwise; missing if only attributions do.
     pub tenant: Option<TenantId>,
     /// Parts of it that belong to other tenants.
     pub attributions: Vec<Attribution>,
@@ -34,7 +34,7 @@ pub struct Source {
     pub poll_interval: Option<Duration>,
     /// Not swept while paused.
     pub paused: bool,
-    /// SHA-256 of the token with which it pushes executions; missing where it may not push.
+    /// SHA-256 of the token with which it pushes executions; missing if it may not push.
     pub push_token_sha256: Option<[u8; 32]>,
 }
 

@@ -13,7 +13,7 @@ pub enum CatalogError {
     /// The database failed.
     #[error("cannot reach the catalog")]
     Database(#[from] sqlx::Error),
-    /// A stored value is not what it should be.
+    /// A stored value cannot be read.
     #[error("the stored {kind} {id} is damaged")]
     Damaged {
         /// What it should have been.
@@ -34,7 +34,7 @@ impl Dispose for CatalogError {
     }
 }
 
-/// The value with this id; nothing where there is none or it was removed.
+/// The value with this id; `None` if there is none or it was removed.
 pub async fn find<E: Entry>(executor: impl PgExecutor<'_>, id: &str) -> Result<Option<E>, CatalogError> {
     let value: Option<Vec<u8>> =
         sqlx::query_scalar("SELECT value FROM catalog WHERE kind = $1 AND id = $2 AND NOT removed")
@@ -45,7 +45,7 @@ pub async fn find<E: Entry>(executor: impl PgExecutor<'_>, id: &str) -> Result<O
     value.map(|value| decode(&value, id)).transpose()
 }
 
-/// The values with these ids, in no order; those that are not there or were removed are left out.
+/// The values with these ids, in no particular order, without missing and removed ones.
 pub async fn find_all<E: Entry>(executor: impl PgExecutor<'_>, ids: &[&str]) -> Result<Vec<E>, CatalogError> {
     let rows: Vec<(String, Vec<u8>)> =
         sqlx::query_as("SELECT id, value FROM catalog WHERE kind = $1 AND id = ANY($2) AND NOT removed")
@@ -64,7 +64,7 @@ pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<E>, sql
 
 fn log_damaged(error: &CatalogError) {
     if let CatalogError::Damaged { kind, id, source } = error {
-        tracing::error!(kind, id, error = %source, "a stored value of the catalog is damaged and left out; put it again");
+        tracing::error!(kind, id, error = %source, "a stored catalog value is damaged and left out; put it again");
     }
 }
 
@@ -80,7 +80,7 @@ pub async fn list_each<E: Entry>(
     Ok(rows.into_iter().map(|(id, value)| decode(&value, &id)).collect())
 }
 
-/// The archived tenant with this id; nothing where there is none, or where the tenant is there.
+/// The archived tenant with this id; `None` if there is none or the tenant is not archived.
 pub async fn find_archived(
     executor: impl PgExecutor<'_>,
     id: &str,
@@ -89,7 +89,7 @@ pub async fn find_archived(
     Ok(found.into_iter().next())
 }
 
-/// The archived tenants with these ids, in no order.
+/// The archived tenants with these ids, in no particular order.
 pub async fn find_all_archived(
     executor: impl PgExecutor<'_>,
     ids: &[&str],
@@ -132,7 +132,7 @@ pub struct Stored {
     pub value: Vec<u8>,
 }
 
-/// Stores a value unless a newer one is there. Tells whether it was stored.
+/// Stores a value unless its revision or a newer one is stored already. Returns whether it was stored.
 pub async fn put(executor: impl PgExecutor<'_>, stored: &Stored) -> Result<bool, sqlx::Error> {
     let outcome = sqlx::query(
         "INSERT INTO catalog (kind, id, revision, removed, value) VALUES ($1, $2, $3, $4, $5)

@@ -28,7 +28,7 @@ impl Language {
         }
     }
 
-    /// The language with this code; English where none is said.
+    /// The language with this code; English if none is given.
     pub fn parse(code: &str) -> Result<Self, InvalidEntry> {
         match code {
             "" | "en" => Ok(Self::English),
@@ -41,36 +41,36 @@ impl Language {
 /// A customer whose executions are metered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
-    /// The operator's word for it.
+    /// Its id, chosen by the operator.
     pub id: TenantId,
     /// For people.
     pub name: String,
     /// What it may use.
     pub plan: PlanId,
-    /// How its months are cut.
+    /// How its periods are cut.
     pub calendar: Calendar,
     /// The language of its mails.
     pub language: Language,
     /// Who is warned, as mail addresses.
     pub alert_recipients: Vec<String>,
-    /// Its customer id at Stripe; missing where it is not billed.
+    /// Its customer id at Stripe; missing if it is not billed.
     pub stripe_customer: Option<String>,
     /// Whether other tenants may have the same customer at Stripe.
     pub shared_customer: bool,
     /// Replaces the plan's limit.
     pub limit_override: Option<u64>,
-    /// When it ends and the plan's limit holds again; missing for as long as it stands.
+    /// When it ends and the plan's limit applies again; missing if it does not end.
     pub limit_override_until: Option<Timestamp>,
 }
 
 impl Tenant {
-    /// The tenant's own limit, where it has one at this instant.
+    /// The tenant's own limit, if it has one at this instant.
     pub fn limit_override_at(&self, at: Timestamp) -> Option<u64> {
         self.limit_override.filter(|_| self.limit_override_until.is_none_or(|until| at < until))
     }
 
-    /// Fails where mail cannot be sent to one of the recipients. Asked when a tenant is put; a tenant that was accepted
-    /// before goes on, and the mail to such a recipient fails by itself.
+    /// Fails if mail cannot be sent to one of the recipients. Checked when a tenant is put; a tenant accepted
+    /// before stays valid, and only the mail to such a recipient fails.
     pub fn check_recipients(&self) -> Result<(), InvalidEntry> {
         let checked = self.alert_recipients.iter().try_for_each(|text| MailAddress::parse(text).map(|_| ()));
         checked.map_err(|error| InvalidEntry::field("alert_recipients", error.to_string()))
@@ -127,13 +127,13 @@ impl Entry for Tenant {
     }
 }
 
-/// The calendar of a stored tenant. Its zone was a zone where it was accepted; a name that this machine's database does
-/// not have (`localtime` in a container, a name that a release has dropped) is read as UTC: a tenant that cannot be read
-/// would take the whole catalog with it.
+/// The calendar of a stored tenant. A zone that this machine's time zone database does not have (`localtime`
+/// in a container, a name that a release has dropped) is read as UTC: an unreadable tenant would make the
+/// whole catalog unreadable.
 fn calendar(tenant: &str, time_zone: &str, anchor_day: u32) -> Result<Calendar, InvalidCalendar> {
     match Calendar::new(time_zone, anchor_day) {
         Err(InvalidCalendar::TimeZone(unknown)) => {
-            tracing::warn!(tenant, time_zone = unknown, "unknown time zone, its months are cut in UTC");
+            tracing::warn!(tenant, time_zone = unknown, "unknown time zone, its periods are cut in UTC");
             Calendar::new("UTC", anchor_day)
         }
         known => known,
@@ -144,8 +144,8 @@ fn checked_recipients(recipients: Vec<String>) -> Result<Vec<String>, InvalidEnt
     if recipients.len() > RECIPIENTS_MAX {
         return Err(InvalidEntry::field("alert_recipients", format!("at most {RECIPIENTS_MAX}")));
     }
-    // Only what keeps an address from breaking out of a mail header: a stored value must stay readable. The full check
-    // is `Tenant::check_recipients`.
+    // Only keeps an address from breaking out of a mail header: a stored value must stay readable. The full
+    // check is `Tenant::check_recipients`.
     let plausible = |address: &String| {
         address.len() <= 254
             && address.split('@').filter(|part| !part.is_empty()).count() == 2
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_has_a_default() {
+    fn missing_fields_have_defaults() {
         let tenant = Tenant::from_wire(wire()).unwrap();
         assert_eq!(tenant.calendar, Calendar::utc());
         assert_eq!(tenant.language, Language::English);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_is_not_known_here_does_not_make_its_tenant_unreadable() {
+    fn an_unknown_zone_does_not_make_its_tenant_unreadable() {
         let wire = v1::Tenant { time_zone: "right/Atlantis".into(), anchor_day: 5, ..wire() };
         let tenant = Tenant::from_wire(wire.clone()).unwrap();
         assert_eq!(tenant.calendar, Calendar::new("UTC", 5).unwrap());
@@ -242,7 +242,7 @@ mod tests {
             })
         };
         assert_eq!(tenant("ops@bücher.example").unwrap().check_recipients(), Ok(()));
-        // It was acceptable once: who has it stored goes on with it.
+        // It was accepted once: a stored one must stay readable.
         for bad in ["ops@@at.example", "a..b@dot.example", "ops@-dot.example"] {
             let error = tenant(bad).unwrap().check_recipients().unwrap_err().to_string();
             assert!(error.starts_with("alert_recipients: ") && error.contains(bad), "{error}");

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-/// The simulated clock is asked this often; a jump of time is seen that late at most.
+/// Interval for reading the simulated clock; a jump is seen at most this late.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A clock that does not answer by then keeps its last offset.

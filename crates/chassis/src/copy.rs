@@ -6,10 +6,10 @@ use jiff::{Timestamp, civil::Date};
 /// Signature, flags and length of the header's extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// Of a copy that is sent in parts: as much as a processor's cache holds of it.
+/// Size of a part of a copy that is sent in parts; fits into a processor's cache.
 const PART_BYTES: usize = 256 * 1024;
 
-/// Postgres counts from 2000-01-01; in microseconds since 1970.
+/// 2000-01-01, from which Postgres counts, in microseconds since 1970.
 const EPOCH_MICROSECOND: i64 = 946_684_800_000_000;
 
 /// 2000-01-01.
@@ -19,8 +19,8 @@ const EPOCH_DATE: Date = jiff::civil::date(2000, 1, 1);
 pub struct CopyBuffer(BytesMut);
 
 impl CopyBuffer {
-    /// With room for so many rows of about so many bytes, the lengths of their fields (four bytes each) included, or for a
-    /// part of them.
+    /// With room for `rows` rows of about `row_bytes` bytes, including the lengths of their fields (four
+    /// bytes each), or for one part of them.
     pub fn for_rows(rows: usize, row_bytes: usize) -> Self {
         let bytes = rows.saturating_mul(row_bytes).min(PART_BYTES + PART_BYTES / 8);
         let mut buffer = BytesMut::with_capacity(HEADER.len() + bytes);
@@ -28,7 +28,7 @@ impl CopyBuffer {
         Self(buffer)
     }
 
-    /// The fields follow, in the order of the statement's columns.
+    /// Begins a row. Its fields follow, in the order of the statement's columns.
     pub fn begin_row(&mut self, fields: i16) {
         self.0.put_i16(fields);
     }
@@ -69,7 +69,7 @@ impl CopyBuffer {
         self.0.put_slice(&value);
     }
 
-    /// `text`. Of one that is longer than Postgres takes (1 GiB), nothing.
+    /// `text`; NULL if it is too long for the format.
     pub fn text(&mut self, value: Option<&str>) {
         let length = value.and_then(|value| i32::try_from(value.len()).ok());
         let (Some(value), Some(length)) = (value, length) else { return self.missing() };
@@ -87,8 +87,8 @@ impl CopyBuffer {
         self.integer(Some(EPOCH_DATE.until(value).map_or(0, |span| span.get_days())));
     }
 
-    /// Takes the bytes that are there where they are many enough to be sent: a large copy goes in parts, while Postgres
-    /// works on those before.
+    /// Takes the bytes written so far once there are enough to send: a large copy is sent in parts, and
+    /// Postgres works on one part while the next is written.
     pub fn take_part(&mut self) -> Option<Bytes> {
         (self.0.len() >= PART_BYTES).then(|| {
             let part = self.0.split().freeze();

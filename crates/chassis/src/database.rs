@@ -14,18 +14,18 @@ use crate::DatabaseSettings;
 /// A request waits this long for a free connection before it fails; the caller then retries.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A first connection that is not there by then is a database that is away.
+/// Without a first connection by then, the database counts as unavailable.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The address is not one.
+    /// The address is malformed.
     #[error(
         "database.url is not a Postgres address; percent-encode `#`, `/`, `?`, `@` and `%` in user and password"
     )]
     Address(#[source] sqlx::Error),
-    /// No connection within the time.
+    /// No connection in time.
     #[error("no answer from Postgres within {PROBE_TIMEOUT:?}")]
     Silent,
     /// No connection, or the schema cannot be made.
@@ -47,8 +47,8 @@ pub enum DatabaseError {
 }
 
 impl DatabaseError {
-    /// Whether waiting cannot help: a wrong address, a refused login, missing rights, a migration that fails by itself. A
-    /// database that does not exist is waited for, because a restore makes it anew.
+    /// Whether waiting cannot help: a wrong address, a refused login, missing rights, a migration that fails
+    /// by itself. A database that does not exist is waited for, because a restore recreates it.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Address(_) => true,
@@ -64,7 +64,7 @@ impl DatabaseError {
     }
 }
 
-/// The server is there and will not have us: login refused (class 28), no right to do it (42501), a wrong setting.
+/// The server is up and refuses us: login refused (class 28), missing rights (42501), a wrong setting.
 fn is_refused(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Configuration(_) => true,
@@ -75,7 +75,7 @@ fn is_refused(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The connection, the server or another session is in the way, not the statement.
+/// The connection, the server or another session is the cause, not the statement.
 fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
@@ -98,7 +98,7 @@ pub async fn open(
         .map_err(DatabaseError::Address)?
         .options([("search_path", schema)])
         .application_name(schema);
-    // The pool would try again until its time-out, and then say that only.
+    // The pool would retry until its time-out and then report only that.
     timeout(PROBE_TIMEOUT, PgConnection::connect_with(&options))
         .await
         .map_err(|_| DatabaseError::Silent)?
@@ -130,19 +130,19 @@ pub struct PoolBounds {
     pub connections_max: u32,
     /// How long a request waits for a free connection.
     pub acquire_timeout: Duration,
-    /// The database ends a statement after this time, where there is such a bound.
+    /// The database ends a statement after this time, if set.
     pub statement_timeout: Option<Duration>,
 }
 
 impl PoolBounds {
-    /// So many connections, with the patience of a service's common pool.
+    /// This many connections, with the acquire time-out of a service's common pool.
     pub fn of(connections_max: u32) -> Self {
         Self { connections_max, acquire_timeout: ACQUIRE_TIMEOUT, statement_timeout: None }
     }
 }
 
-/// Another pool into the same schema, for one kind of work: what is slow there does not take the connections of the rest. It
-/// connects when it is first used.
+/// Another pool into the same schema, for one kind of work: if it is slow, it does not take the connections
+/// of the rest. It connects when it is first used.
 pub fn pool_beside(pool: &PgPool, bounds: PoolBounds) -> PgPool {
     let mut options = pool.connect_options().as_ref().clone();
     if let Some(timeout) = bounds.statement_timeout {
@@ -173,8 +173,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_database_that_is_away_is_waited_for_and_a_wrong_address_is_not() {
-        // Port 1 is nobody's.
+    async fn an_unavailable_database_is_waited_for_and_a_wrong_address_is_not() {
+        // Nothing listens on port 1.
         let away = open("tester", &settings("postgres://u@127.0.0.1:1/x"), &[]).await.unwrap_err();
         assert!(!away.is_final(), "{away}");
         let wrong = open("tester", &settings("postgres://u:a#b@h/x"), &[]).await.unwrap_err();

@@ -13,28 +13,28 @@ const FOREVER: &str = "forever";
 pub enum Kept {
     /// Nothing is removed.
     Forever,
-    /// What is older goes.
+    /// Anything older is removed.
     For(Span),
 }
 
-/// The text does not say how long.
+/// The text is not a retention time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not how long something is kept: use whole days, such as `400d`, or `forever`")]
+#[error("{0:?} is not a retention time: use whole days, such as `400d`, or `forever`")]
 pub struct InvalidKept(String);
 
 impl Kept {
-    /// So many days.
+    /// This many days.
     pub fn days(days: u16) -> Self {
         Self::For(Span::new().days(i64::from(days)))
     }
 
-    /// What was over before this date goes, counted in UTC; nothing where everything stays.
+    /// Anything that ended before this date (UTC) is removed; `None` if everything is kept.
     pub fn cutoff(&self, now: Timestamp) -> Option<civil::Date> {
         let Self::For(span) = self else { return None };
         now.to_zoned(TimeZone::UTC).date().checked_sub(*span).ok()
     }
 
-    /// Whether it is at least so many days, whatever the months.
+    /// Whether it is at least this many days, however long its months are.
     pub fn is_at_least_days(&self, days: i32) -> bool {
         let Self::For(span) = self else { return true };
         // From the end of February, so that a month has 28 days.
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_days_and_months_and_for_ever() {
+    fn spans_of_days_and_months_and_forever_are_read() {
         assert_eq!(cutoff("400d").as_deref(), Some("2025-02-24"));
         assert_eq!(cutoff("400 days").as_deref(), Some("2025-02-24"));
         assert_eq!(cutoff("13 months").as_deref(), Some("2025-02-28"));
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_no_span_of_days_is_refused() {
+    fn a_text_that_is_no_span_of_days_is_refused() {
         for text in ["", "0", "0d", "-3d", "10h", "1d 2h", "400", "never", "for ever and ever"] {
             assert!(text.parse::<Kept>().is_err(), "{text}");
         }

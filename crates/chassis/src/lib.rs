@@ -1,6 +1,7 @@
-//! What every service has: configuration, telemetry, the clock, database, broker, health and metrics, start-up
-//! and a shutdown that finishes the work in hand. A service that starts before its database or its broker waits for them,
-//! alive and not ready; only a configuration that has to be changed ends it. A service differs by its [`Service`] implementation only:
+//! What every service has: configuration, telemetry, the clock, database, broker, health and metrics,
+//! start-up and a shutdown that finishes the work in progress. A service that starts before its database or
+//! its broker waits for them, alive and not ready; only a configuration that has to be changed ends it.
+//! Services differ only by their [`Service`] implementation:
 //!
 //! ```ignore
 //! fn main() -> ExitCode { chassis::run::<Aggregator>() }

@@ -95,7 +95,7 @@ mod tests {
             .with_writer(move || writer.clone());
         let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
         let subscriber = tracing_subscriber::registry().with(logs.boxed()).with(traces);
-        // As a service has it: under a scoped one the formatter would not see the current span.
+        // Global, as in a service: with a scoped subscriber the formatter would not see the current span.
         tracing::subscriber::set_global_default(subscriber).unwrap();
         tracing::info!("outside");
         tracing::info_span!("sweep", source = "north-n8n").in_scope(|| tracing::warn!("sweep failed"));

@@ -21,7 +21,7 @@ pub const MEASURES: [(Kind, &str, &str); 41] = [
     (Counter, "flowmeter_authentication_failures_total", "Requests without a valid token."),
     (Counter, "flowmeter_billing_attempts_total", "Attempts to send a report to Stripe, by outcome."),
     (Gauge, "flowmeter_billing_paused", "Pauses of reporting that an operator has to end."),
-    (Counter, "flowmeter_crossings_total", "Thresholds that tenants crossed, by what became of them."),
+    (Counter, "flowmeter_crossings_total", "Thresholds that tenants crossed, by outcome."),
     (Gauge, "flowmeter_dead_letters", "Dead letters in the stream; flowmeter dead list shows them."),
     (Counter, "flowmeter_dead_letters_total", "Messages that became dead letters in this process."),
     (
@@ -32,7 +32,7 @@ pub const MEASURES: [(Kind, &str, &str); 41] = [
     (
         Counter,
         "flowmeter_executions_mapped_total",
-        "Executions without a tenant that an attribution has given to one.",
+        "Executions without a tenant that an attribution has assigned to one.",
     ),
     (
         Counter,
@@ -44,7 +44,7 @@ pub const MEASURES: [(Kind, &str, &str); 41] = [
     (Counter, "flowmeter_executions_retired_total", "Executions that were dropped with their month."),
     (Histogram, "flowmeter_http_request_seconds", "Time to answer a request, by route."),
     (Counter, "flowmeter_http_requests_total", "Answered requests, by method, route and status."),
-    (Histogram, "flowmeter_ledger_write_seconds", "Time to write admitted runs down."),
+    (Histogram, "flowmeter_ledger_write_seconds", "Time to record admitted runs."),
     (
         Counter,
         "flowmeter_live_messages_unreadable_total",
@@ -68,7 +68,7 @@ pub const MEASURES: [(Kind, &str, &str); 41] = [
         "Pushed executions whose id is far from what the source has shown.",
     ),
     (Counter, "flowmeter_pushes_total", "Requests that pushed executions, by status."),
-    (Counter, "flowmeter_recording_retried_total", "Recordings that were tried again."),
+    (Counter, "flowmeter_recording_retried_total", "Retried recordings."),
     (Histogram, "flowmeter_recording_seconds", "Time to record a batch of executions."),
     (Counter, "flowmeter_refusals_total", "Refused runs, by reason."),
     (
@@ -89,7 +89,7 @@ pub const MEASURES: [(Kind, &str, &str); 41] = [
         "Active sources with a warning, by kind: clock, shared_push_token or same_instance.",
     ),
     (Gauge, "flowmeter_sources", "Sources, by state: ok, failing, new or inactive."),
-    (Gauge, "flowmeter_stream_bytes_ratio", "Part of its room that a stream uses."),
+    (Gauge, "flowmeter_stream_bytes_ratio", "Share of its capacity that a stream uses."),
     (Gauge, "flowmeter_stream_messages", "Messages in a stream."),
     (Histogram, "flowmeter_sweep_seconds", "Time to sweep a source."),
     (Counter, "flowmeter_sweeps_total", "Sweeps, by outcome."),
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_of_the_sources_has_a_help_text_and_the_other_way_round() {
+    fn every_metric_in_the_sources_has_a_help_text_and_vice_versa() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let mut used = BTreeSet::new();
         for folder in ["services", "crates"] {
@@ -132,7 +132,7 @@ mod tests {
         }
         let described: BTreeSet<String> = MEASURES.iter().map(|(_, name, _)| (*name).to_owned()).collect();
         assert_eq!(used, described);
-        assert_eq!(described.len(), MEASURES.len(), "each stands once");
+        assert_eq!(described.len(), MEASURES.len(), "each is listed once");
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! What operations see of a service: `/healthz` (alive), `/readyz` (started, database and broker answer), `/metrics`. Served
-//! from the first moment on: a service that waits for its database is alive and says what it waits for.
+//! What operations see of a service: `/healthz` (alive), `/readyz` (started, database and broker answer),
+//! `/metrics`. Served from the start: a service that waits for its database is alive and says what it waits
+//! for.
 
 use std::{
     net::SocketAddr,
@@ -19,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Tasks;
 
-/// A database that does not answer by then counts as away.
+/// A database that does not answer by then counts as unavailable.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often what was measured is added up.
+/// Interval for merging histogram samples.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The port cannot be opened.
@@ -33,7 +34,7 @@ pub struct OpsError {
     source: std::io::Error,
 }
 
-/// What `/readyz` looks at.
+/// What `/readyz` checks.
 #[derive(Clone, Default)]
 pub struct Readiness {
     waits: Waits,
@@ -46,7 +47,7 @@ impl Readiness {
         &self.waits
     }
 
-    /// Everything has been started; from now on these decide.
+    /// Everything has been started; from now on the pool and the bus decide.
     pub fn started(&self, pool: PgPool, bus: Bus) {
         let _ = self.started.set((pool, bus));
     }
@@ -79,7 +80,7 @@ pub async fn start(
     Ok(())
 }
 
-/// Samples of histograms are kept one by one until they are read or this is done; nobody may read them.
+/// Histogram samples are kept one by one until they are scraped or merged here; maybe nobody scrapes them.
 async fn keep_small(metrics: PrometheusHandle, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         metrics.run_upkeep();
@@ -108,10 +109,10 @@ async fn look(readiness: &Readiness) -> Result<(), String> {
     }
     let Some((pool, bus)) = readiness.started.get() else { return Err("starting".to_owned()) };
     if !bus.is_connected() {
-        return Err("the broker is away".to_owned());
+        return Err("the broker is unavailable".to_owned());
     }
     match timeout(READY_TIMEOUT, sqlx::query("SELECT 1").execute(pool)).await {
         Ok(Ok(_)) => Ok(()),
-        _ => Err("the database is away".to_owned()),
+        _ => Err("the database is unavailable".to_owned()),
     }
 }

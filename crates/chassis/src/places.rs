@@ -1,5 +1,5 @@
-//! Places for work that is bounded for each principal first and for all together second: one that asks for too much is
-//! refused before it can take what the others need.
+//! Places for work, bounded for each principal first and for all together second: a principal that asks for
+//! too much is refused before it takes what the others need.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub struct PlaceBounds {
     /// Places that one principal has at once.
     pub each_max: usize,
-    /// How many of one principal's wait for a place, in their order; the next one is refused.
+    /// Requests of one principal that may wait for a place, in order; the next one is refused.
     pub each_waiting_max: usize,
     /// Places of all principals together.
     pub all_max: usize,
@@ -23,7 +23,7 @@ pub struct PlaceBounds {
 /// There is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoPlace {
-    /// This principal has all of its places, and as many wait for one as may.
+    /// This principal has all of its places, and as many wait for one as are allowed to.
     #[error("too much at once from one caller")]
     Own,
     /// All places are taken, by several principals.
@@ -36,7 +36,7 @@ pub enum NoPlace {
 pub struct Places<K> {
     bounds: PlaceBounds,
     all: Arc<Semaphore>,
-    /// Only of principals that have a place or wait for one: bounded by those who are served.
+    /// Only of principals that have a place or wait for one, which bounds them.
     lines: Mutex<HashMap<K, Line>>,
 }
 
@@ -51,7 +51,7 @@ struct Line {
 /// A place, until it is dropped.
 #[derive(Debug)]
 pub struct Place<K: Eq + Hash + Clone> {
-    // In this order: the next in line must find the common place free.
+    // Dropped in this order: the next in line must find the common place free.
     _all: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
     _inside: Inside<K>,
@@ -70,7 +70,8 @@ impl<K: Eq + Hash + Clone> Places<K> {
         Arc::new(Self { bounds, all: Arc::new(Semaphore::new(bounds.all_max)), lines: Mutex::default() })
     }
 
-    /// A place for this principal. Waits only for others of the same principal, and only where the bounds let some wait.
+    /// A place for this principal. Waits only for others of the same principal, and only if the bounds allow
+    /// it.
     pub async fn enter(self: &Arc<Self>, who: K) -> Result<Place<K>, NoPlace> {
         let (own, inside) = self.line_up(who)?;
         let own = own.acquire_owned().await.map_err(|_| NoPlace::Own)?;
@@ -118,19 +119,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_takes_all_its_places_leaves_those_of_the_others() {
+    async fn a_principal_cannot_take_the_places_of_the_others() {
         let places = places(2, 0, 3);
         let (one, two) = (places.enter("a").await.unwrap(), places.enter("a").await.unwrap());
         assert_eq!(places.enter("a").await.unwrap_err(), NoPlace::Own);
         let other = places.enter("b").await.unwrap();
         assert_eq!(places.enter("c").await.unwrap_err(), NoPlace::Common);
         drop((one, two, other));
-        assert!(places.lock().is_empty(), "nothing is kept of those who left");
+        assert!(places.lock().is_empty(), "nothing is kept of principals that left");
         assert!(places.enter("c").await.is_ok());
     }
 
     #[tokio::test]
-    async fn some_wait_in_their_order_and_one_that_gives_up_leaves_the_line() {
+    async fn waiters_keep_their_order_and_one_that_gives_up_leaves_the_line() {
         let places = places(1, 2, 9);
         let first = places.enter("a").await.unwrap();
         let mut second = Box::pin(places.enter("a"));

@@ -1,11 +1,11 @@
-//! Work that comes again at an interval until shutdown.
+//! Work that is repeated at an interval until shutdown.
 
 use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// Work that takes long because the database is away comes again soon after it is back.
+/// Work that is slow because the database is unavailable runs again soon after it is back.
 const SPARE_MAX: Duration = Duration::from_secs(10);
 
 /// Rounds at an interval of the machine's time. A round that took longer is followed by a whole interval.
@@ -22,8 +22,8 @@ impl Rounds {
         Self { ticks, shutdown }
     }
 
-    /// Puts the next round off until work that takes this long takes one part in `parts` of the time: what can be told or
-    /// written later leaves the machine to what cannot. By [`SPARE_MAX`] at most.
+    /// Delays the next round, by at most [`SPARE_MAX`], so that work that takes this long takes one part in
+    /// `parts` of the time: work that can be done later leaves the machine to work that cannot.
     pub fn spare(&mut self, took: Duration, parts: u32) {
         let pause = took.saturating_mul(parts.saturating_sub(1)).min(SPARE_MAX);
         if pause > self.ticks.period() {

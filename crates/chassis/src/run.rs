@@ -18,10 +18,10 @@ use crate::{
     telemetry::Telemetry,
 };
 
-/// A service: what it is told, what tables it has, and how it starts.
+/// A service: its settings, its tables and how it starts.
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
-    /// Its name: of its section, its schema, its metrics, its user on the broker.
+    /// Its name, also of its section, its schema, its metrics and its user on the broker.
     const NAME: &'static str;
 
     /// Its own section of the configuration.
@@ -30,12 +30,12 @@ pub trait Service: Send + Sync + 'static {
     /// All tables it needs; versions must not collide.
     fn migrators() -> Vec<&'static Migrator>;
 
-    /// Starts its loops on `context.tasks` and returns; an error ends the process. What may be away is waited for with
-    /// `context.bus.waits()`, so that `/readyz` says so.
+    /// Starts its loops on `context.tasks` and returns; an error ends the process. It waits for dependencies
+    /// with `context.bus.waits()`, so that `/readyz` names them.
     async fn start(context: Context, settings: Self::Settings) -> anyhow::Result<()>;
 
-    /// Runs a task instead of the service, and returns when it is done: work by hand that needs the service's database
-    /// and may go on beside it. A service has none unless it says so.
+    /// Runs a task instead of the service, and returns when it is done: manual work that needs the service's
+    /// database and may run beside it. By default a service has none.
     async fn perform(task: &str, _context: Context) -> anyhow::Result<()> {
         anyhow::bail!("{} has no task {task:?}", Self::NAME)
     }
@@ -44,7 +44,8 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Parser)]
 #[command(version, about = "A service of Flowmeter")]
 struct Arguments {
-    /// Configuration file (TOML); FLOWMETER_CONFIG where it is not given. Environment variables such as FLOWMETER__NATS__URL override it.
+    /// Configuration file (TOML); FLOWMETER_CONFIG if it is not given. Environment variables such as
+    /// FLOWMETER__NATS__URL override it.
     #[arg(long)]
     config: Option<PathBuf>,
     /// Checks the configuration and exits.
@@ -54,11 +55,11 @@ struct Arguments {
     task: Option<String>,
 }
 
-/// The configuration file, where the command line names none.
+/// The configuration file, if the command line names none.
 const CONFIG_VARIABLE: &str = "FLOWMETER_CONFIG";
 
 impl Arguments {
-    /// A variable that is set but empty is as if it were not set: that is how an unset one looks in a compose file.
+    /// An empty variable counts as unset: that is how an unset one looks in a compose file.
     fn config(&self) -> Option<PathBuf> {
         let named = || env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         self.config.clone().or_else(named)
@@ -84,7 +85,7 @@ fn start<S: Service>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         println!("{}: the configuration is valid", S::NAME);
         return Ok(ExitCode::SUCCESS);
     }
-    // Fails only if one is installed already, which is as good.
+    // Fails only if one is installed already, which is just as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let telemetry = Telemetry::start(S::NAME, &common.telemetry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
@@ -102,7 +103,7 @@ fn start<S: Service>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-/// Opens what the service stands on, once: for a task that a person starts and watches.
+/// Opens the service's dependencies, without retries: for a task that a person starts and watches.
 async fn open<S: Service>(common: &CommonSettings) -> anyhow::Result<Context> {
     let tasks = Tasks::default();
     let clock = clock::start(common.clock.follow.as_ref(), &tasks).await?;
@@ -113,8 +114,8 @@ async fn open<S: Service>(common: &CommonSettings) -> anyhow::Result<Context> {
     Ok(Context { clock, pool, bus, tasks })
 }
 
-/// The same, waiting for what is away. Nothing where the service shall stop meanwhile; an error where the configuration has
-/// to be changed.
+/// The same, waiting for what is unavailable. `None` if the service is stopped meanwhile; an error if the
+/// configuration has to be changed.
 async fn await_all<S: Service>(
     common: &CommonSettings,
     tasks: Tasks,
@@ -173,7 +174,7 @@ async fn serve<S: Service>(
     Ok(if tasks.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Starts the service once everything is there. Nothing where it shall stop before.
+/// Starts the service once its dependencies are available. `None` if it is stopped before.
 async fn start_when_ready<S: Service>(
     common: &CommonSettings,
     own: S::Settings,
@@ -200,7 +201,7 @@ fn bus_config(common: &CommonSettings) -> BusConfig {
     }
 }
 
-/// SIGTERM and SIGINT end the service, also while it waits at its start.
+/// SIGTERM and SIGINT end the service, also while it waits for its dependencies.
 fn end_on_signal(tasks: &Tasks) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;

@@ -22,7 +22,7 @@ const COMMON: [&str; 6] = ["namespace", "database", "nats", "telemetry", "ops", 
 /// The services' own sections. One file or environment may configure all of them: each reads its own and the common ones.
 const SERVICES: [&str; 5] = ["collector", "aggregator", "billing", "alerts", "gateway"];
 
-/// What all services are told.
+/// Settings that all services have.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommonSettings {
@@ -50,7 +50,8 @@ pub struct CommonSettings {
 pub struct DatabaseSettings {
     /// `postgres://user:password@host:port/database`; a secret because of the password.
     pub url: SecretString,
-    /// Connections for what the service does. One more listens for the outbox, and a service may have pools of its own.
+    /// Connections for the service's work. One more listens for the outbox, and a service may have pools of
+    /// its own.
     #[serde(default = "default_connections_max")]
     pub connections_max: u32,
 }
@@ -59,9 +60,9 @@ pub struct DatabaseSettings {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NatsSettings {
-    /// `nats://host:port`; several brokers of one cluster with commas between them.
+    /// `nats://host:port`; several brokers of one cluster, separated by commas.
     pub url: String,
-    /// The service's user, where the broker has permissions.
+    /// The service's user, if the broker has permissions.
     pub user: Option<String>,
     /// That user's password.
     pub password: Option<SecretString>,
@@ -164,7 +165,7 @@ impl NatsSettings {
     }
 }
 
-/// Checks what types cannot say. Called once, before anything is started.
+/// Checks what types cannot express. Called once, before anything is started.
 pub trait Validate {
     /// The first thing that is wrong, and what to write instead.
     fn validate(&self) -> Result<(), String>;
@@ -177,7 +178,7 @@ impl Validate for CommonSettings {
         messaging::check_brokers(&self.nats.url).map_err(|error| error.to_string())?;
         if self.database.connections_max < 2 {
             return Err(
-                "database.connections_max must be at least 2: readiness is asked beside the work".to_owned()
+                "database.connections_max must be at least 2: the readiness check needs one".to_owned()
             );
         }
         if !(1..=5).contains(&self.nats.replicas) {
@@ -190,8 +191,9 @@ impl Validate for CommonSettings {
     }
 }
 
-/// Refuses an address whose password would be read as a host, a database or an option: Postgres would then be looked for at
-/// a place that does not exist, without a word about the password. Never repeats the address.
+/// Refuses an address whose password would be read as a host, a database or an option: the connection would
+/// then fail at a place that does not exist, and the error would not mention the password. Never repeats the
+/// address.
 fn check_database_url(url: &str) -> Result<(), String> {
     let Some(("postgres" | "postgresql", rest)) = url.split_once("://") else {
         return Err("database.url must begin with postgres://".to_owned());
@@ -199,7 +201,7 @@ fn check_database_url(url: &str) -> Result<(), String> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     let after = rest.strip_prefix(authority).unwrap_or_default();
     let (path, query) = after.split_once('?').unwrap_or((after, ""));
-    // An `@` belongs into the value of an option at most: `?user=me@example`.
+    // In options, an `@` may only be in a value: `?user=me@example`.
     let in_name =
         query.split('&').any(|option| option.split('=').next().is_some_and(|name| name.contains('@')));
     let cut = path.contains('@') || after.contains('#') || in_name;
@@ -228,7 +230,7 @@ pub enum SettingsError {
 }
 
 /// Reads the configuration of `service`: common sections, and the section named after it. Other services' sections are
-/// ignored; a section of no service, and a misspelt key in the common ones or the service's own, is an error.
+/// ignored; an unknown section, or a misspelt key in the common ones or the service's own, is an error.
 pub fn load<S: DeserializeOwned + Validate>(
     service: &str,
     file: Option<&Path>,
@@ -245,7 +247,7 @@ fn load_with<S: DeserializeOwned + Validate>(
     if let Some(path) = file {
         builder = builder.add_source(File::from(PathBuf::from(path)).format(FileFormat::Toml));
     }
-    // A variable that is set but empty is as if it were not set: that is how an unset one looks in a compose file.
+    // An empty variable counts as unset: that is how an unset one looks in a compose file.
     let environment = environment.prefix_separator(SEPARATOR).separator(SEPARATOR).ignore_empty(true);
     let config = builder.add_source(environment).build().map_err(SettingsError::Read)?;
     let mut sections = config.try_deserialize::<toml::Table>().map_err(SettingsError::Read)?;
@@ -262,7 +264,8 @@ fn load_with<S: DeserializeOwned + Validate>(
     Ok((common, own))
 }
 
-/// Deserializes one part, with the leniency of environment variables: `"8"` is a number where one is asked for.
+/// Deserializes one part, with the leniency of environment variables: `"8"` is a number where one is
+/// expected.
 fn part<T: DeserializeOwned>(table: toml::Value, section: Option<&str>) -> Result<T, SettingsError> {
     let named = |error: config::ConfigError| match section {
         Some(section) => SettingsError::Invalid(format!("[{section}] {error}")),
@@ -317,7 +320,7 @@ mod tests {
         "[database]\nurl = \"postgres://root@127.0.0.1/x\"\n[nats]\nurl = \"nats://127.0.0.1\"\n";
 
     #[test]
-    fn defaults_fill_what_is_not_said() {
+    fn missing_settings_have_defaults() {
         let (common, own) = load_text(&format!("{FILE}[tester]\nevery = \"10m\"")).unwrap();
         assert_eq!(common.namespace, "flowmeter");
         assert!(common.ops.listen.ip().is_loopback());
@@ -363,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_set_but_empty_is_as_if_it_were_not_set() {
+    fn an_empty_variable_counts_as_unset() {
         let variables = [
             ("FLOWMETER__DATABASE__URL", "postgres://h/x"),
             ("FLOWMETER__DATABASE__CONNECTIONS_MAX", ""),
@@ -387,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_raw_special_character_in_the_database_s_password_is_refused_with_the_remedy() {
+    fn a_raw_special_character_in_a_password_is_refused_with_the_remedy() {
         let all = ["a#b", "a/b", "a?b", "1#b", "1/b", "1?b", "12/3?4@b", "p@s/s"];
         for password in all {
             let url = format!("postgres://u:{password}@h/x");

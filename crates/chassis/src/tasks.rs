@@ -13,7 +13,7 @@ use std::{
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long a shutdown waits for the work in hand; less than the 30 s that orchestrators give.
+/// How long a shutdown waits for the work in progress; less than the 30 s that orchestrators give.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a service's loops and stops them.
@@ -25,7 +25,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// A token that is cancelled when the service shall stop. A loop finishes its batch, then returns.
+    /// A token that is cancelled to stop the service. A loop finishes its batch, then returns.
     pub fn shutdown(&self) -> CancellationToken {
         self.shutdown.clone()
     }
@@ -36,7 +36,7 @@ impl Tasks {
     }
 
     /// Starts a loop whose failure stops the whole service: an orchestrator starts it again, which is safer
-    /// than a service of which a part is dead.
+    /// than a service that is partly dead.
     pub fn spawn_fallible<E: Display + Send + 'static>(
         &self,
         name: &'static str,

@@ -11,13 +11,13 @@ use crate::{
     settings::{LogFormat, TelemetrySettings},
 };
 
-/// Bounds of the message-handling histogram, in seconds.
+/// Bucket bounds of all histograms, in seconds.
 const SECONDS_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
 /// Telemetry cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter is not one.
+    /// The filter is malformed.
     #[error("telemetry.filter is wrong; use e.g. `info` or `info,collector=debug`")]
     Filter(#[source] tracing_subscriber::filter::ParseError),
     /// The span exporter cannot be built.

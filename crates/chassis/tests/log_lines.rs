@@ -1,4 +1,4 @@
-//! The lines that services log, looked at in their sources.
+//! Checks the log lines of all services in their sources.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
@@ -7,14 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Macros of the log, by their beginning.
+/// How calls of the logging macros begin.
 const MACROS: [&str; 4] = ["tracing::error!(", "tracing::warn!(", "tracing::info!(", "tracing::debug!("];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() && !path.ends_with("tests") {
-            // Tests may hold what this test looks for; they run nowhere else.
+            // Tests may contain what this test looks for; they never run in production.
             sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
@@ -22,7 +22,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The arguments of a macro that begins the text: to the parenthesis that closes it.
+/// The arguments of a macro call, up to its closing parenthesis.
 fn arguments(text: &str) -> &str {
     let mut depth = 1;
     let end = text.char_indices().find(|(_, letter)| {

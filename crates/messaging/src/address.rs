@@ -1,8 +1,8 @@
-//! Where the brokers are, as the configuration says it.
+//! The brokers' addresses, as configured.
 
 use async_nats::ServerAddr;
 
-/// More brokers than any cluster has; an address with more is a mistake.
+/// No cluster has more brokers; an address with more is a mistake.
 const BROKERS_MAX: usize = 32;
 
 /// The brokers of one cluster.
@@ -39,7 +39,7 @@ pub enum AddressError {
     },
 }
 
-/// Checks that text names brokers: one, or several with commas between them.
+/// Checks that text names brokers: one, or several separated by commas.
 pub fn check_brokers(text: &str) -> Result<(), AddressError> {
     parse(text).map(drop)
 }
@@ -69,8 +69,8 @@ pub(crate) fn parse(text: &str) -> Result<Brokers, AddressError> {
     Ok(Brokers { servers, login, shown: shown.join(", ") })
 }
 
-/// An address; nothing where a password's raw `#`, `/` or `?` has cut it in pieces, which a parser may take for another
-/// host.
+/// An address; `None` if a raw `#`, `/` or `?` of a password has cut it in pieces, which a parser may take
+/// for another host.
 fn read(part: &str) -> Option<ServerAddr> {
     let (_, rest) = part.split_once("://").unwrap_or(("", part));
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_brokers_stand_with_commas_between_them() {
+    fn several_brokers_are_separated_by_commas() {
         let brokers = parse("nats://one:4222, two:4223,nats://u:p@three").unwrap();
         assert_eq!(brokers.shown, "one:4222, two:4223, three:4222");
         assert_eq!(brokers.login, Some(("u".to_owned(), "p".to_owned())));

@@ -1,7 +1,8 @@
-//! One question, one answer, between services: NATS request and reply. Nothing is kept; who needs that publishes.
+//! One question, one answer, between services: NATS request/reply. Nothing is stored; whoever needs that
+//! publishes.
 //!
 //! A question goes to whichever replica of the answering service takes it. A question that changes something
-//! carries an id of the asker's choice, so that it can be asked again when no answer came.
+//! carries an id chosen by the asker, so that it can be repeated if no answer came.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,27 +21,27 @@ use tracing::Instrument;
 
 use crate::{Bus, consume::chain, trace};
 
-/// Questions of one kind that a service answers at once; the others wait with the client library.
+/// Questions of one kind that a service answers at once; the others wait in the client library.
 const ANSWERS_AT_ONCE: usize = 64;
 
-/// Pause before a broken subscription is made again.
+/// Pause before a broken subscription is renewed.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 
-/// A question has no answer.
+/// A question was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens: the answering service does not run.
-    #[error("nobody answers `{0}` questions; does the service run?")]
+    /// Nobody listens: the answering service is not running.
+    #[error("nobody answers `{0}` questions; is the service running?")]
     Nobody(&'static str),
     /// No answer came in time.
     #[error("no answer to the `{question}` question within {waited:?}; ask again")]
     TimedOut {
         /// Which question.
         question: &'static str,
-        /// How long was waited.
+        /// How long it waited.
         waited: Duration,
     },
-    /// The broker is away.
+    /// The broker is unavailable.
     #[error("cannot ask the `{question}` question")]
     Broker {
         /// Which question.
@@ -48,7 +49,7 @@ pub enum AskError {
         /// Why.
         source: async_nats::client::RequestError,
     },
-    /// The service has refused.
+    /// The service refused.
     #[error("{reason}")]
     Refused {
         /// Why, for programs.
@@ -56,7 +57,7 @@ pub enum AskError {
         /// Why, for a person.
         reason: String,
     },
-    /// What came is not the answer's message.
+    /// The reply is not the answer's message.
     #[error("the answer to the `{question}` question cannot be read")]
     Unreadable {
         /// Which question.
@@ -76,12 +77,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The question makes no sense as it is.
+    /// The question is invalid.
     pub fn invalid(reason: impl ToString) -> Self {
         Self { kind: RefusalKind::Invalid, reason: reason.to_string() }
     }
 
-    /// What it is about does not exist.
+    /// What the question asks about does not exist.
     pub fn not_found(reason: impl ToString) -> Self {
         Self { kind: RefusalKind::NotFound, reason: reason.to_string() }
     }
@@ -94,7 +95,7 @@ impl Refusal {
 
 impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
-        tracing::warn!(error = chain(&error), "the database did not answer a question");
+        tracing::warn!(error = chain(&error), "cannot answer a question: the database failed");
         Self::unavailable("the database does not answer; ask again")
     }
 }
@@ -107,7 +108,7 @@ pub trait Answerer: Send + Sync + 'static {
     /// The answer's message.
     type Answer: Message;
 
-    /// The answer. What it decided must be committed when it returns.
+    /// The answer. Its effects must be committed when it returns.
     async fn answer(&self, question: Self::Question) -> Result<Self::Answer, Refusal>;
 }
 
@@ -143,7 +144,7 @@ impl Bus {
     }
 }
 
-/// Answers questions until `shutdown`, then finishes those in hand.
+/// Answers questions until `shutdown`, then finishes those in progress.
 pub async fn answer<A: Answerer>(
     bus: Bus,
     question: Question,
@@ -195,7 +196,7 @@ async fn take<A: Answerer>(
         };
         tokio::spawn(work.instrument(span));
     }
-    // Everything that was taken is answered before the service ends.
+    // Questions that were taken are answered before the service ends.
     let everyone = u32::try_from(ANSWERS_AT_ONCE).unwrap_or(u32::MAX);
     let _ = places.acquire_many(everyone).await;
 }

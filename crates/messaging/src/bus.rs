@@ -22,24 +22,25 @@ pub const OCCURRED_AT: &str = "Flowmeter-Occurred-At";
 /// Acknowledgements awaited at once; publishing waits beyond that (bounds memory, not speed).
 const ACKS_IN_FLIGHT_MAX: usize = 4_096;
 
-/// A broker that has not answered by then is treated as away. `sync_interval: always` under load needs seconds.
+/// A broker that has not answered by then is treated as unavailable. `sync_interval: always` under load needs
+/// seconds.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the broker is, and who is asking.
+/// Where the broker is, and who connects.
 #[derive(Debug, Clone)]
 pub struct BusConfig {
-    /// e.g. `nats://127.0.0.1:4222`; several brokers of one cluster with commas between them.
+    /// e.g. `nats://127.0.0.1:4222`; several brokers of one cluster, separated by commas.
     pub url: String,
-    /// The service's own user, where the broker has permissions.
+    /// The service's own user, if the broker has permissions.
     pub user: Option<String>,
     /// That user's password.
     pub password: Option<SecretString>,
-    /// How much the streams may hold, where this connection creates them.
+    /// How much the streams may hold, if this connection creates them.
     pub capacity: Capacity,
 }
 
 impl BusConfig {
-    /// Who connects: the user that is set, else the one in the URL, which the client library passes over.
+    /// Who connects: the user that is set, else the one in the URL, which the client library ignores.
     fn login(&self, brokers: &Brokers) -> Option<(String, String)> {
         if let (Some(user), Some(password)) = (&self.user, &self.password) {
             return Some((user.clone(), password.expose_secret().to_owned()));
@@ -75,7 +76,7 @@ pub enum ConnectError {
         /// Why.
         source: async_nats::ConnectError,
     },
-    /// The address is not one.
+    /// The address is malformed.
     #[error("{0}")]
     Address(AddressError),
 }
@@ -95,7 +96,7 @@ impl ConnectError {
     }
 }
 
-/// A message was not taken by the broker, or that is not known.
+/// The broker did not accept a message, or it is not known whether it did.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot publish to {subject}")]
 pub struct PublishError {
@@ -141,7 +142,7 @@ impl Bus {
         Ok(Self { inner: Arc::new(inner), patience: PATIENCE, waits: Waits::default() })
     }
 
-    /// The same connection; what its readers wait for at their start is noted there.
+    /// The same connection; its readers note in `waits` what they wait for at their start.
     #[must_use]
     pub fn with_waits(mut self, waits: Waits) -> Self {
         self.waits = waits;
@@ -153,7 +154,7 @@ impl Bus {
         &self.waits
     }
 
-    /// The same connection; what is consumed over it waits this long for what it refers to.
+    /// The same connection; messages consumed over it wait this long for what they refer to.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -166,7 +167,7 @@ impl Bus {
     }
 
     /// Publishes one message and waits until the broker has it durably. Returns its sequence in its stream;
-    /// the first one's sequence where the broker recognised a repeat.
+    /// for a repeat that the broker recognised, the sequence of the first one.
     pub async fn publish(&self, message: Outgoing) -> Result<u64, PublishError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, message.message_id.as_str());
@@ -186,7 +187,7 @@ impl Bus {
         Ok(acknowledgement.sequence)
     }
 
-    /// Whether the connection stands.
+    /// Whether the connection is up.
     pub fn is_connected(&self) -> bool {
         self.inner.client.connection_state() == async_nats::connection::State::Connected
     }

@@ -22,16 +22,16 @@ use crate::{Bus, Dispose, bus::OCCURRED_AT, settle::Settler, trace};
 /// Messages that one pull asks for: enough to hide the round trip, little enough to hand over on shutdown.
 const MESSAGES_PER_PULL: usize = 64;
 
-/// The broker says this often that it is alive; two misses recreate the subscription.
+/// The broker sends a heartbeat this often; two misses recreate the subscription.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// A handler that takes longer tells the broker this often that it is still at work.
+/// A handler that takes longer reports progress to the broker this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(ACK_WAIT.as_secs() / 3);
 
-/// Pause before a broken subscription is made again.
+/// Pause before a broken subscription is renewed.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 
-/// A decoded message with what the broker knows of it.
+/// A decoded message with what the broker knows about it.
 #[derive(Debug, Clone)]
 pub struct Delivery<M> {
     /// The message.
@@ -40,7 +40,7 @@ pub struct Delivery<M> {
     pub subject: String,
     /// Its place in its stream.
     pub stream_sequence: u64,
-    /// The same, for telling messages apart also where the stream was created anew or restored.
+    /// The same, but distinct even after the stream was recreated or restored.
     pub place: Place,
     /// 1 for the first delivery.
     pub deliveries: u64,
@@ -50,8 +50,8 @@ pub struct Delivery<M> {
     pub traceparent: Option<String>,
 }
 
-/// Names a message of a stream: the same for every delivery, and another one for the message that has its sequence in
-/// another life of the stream.
+/// Identifies a message of a stream: the same for every delivery, and different for the message with the same
+/// sequence in another life of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Place {
     sequence: u64,
@@ -82,14 +82,14 @@ pub trait Handler: Send + Sync + 'static {
     /// How it fails.
     type Error: Dispose;
 
-    /// Handles one message. What it decided must be committed when it returns `Ok`.
+    /// Handles one message. Its effects must be committed when it returns `Ok`.
     async fn handle(&self, delivery: Delivery<Self::Message>) -> Result<(), Self::Error>;
 }
 
 /// The consume loop cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumeError {
-    /// The stream is not there, or the consumer cannot be created.
+    /// The stream does not exist, or the consumer cannot be created.
     #[error("cannot read {consumer}; may this user create consumers?")]
     Create {
         /// The consumer's name.
@@ -115,8 +115,8 @@ pub enum ConsumeError {
     },
 }
 
-/// Reads `consumer` until `shutdown`, then finishes the message in hand and returns. A stream that is not there yet, or a
-/// broker that is away, is waited for; [`Bus::waits`] says so meanwhile.
+/// Reads `consumer` until `shutdown`, then finishes the current message and returns. Waits for a stream that
+/// does not exist yet or a broker that is unavailable; [`Bus::waits`] shows that meanwhile.
 pub async fn run<H: Handler>(
     bus: Bus,
     clock: Arc<dyn Clock>,
@@ -147,7 +147,7 @@ pub async fn run<H: Handler>(
             () = shutdown.cancelled() => return Ok(()),
             () = sleep(RESUBSCRIBE_PAUSE) => {}
         }
-        // The consumer may be gone, with a broker that was created anew or restored: nobody else makes it again.
+        // The consumer may be gone if the broker was recreated or restored; nobody else recreates it.
         match open(&bus, consumer).await {
             Ok(opened) => puller = opened,
             Err(error) => tracing::warn!(
@@ -176,8 +176,8 @@ pub async fn open(bus: &Bus, consumer: Consumer) -> Result<PullConsumer, Consume
         .map_err(|source| ConsumeError::Create { consumer: consumer.name(), source })
 }
 
-/// Removes a consumer that nobody reads with any more. Tells whether it was there. What it has not acknowledged stays in the
-/// stream.
+/// Removes a consumer that is no longer read. Returns whether it existed. What it has not acknowledged stays
+/// in the stream.
 pub async fn remove(bus: &Bus, consumer: Consumer) -> Result<bool, ConsumeError> {
     match stream_of(bus, consumer).await?.delete_consumer(&consumer.name()).await {
         Ok(_) => Ok(true),
@@ -226,7 +226,7 @@ impl<H: Handler> Reader<H> {
         }
     }
 
-    /// Handles one message and tells the broker what became of it.
+    /// Handles one message and settles it with the broker.
     async fn settle(&self, message: jetstream::Message) {
         let span = tracing::info_span!(
             "consume",
@@ -237,7 +237,7 @@ impl<H: Handler> Reader<H> {
         trace::continue_from(&span, traceparent_of(&message));
         async {
             let answer = self.answer(&message).await;
-            // A lost acknowledgement means one more delivery, which the handler must bear anyway.
+            // A lost acknowledgement means one more delivery, which the handler must tolerate anyway.
             if let Err(error) = message.ack_with(answer).await {
                 tracing::warn!(consumer = self.name, %error, "cannot acknowledge a message; it will be delivered again");
             }

@@ -48,7 +48,7 @@ pub async fn publish(bus: &Bus, dead: Dead) -> Result<(), PublishError> {
     Ok(())
 }
 
-/// Headers as a dead letter keeps them. Message ids stay behind: a replay is a new message.
+/// Headers as a dead letter keeps them. Message ids are left out: a replay is a new message.
 pub(crate) fn kept_headers(headers: Option<&HeaderMap>) -> Vec<v1::Header> {
     let Some(headers) = headers else { return Vec::new() };
     headers

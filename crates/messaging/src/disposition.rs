@@ -1,13 +1,13 @@
-//! What becomes of a message whose handling failed.
+//! What happens to a message whose handling failed.
 
 /// The answer to "what now?".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// Nothing is lost by dropping it: acknowledge.
     Ignore,
-    /// Something of ours is away (database, broker): deliver again, for as long as it takes.
+    /// A dependency is unavailable (database, broker): deliver again, for as long as it takes.
     Wait,
-    /// May succeed soon: deliver again, and write a dead letter when patience is over ([`crate::PATIENCE`]).
+    /// May succeed soon: deliver again, and write a dead letter when patience runs out ([`crate::PATIENCE`]).
     Retry,
     /// Will never succeed: write a dead letter now.
     DeadLetter,

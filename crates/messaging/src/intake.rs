@@ -1,4 +1,4 @@
-//! Taking many messages of one consumer in hand, and settling them together: for a service that handles a batch in one
+//! Takes many messages of one consumer and settles them together: for a service that handles a batch in one
 //! transaction. The rules are those of [`crate::consume`]: acknowledged after the commit, retried with backoff,
 //! dead-lettered with the reason.
 
@@ -19,7 +19,8 @@ use crate::{
     settle::Settler,
 };
 
-/// Messages that one pull asks for. With the largest packs this bounds what waits unread to some five megabytes.
+/// Messages that one pull asks for. With the largest packs this bounds the unread ones to about five
+/// megabytes.
 const MESSAGES_PER_PULL: usize = 128;
 
 /// Reads one consumer.
@@ -35,9 +36,9 @@ pub struct Intake<M> {
 }
 
 /// A message that was taken and has to be settled, by exactly one of its methods. One that is dropped is delivered
-/// again after the consumer's wait.
+/// again after the consumer's ack wait.
 pub struct InHand<M> {
-    /// What it says.
+    /// The decoded message.
     pub delivery: Delivery<M>,
     settler: Arc<Settler>,
     raw: jetstream::Message,
@@ -51,8 +52,8 @@ impl<M: Message + Default> Intake<M> {
         Ok(Self { bus, consumer, settler, puller, broke: false, messages: None, marker: PhantomData })
     }
 
-    /// The next message that can be decoded; the others become dead letters on the way. Nothing where the subscription
-    /// broke: call again, after a pause, to subscribe anew. Dropping the future loses no message.
+    /// The next message that can be decoded; the others become dead letters on the way. `None` if the
+    /// subscription broke: call again after a pause to resubscribe. Dropping the future loses no message.
     pub async fn next(&mut self) -> Option<InHand<M>> {
         loop {
             let messages = match &mut self.messages {
@@ -70,7 +71,8 @@ impl<M: Message + Default> Intake<M> {
                             })
                             .ok()?;
                     }
-                    // Until it stands: a future that is dropped here, or fails, opens again.
+                    // Until the subscription is up: after a future that is dropped here, or fails, the next
+                    // one opens again.
                     self.broke = true;
                     let messages = subscribe(&self.puller, self.settler.name()).await?;
                     self.broke = false;
@@ -104,7 +106,7 @@ impl<M: Message + Default> Intake<M> {
         }
     }
 
-    /// Gives what was fetched and not yet taken back at once, so that another process need not wait for it.
+    /// Gives back what was fetched and not yet taken, so that another process need not wait for it.
     pub async fn hand_back(self) {
         if let Some(messages) = self.messages {
             hand_back(messages).await;
@@ -113,24 +115,24 @@ impl<M: Message + Default> Intake<M> {
 }
 
 impl<M> InHand<M> {
-    /// What it decided is committed.
+    /// Its effects are committed.
     pub async fn handled(self) {
         let answer = self.settler.handled(self.delivery.place);
         tell(self.settler.name(), &self.raw, answer).await;
     }
 
-    /// Handling has failed: the error's disposition decides what becomes of it.
+    /// Handling has failed: the error's disposition decides what happens to it.
     pub async fn failed(self, error: &dyn Dispose) {
         let answer = self.settler.failed(&self.raw, self.delivery.deliveries, error).await;
         tell(self.settler.name(), &self.raw, answer).await;
     }
 
-    /// Not begun: another process may have it at once.
+    /// Not started: another process may take it at once.
     pub async fn hand_back(self) {
         tell(self.settler.name(), &self.raw, AckKind::Nak(None)).await;
     }
 
-    /// Still at work: the broker's wait begins again.
+    /// Still in progress: the consumer's ack wait starts over.
     pub async fn progress(&self) {
         tell(self.settler.name(), &self.raw, AckKind::Progress).await;
     }
@@ -155,7 +157,7 @@ async fn subscribe(puller: &PullConsumer, name: &str) -> Option<pull::Stream> {
         .ok()
 }
 
-/// A lost acknowledgement means one more delivery, which the handler must bear anyway.
+/// A lost acknowledgement means one more delivery, which the handler must tolerate anyway.
 async fn tell(consumer: &str, message: &jetstream::Message, answer: AckKind) {
     if let Err(error) = message.ack_with(answer).await {
         tracing::warn!(consumer, %error, "cannot acknowledge a message; it will be delivered again");

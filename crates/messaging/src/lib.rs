@@ -3,8 +3,8 @@
 //! - [`Bus`] publishes with a deterministic message id, the W3C trace context and the event time.
 //! - [`consume`] runs a handler per message: acknowledged after it returns, so after its commit; retried with
 //!   backoff; dead-lettered with its reason when no retry can help.
-//! - [`intake`] takes many messages in hand, for a service that handles them in one transaction.
-//! - [`ask`] asks another service one question and gets one answer, for what is not worth a stream.
+//! - [`intake`] takes many messages at once, for a service that handles them in one transaction.
+//! - [`ask`] asks another service one question and gets one answer, for what needs no stream.
 //! - [`outbox`] publishes what a transaction has decided, if and only if it committed.
 
 mod address;

@@ -1,9 +1,10 @@
-//! The life of a stream: what tells its sequences from those of another stream of the same name.
+//! The life of a stream: what distinguishes its sequences from those of another stream of the same name.
 //!
-//! A sequence means something within one life only. A stream that is created anew begins at 1 again. One that is restored
-//! from a backup goes on from an older sequence and gives out sequences for a second time; its creation time is that of the
-//! backup. So a life is the instant of creation and a mark in the stream's metadata, which the stream's owner renews when
-//! it finds that the stream was set back. Brokers before 2.10 keep no metadata: there a set-back stream keeps its life.
+//! A sequence is meaningful within one life only. A stream that is recreated starts at 1 again. One that is
+//! restored from a backup continues from an older sequence and reuses sequences; its creation time is that of
+//! the backup. So a life is the instant of creation and a mark in the stream's metadata, which the stream's
+//! owner renews when it finds that the stream was set back. Brokers before 2.10 keep no metadata: there a
+//! set-back stream keeps its life.
 
 use async_nats::jetstream::{
     self,
@@ -27,11 +28,11 @@ pub struct Life {
     pub last_sequence: u64,
 }
 
-/// The life of a stream cannot be told.
+/// The life of a stream cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum LifeError {
-    /// The stream is not there, or the broker does not answer.
-    #[error("cannot look at the stream {name}")]
+    /// The stream does not exist, or the broker does not answer.
+    #[error("cannot inspect the stream {name}")]
     Look {
         /// The stream's name.
         name: String,
@@ -74,8 +75,8 @@ impl Bus {
         Ok(life_of(found.cached_info()))
     }
 
-    /// When the broker took the message with this sequence; nothing where the stream does not hold it (any more). Tells a
-    /// sequence that was given out for a second time.
+    /// When the broker stored the message with this sequence; `None` if the stream does not hold it (any
+    /// more). Reveals a sequence that was used twice.
     pub async fn taken_at(&self, stream: Stream, sequence: u64) -> Result<Option<Timestamp>, LifeError> {
         let name = stream.name(self.namespace());
         let handle = self.jetstream().get_stream_no_info(&name).await;
@@ -87,7 +88,7 @@ impl Bus {
         }
     }
 
-    /// The last message of a subject, as its bytes; nothing where the stream holds none.
+    /// The last message of a subject, as its bytes; `None` if the stream holds none.
     pub async fn last_of(
         &self,
         stream: Stream,
@@ -103,8 +104,8 @@ impl Bus {
         }
     }
 
-    /// Begins another life of the stream, because it was set back; unless somebody has done so since `known`. Returns the
-    /// life that it has now.
+    /// Begins another life of the stream because it was set back, unless somebody has done so since `known`.
+    /// Returns the life that it has now.
     pub async fn begin_life(&self, stream: Stream, known: &Life, mark: &str) -> Result<Life, LifeError> {
         let name = stream.name(self.namespace());
         let found = self.jetstream().get_stream(&name).await;
@@ -121,7 +122,7 @@ impl Bus {
         if life.id == now.id {
             tracing::warn!(
                 stream = marked.config.name,
-                "this broker keeps no mark on a stream; 2.10 or newer does"
+                "this broker cannot mark a stream as set back; use 2.10 or newer"
             );
         }
         Ok(life)

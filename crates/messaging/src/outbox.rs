@@ -1,12 +1,13 @@
-//! The outbox: a transaction writes what the world is to be told, a relay tells it.
+//! The outbox: a transaction writes messages into it, a relay publishes them.
 //!
-//! A crash after the broker took a message and before its row is gone publishes it again, under the same
-//! message id; subscribers bear repeats.
+//! After a crash between the broker's acknowledgement and the removal of the row, a message is published
+//! again under the same message id; subscribers tolerate repeats.
 //!
-//! Messages of one subject are published in the order of their rows, also by several relays and where one has failed:
-//! of a topic that keeps the last message of each subject, an older state must not come last. A row waits for every
-//! earlier one of its subject, whoever holds that. Rows are numbered before their transactions commit; whoever writes to
-//! one subject from several transactions makes them wait for each other, as the catalog does.
+//! Messages of one subject are published in the order of their rows, also by several relays and after a
+//! failure: in a topic that keeps the last message of each subject, an older state must not come last. A row
+//! waits for every earlier one of its subject, whichever relay holds it. Rows are numbered before their
+//! transactions commit, so transactions that write to one subject must wait for each other, as those of the
+//! catalog do.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -24,17 +25,17 @@ use crate::{Bus, Dispose, Disposition, Outgoing, PublishError, consume::chain};
 /// Rows that one transaction relays.
 const BATCH_ROWS: i64 = 200;
 
-/// Rows are looked for this often where no notification came.
+/// Interval for polling rows if no notification comes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A row that failed waits this long, times its attempts, before it is tried again; others go on.
 const RETRY_SECONDS: i32 = 2;
 
-/// Attempts beyond this no longer lengthen the wait, and later messages of the subject no longer wait for this one: the
-/// broker takes others meanwhile, and will not take it.
+/// Attempts beyond this no longer lengthen the wait, and later messages of the subject no longer wait for
+/// this one: the broker accepts others meanwhile, and will not accept it.
 const ATTEMPTS_COUNTED_MAX: i32 = 30;
 
-/// The subjects of which messages are still to be published.
+/// The subjects with messages that are not published yet.
 pub async fn pending_subjects(connection: &mut PgConnection) -> Result<HashSet<String>, sqlx::Error> {
     let subjects: Vec<String> =
         sqlx::query_scalar("SELECT DISTINCT subject FROM outbox").fetch_all(connection).await?;
@@ -58,13 +59,13 @@ pub async fn enqueue(connection: &mut PgConnection, messages: &[Outgoing]) -> Re
     .bind(messages.iter().map(|message| message.occurred_at.to_sqlx()).collect::<Vec<_>>())
     .execute(&mut *connection)
     .await?;
-    // Wakes the relay when the transaction commits. Only a wake-up: the relay also looks by itself.
+    // Wakes the relay when the transaction commits. Only a wake-up: the relay also polls.
     sqlx::query("SELECT pg_notify('outbox_' || current_schema(), '')").execute(connection).await?;
     Ok(())
 }
 
-/// Publishes rows until `shutdown`. Several relays may run: each takes rows that no other holds, and whose subject no
-/// other has in hand.
+/// Publishes rows until `shutdown`. Several relays may run: each takes rows that no other holds, and whose
+/// subject no other is publishing.
 pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
     let mut listener = None;
     while !shutdown.is_cancelled() {
@@ -88,7 +89,8 @@ pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
 
 async fn listen(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
     let channel: String = sqlx::query_scalar("SELECT 'outbox_' || current_schema()").fetch_one(pool).await?;
-    // A listener holds its connection for as long as it listens: one of its own, not one that the pool would miss.
+    // A listener holds its connection for as long as it listens, so it gets its own instead of one of the
+    // pool's.
     let options = pool.connect_options().as_ref().clone();
     let own = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
     let mut listener = PgListener::connect_with(&own.connect_lazy_with(options)).await?;
@@ -143,7 +145,7 @@ async fn relay_batch(pool: &PgPool, bus: &Bus) -> Result<usize, sqlx::Error> {
                 );
                 failed.push(id);
                 held_up.insert(subject);
-                // The broker is away, so the others would fail too: leave them as they are.
+                // The broker is unavailable, so the others would fail too: leave them as they are.
                 if error.disposition() == Disposition::Wait {
                     break;
                 }

@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 use crate::consume::Place;
 
-/// How long a message waits where nobody says otherwise. The catalog is behind for as long as its publisher's outbox
-/// pauses after failures (a minute at most) and a restarted reader waits for what its forerunner had in hand (15 s) and
-/// for a retry of its own (30 s); three times that. Meanwhile its neighbours are handled, but what is complete of the
-/// sources that share its consumer is not known any further.
+/// How long a message waits by default. The catalog may lag by the pause of its publisher's outbox after
+/// failures (a minute at most), a restarted reader's wait for what its predecessor had in progress (15 s) and
+/// a retry of its own (30 s); about three times that. Meanwhile other messages are handled, but the
+/// completeness of the sources that share its consumer does not advance.
 pub const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
-/// Messages that are remembered: no consumer has more in flight. Where there were more, the others would wait on.
+/// Messages that are remembered: no consumer has more in flight. If one had, the others would keep waiting.
 const REMEMBERED_MAX: usize = 20_000;
 
-/// The messages of one consumer that wait. Remembered by the process, so that neither what was delivered and not
-/// handled (a kill, an orderly end, a database that was away) nor the time before its start is held against a message;
-/// after a restart its patience begins anew.
+/// The waiting messages of one consumer. Remembered by the process, so that neither deliveries that were not
+/// handled (a kill, a shutdown, an unavailable database) nor the time before its start count against a
+/// message; after a restart its patience starts over.
 #[derive(Debug)]
 pub(crate) struct Patience {
     lasts: Duration,
@@ -39,11 +39,12 @@ impl Patience {
         Self { lasts, waiting: Mutex::default() }
     }
 
-    /// The message at this place has failed, at `now`. Returns its failures so far; nothing where patience is over.
+    /// The message at this place has failed, at `now`. Returns its failures so far; `None` if patience has
+    /// run out.
     pub(crate) fn failed(&self, place: Place, now: Instant) -> Option<u64> {
         let mut waiting = self.waiting();
         if waiting.len() >= REMEMBERED_MAX && !waiting.contains_key(&place) {
-            // Another process has settled what has not come again for so long.
+            // A message that has not come again for this long was settled by another process.
             let long_ago = self.lasts.saturating_mul(2);
             waiting.retain(|_, known| now.duration_since(known.since) < long_ago);
             if waiting.len() >= REMEMBERED_MAX {
@@ -55,7 +56,7 @@ impl Patience {
         (now.duration_since(known.since) < self.lasts).then_some(known.failures)
     }
 
-    /// The message waits no more.
+    /// The message no longer waits.
     pub(crate) fn settled(&self, place: Place) {
         self.waiting().remove(&place);
     }
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_ends_by_time_and_begins_anew_when_a_message_was_settled() {
+    fn patience_ends_by_time_and_starts_over_when_a_message_is_settled() {
         let (patience, began) = (Patience::new(PATIENCE), Instant::now());
         for failures in 1..100 {
             assert_eq!(patience.failed(at(7), began), Some(failures), "failures alone end nothing");
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_what_is_not_waits_on() {
+    fn remembered_messages_are_bounded_and_the_others_keep_waiting() {
         let (patience, began) = (Patience::new(PATIENCE), Instant::now());
         let many = u64::try_from(REMEMBERED_MAX).unwrap();
         for sequence in 0..many {

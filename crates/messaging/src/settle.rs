@@ -1,4 +1,4 @@
-//! What the broker is told about a message: done, deliver again, or put aside as a dead letter.
+//! How a message is settled with the broker: acknowledged, delivered again, or set aside as a dead letter.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub(crate) struct Settler {
     outcomes: Outcomes,
 }
 
-/// What became of the consumer's messages. Looked up once, not for each message.
+/// Counters of the consumer's messages, by outcome. Looked up once, not for each message.
 struct Outcomes {
     handled: Counter,
     ignored: Counter,
@@ -56,7 +56,7 @@ impl Settler {
         &self.name
     }
 
-    /// What the handler decided is committed.
+    /// The handler's effects are committed.
     pub(crate) fn handled(&self, place: Place) -> AckKind {
         self.patience.settled(place);
         self.outcomes.handled.increment(1);
@@ -92,9 +92,10 @@ impl Settler {
         AckKind::Nak(Some(backoff(failures)))
     }
 
-    /// Writes the dead letter first and takes the message off the consumer after it. A crash between the two writes the
-    /// same letter again, under the same id, which the broker knows for two minutes; a message that comes again later
-    /// than that has a second letter. A replay is a message of its own, and so is its letter.
+    /// Writes the dead letter first, then takes the message off the consumer. After a crash between the two,
+    /// the same letter is written again under the same id, which the broker knows for two minutes; a message
+    /// that comes again later than that has a second letter. A replay is a new message, with a letter of its
+    /// own.
     pub(crate) async fn bury(
         &self,
         message: &jetstream::Message,

@@ -1,5 +1,5 @@
-//! The streams of the contract: created where they are missing, brought up to date by their owner, and watched for how full
-//! they are.
+//! The streams of the contract: created if missing, brought up to date by their owner, and watched for how
+//! full they are.
 
 use std::time::Duration;
 
@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Bus, consume::chain};
 
-/// How often the owner looks at its streams: so long is one missing that was deleted while its services run. A round is one
-/// request for each stream.
+/// Interval at which the owner checks its streams, and so the longest time that a deleted one is missing. A
+/// round is one request for each stream.
 const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A stream this full is reported: at a steady rate, as much time is left as three sevenths of what it took to get there.
+/// A stream this full is reported: at a steady rate, three sevenths of the time it took to get there is
+/// left.
 pub const FULL_WARN_RATIO: f64 = 0.7;
 
 /// A stream that stays full is logged again after this time.
@@ -29,7 +30,7 @@ const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// The streams cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// A stream is not there and cannot be made.
+    /// A stream does not exist and cannot be created.
     #[error("cannot create the stream {name}; is JetStream on, and may this user create it?")]
     Create {
         /// The stream's name.
@@ -37,16 +38,16 @@ pub enum StreamError {
         /// Why.
         source: CreateStreamError,
     },
-    /// Whether a stream is there is not known.
-    #[error("cannot look at the stream {name}; is JetStream on, and may this user read it?")]
+    /// It is not known whether a stream exists.
+    #[error("cannot inspect the stream {name}; is JetStream on, and may this user read it?")]
     Look {
         /// The stream's name.
         name: String,
         /// Why.
         source: GetStreamError,
     },
-    /// The stream of the version before keeps the subjects of executions.
-    #[error("cannot set the stream {name} of the version before aside; the collector may, once it runs")]
+    /// The stream of the previous version keeps the subjects of executions.
+    #[error("cannot set aside the stream {name} of the previous version; the collector may, once it runs")]
     SetAside {
         /// The stream's name.
         name: String,
@@ -57,7 +58,7 @@ pub enum StreamError {
 
 impl StreamError {
     /// Whether the configuration of this service has to be changed; everything else is worth waiting for: a broker without
-    /// a leader, without room or that is being set up.
+    /// a leader, out of space or still being set up.
     pub fn is_final(&self) -> bool {
         let Self::Create { source, .. } = self else { return false };
         let CreateStreamErrorKind::JetStream(error) = source.kind() else { return false };
@@ -76,8 +77,8 @@ struct Watched {
 }
 
 impl Bus {
-    /// Creates the streams that this service needs and that are not there, and brings those that it owns up to date with
-    /// its settings.
+    /// Creates the missing streams that this service needs, and brings those that it owns up to date with its
+    /// settings.
     pub async fn ensure_streams(&self) -> Result<(), StreamError> {
         self.ensure(Stream::needed_by(self.service())).await
     }
@@ -100,7 +101,7 @@ impl Bus {
     }
 
     /// Looks after the streams that this service owns until `shutdown`: creates one that is gone, follows the settings, and
-    /// says how full each is.
+    /// reports how full each is.
     pub async fn keep_streams(self, shutdown: CancellationToken) {
         let owned = Stream::all().filter(|stream| stream.owner() == self.service());
         let mut owned: Vec<(Stream, Watched)> = owned.map(|stream| (stream, Watched::default())).collect();
@@ -156,8 +157,8 @@ impl Bus {
         }
     }
 
-    /// Applies what differs between the settings and the stream. A failure stops nobody: the stream goes on as it is, and the
-    /// next round tries again.
+    /// Applies what differs between the settings and the stream. A failure is not fatal: the stream stays as
+    /// it is, and the next round tries again.
     async fn bring_up_to_date(
         &self,
         stream: Stream,
@@ -202,14 +203,14 @@ impl Bus {
         }
     }
 
-    /// Sets the stream of the version before aside, so that its subjects are free for the streams that take its place, and
-    /// nothing that it holds is lost. Returns whether it is there.
+    /// Sets aside the stream of the previous version, so that its subjects are free for the streams that
+    /// replace it, and nothing that it holds is lost. Returns whether it exists.
     async fn set_aside(&self) -> Result<bool, StreamError> {
         let Some(config) = self.before().await? else { return Ok(false) };
         let subjects = ExecutionsBefore.subjects_aside(self.namespace());
         if config.subjects != subjects {
             let name = config.name.clone();
-            tracing::info!(stream = name, "set aside; the streams of the partitions copy what it holds");
+            tracing::info!(stream = name, "stream set aside; the partition streams copy its messages");
             self.jetstream()
                 .update_stream(Config { subjects, ..config })
                 .await
@@ -232,9 +233,9 @@ impl Bus {
     }
 }
 
-/// The stream's configuration with the settings that this contract decides; what else an operator has set stays. A limit
-/// below what the stream holds is not applied, because the broker would delete messages that somebody has yet to read:
-/// then the second value says so.
+/// The stream's configuration with the settings that this contract decides; everything else that an operator
+/// has set stays. A limit below what the stream holds is not applied, because the broker would delete
+/// messages that are not read yet: then the second value says so.
 fn merged(info: &jetstream::stream::Info, wanted: Config) -> (Config, Option<String>) {
     let now = &info.config;
     let mut kept = None;
@@ -283,7 +284,7 @@ fn measure(stream: Stream, info: &jetstream::stream::Info, watched: &mut Watched
             bytes = info.state.bytes,
             bytes_max = info.config.max_bytes,
             percent = format!("{:.0}", ratio * 100.0),
-            "the stream is nearly full; a full one refuses what is published: see docs/runbooks/full-stream.md"
+            "the stream is nearly full; a full stream refuses new messages: see docs/runbooks/full-stream.md"
         );
     }
 }
@@ -293,7 +294,7 @@ fn figure(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// The part of its room that a stream uses; nothing where it has no bound.
+/// The share of its capacity that a stream uses; `None` if it has no bound.
 fn fullness(bytes: u64, bytes_max: i64) -> Option<f64> {
     let bytes_max = u64::try_from(bytes_max).ok().filter(|max| *max > 0)?;
     // In thousandths, which fit into an f64 without loss.
@@ -314,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_s_fullness_is_a_part_of_its_room() {
+    fn fullness_is_the_used_share_of_a_streams_capacity() {
         assert_eq!(fullness(0, 100), Some(0.0));
         assert_eq!(fullness(70, 100), Some(FULL_WARN_RATIO));
         assert_eq!(fullness(u64::MAX, 1), Some(4_294_967.295));

@@ -9,7 +9,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 /// The header that carries the trace context.
 pub(crate) const TRACEPARENT: &str = "traceparent";
 
-/// The current span's context, as a `traceparent`; nothing where nothing is traced.
+/// The current span's context, as a `traceparent`; `None` if nothing is traced.
 pub fn current() -> Option<String> {
     let mut carrier = HashMap::new();
     let context = Span::current().context();
@@ -22,6 +22,6 @@ pub fn continue_from(span: &Span, traceparent: Option<&str>) {
     let Some(traceparent) = traceparent else { return };
     let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
     let context: Context = global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
-    // Fails only where no tracing layer is installed; then there is no trace to continue.
+    // Fails only if no tracing layer is installed; then there is no trace to continue.
     let _ = span.set_parent(context);
 }

@@ -1,5 +1,5 @@
-//! What a process waits for: a dependency that is away when the process starts. It tries again until it is there, and says
-//! meanwhile what it waits for, in its log and to whoever asks whether it is ready.
+//! What a process waits for: a dependency that is unavailable when the process starts. It retries until the
+//! dependency is available, and reports meanwhile what it waits for, in its log and in its readiness.
 
 use std::{
     collections::BTreeMap,
@@ -14,27 +14,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consume::chain;
 
-/// First pause between two attempts. Doubled after each, so that a dependency that is away for long is not pestered.
+/// First pause between two attempts. Doubled after each, so that a long outage causes few attempts.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 
-/// Longest pause: so long may a service be away after its dependency is back.
+/// Longest pause, and so the longest time that a service is not ready after its dependency is back.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// The same reason is logged again after this time: a line a minute is seen, and fills no disk.
+/// The same reason is logged again after this time: a line a minute is noticed, and fills no disk.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What this process waits for, with the reason; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Waits(Arc<Mutex<BTreeMap<String, String>>>);
 
-/// Ends with the wait, also where the waiting task is dropped.
+/// Ends with the wait, also if the waiting task is dropped.
 struct Noted<'a> {
     waits: &'a Waits,
     what: &'a str,
 }
 
 impl Waits {
-    /// What is waited for and why, for a person. Nothing where everything is there.
+    /// What is waited for and why, for a person. `None` if everything is available.
     pub fn reason(&self) -> Option<String> {
         let waits = self.lock();
         let reasons: Vec<String> = waits.iter().map(|(what, why)| format!("{what}: {why}")).collect();
@@ -42,7 +42,7 @@ impl Waits {
     }
 
     /// Notes `what` as waited for until `attempt` succeeds, and repeats it with growing pauses. An error that waiting
-    /// cannot mend (`is_final`) is returned at once; nothing on `shutdown`, also in the middle of an attempt.
+    /// cannot fix (`is_final`) is returned at once; `None` on `shutdown`, also in the middle of an attempt.
     pub async fn until<T, E, F>(
         &self,
         what: &str,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waiting_cannot_mend_ends_it_at_once() {
+    async fn an_error_that_waiting_cannot_fix_ends_the_wait_at_once() {
         let (waits, shutdown) = (Waits::default(), CancellationToken::new());
         let is_final = |error: &Failed| error.0 == 2;
         let mut attempts = 0;

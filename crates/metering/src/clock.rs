@@ -22,7 +22,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that is told what time it is: either it stands still, or it runs at an offset to the machine's.
+/// A clock whose time is set: either it stands still, or it runs at an offset to the machine's.
 #[derive(Debug, Clone)]
 pub struct SimulatedClock {
     state: Arc<Mutex<State>>,
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_standing_clock_moves_only_when_told() {
+    fn a_standing_clock_moves_only_when_it_is_moved() {
         let start: Timestamp = "2026-11-24T00:00:00Z".parse().unwrap();
         let clock = SimulatedClock::standing_at(start);
         let shared = clock.clone();

@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{ExecutionId, SafeText, WorkflowId};
 
-/// The longest run time that is counted, ten years: n8n is not older. Longer is a source's wrong clock, and with this
-/// bound a month's sum takes 29 million such runs before it no longer fits 63 bits of milliseconds.
+/// The longest run time that is counted, ten years: n8n is not older, so a longer one comes from a wrong
+/// clock. With this bound, a month's sum of milliseconds overflows 63 bits only after 29 million such runs.
 pub const RUN_TIME_MAX: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 
 /// A final status. An execution that has none of these is not finished, whatever its `stoppedAt` says.
@@ -101,30 +101,30 @@ pub struct Execution {
     pub id: ExecutionId,
     /// The workflow that ran.
     pub workflow: WorkflowId,
-    /// The workflow's name, where the source said it.
+    /// The workflow's name, if the source gave it.
     pub workflow_name: Option<SafeText>,
     /// How it ended.
     pub status: Status,
     /// What started it.
     pub mode: Mode,
-    /// When it started; missing where it never did.
+    /// When it started; missing if it never did.
     pub started_at: Option<Timestamp>,
     /// When it stopped: decides the period.
     pub stopped_at: Timestamp,
     /// The execution that it retries.
     pub retry_of: Option<ExecutionId>,
-    /// When the limit check allowed it, where the source's hook says so.
+    /// When the limit check allowed it, if the source's hook reports that.
     pub admitted_at: Option<Timestamp>,
 }
 
 impl Execution {
-    /// How long it ran: zero where it never started, or where the source's clock went backwards.
+    /// How long it ran: zero if it never started, or if the source's clock went backwards.
     pub fn duration(&self) -> SignedDuration {
         run_time(self.started_at, self.stopped_at)
     }
 }
 
-/// How long a run took: zero where it never started, or where the source's clock went backwards, and at most
+/// How long a run took: zero if it never started, or if the source's clock went backwards, and at most
 /// [`RUN_TIME_MAX`].
 pub fn run_time(started_at: Option<Timestamp>, stopped_at: Timestamp) -> SignedDuration {
     started_at

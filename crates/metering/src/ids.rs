@@ -1,4 +1,5 @@
-//! Typed ids. Each is parsed once, at the edge; what holds one knows that it is well formed. To clone one copies no text.
+//! Typed ids. Each is parsed once, at the edge; whoever holds one knows that it is well formed. Cloning
+//! copies no text.
 
 use std::{fmt, sync::Arc};
 
@@ -69,7 +70,7 @@ macro_rules! id {
 }
 
 id!(
-    /// A tenant, by the operator's own word for it.
+    /// A tenant, by the id that the operator chose.
     TenantId, "tenant id", is_chosen, CHOSEN_RULE
 );
 id!(
@@ -85,7 +86,7 @@ id!(
     WorkflowId, "workflow id", is_given, GIVEN_RULE
 );
 impl WorkflowId {
-    /// Stands for the workflows of pushed executions that are too many to be kept before a poll has shown them.
+    /// Stands for the workflows of pushed executions beyond the number kept before a poll has shown them.
     pub fn not_shown() -> Self {
         Self("not-shown-yet".into())
     }

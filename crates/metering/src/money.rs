@@ -25,11 +25,11 @@ impl Currency {
         std::str::from_utf8(&self.0).unwrap_or("???")
     }
 
-    /// Fails where ISO 4217 has no such currency. Asked when a price is put; a stored price stays readable.
+    /// Fails if ISO 4217 has no such currency. Checked when a price is put; a stored price stays readable.
     pub fn check(&self) -> Result<(), InvalidCurrency> {
         let known = iso_currency::Currency::from_code(&self.as_str().to_ascii_uppercase());
         match known {
-            // Codes of no money: tests, metals, funds, "no currency".
+            // Codes that are not money: tests, metals, funds, "no currency".
             Some(known) if !known.is_special() => Ok(()),
             _ => Err(InvalidCurrency(self.as_str().to_owned())),
         }
@@ -45,8 +45,8 @@ impl Currency {
     }
 }
 
-/// ISO 4217's exponents other than 2. Amounts travel with theirs, so that nobody needs a list of their own: those of
-/// browsers and libraries are lists of the digits that are usual, and disagree.
+/// ISO 4217's exponents other than 2. Amounts are sent with theirs, so that no reader needs its own list:
+/// those of browsers and libraries list the usual digits, and disagree.
 const EXPONENTS: [(u32, &[&str]); 3] = [
     (
         0,
@@ -62,7 +62,7 @@ const EXPONENTS: [(u32, &[&str]); 3] = [
 /// An amount of money in its currency's minor unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Money {
-    /// In cents, or what the currency's smallest unit is.
+    /// In cents, or whatever the currency's minor unit is.
     pub amount_minor: i64,
     /// The currency.
     pub currency: Currency,
@@ -87,7 +87,7 @@ pub fn amount_text(currency: &str, amount_minor: i64, exponent: u32) -> String {
     }
 }
 
-/// The number with a comma between each three digits.
+/// The number with a comma every three digits.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);

@@ -21,7 +21,7 @@ impl Period {
     }
 }
 
-/// How a tenant's months are cut.
+/// How a tenant's periods are cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Calendar {
     time_zone: TimeZone,
@@ -52,8 +52,8 @@ impl Calendar {
         Ok(Self { time_zone, anchor_day: day })
     }
 
-    /// A calendar that was acceptable once, as it was stored. A zone that is not known any more is as UTC: what was stored
-    /// by it stays, and nobody's periods stop because of it.
+    /// A calendar that was accepted once, as it was stored. A zone that is no longer known is read as UTC:
+    /// stored periods stay, and no tenant's periods stop.
     pub fn stored(time_zone: &str, anchor_day: u32) -> Self {
         let time_zone = TimeZone::get(time_zone).unwrap_or(TimeZone::UTC);
         let anchor_day = i8::try_from(anchor_day).unwrap_or(1).clamp(1, 31);
@@ -96,8 +96,8 @@ impl Calendar {
         Period { start: self.instant(date), end: self.instant(tomorrow) }
     }
 
-    /// The hour of the clock that holds the instant, in the calendar's time zone. Where the clocks are changed, the hour is cut
-    /// there: with Lord Howe Island's half an hour, two hours of that day last 30 minutes or are 30 minutes longer together.
+    /// The clock hour that holds the instant, in the calendar's time zone. It is cut where the clocks change:
+    /// on Lord Howe Island, where they change by half an hour, one hour of that day lasts 30 minutes.
     pub fn hour_of(&self, instant: Timestamp) -> Period {
         let offset = self.time_zone.to_offset(instant);
         let shift = i64::from(offset.seconds());
@@ -139,8 +139,8 @@ impl Calendar {
         self.period_of(period.end)
     }
 
-    /// The period that holds the instant, where the calendar holds from `previous_end` on: the end of the last period that
-    /// is known. The first one runs from there to the calendar's first boundary after it.
+    /// The period that holds the instant, if the calendar applies from `previous_end` on: the end of the last
+    /// known period. The first one runs from there to the calendar's next boundary.
     pub fn continue_from(&self, previous_end: Timestamp, instant: Timestamp) -> Period {
         let period = self.period_of(instant);
         Period { start: period.start.max(previous_end.min(instant)), end: period.end }

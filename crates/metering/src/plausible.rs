@@ -1,10 +1,10 @@
-//! Which instants an execution may have. One rule for all who read executions: what one service takes and another
-//! refuses would be accepted and then lost.
+//! Which instants an execution may have. One rule for all readers of executions: what one service accepts and
+//! another refuses would be lost.
 
 use jiff::{SignedDuration, Timestamp};
 
 /// How far ahead of ours a source's clock may be. A clock that takes its local time for UTC is up to 14 hours ahead.
-/// More is nonsense: it would open periods that have not begun, and hold an epoch fast until that instant.
+/// More is invalid: it would open periods that have not begun, and pin an epoch until that instant.
 pub const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// 2019-01-01: no execution is older than n8n. Bounds the months and the durations that bad input can make, and keeps
@@ -22,7 +22,7 @@ pub enum Implausible {
         /// The instant.
         at: Timestamp,
     },
-    /// It lies before n8n.
+    /// It is before n8n existed.
     #[error("{what} at {at}, before there was n8n: check the source's clock")]
     BeforeN8n {
         /// `started` or `stopped`.
@@ -32,12 +32,12 @@ pub enum Implausible {
     },
 }
 
-/// Whether an instant lies where those of executions can lie.
+/// Whether an execution may have this instant.
 pub fn is_plausible(at: Timestamp, now: Timestamp) -> bool {
     at.as_second() >= EARLIEST_SECOND && at.duration_since(now) <= AHEAD_MAX
 }
 
-/// Checks when an execution started and stopped, as far as it did. A start after the stop is plausible: the source's
+/// Checks when an execution started and stopped, if it did. A start after the stop is plausible: the source's
 /// clock was set back meanwhile.
 pub fn check_instants(
     started_at: Option<Timestamp>,

@@ -1,6 +1,6 @@
-//! Text from outside: names, tags, reasons, answers of other programs. It goes into a database that knows no NUL, into
-//! mail headers, onto terminals and pages, so it is made safe once, where it enters; what holds a [`SafeText`] need
-//! not look again.
+//! Text from outside: names, tags, reasons, answers of other programs. It goes into a database that knows no
+//! NUL, into mail headers, onto terminals and pages, so it is made safe once, where it enters; whoever holds
+//! a [`SafeText`] need not check again.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -10,8 +10,8 @@ pub const NAME_CHARS_MAX: usize = 200;
 /// Stands for a character that must not be passed on.
 const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
 
-/// Text of bounded length without characters that end a line, steer a terminal or turn the direction of what stands
-/// beside them. To clone one copies no text.
+/// Text of bounded length without characters that end a line, steer a terminal or change the direction of the
+/// text around them. Cloning copies no text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SafeText(Arc<str>);
 
@@ -22,7 +22,8 @@ pub fn is_unsafe(c: char) -> bool {
 }
 
 impl SafeText {
-    /// The text's first `chars_max` characters. A line break or tab becomes a space, what else is unsafe U+FFFD.
+    /// The text's first `chars_max` characters. A line break or tab becomes a space, any other unsafe
+    /// character U+FFFD.
     pub fn clean(text: &str, chars_max: usize) -> Self {
         // Nearly all text is safe: it is copied once.
         if text.len() <= chars_max && !text.chars().any(is_unsafe) {
@@ -32,8 +33,8 @@ impl SafeText {
         Self(clean.into())
     }
 
-    /// The text where it is safe as it is and neither empty nor longer than `chars_max`: for what is compared with
-    /// something else, which a changed one would equal by chance.
+    /// The text, if it is safe as it is and neither empty nor longer than `chars_max`: for text that is
+    /// compared with other text, which a changed one could equal by chance.
     pub fn exact(text: &str, chars_max: usize) -> Option<Self> {
         let fits = !text.is_empty() && text.chars().count() <= chars_max && !text.chars().any(is_unsafe);
         fits.then(|| Self(text.into()))
@@ -44,7 +45,7 @@ impl SafeText {
         &self.0
     }
 
-    /// Nothing where it is empty.
+    /// `None` if it is empty.
     pub fn non_empty(self) -> Option<Self> {
         (!self.0.is_empty()).then_some(self)
     }
@@ -91,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_steers_a_terminal_or_ends_a_line_is_replaced() {
+    fn characters_that_steer_a_terminal_or_end_a_line_are_replaced() {
         for (text, safe) in [
             ("Order\0sync", "Order\u{fffd}sync"),
             ("North\r\nBcc: all@north.example", "North  Bcc: all@north.example"),
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compared_is_kept_as_it_is_or_not_at_all() {
+    fn text_to_compare_is_kept_unchanged_or_not_at_all() {
         assert_eq!(SafeText::exact("south", 5).unwrap().as_str(), "south");
         for bad in ["", "souths", "so\0", "so\u{202e}"] {
             assert_eq!(SafeText::exact(bad, 5), None, "{bad:?}");

@@ -1,19 +1,21 @@
-//! A tenant's periods over all time: which calendar holds from when. Pure.
+//! A tenant's periods over all time: which calendar applies from when. Pure.
 //!
-//! A period that was used once never changes its bounds, so a changed calendar holds from the end of a period on. What a
-//! timeline says of any instant is one period, and its periods have no gap and no overlap, because each stretch between
-//! two changes is cut by one calendar and periods end at the stretch's ends.
+//! A period that was used once never changes its bounds, so a changed calendar applies from the end of a
+//! period on. Every instant is in exactly one period of a timeline, and its periods have no gap and no
+//! overlap, because each stretch between two changes is cut by one calendar and periods end at the stretch's
+//! ends.
 
 use jiff::Timestamp;
 
 use crate::{Calendar, Period};
 
-/// What holds for a stretch of time.
+/// What applies for a stretch of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stretch {
     /// Cuts the stretch into periods and days.
     pub calendar: Calendar,
-    /// Whether the whole stretch is one period, whatever the calendar: a period that was stored before timelines were.
+    /// Whether the whole stretch is one period, whatever the calendar: a period that was stored before
+    /// timelines existed.
     pub one_period: bool,
 }
 
@@ -23,7 +25,7 @@ impl Stretch {
     }
 }
 
-/// Which calendar holds from when.
+/// Which calendar applies from when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeline {
     /// Since the beginning of time.
@@ -45,9 +47,10 @@ impl Timeline {
         Self { first, later }
     }
 
-    /// The timeline of periods that were stored before timelines were, `rows`, the last opened first, and of the calendar
-    /// that holds now. Each row keeps its bounds. Where rows overlap, because the calendar was changed in the middle of
-    /// one, those that were opened last hold, and an earlier one ends where they begin.
+    /// The timeline of `rows`, periods that were stored before timelines existed, the last opened first, and
+    /// of the current calendar. Each row keeps its bounds. Where rows overlap, because the calendar was
+    /// changed in the middle of one, those that were opened last win, and an earlier one ends where they
+    /// begin.
     pub fn of_rows(calendar: Calendar, rows: &[Period]) -> Self {
         let mut timeline = Self::new(calendar);
         if rows.iter().all(|row| timeline.period_of(row.start) == *row) {
@@ -84,22 +87,22 @@ impl Timeline {
         &self.first
     }
 
-    /// The stretches after the first, each with the instant from which it holds, ascending.
+    /// The stretches after the first, each with the instant from which it applies, ascending.
     pub fn later(&self) -> &[(Timestamp, Stretch)] {
         &self.later
     }
 
-    /// The calendar that holds in the end: the one that was set last.
+    /// The calendar that applies in the end: the one that was set last.
     pub fn latest(&self) -> &Calendar {
         &self.later.last().map_or(&self.first, |(_, stretch)| stretch).calendar
     }
 
-    /// The calendar that holds at an instant.
+    /// The calendar that applies at an instant.
     pub fn calendar_at(&self, instant: Timestamp) -> &Calendar {
         &self.at(instant).0.calendar
     }
 
-    /// From when the calendar that was set last holds, where that is after the instant.
+    /// From when the calendar that was set last applies, if that is after the instant.
     pub fn changes_after(&self, instant: Timestamp) -> Option<Timestamp> {
         self.later.last().map(|(from, _)| *from).filter(|from| *from > instant)
     }
@@ -116,8 +119,8 @@ impl Timeline {
         within(stretch.calendar.day_of(instant), bounds)
     }
 
-    /// The hour that holds the instant, by the clock of the calendar that holds then. As a day it is cut where the calendar
-    /// changes, so that the hours of a day, and of a period, add up to it.
+    /// The hour that holds the instant, by the clock of the calendar that applies then. Like a day, it is cut
+    /// where the calendar changes, so that the hours of a day, and of a period, add up to it.
     pub fn hour_of(&self, instant: Timestamp) -> Period {
         let (stretch, bounds) = self.at(instant);
         within(stretch.calendar.hour_of(instant), bounds)
@@ -132,9 +135,9 @@ impl Timeline {
         }
     }
 
-    /// Sets the calendar. It holds from the end of the period of `now`, or of the last one that was opened
-    /// (`opened_until`) where that is later: a source's clock may be ahead. A calendar that was set before and does not
-    /// hold yet is replaced. Tells whether anything is different.
+    /// Sets the calendar. It applies from the end of the period of `now`, or of the last one that was opened
+    /// (`opened_until`) if that is later: a source's clock may be ahead. A calendar that was set before and
+    /// does not apply yet is replaced. Returns whether anything changed.
     pub fn set(&mut self, calendar: &Calendar, now: Timestamp, opened_until: Option<Timestamp>) -> bool {
         let current = self.period_of(now).end;
         let from = opened_until.map_or(current, |until| until.max(current));
@@ -147,9 +150,9 @@ impl Timeline {
         self.later != before
     }
 
-    /// Ends the period of `end` there; the next one runs on to the first boundary of the calendar that was set last. Where
-    /// later periods were opened already (`opened_until` is after the period's end), they keep their bounds, and a calendar that
-    /// was set holds when it would have.
+    /// Ends the period of `end` there; the next one runs to the first boundary of the calendar that was set
+    /// last. If later periods were opened already (`opened_until` is after the period's end), they keep their
+    /// bounds, and a calendar that was set applies when it would have.
     pub fn end_period(&mut self, end: Timestamp, opened_until: Option<Timestamp>) {
         let (stretch, period) = (self.at(end).0.clone(), self.period_of(end));
         if period.start == end {

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZoneDatabase;
 
-/// In the time zone database, and places nowhere: some browsers refuse them.
+/// In the time zone database, but not places: some browsers refuse them.
 const NOWHERE: [&str; 2] = ["Factory", "Etc/Unknown"];
 
 /// The text is not a time zone that services and browsers both know.
@@ -13,8 +13,8 @@ pub struct InvalidTimeZone(String);
 /// Checks the time zone of a tenant that is new or changed.
 ///
 /// Only names of the IANA database count. A machine's own copy holds more (`localtime`, `posixrules`, `posix/…`,
-/// `right/…`): they mean something else on another machine, and no browser can show a date in them. Hence the copy
-/// that is built in decides, which is the same everywhere.
+/// `right/…`): they mean something else on another machine, and no browser can show a date in them. Hence the
+/// built-in copy decides, which is the same everywhere.
 pub fn check_time_zone(name: &str) -> Result<(), InvalidTimeZone> {
     let is_nowhere = NOWHERE.iter().any(|nowhere| nowhere.eq_ignore_ascii_case(name));
     match TimeZoneDatabase::bundled().get(name) {
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_this_machine_or_nobody_knows_is_refused() {
+    fn zones_that_only_this_machine_or_nobody_knows_are_refused() {
         for name in [
             "localtime",
             "posixrules",

@@ -1,4 +1,4 @@
-//! What the recipients of a crossing are told, fixed when the crossing arrives.
+//! The content of a crossing's mails, fixed when the crossing arrives.
 
 use std::time::Duration;
 
@@ -9,45 +9,45 @@ use url::Url;
 
 use crate::Crossing;
 
-/// All that a mail is made from. It never changes afterwards, so that a mail that has to be sent again says the
-/// same, whatever has become of the tenant or the plan.
+/// Everything that a mail is made from. It never changes afterwards, so that a mail that has to be sent again
+/// says the same, even if the tenant or the plan has changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Alert {
-    /// The crossing that is told.
+    /// The crossing.
     pub crossing_id: String,
-    /// Whose usage.
+    /// The tenant.
     pub tenant: TenantId,
     /// The tenant's name for people.
     pub tenant_name: String,
     /// The language of the mail.
     pub language: Language,
-    /// In which dates are written.
+    /// The time zone of its dates.
     pub time_zone: TimeZone,
     /// The share that was reached.
     pub percent: Percent,
-    /// What was used by then.
+    /// Usage at the crossing.
     pub used: u64,
-    /// Of how much.
+    /// The limit.
     pub limit: u64,
     /// What happens at the limit.
     pub limit_kind: LimitKind,
-    /// Whether the plan only watches.
+    /// Whether the plan is in shadow mode.
     pub shadow: bool,
-    /// With a hard limit: how long runs still start once it was reached.
+    /// With a hard limit: how long runs still start once it is reached.
     pub grace: Option<Duration>,
     /// With a soft limit: executions allowed past it.
     pub overage_max: Option<u64>,
-    /// Thresholds that were passed before, and that no mail has said.
+    /// Thresholds that were passed before, and that no other mail names.
     pub folded: Vec<u32>,
-    /// In which period.
+    /// The period.
     pub period: Period,
-    /// When it was seen.
+    /// When it was detected.
     pub crossed_at: Timestamp,
-    /// Where to look.
+    /// The dashboard that the mail links to.
     pub dashboard_url: String,
-    /// When this service learned of it.
+    /// When this service recorded it.
     pub recorded_at: Timestamp,
-    /// When the mail may leave: its date.
+    /// When the mail may be sent; also its date.
     pub leaves_at: Timestamp,
 }
 
@@ -58,16 +58,16 @@ pub enum AtLimit {
     Refuses,
     /// Runs are refused after this time.
     RefusesAfter(Duration),
-    /// What would be refused is written down.
+    /// What would be refused is recorded.
     Watches,
     /// Runs go on.
     Overage,
-    /// Runs go on for so many more.
+    /// Runs go on for this many more.
     OverageOf(u64),
 }
 
 impl Alert {
-    /// What `tenant` is told of `crossing`.
+    /// The alert about `crossing` for `tenant`.
     pub fn new(crossing: Crossing, tenant: &Tenant, plan: &Plan, dashboard: &Url, now: Timestamp) -> Self {
         Self {
             crossing_id: crossing.id,
@@ -106,7 +106,7 @@ impl Alert {
         }
     }
 
-    /// What may still be used.
+    /// Executions left up to the limit.
     pub fn remaining(&self) -> u64 {
         self.limit.saturating_sub(self.used)
     }
@@ -116,7 +116,7 @@ impl Alert {
 pub(crate) mod samples {
     use super::*;
 
-    /// 80 % of a hard limit in UTC, told in English.
+    /// 80 % of a hard limit in UTC, in English.
     pub(crate) fn north() -> Alert {
         Alert {
             crossing_id: "north:2026-11:80".into(),
@@ -143,7 +143,7 @@ pub(crate) mod samples {
         }
     }
 
-    /// The whole of a soft limit in Madrid, told in Spanish.
+    /// The whole of a soft limit in Madrid, in Spanish.
     pub(crate) fn south() -> Alert {
         Alert {
             crossing_id: "south:2026-11:100".into(),

@@ -4,12 +4,12 @@ use jiff::Timestamp;
 
 use crate::{Alert, Letter, Notice};
 
-/// What one mail tells.
+/// What one mail is about.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cause {
     /// A tenant has crossed a threshold.
     Crossing(Box<Alert>),
-    /// The operator has something to look after.
+    /// The operator has something to act on.
     Notice(Box<Notice>),
 }
 
@@ -30,7 +30,7 @@ impl Cause {
         }
     }
 
-    /// The mail itself; the same whenever it is made.
+    /// The mail itself; always the same.
     pub fn letter(&self) -> Result<Letter, askama::Error> {
         match self {
             Self::Crossing(alert) => Letter::of(alert),

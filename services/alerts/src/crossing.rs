@@ -1,4 +1,4 @@
-//! A crossed threshold, as the aggregator tells it.
+//! A crossed threshold, as the aggregator publishes it.
 
 use jiff::Timestamp;
 use metering::{InvalidId, InvalidPercent, Percent, Period, PlanId, TenantId};
@@ -7,7 +7,7 @@ use proto::{InvalidMessage, InvalidTimestamp, required_instant, v1};
 /// The only rule that this service has words for.
 const MONTHLY_EXECUTIONS: &str = "monthly-executions";
 
-/// Longest crossing id that is taken, in bytes; the aggregator's are far shorter.
+/// Longest crossing id that is accepted, in bytes; the aggregator's are far shorter.
 const ID_BYTES_MAX: usize = 256;
 
 /// Largest count that the database keeps.
@@ -18,25 +18,25 @@ const EXECUTIONS_MAX: u64 = i64::MAX.unsigned_abs();
 pub struct Crossing {
     /// The same for every delivery of this crossing.
     pub id: String,
-    /// Whose usage.
+    /// The tenant.
     pub tenant: TenantId,
-    /// The plan that held.
+    /// The plan at the crossing.
     pub plan: PlanId,
-    /// In which period.
+    /// The period.
     pub period: Period,
-    /// Which share of the limit.
+    /// The share of the limit.
     pub percent: Percent,
-    /// The highest share that the same change has reached; zero where not known.
+    /// The highest share that the same change has reached; zero if not known.
     pub highest_percent: u32,
-    /// The limit that held.
+    /// The limit at the crossing.
     pub limit: u64,
-    /// What was used by then.
+    /// Usage at the crossing.
     pub used: u64,
-    /// When it was seen.
+    /// When it was detected.
     pub crossed_at: Timestamp,
 }
 
-/// The message is not a crossing that can be told.
+/// The message is not a valid crossing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCrossing {
     /// The crossing has no usable id.
@@ -48,7 +48,7 @@ pub enum InvalidCrossing {
     /// The threshold is not a share.
     #[error(transparent)]
     Percent(#[from] InvalidPercent),
-    /// The period makes no sense.
+    /// The period is invalid.
     #[error(transparent)]
     Period(#[from] InvalidMessage),
     /// An instant is missing or out of range.
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_named() {
+    fn an_invalid_field_is_named() {
         let cases: [(&str, Spoil); 7] = [
             ("crossing_id", |wire| wire.crossing_id.clear()),
             ("tenant id", |wire| wire.tenant_id.clear()),

@@ -1,7 +1,8 @@
-//! Sends what is due, each mail on its own, until it is taken or given up.
+//! Sends due mails, each on its own, until it is accepted or given up.
 //!
-//! A crash between the server's "taken" and the row's `sent` leaves the row as `sending`. When its lease has ended
-//! the mail goes out again, the same bytes under the same `Message-ID`: a mail may come twice, and is never lost.
+//! A crash between the server's acceptance and the row's `sent` leaves the row as `sending`. When its lease
+//! has ended the mail is sent again, the same bytes under the same `Message-ID`: a mail may arrive twice, and
+//! is never lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,10 +25,10 @@ use crate::{
 /// Longest reason that is kept, in characters: a mail server may answer at length.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// Mails sent at once by this process: one slow recipient leaves the others their places.
+/// Mails that this process sends at once, so that a slow recipient does not block the others.
 const SENDING_MAX: usize = 16;
 
-/// Due mails are looked for this often where nothing woke the loop; waits are in minutes.
+/// Interval for polling due mails if nothing wakes the loop; waits are in minutes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a sender may keep a mail without reporting back: well over [`crate::smtp::SEND_TIMEOUT`].
@@ -50,7 +51,7 @@ pub struct Deliver {
 }
 
 impl Deliver {
-    /// Delivers until `shutdown`, then finishes the mails in hand.
+    /// Delivers until `shutdown`, then finishes the mails in progress.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut sending = JoinSet::new();
         while !shutdown.is_cancelled() {
@@ -115,11 +116,11 @@ impl Deliver {
         }
     }
 
-    /// Writes down what became of an attempt, and for the operator that a mail will never be sent.
+    /// Records the outcome of an attempt, and a fact for the operator if the mail will never be sent.
     async fn settle(&self, mail: &Claimed, outcome: &Outcome<'_>) -> Result<bool, sqlx::Error> {
         let mut transaction = self.pool.begin().await?;
         let is_settled = store::settle(&mut *transaction, mail, outcome).await?;
-        // What says that mail is refused is not followed by another mail about itself.
+        // A mail about refused mails is not followed by another one about itself.
         let is_about_refusals =
             matches!(&mail.cause, Cause::Notice(notice) if notice.fact.topic() == Topic::Refused);
         if is_settled && matches!(outcome.event, Event::Refused | Event::Exhausted) && !is_about_refusals {

@@ -1,4 +1,4 @@
-//! What goes wrong and concerns the operator: one fact, and how facts of one kind are told together.
+//! Problems that concern the operator: one fact, and how facts of one kind are merged.
 
 #[cfg(test)]
 pub(crate) mod samples;
@@ -15,19 +15,20 @@ use uuid::Uuid;
 
 use crate::RefusedMail;
 
-/// Facts that belong together come together: a notice waits this long for more of them, where it is not urgent.
+/// Facts that belong together arrive together: a notice waits this long for more of them, unless it is
+/// urgent.
 pub const SETTLE: SignedDuration = SignedDuration::from_mins(1);
 
-/// One topic sends at most one mail per subject in this time; what comes meanwhile is in the next one.
+/// One topic sends at most one mail per subject in this time; facts found meanwhile are in the next one.
 pub const SPACING: SignedDuration = SignedDuration::from_hours(1);
 
 /// The subject of mails that were refused.
 const MAIL: &str = "mail";
 
-/// Longest text that is taken from a message, in characters; it may quote input from outside.
+/// Longest text that is kept of a message, in characters; it may quote input from outside.
 const TEXT_CHARS_MAX: usize = 500;
 
-/// The namespace of the keys that are hashes; never changes, or facts would be told twice.
+/// The namespace of the keys that are hashes; never changes, or facts would be reported twice.
 const FACT_KEYS: Uuid = Uuid::from_u128(0x2b6f_0d55_90c4_4c0e_8f43_5c1d_9a37_6e12);
 
 /// What a fact is about.
@@ -37,15 +38,15 @@ pub enum Topic {
     Gap,
     /// A source has not been swept for some time.
     Failing,
-    /// A source of which that was told is swept again.
+    /// A source that was reported as failing is swept again.
     Recovered,
-    /// A source is about to prune what was not seen.
+    /// A source is about to prune executions that were not seen.
     Loss,
     /// A service could not handle a message.
     Dead,
     /// A report to Stripe needs a person.
     Report,
-    /// Stripe counts otherwise.
+    /// Stripe's count differs.
     Drift,
     /// A workflow seems to start itself.
     Loop,
@@ -61,7 +62,7 @@ pub enum Topic {
     Refused,
 }
 
-/// A fact, as its message tells it, checked. A notice holds its facts as one of these.
+/// A fact from a checked message. A notice holds its facts as one of these.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
     /// Executions that a source no longer shows; of several gaps, all ids from the lowest to the highest.
@@ -92,7 +93,7 @@ pub enum Fact {
     Refused(RefusedMail),
 }
 
-/// The message is not a fact that can be told.
+/// The message is not a valid fact.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFact {
     /// A source or tenant id is malformed.
@@ -101,7 +102,7 @@ pub enum InvalidFact {
     /// An instant is missing or out of range.
     #[error(transparent)]
     Timestamp(#[from] InvalidTimestamp),
-    /// The period makes no sense.
+    /// The period is invalid.
     #[error(transparent)]
     Period(#[from] InvalidMessage),
 }
@@ -148,8 +149,8 @@ impl Topic {
         Self::ALL.into_iter().find(|topic| topic.as_str() == name)
     }
 
-    /// The least time from one mail of this topic and subject to the next. The keys of the others come once a day or
-    /// once per failure by themselves.
+    /// The shortest time between two mails of this topic and subject. Zero for topics whose keys occur only
+    /// once a day or once per failure.
     pub fn spacing(self) -> SignedDuration {
         match self {
             Self::Recovered | Self::Loss => SignedDuration::ZERO,
@@ -170,7 +171,8 @@ impl Fact {
         }))
     }
 
-    /// A failure. Its instants are those that the collector gives: the row of failures is known by its first.
+    /// A failure. Its instants are those that the collector gives: the series of failures is identified by
+    /// its first.
     pub fn failing(wire: v1::SourceFailing) -> Result<Self, InvalidFact> {
         SourceId::parse(&wire.source_id)?;
         required_instant(wire.failing_since.as_ref(), "failing_since")?;
@@ -178,7 +180,7 @@ impl Fact {
         Ok(Self::Failing(v1::SourceFailing { detail: shortened(&wire.detail), ..wire }))
     }
 
-    /// A sweep that expects a loss; nothing for one that does not.
+    /// A sweep that expects a loss; `None` for one that does not.
     pub fn loss(wire: &v1::SourceSynced) -> Result<Option<Self>, InvalidFact> {
         SourceId::parse(&wire.source_id)?;
         required_instant(wire.sweep_ended_at.as_ref(), "sweep_ended_at")?;
@@ -186,12 +188,12 @@ impl Fact {
         Ok(expected.map(|_| Self::Loss(wire.clone())))
     }
 
-    /// What should be mended at a source whatever it runs: its clock, or who uses its push token. The instants are those at which
-    /// it began, and make each a fact once until it is mended.
+    /// Problems of a source itself: its clock, or who uses its push token. The instants are those at which a
+    /// problem began, so that each is one fact until it is fixed.
     pub fn warnings(wire: &v1::SourceSynced) -> Result<Vec<Self>, InvalidFact> {
         let wire = v1::SourceSynced {
             instances: wire.instances.iter().map(|instance| shortened(instance)).collect(),
-            // No mail says them, and there may be a thousand.
+            // No mail shows them, and there may be a thousand.
             open_ids: Vec::new(),
             ..wire.clone()
         };
@@ -212,7 +214,7 @@ impl Fact {
         Ok(Self::Dead(wire))
     }
 
-    /// What billing tells; nothing for what went well, and for kinds of a later version.
+    /// An event of billing; `None` for a report that succeeded, and for kinds of a later version.
     pub fn billing(wire: v1::BillingEvent) -> Result<Option<Self>, InvalidFact> {
         let checked = |tenant: &str, period: Option<v1::Period>| {
             TenantId::parse(tenant)?;
@@ -235,7 +237,7 @@ impl Fact {
         }
     }
 
-    /// A workflow that seems to start itself; nothing for what else the limit check tells.
+    /// A workflow that seems to start itself; `None` for other events of the limit check.
     pub fn admission(wire: v1::AdmissionEvent) -> Result<Option<Self>, InvalidFact> {
         let Some(v1::admission_event::Event::LoopDetected(detected)) = wire.event else { return Ok(None) };
         TenantId::parse(&detected.tenant_id)?;
@@ -295,7 +297,7 @@ impl Fact {
         }
     }
 
-    /// When it was found; of a source that is or was failing, or has something to mend, since when.
+    /// When it was found; for a source that is or was failing, or has a problem, since when.
     pub fn at(&self) -> Timestamp {
         let wire = match self {
             Self::Gap(gap) => &gap.found_at,
@@ -315,8 +317,8 @@ impl Fact {
         instant(wire.as_ref(), "at").ok().flatten().unwrap_or_default()
     }
 
-    /// The same for every delivery of this fact. No id holds a `/`, so no two facts read the same, nor does a fact
-    /// read as a crossing.
+    /// The same for every delivery of this fact. No id contains a `/`, so no two facts have the same key, nor
+    /// do a fact and a crossing.
     pub fn key(&self) -> String {
         let (topic, subject, at) = (self.topic().as_str(), self.subject(), self.at());
         match self {
@@ -346,7 +348,8 @@ impl Fact {
             Self::Contradicted(found) => {
                 format!("{topic}/{subject}/{}/{}", at.to_zoned(TimeZone::UTC).date(), found.executions)
             }
-            // One a day for each address. Nothing follows the date, so an address with a `/` reads like no other.
+            // One a day for each address. Nothing follows the date, so an address with a `/` stays
+            // unambiguous.
             Self::Refused(refused) => {
                 let recipient = refused.refusals.first().map_or("", |refusal| refusal.recipient.as_str());
                 format!("{topic}/{}/{}", recipient.to_lowercase(), at.to_zoned(TimeZone::UTC).date())
@@ -354,7 +357,7 @@ impl Fact {
         }
     }
 
-    /// The fact as a notice keeps it: without what no mail says.
+    /// The fact as a notice keeps it: without what no mail shows.
     pub fn abridged(self) -> Self {
         match self {
             Self::Dead(letter) => Self::Dead(v1::DeadLetter {
@@ -369,7 +372,7 @@ impl Fact {
         }
     }
 
-    /// Both facts as one, where `later` has the same topic and subject.
+    /// Both facts as one; `later` has the same topic and subject.
     pub fn and(self, later: Self) -> Self {
         match (self, later) {
             (Self::Gap(first), Self::Gap(later)) => Self::Gap(span(first, later)),
@@ -417,7 +420,8 @@ impl Fact {
     }
 }
 
-/// All from the lowest to the highest id; without an end where one of them has none. A reason that is not that of all is said as none.
+/// From the lowest to the highest id; without an end if one of them has none. The reason is unspecified
+/// unless both have the same.
 fn span(first: v1::SourceGap, later: v1::SourceGap) -> v1::SourceGap {
     let reason = if first.reason == later.reason { first.reason } else { v1::GapReason::Unspecified.into() };
     let lowest = |a: String, b: String| if in_order(&a, &b) == Ordering::Greater { b } else { a };

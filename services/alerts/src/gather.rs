@@ -1,4 +1,4 @@
-//! Gathers facts for the operator: each once, those of one topic and subject in one notice until that is due.
+//! Gathers facts for the operator: each once, those of one topic and subject in one notice until it is due.
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
@@ -20,20 +20,20 @@ pub struct Gatherer {
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// A source that fails for less is not told.
+    /// Shorter failures of a source are not reported.
     pub failing_after: Duration,
-    /// Told when a notice may be due.
+    /// Notified when a notice may be due.
     pub wake: Arc<Notify>,
 }
 
 /// A fact cannot be gathered.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
-    /// The message makes no sense.
+    /// The message is invalid.
     #[error("not a fact for the operator")]
     Invalid(#[from] InvalidFact),
     /// The database failed.
-    #[error("cannot keep a fact for the operator")]
+    #[error("cannot store a fact for the operator")]
     Store(#[from] sqlx::Error),
 }
 
@@ -46,9 +46,9 @@ impl Dispose for GatherError {
     }
 }
 
-/// A message that tells at most one fact, which stands by itself.
+/// A message that carries at most one fact.
 pub trait Tells: Message + Default {
-    /// The fact, where it concerns the operator.
+    /// The fact, if it concerns the operator.
     fn fact(self) -> Result<Option<Fact>, InvalidFact>;
 }
 
@@ -82,7 +82,7 @@ impl Tells for v1::AdmissionEvent {
     }
 }
 
-/// Handles messages that tell facts.
+/// Handles messages that carry facts.
 pub struct Gather<M> {
     gatherer: Gatherer,
     marker: PhantomData<fn(M)>,
@@ -112,7 +112,7 @@ impl<M: Tells + 'static> Handler for Gather<M> {
     }
 }
 
-/// Handles `SourceFailing`: the operator is told of a failure that lasts.
+/// Handles `SourceFailing`: the operator is notified of a failure that lasts.
 pub struct GatherFailing(pub Gatherer);
 
 #[async_trait]
@@ -124,18 +124,19 @@ impl Handler for GatherFailing {
         let fact = Fact::failing(delivery.message)?;
         let (source, since, key) = (fact.subject().to_owned(), fact.at(), fact.key());
         let mut transaction = self.0.pool.begin().await?;
-        // The two topics come in any order: a sweep may have ended this failure already.
+        // The two topics arrive in any order: a sweep may have ended this failure already.
         let swept_at = notices::put_sweep(&mut transaction, &source, Timestamp::UNIX_EPOCH).await?;
         if swept_at > since {
             return Ok(());
         }
-        // A new row of failures: an earlier one has ended, also where that sweep was not heard of yet.
+        // A new series of failures: an earlier one has ended, even if the sweep that ended it was not read
+        // yet.
         notices::withdraw(&mut *transaction, Topic::Failing, &source, since).await?;
         if notices::is_known(&mut *transaction, &key).await? {
             notices::renew(&mut *transaction, &key, &fact).await?;
         } else {
             let lasts = since.saturating_add(self.0.failing_after).unwrap_or(Timestamp::MAX);
-            // At least so long that a sweep that ended it can be heard of: after a start, all are read again.
+            // At least long enough to read a sweep that ended it: after a start, all are read again.
             let due_at = later(self.0.clock.now(), SETTLE).max(lasts);
             gather(&mut transaction, fact, since, due_at).await?;
         }
@@ -144,7 +145,7 @@ impl Handler for GatherFailing {
     }
 }
 
-/// Handles `SourceSynced`: ends failures, and tells of losses that are ahead and of what is to be mended at the source.
+/// Handles `SourceSynced`: ends failures, and reports expected losses and problems of the source.
 pub struct GatherSynced(pub Gatherer);
 
 #[async_trait]
@@ -165,7 +166,7 @@ impl Handler for GatherSynced {
         if let Some(loss) = loss {
             gather(&mut transaction, loss, ended_at, now).await?;
         }
-        // What was mended before anybody was told of it is withdrawn.
+        // A problem that was fixed before anybody was notified of it is withdrawn.
         for topic in [Topic::Clock, Topic::SharedToken, Topic::CountedTwice] {
             if !warnings.iter().any(|warning| warning.topic() == topic) {
                 notices::withdraw(&mut *transaction, topic, &synced.source_id, ended_at).await?;
@@ -181,7 +182,7 @@ impl Handler for GatherSynced {
     }
 }
 
-/// What nobody was told is withdrawn; what somebody was told is followed by the good news, once.
+/// A failure that was not reported yet is withdrawn; a reported one is followed by the recovery, once.
 async fn end_failure(
     connection: &mut PgConnection,
     source: &str,
@@ -195,7 +196,7 @@ async fn end_failure(
 }
 
 /// Puts a fact that was found `at` into the notice of its topic and subject; a new one is due at `ready_at`, or
-/// later where its topic has spoken not long ago.
+/// later if the topic's last mail is recent.
 async fn gather(
     connection: &mut PgConnection,
     fact: Fact,

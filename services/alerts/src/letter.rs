@@ -38,14 +38,14 @@ const RED: &str = "#b91c1c";
 const GREEN: &str = "#15803d";
 
 impl Letter {
-    /// The mail that tells an alert.
+    /// The mail about an alert.
     pub fn of(alert: &Alert) -> Result<Self, askama::Error> {
         let color = if alert.limit_reached() { RED } else { AMBER };
         let percent = alert.used.saturating_mul(100).checked_div(alert.limit).unwrap_or(100);
         Self::written(Phrases::of(alert), color, percent.clamp(1, 100), &alert.dashboard_url)
     }
 
-    /// The mail that tells a notice.
+    /// The mail about a notice.
     pub fn notice(notice: &Notice) -> Result<Self, askama::Error> {
         let color = match notice.fact.topic() {
             Topic::Recovered => GREEN,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_says_the_thresholds_whose_mails_it_replaces() {
+    fn a_mail_names_the_thresholds_whose_mails_it_replaces() {
         let english = Letter::of(&Alert { folded: vec![50, 60, 70], ..north() }).unwrap().text;
         assert!(english.contains("On the way it also passed 50 %, 60 % and 70 %."), "{english}");
         let spanish = Letter::of(&Alert { folded: vec![80], ..south() }).unwrap().text;

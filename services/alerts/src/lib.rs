@@ -1,9 +1,9 @@
-//! Turns crossed thresholds into mails to the tenant's recipients, and what goes wrong into mails to the operator's:
-//! each is told once to each of them.
+//! Turns crossed thresholds into mails to the tenant's recipients, and problems into mails to the operator's:
+//! each once to each recipient.
 //!
-//! [`record`] writes down who is to be told what, once, when a crossing arrives. [`gather`] collects what concerns
-//! the operator, and [`seal`] makes mails of it. [`deliver`] sends what is due until it is taken or given up. See the
-//! README for what this service owns.
+//! [`record`] records who is to be notified, once, when a crossing arrives. [`gather`] collects what concerns
+//! the operator, and [`seal`] makes mails of it. [`deliver`] sends what is due until it is accepted or given
+//! up. See the README for what this service owns.
 
 mod alert;
 mod cause;

@@ -1,11 +1,11 @@
-//! What the operator is told: the facts of one topic and subject, sealed, and the mail's language and date.
+//! A notice to the operator: the facts of one topic and subject, sealed, and the mail's language and date.
 
 use catalog::Language;
 use jiff::Timestamp;
 
 use crate::Fact;
 
-/// All that a mail to the operator is made from. It never changes afterwards.
+/// Everything that a mail to the operator is made from. It never changes afterwards.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
     /// The key of its first fact.
@@ -18,18 +18,18 @@ pub struct Notice {
     pub first_at: Timestamp,
     /// When the last was found.
     pub last_at: Timestamp,
-    /// How it is told.
+    /// How it is mailed.
     pub told: Told,
 }
 
-/// How a notice is told, fixed when it is sealed.
+/// How a notice is mailed, fixed when it is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// The mail's date.
     pub sealed_at: Timestamp,
     /// The language of the mail.
     pub language: Language,
-    /// Where to look.
+    /// The dashboard that the mail links to.
     pub dashboard_url: String,
 }
 
@@ -37,7 +37,7 @@ pub struct Told {
 pub(crate) mod samples {
     use super::*;
 
-    /// One fact, told at noon.
+    /// One fact, found at noon.
     pub(crate) fn notice(fact: Fact, language: Language) -> Notice {
         Notice {
             id: fact.key(),

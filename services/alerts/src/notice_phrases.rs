@@ -30,7 +30,7 @@ struct Words {
     because: &'static str,
     /// `{}` to `{}`, of ids and of instants.
     to: &'static str,
-    /// After an id, where no end is known.
+    /// After an id, if no end is known.
     and_later: &'static str,
     source: &'static str,
     service: &'static str,
@@ -213,7 +213,7 @@ impl Parts<'_> {
     }
 }
 
-/// `120 to 180`, or `120`; `120 and later` where no end is known, `?` where nothing is.
+/// `120 to 180`, or `120`; `120 and later` if no end is known, `?` if nothing is.
 fn ids(gap: &v1::SourceGap, words: &Words) -> String {
     match (gap.first_execution_id.as_str(), gap.last_execution_id.as_str()) {
         ("", "") => "?".to_owned(),

@@ -16,11 +16,11 @@ pub enum State {
     Sending,
     /// An attempt ended without a decision; there will be another.
     Retrying,
-    /// The mail server has taken it.
+    /// The mail server has accepted it.
     Sent,
     /// It will not be sent; the row says why.
     Failed,
-    /// It is not sent: a later mail says the same and more.
+    /// It is not sent: a later mail covers it.
     Superseded,
 }
 
@@ -29,9 +29,9 @@ pub enum State {
 pub enum Event {
     /// A sender takes it: it is due, or its former sender's lease has ended.
     Claimed,
-    /// The mail server has taken it.
+    /// The mail server has accepted it.
     Accepted,
-    /// Not now: the server said so, was away, or did not say what became of it.
+    /// Not now: the server said so, was unavailable, or did not report the outcome.
     Deferred,
     /// Never: the server refused it for good, or no mail can be made of it.
     Refused,
@@ -84,7 +84,7 @@ pub struct MessageId(String);
 impl MessageId {
     /// The id of the mail about a crossing or a notice to a recipient, from a sender in `domain`.
     pub fn derive(cause_id: &str, recipient: &str, domain: &str) -> Self {
-        // A line break can be in neither, so two different pairs never read the same.
+        // Neither contains a line break, so two different pairs never have the same name.
         let name = format!("{cause_id}\n{recipient}");
         Self(format!("<{}@{domain}>", Uuid::new_v5(&MESSAGE_IDS, name.as_bytes())))
     }
@@ -94,7 +94,7 @@ impl MessageId {
         Self(text)
     }
 
-    /// The part that is the mail's own: letters, digits and hyphens.
+    /// The part that is unique to the mail: letters, digits and hyphens.
     pub(crate) fn unique(&self) -> &str {
         let inner = self.0.trim_start_matches('<');
         inner.split_once('@').map_or(inner, |(unique, _)| unique)
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_id_is_stable_and_its_own() {
+    fn a_message_id_is_stable_and_unique() {
         let id = MessageId::derive("north:2026-11:80", "ops@north.example", "example.com");
         insta::assert_snapshot!(id, @"<a7e40ae4-30b7-5385-8308-ce27c14413b9@example.com>");
         assert_eq!(id, MessageId::derive("north:2026-11:80", "ops@north.example", "example.com"));

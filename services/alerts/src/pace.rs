@@ -1,8 +1,9 @@
-//! Which thresholds are mailed, and when: the highest of a change only, never a lower one after a higher, and so many mails
-//! of a tenant in a day ([ADR 0028](../../../docs/adr/0028-one-mail-for-a-change.md)).
+//! Which thresholds are mailed, and when: only the highest of a change, never a lower one after a higher one,
+//! and a bounded number of mails of a tenant in a day
+//! ([ADR 0028](../../../docs/adr/0028-one-mail-for-a-change.md)).
 //!
-//! A crossing is recorded whatever is mailed, once in a period. Where the day's mails are used, its mail waits. The last one
-//! that waits says all of them; those before it are superseded.
+//! A crossing is recorded whatever is mailed, once in a period. If the day's mails are used up, its mail
+//! waits. The last waiting mail names all thresholds; those before it are superseded.
 
 use jiff::{SignedDuration, Timestamp};
 use metering::Period;
@@ -23,28 +24,28 @@ pub const LOWER: &str = "a higher threshold was crossed before";
 pub struct Earlier {
     /// The crossing.
     pub id: String,
-    /// In which period.
+    /// The period.
     pub period: Period,
-    /// Which share of the limit.
+    /// The share of the limit.
     pub percent: u32,
-    /// The limit that held.
+    /// The limit at the crossing.
     pub limit: u64,
-    /// When its mail left, or will; nothing where it has none.
+    /// When its mail was sent, or will be; `None` if it has none.
     pub mailed_at: Option<Timestamp>,
     /// Whether a mail of it is not sent yet.
     pub is_open: bool,
-    /// What that mail says beside its own threshold.
+    /// Thresholds that this mail names beside its own.
     pub folded: Vec<u32>,
 }
 
-/// What becomes of a crossing's mail.
+/// What happens to a crossing's mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pace {
     /// There is none, for this reason.
     Skip(&'static str),
     /// There is one.
     Mail {
-        /// When it may leave, where that is later than now.
+        /// When it may be sent, if that is later than now.
         release_at: Option<Timestamp>,
         /// Crossings whose mails it replaces.
         supersedes: Vec<String>,
@@ -53,24 +54,25 @@ pub enum Pace {
     },
 }
 
-/// How many mails of a tenant leave, and how soon.
+/// How many mails of a tenant are sent, and how soon.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// At most so many leave in a [`DAY`]. The last of them is kept for the limit itself.
+    /// At most this many are sent in a [`DAY`]. The last of them is kept for the limit itself.
     pub mails_per_day: usize,
-    /// A mail about a threshold below the limit waits so long for a higher one, which takes its place: a burst of runs
-    /// crosses several within seconds, in as many messages.
+    /// A mail about a threshold below the limit waits this long for a higher one, which takes its place: a
+    /// burst of runs crosses several within seconds, in as many messages.
     pub warning_delay: SignedDuration,
 }
 
-/// Decides on a crossing, where `earlier` holds what the tenant has crossed in the same period and in the last [`DAY`].
+/// Decides on a crossing; `earlier` holds what the tenant has crossed in the same period and in the last
+/// [`DAY`].
 pub fn pace(crossing: &Crossing, earlier: &[Earlier], rules: Rules, now: Timestamp) -> Pace {
     let percent = crossing.percent.get();
     if percent < crossing.highest_percent {
         return Pace::Skip(SAME_CHANGE);
     }
     let of_period = |known: &&Earlier| known.period == crossing.period;
-    // A limit that was raised since makes the lower threshold news.
+    // If the limit was raised since, the lower threshold is news.
     if earlier.iter().filter(of_period).any(|known| known.percent > percent && known.limit >= crossing.limit)
     {
         return Pace::Skip(LOWER);
@@ -96,7 +98,7 @@ pub fn pace(crossing: &Crossing, earlier: &[Earlier], rules: Rules, now: Timesta
     mailed.sort_unstable();
     let is_limit = crossing.used >= crossing.limit;
     let most = if is_limit { rules.mails_per_day } else { rules.mails_per_day.saturating_sub(1) }.max(1);
-    // With one mail less in the day behind it, it may leave.
+    // It may be sent when this one of the day's mails is a day old.
     let release_at = mailed.len().checked_sub(most).and_then(|index| mailed.get(index));
     let release_at = release_at.map(|instant| instant.saturating_add(DAY).unwrap_or(Timestamp::MAX));
     let delay = if is_limit { SignedDuration::ZERO } else { rules.warning_delay };
@@ -169,11 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_that_waits_is_said_by_the_next_one() {
+    fn the_next_mail_names_the_thresholds_of_a_waiting_one() {
         let waiting = Earlier { is_open: true, folded: vec![40], ..sent(50, -30) };
         let expected = Pace::Mail { release_at: None, supersedes: vec!["50".into()], folded: vec![40, 50] };
         assert_eq!(pace(&crossing(100, 100), std::slice::from_ref(&waiting), FOUR_AT_ONCE, noon()), expected);
-        // One whose first attempt has failed is as good as one that waits.
+        // A mail whose first attempt has failed counts as one that waits.
         let retried = Earlier { is_open: true, ..sent(50, 1) };
         let expected = Pace::Mail { release_at: None, supersedes: vec!["50".into()], folded: vec![50] };
         assert_eq!(pace(&crossing(80, 100), &[retried], FOUR_AT_ONCE, noon()), expected);
@@ -202,16 +204,16 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is crossed when: no more than so many mails leave in any day.
+        /// Whatever is crossed and when: no day has more mails than allowed.
         #[test]
-        fn a_day_has_no_more_mails_than_it_may(
+        fn no_day_has_more_mails_than_allowed(
             mails_per_day in 1_usize..6,
             steps in prop::collection::vec((1_u32..120, 0_i64..400), 1..60),
         ) {
             let (mut earlier, mut now): (Vec<Earlier>, _) = (Vec::new(), noon());
             for (number, (percent, minutes)) in steps.into_iter().enumerate() {
                 now += SignedDuration::from_mins(minutes);
-                // Each under a limit of its own, as that none is a lower one of the same.
+                // Each has a limit of its own, so that none is a lower threshold of the same limit.
                 let crossing = crossing(percent, 1_000 + number as u64);
                 for known in &mut earlier {
                     known.is_open &= known.mailed_at.is_some_and(|instant| instant > now);

@@ -31,7 +31,7 @@ pub struct Phrases {
     pub meaning: Cow<'static, str>,
     /// What comes next: when the period ends, or what is to be done.
     pub next: String,
-    /// The figure at the bar, where there is one: `8,012 of 10,000 executions`.
+    /// The figure at the bar, if there is one: `8,012 of 10,000 executions`.
     pub figure: Option<String>,
     /// The rest, in detail.
     pub facts: Vec<Fact>,
@@ -111,7 +111,7 @@ fn spanish(alert: &Alert) -> Phrases {
     }
 }
 
-/// Thresholds that no other mail says, in a sentence; nothing where there are none.
+/// Thresholds that no other mail names, in a sentence; empty if there are none.
 fn passed(alert: &Alert, and: &str, sentence: impl Fn(String) -> String) -> String {
     let shares: Vec<String> = alert.folded.iter().map(|percent| format!("{percent} %")).collect();
     match shares.as_slice() {

@@ -1,4 +1,4 @@
-//! Records, when a crossing arrives, who is to be told what: the marker and its effect in one transaction.
+//! Records who is to be notified when a crossing arrives: the marker and its effect in one transaction.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::{
     store,
 };
 
-/// Why a crossing is told to nobody.
+/// Why nobody is notified of a crossing.
 const NO_RECIPIENTS: &str = "the tenant has no alert recipients";
 
 /// Handles `ThresholdCrossed`.
@@ -28,20 +28,20 @@ pub struct RecordCrossing {
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Names the mails.
+    /// Gives the mails their ids.
     pub mailer: Mailer,
-    /// Where mails send people to look.
+    /// The dashboard that mails link to.
     pub dashboard_url: Url,
-    /// How many mails leave, and how soon.
+    /// How many mails are sent, and how soon.
     pub rules: pace::Rules,
-    /// Told when there is something to send.
+    /// Notified when there is something to send.
     pub wake: Arc<Notify>,
 }
 
 /// A crossing cannot be recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The message makes no sense.
+    /// The message is invalid.
     #[error("not a crossing")]
     Invalid(#[from] InvalidCrossing),
     /// The catalog topic may be behind the crossing.
@@ -76,7 +76,7 @@ impl Handler for RecordCrossing {
 
     async fn handle(&self, delivery: Delivery<v1::ThresholdCrossed>) -> Result<(), RecordError> {
         let crossing = Crossing::try_from(delivery.message)?;
-        // A crossing that is recorded stays as it is, also where its tenant has gone since.
+        // A recorded crossing stays as it is, even if its tenant was removed since.
         if store::is_recorded(&self.pool, &crossing.id).await? {
             count("repeated");
             return Ok(());
@@ -85,7 +85,7 @@ impl Handler for RecordCrossing {
         let Some(tenant) = tenant else {
             let archived = catalog::store::find_archived(&self.pool, crossing.tenant.as_str()).await?;
             return match archived {
-                // What it ran before its removal was counted after it: there is nobody to warn.
+                // Runs from before its removal were counted after it: there is nobody to warn.
                 Some(_) => {
                     count("archived");
                     Ok(())
@@ -112,7 +112,7 @@ impl RecordCrossing {
         let now = alert.recorded_at;
         let mut transaction = self.pool.begin().await?;
         store::paced::take_turn(&mut transaction, &alert.tenant).await?;
-        // A mail leaves at most a day after it was recorded.
+        // A mail is sent at most a day after it was recorded.
         let lately = now.saturating_sub(pace::DAY * 2).unwrap_or(Timestamp::MIN);
         let since = alert.period.start.min(lately);
         let earlier = store::paced::earlier(&mut transaction, &alert.tenant, since).await?;
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_catalog_that_is_behind_is_waited_for_and_a_wrong_message_is_not() {
+    fn a_catalog_that_is_behind_is_waited_for_and_an_invalid_message_is_not() {
         let unknown = RecordError::UnknownTenant(TenantId::parse("north").unwrap());
         assert_eq!(unknown.disposition(), Disposition::Retry);
         let unknown = RecordError::UnknownPlan(PlanId::parse("pro").unwrap());

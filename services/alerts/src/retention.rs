@@ -1,5 +1,5 @@
-//! How long it is kept what was told to whom. One replica at a time, in small batches; a crash leaves the rest to the next
-//! round.
+//! How long crossings, notices and their mails are kept. One replica at a time, in small batches; a crash
+//! leaves the rest to the next round.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::store::retention as rows;
 /// Mails get old slowly.
 const ROUND_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// A year, and a month to look back at it. Longer than every stream keeps what a mail was made of (90 days), so that no
-/// message comes again whose marker is gone.
+/// A year, and a month to look back at it. Longer than any stream keeps what a mail was made of (90 days), so
+/// that no message is delivered again after its marker is gone.
 const KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 /// Crossings, notices or sweeps that one statement deletes. A notice may have thousands of facts.
@@ -25,7 +25,7 @@ const ROWS_PER_BATCH: i64 = 200;
 /// Statements of one kind in one round; the rest waits for the next.
 const BATCHES_MAX: usize = 1_000;
 
-/// Lets old rows go.
+/// Deletes old rows.
 pub struct Retention {
     /// The database of alerts.
     pub pool: PgPool,
@@ -50,10 +50,10 @@ impl Retention {
         let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
         while rounds.next().await {
             tokio::select! {
-                // A round that is cut off has done what it has committed.
+                // An interrupted round keeps what it has committed.
                 () = shutdown.cancelled() => return,
                 outcome = self.round() => if let Err(error) = outcome {
-                    tracing::warn!(error = chain(&error), "old mails are not deleted, trying again in an hour");
+                    tracing::warn!(error = chain(&error), "cannot delete old mails; trying again in an hour");
                 },
             }
         }
@@ -63,7 +63,7 @@ impl Retention {
     ///
     /// # Errors
     ///
-    /// The database failed. What was deleted is; the next round does the rest.
+    /// The database failed. Committed deletions stay; the next round does the rest.
     pub async fn round(&self) -> Result<(), sqlx::Error> {
         let now = self.clock.now();
         let before = now.saturating_sub(KEPT).unwrap_or(now);

@@ -1,11 +1,11 @@
-//! When a mail that was not taken is tried again.
+//! When a mail that was not accepted is tried again.
 
 use std::time::Duration;
 
 use crate::MessageId;
 
 /// Attempts of one mail; with the waits below the last comes about a day after the first. A mail server that is
-/// away for longer needs a person, who finds the rows as failed.
+/// unavailable for longer needs a person, who finds the rows as failed.
 pub const ATTEMPTS_MAX: u32 = 20;
 
 const WAIT_FIRST: Duration = Duration::from_secs(30);
@@ -16,7 +16,7 @@ const WAIT_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 /// Waits vary by this many thousandths up and down, so that mails deferred together do not come back together.
 const SPREAD_PERMILLE: u32 = 200;
 
-/// The wait after the attempt with this number (the first is 1); nothing after the last. The spread comes from
+/// The wait after the attempt with this number (the first is 1); `None` after the last. The spread comes from
 /// the mail's own id: different for every mail, the same in every run.
 pub fn wait_after(attempt: u32, message: &MessageId) -> Option<Duration> {
     if attempt >= ATTEMPTS_MAX {

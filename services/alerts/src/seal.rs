@@ -17,16 +17,16 @@ use crate::{
     store::notices::{self, OpenNotice},
 };
 
-/// Due notices are looked for this often where nothing woke the loop.
+/// Interval for polling due notices if nothing wakes the loop.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Notices sealed in one transaction; the rest follows at once.
 const NOTICES_PER_ROUND: usize = 50;
 
-/// Why a notice is told to nobody.
+/// Why nobody is notified.
 const NO_RECIPIENTS: &str = "there are no operator recipients";
 
-/// The same, where mail to the operator is what was refused.
+/// The same, if the notice is about refused mail to the operator.
 const ALL_REFUSED: &str = "mail to all operator recipients is refused";
 
 /// The sealing loop. Several may run: each takes notices that no other holds.
@@ -35,17 +35,17 @@ pub struct Seal {
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Names the mails.
+    /// Gives the mails their ids.
     pub mailer: Mailer,
-    /// Who is told.
+    /// Who is notified.
     pub recipients: Vec<String>,
     /// In which language.
     pub language: Language,
-    /// Where mails send people to look.
+    /// The dashboard that mails link to.
     pub dashboard_url: Url,
     /// Wakes this loop.
     pub wake: Arc<Notify>,
-    /// Told when there is something to send.
+    /// Notified when there is something to send.
     pub mails: Arc<Notify>,
 }
 
@@ -54,7 +54,7 @@ pub struct Seal {
 enum SealError {
     #[error("cannot seal notices")]
     Store(#[from] sqlx::Error),
-    #[error("cannot look whether a source is still there")]
+    #[error("cannot check whether a source still exists")]
     Catalog(#[from] CatalogError),
 }
 
@@ -94,8 +94,8 @@ impl Seal {
         Ok(due.len())
     }
 
-    /// A source that was removed or paused since fails no more: nobody sweeps it. Were it swept again, its next
-    /// failure would be told.
+    /// A source that was removed or paused since no longer fails: nobody sweeps it. If it is swept again, its
+    /// next failure is reported.
     async fn still_matters(
         &self,
         connection: &mut PgConnection,
@@ -114,7 +114,7 @@ impl Seal {
         Ok(false)
     }
 
-    /// Nobody is sent the mail that says that mail to them is refused: it would be refused, too.
+    /// A mail about refused recipients is not sent to these recipients: it would be refused, too.
     fn recipients_of(&self, fact: &Fact) -> Vec<&String> {
         let is_refused = |recipient: &str| matches!(fact, Fact::Refused(refused) if refused.names(recipient));
         self.recipients.iter().filter(|recipient| !is_refused(recipient)).collect()

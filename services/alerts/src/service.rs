@@ -27,7 +27,7 @@ use crate::{
 /// The tables of this service.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
-/// Tells the tenants' recipients when usage crosses a threshold, and the operator's what goes wrong.
+/// Notifies the tenants' recipients of crossed thresholds, and the operator's of problems.
 pub struct Alerts;
 
 #[async_trait]

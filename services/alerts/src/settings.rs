@@ -12,22 +12,22 @@ use url::Url;
 /// Recipients of the operator's mails; bounds what one fact may cause. As many as a tenant has.
 const OPERATOR_RECIPIENTS_MAX: usize = 20;
 
-/// A threshold or two, the limit itself, and one more where the limit was raised.
+/// A threshold or two, the limit itself, and one more if the limit was raised.
 const TENANT_MAILS_PER_DAY: usize = 4;
 
-/// One beside the limit's own at least.
+/// At least one beside the limit's own.
 const TENANT_MAILS_PER_DAY_RANGE: RangeInclusive<usize> = 2..=100;
 
-/// Longer than the messages of one burst of runs are apart.
+/// Longer than the time between the messages of one burst of runs.
 const WARNING_DELAY: Duration = Duration::from_secs(10);
 
-/// A warning that is later warns of nothing.
+/// A later warning would be useless.
 const WARNING_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// A source that fails for less is swept again by itself, most of the time.
+/// Most shorter failures of a source end by themselves.
 const OPERATOR_FAILING_AFTER: Duration = Duration::from_secs(30 * 60);
 
-/// What this service is told.
+/// Settings of this service.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -37,22 +37,22 @@ pub struct Settings {
     /// The sender, e.g. `Flowmeter <alerts@example.com>`.
     #[serde(deserialize_with = "mailbox")]
     pub from: Mailbox,
-    /// Where mails send people to look.
+    /// The dashboard that mails link to.
     pub dashboard_url: Url,
-    /// Who is told of what goes wrong, as mail addresses: a list, or text with commas.
+    /// Who is notified of problems, as mail addresses: a list, or text with commas.
     #[serde(default, deserialize_with = "recipients")]
     pub operator_recipients: Vec<String>,
     /// The language of those mails: `en` or `es`.
     #[serde(default, deserialize_with = "language")]
     pub operator_language: Language,
-    /// Threshold mails of one tenant that leave in any 24 hours. The last of them is kept for the limit itself; what is beyond
-    /// them is summarised in one.
+    /// Threshold mails of one tenant that are sent in any 24 hours. The last of them is kept for the limit
+    /// itself; further crossings are summarised in one.
     #[serde(default = "default_tenant_mails_per_day")]
     pub tenant_mails_per_day: usize,
-    /// A mail about a threshold below the limit waits so long for a higher one, which takes its place.
+    /// A mail about a threshold below the limit waits this long for a higher one, which takes its place.
     #[serde(default = "default_warning_delay", with = "chassis::duration")]
     pub warning_delay: Duration,
-    /// A source that fails for less is not told.
+    /// Shorter failures of a source are not reported.
     #[serde(default = "default_failing_after", with = "chassis::duration")]
     pub operator_failing_after: Duration,
 }
@@ -61,7 +61,7 @@ impl Validate for Settings {
     fn validate(&self) -> Result<(), String> {
         check_smtp_url(self.smtp_url.expose_secret())?;
         if !AsRef::<str>::as_ref(&self.from.email).is_ascii() {
-            return Err("from must be an ASCII address: not every mail server takes others".to_owned());
+            return Err("from must be an ASCII address: not every mail server accepts others".to_owned());
         }
         check_recipients(&self.operator_recipients)?;
         if !TENANT_MAILS_PER_DAY_RANGE.contains(&self.tenant_mails_per_day) {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operator_may_be_told_or_not() {
+    fn operator_recipients_are_optional() {
         let silent = with_operator("").unwrap();
         assert!(silent.operator_recipients.is_empty());
         assert_eq!(silent.operator_failing_after, OPERATOR_FAILING_AFTER);

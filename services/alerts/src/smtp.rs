@@ -18,37 +18,37 @@ use tokio::time::timeout;
 
 use crate::{Cause, Event, MessageId};
 
-/// A mail that is not taken by then counts as deferred. Less than a server may take (RFC 5321 allows minutes), but
-/// senders are few and a repeat is recognised by its `Message-ID`.
+/// A mail that is not accepted by then counts as deferred. Less than a server may take (RFC 5321 allows
+/// minutes), but senders are few and a repeat is recognised by its `Message-ID`.
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest subject, in characters: that of two names of 200 and the words around them.
 const SUBJECT_CHARS_MAX: usize = 600;
 
-/// The server refuses us, not the mail: log in first, or the log-in failed. A person has to correct the settings,
-/// and the mails shall go out then.
+/// The server refuses us, not the mail: log in first, or the log-in failed. The mails are sent once a person
+/// has corrected the settings.
 const LOG_IN_CODES: [u16; 4] = [530, 534, 535, 538];
 
-/// A mail was not taken, or that is not known.
+/// A mail was not accepted, or it is not known whether it was.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The recipient is not an address.
     #[error("cannot send to the recipient")]
     Recipient(#[source] InvalidMailAddress),
-    /// The mail library does not take the recipient, though the check does.
+    /// The mail library does not accept the recipient, though the check does.
     #[error("the recipient is not a mail address")]
     Address(#[source] AddressError),
-    /// The recipient has letters beyond ASCII before the @, and the server does not take such addresses.
-    #[error("the mail server does not take addresses beyond ASCII (SMTPUTF8)")]
+    /// The recipient has letters beyond ASCII before the @, and the server does not accept such addresses.
+    #[error("the mail server does not accept addresses beyond ASCII (SMTPUTF8)")]
     NoSmtpUtf8,
-    /// The bodies cannot be made.
+    /// The bodies cannot be rendered.
     #[error("cannot write the mail")]
     Write(#[source] askama::Error),
-    /// The headers cannot be made.
-    #[error("cannot put the mail together")]
+    /// The headers cannot be built.
+    #[error("cannot assemble the mail")]
     Assemble(#[source] lettre::error::Error),
     /// The server refused it, or cannot be reached, or its answer was lost.
-    // Not a source: its text holds its own sources already.
+    // Not a source: its text contains its own sources already.
     #[error("the mail server did not take it: {0}")]
     Server(lettre::transport::smtp::Error),
     /// The server did not answer.
@@ -63,8 +63,8 @@ impl SendError {
             Self::Recipient(_) | Self::Address(_) | Self::NoSmtpUtf8 | Self::Write(_) | Self::Assemble(_) => {
                 Event::Refused
             }
-            // Whatever is no clear word about this mail (no connection, no encryption, no log-in) is the server's or
-            // the settings' fault, and passes when that is mended.
+            // Whatever is no clear answer about this mail (no connection, no encryption, no log-in) is the
+            // server's or the settings' fault, and passes once that is fixed.
             Self::Server(error) => match error.status().map(u16::from) {
                 Some(code) if LOG_IN_CODES.contains(&code) => Event::Deferred,
                 _ if error.is_permanent() => Event::Refused,
@@ -100,7 +100,7 @@ impl Mailer {
         MessageId::derive(cause_id, recipient, self.from.email.domain())
     }
 
-    /// Sends one mail to one recipient, and returns when the server has taken it.
+    /// Sends one mail to one recipient, and returns when the server has accepted it.
     pub async fn send(
         &self,
         cause: &Cause,
@@ -111,7 +111,7 @@ impl Mailer {
         let message = assemble(self.from.clone(), cause, &to, message_id)?;
         match timeout(SEND_TIMEOUT, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
-            // The library has asked the server what it takes, and sent nothing.
+            // The library has asked the server what it supports, and sent nothing.
             Ok(Err(error)) if to.needs_smtputf8() && error.is_client() => Err(SendError::NoSmtpUtf8),
             Ok(Err(error)) => Err(SendError::Server(error)),
             Err(_) => Err(SendError::Timeout),
@@ -120,7 +120,7 @@ impl Mailer {
 }
 
 /// The same bytes for every attempt. Envelope and header have the recipient's domain as A-labels, which every server
-/// takes.
+/// accepts.
 fn assemble(
     from: Mailbox,
     cause: &Cause,
@@ -129,7 +129,7 @@ fn assemble(
 ) -> Result<Message, SendError> {
     let to = Address::new(recipient.local(), recipient.domain()).map_err(SendError::Address)?;
     let letter = cause.letter().map_err(SendError::Write)?;
-    // RFC 3834: nobody's absence note shall answer.
+    // RFC 3834: keeps automatic replies away.
     let auto_submitted =
         HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned());
     let bodies = MultiPart::alternative()
@@ -139,7 +139,7 @@ fn assemble(
     Message::builder()
         .from(from)
         .to(to.into())
-        // One line, whatever the names in it hold.
+        // One line, whatever the names in it contain.
         .subject(String::from(SafeText::clean(&letter.subject, SUBJECT_CHARS_MAX)))
         .date(SystemTime::from(cause.recorded_at()))
         .message_id(Some(message_id.to_string()))
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_an_address_is_refused() {
+    async fn an_invalid_address_is_refused() {
         let from: Mailbox = "alerts@example.com".parse().unwrap();
         let mailer = Mailer::new(&"smtp://127.0.0.1:1".into(), from).unwrap();
         let id = MessageId::derive("c", "r", "example.com");

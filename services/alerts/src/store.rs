@@ -22,11 +22,11 @@ const REASON_CHARS_MAX: usize = 500;
 pub struct Claimed {
     /// The row.
     pub id: i64,
-    /// What to tell.
+    /// What the mail is about.
     pub cause: Cause,
-    /// Whom.
+    /// The recipient.
     pub recipient: String,
-    /// Under which id.
+    /// The mail's id.
     pub message_id: MessageId,
     /// Which attempt this is; the first is 1.
     pub attempt: u32,
@@ -42,8 +42,8 @@ pub async fn is_recorded(executor: impl PgExecutor<'_>, crossing_id: &str) -> Re
         .await
 }
 
-/// The marker: true for the first who records the crossing. A second one waits here for the first one's
-/// transaction, and then learns that it came second.
+/// The marker: true for the first to record the crossing. A second one waits here for the first one's
+/// transaction, and then gets false.
 pub async fn record_crossing(
     connection: &mut PgConnection,
     alert: &Alert,
@@ -83,7 +83,7 @@ pub async fn record_crossing(
     Ok(outcome.rows_affected() == 1)
 }
 
-/// One mail to be sent, due when it may leave. An address that the tenant names twice gets one.
+/// One mail to be sent, due when it may be sent. An address that the tenant names twice gets one.
 pub async fn add_notification(
     connection: &mut PgConnection,
     alert: &Alert,
@@ -144,7 +144,7 @@ pub async fn claim(
     Ok(claimed)
 }
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome<'a> {
     /// What happened.
@@ -153,12 +153,12 @@ pub struct Outcome<'a> {
     pub now: Timestamp,
     /// When to try again, after [`Event::Deferred`].
     pub due_at: Option<Timestamp>,
-    /// What stood in the way.
+    /// Why it was not sent.
     pub reason: Option<&'a str>,
 }
 
-/// Writes down what became of an attempt. False where the row is no longer this sender's: its lease had run out
-/// and another has claimed it since, whose report counts.
+/// Records the outcome of an attempt. False if the row is no longer this sender's: its lease had expired and
+/// another has claimed it since, whose report counts.
 pub async fn settle(
     executor: impl PgExecutor<'_>,
     claimed: &Claimed,
@@ -182,14 +182,14 @@ pub async fn settle(
     Ok(updated.rows_affected() == 1)
 }
 
-/// A mail whose rows cannot be read fails by itself; the others go on.
+/// A mail whose rows cannot be read fails alone; the others go on.
 async fn set_aside(
     connection: &mut PgConnection,
     row: &PgRow,
     error: &sqlx::Error,
 ) -> Result<(), sqlx::Error> {
     let id: i64 = row.try_get("id")?;
-    let reason = format!("what it says cannot be read: {error}");
+    let reason = format!("its content cannot be read: {error}");
     tracing::error!(notification = id, reason, "a mail is set aside");
     metrics::counter!("flowmeter_rows_set_aside_total", "table" => "notifications").increment(1);
     sqlx::query("UPDATE notifications SET state = $1, reason = $2 WHERE id = $3")
@@ -201,7 +201,7 @@ async fn set_aside(
     Ok(())
 }
 
-/// Whether a row was read and makes no sense; anything else is the database's trouble, and passes.
+/// Whether a row was read and is invalid; anything else is a problem of the database, and passes.
 fn is_damage(error: &sqlx::Error) -> bool {
     matches!(
         error,

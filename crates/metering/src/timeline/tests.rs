@@ -69,7 +69,7 @@ fn a_period_ends_by_hand_and_the_next_runs_to_the_calendars_boundary() {
     timeline.end_period(end, None);
     assert_eq!(timeline.period_of(now), period("2026-11-01T00:00:00Z", "2026-11-24T12:01:00Z"));
     assert_eq!(timeline.period_of(end), period("2026-11-24T12:01:00Z", "2026-12-01T00:00:00Z"));
-    // A calendar that was set holds from there on.
+    // A calendar that was set applies from there on.
     let mut timeline = Timeline::new(Calendar::utc());
     timeline.set(&calendar("Europe/Madrid", 15), now, None);
     timeline.end_period(end, Some(at("2026-12-01T00:00:00Z")));
@@ -85,7 +85,7 @@ fn a_period_ends_by_hand_and_the_next_runs_to_the_calendars_boundary() {
 }
 
 #[test]
-fn rows_of_before_keep_their_bounds() {
+fn rows_stored_before_timelines_keep_their_bounds() {
     let madrid = calendar("Europe/Madrid", 1);
     let row = |text: &str| madrid.period_of(at(text));
     let rows = [row("2026-11-24T12:00:00Z"), row("2026-10-24T12:00:00Z")];
@@ -102,18 +102,18 @@ fn rows_of_before_keep_their_bounds() {
 }
 
 #[test]
-fn a_period_goes_on_from_the_end_of_the_last_that_is_known() {
+fn a_period_continues_from_the_end_of_the_last_known_one() {
     let (madrid, end) = (calendar("Europe/Madrid", 15), at("2026-12-01T00:00:00Z"));
     assert_eq!(madrid.continue_from(end, end), period("2026-12-01T00:00:00Z", "2026-12-14T23:00:00Z"));
     let later = at("2026-12-20T00:00:00Z");
     assert_eq!(madrid.continue_from(end, later), madrid.period_of(later));
 }
 
-/// Something that happens to a tenant, so many seconds after what happened before.
+/// Something that happens to a tenant, some seconds after the step before.
 #[derive(Debug, Clone)]
 enum Step {
     Set(usize, u32),
-    /// A run that stopped so many seconds beside now: its period is opened.
+    /// A run that stopped this many seconds from now: its period is opened.
     Run(i64),
     End,
 }
@@ -190,7 +190,7 @@ proptest! {
         begin in 1_300_000_000_i64..1_900_000_000,
         calendars in vec((0..ZONES.len(), 1_u32..=31, 0_i64..40 * 86_400), 1..8),
     ) {
-        // What a version did that computed the period of now by the calendar of then.
+        // As an earlier version did, which computed the current period with the calendar at that time.
         let mut now = Timestamp::from_second(begin).unwrap();
         let mut rows = Vec::new();
         let mut last = Calendar::utc();

@@ -89,12 +89,12 @@ pub(crate) fn looping() -> v1::LoopDetected {
     }
 }
 
-/// The same where the plan refuses loops.
+/// The same with a plan that refuses loops.
 pub(crate) fn looping_refused() -> v1::LoopDetected {
     v1::LoopDetected { runs_per_minute: 61, refusing: true, started: 60, ..looping() }
 }
 
-/// The same where the plan would, and only watches.
+/// The same with such a plan in shadow mode.
 pub(crate) fn looping_watched() -> v1::LoopDetected {
     v1::LoopDetected { runs_per_minute: 61, shadow: true, started: 60, ..looping() }
 }
@@ -109,7 +109,7 @@ pub(crate) fn contradicted() -> v1::SourceContradicted {
     }
 }
 
-/// A source with everything that can be mended at it.
+/// A source with every problem that is reported.
 pub(crate) fn unsound() -> v1::SourceSynced {
     v1::SourceSynced {
         source_id: "north-n8n".into(),

@@ -1,7 +1,7 @@
 use super::{samples::*, *};
 
 #[test]
-fn keys_are_stable_and_their_own() {
+fn keys_are_stable_and_unique() {
     let keys: Vec<String> = all().iter().map(Fact::key).collect();
     insta::assert_snapshot!(keys.join("\n"), @r"
     gap/north-n8n/1/120/180
@@ -29,7 +29,7 @@ fn the_database_gives_the_same_fact_back() {
 }
 
 #[test]
-fn gaps_are_told_together_from_the_lowest_to_the_highest() {
+fn gaps_are_merged_from_the_lowest_to_the_highest_id() {
     let of = |first, last| Fact::Gap(gap(first, last));
     let vanished = v1::SourceGap { reason: v1::GapReason::OpenExecutionVanished.into(), ..gap("99", "99") };
     let Fact::Gap(all) = of("1000", "1200").and(of("900", "950")) else { panic!("a gap") };
@@ -46,7 +46,7 @@ fn gaps_are_told_together_from_the_lowest_to_the_highest() {
 }
 
 #[test]
-fn of_letters_the_first_is_kept_and_its_payload_is_not() {
+fn of_dead_letters_the_first_is_kept_without_its_payload() {
     let later = Fact::Dead(v1::DeadLetter { reason: "another".into(), ..dead() });
     let Fact::Dead(letter) = Fact::Dead(dead()).abridged().and(later) else { panic!("a letter") };
     assert_eq!(letter.reason, dead().reason);
@@ -54,7 +54,7 @@ fn of_letters_the_first_is_kept_and_its_payload_is_not() {
 }
 
 #[test]
-fn what_makes_no_sense_is_no_fact() {
+fn an_invalid_message_is_no_fact() {
     assert!(Fact::gap(v1::SourceGap { found_at: None, ..gap("1", "2") }).is_err());
     assert!(Fact::gap(v1::SourceGap { source_id: "A B".into(), ..gap("1", "2") }).is_err());
     assert!(Fact::failing(v1::SourceFailing { failing_since: None, ..failing() }).is_err());
@@ -74,7 +74,7 @@ fn what_makes_no_sense_is_no_fact() {
 }
 
 #[test]
-fn what_goes_well_is_no_fact() {
+fn a_success_is_no_fact() {
     assert_eq!(Fact::loss(&v1::SourceSynced { loss_expected_at: None, ..loss() }), Ok(None));
     let event = v1::billing_event::Event::Reported(v1::UsageReported::default());
     assert_eq!(Fact::billing(v1::BillingEvent { event: Some(event) }), Ok(None));

@@ -1,4 +1,4 @@
-//! What a crossing means: what happens at the limit, as the plan has it.
+//! What a crossing means: what happens at the limit under the plan.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What the operator is told, from the first fact to the sealed notice.
+//! Notices to the operator, from the first fact to the sealed notice.
 
 use catalog::Language;
 use jiff::Timestamp;
@@ -129,7 +129,7 @@ async fn add_key(connection: &mut PgConnection, notice: &str, key: &str) -> Resu
     Ok(())
 }
 
-/// Says the same fact as it stands now, as long as its notice is open.
+/// Updates a fact to its current state, as long as its notice is open.
 pub async fn renew(executor: impl PgExecutor<'_>, key: &str, fact: &Fact) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE notices SET value = $1 WHERE notice_id = $2 AND sealed_at IS NULL")
         .bind(fact.to_bytes())
@@ -139,7 +139,7 @@ pub async fn renew(executor: impl PgExecutor<'_>, key: &str, fact: &Fact) -> Res
     Ok(())
 }
 
-/// Takes back what has passed before anybody was told. Its facts count as unknown again.
+/// Withdraws what has passed before anybody was notified. Its facts count as unknown again.
 pub async fn withdraw(
     executor: impl PgExecutor<'_>,
     topic: Topic,
@@ -157,7 +157,7 @@ pub async fn withdraw(
     Ok(deleted.rows_affected())
 }
 
-/// The last fact of this topic and subject that somebody was told, where it is from before `before`.
+/// The last fact of this topic and subject that was reported, if it is from before `before`.
 pub async fn last_told(
     executor: impl PgExecutor<'_>,
     topic: Topic,
@@ -175,7 +175,7 @@ pub async fn last_told(
     .fetch_optional(executor)
     .await?;
     match row.as_ref().map(fact) {
-        // It was sealed and its mail failed by itself.
+        // It was sealed, and only its mail failed.
         Some(Err(error)) if is_damage(&error) => Ok(None),
         other => other.transpose(),
     }
@@ -225,7 +225,7 @@ async fn readable(connection: &mut PgConnection, row: &PgRow) -> Result<Option<O
     Ok(None)
 }
 
-/// Seals a notice: what is told is fixed.
+/// Seals a notice: its content is fixed.
 pub async fn seal(
     executor: impl PgExecutor<'_>,
     id: &str,
@@ -268,7 +268,7 @@ pub async fn add_notification(
     Ok(())
 }
 
-/// Writes down a sweep that ended well, and locks what is known of its source until the transaction ends. Returns
+/// Records a successful sweep, and locks what is known of its source until the transaction ends. Returns
 /// the end of the last such sweep.
 pub async fn put_sweep(
     connection: &mut PgConnection,

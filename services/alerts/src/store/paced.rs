@@ -1,4 +1,4 @@
-//! What a tenant was told before, and which mails another one takes the place of.
+//! A tenant's earlier crossings, and mails that another one replaces.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -8,13 +8,13 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use super::unsigned;
 use crate::{Event, State, pace::Earlier};
 
-/// Crossings of a tenant that are looked at, the latest: far more than thresholds that one period has.
+/// The latest crossings of a tenant, as many as are considered: far more than one period has thresholds.
 const EARLIER_MAX: i64 = 1_000;
 
 /// Why a mail is not sent.
 const SUPERSEDED: &str = "a later mail says this as well";
 
-/// Makes the tenant's crossings be recorded one after the other, until the transaction ends.
+/// Lets nobody else record a crossing of the tenant until the transaction ends.
 pub async fn take_turn(connection: &mut PgConnection, tenant: &TenantId) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.crossings.' || $1, 0))")
         .bind(tenant.as_str())
@@ -23,7 +23,7 @@ pub async fn take_turn(connection: &mut PgConnection, tenant: &TenantId) -> Resu
     Ok(())
 }
 
-/// The tenant's crossings that were recorded since `since`, and what became of their mails.
+/// The tenant's crossings that were recorded since `since`, and the state of their mails.
 pub async fn earlier(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -64,7 +64,7 @@ fn known(row: &PgRow) -> Result<Earlier, sqlx::Error> {
     })
 }
 
-/// Says that the mail of `by` takes the place of those of these crossings, as far as they are not sent.
+/// Records that the mail of `by` replaces those of these crossings, unless they are sent.
 pub async fn supersede(
     connection: &mut PgConnection,
     crossings: &[String],
@@ -78,7 +78,7 @@ pub async fn supersede(
     Ok(())
 }
 
-/// Ends due mails whose place another one has taken.
+/// Ends due mails that another one replaces.
 pub async fn set_superseded_aside(
     connection: &mut PgConnection,
     now: Timestamp,
@@ -106,7 +106,7 @@ pub(super) fn percents(shares: &[u32]) -> Vec<i32> {
     shares.iter().map(|percent| i32::try_from(*percent).unwrap_or(i32::MAX)).collect()
 }
 
-/// The same as they were kept.
+/// The same as they were stored.
 pub(super) fn from_percents(kept: &[i32]) -> Vec<u32> {
     kept.iter().map(|percent| percent.unsigned_abs()).collect()
 }

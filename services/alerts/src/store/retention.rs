@@ -1,18 +1,18 @@
-//! What is deleted because it is old. Each statement deletes at most `rows_max` rows and what hangs on them, finds them by an
-//! index, and returns how many there were.
+//! Deletes old rows. Each statement deletes at most `rows_max` rows and what depends on them, finds them by
+//! an index, and returns how many there were.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
 
-/// Takes the turn among all replicas, for the life of the connection; not given while another has it.
+/// Takes the turn among all replicas, for the life of the connection; false while another has it.
 pub async fn take_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext(current_schema() || '.retention'))")
         .fetch_one(connection)
         .await
 }
 
-/// Crossings that were recorded before `before`, with their mails; those with a mail under way stay.
+/// Crossings that were recorded before `before`, with their mails; those with an unfinished mail stay.
 pub async fn crossings(
     connection: &mut PgConnection,
     before: Timestamp,
@@ -35,7 +35,7 @@ pub async fn crossings(
     .await
 }
 
-/// Notices that were sealed before `before`, with their facts and mails; those with a mail under way stay.
+/// Notices that were sealed before `before`, with their facts and mails; those with an unfinished mail stay.
 pub async fn notices(
     connection: &mut PgConnection,
     before: Timestamp,
@@ -58,7 +58,7 @@ pub async fn notices(
     .await
 }
 
-/// The last good sweeps of sources that had none since `before`.
+/// The last successful sweeps of sources that had none since `before`.
 pub async fn sweeps(
     connection: &mut PgConnection,
     before: Timestamp,

@@ -43,7 +43,7 @@ async fn a_mail_that_is_refused_for_good_fails_with_the_servers_words() {
     assert_eq!(progress.attempts, 1);
     let reason = progress.reason.unwrap();
     assert!(reason.contains("550") && reason.contains("no such mailbox"), "{reason}");
-    // Days later another crossing is told, and this one is still not.
+    // Days later another crossing is mailed, and this one still is not.
     desk.bench.clock.advance(SignedDuration::from_hours(72));
     desk.cross("north", 100).await;
     let mails = desk.mails(1).await;
@@ -83,7 +83,7 @@ async fn a_lost_answer_sends_the_same_mail_again() {
 }
 
 #[tokio::test]
-async fn a_restart_goes_on_where_it_was() {
+async fn a_restart_continues_where_it_stopped() {
     let mut desk = Desk::open(&[north()]).await;
     desk.sandbox.mail().fault(MailFault::Reject451, None);
     desk.cross("north", 80).await;
@@ -118,7 +118,7 @@ async fn a_crash_after_the_send_sends_again_when_the_lease_has_ended() {
     desk.serve().await;
     desk.introduce(&tenant("south", "en", &["ops@south.example"])).await;
     desk.cross("south", 100).await;
-    assert_eq!(desk.mails(2).await.len(), 2, "the lease still holds: only the other crossing is told");
+    assert_eq!(desk.mails(2).await.len(), 2, "the lease has not ended: only the other crossing is mailed");
     desk.bench.clock.advance(SignedDuration::try_from(LEASE).unwrap());
     let mails = desk.mails(3).await;
     assert_eq!(mails[2].message_id, mails[0].message_id);
@@ -126,13 +126,13 @@ async fn a_crash_after_the_send_sends_again_when_the_lease_has_ended() {
     let late = store::Outcome { event: Event::Refused, now: desk.now(), due_at: None, reason: Some("late") };
     assert!(
         !store::settle(desk.bench.pool(), &claimed[0], &late).await.unwrap(),
-        "the dead sender's report is void"
+        "the dead sender's report is ignored"
     );
     desk.close().await;
 }
 
 #[tokio::test]
-async fn a_mail_server_that_is_away_is_waited_for() {
+async fn an_unavailable_mail_server_is_waited_for() {
     let desk = Desk::closed().await;
     let mut settings = desk.settings();
     // A port that was free a moment ago, and that nobody listens on.

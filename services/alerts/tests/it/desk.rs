@@ -32,7 +32,7 @@ pub struct Progress {
 }
 
 impl Desk {
-    /// A service that runs, and knows the plan `pro` and these tenants.
+    /// A running service that knows the plan `pro` and these tenants.
     pub async fn open(tenants: &[Tenant]) -> Self {
         let desk = Self::closed().await;
         desk.serve().await;
@@ -42,7 +42,7 @@ impl Desk {
         desk
     }
 
-    /// A service that runs, tells the operator at these addresses, and knows the tenant `north`.
+    /// A running service that notifies the operator at these addresses, and knows the tenant `north`.
     pub async fn with_operator(recipients: &[&str]) -> Self {
         let desk = Self::closed().await;
         desk.serve_operator(recipients).await;
@@ -90,13 +90,13 @@ impl Desk {
         self.bench.publish_entry(tenant, 1).await;
     }
 
-    /// Tells of a crossing, under a fresh message id each time.
+    /// Publishes a crossing, under a fresh message id each time.
     pub async fn cross(&self, tenant: &str, percent: u32) {
         let message = crossing(tenant, percent);
         self.bench.publish(self.bench.namespace().usage_threshold(tenant), &message).await;
     }
 
-    /// Waits until this many mails have been taken, and returns them.
+    /// Waits until this many mails have been accepted, and returns them.
     pub async fn mails(&self, count: usize) -> Vec<Message> {
         eventually(&format!("{count} mails"), || async {
             let mails = self.sandbox.mail().messages();

@@ -1,4 +1,4 @@
-//! What was told goes after 400 days, and a round that finds nothing costs the same however much there is.
+//! Mails are deleted after 400 days, and a round that finds nothing costs the same however many there are.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ fn retention(bench: &Bench, pool: &PgPool) -> Retention {
     Retention { pool: pool.clone(), clock: Arc::new(bench.clock.clone()) }
 }
 
-/// So many crossings and notices, each with a mail in this state and a fact, of this instant.
+/// Crossings and notices with these numbers, each with a mail in this state and facts, of this instant.
 fn told(name: &str, at: &str, state: &str, rows: std::ops::RangeInclusive<u32>) -> String {
     let (from, to) = (rows.start(), rows.end());
     let sent_at = if state == "sent" { "now()" } else { "NULL" };
@@ -42,7 +42,7 @@ fn told(name: &str, at: &str, state: &str, rows: std::ops::RangeInclusive<u32>) 
 }
 
 #[tokio::test]
-async fn what_was_told_goes_after_400_days_and_nothing_else() {
+async fn mails_are_deleted_after_400_days_and_nothing_else_is() {
     let bench = Bench::of::<Alerts>(NOON).await;
     let pool = bench.pool();
     // NOON less 400 days is 2025-10-20, 12:00.
@@ -61,12 +61,12 @@ async fn what_was_told_goes_after_400_days_and_nothing_else() {
     }
     assert_eq!(count(pool, "crossings", "crossing_id LIKE 'old%'").await, 0);
     assert_eq!(count(pool, "notices", "notice_id LIKE 'old%'").await, 0);
-    assert_eq!(count(pool, "sweeps", "true").await, 500, "sources without a good sweep for so long");
+    assert_eq!(count(pool, "sweeps", "true").await, 500, "sources without a successful sweep for so long");
     bench.finish().await;
 }
 
 #[tokio::test]
-async fn a_round_that_finds_nothing_reads_no_more_of_a_hundred_times_as_many_mails() {
+async fn an_empty_round_reads_no_more_with_a_hundred_times_as_many_mails() {
     let bench = Bench::of::<Alerts>(NOON).await;
     let counted = Counted::beside(bench.pool()).await;
     let mut reads = Vec::new();

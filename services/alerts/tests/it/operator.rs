@@ -1,4 +1,4 @@
-//! What the operator is told.
+//! Notices to the operator.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ impl Desk {
         .await;
     }
 
-    /// Waits for this many mails whose senders have reported back: time that jumps would end a lease that still holds.
+    /// Waits for this many mails whose senders have reported back: a jump of time would end a lease.
     async fn settled(&self, count: usize) -> Vec<Message> {
         let mails = self.mails(count).await;
         eventually("every sender has reported back", || async {
@@ -159,7 +159,7 @@ async fn gaps_of_an_hour_are_one_mail_to_each_recipient() {
     assert_eq!(mails[0].subject, "north-n8n has 2 gaps in its executions");
     assert!(text(&mails[0]).contains("(executions 99 to 180)"), "{}", text(&mails[0]));
 
-    // What is told is told: a repeat opens nothing, and what is found soon after waits for its hour.
+    // A repeat opens nothing, and what is found soon after waits for its hour.
     desk.find_gap("120", "180").await;
     desk.find_gap("300", "310").await;
     desk.find_gap("320", "330").await;
@@ -177,7 +177,7 @@ async fn gaps_of_an_hour_are_one_mail_to_each_recipient() {
 }
 
 #[tokio::test]
-async fn a_failure_that_lasts_is_told_once_and_so_is_its_end() {
+async fn a_failure_that_lasts_is_reported_once_and_so_is_its_end() {
     let desk = Desk::operator().await;
     desk.fail("2026-11-24T12:00:00Z").await;
     desk.gathered("failing", 1).await;
@@ -197,7 +197,7 @@ async fn a_failure_that_lasts_is_told_once_and_so_is_its_end() {
     desk.bench.clock.advance(SPACING);
     desk.sync(&synced("2026-11-24T12:50:00Z")).await;
     desk.sync(&synced("2026-11-24T13:00:00Z")).await;
-    // It is over, and a late repeat of it is too.
+    // It is over, and a late repeat does not reopen it.
     desk.read(Consumer::ALERTS_SYNCED).await;
     desk.fail("2026-11-24T12:40:00Z").await;
     desk.read(Consumer::ALERTS_FAILING).await;
@@ -214,16 +214,16 @@ async fn a_failure_that_lasts_is_told_once_and_so_is_its_end() {
 }
 
 #[tokio::test]
-async fn a_short_failure_is_not_told() {
+async fn a_short_failure_is_not_reported() {
     let desk = Desk::operator().await;
     desk.fail("2026-11-24T12:00:00Z").await;
     desk.gathered("failing", 1).await;
     desk.sync(&synced("2026-11-24T12:10:00Z")).await;
-    eventually("nothing left to tell", || async {
+    eventually("nothing left to report", || async {
         (desk.count("SELECT count(*) FROM notices").await == 0).then_some(())
     })
     .await;
-    // The topics come in any order.
+    // The topics arrive in any order.
     desk.fail("2026-11-24T12:05:00Z").await;
     desk.read(Consumer::ALERTS_FAILING).await;
     assert_eq!(desk.count("SELECT count(*) FROM notices").await, 0);
@@ -238,7 +238,7 @@ async fn a_paused_source_does_not_fail() {
     desk.bench.publish_entry(&source(true), 2).await;
     desk.read(Consumer::ALERTS_CATALOG).await;
     desk.bench.clock.advance(FAILING_AFTER);
-    eventually("nothing left to tell", || async {
+    eventually("nothing left to report", || async {
         (desk.count("SELECT count(*) FROM notices").await == 0).then_some(())
     })
     .await;
@@ -246,7 +246,7 @@ async fn a_paused_source_does_not_fail() {
 }
 
 #[tokio::test]
-async fn a_loss_that_is_ahead_is_told_once_a_day() {
+async fn an_expected_loss_is_reported_once_a_day() {
     let desk = Desk::operator().await;
     let ahead = |ended_at, loss_expected_at: &str| v1::SourceSynced {
         loss_expected_at: at(loss_expected_at),
@@ -265,7 +265,7 @@ async fn a_loss_that_is_ahead_is_told_once_a_day() {
 }
 
 #[tokio::test]
-async fn what_is_to_be_mended_at_a_source_is_one_mail_each_until_it_is_mended() {
+async fn each_problem_of_a_source_is_one_mail_until_it_is_fixed() {
     let desk = Desk::operator().await;
     let unsound = |ended_at, since: &str| v1::SourceSynced {
         clock_skew_ms: Some(300_250),
@@ -293,11 +293,11 @@ async fn what_is_to_be_mended_at_a_source_is_one_mail_each_until_it_is_mended() 
     assert!(text(mail("Several n8n push as north-n8n")).contains("1f2e, 3d4c"));
     assert!(text(mail("The n8n of north-n8n is metered more than once")).contains("south-n8n"));
 
-    // Hours later it still is not mended; then it is, and then it is not again.
+    // Hours later it is still not fixed; then it is fixed, and then it breaks again.
     desk.bench.clock.advance(SignedDuration::from_hours(2));
     desk.sync(&everything("2026-11-24T14:01:00Z")).await;
     desk.sync(&synced("2026-11-24T14:02:00Z")).await;
-    // Mended before anybody was told.
+    // Fixed before anybody was notified.
     desk.sync(&unsound("2026-11-24T14:03:00Z", "2026-11-24T14:03:00Z")).await;
     desk.sync(&synced("2026-11-24T14:04:00Z")).await;
     desk.read(Consumer::ALERTS_SYNCED).await;
@@ -334,7 +334,7 @@ async fn a_burst_of_dead_letters_is_one_mail_with_the_first_reason() {
 }
 
 #[tokio::test]
-async fn failed_reports_and_drift_are_told() {
+async fn failed_reports_and_drift_are_reported() {
     let desk = Desk::operator().await;
     let subject = desk.bench.namespace().billing("north");
     let period = Some(v1::Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") });
@@ -374,7 +374,7 @@ async fn failed_reports_and_drift_are_told() {
 }
 
 #[tokio::test]
-async fn the_operator_is_told_in_its_language() {
+async fn the_operator_is_notified_in_its_language() {
     let desk = Desk::closed().await;
     let mut settings = desk.settings();
     settings.operator_recipients = vec!["ops@example.com".into()];
@@ -390,7 +390,7 @@ async fn the_operator_is_told_in_its_language() {
 }
 
 #[tokio::test]
-async fn without_recipients_the_facts_are_kept_and_nobody_is_told() {
+async fn without_recipients_the_facts_are_kept_and_nobody_is_notified() {
     let desk = Desk::open(&[tenant("north", "en", &["ops@north.example"])]).await;
     desk.find_gap("120", "180").await;
     desk.gathered("gap", 1).await;
@@ -411,7 +411,7 @@ async fn without_recipients_the_facts_are_kept_and_nobody_is_told() {
 }
 
 #[tokio::test]
-async fn a_restart_tells_nothing_twice() {
+async fn a_restart_reports_nothing_twice() {
     let mut desk = Desk::operator().await;
     desk.find_gap("120", "180").await;
     desk.gathered("gap", 1).await;
@@ -427,7 +427,7 @@ async fn a_restart_tells_nothing_twice() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_a_dead_letter_and_told_as_such() {
+async fn an_invalid_message_is_a_dead_letter_and_reported_as_such() {
     let desk = Desk::operator().await;
     let mut dead = desk.bench.topic::<v1::DeadLetter>(Stream::Dead, "dead").await;
     let subject = desk.bench.namespace().source_gap(SOURCE);
@@ -441,7 +441,7 @@ async fn what_makes_no_sense_is_a_dead_letter_and_told_as_such() {
 }
 
 #[tokio::test]
-async fn a_loop_is_told_once_however_often_its_event_comes() {
+async fn a_loop_is_reported_once_however_often_its_event_comes() {
     let desk = Desk::operator().await;
     for _ in 0..3 {
         desk.loop_of("orderSync").await;
@@ -452,7 +452,7 @@ async fn a_loop_is_told_once_however_often_its_event_comes() {
     let mails = desk.settled(2).await;
     assert!(mails.iter().all(|mail| text(mail).contains("orderSync") && text(mail).contains("61")));
 
-    // Another workflow of the tenant is another detection: told after the hour that lies between two mails.
+    // Another workflow of the tenant is another detection: reported after the hour between two mails.
     desk.loop_of("orderSync").await;
     desk.loop_of("invoices").await;
     desk.read(Consumer::ALERTS_LOOPS).await;

@@ -1,4 +1,4 @@
-//! Which thresholds are mailed: the highest of a change, none lower after it, and so many in a day.
+//! Which thresholds are mailed: the highest of a change, none lower after it, and a bounded number in a day.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn open() -> Desk {
     Desk::open(&[tenant("north", "en", &[OPS])]).await
 }
 
-/// Tells of a threshold that a change has crossed, of which `highest` is the last.
+/// Publishes a threshold that a change has crossed; `highest` is the highest that it has crossed.
 async fn cross(desk: &Desk, percent: u32, highest: u32) {
     let message = v1::ThresholdCrossed { highest_percent: highest, ..crossing("north", percent) };
     desk.bench.publish(desk.bench.namespace().usage_threshold("north"), &message).await;
@@ -32,7 +32,7 @@ async fn cross(desk: &Desk, percent: u32, highest: u32) {
     .await;
 }
 
-/// Waits until nothing is to be sent by now, and returns the shares that mails have said, in their order.
+/// Waits until nothing is due, and returns the shares that mails have named, in their order.
 async fn told(desk: &Desk) -> Vec<u32> {
     eventually("all that is due is sent", || async {
         let due: i64 = sqlx::query_scalar(
@@ -55,7 +55,7 @@ fn share(mail: &Message) -> u32 {
 }
 
 #[tokio::test]
-async fn of_thresholds_that_are_crossed_within_seconds_the_last_is_mailed() {
+async fn of_thresholds_crossed_within_seconds_the_last_is_mailed() {
     let desk = Desk::closed().await;
     desk.serve_with(Settings { warning_delay: Duration::from_secs(10), ..desk.settings() }).await;
     desk.introduce(&tenant("north", "en", &[OPS])).await;
@@ -97,25 +97,25 @@ async fn a_lower_threshold_is_not_mailed_after_a_higher_one() {
 }
 
 #[tokio::test]
-async fn ten_thresholds_in_twenty_minutes_are_four_mails_and_none_is_unsaid() {
+async fn ten_thresholds_in_twenty_minutes_are_four_mails_that_name_them_all() {
     let desk = open().await;
     for percent in (1..=10).map(|ten| ten * 10) {
         cross(&desk, percent, percent).await;
         told(&desk).await;
         desk.bench.clock.advance(SignedDuration::from_mins(2));
     }
-    assert_eq!(told(&desk).await, [10, 20, 30, 100], "the limit itself is told at once");
+    assert_eq!(told(&desk).await, [10, 20, 30, 100], "the limit itself is mailed at once");
     let mails = desk.sandbox.mail().messages();
     let last = mails.last().unwrap().text.as_deref().unwrap();
     let last = last.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(last.contains("On the way it also passed 40 %, 50 %, 60 %, 70 %, 80 % and 90 %."), "{last}");
     desk.bench.clock.advance(SignedDuration::from_hours(30));
-    assert_eq!(told(&desk).await.len(), 4, "what was said is not said again");
+    assert_eq!(told(&desk).await.len(), 4, "nothing is mailed twice");
     desk.close().await;
 }
 
 #[tokio::test]
-async fn what_was_held_back_is_one_mail_when_the_day_is_over() {
+async fn crossings_that_were_held_back_are_one_mail_when_the_day_is_over() {
     let desk = open().await;
     for percent in [10, 20, 30, 40, 50, 60] {
         cross(&desk, percent, percent).await;

@@ -34,7 +34,7 @@ async fn each_recipient_gets_one_mail_whatever_is_redelivered() {
 }
 
 #[tokio::test]
-async fn each_tenant_is_told_in_its_language() {
+async fn each_tenant_is_notified_in_its_language() {
     let north = tenant("north", "en", &["ops@north.example"]);
     let south = tenant("south", "es", &["ops@south.example"]);
     let desk = Desk::open(&[north, south]).await;
@@ -99,7 +99,7 @@ async fn a_tenant_without_recipients_is_skipped_with_a_reason() {
     desk.cross("north", 80).await;
     desk.cross("south", 80).await;
     assert_eq!(desk.mails(1).await[0].to, ["ops@south.example"]);
-    // A crossing that came before its tenant is looked at again, after the other one.
+    // A crossing that came before its tenant is delivered again, after the other one.
     let reasons = eventually("both crossings", || async {
         let reasons: Vec<(String, Option<String>)> =
             sqlx::query_as("SELECT tenant_id, skipped_reason FROM crossings ORDER BY tenant_id")
@@ -115,7 +115,7 @@ async fn a_tenant_without_recipients_is_skipped_with_a_reason() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_a_dead_letter_and_the_rest_goes_on() {
+async fn an_unreadable_message_is_a_dead_letter_and_the_rest_goes_on() {
     let desk = Desk::open(&[tenant("north", "en", &["ops@north.example"])]).await;
     let mut dead = desk.bench.topic::<v1::DeadLetter>(Stream::Dead, "dead").await;
     let subject = desk.bench.namespace().usage_threshold("north");

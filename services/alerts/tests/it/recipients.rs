@@ -38,7 +38,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn the_operator_learns_once_a_day_of_a_recipient_that_is_refused() {
+async fn the_operator_is_notified_once_a_day_of_a_refused_recipient() {
     let desk = Desk::with_operator(&[OPERATOR]).await;
     desk.introduce(&tenant("rej", "en", &[GONE])).await;
     desk.sandbox.mail().fault_for(GONE, MailFault::Reject550, None);
@@ -93,7 +93,7 @@ async fn a_refused_address_of_the_operator_causes_no_loop() {
     let mails = desk.mails(2).await;
     let about_cto = mails.iter().filter(|mail| mail.subject.contains("cto@example.com")).count();
     assert_eq!((mails.len(), about_cto), (2, 1));
-    // Only the other address is sent the news of it.
+    // Only the other address is notified of it.
     assert!(mails.iter().all(|mail| mail.to == [OPERATOR]), "{mails:?}");
     assert_eq!(
         desk.count_of("SELECT count(*) FROM notifications WHERE recipient = 'cto@example.com'").await,
@@ -114,7 +114,7 @@ async fn an_operator_whose_only_address_is_refused_causes_no_loop() {
     desk.bench.clock.advance(A_MINUTE);
     desk.failed(1).await;
     desk.bench.clock.advance(A_MINUTE);
-    let skipped = eventually("the news of it is sealed", || async {
+    let skipped = eventually("the notice of it is sealed", || async {
         sqlx::query_scalar::<_, Option<String>>(
             "SELECT skipped_reason FROM notices WHERE topic = 'refused' AND sealed_at IS NOT NULL",
         )
@@ -137,14 +137,14 @@ async fn a_domain_beyond_ascii_is_sent_to_a_server_without_smtputf8() {
     let mails = desk.mails(1).await;
     assert_eq!(mails[0].to, ["ops@xn--bcher-kva.example"]);
     assert_eq!(header(&mails[0], "To"), Some("ops@xn--bcher-kva.example"));
-    // What no ASCII form has fails with a word about the server.
+    // An address without an ASCII form fails with a reason that names the server's limitation.
     let reason = desk.progress("josé@idn.example", "failed").await.reason.unwrap();
     assert!(reason.contains("SMTPUTF8"), "{reason}");
     desk.close().await;
 }
 
 #[tokio::test]
-async fn a_local_part_beyond_ascii_is_sent_where_the_server_takes_it() {
+async fn a_local_part_beyond_ascii_is_sent_if_the_server_accepts_it() {
     let desk = Desk::open(&[tenant("north", "en", &["josé@bücher.example"])]).await;
     desk.cross("north", 80).await;
     desk.progress("josé@bücher.example", "sent").await;

@@ -1,4 +1,4 @@
-//! A row that cannot be read costs only itself.
+//! A row that cannot be read does not affect the others.
 
 use proto::v1;
 use sqlx::Row;
