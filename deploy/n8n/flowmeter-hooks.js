@@ -60,12 +60,12 @@ const ADMISSION_WAIT_MS = 250;
 const ADMISSION_SOCKETS_MAX = 32;
 
 /**
- * Modes that are never checked. A refused sub-workflow would turn its parent into an error, which has started and counts;
+ * Modes that are never checked. A refused sub-workflow would turn its parent, which has started and counts, into an error;
  * a refused error workflow would be an error itself, and start another.
  */
 const UNASKED = new Set(['integrated', 'error']);
 
-/** Reasons for a quota that is used up. All other refusals end by themselves or by waiting, and are 429. */
+/** Reasons for a quota that is used up. All other refusals, `limit_unsettled` too, pass with time and are 429. */
 const USED_UP = new Set(['limit_reached', 'overage_reached']);
 
 /** The message if the gateway cannot be reached and has never answered, so that the tenant's language is unknown. */

@@ -145,7 +145,7 @@ impl Month {
     }
 }
 
-/// When the play begins: close enough to the month's end that no service takes the jump for a broken clock.
+/// When the play begins: close enough to the month's end that no service mistakes the jump for a broken clock.
 pub fn opening() -> Timestamp {
     instant("2027-03-31T06:00:00Z")
 }

@@ -12,7 +12,7 @@ use crate::{
 /// Thresholds of every plan here, in percent: the default.
 const THRESHOLDS: [u32; 2] = [80, 100];
 
-/// What is compared with what.
+/// The terms of a comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
     /// The tenants' limits, in the order of [`TENANTS`].
@@ -58,7 +58,7 @@ pub fn differences(found: &Found, made: &Made, terms: Terms<'_>) -> Vec<String> 
     told
 }
 
-/// Executions of planted batches: all batches of one source carry the same execution.
+/// Executions of planted batches: all batches of one source carry the same execution id.
 fn known_strangers(made: &Made) -> u64 {
     made.strangers.len() as u64
 }

@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(20);
 const LOOK_AFTER_EVERY: Duration = Duration::from_millis(500);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
-/// After the last fault, nothing may differ within this time.
+/// After the last fault, all differences must disappear within this time.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
 /// While the stack settles, each check moves the clock this far, so that reports and retries come due.

@@ -21,10 +21,10 @@ const JOIN_PERCENT: u64 = 30;
 /// The simulated clock is moved this often, so that reports and retries come due.
 const STEP_EVERY_MS: u64 = 5_000;
 
-/// Most that all steps of one month move it. March has 18 hours left when the play begins.
+/// The most that all steps of one month move it. March has 18 hours left when the play begins.
 const STEPS_MS_MAX: u64 = 6 * 60 * 60 * 1_000;
 
-/// Most that one step moves it. A paused service that wakes sees the old time for a moment; a minute is
+/// The most that one step moves it. A paused service that wakes sees the old time for a moment; a minute is
 /// less than what any service takes for a broken clock.
 const STEP_MS_MAX: u64 = 60 * 1_000;
 

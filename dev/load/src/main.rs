@@ -29,7 +29,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Ask the limit check over connections that are kept, as fast as it answers or at a fixed rate.
+    /// Send requests to the limit check over connections that are kept open, as fast as it answers or at a fixed rate.
     Ask(ask::Ask),
     /// Serve a bare handler in place of the limit check: the most that any could answer.
     Bare(bare::Bare),

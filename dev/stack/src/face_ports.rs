@@ -26,7 +26,7 @@ impl FacePorts {
     /// one is taken, the next free one.
     pub(crate) fn settle(self, profile: &Profile) -> Result<Self> {
         let kept = Self::kept(profile)?;
-        // The gateway must not take the kept push port because its own is taken for the moment.
+        // Otherwise the gateway could take the kept push port while its own is taken for the moment.
         let reserved = self.push.or(kept.push).or(Self::USUAL.push);
         let gateway = settled(self.gateway.or(kept.gateway).or(Self::USUAL.gateway), reserved)?;
         let push = settled(reserved, gateway)?;

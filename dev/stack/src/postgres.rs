@@ -100,7 +100,7 @@ impl Postgres {
     }
 }
 
-/// The system user to run Postgres as, which refuses to run as root.
+/// The system user to run Postgres as: it refuses to run as root.
 fn server_user() -> Result<Option<String>> {
     if !unistd::geteuid().is_root() {
         return Ok(None);

@@ -30,7 +30,7 @@ use crate::{binaries, usage::Usage};
 /// Measurements, of which the median is reported.
 const REPEATS: u32 = 3;
 
-/// So high that no run is refused, and leases are as large as they are far from a limit.
+/// So high that no run is refused, and leases have the size that they have far from a limit.
 const LIMIT: u64 = 1_000_000_000;
 
 /// The figures reach the gateway within seconds; a busy machine takes longer.

@@ -203,7 +203,7 @@ impl Run<'_> {
         })
     }
 
-    /// Makes every source due by `begin`, and waits until each was swept once.
+    /// Makes every source due with `begin`, and waits until each was swept once.
     fn phase(&mut self, what: &str, begin: impl FnOnce(&mut Self) -> Result<()>) -> Result<Phase> {
         let sources = self.bench.sources;
         let progress = Progress::start(&format!("{what}: sources swept"), sources);

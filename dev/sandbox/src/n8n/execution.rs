@@ -115,7 +115,7 @@ pub struct Execution {
     pub retry_success_id: Option<u64>,
     /// Whether the API process holds it in memory, which hides it from the default list.
     pub in_memory: bool,
-    /// Whether its row is visible to others yet: ids are handed out before the row is committed.
+    /// Whether its row is visible to others yet: ids are assigned before the row is committed.
     pub committed: bool,
     /// Why the API no longer shows it.
     pub gone: Option<Gone>,

@@ -115,7 +115,7 @@ pub(crate) struct Account {
     busy: HashSet<Lock>,
 }
 
-/// What Stripe handles one call at a time for: a customer's usage of a meter.
+/// A customer's usage of a meter, for which Stripe handles one call at a time.
 pub(crate) type Lock = (Option<String>, String);
 
 impl Default for Account {

@@ -45,7 +45,7 @@ fn await_waiting(bench: &mut Bench, program: Program, for_what: &str) {
     .unwrap();
 }
 
-/// All services start while the database is down, and then the broker: each waits and reports it, and becomes ready by
+/// All services start while the database and the broker are down: each reports which one it waits for, and becomes ready by
 /// itself once both are up.
 #[test]
 fn services_wait_for_the_database_and_the_broker() {

@@ -245,7 +245,7 @@ impl Bed {
     }
 
     /// Waits until this many are recorded, and until the figures by hour, day and workflow, which follow at an interval of
-    /// their own, include them. Returns when the counts were committed; the processor time includes those figures.
+    /// their own, include them. Returns the time until the counts were committed; the processor time includes those figures.
     fn wait_recorded(&mut self, fresh: u64, begun: Instant) -> Result<Duration> {
         self.wait_until(|bed| Ok(bed.recorded()? >= fresh))?;
         let took = begun.elapsed();

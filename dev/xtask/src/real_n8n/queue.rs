@@ -116,7 +116,7 @@ fn shared_environment(profile: &Profile, backends: &Backends<'_>) -> Result<BTre
     let (host, port) = host.split_once(':').context("Postgres has a port")?;
     let (redis_host, redis_port) = backends.redis.redis.split_once(':').context("--redis is HOST:PORT")?;
     let redis_db = backends.redis.redis_db.to_string();
-    // Keeps us from the jobs and webhooks that an earlier task has left.
+    // Its own prefix, so that it does not pick up jobs and webhooks that an earlier task has left.
     let prefix = format!("flowmeter-{}", process::id());
     let folder = profile.folder().join("n8n");
     std::fs::create_dir_all(&folder).context("cannot create n8n's folder")?;
