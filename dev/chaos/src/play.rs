@@ -42,7 +42,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// What the player has done, for the comparison.
 #[derive(Debug, Default)]
 pub struct Made {
-    /// Late executions, which ended in March but ran after it was closed, by source and id.
+    /// Late executions, which appear after March is closed but ended in it, by source and id.
     pub late: BTreeSet<(String, String)>,
     /// The services that must write a dead letter, and the mark in its payload.
     pub planted: BTreeSet<(String, String)>,

@@ -138,7 +138,7 @@ pub struct Script {
     pub march: Vec<Timed>,
     /// What happens in the last moments of March: it may be counted after its end.
     pub last_moments: Vec<Input>,
-    /// Late executions: they end in March, and run after it is closed.
+    /// Late executions: they appear after March is closed, but ended in it.
     pub late: Vec<Input>,
     /// What happens in April.
     pub april: Vec<Timed>,

@@ -56,7 +56,7 @@ impl fmt::Display for Figures {
 /// Month, source and workflow.
 pub type Key = (Month, String, String);
 
-/// Adds the executions of one instance; `late` selects the ids that ran after their month was closed.
+/// Adds the executions of one instance; `late` selects the ids that appeared after their month was closed.
 pub fn tally(
     figures: &mut BTreeMap<Key, Figures>,
     source: &str,

@@ -57,8 +57,8 @@ impl Bench {
         Self::with_connections::<S>(now, CONNECTIONS_MAX).await
     }
 
-    /// A bench whose service has one connection to its database: code that holds it while it waits for another one waits
-    /// forever. [`Self::pool`] is a separate pool, for the test's own queries.
+    /// A bench whose service has one connection to its database: code that holds it while it waits for another one
+    /// deadlocks. [`Self::pool`] is a separate pool, for the test's own queries.
     pub async fn narrow<S: Service>(now: &str) -> Self {
         let mut bench = Self::with_connections::<S>(now, 1).await;
         let bounds = PoolBounds { acquire_timeout: PATIENCE, ..PoolBounds::of(CONNECTIONS_MAX) };
