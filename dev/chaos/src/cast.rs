@@ -7,10 +7,10 @@ use jiff::Timestamp;
 pub struct Tenant {
     /// Its id.
     pub id: &'static str,
-    /// Who is told of its crossings.
+    /// Recipients of the mails about its crossings.
     pub recipients: &'static [&'static str],
-    /// Its monthly limit, in percent of what is counted of it before the first month's end. A limit that is
-    /// far from 80 and 100 percent of that leaves no crossing to chance.
+    /// Its monthly limit, in percent of what is counted for it before the first month ends. Chosen so that the
+    /// count is far from both thresholds (80 and 100 percent): no crossing depends on chance.
     pub limit_percent: u64,
     /// Whether it is billed.
     pub billed: bool,
@@ -30,7 +30,7 @@ impl Tenant {
 pub struct Source {
     /// Its id.
     pub id: &'static str,
-    /// Whose it is: an index into [`TENANTS`].
+    /// Its tenant: an index into [`TENANTS`].
     pub tenant: usize,
     /// Whether it pushes too; every source is polled.
     pub pushes: bool,
@@ -81,8 +81,8 @@ pub const SOURCES: [Source; 6] = [
 /// Workflows of each source.
 pub const WORKFLOWS: [&str; 3] = ["orderSync", "stockAlert", "nightlyReport"];
 
-/// Names that workflows go by, as people and broken clients write them: `None` leaves the id. [`LONE_SURROGATE`] in a
-/// pushed name becomes half of a surrogate pair on its way; in the instance, whose names are Unicode, it stays as it is.
+/// Workflow names as people and broken clients write them; `None` keeps the id. [`LONE_SURROGATE`] in a pushed name is
+/// sent as half of a surrogate pair; in the instance, whose names are Unicode, it stays as it is.
 pub const NAMES: [Option<&str>; 6] = [
     None,
     Some("Pedidos \u{0}diarios"),
@@ -92,11 +92,11 @@ pub const NAMES: [Option<&str>; 6] = [
     Some("   "),
 ];
 
-/// What stands for half of a surrogate pair in a name.
+/// Placeholder for half of a surrogate pair in a name.
 pub const LONE_SURROGATE: &str = "@LONE-SURROGATE@";
 
-/// Calendars that tenants change to, one after the other: time zone and anchor day. Whichever holds when March ends, its
-/// first boundary in April lies after everything that is played, and before the curtain.
+/// Calendars that tenants change to, one after the other: time zone and anchor day. Whichever applies when March ends, its
+/// first boundary in April comes after the last input of the play and before the curtain.
 pub const CALENDARS: [(&str, u32); 9] = [
     ("UTC", 1),
     ("Europe/Madrid", 1),
@@ -145,7 +145,7 @@ impl Month {
     }
 }
 
-/// When the play begins: close enough to the month's end that no service takes the jump for a broken clock.
+/// When the play begins: close enough to the month's end that no service mistakes the jump for a broken clock.
 pub fn opening() -> Timestamp {
     instant("2027-03-31T06:00:00Z")
 }
@@ -160,7 +160,7 @@ pub fn curtain() -> Timestamp {
     instant("2027-05-01T00:10:00Z")
 }
 
-/// An instant that this file names; the tests read every one of them.
+/// An instant that this file names; the tests parse every one of them.
 fn instant(text: &str) -> Timestamp {
     text.parse().unwrap_or(Timestamp::UNIX_EPOCH)
 }

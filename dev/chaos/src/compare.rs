@@ -1,4 +1,4 @@
-//! The truth beside what has come out. Pure.
+//! Compares the results with the truth. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,18 +12,18 @@ use crate::{
 /// Thresholds of every plan here, in percent: the default.
 const THRESHOLDS: [u32; 2] = [80, 100];
 
-/// What is compared with what.
+/// The terms of a comparison.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
     /// The tenants' limits, in the order of [`TENANTS`].
     pub limits: &'a [u64],
     /// Months that must be closed; the others are current.
     pub closed: &'a [Month],
-    /// Faults that may lie between a mail's "taken" and its record.
+    /// Faults that may come between a mail's acceptance by the server and its record.
     pub mail_faults: usize,
 }
 
-/// Everything that is not as it must be, in words.
+/// Every difference from the truth, in words.
 pub fn differences(found: &Found, made: &Made, terms: Terms<'_>) -> Vec<String> {
     let mut told = Vec::new();
     workflows(found, &mut told);
@@ -33,17 +33,17 @@ pub fn differences(found: &Found, made: &Made, terms: Terms<'_>) -> Vec<String> 
             if terms.closed.contains(&month) {
                 let shown = found.closed.get(&(tenant.id.to_owned(), month)).copied();
                 if shown != Some(*truth) {
-                    told.push(format!("closed {month:?} of {}: {shown:?}, in truth {truth:?}", tenant.id));
+                    told.push(format!("closed {month:?} of {}: {shown:?}, expected {truth:?}", tenant.id));
                 }
             } else if found.current.get(tenant.id) != Some(&truth.counted) {
                 let shown = found.current.get(tenant.id);
-                told.push(format!("{}: {shown:?} counted, in truth {}", tenant.id, truth.counted));
+                told.push(format!("{}: {shown:?} counted, expected {}", tenant.id, truth.counted));
             }
         }
         let billable = if tenant.billed { months.iter().map(|it| it.counted).sum() } else { 0 };
         let billed = found.stripe.get(&tenant.customer()).copied().unwrap_or_default();
         if billed != billable {
-            told.push(format!("Stripe has {billed} of {}, billable are {billable}", tenant.id));
+            told.push(format!("Stripe has {billed} for {}, expected {billable}", tenant.id));
         }
         let limit = terms.limits.get(number).copied().unwrap_or(1);
         crossings(found, number, limit, &months, &mut told);
@@ -53,12 +53,12 @@ pub fn differences(found: &Found, made: &Made, terms: Terms<'_>) -> Vec<String> 
     told.extend(found.troubles.iter().cloned());
     if found.delivered.1 != found.executions + known_strangers(made) {
         let (different, there) = (found.delivered.1, found.executions);
-        told.push(format!("{different} different executions were published, there are {there}"));
+        told.push(format!("{different} different executions were published, the instances have {there}"));
     }
     told
 }
 
-/// Executions of planted batches: each kind has one key, whatever it says.
+/// Executions of planted batches: all batches of one source carry the same execution id.
 fn known_strangers(made: &Made) -> u64 {
     made.strangers.len() as u64
 }
@@ -70,7 +70,7 @@ fn workflows(found: &Found, told: &mut Vec<String>) {
         let shown = found.workflows.get(key).copied().unwrap_or_default();
         if truth != shown {
             let (month, source, workflow) = key;
-            told.push(format!("{month:?}, {source}, {workflow}: {shown}; in truth {truth}"));
+            told.push(format!("{month:?}, {source}, {workflow}: {shown}; expected {truth}"));
         }
     }
 }
@@ -85,9 +85,9 @@ fn of_tenant(found: &Found, tenant: usize, month: Month) -> Figures {
     sum
 }
 
-/// Each threshold that was reached while its month was current: one crossing. Each recipient has a mail about the highest of a
-/// month, and perhaps about those below it: of thresholds that one change crosses, or whose mail was not sent in time, the
-/// highest says all.
+/// Expects one crossing for each threshold that was reached while its month was current. Each recipient gets a mail about a
+/// month's highest threshold, and perhaps about lower ones: where one change crosses several, or a mail was not sent in
+/// time, the highest replaces the others.
 fn crossings(found: &Found, tenant: usize, limit: u64, months: &[Figures; 2], told: &mut Vec<String>) {
     let Some(tenant) = TENANTS.get(tenant) else { return };
     let (mut expected, mut months_told) = (0, 0);
@@ -120,7 +120,7 @@ fn crossings(found: &Found, tenant: usize, limit: u64, months: &[Figures; 2], to
             .collect();
         if !(months_told..=expected).contains(&ids.len()) {
             told.push(format!(
-                "{recipient} has {} different mails, not {months_told} to {expected}",
+                "{recipient} has {} different mails, expected {months_told} to {expected}",
                 ids.len()
             ));
         }
@@ -133,12 +133,12 @@ fn mails(found: &Found, faults: usize, told: &mut Vec<String>) {
         by_id.entry(&mail.message_id).or_default().insert((&mail.to, &mail.subject));
     }
     told.extend(
-        by_id.iter().filter(|(_, mails)| mails.len() > 1).map(|(id, _)| format!("{id} names two mails")),
+        by_id.iter().filter(|(_, mails)| mails.len() > 1).map(|(id, _)| format!("{id} is on two mails")),
     );
     let repeats = found.mails.len() - by_id.len();
-    // One fault can meet each recipient's mail at most once.
+    // One fault can repeat each recipient's mail at most once.
     if repeats > 0 && faults == 0 {
-        told.push(format!("{repeats} mails came again, and nothing lay between"));
+        told.push(format!("{repeats} mails were sent again without a fault that explains it"));
     }
 }
 
@@ -149,10 +149,10 @@ fn letters(found: &Found, made: &Made, told: &mut Vec<String>) {
         let planted = |(of, mark): &&(String, String)| of == service && ends_with_mark(&text, mark);
         match made.planted.iter().find(planted) {
             Some(known) => drop(missing.remove(known)),
-            None => told.push(format!("a dead letter of {service} that nobody planted: {reason}")),
+            None => told.push(format!("an unplanted dead letter of {service}: {reason}")),
         }
     }
-    told.extend(missing.iter().map(|(service, mark)| format!("{service} wrote no dead letter of {mark}")));
+    told.extend(missing.iter().map(|(service, mark)| format!("{service} wrote no dead letter about {mark}")));
 }
 
 /// Whether the text holds this mark and not a longer one that begins the same.
@@ -190,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_must_be_is_not_told() {
+    fn results_that_match_the_truth_have_no_differences() {
         assert_eq!(told(&truth(70), &Made::default()), Vec::<String>::new());
     }
 
     #[test]
-    fn each_kind_of_difference_is_told() {
+    fn each_kind_of_difference_is_reported() {
         let made = Made::default();
         let mut lost = truth(70);
         lost.workflows.clear();

@@ -1,4 +1,4 @@
-//! What breaks, drawn from a seed and a weighted list: the same seed, the same faults.
+//! The faults, drawn from a seed and a weighted list: the same seed gives the same faults.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,22 +6,22 @@ use proto::streams::Stream;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use stack::{Program, Replica};
 
-/// Faults at one time: enough to meet each other, few enough that work goes on.
+/// Concurrent faults: enough to overlap, few enough that work goes on.
 const AT_ONCE_MAX: usize = 3;
 
-/// The pause between the beginnings of two faults, at most.
+/// Longest pause between the starts of two faults.
 const PAUSE_MS_MAX: u64 = 2_400;
 
-/// The stack works undisturbed for this long at first.
+/// The stack first works undisturbed for this long.
 const FIRST_AT_MS: u64 = 1_000;
 
 /// From this length on, a run has room for pauses that outlast every lease and acknowledgement wait.
 const ROOM_FOR_LONG_MS: u64 = 60_000;
 
-/// Tries to find a fault that meets nothing that is broken already.
+/// Tries to draw a fault whose part of the stack is not broken already.
 const DRAWS_MAX: u32 = 20;
 
-/// What the services stand on.
+/// A server that the services depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Server {
     /// The broker.
@@ -39,7 +39,7 @@ impl fmt::Display for Server {
     }
 }
 
-/// What is outside and fails for some calls.
+/// An external system that fails for some calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outside {
     /// Stripe, with one of the stand-in's faults.
@@ -63,23 +63,23 @@ pub enum Fault {
     KillServer(Server),
     /// SIGSTOP of a server with all its processes.
     PauseServer(Server),
-    /// SIGSTOP in bursts: what a slow disk looks like from outside.
+    /// SIGSTOP in bursts: looks like a slow disk from outside.
     SlowServer(Server),
     /// Every connection of a service to a server is cut.
     Cut(Program, Server),
-    /// Connections of a service to a server stand still.
+    /// Connections of a service to a server stall.
     Stall(Program, Server),
     /// A service cannot reach a server.
     Refuse(Program, Server),
     /// The database ends every session.
     EndSessions,
-    /// A stream takes nothing more.
+    /// A stream accepts no more messages.
     Full(Stream),
-    /// Some calls to what is outside fail.
+    /// Some calls to an external system fail.
     Fail(Outside, u32),
 }
 
-/// A part that one fault at a time may have.
+/// A part of the stack that at most one fault affects at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Process(Replica),
@@ -89,7 +89,7 @@ enum Part {
 }
 
 impl Fault {
-    /// What the summary counts it as.
+    /// Its name in the summary, which counts faults by kind.
     pub fn kind(&self) -> String {
         match self {
             Self::Kill(replica) => format!("SIGKILL of {}", replica.program.name()),
@@ -102,7 +102,7 @@ impl Fault {
             Self::Stall(..) => "stalled connections".to_owned(),
             Self::Refuse(..) => "refused connections".to_owned(),
             Self::Full(_) => "full streams".to_owned(),
-            Self::Fail(..) => "failures outside".to_owned(),
+            Self::Fail(..) => "external failures".to_owned(),
         }
     }
 
@@ -111,7 +111,7 @@ impl Fault {
         matches!(self, Self::Kill(_) | Self::KillServer(_))
     }
 
-    /// Whether it can come between a mail's "taken" and the row that says so.
+    /// Whether it can come between a mail's acceptance by the server and the row that records it.
     pub fn may_repeat_a_mail(&self) -> bool {
         match self {
             Self::Kill(replica) | Self::Roll(replica) | Self::Pause(replica) => {
@@ -129,7 +129,7 @@ impl Fault {
         }
     }
 
-    /// Whether both have the same part of the stack.
+    /// Whether both affect the same part of the stack.
     pub fn meets(&self, other: &Self) -> bool {
         let parts = other.parts();
         self.parts().iter().any(|part| parts.contains(part))
@@ -158,7 +158,7 @@ impl Fault {
             Self::Pause(_) | Self::Stall(..) if long => 15_500..24_000,
             Self::Pause(_) | Self::Stall(..) | Self::Refuse(..) => 300..5_000,
             Self::Kill(_) | Self::KillServer(_) => 0..2_500,
-            // Time for the work in hand.
+            // Time to finish the work in progress.
             Self::Roll(_) => 1_500..4_000,
             Self::PauseServer(_) => 300..4_000,
             Self::SlowServer(_) => 1_000..6_000,
@@ -178,7 +178,7 @@ impl fmt::Display for Fault {
             Self::SlowServer(server) => write!(formatter, "{server} is slow"),
             Self::Cut(program, server) => write!(formatter, "{} is cut from {server}", program.name()),
             Self::Stall(program, server) => {
-                write!(formatter, "{} and {server} do not hear each other", program.name())
+                write!(formatter, "connections of {} to {server} stall", program.name())
             }
             Self::Refuse(program, server) => write!(formatter, "{} cannot reach {server}", program.name()),
             Self::EndSessions => formatter.write_str("postgres ends every session"),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_run_meets_every_kind_and_no_two_faults_share_a_part() {
+    fn a_long_run_has_every_kind_of_fault_and_no_two_share_a_part() {
         let strikes = draw(3, 600_000, &BTreeMap::new());
         let kinds: std::collections::BTreeSet<String> =
             strikes.iter().map(|strike| strike.fault.kind()).collect();

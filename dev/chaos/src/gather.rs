@@ -1,4 +1,4 @@
-//! What has come out: figures, mails, crossings, dead letters, Stripe.
+//! Collects the results: figures, mails, crossings, dead letters, Stripe.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ pub struct Mail {
     pub subject: String,
 }
 
-/// What a comparison needs, both sides of it.
+/// Both sides of the comparison.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The truth.
@@ -50,7 +50,7 @@ pub struct Found {
     pub crossings: BTreeSet<(String, Month, u32, String)>,
     /// Dead letters: service, payload, reason.
     pub letters: Vec<(String, Vec<u8>, String)>,
-    /// What must not be: gaps, failed reports, drift.
+    /// What must not happen: gaps, failed reports, drift.
     pub troubles: Vec<String>,
     /// Executions on the stream, and how many different ones.
     pub delivered: (u64, u64),
@@ -88,7 +88,7 @@ pub fn gather(scene: &Scene, database_url: &str) -> Result<Found> {
 
 fn streams(scene: &Scene, found: &mut Found) -> Result<()> {
     for payload in scene.read(Stream::Thresholds, "usage.threshold")? {
-        // What was planted is no crossing.
+        // Planted messages do not decode.
         let Ok(crossing) = v1::ThresholdCrossed::decode(payload.as_slice()) else { continue };
         let start = crossing.period.and_then(|period| proto::instant(period.start.as_ref(), "start").ok()?);
         let Some(month) = start.and_then(Month::beginning) else {
@@ -131,7 +131,7 @@ pub fn closed(answer: &Value) -> Result<BTreeMap<Month, Figures>> {
     for period in answer.get("periods").and_then(Value::as_array).into_iter().flatten() {
         let start =
             period.pointer("/period/start").and_then(Value::as_str).context("a period has a start")?;
-        // A calendar that was changed cuts further periods out of April, in which nothing happens.
+        // A changed calendar splits further periods off April, in which nothing happens.
         let Some(month) = Month::beginning(start.parse()?) else { continue };
         let number = |field: &str| period.get(field).and_then(Value::as_u64).unwrap_or_default();
         months.insert(

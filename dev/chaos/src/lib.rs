@@ -1,5 +1,5 @@
-//! Plays a known history in a whole stack while everything that can break does, and compares what comes out
-//! with the truth. `cargo xtask chaos` and the whole-stack tests use it.
+//! Plays a known history in a whole stack while everything that can break does, and compares the results with
+//! the truth. `cargo xtask chaos` and the whole-stack tests use it.
 
 pub mod broker;
 pub mod cast;

@@ -5,16 +5,16 @@ use std::{path::PathBuf, process::ExitCode};
 use chaos::Plan;
 use clap::Parser;
 
-/// Break a whole stack at random for some minutes, and compare what it says with the truth.
+/// Break a whole stack at random for some minutes, and compare its results with the truth.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The folder with the services' binaries.
     #[arg(long)]
     binaries: PathBuf,
-    /// How long things break.
+    /// How long faults are injected.
     #[arg(long, default_value_t = 2.0)]
     minutes: f64,
-    /// Which faults and inputs: the same seed, the same sequence.
+    /// Selects the faults and inputs: the same seed gives the same sequence.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -1,4 +1,4 @@
-//! Lets the script happen: in the instances, at the push address, and at the broker for what is planted.
+//! Plays the script: in the instances, at the push address, and at the broker for planted messages.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -23,26 +23,26 @@ use crate::{
     script::{Input, Planted, Runs, Script, Timed},
 };
 
-/// Everything is tried for this long: servers are away for seconds.
+/// Every call is retried for this long: servers are down for seconds.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 
-/// Faults that go on end, and what is on its way arrives, before the broker is created anew.
+/// Within this time, ongoing faults end and messages in flight arrive, before the broker is recreated.
 const RENEWED_WITHIN: Duration = Duration::from_secs(180);
 
-/// Pause between two tries of what failed.
+/// Pause before a failed call is retried.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
-/// A sender gives up on a push after so many tries: the poll brings it.
+/// A sender gives up on a push after this many tries: the poll delivers it.
 const PUSH_TRIES_MAX: usize = 4;
 
-/// While a state is awaited, the clock moves this far with each look, so that pauses after failures end.
+/// While waiting for a state, each check moves the clock this far, so that back-off after failures ends.
 const STEP_MS: u64 = 20_000;
 const LOOK_EVERY: Duration = Duration::from_millis(700);
 
 /// What the player has done, for the comparison.
 #[derive(Debug, Default)]
 pub struct Made {
-    /// Executions of closed March, by source and id.
+    /// Late executions, which appear after March is closed but ended in it, by source and id.
     pub late: BTreeSet<(String, String)>,
     /// The services that must write a dead letter, and the mark in its payload.
     pub planted: BTreeSet<(String, String)>,
@@ -54,16 +54,16 @@ pub struct Made {
 /// Payloads by stream and topic.
 pub type Archive = BTreeMap<(String, &'static str), Vec<Vec<u8>>>;
 
-/// How far it is with a broker that is created anew. It comes in the middle of the play, when nothing is on its way: what
-/// only the broker has is lost with it.
+/// Progress of replacing the broker with an empty one. It happens in the middle of the play, when nothing is in flight:
+/// what only the broker holds is lost with it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
-    /// Not asked for.
+    /// Not requested.
     #[default]
     None,
     /// The player waits for it.
     Wanted,
-    /// The broker is another one.
+    /// The broker was replaced.
     Done,
 }
 
@@ -78,13 +78,13 @@ pub struct Scene {
     pub collectors: Vec<String>,
     /// The broker.
     pub broker: Broker,
-    /// Executions that have happened.
+    /// Executions that have run.
     pub executions: Arc<AtomicU64>,
     /// Deliveries of pushed executions that were accepted.
     pub pushed: Arc<AtomicU64>,
     /// Calendars that were changed.
     pub calendars: Arc<AtomicU64>,
-    /// What the broker held before it was created anew, by stream and topic.
+    /// What the broker held before it was recreated, by stream and topic.
     pub archive: Arc<Mutex<Archive>>,
     renewal: Arc<Mutex<Renewal>>,
     made: Arc<Mutex<Made>>,
@@ -112,17 +112,17 @@ impl Scene {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far it is with another broker.
+    /// Progress of replacing the broker.
     pub fn renewal(&self) -> Renewal {
         *self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes it.
+    /// Sets the progress of replacing the broker.
     pub fn renew(&self, renewal: Renewal) {
         *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = renewal;
     }
 
-    /// Everything that was ever on a topic: what the broker holds, and what the one before held.
+    /// Everything that was ever on a topic: what the broker holds, and what its predecessor held.
     pub fn read(&self, stream: Stream, topic: &'static str) -> Result<Vec<Vec<u8>>> {
         let archive = self.archive.lock().unwrap_or_else(PoisonError::into_inner);
         let mut payloads = archive.get(&(format!("{stream:?}"), topic)).cloned().unwrap_or_default();
@@ -130,7 +130,7 @@ impl Scene {
         Ok(payloads)
     }
 
-    /// Asks one gateway after the other.
+    /// Asks the gateways in turn until one answers.
     pub fn ask(&self, path: &str) -> Result<Value> {
         let mut last = anyhow::anyhow!("there is no gateway");
         for gateway in &self.gateways {
@@ -142,7 +142,7 @@ impl Scene {
         Err(last)
     }
 
-    /// Tries with each gateway in turn until one does it.
+    /// Retries with each gateway in turn until one succeeds.
     fn insist(&self, what: &str, act: impl Fn(&Api) -> Result<Value>) -> Result<Value> {
         let mut turn = 0;
         wait::until(what, PATIENCE, || {
@@ -166,7 +166,7 @@ impl Scene {
         Ok(shown.get("now").and_then(Value::as_str).context("a clock shows its time")?.parse()?)
     }
 
-    /// Looks until a state is there, while the clock moves.
+    /// Polls until a state is reached, moving the clock.
     pub fn await_state(&self, what: &str, mut there: impl FnMut() -> Result<bool>) -> Result<()> {
         wait::until(what, PATIENCE, || {
             if there()? {
@@ -178,12 +178,12 @@ impl Scene {
         })
     }
 
-    /// What a tenant has counted in its current period, where that is known.
+    /// The counted executions of a tenant's current period, if known.
     pub fn counted(&self, tenant: &str) -> Option<u64> {
         self.ask(&format!("/v1/usage/{tenant}")).ok()?.get("counted")?.as_u64()
     }
 
-    /// Puts Stripe, and the tenants that are there from the beginning, in place.
+    /// Sets up Stripe and the tenants that take part from the start.
     pub fn prepare(&self, script: &Script) -> Result<()> {
         self.sandbox.post("/control/clock", &json!({ "now": cast::opening() }))?;
         self.sandbox.post("/control/stripe/meters", &json!({ "event_name": METER }))?;
@@ -200,7 +200,7 @@ impl Scene {
                 "name": tenant.id, "monthly_limit": script.limit(number), "meter_event_name": METER,
             });
             let path = format!("/v1/plans/plan-{}", tenant.id);
-            self.insist("a plan to be kept", |gateway| gateway.put(&path, &plan))?;
+            self.insist("a plan to be stored", |gateway| gateway.put(&path, &plan))?;
             self.put_tenant(tenant, first)?;
             for (place, source) in SOURCES.iter().enumerate().filter(|(_, it)| it.tenant == number) {
                 self.put_source(place, source, tenant.id)?;
@@ -218,11 +218,11 @@ impl Scene {
             fields.insert("stripe_customer_id".to_owned(), json!(tenant.customer()));
         }
         let path = format!("/v1/tenants/{}", tenant.id);
-        self.insist("a tenant to be kept", |gateway| gateway.put(&path, &body)).map(drop)
+        self.insist("a tenant to be stored", |gateway| gateway.put(&path, &body)).map(drop)
     }
 
-    /// Gives a tenant another calendar. Its first period must be there: who never saw the first calendar begins with the
-    /// next.
+    /// Gives a tenant another calendar, once its first period exists: a service that never saw the first calendar
+    /// would begin with the next.
     fn recalendar(&self, tenant: usize, calendar: usize) -> Result<()> {
         let (Some(tenant), Some(calendar)) = (TENANTS.get(tenant), CALENDARS.get(calendar)) else {
             return Ok(());
@@ -235,7 +235,7 @@ impl Scene {
     }
 
     fn put_source(&self, place: usize, source: &cast::Source, tenant: &str) -> Result<()> {
-        // Kept for as long as the play lasts on its own clock: nothing is pruned.
+        // Longer than the play lasts on its own clock: nothing is pruned.
         let keeps = json!({ "retain": 200_000, "retain_hours": 8_000 });
         self.sandbox.post(&format!("/control/n8n/{}", source.id), &keeps)?;
         let body = json!({
@@ -243,7 +243,7 @@ impl Scene {
             "base_url": format!("{}/n8n/{}", self.sandbox.base(), source.id),
         });
         let path = format!("/v1/sources/{}", source.id);
-        self.insist("a source to be kept", |gateway| gateway.put(&path, &body))?;
+        self.insist("a source to be stored", |gateway| gateway.put(&path, &body))?;
         if source.pushes {
             let made = self
                 .insist("a push token", |gateway| gateway.post(&format!("{path}/push-token"), &json!({})))?;
@@ -286,10 +286,10 @@ impl Player {
         scene.await_state("March to be closed", || Ok(TENANTS.iter().all(|it| is_closed(&scene, it.id))))?;
         println!("            March is closed");
         self.scene.renew(Renewal::Wanted);
-        wait::until("the broker to be created anew", RENEWED_WITHIN, || {
+        wait::until("the broker to be recreated", RENEWED_WITHIN, || {
             Ok((self.scene.renewal() == Renewal::Done).then_some(()))
         })?;
-        println!("            the broker is created anew");
+        println!("            the broker is recreated");
         let before_the_end = cast::Month::April.start().checked_sub(SignedDuration::from_mins(30))?;
         for input in &script.late {
             self.perform(input, Some(before_the_end))?;
@@ -313,7 +313,7 @@ impl Player {
         Ok(())
     }
 
-    /// Crossings of March are told while it is March: what decides them is counted before it ends.
+    /// Crossings of March are published only while it is March: what decides them must be counted before it ends.
     fn await_march_counted(&mut self) -> Result<()> {
         let mut figures = BTreeMap::new();
         for source in SOURCES {
@@ -413,7 +413,7 @@ impl Player {
         Ok(())
     }
 
-    /// Sends what is due, each on a thread of its own: a sender does not wait for another.
+    /// Sends due pushes, each on its own thread: senders do not wait for each other.
     fn push_due(&mut self, now: Instant) -> Result<()> {
         let (due, later) = std::mem::take(&mut self.pushes).into_iter().partition(|(at, _, _)| *at <= now);
         self.pushes = later;
@@ -481,7 +481,7 @@ fn push(scene: &Scene, token: &str, body: &Value) {
     for turn in 0..PUSH_TRIES_MAX {
         let Some(base) = scene.collectors.get(turn % scene.collectors.len().max(1)) else { return };
         let collector = Api::new(base).with_token(token).answering_within(Duration::from_secs(5));
-        // No Rust text holds half of a surrogate pair, but JSON does.
+        // A Rust string cannot hold half of a surrogate pair, but JSON can.
         let body = body.to_string().replace(LONE_SURROGATE, "\\ud83d");
         if collector.post_text("/v1/executions", body).is_ok() {
             scene.pushed.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! One run: start, play and break, wait until all is still, compare.
+//! One run: start the stack, play and inject faults, wait until the stack is idle, compare.
 
 use std::{
     collections::BTreeMap,
@@ -29,17 +29,17 @@ const TICK: Duration = Duration::from_millis(20);
 const LOOK_AFTER_EVERY: Duration = Duration::from_millis(500);
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
-/// After the last fault everything must be right within this time.
+/// After the last fault, all differences must disappear within this time.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
-/// While it settles, the clock moves this far with each look: reports and retries come due.
+/// While the stack settles, each check moves the clock this far, so that reports and retries come due.
 const SETTLE_STEP_MS: u64 = 60_000;
 const SETTLE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Longer than any run of the script.
 const CLOCK_SKEW: &str = "6s";
 
-/// A request through a gateway that is paused goes to the next one after this.
+/// A request to a paused gateway goes to the next one after this time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Differences that are printed; a broken run has thousands.
@@ -52,7 +52,7 @@ pub struct Plan {
     pub profile: String,
     /// Which inputs and faults.
     pub seed: u64,
-    /// How long things break.
+    /// How long faults are injected.
     pub length: Duration,
     /// Processes of each service.
     pub replicas: BTreeMap<Program, u8>,
@@ -70,7 +70,7 @@ impl Plan {
     }
 }
 
-/// What came of it.
+/// The outcome of a run.
 #[derive(Debug, Default)]
 pub struct Verdict {
     /// The seed.
@@ -81,7 +81,7 @@ pub struct Verdict {
     pub kills: usize,
     /// Processes that ended by themselves; none should.
     pub fallen: BTreeMap<&'static str, u32>,
-    /// Executions that have happened.
+    /// Executions that have run.
     pub executions: u64,
     /// Executions that were published again.
     pub duplicates: u64,
@@ -89,9 +89,9 @@ pub struct Verdict {
     pub calendars: u64,
     /// Dead letters that were planted, and how many were written.
     pub letters: (usize, usize),
-    /// Different mails, and how often one came again.
+    /// Different mails, and how many were repeats.
     pub mails: (usize, usize),
-    /// What is not as it must be.
+    /// Differences from the truth.
     pub differences: Vec<String>,
 }
 
@@ -109,7 +109,7 @@ impl fmt::Display for Verdict {
         writeln!(formatter, "{:<28}{:>8}", "duplicates delivered", self.duplicates)?;
         writeln!(formatter, "{:<28}{:>8}", "calendars changed", self.calendars)?;
         writeln!(formatter, "{:<28}{:>8} (planted {})", "dead letters", self.letters.1, self.letters.0)?;
-        writeln!(formatter, "{:<28}{:>8} (again {})", "mails", self.mails.0, self.mails.1)?;
+        writeln!(formatter, "{:<28}{:>8} (repeated {})", "mails", self.mails.0, self.mails.1)?;
         for difference in self.differences.iter().take(DIFFERENCES_MAX) {
             writeln!(formatter, "DIFFERENCE: {difference}")?;
         }
@@ -134,13 +134,13 @@ pub fn run(plan: &Plan, binaries: &Path) -> Result<Verdict> {
     let player = Player::new(scene.clone(), script.clone());
     let playing = thread::spawn(move || player.play());
     strike_all(&mut breaker, &strikes, || playing.is_finished())?;
-    playing.join().map_err(|_| anyhow!("the player has panicked"))??;
+    playing.join().map_err(|_| anyhow!("the player panicked"))??;
 
     let limits: Vec<u64> = (0..TENANTS.len()).map(|tenant| script.limit(tenant)).collect();
     let mail_faults = strikes.iter().filter(|strike| strike.fault.may_repeat_a_mail()).count();
     let march = [Month::March];
     let terms = Terms { limits: &limits, closed: &march, mail_faults };
-    println!("            nothing breaks any more; waiting until all is still");
+    println!("            no more faults; waiting until the stack is idle");
     let mut settled = settle(&mut breaker, terms)?;
     if settled.1.is_empty() {
         scene.sandbox.post("/control/clock", &json!({ "now": cast::curtain() }))?;
@@ -164,14 +164,14 @@ fn raise(plan: &Plan, binaries: &Path) -> Result<Breaker> {
         replicas: plan.replicas.clone(),
         detours,
         ..Options::new(binaries.to_owned(), servers.backing.clone())
-            // The sandbox hands a run's id out when it ends. One that is younger than its start by more than the clocks may
-            // differ looks like a restored database: the sweep would be given up, and another epoch begun.
+            // The sandbox assigns a run's id when the run ends. An id newer than its start by more than the clock skew looks
+            // like a restored database: the sweep would be abandoned, and another epoch begun.
             .with("COLLECTOR__CLOCK_SKEW", CLOCK_SKEW)
             .with("BILLING__REPORT_INTERVAL", "1m")
             // Late executions are still billed: the play's clock does not run for three days.
             .with("BILLING__INVOICE_GRACE", "72h")
             .with("DATABASE__CONNECTIONS_MAX", "6")
-            // What is planted of an unknown source is a dead letter before the play is judged.
+            // Batches planted for an unknown source become dead letters before the comparison.
             .with("NATS__PATIENCE", "30s")
     };
     println!(
@@ -185,7 +185,7 @@ fn raise(plan: &Plan, binaries: &Path) -> Result<Breaker> {
     Ok(Breaker::new(stack, servers, ways, scene))
 }
 
-/// Breaks one after the other, until all is over and the player has ended too.
+/// Injects the faults in order, until all are over and the player has finished too.
 fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bool) -> Result<()> {
     let began = Instant::now();
     let mut waiting = strikes.iter();
@@ -193,7 +193,7 @@ fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bo
     let mut active: Vec<Strike> = Vec::new();
     let (mut look_after_at, mut progress_at) = (began, began + PROGRESS_EVERY);
     let mut done = 0;
-    // While the broker is to be created anew nothing else breaks, and the faults' time stands still.
+    // While the broker is to be recreated, no fault begins and the faults' time stands still.
     let mut held_up = Duration::ZERO;
     let mut held_up_since: Option<Instant> = None;
     while next.is_some() || !active.is_empty() || !played() {
@@ -211,14 +211,14 @@ fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bo
         over.iter().try_for_each(|strike| breaker.end(strike))?;
         going_on.iter().try_for_each(|strike| breaker.go_on(strike, now_ms))?;
         active = going_on;
-        // Where the machine was slow, an earlier fault of the same part is over first.
+        // On a slow machine, an earlier fault of the same part ends first.
         let is_free = |strike: &Strike| !active.iter().any(|other| other.fault.meets(&strike.fault));
         let may_begin = breaker.scene.renewal() != Renewal::Wanted;
         if let Some(strike) = next.filter(|strike| may_begin && strike.at_ms <= now_ms && is_free(strike)) {
             let lasts_s = Duration::from_millis(strike.lasts_ms).as_secs_f32();
             println!("{:>8.1} s  {} ({lasts_s:.1} s)", began.elapsed().as_secs_f32(), strike.fault);
             breaker.begin(strike)?;
-            // Where the machine was slow, a fault still lasts as long as it should.
+            // On a slow machine, a fault still lasts as long as it should.
             let late_ms = now_ms.saturating_sub(strike.at_ms);
             active.push(Strike { at_ms: strike.at_ms + late_ms, ..*strike });
             done += 1;
@@ -226,7 +226,7 @@ fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bo
         }
         if look_after_at <= Instant::now() {
             for replica in breaker.look_after()? {
-                println!("{:>8.1} s  {replica} had ended by itself", began.elapsed().as_secs_f32());
+                println!("{:>8.1} s  {replica} ended by itself", began.elapsed().as_secs_f32());
             }
             look_after_at = Instant::now() + LOOK_AFTER_EVERY;
         }
@@ -240,7 +240,7 @@ fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bo
     breaker.heal()
 }
 
-/// Looks until nothing differs or time is over.
+/// Compares until nothing differs or the time is up.
 fn settle(breaker: &mut Breaker, terms: Terms<'_>) -> Result<(Found, Vec<String>)> {
     let began = Instant::now();
     loop {
@@ -264,7 +264,7 @@ fn settle(breaker: &mut Breaker, terms: Terms<'_>) -> Result<(Found, Vec<String>
     }
 }
 
-/// A service that panics is started again and nobody would know.
+/// Panics in the logs: a service that panics is restarted, and nothing else would show it.
 fn panics(profile: &Path) -> Vec<String> {
     let logs = fs::read_dir(profile.join("logs")).into_iter().flatten().flatten();
     let texts = logs.filter_map(|log| fs::read_to_string(log.path()).ok());
@@ -276,7 +276,7 @@ fn panics(profile: &Path) -> Vec<String> {
     lines.into_iter().map(|line| format!("a panic: {line}")).collect()
 }
 
-/// A service that starts or runs without a server waits for it. One that ends makes whatever runs it wait longer each time.
+/// A service whose server is down must wait for it. If it exits, its supervisor waits longer before each restart.
 fn fallen(programs: &BTreeMap<&'static str, u32>) -> Vec<String> {
     programs.iter().map(|(program, times)| format!("{program} ended by itself, {times} times")).collect()
 }

@@ -1,4 +1,4 @@
-//! What happens in the n8n instances, drawn from a seed: the same seed, the same script.
+//! What happens in the n8n instances, drawn from a seed: the same seed gives the same script.
 
 use std::collections::VecDeque;
 
@@ -21,14 +21,14 @@ const JOIN_PERCENT: u64 = 30;
 /// The simulated clock is moved this often, so that reports and retries come due.
 const STEP_EVERY_MS: u64 = 5_000;
 
-/// How far it is moved by all steps of one month, at most. March has 17 hours left when it begins.
+/// The most that all steps of one month move it. March has 18 hours left when the play begins.
 const STEPS_MS_MAX: u64 = 6 * 60 * 60 * 1_000;
 
-/// How far it is moved by one step. A paused service that wakes sees the old time for a moment; a minute is
+/// The most that one step moves it. A paused service that wakes sees the old time for a moment; a minute is
 /// less than what any service takes for a broken clock.
 const STEP_MS_MAX: u64 = 60 * 1_000;
 
-/// The longest that a pushed execution may be held back by its sender.
+/// The longest that a sender may hold back a pushed execution.
 const PUSH_DELAY_MS_MAX: u64 = 6_000;
 
 /// Executions of one tenant in the last moments of March, at most: one of each of its sources.
@@ -44,17 +44,17 @@ pub struct Runs {
     pub source: usize,
     /// An index into [`WORKFLOWS`].
     pub workflow: usize,
-    /// What the workflow is called by now: an index into [`NAMES`].
+    /// The workflow's current name: an index into [`NAMES`].
     pub name: usize,
-    /// n8n's word.
+    /// In n8n's terms.
     pub mode: &'static str,
-    /// n8n's word.
+    /// In n8n's terms.
     pub status: &'static str,
     /// How many.
     pub count: u32,
     /// How long each took.
     pub duration_ms: u64,
-    /// When they are pushed, counted from their end; more than once is a repeat, never is left to the poll.
+    /// Delays from their end until they are pushed: several are repeats, none leaves them to the poll.
     pub push_after_ms: Vec<u64>,
 }
 
@@ -65,16 +65,16 @@ impl Runs {
     }
 }
 
-/// A message that nobody can use.
+/// A message that no service can process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planted {
-    /// Bytes that are no message, among the executions.
+    /// Bytes that do not decode, among the executions.
     BadExecutions,
-    /// Bytes that are no message, among the crossings.
+    /// Bytes that do not decode, among the crossings.
     BadCrossing,
-    /// Bytes that are no message, among the periods, which two services read.
+    /// Bytes that do not decode, among the periods, which two services read.
     BadPeriod,
-    /// Executions of a source that nobody knows.
+    /// Executions of an unknown source.
     UnknownSource,
     /// An execution without a status.
     BadRow,
@@ -99,7 +99,7 @@ impl Planted {
 pub enum Input {
     /// Executions that have ended.
     Run(Runs),
-    /// Every execution that has crashed since the last time is found to be an error.
+    /// Every execution that has crashed since the last time is recovered as an error.
     Recover,
     /// An execution begins.
     Open {
@@ -108,16 +108,16 @@ pub enum Input {
         /// An index into [`WORKFLOWS`].
         workflow: usize,
     },
-    /// The execution that has been open the longest ends well.
+    /// The execution that has been open the longest succeeds.
     Finish,
-    /// A message that nobody can use.
+    /// A message that no service can process.
     Plant(Planted),
     /// The clock moves.
     Step {
         /// By this much.
         ms: u64,
     },
-    /// The tenants that join later do.
+    /// The tenants that join later are added.
     Join,
     /// A tenant gets another time zone and anchor day.
     Recalendar {
@@ -138,7 +138,7 @@ pub struct Script {
     pub march: Vec<Timed>,
     /// What happens in the last moments of March: it may be counted after its end.
     pub last_moments: Vec<Input>,
-    /// What is found in closed March.
+    /// Late executions: they appear after March is closed, but ended in it.
     pub late: Vec<Input>,
     /// What happens in April.
     pub april: Vec<Timed>,
@@ -150,7 +150,7 @@ impl Script {
         let mut pen = Pen { rng: StdRng::seed_from_u64(seed), open: VecDeque::new(), joined: false };
         let march_ms = length_ms * MARCH_PERCENT / 100;
         let mut march = pen.month(march_ms, Some(march_ms * JOIN_PERCENT / 100));
-        // What crashed is found before the month ends, so that its period is no matter of chance.
+        // Crashed executions are recovered before the month ends, so that their period does not depend on chance.
         march.push((march_ms, Input::Recover));
         let mut last_moments: Vec<Input> = (0..SOURCES.len()).map(|source| pen.few(source)).collect();
         for source in 0..SOURCES.len() {
@@ -164,7 +164,7 @@ impl Script {
         Self { march, last_moments, late, april }
     }
 
-    /// What each tenant's plan counts before March ends: the measure of its limit.
+    /// What a tenant's plan counts before March ends: its limit is a percentage of that.
     pub fn counted_in_march(&self, tenant: usize) -> u64 {
         let of_tenant = |runs: &&Runs| SOURCES.get(runs.source).is_some_and(|it| it.tenant == tenant);
         let runs = self.march.iter().filter_map(|(_, input)| match input {
@@ -181,7 +181,7 @@ impl Script {
         let sure = self.counted_in_march(tenant);
         let most = sure + LAST_MOMENTS_MAX;
         let wanted = (sure * percent / 100).max(1);
-        // Twice the most has both thresholds above it.
+        // At a limit of twice the most, both thresholds lie above it.
         (wanted..=wanted + 2 * most)
             .find(|limit| {
                 THRESHOLDS_PERCENT.iter().all(|percent| {
@@ -252,8 +252,8 @@ impl Pen {
         }
     }
 
-    /// Of a tenant that is there from the beginning: the calendar of one that joins may change before anybody has seen the
-    /// first one.
+    /// Picks a tenant that takes part from the start: the calendar of one that joins later could change before any service
+    /// has seen the first one.
     fn recalendar(&mut self) -> Input {
         let there =
             (0..TENANTS.len()).filter(|tenant| TENANTS.get(*tenant).is_some_and(|it| !it.joins_later));
@@ -336,13 +336,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_is_the_same_play_and_another_is_another() {
+    fn the_same_seed_draws_the_same_script_and_another_seed_another() {
         assert_eq!(Script::draw(7, 60_000), Script::draw(7, 60_000));
         assert_ne!(Script::draw(7, 60_000), Script::draw(8, 60_000));
     }
 
     #[test]
-    fn what_begins_ends_and_who_joins_later_does_nothing_before() {
+    fn every_execution_ends_and_a_late_tenant_runs_nothing_before_it_joins() {
         let script = Script::draw(7, 60_000);
         let all = || {
             let march = script.march.iter().map(|(_, input)| input).chain(&script.last_moments);

@@ -1,4 +1,4 @@
-//! Breaks things, and puts them right again.
+//! Begins and ends the faults.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,15 +18,15 @@ use crate::{
     play::{Archive, Renewal, Scene},
 };
 
-/// A broker that has just started, on a busy machine, answers its administrator by then.
+/// A broker that has just started on a busy machine answers within this time.
 const BROKER_WITHIN: Duration = Duration::from_secs(60);
 
-/// Messages that wait to be published, of all services.
+/// Counts the unpublished messages of all services.
 const OUTBOXES: &str =
     "SELECT (SELECT count(*) FROM aggregator.outbox) + (SELECT count(*) FROM billing.outbox)
     + (SELECT count(*) FROM gateway.outbox)";
 
-/// What the comparison reads of the broker at the end.
+/// The topics that the comparison reads at the end.
 fn archived() -> Vec<(Stream, &'static str)> {
     let executions = (0..PARTITIONS).map(|partition| (Stream::Executions(partition), "executions"));
     let others = [
@@ -38,16 +38,16 @@ fn archived() -> Vec<(Stream, &'static str)> {
     executions.chain(others).collect()
 }
 
-/// Of each burst of a slow server, this long it stands still, and then it runs for the rest.
+/// A slow server works in bursts: in each, it is paused at first and then runs for the rest.
 const BURST_MS: u64 = 200;
 const STANDS_STILL_MS: u64 = 150;
 
-/// The ways of each service to the servers, which can be cut.
+/// A proxy between each service and each server, whose connections can be cut.
 #[derive(Debug)]
 pub struct Ways(BTreeMap<(Program, Server), Proxy>);
 
 impl Ways {
-    /// Opens a way from each service to each server.
+    /// Starts a proxy between each service and each server.
     pub fn open(servers: &Servers) -> Result<(Self, BTreeMap<Program, Backing>)> {
         let database_port = servers.postgres.as_ref().context("a private Postgres")?.port();
         let broker_port = servers.nats.as_ref().context("a private NATS")?.port();
@@ -62,21 +62,21 @@ impl Ways {
     }
 
     fn of(&self, service: Program, server: Server) -> Result<&Proxy> {
-        self.0.get(&(service, server)).context("every service has a way to every server")
+        self.0.get(&(service, server)).context("every service has a proxy to every server")
     }
 }
 
-/// All that can be broken.
+/// Everything that can be broken.
 pub struct Breaker {
     /// The services.
     pub stack: Stack,
-    /// What they stand on.
+    /// The servers they depend on.
     pub servers: Servers,
-    /// Between them.
+    /// The proxies between them.
     pub ways: Ways,
-    /// What is outside.
+    /// The stand-ins for external systems.
     pub scene: Scene,
-    /// Processes that we have ended and not started yet.
+    /// Processes that a fault has ended and that are not restarted yet.
     down: BTreeSet<Replica>,
     full: BTreeMap<String, Config>,
     /// Processes that have ended by themselves.
@@ -90,7 +90,7 @@ impl Breaker {
         Self { stack, servers, ways, scene, down, full, fallen }
     }
 
-    /// Breaks it.
+    /// Begins a fault.
     pub fn begin(&mut self, strike: &Strike) -> Result<()> {
         match strike.fault {
             Fault::Kill(replica) => {
@@ -126,7 +126,7 @@ impl Breaker {
         }
     }
 
-    /// Lets a slow server have its bursts.
+    /// Pauses or resumes a slow server, as its burst demands.
     pub fn go_on(&mut self, strike: &Strike, now_ms: u64) -> Result<()> {
         let Fault::SlowServer(server) = strike.fault else { return Ok(()) };
         let process = self.server(server)?;
@@ -134,11 +134,11 @@ impl Breaker {
         if into_burst < STANDS_STILL_MS { process.pause() } else { process.resume() }
     }
 
-    /// Puts it right.
+    /// Ends a fault.
     pub fn end(&mut self, strike: &Strike) -> Result<()> {
         match strike.fault {
             Fault::Kill(replica) | Fault::Roll(replica) => {
-                // What was asked to stop and has not is killed.
+                // A process that was asked to stop and has not is killed.
                 self.stack.stop_one(replica)?;
                 self.down.remove(&replica);
                 self.stack.relaunch(replica)
@@ -166,8 +166,8 @@ impl Breaker {
         }
     }
 
-    /// Starts again what has ended by itself, as whatever runs services does. None should: one that starts while a server
-    /// is away waits for it.
+    /// Restarts processes that have ended by themselves, as a supervisor does. None should: a service that starts while a
+    /// server is down waits for it.
     pub fn look_after(&mut self) -> Result<Vec<Replica>> {
         let dead = self.stack.find_dead()?;
         let mut started = Vec::new();
@@ -179,7 +179,7 @@ impl Breaker {
         Ok(started)
     }
 
-    /// Creates the broker anew, empty, once nothing is on its way. Tells whether it has.
+    /// Recreates the broker, empty, once nothing is in flight. Returns whether it has.
     pub fn renew_broker(&mut self) -> Result<bool> {
         let database = &self.servers.backing.database_url;
         let is_quiet = database::ask(database, OUTBOXES).is_ok_and(|waiting| waiting.trim() == "0")
@@ -191,7 +191,7 @@ impl Breaker {
         for (stream, topic) in archived() {
             archive.insert((format!("{stream:?}"), topic), self.scene.broker.read(stream, topic)?);
         }
-        // What was published while it was read would be missing in both.
+        // A message that was published during the reads would be lost: neither archived nor on the new broker.
         if !self.scene.broker.is_drained().unwrap_or_default() {
             return Ok(false);
         }
@@ -202,14 +202,14 @@ impl Breaker {
         Ok(true)
     }
 
-    /// Ends what has no end of its own.
+    /// Ends faults that do not end by themselves.
     pub fn heal(&mut self) -> Result<()> {
         self.ways.0.values().for_each(Proxy::open);
         let none = json!({ "kind": "none" });
         self.scene.sandbox.post("/control/stripe/fault", &none)?;
         self.scene.sandbox.post("/control/mail/fault", &none)?;
         for source in SOURCES {
-            // The instance of a tenant that has not joined is not there.
+            // The instance of a tenant that has not joined does not exist.
             let _ = self.scene.sandbox.post(&format!("/control/n8n/{}/fault", source.id), &none);
         }
         Ok(())
@@ -231,7 +231,7 @@ impl Breaker {
                 (format!("/control/n8n/{source}/fault"), kind)
             }
         };
-        // The instance of a tenant that has not joined is not there.
+        // The instance of a tenant that has not joined does not exist.
         let _ = self.scene.sandbox.post(&path, &json!({ "kind": kind, "count": calls }));
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What must come out: figures of each tenant, month and workflow, from what happened in the instances.
+//! The expected results: figures of each tenant, month and workflow, from what happened in the instances.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -56,7 +56,7 @@ impl fmt::Display for Figures {
 /// Month, source and workflow.
 pub type Key = (Month, String, String);
 
-/// Adds what one instance says of itself; `late` tells which ids were found after the month had closed.
+/// Adds the executions of one instance; `late` selects the ids that appeared after their month was closed.
 pub fn tally(
     figures: &mut BTreeMap<Key, Figures>,
     source: &str,

@@ -1,7 +1,7 @@
-//! Asks the limit check, over connections that are kept.
+//! Sends requests to the limit check, over connections that are kept open.
 //!
-//! Without a rate each connection asks again once it has its answer: that is the most there is. With a rate each request
-//! has its place in a schedule ([`generator`]).
+//! Without a rate, each connection sends its next request once it has its answer: the highest rate there is. With a rate,
+//! each request has its place in a schedule ([`generator`]).
 
 mod generator;
 
@@ -20,13 +20,13 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Headers of an answer.
 const HEADERS_MAX: usize = 32;
 
-/// Digits of the figures in the histogram.
+/// Significant digits in the histogram.
 const DIGITS: u8 = 3;
 
-/// Far more than one thread can ask for.
+/// Far more than one thread can send.
 const RATE_MAX: i64 = 1_000_000;
 
-/// Longest time that the histogram tells apart.
+/// Longest time that the histogram resolves.
 const TAKEN_MAX: Duration = Duration::from_secs(60);
 
 /// Arguments of `flowmeter-load ask`.
@@ -38,39 +38,39 @@ pub struct Ask {
     /// The bearer token.
     #[arg(long, env = "FLOWMETER_TOKEN", hide_env_values = true)]
     token: String,
-    /// Ids begin with it: another one for each start, or the answers are those that were given before.
+    /// Prefix of the ids: use another one for each start, or the answers are those given before.
     #[arg(long)]
     run: String,
     /// Connections.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
-    /// Tenants `t0000`, `t0001` and so on, asked for in turn.
+    /// Tenants `t0000`, `t0001` and so on, in turn.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     tenants: u32,
-    /// How long it is measured.
+    /// Seconds to measure.
     #[arg(long)]
     seconds: u64,
-    /// How long it is asked before that.
+    /// Seconds of requests before the measurement.
     #[arg(long)]
     warm_up_seconds: u64,
-    /// Requests a second, on all connections together; as many as there can be where nothing is said.
+    /// Requests a second, on all connections together; by default as many as possible.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=RATE_MAX))]
     rate: Option<u32>,
 }
 
 /// What was measured, by all connections.
 struct Measured {
-    /// From the time when a request could be sent to its answer, without what the generator was late by.
+    /// From the time when a request could be sent to its answer, without the generator's own delay.
     taken: Histogram<u64>,
-    /// What the generator was late by.
+    /// The generator's own delay.
     late: Histogram<u64>,
-    /// Both together.
+    /// Their sum.
     scheduled: Histogram<u64>,
     body_bytes: u64,
 }
 
 impl Ask {
-    /// Asks on a thread of its own, as a client's machine would.
+    /// Sends from a thread of its own, as a client's machine would.
     pub async fn run(self) -> Result<Value> {
         tokio::task::spawn_blocking(move || Ok(self.report(&Generator::open(&self)?.run()?))).await?
     }
@@ -114,9 +114,9 @@ impl Measured {
     }
 }
 
-/// The requests of one connection: another run each, of the tenants in turn.
+/// The requests of one connection: a new run each, for the tenants in turn.
 struct Requests {
-    /// Where the head of a request ends and its length is written.
+    /// The head of a request, up to the value of its content length.
     head: String,
     run: String,
     number: u32,
@@ -150,7 +150,7 @@ impl Requests {
     }
 }
 
-/// The length of the answer's body, once all of it is there. Every run must be allowed.
+/// The length of the answer's body, once it is complete. Fails unless the run is allowed.
 fn allowed(answer: &[u8]) -> Result<Option<usize>> {
     if answer.len() > ANSWER_BYTES_MAX {
         bail!("the answer is too long");
@@ -164,7 +164,7 @@ fn allowed(answer: &[u8]) -> Result<Option<usize>> {
     Ok(Some(body_bytes))
 }
 
-/// How long the head of an answer and its body are; nothing where the head is not there yet.
+/// The lengths of an answer's head and body; `None` while the head is incomplete.
 fn lengths(answer: &[u8]) -> Result<Option<(usize, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);

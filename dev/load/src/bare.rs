@@ -1,4 +1,4 @@
-//! The ceiling of the limit check: the same framework, the same bodies, a counter of each tenant in memory, and nothing
+//! The ceiling of the limit check: the same framework, the same bodies, a counter for each tenant in memory, and nothing
 //! else. No token, no tenant's terms, no ledger, no metrics.
 
 use std::{
@@ -19,7 +19,7 @@ const LIMIT: u64 = 1_000_000_000;
 /// Arguments of `flowmeter-load bare`.
 #[derive(Debug, Args)]
 pub struct Bare {
-    /// Where it listens.
+    /// The address to listen on.
     #[arg(long)]
     listen: SocketAddr,
 }
@@ -27,7 +27,7 @@ pub struct Bare {
 /// Runs by tenant.
 type Used = Arc<Mutex<HashMap<String, u64>>>;
 
-/// What the limit check is asked.
+/// A request to the limit check.
 #[derive(Debug, Deserialize)]
 struct Input {
     tenant: String,
@@ -38,7 +38,7 @@ struct Input {
     mode: Option<String>,
 }
 
-/// What it answers.
+/// Its answer.
 #[derive(Debug, Serialize)]
 struct Verdict {
     tenant: String,
@@ -67,7 +67,7 @@ struct Outage {
 }
 
 impl Bare {
-    /// Serves until the process is ended.
+    /// Serves until the process ends.
     pub async fn run(self) -> Result<Value> {
         let listener = TcpListener::bind(self.listen).await.context("cannot listen")?;
         let router = Router::new()

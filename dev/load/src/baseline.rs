@@ -1,5 +1,5 @@
-//! The obvious aggregator, to compare with: batches of 5,000 executions, each written by one statement that leaves out
-//! what is there, adds up the rest and fills the outbox.
+//! The obvious aggregator, to compare with: batches of 5,000 executions, each written by one statement that skips
+//! recorded executions, adds up the rest and fills the outbox.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -62,7 +62,7 @@ const RECORD: &str = "
 pub struct Baseline {
     #[command(flatten)]
     broker: Broker,
-    /// The database; a schema `baseline` is made in it, and dropped.
+    /// The database; a schema `baseline` is created in it, and dropped.
     #[arg(long)]
     database: String,
     /// Messages to read.
@@ -81,7 +81,8 @@ impl Baseline {
     /// Records everything that the stream holds.
     pub async fn run(self) -> Result<Value> {
         let bus = self.broker.connect().await?;
-        let mut connection = PgConnection::connect(&self.database).await.context("no database")?;
+        let mut connection =
+            PgConnection::connect(&self.database).await.context("cannot connect to the database")?;
         sqlx::raw_sql(SCHEMA).execute(&mut connection).await?;
         let mut names = Names::default();
         let begun = Instant::now();
@@ -134,7 +135,7 @@ async fn record(connection: &mut PgConnection, batch: Batch) -> Result<()> {
     Ok(())
 }
 
-/// Numbers that stand for names, as they come.
+/// Numbers for names, in order of appearance.
 #[derive(Default)]
 struct Names {
     sources: HashMap<String, i32>,

@@ -1,17 +1,17 @@
-//! The broker that a task works on.
+//! The broker that a task uses.
 
 use anyhow::{Context, Result};
 use clap::Args;
 use messaging::{Bus, BusConfig};
 use proto::{Namespace, streams::Capacity};
 
-/// Where it is.
+/// How to reach it.
 #[derive(Debug, Args)]
 pub struct Broker {
-    /// The broker, with a user who may do everything.
+    /// The broker's URL, with a user who may do everything.
     #[arg(long)]
     nats: String,
-    /// Bytes that the streams of executions may hold together, where this task creates them.
+    /// Bytes that the streams of executions may hold together, if this task creates them.
     #[arg(long, default_value_t = Capacity::default().executions_bytes_max)]
     executions_bytes_max: u64,
 }

@@ -1,4 +1,4 @@
-//! The streams of executions, read as fast as the broker gives: what no aggregator can pass.
+//! The streams of executions, read as fast as the broker delivers: an upper bound for any aggregator.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 pub struct Consume {
     #[command(flatten)]
     broker: Broker,
-    /// What is done with each message before it is acknowledged.
+    /// Work on each message before it is acknowledged.
     #[arg(long)]
     work: Work,
     /// Messages to read.
@@ -35,17 +35,17 @@ pub struct Consume {
     messages: u64,
 }
 
-/// What is done with a message.
+/// Work on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Work {
     /// Nothing: the broker's own rate.
     Nothing,
-    /// It is decoded.
+    /// Decodes it.
     Decode,
 }
 
 impl Consume {
-    /// Reads all messages once, each acknowledged by itself.
+    /// Reads all messages once, each acknowledged individually.
     pub async fn run(self) -> Result<Value> {
         let bus = self.broker.connect().await?;
         let begun = Instant::now();
@@ -63,7 +63,7 @@ impl Consume {
     }
 }
 
-/// Consumers of its own over everything that the streams hold.
+/// Creates consumers over everything that the streams hold.
 pub async fn open(bus: &Bus) -> Result<SelectAll<pull::Stream>> {
     let mut messages = SelectAll::new();
     for partition in 0..PARTITIONS {

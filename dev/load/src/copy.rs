@@ -1,5 +1,5 @@
-//! Rows copied into a table like the aggregator's, none of them a repeat: what no aggregator can pass that keeps every
-//! execution under its key.
+//! Rows copied into a table like the aggregator's, none of them a repeat: an upper bound for any aggregator that keeps
+//! every execution under its key.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use tokio_postgres::{
 /// The table, in the aggregator's schema.
 const TABLE: &str = "bench_copy";
 
-/// What the aggregator copies, with the types that the wire needs.
+/// The columns that the aggregator copies, with their types on the wire.
 const COLUMNS: [(&str, Type); 14] = [
     ("execution_id", Type::INT8),
     ("stopped_at", Type::TIMESTAMPTZ),
@@ -54,7 +54,7 @@ pub struct Copy {
     /// Rows in one transaction.
     #[arg(long, default_value_t = 20_000)]
     batch: u64,
-    /// Sources that the rows are of.
+    /// Sources that the rows belong to.
     #[arg(long, default_value_t = 1_000)]
     sources: u32,
     /// Which indexes the table has.
@@ -103,7 +103,7 @@ impl Copy {
              CREATE TABLE {TABLE} ({like}) PARTITION BY RANGE (month);
              CREATE TABLE {TABLE}_month PARTITION OF {TABLE} FOR VALUES FROM ('{month}') TO ('{next}')"
         );
-        admin.batch_execute(&sql).await.context("cannot make the table")
+        admin.batch_execute(&sql).await.context("cannot create the table")
     }
 
     /// Copies the rows of one connection's sources, batch by batch.
@@ -179,7 +179,8 @@ fn month_of(instant: Timestamp) -> Date {
 }
 
 async fn connect(database: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(database, NoTls).await.context("no database")?;
+    let (client, connection) =
+        tokio_postgres::connect(database, NoTls).await.context("cannot connect to the database")?;
     // Ends with the client.
     tokio::spawn(connection);
     client.batch_execute("SET search_path = aggregator").await?;

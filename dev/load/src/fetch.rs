@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::instances::{self, Instance};
 
-/// As the collector waits for one request.
+/// The collector's timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// As long as the collector keeps a connection for the next request of the same sweep.
+/// How long the collector keeps a connection for the next request of the same sweep.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// Arguments of `flowmeter-load fetch`.
@@ -42,7 +42,7 @@ impl Fetch {
             .pool_idle_timeout(IDLE_MAX)
             .no_proxy()
             .build()
-            .context("cannot make an HTTP client")?;
+            .context("cannot create an HTTP client")?;
         let started_at = Instant::now();
         let bytes = stream::iter(&instances)
             .map(|instance| self.fetch_all(&client, instance))
@@ -63,7 +63,7 @@ impl Fetch {
             if !answer.status().is_success() {
                 bail!("{url} answered {}", answer.status());
             }
-            bytes += answer.bytes().await.with_context(|| format!("{url} broke off"))?.len();
+            bytes += answer.bytes().await.with_context(|| format!("the answer from {url} broke off"))?.len();
         }
         Ok(bytes)
     }

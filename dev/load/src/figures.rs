@@ -7,13 +7,13 @@ use metering::{Calendar, Clock, SystemClock};
 use proto::{Namespace, streams::Capacity, v1};
 use serde_json::{Value, json};
 
-/// No figures have been told before.
+/// The first: no figures were published before.
 const REVISION: u64 = 1;
 
 /// Arguments of `flowmeter-load figures`.
 #[derive(Debug, Args)]
 pub struct Figures {
-    /// The broker, with a user who may write figures.
+    /// The broker's URL, with a user who may publish figures.
     #[arg(long)]
     nats: String,
     /// Tenants `t0000`, `t0001` and so on.

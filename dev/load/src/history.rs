@@ -1,4 +1,4 @@
-//! Executions for the aggregator: the same arguments make the same ones, in the same messages.
+//! Executions for the aggregator: the same arguments generate the same ones, in the same messages.
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
@@ -11,10 +11,10 @@ const WORKFLOWS: u64 = 10;
 /// Repeats are of executions at most this far back: the overlap that a collector reads again.
 const REPEATS_BACK: u64 = 500;
 
-/// Every so many-th execution of a source fails.
+/// One in this many executions of a source fails.
 const ERROR_EVERY: u64 = 33;
 
-/// How long executions take, in milliseconds, is spread over this, in steps that are coprime to it.
+/// Durations spread over this range, in steps that are coprime to it.
 const DURATION_SPREAD_MS: u64 = 4_000;
 const DURATION_STEP_MS: u64 = 1_237;
 
@@ -27,13 +27,13 @@ pub struct History {
     /// Tenants, each with one source and ten workflows.
     #[arg(long, default_value_t = 1_000)]
     pub tenants: u32,
-    /// Executions, with those that are repeated.
+    /// Executions, repeats included.
     #[arg(long)]
     pub executions: u64,
-    /// Executions that were there before, of each source: the first new one has the next id.
+    /// Executions that each source had before: its first new one has the next id.
     #[arg(long, default_value_t = 0)]
     pub from: u64,
-    /// Of a hundred executions, so many are repeats.
+    /// Percentage of executions that are repeats.
     #[arg(long, default_value_t = 1)]
     pub duplicates: u64,
     /// Executions in one message.
@@ -43,7 +43,7 @@ pub struct History {
 
 /// A message.
 pub struct Pack {
-    /// What it says.
+    /// The batch it carries.
     pub batch: v1::ExecutionBatch,
     /// How many of its executions are new.
     pub fresh: u64,
@@ -94,7 +94,7 @@ impl History {
     }
 }
 
-/// An execution is what its source and id say, so that a repeat is equal.
+/// An execution follows from its source and id, so that a repeat is equal.
 fn execution(source: u32, id: u64, first_at: Timestamp, from: u64) -> v1::Execution {
     let place = i32::try_from(id.saturating_sub(from)).unwrap_or(i32::MAX);
     let stopped_at = first_at + APART * place;

@@ -1,4 +1,4 @@
-//! The list of n8n instances that a benchmark has made.
+//! The list of n8n instances that a benchmark has started.
 
 use std::{fs, path::Path};
 

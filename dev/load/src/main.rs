@@ -1,5 +1,5 @@
-//! What the benchmarks of `cargo xtask bench` compare with or put load on, as a program of its own: xtask is built
-//! without optimisations, and figures of such code say nothing. Each task prints one line of JSON.
+//! Load and baselines for `cargo xtask bench`, in a program of its own: xtask is built without optimisations, and
+//! figures of such code mean nothing. Each task prints one line of JSON.
 
 mod ask;
 mod bare;
@@ -29,17 +29,17 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Ask the limit check over connections that are kept, as fast as it answers or at a fixed rate.
+    /// Send requests to the limit check over connections that are kept open, as fast as it answers or at a fixed rate.
     Ask(ask::Ask),
     /// Serve a bare handler in place of the limit check: the most that any could answer.
     Bare(bare::Bare),
     /// GET the same paths of many n8n instances and throw the answers away: the most that any collector could do.
     Fetch(fetch::Fetch),
-    /// Tell the gateway of many tenants' figures, as the aggregator would.
+    /// Publish the figures of many tenants for the gateway, as the aggregator would.
     Figures(figures::Figures),
-    /// Tell the collector of many n8n instances, as the gateway would.
+    /// Publish many n8n instances for the collector, as the gateway would.
     Sources(sources::Sources),
-    /// Tell the aggregator of many tenants, each with a source, as the gateway would.
+    /// Publish many tenants, each with a source, for the aggregator, as the gateway would.
     Tenants(tenants::Tenants),
     /// Publish executions, as the collector would.
     Publish(publish::Publish),

@@ -1,4 +1,4 @@
-//! Executions onto the stream, as the collector publishes them.
+//! Publishes executions, as the collector does.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::{
     history::{History, Pack},
 };
 
-/// Messages on their way at once.
+/// Messages in flight at once.
 const IN_FLIGHT_MAX: usize = 256;
 
 /// Arguments of `flowmeter-load publish`.
@@ -30,7 +30,7 @@ pub struct Publish {
 }
 
 impl Publish {
-    /// Publishes everything. Tells how many executions are new.
+    /// Publishes everything. Reports how many executions are new.
     pub async fn run(self) -> Result<Value> {
         let bus = self.broker.connect().await?;
         let begun = Instant::now();

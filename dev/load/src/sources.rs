@@ -16,7 +16,7 @@ use crate::{
     tenants,
 };
 
-/// Messages on their way at once.
+/// Messages in flight at once.
 const IN_FLIGHT_MAX: usize = 256;
 
 /// Arguments of `flowmeter-load sources`.

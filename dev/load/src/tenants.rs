@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::{broker::Broker, history::History};
 
-/// Messages on their way at once.
+/// Messages in flight at once.
 const IN_FLIGHT_MAX: usize = 256;
 
-/// Nothing has been told before.
+/// The first: nothing was published before.
 const REVISION: u64 = 1;
 
 /// Never reached: crossings are a fixed number for each tenant, however many executions there are.
@@ -32,7 +32,7 @@ pub struct Tenants {
     /// How many.
     #[arg(long)]
     tenants: u32,
-    /// Empty the broker first: all streams are made anew.
+    /// Empty the broker first: all streams are recreated.
     #[arg(long)]
     anew: bool,
 }

@@ -12,7 +12,7 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A handler's grip on the connection it answers.
+/// A handler's control over the connection it answers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Connection {
     cut: Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! The control API: what happens in the stand-ins, and what they saw. Nothing of it exists in the real services.
+//! The control API: drives the stand-ins and shows what they saw. The real services have no such API.
 
 mod n8n;
 mod stripe;
@@ -19,7 +19,7 @@ use crate::n8n::{InstanceError, Registry};
 use crate::otlp::{Span, Spans};
 use crate::stripe::{Stripe, StripeRefused};
 
-/// Everything that can be steered.
+/// Everything that can be controlled.
 #[derive(Debug, Clone)]
 pub(crate) struct Controls {
     pub(crate) clock: SandboxClock,
@@ -32,13 +32,13 @@ pub(crate) struct Controls {
 /// Why a control call was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
-    #[error("there is no n8n instance {0:?}; make it with POST /control/n8n/{0}")]
+    #[error("there is no n8n instance {0:?}; create it with POST /control/n8n/{0}")]
     NoSuchInstance(String),
     #[error("at most {} n8n instances", crate::n8n::INSTANCES_MAX)]
     TooManyInstances,
     #[error("{0:?} is not an execution id")]
     InvalidId(String),
-    #[error("{0} is not a number of hours that can be kept")]
+    #[error("{0} is not a valid number of hours to keep executions")]
     InvalidRetention(i64),
     #[error(transparent)]
     Instance(#[from] InstanceError),
@@ -46,7 +46,7 @@ pub(crate) enum ControlError {
     Stripe(#[from] StripeRefused),
     #[error("{0:?} is not a fault")]
     UnknownFault(String),
-    #[error("say either advance_ms or now")]
+    #[error("give either advance_ms or now")]
     ClockWithoutTarget,
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn router(controls: Controls) -> Router {
         .with_state(controls)
 }
 
-/// What the clock shows: the answer of `/clock`, which the services follow.
+/// The clock's time: the answer of `/clock`, which the services follow.
 #[derive(Debug, Serialize)]
 pub(crate) struct ClockReading {
     now: Timestamp,

@@ -1,4 +1,4 @@
-//! The demo: three instances with a little life in them, and the Stripe customers that go with them.
+//! The demo: three instances with some activity, and the Stripe customers that go with them.
 
 use jiff::SignedDuration;
 
@@ -63,7 +63,7 @@ pub enum DemoError {
     Stripe(#[from] StripeRefused),
 }
 
-/// Makes what is missing. What an earlier run of the demo left is kept as it is.
+/// Creates what is missing. What an earlier run of the demo left is kept as it is.
 pub(crate) fn set_up(registry: &Registry, stripe: &Stripe) -> Result<(), DemoError> {
     stripe.add_meter(METER)?;
     for tenant in &TENANTS {

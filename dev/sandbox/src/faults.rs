@@ -1,9 +1,9 @@
-//! Faults on demand: what the next calls to a stand-in shall suffer.
+//! Faults on demand, for the next calls to a stand-in.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-/// Most faults that may wait their turn; a test that arms more has lost count.
+/// Most faults in the queue; a test that arms more has a mistake.
 const ARMED_MAX: usize = 100;
 
 /// A queue of armed faults. Each applies to the next `count` calls it fits, or, without a count, until cleared.
@@ -39,9 +39,9 @@ impl<K: Clone> Faults<K> {
         self.lock().clear();
     }
 
-    /// The fault this call suffers: the first armed one, if it fits the call.
+    /// The fault of this call: the first armed one, if it fits the call.
     ///
-    /// Only the first is asked, so that a start-up phase (HTML, then 404, then JSON) keeps its order.
+    /// Only the first is considered, so that a start-up phase (HTML, then 404, then JSON) keeps its order.
     pub(crate) fn take_if(&self, fits: impl FnOnce(&K) -> bool) -> Option<K> {
         let mut armed = self.lock();
         while armed.front().is_some_and(|first| first.left == Some(0)) {

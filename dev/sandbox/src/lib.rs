@@ -1,5 +1,5 @@
-//! Stand-ins for what is outside: n8n, Stripe, a mail server and an OTLP collector. They speak the real protocols, so
-//! that the services cannot tell, and they run on a simulated clock.
+//! Stand-ins for external systems: n8n, Stripe, a mail server and an OTLP collector. They speak the real protocols, so
+//! that the services see no difference, and they run on a simulated clock.
 //!
 //! The same sandbox serves as a process (`flowmeter-sandbox`) and as a library in a test:
 //!

@@ -1,4 +1,4 @@
-//! A mail sink: a real SMTP server that delivers to nobody and shows what it took.
+//! A mail sink: a real SMTP server that delivers to nobody and shows what it accepted.
 
 mod server;
 mod session;
@@ -19,10 +19,10 @@ use crate::clock::SandboxClock;
 use crate::faults::Faults;
 use crate::snapshot::Changes;
 
-/// Most messages kept; the oldest give way.
+/// Most messages kept; the oldest are dropped.
 pub const MESSAGES_MAX: usize = 10_000;
 
-/// A message as it was taken.
+/// A message as it was accepted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Message {
     /// The envelope's sender.
@@ -39,7 +39,7 @@ pub struct Message {
     pub message_id: Option<String>,
     /// All headers, as they were sent.
     pub headers: Vec<(String, String)>,
-    /// When it was taken.
+    /// When it was accepted.
     pub received_at: Timestamp,
 }
 
@@ -53,7 +53,7 @@ pub enum MailFault {
     /// Refuses a recipient for good: 550.
     #[serde(rename = "reject_550", alias = "550")]
     Reject550,
-    /// Takes the message and cuts the connection before saying so.
+    /// Accepts the message and cuts the connection before the reply.
     DropAfterData,
 }
 
@@ -74,7 +74,7 @@ pub struct Mail {
 struct Shared {
     messages: Mutex<VecDeque<Message>>,
     faults: Faults<ArmedMailFault>,
-    /// Whether the server takes addresses beyond ASCII.
+    /// Whether the server accepts addresses beyond ASCII.
     smtputf8: AtomicBool,
     clock: SandboxClock,
     changes: Changes,
@@ -94,7 +94,7 @@ impl Mail {
         }
     }
 
-    /// Every message taken, oldest first.
+    /// Every message accepted, oldest first.
     pub fn messages(&self) -> Vec<Message> {
         self.lock().iter().cloned().collect()
     }
@@ -105,17 +105,17 @@ impl Mail {
         self.shared.changes.mark();
     }
 
-    /// Lets the next recipients or messages suffer a fault: `count` of them, or all until cleared.
+    /// Arms a fault for the next recipients or messages: `count` of them, or all until cleared.
     pub fn fault(&self, fault: MailFault, count: Option<u32>) {
         self.shared.faults.arm(ArmedMailFault { fault, recipient: None }, count);
     }
 
-    /// Lets one recipient suffer a fault.
+    /// Arms a fault for one recipient.
     pub fn fault_for(&self, recipient: &str, fault: MailFault, count: Option<u32>) {
         self.shared.faults.arm(ArmedMailFault { fault, recipient: Some(recipient.to_owned()) }, count);
     }
 
-    /// Whether the server offers SMTPUTF8, and takes addresses beyond ASCII; it does unless this is said.
+    /// Whether the server offers SMTPUTF8 and accepts addresses beyond ASCII; it does by default.
     pub fn offer_smtputf8(&self, offered: bool) {
         self.shared.smtputf8.store(offered, Ordering::Relaxed);
     }
@@ -129,7 +129,7 @@ impl Mail {
         self.shared.faults.clear();
     }
 
-    /// The fault this recipient suffers.
+    /// The fault for this recipient.
     pub(crate) fn recipient_fault(&self, recipient: &str) -> Option<MailFault> {
         let fits = |armed: &ArmedMailFault| {
             armed.fault != MailFault::DropAfterData

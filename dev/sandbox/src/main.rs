@@ -21,7 +21,7 @@ struct Arguments {
     /// Set up the demo's tenants, with background load.
     #[arg(long)]
     demo: bool,
-    /// Keep the state in this file over restarts.
+    /// Keep the state in this file across restarts.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
 }
@@ -50,7 +50,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         ..SandboxOptions::default()
     })
     .await?;
-    // Whoever started this with port 0 reads the ports here.
+    // A caller that asked for port 0 reads the ports here.
     println!("HTTP={}", sandbox.url());
     println!("SMTP={}", sandbox.smtp_url());
     tokio::select! {

@@ -1,4 +1,4 @@
-//! A stand-in for n8n: any number of instances, each with its executions, its version and its moods.
+//! A stand-in for n8n: any number of instances, each with its executions, its version and its faults.
 
 mod answer;
 pub(crate) mod api;
@@ -57,7 +57,7 @@ impl N8n {
         Self { shared: Arc::new(Shared { instance, faults: Faults::default(), slowness, clock, changes }) }
     }
 
-    /// Makes finished runs; gives their ids.
+    /// Creates finished runs; returns their ids.
     ///
     /// # Errors
     /// A status that is not final, or more than the bounds allow.
@@ -65,7 +65,7 @@ impl N8n {
         self.change(|instance, now| instance.run(runs, now))
     }
 
-    /// Begins an execution and leaves it open; gives its id.
+    /// Begins an execution and leaves it open; returns its id.
     ///
     /// # Errors
     /// More open executions than the bound allows.
@@ -113,7 +113,7 @@ impl N8n {
         self.change(|instance, _| instance.commit(id))
     }
 
-    /// Retries a failed execution; gives the id of the retry.
+    /// Retries a failed execution; returns the id of the retry.
     ///
     /// # Errors
     /// No such execution, or one that did not fail.
@@ -129,7 +129,7 @@ impl N8n {
         self.change(|instance, _| instance.delete(id).map(drop))
     }
 
-    /// Renames, tags or moves a workflow, made if there is none.
+    /// Renames, tags or moves a workflow, created if it does not exist.
     ///
     /// # Errors
     /// More workflows than the bound allows.
@@ -137,12 +137,12 @@ impl N8n {
         self.change(|instance, now| instance.change_workflow(change, now))
     }
 
-    /// Deletes a workflow and its executions; gives how many.
+    /// Deletes a workflow and its executions; returns how many.
     pub fn delete_workflow(&self, workflow: &str) -> usize {
         self.change(|instance, _| instance.delete_workflow(workflow))
     }
 
-    /// Prunes all but the newest finished rows; gives how many.
+    /// Prunes all but the newest finished rows; returns how many.
     pub fn prune(&self, keep: usize) -> usize {
         self.change(|instance, _| instance.prune(keep))
     }
@@ -172,7 +172,7 @@ impl N8n {
         Ok(())
     }
 
-    /// Lets the next calls suffer a fault: `count` of them, or all until the faults are cleared.
+    /// Arms a fault for the next calls: `count` of them, or all until the faults are cleared.
     pub fn fault(&self, fault: N8nFault, count: Option<u32>) {
         self.shared.faults.arm(fault, count);
     }
@@ -187,13 +187,13 @@ impl N8n {
         self.shared.faults.clear();
     }
 
-    /// Answers as a starting n8n does: so many calls with HTML and 200, then so many with HTML and 404.
+    /// Answers as a starting n8n does: `starting` calls with HTML and 200, then `not_found` calls with HTML and 404.
     pub fn restart(&self, starting: u32, not_found: u32) {
         self.fault(N8nFault::Html, Some(starting));
         self.fault(N8nFault::NotFoundHtml, Some(not_found));
     }
 
-    /// Every execution of the current life of the database, with those the API does not show.
+    /// Every execution of the current life of the database, including those the API does not show.
     pub fn executions(&self) -> Vec<Execution> {
         self.settled(|instance| instance.rows.values().cloned().collect())
     }
@@ -207,7 +207,7 @@ impl N8n {
         read(&self.lock())
     }
 
-    /// Reads after what was due by now has happened.
+    /// Reads after everything due by now has happened.
     pub(crate) fn settled<T>(&self, read: impl FnOnce(&Instance) -> T) -> T {
         let mut instance = self.lock();
         if instance.settle(self.now()) {
@@ -224,7 +224,7 @@ impl N8n {
         change(&mut instance, now)
     }
 
-    /// The fault that a call of this path suffers.
+    /// The fault of a call to this path.
     pub(crate) fn take_fault(&self, path: &str) -> Option<N8nFault> {
         self.shared.faults.take_if(|fault| fault.concerns(path))
     }
@@ -233,7 +233,7 @@ impl N8n {
         *self.shared.slowness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What its answers say as `Date`.
+    /// The `Date` header of its answers.
     pub(crate) fn http_date(&self) -> Option<String> {
         let ahead = SignedDuration::from_millis(self.read(|instance| instance.config.clock_ahead_ms));
         let now = self.shared.clock.now().checked_add(ahead).ok()?;
@@ -270,7 +270,7 @@ impl Registry {
         self.lock().get(name).cloned()
     }
 
-    /// The instance of this name, made with n8n's defaults if there is none. `None` past the bound.
+    /// The instance of this name, created with n8n's defaults if it does not exist. `None` past the bound.
     pub(crate) fn find_or_create(&self, name: &str) -> Option<N8n> {
         let mut instances = self.lock();
         if let Some(n8n) = instances.get(name) {

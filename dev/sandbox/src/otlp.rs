@@ -1,4 +1,4 @@
-//! An OTLP collector: takes spans over HTTP as protobuf and shows them.
+//! An OTLP collector: accepts spans over HTTP as protobuf and shows them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::Span as WireSpan;
 use prost::Message as _;
 use serde::Serialize;
 
-/// Most spans kept; the oldest give way.
+/// Most spans kept; the oldest are dropped.
 pub const SPANS_MAX: usize = 50_000;
 /// Largest export: several full batches of the exporter.
 const EXPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -39,13 +39,13 @@ pub struct Span {
     pub trace_id: String,
     /// The span, in hex.
     pub span_id: String,
-    /// The span above it, in hex; empty at the top.
+    /// Its parent span, in hex; empty for a root span.
     pub parent_span_id: String,
     /// Its name.
     pub name: String,
     /// The resource's `service.name`.
     pub service: String,
-    /// Other spans it names.
+    /// Other spans it links to.
     pub links: Vec<SpanLink>,
     /// Its attributes, as text.
     pub attributes: BTreeMap<String, String>,
@@ -62,7 +62,7 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Every span taken, oldest first.
+    /// Every span accepted, oldest first.
     pub fn all(&self) -> Vec<Span> {
         self.lock().iter().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! Brings the stand-ins up on their two ports, and down again.
+//! Starts the stand-ins on their two ports, and stops them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ pub struct SandboxOptions {
     pub listen: SocketAddr,
     /// Where to serve SMTP.
     pub smtp: SocketAddr,
-    /// Where to keep the state over restarts.
+    /// Where to keep the state across restarts.
     pub state: Option<PathBuf>,
     /// Whether to set up the demo's tenants.
     pub demo: bool,
@@ -130,7 +130,7 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// Stops serving, and writes the state a last time.
+    /// Stops serving, and writes the state one last time.
     pub async fn stop(self) {
         self.stop.cancel();
         self.tasks.close();
@@ -172,9 +172,9 @@ impl Sandbox {
         format!("smtp://{}", self.smtp)
     }
 
-    /// The n8n instance of this name, made with n8n's defaults and the key `key-<name>` if there is none.
+    /// The n8n instance of this name, created with n8n's defaults and the key `key-<name>` if it does not exist.
     ///
-    /// Past [`n8n::INSTANCES_MAX`] the handle is to an instance that the API does not serve.
+    /// Past [`n8n::INSTANCES_MAX`], returns an instance that the API does not serve.
     pub fn n8n(&self, instance: &str) -> N8n {
         self.controls.n8n.find_or_create(instance).unwrap_or_else(|| self.controls.n8n.detached(instance))
     }

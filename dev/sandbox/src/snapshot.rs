@@ -1,4 +1,4 @@
-//! The state of the sandbox in a file, so that a demo goes on where it stopped.
+//! The state of the sandbox in a file, so that a demo continues where it stopped.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -46,7 +46,7 @@ pub(crate) struct Snapshot {
 /// Why a state file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     #[error("could not read the state in {}", path.display())]
     Read {
         /// The file.
@@ -62,7 +62,7 @@ pub enum SnapshotError {
         /// Why.
         source: serde_json::Error,
     },
-    /// The state cannot be spelled as JSON.
+    /// The state cannot be encoded as JSON.
     #[error("could not encode the state")]
     Encode(#[source] serde_json::Error),
     /// The file cannot be written.
@@ -85,7 +85,7 @@ pub(crate) fn load(path: &Path) -> Result<Snapshot, SnapshotError> {
     serde_json::from_slice(&bytes).map_err(|source| SnapshotError::Parse { path: path.to_owned(), source })
 }
 
-/// Writes beside the file and renames: a crash leaves the old state or the new one, never half of one.
+/// Writes a temporary file and renames it: a crash leaves the old state or the new one, never half of one.
 fn write(path: &Path, snapshot: &Snapshot) -> Result<(), SnapshotError> {
     let bytes = serde_json::to_vec(snapshot).map_err(SnapshotError::Encode)?;
     let mut beside = path.as_os_str().to_owned();
@@ -96,14 +96,14 @@ fn write(path: &Path, snapshot: &Snapshot) -> Result<(), SnapshotError> {
         .map_err(|source| SnapshotError::Write { path: path.to_owned(), source })
 }
 
-/// Writes the state whenever it has changed, and a last time when cancelled.
+/// Writes the state whenever it has changed, and one last time when cancelled.
 pub(crate) async fn keep(
     path: PathBuf,
     changes: Changes,
     take: impl Fn() -> Snapshot + Send + 'static,
     stop: CancellationToken,
 ) {
-    // Not the present count: what changed between the load and the first poll of this task must be written too.
+    // Not the current count: changes between the load and the first poll of this task must be written too.
     let mut written = 0;
     let mut pause = WRITE_INTERVAL;
     loop {
@@ -119,8 +119,11 @@ pub(crate) async fn keep(
             let outcome = tokio::task::spawn_blocking(move || write(&target, &snapshot)).await;
             match outcome {
                 Ok(Ok(())) => written = count,
-                Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "state not kept"),
-                Err(error) => tracing::warn!(%error, "state not kept"),
+                Ok(Err(error)) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not write the sandbox's state"
+                ),
+                Err(error) => tracing::warn!(%error, "could not write the sandbox's state"),
             }
             pause = (began.elapsed() * PAUSE_PER_WRITE).max(WRITE_INTERVAL);
         }

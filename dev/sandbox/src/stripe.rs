@@ -27,7 +27,7 @@ use crate::clock::SandboxClock;
 use crate::faults::Faults;
 use crate::snapshot::Changes;
 
-/// Why a steering call was refused.
+/// Why a control call was refused.
 #[derive(Debug, thiserror::Error)]
 #[error("the account refused")]
 pub struct StripeRefused(#[source] StripeError);
@@ -65,7 +65,7 @@ impl Stripe {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Makes a customer with this id, or gives the one there is.
+    /// Creates a customer with this id, or returns the existing one.
     ///
     /// # Errors
     /// More customers than the bound allows.
@@ -76,7 +76,7 @@ impl Stripe {
         })
     }
 
-    /// Deletes a customer: a `GET` then says so, and events for it no longer count.
+    /// Deletes a customer: a `GET` then shows it as deleted, and events for it no longer count.
     ///
     /// # Errors
     /// No such customer.
@@ -87,7 +87,7 @@ impl Stripe {
         })
     }
 
-    /// Makes an active `sum` meter for this event name, or gives the one there is.
+    /// Creates an active `sum` meter for this event name, or returns the existing one.
     ///
     /// # Errors
     /// More meters than the bound allows.
@@ -95,7 +95,7 @@ impl Stripe {
         self.add_meter_with(event_name, |_| {})
     }
 
-    /// Makes an active meter for this event name after `change` had its say, or gives the one there is.
+    /// Creates an active meter for this event name, adjusted by `change`, or returns the existing one.
     ///
     /// # Errors
     /// More meters than the bound allows.
@@ -122,28 +122,28 @@ impl Stripe {
         self.change(|account, now| Ok(account.archive(id, now)?))
     }
 
-    /// Every event the account took, with what became of it.
+    /// Every event the account accepted, with what became of it.
     pub fn meter_events(&self) -> Vec<MeterEvent> {
         self.read(|account, _| account.events.clone())
     }
 
-    /// What each customer used of each event name.
+    /// Each customer's total of each event name.
     pub fn totals(&self) -> Vec<Total> {
         self.read(|account, _| account.totals())
     }
 
-    /// What one customer used of one event name.
+    /// One customer's total of one event name.
     pub fn total(&self, customer: &str, event_name: &str) -> i64 {
         let same = |total: &Total| total.customer == customer && total.event_name == event_name;
         self.totals().into_iter().find(same).map_or(0, |total| total.value)
     }
 
-    /// Lets the next calls that send or cancel events suffer a fault: `count` of them, or all until cleared.
+    /// Arms a fault for the next calls that send or cancel events: `count` of them, or all until cleared.
     pub fn fault(&self, fault: StripeFault, count: Option<u32>) {
         self.shared.write_faults.arm(fault, count);
     }
 
-    /// Lets the next calls that read suffer a fault: `count` of them, or all until cleared.
+    /// Arms a fault for the next calls that read: `count` of them, or all until cleared.
     pub fn fault_reads(&self, fault: StripeFault, count: Option<u32>) {
         self.shared.read_faults.arm(fault, count);
     }
@@ -154,7 +154,7 @@ impl Stripe {
         self.shared.read_faults.clear();
     }
 
-    /// Lets in only this secret key; `None` lets in any that looks like one.
+    /// Accepts only this secret key; `None` accepts any that looks like one.
     pub fn set_key(&self, key: Option<String>) {
         self.change(|account, _| account.settings.key = key);
     }

@@ -1,4 +1,4 @@
-//! A small client of the HTTP faces: the gateway's API and the sandbox's control.
+//! A small HTTP client for the gateway's API and the sandbox's control API.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,7 +12,7 @@ use ureq::Agent;
 /// Longer than any answer should take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
-/// A probe must not hold up the loop that asks.
+/// A probe must not hold up the loop that calls it.
 const PROBE_WITHIN: Duration = Duration::from_secs(2);
 
 /// One HTTP API with JSON bodies.
@@ -35,7 +35,7 @@ impl Api {
         self.with_header("authorization", format!("Bearer {token}"))
     }
 
-    /// The same with other patience: the time for one answer.
+    /// The same with another timeout for one answer.
     #[must_use]
     pub fn with_patience(mut self, within: Duration) -> Self {
         self.agent = agent(within);
@@ -49,7 +49,7 @@ impl Api {
         self
     }
 
-    /// The same, but an answer that is not there within this time is none.
+    /// The same with another timeout for one answer.
     #[must_use]
     pub fn answering_within(self, within: Duration) -> Self {
         Self { agent: agent(within), ..self }
@@ -102,7 +102,7 @@ impl Api {
         self.answer("GET", path, None)
     }
 
-    /// GET of an answer without end, line by line: live events.
+    /// GET of an endless answer, line by line: live events.
     pub fn stream(&self, path: &str) -> Result<impl BufRead + Send + use<>> {
         let endless: Agent = Agent::config_builder().timeout_connect(Some(PROBE_WITHIN)).build().into();
         let request = endless.get(format!("{}{path}", self.base));
@@ -112,7 +112,7 @@ impl Api {
         Ok(BufReader::new(response.into_body().into_reader()))
     }
 
-    /// The JSON body of a success; null where it has none.
+    /// The JSON body of a successful answer; null if it has none.
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         Ok(serde_json::from_str(&self.answer(method, path, body)?).unwrap_or(Value::Null))
     }
@@ -134,7 +134,7 @@ impl Api {
             None => self.agent.run(request.body(())?),
         };
         let mut response = sent.with_context(|| format!("no answer to {method} {}{path}", self.base))?;
-        let text = response.body_mut().read_to_string().context("the answer breaks off")?;
+        let text = response.body_mut().read_to_string().context("the answer was cut short")?;
         Ok((response.status().as_u16(), text))
     }
 }

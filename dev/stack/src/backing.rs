@@ -1,4 +1,4 @@
-//! What the services stand on: a database and a broker, private ones or those that the environment names.
+//! The database and the broker that the services use: private ones or those that the environment names.
 
 use std::env;
 
@@ -48,9 +48,9 @@ fn at_port(url: &str, port: u16) -> String {
 /// How to connect to the broker.
 #[derive(Debug, Clone)]
 pub enum Broker {
-    /// With the same URL, and the user in it if any, for everybody.
+    /// The same URL for everybody, with the user in it, if any.
     Shared(String),
-    /// With a user of its own for each service.
+    /// Each service has a user of its own.
     PerService {
         /// The URL without a user.
         url: String,
@@ -71,7 +71,7 @@ impl Broker {
     }
 }
 
-/// Where to connect, and as whom.
+/// Where to connect, and as which user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// The URL without a user.
@@ -81,7 +81,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// Takes name and password out of a URL.
+    /// Splits name and password off a URL.
     fn from_url(url: &str) -> Self {
         let parts = url.split_once("://").and_then(|(scheme, rest)| {
             let (user, host) = rest.rsplit_once('@')?;
@@ -95,7 +95,7 @@ impl Login {
     }
 }
 
-/// Private servers; nothing where the environment names one that runs.
+/// Private servers; `None` where the environment names one that runs.
 #[derive(Debug)]
 pub struct Servers {
     /// The private Postgres.
@@ -158,7 +158,7 @@ impl Servers {
         Ok(Self { postgres, nats, backing, admin_database_url, admin_nats_url })
     }
 
-    /// Fails when one of them has ended by itself, with its last words.
+    /// Fails when one of them has ended by itself, with the last lines of its log.
     pub fn check(&mut self) -> Result<()> {
         let postgres = self.postgres.as_mut().map(Postgres::process);
         let nats = self.nats.as_mut().map(Nats::process);

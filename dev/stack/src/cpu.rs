@@ -19,19 +19,19 @@ pub fn of(pid: u32) -> Option<Duration> {
     ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, &OWN)
 }
 
-/// The same of a process and its children, those that have ended included: Postgres has one for each connection.
+/// The same for a process and its children, including those that have ended: Postgres has one for each connection.
 pub fn of_family(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let family = children(pid).into_iter().filter_map(of).sum::<Duration>();
     Some(ticks(&stat, &OWN)? + ticks(&stat, &OF_ENDED_CHILDREN)? + family)
 }
 
-/// Processor time that the whole machine has used since it was started, whoever used it.
+/// Processor time that the whole machine has used since it was started, in all processes.
 pub fn of_machine() -> Option<Duration> {
     busy(&fs::read_to_string("/proc/stat").ok()?)
 }
 
-/// Time since the machine was started in which it wanted to run and its host ran others.
+/// Time since the machine was started that its host gave to others while it wanted to run.
 pub fn stolen_from_machine() -> Option<Duration> {
     stolen(&fs::read_to_string("/proc/stat").ok()?)
 }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_numbers_are_read() {
+    fn the_kernels_numbers_are_parsed() {
         let stat = "42 (a (strange) name) S 1 42 42 0 -1 4194560 900 0 1 0 150 50 30 20 20 0 9 0 77";
         assert_eq!(ticks(stat, &OWN), Some(Duration::from_secs(2)));
         assert_eq!(ticks(stat, &OF_ENDED_CHILDREN), Some(Duration::from_millis(500)));

@@ -1,4 +1,4 @@
-//! Small questions to a database, through `psql`: the binaries of Postgres bring it.
+//! Small queries to a database, through `psql`, which comes with Postgres.
 
 use std::{
     path::PathBuf,
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::install;
 
-/// Asks one thing. The answer is plain text: rows by line, columns by `|`.
+/// Runs one query. The answer is plain text: a line for each row, with `|` between columns.
 pub fn ask(url: &str, sql: &str) -> Result<String> {
     let output = Command::new(psql()?)
         .args(["--no-psqlrc", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1", "--dbname", url])
@@ -23,7 +23,7 @@ pub fn ask(url: &str, sql: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Creates a database on the server of this URL, where it is not there yet.
+/// Creates a database on the server of this URL, if it does not exist yet.
 pub fn ensure(server_url: &str, name: &str) -> Result<()> {
     if ask(server_url, &format!("SELECT 1 FROM pg_database WHERE datname = '{name}'"))? != "1" {
         ask(server_url, &format!("CREATE DATABASE \"{name}\""))?;

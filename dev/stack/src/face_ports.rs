@@ -1,4 +1,4 @@
-//! The ports that people and n8n use: the same ones after a restart, because a link and a hook name them.
+//! The ports that people and n8n use: they stay the same after a restart, because links and hooks contain them.
 
 use std::fs;
 
@@ -12,21 +12,21 @@ const FILE: &str = "ports";
 /// The ports of the gateway and of the collector's push address.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FacePorts {
-    /// Where the dashboard and the API are served. Missing: the kept one, or the usual one.
+    /// The port of the dashboard and the API. `None`: the kept one, or the usual one.
     pub gateway: Option<u16>,
-    /// Where sources push executions to. Missing: the kept one, or the usual one.
+    /// The port that sources push executions to. `None`: the kept one, or the usual one.
     pub push: Option<u16>,
 }
 
 impl FacePorts {
-    /// Those that the services have by default.
+    /// The services' defaults.
     pub const USUAL: Self = Self { gateway: Some(8080), push: Some(8081) };
 
-    /// The ports of this start: asked for, or kept from the last one, or the usual ones. Where one is taken, the next free
-    /// one. Keeps them.
+    /// Chooses the ports of this start, and keeps them: the requested ones, or those of the last start, or the usual ones. If
+    /// one is taken, the next free one.
     pub(crate) fn settle(self, profile: &Profile) -> Result<Self> {
         let kept = Self::kept(profile)?;
-        // The kept push port is not the gateway's because its own is taken for the moment.
+        // Otherwise the gateway could take the kept push port while its own is taken for the moment.
         let reserved = self.push.or(kept.push).or(Self::USUAL.push);
         let gateway = settled(self.gateway.or(kept.gateway).or(Self::USUAL.gateway), reserved)?;
         let push = settled(reserved, gateway)?;
@@ -59,7 +59,7 @@ impl FacePorts {
         line("gateway", self.gateway) + &line("push", self.push)
     }
 
-    /// A line that is damaged is as if it were not there: another port is better than no start.
+    /// A damaged line is ignored: another port is better than no start.
     fn parse(text: &str) -> Self {
         let port = |name: &str| {
             let mut lines = text.lines().filter_map(|line| line.split_once('='));
@@ -87,12 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn the_ports_of_the_last_start_come_back() {
+    fn the_ports_of_the_last_start_are_used_again() {
         let (_folder, profile) = profile();
         let [gateway, push] = [ports::free().unwrap(), ports::free().unwrap()];
         let asked = FacePorts { gateway: Some(gateway), push: Some(push) };
         assert_eq!(asked.settle(&profile).unwrap(), asked);
-        assert_eq!(FacePorts::default().settle(&profile).unwrap(), asked, "nothing is asked: as before");
+        assert_eq!(FacePorts::default().settle(&profile).unwrap(), asked, "nothing is requested: as before");
 
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, push)).unwrap();
         let moved = FacePorts::default().settle(&profile).unwrap();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_as_if_it_were_not_there() {
+    fn a_damaged_file_is_ignored() {
         let ports = FacePorts { gateway: Some(8080), push: Some(8083) };
         assert_eq!(FacePorts::parse(&ports.to_text()), ports);
         assert_eq!(FacePorts::parse("gateway=no\npush=70000\n\u{0}"), FacePorts::default());

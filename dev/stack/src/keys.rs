@@ -1,4 +1,4 @@
-//! Secrets of a profile: made once, readable by their owner only.
+//! Secrets of a profile: generated once, readable by their owner only.
 
 use std::{collections::BTreeMap, fs::File, io::Read, path::Path, process::Command};
 
@@ -18,7 +18,7 @@ pub struct SealingKeys {
     pub public: String,
 }
 
-/// A random token that begins with a letter (a broker's configuration may read other words as numbers).
+/// A random token that begins with a letter (the broker's configuration could read others as numbers).
 pub fn random_token(prefix: &str) -> Result<String> {
     let mut bytes = [0; TOKEN_BYTES];
     File::open("/dev/urandom")
@@ -32,7 +32,7 @@ pub fn operator_token(profile: &Profile) -> Result<String> {
     profile.secret("operator-token", || random_token("operator"))
 }
 
-/// The profile's key pair. `flowmeter` is the command line, which makes it.
+/// The profile's key pair. `flowmeter` is the CLI's executable, which generates it.
 pub fn sealing_keys(profile: &Profile, flowmeter: &Path) -> Result<SealingKeys> {
     let text = profile.secret("sealing-keys", || {
         let output = Command::new(flowmeter)
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_read_whatever_else_is_printed() {
+    fn keys_are_parsed_whatever_else_is_printed() {
         let keys = parse("# a new pair\nsecret_key=c2VjcmV0PT0=\npublic_key=cHVibGlj\n").unwrap();
         assert_eq!((keys.secret.as_str(), keys.public.as_str()), ("c2VjcmV0PT0=", "cHVibGlj"));
         assert!(parse("secret_key=x").is_err());

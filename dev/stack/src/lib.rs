@@ -1,8 +1,8 @@
-//! Everything Flowmeter needs on one machine: a private Postgres and NATS, the sandbox and the five services
-//! as child processes, found or installed, started, watched and stopped. `xtask` and the whole-stack tests use it.
+//! Everything Flowmeter needs on one machine: finds or installs, starts, watches and stops a private Postgres and NATS,
+//! the sandbox and the five services, as child processes. `xtask` and the whole-stack tests use it.
 //!
-//! It blocks, and its dependencies are few, so that `cargo xtask` is ready soon after a clone. It knows the
-//! services by their binaries and their HTTP faces only, as an operator does.
+//! Its calls block and its dependencies are few, so that `cargo xtask` builds quickly after a clone. Like an
+//! operator, it knows the services only by their binaries and their HTTP APIs.
 
 pub mod api;
 pub mod backing;

@@ -2,12 +2,12 @@
 
 use std::fs;
 
-/// Memory of one process, or of one and all it has started.
+/// Memory of one process, or of one and all its children.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
     /// In use now.
     pub now_kib: u64,
-    /// The most ever in use; of a family, the sum of each one's most.
+    /// The most ever in use; for a family, the sum of the peaks.
     pub peak_kib: u64,
 }
 
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_lines_are_read() {
+    fn the_kernels_lines_are_parsed() {
         let status = "Name:\tflowmeter\nVmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\n";
         assert_eq!(parse(status), Some(Memory { now_kib: 10_240, peak_kib: 20_480 }));
         assert_eq!(parse("Name:\tkthreadd\n"), None);

@@ -1,5 +1,5 @@
 //! A private NATS with JetStream: its store in the profile's folder, on 127.0.0.1 only, with the users and
-//! permissions of production and one unrestricted user beside them.
+//! permissions of production and one more unrestricted user.
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     project::write_private,
 };
 
-/// The rules of production, word for word.
+/// The exact rules of production.
 const PERMISSIONS: &str = include_str!("../../../deploy/nats/permissions.conf");
 
 /// Users with permissions of their own.
@@ -74,7 +74,7 @@ impl Nats {
         self.passwords.get(user).map_or("", String::as_str)
     }
 
-    /// The port it listens on, over restarts.
+    /// The port it listens on, the same across restarts.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -89,14 +89,14 @@ impl Nats {
         self.process.stop()
     }
 
-    /// Starts it again after a stop or a kill, on the same port.
+    /// Restarts it after a stop or a kill, on the same port.
     pub fn restart(&mut self, profile: &Profile) -> Result<()> {
         self.stop()?;
         self.process = start_ready(profile, &self.launch, self.health_port)?;
         Ok(())
     }
 
-    /// Starts it with nothing of what it held, on the same port: a broker that was created anew.
+    /// Restarts it without any of its data, on the same port: a broker that was recreated.
     pub fn restart_empty(&mut self, profile: &Profile) -> Result<()> {
         self.stop()?;
         let store = profile.folder().join("nats").join("store");
@@ -144,7 +144,7 @@ http: "127.0.0.1:{health_port}"
 max_payload: 8MB
 jetstream {{
   store_dir: "{store}"
-  # Streams reserve the most they may hold, and each test has all of them: the disk is not that large.
+  # Streams reserve their maximum size, and each test has all of them: together they exceed the disk.
   max_file_store: 8TB
   {sync}
 }}

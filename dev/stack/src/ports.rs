@@ -8,12 +8,12 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Below the range that systems give to outgoing connections: a port must stay free while the process that
+/// Below the range that systems use for outgoing connections: a port must stay free while the process that
 /// listened on it is restarted.
 const FIRST: u32 = 15_000;
 const COUNT: u32 = 16_000;
 
-/// Ports of one process lie together, so that stacks which start at the same moment do not race for one.
+/// Ports of one process are adjacent, so that stacks that start at the same moment do not race for one.
 const PER_PROCESS: u32 = 32;
 
 static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_is_passed_over() {
+    fn a_taken_port_is_skipped() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free().unwrap())).unwrap();
         let taken = listener.local_addr().unwrap().port();
         assert_ne!(free_from(taken, None).unwrap(), taken);

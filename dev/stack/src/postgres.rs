@@ -24,7 +24,7 @@ const USER: &str = "flowmeter";
 /// Start-up, with crash recovery of a large log.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// After a kill, the processes of the old server hold its memory for a moment; a start in it fails.
+/// After a kill, the old server's processes hold its shared memory for a moment, in which a start fails.
 const START_ATTEMPTS: u32 = 5;
 
 /// Enough for five services and some tests side by side.
@@ -51,7 +51,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts the profile's cluster, created at the first time.
+    /// Starts the profile's cluster, created the first time.
     pub fn start(profile: &Profile, durability: Durability) -> Result<Self> {
         let bin = install::postgres()?;
         let user = server_user()?;
@@ -70,12 +70,12 @@ impl Postgres {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Creates a database, where it is not there yet.
+    /// Creates a database, if it does not exist yet.
     pub fn ensure_database(&self, name: &str) -> Result<()> {
         database::ensure(&self.url("postgres"), name)
     }
 
-    /// The port it listens on, over restarts.
+    /// The port it listens on, the same across restarts.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -90,7 +90,7 @@ impl Postgres {
         self.process.stop()
     }
 
-    /// Starts it again after a stop or a kill, on the same port.
+    /// Restarts it after a stop or a kill, on the same port.
     pub fn restart(&mut self, profile: &Profile) -> Result<()> {
         self.stop()?;
         stop_leftover(&self.data)?;
@@ -100,7 +100,7 @@ impl Postgres {
     }
 }
 
-/// Postgres refuses to run as root: the system user to run it as.
+/// The system user to run Postgres as: it refuses to run as root.
 fn server_user() -> Result<Option<String>> {
     if !unistd::geteuid().is_root() {
         return Ok(None);
@@ -118,7 +118,7 @@ fn server_user() -> Result<Option<String>> {
     bail!("Postgres does not run as root, and there is no user `postgres` or `nobody` to run it as")
 }
 
-/// The profile's folder where the server's user can reach it, else one under /var/tmp.
+/// The profile's folder if the server's user can reach it, else one under /var/tmp.
 fn data_folder(profile: &Profile, user: Option<&str>) -> Result<PathBuf> {
     let wanted = profile.folder().join("postgres");
     let Some(user) = user else { return Ok(wanted) };
@@ -207,8 +207,8 @@ fn arguments(data: &Path, port: u16, durability: Durability) -> Vec<String> {
     arguments
 }
 
-/// Ends a server that an earlier run has left on this data, and removes a pid file that names no server:
-/// Postgres trusts such a file when its pid has been given to another program.
+/// Stops a server that an earlier run has left on this data, and removes a pid file that names no server:
+/// Postgres trusts such a file if another program now has its pid.
 fn stop_leftover(data: &Path) -> Result<()> {
     let pid_file = data.join("postmaster.pid");
     let Ok(content) = fs::read_to_string(&pid_file) else { return Ok(()) };

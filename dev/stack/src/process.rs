@@ -1,4 +1,4 @@
-//! A child process: its log, its pid on record, its end.
+//! A child process: its log, its pid file, its end.
 
 use std::{
     collections::BTreeMap,
@@ -18,22 +18,22 @@ use nix::{
 
 use crate::{Profile, memory, wait};
 
-/// Time to finish the work in hand after the polite signal.
+/// Time to finish the work in progress after the stop signal.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-/// Time for the system to take a killed process away.
+/// Time for the system to remove a killed process.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Lines of a log that explain an end.
+/// Lines of the log that are shown when a process has ended.
 const LAST_LINES: usize = 20;
 
-/// The part of a log that is read for its last lines.
+/// How much of a log is read for its last lines.
 const LOG_TAIL_BYTES: usize = 16 * 1024;
 
 /// How to start a process.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// What logs and messages call it; unique in its profile.
+    /// Its name in logs and messages; unique in its profile.
     pub name: String,
     /// The executable.
     pub program: PathBuf,
@@ -41,9 +41,9 @@ pub struct Launch {
     pub args: Vec<String>,
     /// Its environment, added to ours.
     pub env: BTreeMap<String, String>,
-    /// The system user to run as, where not ours.
+    /// The system user to run as, if not ours.
     pub user: Option<String>,
-    /// The polite signal, which is also sent when we die.
+    /// The signal that asks it to stop, which is also sent when we die.
     pub stop_signal: Signal,
 }
 
@@ -75,7 +75,7 @@ impl Launch {
             }
             None => Command::new(&self.program),
         };
-        // Its own group: Ctrl-C in the terminal reaches us alone, and we stop the rest in order.
+        // Its own group: Ctrl-C in the terminal reaches only us, and we stop the rest in order.
         command.args(&self.args).envs(&self.env).process_group(0).stdin(Stdio::null());
         command
     }
@@ -116,9 +116,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it; what it writes is appended to its log in the profile's folder. A process of the same name
-    /// that an earlier run has left behind is stopped first. Start it from a thread that lives as long as it
-    /// should: the kernel watches that thread.
+    /// Starts it; its output is appended to its log in the profile's folder. A process of the same name that an
+    /// earlier run has left behind is stopped first. Start it from a thread that lives as long as the process
+    /// should: the kernel sends the stop signal when that thread ends.
     pub fn start(profile: &Profile, launch: Launch) -> Result<Self> {
         let pid_file = profile.folder().join("pids").join(&launch.name);
         stop_leftover(&pid_file)?;
@@ -152,10 +152,10 @@ impl Process {
 
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().with_context(|| format!("cannot ask after {}", self.launch.name))
+        self.child.try_wait().with_context(|| format!("cannot read the state of {}", self.launch.name))
     }
 
-    /// An error that tells how it ended, with its last words.
+    /// An error that says how it ended, with the last lines of its log.
     pub fn obituary(&self, status: ExitStatus) -> anyhow::Error {
         anyhow::anyhow!(
             "{} ended ({status}); the last lines of {}:\n{}",
@@ -165,7 +165,7 @@ impl Process {
         )
     }
 
-    /// Waits until `ready` says so; fails at once when the process ends.
+    /// Waits until `ready` returns true; fails at once when the process ends.
     pub fn wait_ready(&mut self, within: Duration, ready: impl Fn() -> bool) -> Result<()> {
         let what = format!("{} to be ready", self.launch.name);
         let waited = wait::until(&what, within, || match self.ended()? {
@@ -181,11 +181,11 @@ impl Process {
         })
     }
 
-    /// The polite signal, then after 15 seconds the other one.
+    /// Sends the stop signal, then SIGKILL after 15 seconds.
     pub fn stop(&mut self) -> Result<()> {
         if self.ended()?.is_none() {
             self.ask_to_stop()?;
-            // One that is paused hears nothing else.
+            // A paused process does not handle the signal.
             self.resume()?;
             if self.wait_gone(STOP_WITHIN).is_err() {
                 self.kill()?;
@@ -205,14 +205,14 @@ impl Process {
         Ok(())
     }
 
-    /// The polite signal, without waiting.
+    /// Sends the stop signal, without waiting.
     pub fn ask_to_stop(&self) -> Result<()> {
         self.signal(self.launch.stop_signal)
     }
 
-    /// SIGSTOP to it and its children: nothing moves, nothing is lost, and nobody is told.
+    /// SIGSTOP to it and its children: nothing moves, nothing is lost, and nobody is notified.
     pub fn pause(&self) -> Result<()> {
-        // First itself: what stands still starts no more children.
+        // The parent first: once paused, it starts no more children.
         self.signal(Signal::SIGSTOP)?;
         self.signal_children(Signal::SIGSTOP)
     }
@@ -253,7 +253,7 @@ fn send(pid: u32, signal: Signal) -> Result<()> {
     }
 }
 
-/// Stops everything on record in this folder.
+/// Stops every process with a pid file in this folder.
 pub(crate) fn stop_leftovers(pids: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir(pids) else { return Ok(()) };
     for entry in entries {
@@ -262,7 +262,7 @@ pub(crate) fn stop_leftovers(pids: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Stops the process on record, if it still runs and is still that program: the system gives pids out again.
+/// Stops the process of a pid file, if it still runs and is still that program: the system reuses pids.
 pub(crate) fn stop_leftover(pid_file: &Path) -> Result<()> {
     let Ok(record) = fs::read_to_string(pid_file) else { return Ok(()) };
     let mut lines = record.lines();

@@ -1,4 +1,4 @@
-//! Where things lie: the project folder, and in it one folder per profile (`up`, `test`, one per whole-stack test).
+//! Where files live: the project folder, and in it one folder per profile (`up`, `test`, one per whole-stack test).
 
 use std::{
     env,
@@ -52,7 +52,7 @@ impl Project {
 pub struct Profile {
     project: Project,
     folder: PathBuf,
-    // Held until the end of the process: a second one would stop our servers as left-overs.
+    // Held until the end of the process: a second one would stop our servers as leftovers.
     _lock: File,
 }
 
@@ -62,7 +62,7 @@ impl Profile {
         Self::open_and(project, name, false)
     }
 
-    /// The same, but with nothing kept from before.
+    /// The same, but cleared first.
     pub fn fresh(project: &Project, name: &str) -> Result<Self> {
         Self::open_and(project, name, true)
     }
@@ -124,7 +124,7 @@ impl Profile {
         Path::new("/var/tmp").join(format!("flowmeter-{}", hash.get(..12).unwrap_or(&hash)))
     }
 
-    /// The content of a secret file that only the owner can read, made by `generate` the first time.
+    /// The content of a secret file that only the owner can read, created by `generate` the first time.
     pub fn secret(&self, name: &str, generate: impl FnOnce() -> Result<String>) -> Result<String> {
         let path = self.folder.join(name);
         if path.exists() {
@@ -142,7 +142,7 @@ pub fn write_private(path: &Path, content: &str) -> Result<()> {
     let written = || -> Result<()> {
         let mut file =
             fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-        // The mode above holds only for a new file.
+        // The mode above applies only to a new file.
         file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_is_held_by_one_at_a_time() {
+    fn only_one_process_at_a_time_holds_a_profile() {
         let (_folder, project) = checkout();
         let first = Profile::open(&project, "up").unwrap();
         assert!(Profile::open(&project, "up").is_err());
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once_and_kept_private() {
+    fn a_secret_is_generated_once_and_kept_private() {
         let (_folder, project) = checkout();
         let profile = Profile::open(&project, "up").unwrap();
         let first = profile.secret("token", || Ok("one".to_owned())).unwrap();

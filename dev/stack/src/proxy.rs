@@ -1,4 +1,4 @@
-//! A way to a server that can be cut or stalled, as a network can.
+//! A proxy to a server, whose connections can be cut or stalled, as in a network.
 
 use std::{
     collections::BTreeMap,
@@ -11,13 +11,13 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// The part of a stream that is passed on at once.
+/// How much of a stream is forwarded at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// A connection that the system refused to take is no reason to end; the next try comes after this.
+/// Pause after a failed accept, which does not end the proxy.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(20);
 
-/// Passes TCP connections on to a server on this machine. It stops with its last handle.
+/// Forwards TCP connections to a server on this machine. Dropping it stops it.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -29,7 +29,7 @@ pub struct Proxy {
 enum Flow {
     /// They pass.
     Open,
-    /// They stay where they are. Connections stand, and new ones are taken, but nobody answers.
+    /// They stop. Connections stay open, and new ones are accepted, but nobody answers.
     Stalled,
     /// New connections end at once.
     Refused,
@@ -52,7 +52,7 @@ struct State {
 }
 
 impl Proxy {
-    /// Listens on a free port and passes on to `target_port`.
+    /// Listens on a free port and forwards to `target_port`.
     pub fn start(target_port: u16) -> Result<Self> {
         let port = crate::ports::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context("cannot open a proxy")?;
@@ -83,12 +83,12 @@ impl Proxy {
         self.shared.cut();
     }
 
-    /// Lets nothing through until [`Proxy::open`]; nobody is told.
+    /// Lets nothing through until [`Proxy::open`]; neither side notices.
     pub fn stall(&self) {
         self.shared.turn(Flow::Stalled);
     }
 
-    /// Lets everything through again, also what waited.
+    /// Lets everything through again, including what was held back.
     pub fn open(&self) {
         self.shared.turn(Flow::Open);
     }
@@ -118,7 +118,7 @@ impl Shared {
         for stream in cut.values().flatten() {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        // Those that wait for the flow are told.
+        // Wakes the threads that wait for the flow.
         self.changed.notify_all();
         cut.len()
     }
@@ -134,7 +134,7 @@ impl Shared {
                 Flow::Refused => continue,
                 Flow::Open | Flow::Stalled => {}
             }
-            // A server that is away refuses at once: the client is dropped, as it would be without us.
+            // A server that is down refuses at once: the client is dropped, as it would be without the proxy.
             if let Ok(server) = TcpStream::connect(self.target) {
                 let _ = self.join(client, server);
             }
@@ -160,7 +160,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Passes on in one direction until either side ends; then both do.
+    /// Forwards in one direction until either side ends; then ends both.
     fn pump(&self, id: u64, mut from: TcpStream, mut to: TcpStream) {
         let mut chunk = vec![0; CHUNK_BYTES];
         while let Ok(read @ 1..) = from.read(&mut chunk) {
@@ -170,7 +170,7 @@ impl Shared {
                 break;
             }
         }
-        // The end of a connection does not pass a stalled way either.
+        // A stalled proxy does not forward the end of a connection either.
         self.wait_for_flow(id);
         for stream in [from, to] {
             let _ = stream.shutdown(Shutdown::Both);

@@ -1,4 +1,4 @@
-//! Which process of a program: services may run more than once.
+//! Identifies one process of a program: services may run more than once.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl Replica {
         (1..=count).map(move |number| Self { program, number })
     }
 
-    /// What its log and its pid file are called: the first one has the program's name.
+    /// The name of its log and its pid file: for the first one, the program's name.
     pub fn name(self) -> String {
         match self.number {
             1 => self.program.name().to_owned(),
@@ -29,7 +29,7 @@ impl Replica {
 }
 
 impl From<Program> for Replica {
-    /// The first one: the only one, where nothing else was asked for.
+    /// The first one: by default the only one.
     fn from(program: Program) -> Self {
         Self { program, number: 1 }
     }

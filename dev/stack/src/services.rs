@@ -18,11 +18,11 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A program of the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
-    /// n8n, Stripe and SMTP, played.
+    /// Stand-ins for n8n, Stripe and SMTP.
     Sandbox,
     /// Reads the sources.
     Collector,
-    /// Counts.
+    /// Counts usage.
     Aggregator,
     /// Reports to Stripe.
     Billing,
@@ -59,19 +59,19 @@ pub struct Options {
     pub backing: Backing,
     /// The first token of every subject; another one than `flowmeter` needs an unrestricted broker user.
     pub namespace: String,
-    /// The ports that people and n8n use, kept over restarts; any free ones where nothing is said.
+    /// The ports that people and n8n use, kept across restarts; `None` for any free ones.
     pub face_ports: Option<FacePorts>,
     /// Arguments of the sandbox.
     pub sandbox_args: Vec<String>,
-    /// Where the sandbox listens. `0.0.0.0` gives every instance an address of its own: all of 127.0.0.0/8 is here.
+    /// Where the sandbox listens. With `0.0.0.0`, every instance can have its own address in 127.0.0.0/8.
     pub sandbox_listen: Ipv4Addr,
     /// Whether the services send their spans to the sandbox.
     pub spans: bool,
-    /// Settings that win over the usual ones, e.g. `FLOWMETER__COLLECTOR__POLL_INTERVAL`.
+    /// Settings that override the usual ones, e.g. `FLOWMETER__COLLECTOR__POLL_INTERVAL`.
     pub settings: BTreeMap<String, String>,
-    /// How many processes of a program there are; one where nothing is said. There is one sandbox.
+    /// How many processes of a service there are; one by default. There is one sandbox.
     pub replicas: BTreeMap<Program, u8>,
-    /// Another way to the same database and broker for some programs: through a [`crate::Proxy`].
+    /// Other addresses of the same database and broker for some programs: through a [`crate::Proxy`].
     pub detours: BTreeMap<Program, Backing>,
 }
 
@@ -109,8 +109,8 @@ impl Options {
 
 /// The folder with the binaries beside a running test.
 pub fn binaries_beside_test() -> Result<PathBuf> {
-    let test = env::current_exe().context("cannot tell where this test lies")?;
-    let folder = test.ancestors().nth(2).context("a test lies in target/<profile>/deps")?;
+    let test = env::current_exe().context("cannot find the path of this test")?;
+    let folder = test.ancestors().nth(2).context("a test is in target/<profile>/deps")?;
     if !folder.join("flowmeter-collector").is_file() {
         bail!("{} has no flowmeter-collector: run the tests with `cargo xtask test`", folder.display());
     }
@@ -127,7 +127,7 @@ struct SandboxPorts {
 #[derive(Debug, Clone, Copy)]
 struct ServicePorts {
     ops: u16,
-    /// The gateway's API and the collector's push address; free in the others.
+    /// The gateway's API and the collector's push address; unused in the others.
     face: u16,
 }
 
@@ -167,7 +167,7 @@ impl Stack {
 
     fn prepare(profile: Profile, options: Options) -> Result<Self> {
         for replica in options.services() {
-            // It would hold the port that its successor is to have.
+            // It would hold the port that its successor needs.
             stop_leftover(&profile.folder().join("pids").join(replica.name()))?;
         }
         let faces = options.face_ports.map(|wanted| wanted.settle(&profile)).transpose()?.unwrap_or_default();
@@ -203,7 +203,7 @@ impl Stack {
         format!("{}/v1/executions", self.face_of(Program::Collector))
     }
 
-    /// The address of each collector that takes pushed executions.
+    /// The push address of each collector.
     pub fn collectors(&self) -> Vec<String> {
         self.faces(Program::Collector).collect()
     }
@@ -273,7 +273,7 @@ impl Stack {
         self.processes.iter().map(|(replica, process)| (*replica, process))
     }
 
-    /// The processes that have ended by themselves, with their last words.
+    /// The processes that have ended by themselves, with the last lines of their logs.
     pub fn find_dead(&mut self) -> Result<Vec<(Replica, anyhow::Error)>> {
         let mut dead = Vec::new();
         for (replica, process) in &mut self.processes {
@@ -294,21 +294,21 @@ impl Stack {
         self.process(replica)?.stop()
     }
 
-    /// Starts one process again, on its ports, without waiting for it.
+    /// Restarts one process, on its ports, without waiting for it.
     pub fn relaunch(&mut self, replica: impl Into<Replica>) -> Result<()> {
         let replica = replica.into();
         self.processes.remove(&replica);
         self.launch(replica)
     }
 
-    /// Starts one process again, on its ports, and waits until it is ready.
+    /// Restarts one process, on its ports, and waits until it is ready.
     pub fn restart(&mut self, replica: impl Into<Replica>) -> Result<()> {
         let replica = replica.into();
         self.relaunch(replica)?;
         self.wait_ready(replica)
     }
 
-    /// Stops all: first what talks to the world, last what the others talk to.
+    /// Stops all: the services first, and then the sandbox, which they use.
     pub fn stop(&mut self) -> Result<()> {
         for program in Program::SERVICES.into_iter().chain([Program::Sandbox]) {
             let replicas: Vec<Replica> =
@@ -397,7 +397,7 @@ impl Stack {
                 ("COLLECTOR__SECRET_KEY", self.sealing.secret.clone()),
                 ("COLLECTOR__ALLOW_PRIVATE_ADDRESSES", "true".to_owned()),
             ],
-            // Another Stripe's key is never sent to the sandbox, nor its events under the sandbox's name.
+            // A real Stripe's key is never sent to the sandbox, nor are its events reported under the sandbox's name.
             Program::Billing if self.options.settings.contains_key("FLOWMETER__BILLING__STRIPE_KEY") => {
                 Vec::new()
             }
@@ -422,7 +422,7 @@ impl Stack {
     }
 }
 
-/// Whether a setting is for a service: it has no use for another service's section, and no business with its secrets.
+/// Whether a setting is for a service: it must not see another service's section, which may hold secrets.
 fn concerns(service: Program, setting: &str) -> bool {
     Program::SERVICES.into_iter().filter(|other| *other != service).all(|other| {
         let section = format!("FLOWMETER__{}__", other.name().to_ascii_uppercase());

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// Pause between two looks: short against every start-up time, long against the cost of a look.
+/// Pause between two checks: short compared to any start-up time, long compared to the cost of a check.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Looks until `probe` finds something, an error ends it, or the deadline passes. `what` completes the sentence
+/// Polls until `probe` finds something, an error ends it, or the deadline passes. `what` completes the sentence
 /// "waited 10 s for ...".
 pub fn until<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let started = Instant::now();
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_that_never_comes_is_named() {
+    fn the_error_names_the_state_that_never_came() {
         let waited = until::<()>("the sea to part", Duration::from_millis(60), || Ok(None));
         assert!(waited.unwrap_err().to_string().contains("the sea to part"));
     }

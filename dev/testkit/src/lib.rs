@@ -1,7 +1,7 @@
 //! What integration tests need: a database and a namespace of their own on the real Postgres and the real
 //! NATS, a clock that stands still, and waiting for a state instead of sleeping.
 //!
-//! `cargo xtask test` starts both and says where they are; by hand, set `DATABASE_URL` and `NATS_URL`.
+//! `cargo xtask test` starts both and sets their addresses; by hand, set `DATABASE_URL` and `NATS_URL`.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that cannot go on ends here")]
 
@@ -32,7 +32,7 @@ pub use topic::Topic;
 /// Connections of one test; many tests share one server.
 const CONNECTIONS_MAX: u32 = 6;
 
-/// How long a message of a test waits for what it refers to; one of which nobody tells is a dead letter soon.
+/// How long a test's message waits for the entry that it refers to, before it becomes a dead letter.
 const PATIENCE_FOR_UNKNOWN: Duration = Duration::from_secs(3);
 
 /// Room for each stream of one test; the broker reserves it.
@@ -42,7 +42,7 @@ const STREAM_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub struct Bench {
     /// What a service is started with.
     pub context: Context,
-    /// The clock that `context` reads; it stands until it is moved.
+    /// The clock that `context` reads; it stands still until it is moved.
     pub clock: SimulatedClock,
     /// The address of this test's database.
     pub database_url: String,
@@ -57,8 +57,8 @@ impl Bench {
         Self::with_connections::<S>(now, CONNECTIONS_MAX).await
     }
 
-    /// A bench whose service has one connection to its database: whoever holds one while it waits for another waits in vain.
-    /// [`Self::pool`] is another one, for what the test looks at.
+    /// A bench whose service has one connection to its database: code that holds it while it waits for another one
+    /// deadlocks. [`Self::pool`] is a separate pool, for the test's own queries.
     pub async fn narrow<S: Service>(now: &str) -> Self {
         let mut bench = Self::with_connections::<S>(now, 1).await;
         let bounds = PoolBounds { acquire_timeout: PATIENCE, ..PoolBounds::of(CONNECTIONS_MAX) };
@@ -82,7 +82,7 @@ impl Bench {
         Self { context, clock, database_url, looks, database, server_url }
     }
 
-    /// Another schema of this test's database, for the service and for what the test looks at.
+    /// Switches to another schema of this test's database, for the service and for the test's own queries.
     pub fn use_pool(&mut self, pool: &PgPool) {
         self.context.pool = pool.clone();
         self.looks = pool.clone();
@@ -138,7 +138,7 @@ impl Bench {
         Topic::open(&self.context.bus, streams, "executions").await
     }
 
-    /// Stops the loops as a shutdown would, and starts with fresh ones: what a restart does.
+    /// Stops the loops as a shutdown would, and prepares fresh ones, as a restart does.
     pub async fn restart(&mut self) {
         self.context.tasks.stop().await;
         self.context.tasks = Tasks::default();
@@ -165,7 +165,7 @@ async fn bus(service: &'static str, namespace: &str) -> Bus {
     let config = BusConfig { url: required("NATS_URL"), user: None, password: None, capacity };
     let namespace = Namespace::parse(namespace).expect("a namespace");
     let bus = Bus::connect(service, namespace, &config).await.expect("broker");
-    // A test publishes as other services do, and reads what they would.
+    // A test publishes and reads in place of the other services.
     bus.ensure_all_streams().await.expect("streams");
     bus.with_patience(PATIENCE_FOR_UNKNOWN)
 }

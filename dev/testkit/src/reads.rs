@@ -1,9 +1,9 @@
-//! How much of a database was read, so that a test can say that a cost is flat without measuring time.
+//! How much of a database was read, so that a test can assert that a cost is flat without measuring time.
 
 use crate::eventually;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
-/// A connection whose reads are counted at once, and by which those of all others are looked at.
+/// A connection whose own reads are counted at once, and that sees those of all others.
 pub struct Counted {
     /// The only connection. Its reads are known after each [`Counted::rows`].
     pub pool: PgPool,
@@ -17,8 +17,8 @@ impl Counted {
         Self { pool }
     }
 
-    /// Runs statements. Rows for a measurement are made here: what another connection reads for them comes into the statistics
-    /// up to ten seconds late, in the middle of the measurement.
+    /// Runs statements. Create the rows of a measurement here: another connection's reads would reach the statistics up to ten
+    /// seconds late, in the middle of the measurement.
     ///
     /// # Panics
     /// If Postgres refuses them.
@@ -26,10 +26,10 @@ impl Counted {
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&self.pool).await.expect(statements);
     }
 
-    /// Waits until this is the only connection to the database. The statistics of another one are whole when it has ended.
+    /// Waits until this is the only connection to the database. The statistics of another one are complete once it has ended.
     ///
     /// # Panics
-    /// If the database cannot be asked, or another connection stays.
+    /// If the database cannot be queried, or another connection stays.
     pub async fn await_alone(&self) {
         const OTHERS: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
             AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
@@ -64,8 +64,8 @@ impl Counted {
         self.rows().await
     }
 
-    /// Rows and index entries that all connections of the database have read so far. Those of other connections come in up to
-    /// ten seconds late.
+    /// Rows and index entries that all connections of the database have read so far. Those of other connections are included up
+    /// to ten seconds late.
     pub async fn rows(&self) -> i64 {
         let mut connection = self.pool.acquire().await.expect("a connection");
         sqlx::query("SELECT pg_stat_force_next_flush()").execute(&mut *connection).await.expect("flushed");

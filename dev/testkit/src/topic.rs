@@ -40,8 +40,8 @@ impl<M: Message + Default> Topic<M> {
     pub async fn next_with_payload(&mut self) -> (M, Vec<u8>) {
         let message = timeout(PATIENCE, self.messages.next())
             .await
-            .unwrap_or_else(|_| panic!("nothing came on {} within {PATIENCE:?}", self.name))
-            .expect("the subscription goes on")
+            .unwrap_or_else(|_| panic!("no message on {} within {PATIENCE:?}", self.name))
+            .expect("the subscription continues")
             .expect("a message");
         let payload = message.payload.to_vec();
         (M::decode(payload.as_slice()).expect("a message of this topic"), payload)

@@ -2,8 +2,8 @@
 //
 // `cargo xtask e2e dashboard` starts the stack and runs this. By hand it needs in the environment: GATEWAY (its address),
 // TOKEN (an operator's), CHROMIUM (the browser), TOOLS (the folder whose node_modules have playwright-core and
-// @axe-core/playwright), ZONES (the time zones that the gateway accepts, with commas); an argument runs only checks whose
-// name holds it.
+// @axe-core/playwright), ZONES (the time zones that the gateway accepts, separated by commas). An argument runs only checks
+// whose name contains it.
 
 import assert from "node:assert/strict";
 import http from "node:http";
@@ -20,12 +20,12 @@ const { AxeBuilder } = installed("@axe-core/playwright");
 const BASE = "/meter";
 const THEMES = ["light", "dark"];
 const LANGUAGES = ["en", "es"];
-/** A busy machine draws late. */
+/** A busy machine renders late. */
 const SHOWN_WITHIN_MS = 60_000;
-/** What a browser may keep of a day's events: its own caches grow a little. */
+/** Growth allowed over a day's events: the browser's own caches grow a little. */
 const GROWTH_MAX = { nodes: 100, listeners: 20, heapBytes: 4_000_000 };
 
-/** Only checks whose name holds this. */
+/** Runs only checks whose name contains this. */
 const [, , only = ""] = process.argv;
 
 let failed = 0;
@@ -41,13 +41,13 @@ async function check(name, run) {
   }
 }
 
-/** A reverse proxy: what is not under the path is not ours. Some take the path off, some leave it. */
+/** A reverse proxy for everything under the path. Some proxies strip the path, some keep it. */
 async function proxy({ strips }) {
   const { hostname, port } = new URL(GATEWAY);
   const strays = [];
   const server = http.createServer((request, response) => {
     if (request.url !== BASE && !request.url.startsWith(`${BASE}/`)) {
-      // Browsers ask for it by themselves where a page has no icon; ours has one.
+      // Such as the icon that browsers request by themselves if a page has none; ours has one.
       strays.push(request.url);
       response.writeHead(404).end();
       return;
@@ -81,7 +81,7 @@ async function visitor(browser, { theme = "light", language = "en" } = {}) {
   const faults = [];
   page.on("pageerror", (error) => faults.push(String(error)));
   page.on("console", (message) => {
-    // A visitor without a session asks once who it is, and a busy machine may answer late: neither is a fault of the page.
+    // Without a session, the page's first request gets a 401, and a busy machine may answer 503: neither is the page's fault.
     if (message.type() === "error" && !/ (401|503) /.test(message.text())) faults.push(message.text());
   });
   return { context, page, faults };
@@ -152,7 +152,7 @@ async function brokenRow(page, url) {
     const list = await response.json();
     list.usage[0].period.start = "soon";
     list.usage[1].period.time_zone = "localtime";
-    // The page asks again by itself, and may be gone when the answer has come.
+    // The page retries by itself, and may be gone when the answer arrives.
     await route.fulfill({ response, json: list }).catch(() => {});
   });
   await page.goto(url);
@@ -213,7 +213,7 @@ async function leavesNoSession(browser, url) {
   await context.close();
 }
 
-/** A day of events, given to the page as fast as it takes them. */
+/** A day of events, sent to the page as fast as it reads them. */
 async function dayOfEvents(browser, url) {
   const { context, page } = await visitor(browser);
   await signIn(page, url);
@@ -235,7 +235,7 @@ async function dayOfEvents(browser, url) {
   const sizes = [];
   await page.reload();
   for (const at of [3, 6, streams.length]) {
-    // The gateway's own list comes after each stream and takes what it does not know away; the counted tenant stays.
+    // After each stream, the gateway's own list removes the tenants that it does not know; the counted tenant stays.
     while (given < at) await page.waitForTimeout(100);
     await page.waitForFunction(
       ([tenant, least]) => {
@@ -262,15 +262,15 @@ try {
     for (const language of LANGUAGES) await lookAtAll(browser, stripping.url, theme, language);
   await check("the limit check speaks the reader's language", () => readersLanguage(browser, stripping.url));
   await check("a session belongs to the path, and ends", () => leavesNoSession(browser, stripping.url));
-  await check("a proxy that leaves the path serves the page too", () => leavesNoSession(browser, leaving.url));
+  await check("a proxy that keeps the path serves the page too", () => leavesNoSession(browser, leaving.url));
   await check("the path without its slash leads to the page", async () => {
     const { context, page } = await visitor(browser);
     await page.goto(leaving.url.slice(0, -1));
     await page.locator("#sign-in").waitFor();
     await context.close();
   });
-  await check("nothing is asked outside the path", () => assert.deepEqual([...stripping.strays, ...leaving.strays], []));
-  await check("a page that stays open for a day keeps its memory", () => dayOfEvents(browser, stripping.url));
+  await check("nothing is requested outside the path", () => assert.deepEqual([...stripping.strays, ...leaving.strays], []));
+  await check("the memory of a page that stays open for a day does not grow", () => dayOfEvents(browser, stripping.url));
 } finally {
   await browser.close();
   stripping.close();

@@ -5,7 +5,7 @@ export const EVENTS = 100_000;
 export const TENANTS = 50;
 const STREAMS = 20;
 
-/** The bodies of so many event streams. `sample` is one element of the gateway's list; it is the tenant that stays. */
+/** The bodies of the event streams. `sample` is one element of the gateway's list: the tenant that stays. */
 export function* eventsOf(sample) {
   const perStream = EVENTS / STREAMS;
   const from = Date.parse(sample.as_of ?? new Date().toISOString());

@@ -27,10 +27,10 @@ use stack::{
 use self::report::{Answered, Asked, Report};
 use crate::{binaries, usage::Usage};
 
-/// Measurements of which the median is told.
+/// Measurements, of which the median is reported.
 const REPEATS: u32 = 3;
 
-/// No run is refused, and leases are as large as they are far from a limit.
+/// So high that no run is refused, and leases have the size that they have far from a limit.
 const LIMIT: u64 = 1_000_000_000;
 
 /// The figures reach the gateway within seconds; a busy machine takes longer.
@@ -51,7 +51,7 @@ pub struct AdmissionBench {
     /// The warm-up: connections, caches, leases as large as the rate needs.
     #[arg(long, default_value_t = 3)]
     warm_up_seconds: u32,
-    /// Tenants that are asked for in turn, each with four workflows.
+    /// Tenants, used in turn, each with four workflows.
     #[arg(long, default_value_t = 100)]
     tenants: u32,
 }
@@ -68,7 +68,7 @@ impl AdmissionBench {
         let is_first_in_line = may_be_first_in_line();
         if !is_first_in_line {
             println!(
-                "`chrt` may not give the generator real-time priority: it will be late, and its requests come in bursts"
+                "`chrt` cannot give the generator real-time priority: it will be late, and send its requests in bursts"
             );
         }
         let load = built.join("flowmeter-load");
@@ -82,21 +82,21 @@ impl AdmissionBench {
     }
 }
 
-/// A running gateway with all tenants made.
+/// A running gateway with all tenants created.
 struct Run<'a> {
     bench: &'a AdmissionBench,
     stack: Stack,
     servers: Servers,
     /// `flowmeter-load`.
     load: PathBuf,
-    /// Whether what asks may have real-time priority.
+    /// Whether the generator may have real-time priority.
     is_first_in_line: bool,
 }
 
 impl Run<'_> {
     fn make_tenants(&self) -> Result<()> {
         let tenants = self.bench.tenants;
-        println!("Making {tenants} tenants");
+        println!("Creating {tenants} tenants");
         let gateway = self.stack.gateway();
         gateway.put("/v1/plans/pro", &json!({ "name": "Pro", "monthly_limit": LIMIT }))?;
         for number in 0..tenants {
@@ -112,7 +112,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The bare handler and the gateway in turn, so that both meet the same machine; then both at half the gateway's rate.
+    /// Measures the bare handler and the gateway in turn, so that both run under the same conditions; then both at half the
+    /// gateway's rate.
     fn measure(&mut self) -> Result<Report> {
         let port = ports::free()?;
         let bare_address = format!("127.0.0.1:{port}");
@@ -126,7 +127,7 @@ impl Run<'_> {
 
         let (mut bare, mut full) = (Vec::new(), Vec::new());
         for repeat in 0..REPEATS {
-            println!("As many as there can be, {} of {REPEATS}", repeat + 1);
+            println!("At the highest rate, {} of {REPEATS}", repeat + 1);
             bare.push(self.ask(&bare_address, &format!("bare-{repeat}"), None)?);
             full.push(self.ask(&address, &format!("full-{repeat}"), None)?);
         }
@@ -146,7 +147,7 @@ impl Run<'_> {
         Ok(Report { connections, tenants, seconds, cores, bare, full, bare_half, half })
     }
 
-    /// Asks one of the two for a while.
+    /// Sends requests to one of the two for a while.
     fn ask(&mut self, address: &str, run: &str, rate: Option<f64>) -> Result<Asked> {
         let bench = self.bench;
         let figures = [
@@ -177,7 +178,7 @@ impl Run<'_> {
         Ok(Answered::from_metrics(&Api::new(&ops).text("/metrics")?))
     }
 
-    /// Runs a task of `flowmeter-load` that prints nothing of use.
+    /// Runs a task of `flowmeter-load` whose output is not used.
     fn load(&self, arguments: &[&str]) -> Result<()> {
         let output = Command::new(&self.load).args(arguments).output().context("cannot start the load")?;
         if !output.status.success() {
@@ -187,7 +188,7 @@ impl Run<'_> {
     }
 }
 
-/// With real-time priority: what asks does not wait for a core behind those whom it measures, as another machine would not.
+/// With real-time priority: like a separate machine, the generator does not wait for a core behind what it measures.
 fn first_in_line(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("chrt");
     command.args(["--fifo", "1"]).arg(program);
@@ -199,14 +200,14 @@ fn may_be_first_in_line() -> bool {
     tried.is_ok_and(|status| status.success())
 }
 
-/// Waits for the end of the load. Returns what it has printed, and the processor time that it took.
+/// Waits for the end of the load. Returns its output and its processor time.
 fn finish(mut child: Child) -> Result<(Value, Duration)> {
     let mut printed = String::new();
     child.stdout.take().context("the load prints")?.read_to_string(&mut printed)?;
-    // It has ended, or is about to: its time is known until it is waited for.
+    // It has ended, or is about to: its processor time can be read until it is waited for.
     let used = cpu::of(child.id()).unwrap_or_default();
     if !child.wait()?.success() {
-        bail!("the load has failed");
+        bail!("the load failed");
     }
     Ok((serde_json::from_str(&printed).context("the load printed no JSON")?, used))
 }

@@ -21,7 +21,7 @@ const FEW_DUPLICATES: u64 = 1;
 const WORKERS: [u32; 2] = [1, 2];
 const PER_MESSAGE: [u64; 2] = [SINGLE, PACKED];
 
-/// As the collector packs a busy source's news.
+/// As the collector packs a busy source's new executions.
 const PACKED: u64 = 50;
 const SINGLE: u64 = 1;
 
@@ -34,17 +34,17 @@ pub struct AggregatorBench {
     /// Executions of one run with one execution in each message.
     #[arg(long, default_value_t = 200_000)]
     single: u64,
-    /// Runs of each case, of which the median is told.
+    /// Runs of each case, of which the median is reported.
     #[arg(long, default_value_t = 3)]
     repeats: u32,
-    /// Only cases and ceilings whose line holds this, e.g. `50 a message`; may be given several times. The ratios need all.
+    /// Only cases and ceilings whose line contains this, e.g. `50 a message`; may be given several times. The ratios need all.
     #[arg(long)]
     only: Vec<String>,
     /// Tenants, each with a source and ten workflows.
     #[arg(long, default_value_t = 1_000)]
     tenants: u32,
-    /// Instead of the comparison: record until so many executions are stored, a million at a time, and write what each
-    /// million has cost to `docs/benchmarks/`.
+    /// Instead of the comparison: record until this many executions are stored, a million at a time, and write the cost of
+    /// each million to `docs/benchmarks/`.
     #[arg(long)]
     stored: Option<u64>,
 }
@@ -67,7 +67,7 @@ impl AggregatorBench {
         Ok(if report.keeps() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Runs all cases and ceilings, one after the other, so often: what else the machine does falls on all of them.
+    /// Runs all cases and ceilings in turn, `repeats` times, so that other work on the machine affects all of them.
     fn compare(&self, bed: &mut Bed) -> Result<Report> {
         let mut report = Report { tenants: self.tenants, ..Report::default() };
         for round in 1..=self.repeats {
@@ -94,7 +94,7 @@ impl AggregatorBench {
         self.only.is_empty() || self.only.iter().any(|part| line.contains(part))
     }
 
-    /// With one execution in a message the broker's disk bounds the publisher, so fewer such cases say as much.
+    /// With one execution in a message, the broker's disk bounds the publisher, so fewer such cases suffice.
     fn cases(&self) -> Vec<Case> {
         let mut cases = Vec::new();
         for publisher in [Publisher::Before, Publisher::Live] {
@@ -117,7 +117,7 @@ impl AggregatorBench {
         if per_message == PACKED { self.executions } else { self.single }
     }
 
-    /// Executions/s. `published` is how many executions a message of the stream holds, where it has been filled.
+    /// Executions/s. `published` is how many executions each message on the stream holds, once it has been filled.
     fn measure(&self, bed: &mut Bed, ceiling: Ceiling, published: &mut Option<u64>) -> Result<f64> {
         let mut publish = |bed: &mut Bed, per_message: u64| {
             let executions = self.executions_of(per_message);

@@ -22,31 +22,31 @@ use stack::{
 use self::report::{Bare, Phase, Report};
 use crate::{binaries, interrupt::Interrupt, progress::Progress, usage::Usage};
 
-/// Those whose use of the processors is told, beside the servers.
+/// Programs whose processor time is reported, besides the servers'.
 const PROGRAMS: [Program; 2] = [Program::Collector, Program::Sandbox];
 
 /// The collector's own default.
 const CONCURRENCY_DEFAULT: usize = 64;
 
-/// Rounds of which the median is told.
+/// Rounds, of which the median is reported.
 const REPEATS: usize = 3;
 
 /// Longest that a phase may take, however slow the machine.
 const PHASE_TIME_MAX: Duration = Duration::from_secs(1_800);
 
-/// Pause between two looks at how far a phase is; its end is known that exactly.
+/// Pause between two checks of a phase's progress, and so the precision of its end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Requests at once while sources are made.
+/// Requests at once while sources are created.
 const MAKERS: u32 = 8;
 
 /// A jump of the clock after which every source is due: an interval with its jitter, and more.
 const DUE_MS: u64 = 2 * 600 * 1_000;
 
-/// A jump of the clock that puts what has run before it out of the sweep's reach for what may still change.
+/// A jump of the clock after which a sweep no longer reads earlier runs again because they may still change.
 const SETTLED_MS: u64 = 60 * 1_000;
 
-/// What a quiet sweep asks for, in its order.
+/// The requests of a quiet sweep, in order.
 const SWEEP_PATHS: [&str; 7] = [
     "executions?limit=1",
     "executions?limit=250&status=new",
@@ -57,7 +57,7 @@ const SWEEP_PATHS: [&str; 7] = [
     "executions?limit=1",
 ];
 
-/// What a first contact asks for besides.
+/// An additional request of a first contact.
 const NAMES_PATH: &str = "workflows?limit=50";
 
 const TENANT: &str = "north";
@@ -71,7 +71,7 @@ pub struct CollectorBench {
     /// Executions that each holds at first: 250 fill the page that every sweep reads.
     #[arg(long, default_value_t = 250)]
     held: u32,
-    /// Executions that each has run before the round with news.
+    /// Executions that each runs before the round with news.
     #[arg(long, default_value_t = 25)]
     news: u32,
     /// Sweeps at once, and instances at once in the bare fetch.
@@ -104,11 +104,11 @@ impl CollectorBench {
         Ok(if report.fits() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Makes instances with executions. Returns their list.
+    /// Creates instances with executions. Returns a file that lists them.
     fn make_instances(&self, stack: &Stack) -> Result<PathBuf> {
-        println!("Making {} instances with {} executions each", self.sources, self.held);
+        println!("Creating {} instances with {} executions each", self.sources, self.held);
         let sandbox = stack.sandbox();
-        self.for_each("instances made", |number| {
+        self.for_each("instances created", |number| {
             sandbox.post(&format!("/control/n8n/{}", name(number)), &json!({}))?;
             self.let_run(&sandbox, number, self.held)
         })?;
@@ -145,7 +145,7 @@ impl CollectorBench {
                 .collect();
             makers.into_iter().try_for_each(|maker| match maker.join() {
                 Ok(made) => made,
-                Err(_) => bail!("a thread has panicked"),
+                Err(_) => bail!("a thread panicked"),
             })
         })
     }
@@ -161,7 +161,7 @@ fn address(number: u32, port: &str) -> String {
     format!("http://127.{}.{}.{low}:{port}/n8n/{}", 1 + high / 250, high % 250, name(number))
 }
 
-/// A running stack with all sources made.
+/// A running stack with all sources created.
 struct Run<'a> {
     bench: &'a CollectorBench,
     stack: Stack,
@@ -203,7 +203,7 @@ impl Run<'_> {
         })
     }
 
-    /// Lets something make every source due, and watches until each was swept once.
+    /// Makes every source due with `begin`, and waits until each was swept once.
     fn phase(&mut self, what: &str, begin: impl FnOnce(&mut Self) -> Result<()>) -> Result<Phase> {
         let sources = self.bench.sources;
         let progress = Progress::start(&format!("{what}: sources swept"), sources);
@@ -229,7 +229,7 @@ impl Run<'_> {
         }
     }
 
-    /// Tells the collector of every instance.
+    /// Publishes a source for every instance.
     fn publish_sources(&self) -> Result<()> {
         println!("Publishing the sources");
         let arguments = [
@@ -254,7 +254,7 @@ impl Run<'_> {
         Ok(Bare { took: Duration::from_secs_f64(number("seconds")?), bytes: number("bytes")? })
     }
 
-    /// Runs a task of `flowmeter-load` with all instances. Returns what it prints.
+    /// Runs a task of `flowmeter-load` with all instances. Returns its output.
     fn load(&self, task: &str, arguments: &[&str]) -> Result<Value> {
         let output = Command::new(self.built.join("flowmeter-load"))
             .arg(task)
@@ -277,7 +277,7 @@ impl Run<'_> {
         self.stack.sandbox().post("/control/clock", &json!({ "advance_ms": by_ms })).map(drop)
     }
 
-    /// Sweeps that have ended well since the collector was started. None may fail.
+    /// Sweeps that have succeeded since the collector was started. None may fail.
     fn count_sweeps(&self) -> Result<u32> {
         let ops = self.stack.ops_url(Program::Collector).context("the collector has an ops port")?;
         let metrics = Api::new(&ops).text("/metrics")?;
@@ -291,11 +291,11 @@ impl Run<'_> {
 
     fn pid(&self, program: Program) -> Result<u32> {
         let found = self.stack.processes().find(|(running, _)| running.program == program);
-        Ok(found.with_context(|| format!("{} does not run", program.name()))?.1.pid())
+        Ok(found.with_context(|| format!("{} is not running", program.name()))?.1.pid())
     }
 }
 
-/// Sweeps with this outcome, as the collector's metrics have it.
+/// Sweeps with this outcome, from the collector's metrics.
 fn count(metrics: &str, outcome: &str) -> u32 {
     let series = format!("flowmeter_sweeps_total{{outcome=\"{outcome}\"}} ");
     let value = metrics.lines().find_map(|line| line.strip_prefix(&series));

@@ -23,16 +23,16 @@ const TENANTS: u64 = 1_000;
 /// The catalog reaches the aggregator within seconds; a busy machine takes longer.
 const CATALOG_WITHIN: Duration = Duration::from_secs(120);
 
-/// Pause between two looks whether it has.
+/// Pause between two checks whether it has.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// An answer that takes longer is no answer.
+/// Timeout of one request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// The promise.
+/// The goal.
 const VIEW_P99_MAX: Duration = Duration::from_millis(20);
 
-/// Asked before anything is measured.
+/// Rounds before anything is measured.
 const WARM_UP: u64 = 100;
 
 /// Different sketches of durations among the filled figures.
@@ -44,7 +44,7 @@ pub struct UsageBench {
     /// Executions whose roll-ups are filled: a year of 1,000 tenants with 10 workflows each.
     #[arg(long, default_value_t = 50_000_000)]
     executions: u64,
-    /// How often the month view is asked for, one after the other, each time for another tenant.
+    /// Requests of the month view, one after the other, each for another tenant.
     #[arg(long, default_value_t = 2_000)]
     asks: u64,
 }
@@ -84,7 +84,7 @@ impl UsageBench {
             let bus = Bus::connect("gateway", Namespace::default(), &config).await?;
             self.measure(&bus, &url).await
         })?;
-        println!("The month view of one tenant, {} times, asked one after the other:", self.asks);
+        println!("The month view of one tenant, {} requests one after the other:", self.asks);
         print("days of the month", taken.days);
         print("20 largest workflows", taken.workflows);
         print("the last 12 periods", taken.periods);
@@ -131,7 +131,7 @@ impl UsageBench {
                 bus.ask(Question::Usage, &usage(v1::Grain::Period, 365), ANSWER_WITHIN).await?;
             let after_periods = Instant::now();
             if days.slices.is_empty() || workflows.workflows.len() != 10 || periods.slices.len() < 12 {
-                bail!("{tenant_id} has no figures: the roll-ups were not filled as they should be");
+                bail!("{tenant_id} has no figures: the roll-ups were not filled correctly");
             }
             if round >= WARM_UP {
                 taken.days.push(after_days - begun);
@@ -144,12 +144,12 @@ impl UsageBench {
     }
 }
 
-/// As `flowmeter-load tenants` calls them.
+/// As `flowmeter-load tenants` names them.
 fn name(number: u64) -> String {
     format!("t{number:05}")
 }
 
-/// Tells the aggregator of the tenants, and waits until it has them.
+/// Publishes the tenants, and waits until the aggregator has them.
 fn add_tenants(built: &Path, stack: &Stack, servers: &Servers, interrupt: &Interrupt) -> Result<()> {
     let added = Command::new(built.join("flowmeter-load"))
         .args(["tenants", "--nats", &servers.admin_nats_url, "--public-key", stack.sealing_key()])
@@ -224,7 +224,7 @@ fn fill(url: &str, executions: u64) -> Result<()> {
 }
 
 /// A sketch of some 60 buckets around a second, as `durations.rs` of the aggregator writes it: the distance to the
-/// bucket before and twice the count, each in one byte.
+/// previous bucket and twice the count, each in one byte.
 fn sketch(seed: u64) -> String {
     let buckets = (0..60_u64).map(|place| {
         let distance = if place == 0 { 100 + seed } else { 1 };
@@ -245,7 +245,7 @@ fn sizes(url: &str) -> Result<String> {
     )
 }
 
-/// One line: the middle, and what 95 and 99 of 100 do not pass. Returns the last.
+/// Prints p50, p95 and p99 on one line. Returns the p99.
 fn print(what: &str, mut taken: Vec<Duration>) -> Duration {
     taken.sort_unstable();
     let percentile = |percent: usize| {

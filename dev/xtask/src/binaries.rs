@@ -1,4 +1,4 @@
-//! Building what is started.
+//! Builds the binaries.
 
 use std::{
     env,
@@ -16,8 +16,8 @@ const PACKAGES: [&str; 7] =
 /// Packages of the benchmarks.
 const MEASURED: [&str; 6] = ["collector", "aggregator", "gateway", "flowmeter", "sandbox", "load"];
 
-/// What `cargo run` tells us about ourselves. Build scripts that look at such variables would run again, and what
-/// depends on them be compiled again, each time that cargo is called by us and not by a person.
+/// Variables that `cargo run` sets about xtask itself. Build scripts that read such variables would run again, and
+/// everything that depends on them would be rebuilt, whenever xtask calls cargo instead of a person.
 const ABOUT_US: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 /// `cargo`, the one that runs us.
@@ -55,8 +55,8 @@ pub fn build(project: &Project, release: bool) -> Result<PathBuf> {
     Ok(target(project)?.join(if release { "release" } else { "debug" }))
 }
 
-/// Builds with optimisations what the benchmarks measure. Returns the folder with the binaries. For each of them the same
-/// packages: a choice of its own would have dependencies with other features, and build them anew each time.
+/// Builds with optimisations what the benchmarks measure. Returns the folder with the binaries. All benchmarks build the same
+/// packages: another selection would build dependencies with other features, again each time.
 pub fn build_for_benchmarks(project: &Project) -> Result<PathBuf> {
     println!("Building with optimisations (the first time takes minutes)");
     let mut cargo_build = cargo(project);

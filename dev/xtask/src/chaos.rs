@@ -11,10 +11,10 @@ use crate::binaries::{self, cargo};
 /// Arguments of `cargo xtask chaos`.
 #[derive(Debug, Args)]
 pub struct Chaos {
-    /// How long things break; starting, settling and comparing come on top.
+    /// How long faults are injected; starting, settling and comparing take extra time.
     #[arg(long, default_value_t = 2.0)]
     minutes: f64,
-    /// Which inputs and faults: the same seed, the same sequence.
+    /// Selects the inputs and faults: the same seed gives the same sequence.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Build with optimisations.
@@ -23,8 +23,8 @@ pub struct Chaos {
 }
 
 impl Chaos {
-    /// Builds the services, and runs the package `chaos`: it talks to the broker, and its dependencies are not
-    /// for every task to wait for.
+    /// Builds the services, and runs the package `chaos`, which is separate because it needs a broker client:
+    /// other tasks should not have to build that.
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
         let folder = binaries::build(&project, self.release)?;

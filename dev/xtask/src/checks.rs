@@ -31,7 +31,7 @@ impl Checks {
         self.rows.push(row);
     }
 
-    /// Prints the table. Whether all have passed, and there was something to pass.
+    /// Prints the table. Returns whether there were checks and all have passed.
     pub fn print(&self) -> bool {
         let width = |column: fn(&Row) -> &str, title: &str| {
             let longest = self.rows.iter().map(|row| column(row).chars().count()).max();

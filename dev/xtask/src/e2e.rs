@@ -25,17 +25,18 @@ enum Input {
     /// A real n8n: usage, mails, the limit check and Stripe's total against n8n's own list.
     N8n(whole::Whole),
     /// A real n8n with the hook: the time from a run to its count, the same count once the poll has found it, and the poll's count
-    /// where somebody has forged pushes.
+    /// where pushes were forged.
     Push(push::Push),
-    /// A real n8n, stopped, restarted and restored from a copy of its database: nothing lost, nothing twice, the gap told.
+    /// A real n8n, stopped, restarted and restored from a copy of its database: nothing lost, nothing counted twice, the gap
+    /// reported.
     Restore(restore::Restore),
     /// A real n8n with the hook at its limit: as many runs as the limit, clean refusals, and more once it is raised.
     Admission(admission::Admission),
     /// An operator's first day on a real n8n with the hook: bursts, mails, corrections, mistakes in a file, metrics and logs.
     Day(day::FirstDay),
-    /// The dashboard in Chromium, in both themes and languages, under a path of a proxy: accessible, and steady for a day.
+    /// The dashboard in Chromium, in both themes and languages, under a path of a proxy: accessible, and stable for a day.
     ///
-    /// Ends with 77 where Chromium, node or a package is missing.
+    /// Exits with 77 if Chromium, node or a package is missing.
     Dashboard(dashboard::Dashboard),
 }
 

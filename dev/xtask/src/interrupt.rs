@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks for an orderly stop, the second ends at once.
+//! Ctrl-C: the first requests an orderly stop, the second ends the process at once.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,7 @@ use signal_hook::{
     flag,
 };
 
-/// What a shell reports for a program that Ctrl-C ended.
+/// The exit code that a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
 /// Whether somebody has asked us to stop.
@@ -19,7 +19,7 @@ const INTERRUPTED: i32 = 130;
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Listens from now on. The children we started are ended by the kernel if we go at once.
+    /// Listens from now on. If we end at once, the kernel stops the children that we have started.
     pub fn listen() -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {

@@ -41,9 +41,9 @@ enum Task {
     ///
     /// Uses the servers of DATABASE_URL and NATS_URL where set, and private ones in .flowmeter/test otherwise.
     Test(test::Test),
-    /// Check form: rustfmt, clippy, buf lint, JavaScript, the compose file, cargo-deny. Says what was skipped and why.
+    /// Check formatting, lints, JavaScript, metrics, the compose file and dependencies. Reports what was skipped and why.
     Verify(verify::Verify),
-    /// Break a whole stack at random for some minutes, and compare what it says with the truth.
+    /// Break a whole stack at random for some minutes, and compare its results with the truth.
     ///
     /// Private servers in .flowmeter/chaos-SEED; logs stay there. Prints each fault, and fails on any difference.
     Chaos(chaos::Chaos),

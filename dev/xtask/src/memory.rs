@@ -12,7 +12,7 @@ use stack::{Profile, Project, Stack, backing::Servers, memory, postgres::Durabil
 
 use crate::{binaries, interrupt::Interrupt, up};
 
-/// Pause between two samples of what only the present tells (a family's memory has no recorded peak).
+/// Pause between two samples (the kernel records no peak for a family of processes).
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 
 const KIB_PER_MIB: u64 = 1024;

@@ -1,4 +1,4 @@
-//! A line now and then that tells how far a long phase is.
+//! A line now and then about the progress of a long phase.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -8,7 +8,7 @@ use std::{
 /// Pause between two lines.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-/// How far a phase is. Shared by the threads that work on it.
+/// The progress of a phase. Shared by the threads that work on it.
 #[derive(Debug)]
 pub struct Progress {
     what: String,
@@ -22,7 +22,7 @@ impl Progress {
         Self { what: what.to_owned(), total, told_at: Mutex::new(Instant::now()) }
     }
 
-    /// Tells it, unless it was told a moment ago.
+    /// Prints it, unless it was printed a moment ago.
     pub fn tell(&self, done: u32) {
         let mut told_at = self.told_at.lock().unwrap_or_else(PoisonError::into_inner);
         if told_at.elapsed() >= TELL_EVERY {

@@ -21,7 +21,7 @@ pub use rows::{Row, Run, second};
 
 use crate::binaries;
 
-/// The most that n8n gives at once.
+/// The largest page that n8n returns.
 const PAGE_ROWS: u32 = 250;
 
 /// Far more than an instance keeps (10,000 rows by default): a list that goes on for ever is an error.
@@ -37,7 +37,7 @@ pub struct RealN8n {
     /// A key of its public API.
     pub key: String,
     scripts: PathBuf,
-    // What we have started and stop again.
+    // What we have started and must stop.
     started: Option<Started>,
 }
 
@@ -126,7 +126,7 @@ impl RealN8n {
         Api::new(&self.url).with_header("x-n8n-api-key", self.key.clone())
     }
 
-    /// Everything that it shows.
+    /// Everything that it lists.
     pub fn list(&self) -> Result<Vec<Row>> {
         let api = self.api();
         let mut rows = Vec::new();
@@ -149,7 +149,7 @@ impl RealN8n {
         ended.map(|row| Ok(row.run()?.id)).collect()
     }
 
-    /// The same instance, stopped and started again, with what `between` does to its files.
+    /// Restarts the instance; `between` may change its files while it is stopped.
     pub fn restart(&mut self, between: impl FnOnce(&Installation) -> Result<()>) -> Result<()> {
         let Some(Started::Main(installation)) = &self.started else {
             bail!("only an n8n in main mode that was started here can be restarted");

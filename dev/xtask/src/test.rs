@@ -49,7 +49,7 @@ impl Test {
         Ok(passed)
     }
 
-    /// The arguments of each run of cargo: nextest, where it is, runs no doc tests.
+    /// The arguments of each run of cargo: nextest, if it is installed, runs no doc tests.
     fn runs(&self) -> Vec<Vec<&str>> {
         let filter = self.filter.iter().map(String::as_str);
         if install::on_path("cargo-nextest").is_none() {

@@ -19,14 +19,14 @@ use crate::{binaries, interrupt::Interrupt};
 
 mod own_settings;
 
-/// Pause between two looks at the processes.
+/// Pause between two checks of the processes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// The first restart comes soon, each next one after twice the time.
+/// The first restart comes soon, and each further one after twice the pause.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// Who has run this long has recovered: its next restart comes soon again.
+/// A process that has run this long has recovered: its next restart comes soon again.
 const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
 /// Arguments of `cargo xtask up`.
@@ -99,7 +99,7 @@ impl Up {
     }
 }
 
-/// The sandbox's memory is kept over restarts, as a real n8n and a real Stripe keep theirs.
+/// The sandbox keeps its state across restarts, as a real n8n and a real Stripe do.
 pub fn sandbox_arguments(profile: &Profile, demo: bool) -> Vec<String> {
     let state = profile.folder().join("sandbox-state.json").display().to_string();
     let mut arguments = vec!["--state".to_owned(), state];
@@ -109,7 +109,7 @@ pub fn sandbox_arguments(profile: &Profile, demo: bool) -> Vec<String> {
     arguments
 }
 
-/// Puts the demo's plans, tenants and sources in place with the command line, as a person would.
+/// Applies the demo's plans, tenants and sources with the CLI, as a person would.
 pub fn apply_demo(project: &Project, stack: &Stack) -> Result<()> {
     println!("Applying the demo's plans, tenants and sources");
     let demo = project.root().join("dev/sandbox/demo.yaml");
@@ -146,7 +146,7 @@ fn greeting(stack: &Stack) -> Result<String> {
          \n                 {cli} usage\
          \n                 {cli} --help\
          \n\
-         \n  Ctrl-C stops everything and keeps the state; `--fresh` begins again.\n",
+         \n  Ctrl-C stops everything and keeps the state; `--fresh` starts over.\n",
         link = stack.sign_in_link(),
         gateway = stack.gateway().base(),
         push = stack.push_url(),
@@ -157,7 +157,7 @@ fn greeting(stack: &Stack) -> Result<String> {
     ))
 }
 
-/// What to change in an n8n with the hook, where a port of the last start was taken or another one was asked for.
+/// What to change in an n8n with the hook, if a port of the last start was taken or another one was requested.
 fn moved(before: FacePorts, now: FacePorts) -> Option<String> {
     let line = |variable, before: Option<u16>, now: Option<u16>| {
         let (before, now) = (before?, now?);
@@ -183,7 +183,7 @@ struct Restarts {
 }
 
 impl Watch {
-    /// Reports who has died, and starts it again when its time has come.
+    /// Reports processes that have ended, and restarts each after its back-off.
     fn look(&mut self, stack: &mut Stack) -> Result<()> {
         let now = Instant::now();
         for (replica, obituary) in stack.find_dead()? {
@@ -196,7 +196,7 @@ impl Watch {
                 None => {
                     eprintln!("{obituary:#}");
                     restarts.backoff = next_backoff(restarts.backoff, now - restarts.started);
-                    eprintln!("Starting {replica} again in {} s", restarts.backoff.as_secs());
+                    eprintln!("Restarting {replica} in {} s", restarts.backoff.as_secs());
                     restarts.due = Some(now + restarts.backoff);
                 }
                 Some(due) if due <= now => {

@@ -1,4 +1,4 @@
-//! Who used the processors during a phase of a benchmark.
+//! Processor time by process during a phase of a benchmark.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use stack::{Program, Stack, backing::Servers, cpu};
 pub struct Usage {
     /// By name.
     pub parts: Vec<(&'static str, Duration)>,
-    /// Everything on the machine, these and others, and what was stolen.
+    /// Everything on the machine: these, others, and stolen time.
     pub machine: Duration,
     /// What the machine's host gave to others.
     pub stolen: Duration,

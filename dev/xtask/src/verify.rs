@@ -26,13 +26,13 @@ const JAVASCRIPT_TESTS: [&str; 4] = [
     "deploy/n8n/admission.test.js",
 ];
 
-/// The exit code of `dev/check-compose.sh` where its tools cannot be installed.
+/// The exit code of `dev/check-compose.sh` if its tools cannot be installed.
 const CANNOT_INSTALL: i32 = 2;
 
 /// Arguments of `cargo xtask verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Install no tool: skip what needs one that is not there.
+    /// Install no tool: skip what needs one that is missing.
     #[arg(long)]
     no_install: bool,
 }
@@ -44,7 +44,7 @@ enum Outcome {
 }
 
 impl Verify {
-    /// Runs the task: every check, whatever the ones before have found.
+    /// Runs the task: every check, even if earlier ones fail.
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
         fs::create_dir_all(project.tools()).context("cannot create the folder for tools")?;
@@ -92,7 +92,7 @@ impl Verify {
         Ok(installed)
     }
 
-    /// Names, kinds and help texts of all metrics, as Prometheus wants them.
+    /// Checks that names, kinds and help texts of all metrics follow Prometheus' rules.
     fn metrics(&self, project: &Project) -> Result<Outcome> {
         let promtool = match install::on_path("promtool") {
             Some(found) => found,

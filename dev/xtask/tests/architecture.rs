@@ -47,7 +47,7 @@ fn nothing_depends_on_a_service() {
 }
 
 #[test]
-fn shared_crates_do_not_know_who_uses_them() {
+fn shared_crates_do_not_depend_on_the_cli_or_development_tools() {
     let metadata = metadata();
     let users: BTreeSet<String> =
         ["dev/", "cli"].iter().flat_map(|prefix| below(&metadata, prefix)).collect();
@@ -59,7 +59,7 @@ fn shared_crates_do_not_know_who_uses_them() {
 }
 
 #[test]
-fn each_outside_world_has_one_door() {
+fn only_one_service_uses_each_external_client() {
     for (library, door) in [("async-stripe", "services/billing"), ("lettre", "services/alerts")] {
         let strangers: Vec<_> = dependencies(&metadata())
             .into_iter()
@@ -70,10 +70,10 @@ fn each_outside_world_has_one_door() {
 }
 
 #[test]
-fn the_map_and_the_land_agree() {
+fn the_architecture_names_exactly_the_crates_that_exist() {
     let metadata = metadata();
     let root = PathBuf::from(&metadata.workspace_root);
-    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("ARCHITECTURE.md is there");
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("ARCHITECTURE.md exists");
     let named: BTreeSet<String> = map
         .split(|c: char| !(c.is_ascii_alphanumeric() || "/-_".contains(c)))
         .filter(|word| ["services/", "crates/", "dev/"].iter().any(|prefix| word.starts_with(prefix)))

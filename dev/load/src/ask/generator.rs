@@ -1,13 +1,13 @@
-//! Asks over many connections, on one thread.
+//! Sends requests over many connections, on one thread.
 //!
-//! At a fixed rate a request's time runs from its place in the schedule, whether its connection was free then or not, so
-//! that a slow answer is not hidden by the requests that waited for it; without a rate from when its connection was free.
-//! It ends when the answer has arrived, by the kernel's own stamp. What the generator is late by, in sending what is due
-//! on a free connection and in reading, says nothing of who answers and would be another machine's affair: it is left
-//! out, and the first of the two is told by itself.
+//! At a fixed rate, a request's time starts at its place in the schedule, even if its connection is busy then, so that the
+//! figures include the wait behind a slow answer. Without a rate, it starts when the connection is free. It ends when the
+//! answer arrives, by the kernel's timestamp. The generator's own delays, in sending a due request on a free connection and
+//! in reading, say nothing about the server and would fall on another machine: they are left out, and the delay in sending
+//! is reported separately.
 //!
-//! The stamp lets the generator look at its connections once in a [`TICK`] rather than be woken up for each answer, which
-//! would cost who answers more than the answer itself, on the cores that are measured.
+//! The timestamp lets the generator check its connections once per [`TICK`] instead of waking up for each answer, which
+//! would cost the server more than the answer itself, on the cores that are measured.
 
 use std::{
     collections::VecDeque,
@@ -30,16 +30,16 @@ use nix::{
 
 use super::{ANSWER_BYTES_MAX, Ask, Measured, Requests, allowed};
 
-/// How often schedule and connections are looked at. What is due since the last look is sent together.
+/// Interval for checking the schedule and the connections. Requests due since the last check are sent together.
 const TICK: Duration = Duration::from_micros(250);
 
-/// Answers that are still missing at the end are waited for so long.
+/// How long to wait for answers that are missing at the end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What asks.
+/// Sends the requests.
 pub struct Generator {
     connections: Vec<Connection>,
-    /// Between one request and the next one; nothing for as many as there can be.
+    /// Time between two requests; `None` for as many as possible.
     interval: Option<Duration>,
     warm_up: Duration,
     measured: Duration,
@@ -49,11 +49,11 @@ pub struct Generator {
 struct Connection {
     stream: TcpStream,
     requests: Requests,
-    /// When the requests are due that are not sent yet. By the clock that the kernel stamps with, since 1970.
+    /// Due times of the requests that are not sent yet, since 1970, by the clock of the kernel's timestamps.
     due: VecDeque<Duration>,
-    /// The request whose answer is not there yet.
+    /// The request that awaits its answer.
     asked: Option<Sent>,
-    /// When it was opened, or the answer before has arrived: from then on the next request could be sent.
+    /// When it was opened or the previous answer arrived: the next request could be sent from then on.
     free_at: Duration,
     answer: Vec<u8>,
 }
@@ -62,7 +62,7 @@ struct Connection {
 #[derive(Clone, Copy)]
 struct Sent {
     due_at: Duration,
-    /// From when it was due until it was sent, without the time that the answer before took: what the generator is late by.
+    /// From when it was due until it was sent, without the wait for the previous answer: the generator's own delay.
     late: Duration,
 }
 
@@ -85,7 +85,7 @@ impl Generator {
         })
     }
 
-    /// Asks until the end, and for the answers that are missing then.
+    /// Sends requests until the end, then waits for missing answers.
     pub fn run(mut self) -> Result<Measured> {
         let mut measured = Measured::new()?;
         let started_at = now()?;
@@ -133,7 +133,8 @@ impl Connection {
         let stream = TcpStream::connect(&ask.address).context("cannot connect")?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        setsockopt(&stream, ReceiveTimestampns, &true).context("the kernel does not stamp what arrives")?;
+        setsockopt(&stream, ReceiveTimestampns, &true)
+            .context("the kernel does not timestamp received data")?;
         let requests = Requests::new(ask, number);
         let (due, free_at) = (VecDeque::new(), now()?);
         Ok(Self { stream, requests, due, asked: None, free_at, answer: Vec::new() })
@@ -143,7 +144,7 @@ impl Connection {
         self.due.is_empty() && self.asked.is_none()
     }
 
-    /// Takes the answer, where it is there, and sends the next request, where one is due or is to follow `at_once`.
+    /// Takes the answer if it has arrived, and sends the next request if one is due or should follow `at_once`.
     fn look(&mut self, at_once: bool) -> Result<Option<Arrived>> {
         let arrived = self.read()?;
         if self.asked.is_none()
@@ -151,7 +152,7 @@ impl Connection {
         {
             let request = self.requests.next();
             let late = now()?.saturating_sub(due_at.max(self.free_at));
-            // Far less than a socket's buffer: it is written at once.
+            // Far smaller than a socket's buffer: written at once.
             self.stream.write_all(request.as_bytes()).context("cannot send")?;
             self.asked = Some(Sent { due_at, late });
         }
@@ -168,7 +169,7 @@ impl Connection {
         Ok(Some(Arrived { sent, arrived_at, body_bytes }))
     }
 
-    /// Reads what is there. Returns when the last of it has arrived.
+    /// Reads what has arrived. Returns when the last of it did.
     fn receive(&mut self) -> Result<Option<Duration>> {
         let mut room = [0; ANSWER_BYTES_MAX];
         let mut parts = [IoSliceMut::new(&mut room)];
@@ -187,11 +188,11 @@ impl Connection {
             bail!("the connection was closed");
         }
         self.answer.extend(room.iter().take(bytes));
-        // What came before the first stamp was asked for has none.
+        // Data that arrived before timestamps were enabled has none.
         arrived_at.map_or_else(now, Ok).map(Some)
     }
 }
 
 fn now() -> Result<Duration> {
-    Duration::try_from(SystemClock.now().as_duration()).context("the clock stands before 1970")
+    Duration::try_from(SystemClock.now().as_duration()).context("the clock is before 1970")
 }

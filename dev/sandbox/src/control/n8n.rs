@@ -1,4 +1,4 @@
-//! Steering n8n: `/control/n8n/{instance}`.
+//! Controls n8n: `/control/n8n/{instance}`.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::n8n::{
     Version, Wait, WorkflowChange, WorkflowSaving,
 };
 
-/// Longest that executions can be told to be kept: ten years.
+/// Longest retention of executions: ten years.
 const RETAIN_HOURS_MAX: i64 = 10 * 366 * 24;
-/// How long a run waits if nothing else was asked.
+/// How long a run waits by default.
 const WAIT_MS_DEFAULT: i64 = 3_600_000;
-/// How many HTML answers of each kind a restart gives if nothing else was asked.
+/// How many HTML answers of each kind a restart gives by default.
 const RESTART_CALLS_DEFAULT: u32 = 1;
 
 pub(super) fn router() -> Router<Controls> {
@@ -388,7 +388,7 @@ async fn load(Named(n8n): Named, Json(request): Json<LoadRequest>) -> Result<Jso
     Ok(Json(json!({})))
 }
 
-/// One execution of the truth.
+/// One execution as it really happened.
 #[derive(Debug, Serialize)]
 struct ExecutionAnswer {
     id: String,

@@ -1,4 +1,4 @@
-//! Steering Stripe: `/control/stripe`.
+//! Controls Stripe: `/control/stripe`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One SMTP conversation, as RFC 5321 has it.
+//! One SMTP session, as RFC 5321 defines it.
 
 use std::io;
 use std::time::Duration;
@@ -18,7 +18,7 @@ pub const RECIPIENTS_MAX: usize = 100;
 /// How long a client may be silent: RFC 5321 section 4.5.3.2.7.
 const IDLE_MAX: Duration = Duration::from_secs(300);
 
-/// A conversation in progress.
+/// A session in progress.
 pub(super) struct Session<S> {
     stream: BufReader<S>,
     mail: Mail,
@@ -157,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Line::TooLong => refusal = Some("554 5.6.0 line too long"),
                 Line::Text(line) if line == b".\r\n" || line == b".\n" => break,
                 Line::Text(line) => {
-                    // A line that began with a dot was sent with two.
+                    // The client doubles a dot at the start of a line.
                     let line = line.strip_prefix(b".").unwrap_or(&line);
                     if message.len() + line.len() > MESSAGE_BYTES_MAX {
                         refusal = Some("552 5.3.4 message too big");
@@ -182,7 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(Next::Continue)
     }
 
-    /// The next line with its end. What is longer than a line may be is read to its end and thrown away.
+    /// The next line with its end. A line that is too long is read to its end and discarded.
     async fn line(&mut self) -> io::Result<Line> {
         let mut line = Vec::new();
         let mut too_long = false;

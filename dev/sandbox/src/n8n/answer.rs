@@ -64,13 +64,13 @@ impl ListRow {
         }
     }
 
-    /// Makes the row claim a status that no version of n8n has.
+    /// Gives the row a status that no version of n8n has.
     pub(crate) fn with_unknown_status(mut self) -> Self {
         self.status = "suspended";
         self
     }
 
-    /// Makes the row carry this much text in its data.
+    /// Adds this much text to the row's data.
     pub(crate) fn inflated(self, bytes: usize) -> Value {
         let mut row = serde_json::to_value(self).unwrap_or_default();
         if let Some(fields) = row.as_object_mut() {
@@ -246,8 +246,8 @@ fn run_data(execution: &Execution) -> Value {
     })
 }
 
-/// What n8n before 2.40 writes of a run that a hook has refused, which takes no time: a node that never ran has failed, without
-/// an error of its own.
+/// What n8n before 2.40 writes for a run that a hook has refused, which takes no time: a node that never ran has failed,
+/// without an error of its own.
 fn refused(start: Option<i64>) -> Value {
     json!({
         "version": 1,

@@ -50,7 +50,7 @@ struct ItemPath {
     id: String,
 }
 
-/// Says the time of the sandbox's clock, where the server would say the machine's.
+/// Sets the `Date` header from the sandbox's clock, where the server would use the machine's.
 async fn date(
     State(registry): State<Registry>,
     Path(path): Path<InstancePath>,

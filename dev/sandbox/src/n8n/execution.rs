@@ -1,4 +1,4 @@
-//! An execution as n8n keeps it, and what a test may ask of one.
+//! An execution as n8n keeps it, and what a test can ask for.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -75,9 +75,9 @@ pub enum Mode {
 pub enum Gone {
     /// The workflow does not save such executions: the id is burnt.
     NotSaved,
-    /// Somebody deleted it, or its workflow.
+    /// It was deleted, or its workflow was.
     Deleted,
-    /// It fell to n8n's own pruning.
+    /// n8n pruned it.
     Pruned,
 }
 
@@ -90,7 +90,7 @@ pub struct Ending {
     pub status: Status,
 }
 
-/// One execution: the truth of the stand-in, of which the API shows a part.
+/// One execution as it really happened; the API shows a part of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Execution {
     /// The id, unique within one life of the database.
@@ -101,7 +101,7 @@ pub struct Execution {
     pub mode: Mode,
     /// Its state.
     pub status: Status,
-    /// When its row was made.
+    /// When its row was created.
     pub created_at: Timestamp,
     /// When it began; a queued one has not.
     pub started_at: Option<Timestamp>,
@@ -115,9 +115,9 @@ pub struct Execution {
     pub retry_success_id: Option<u64>,
     /// Whether the API process holds it in memory, which hides it from the default list.
     pub in_memory: bool,
-    /// Whether its row is visible to others yet: ids are handed out before the row is committed.
+    /// Whether its row is visible to others yet: ids are assigned before the row is committed.
     pub committed: bool,
-    /// Why the API shows it no more.
+    /// Why the API no longer shows it.
     pub gone: Option<Gone>,
     /// The end that comes by itself.
     pub ending: Option<Ending>,
@@ -135,7 +135,7 @@ impl Execution {
     }
 }
 
-/// Finished executions to make at once.
+/// Finished executions to create at once.
 #[derive(Debug, Clone)]
 pub struct Runs {
     pub(crate) workflow: String,

@@ -7,11 +7,11 @@ use axum::response::{Html, IntoResponse as _, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-/// How long a slow answer takes if nothing else was asked: longer than a patient client waits.
+/// How long a slow answer takes by default: longer than a patient client waits.
 pub const SLOW_DEFAULT: Duration = Duration::from_secs(30);
 /// How much text one row of a big page carries.
 pub const BIG_PAGE_BYTES: usize = 20 * 1024 * 1024;
-/// What `Retry-After` says, in seconds.
+/// The value of `Retry-After`, in seconds.
 const RETRY_AFTER_S: &str = "1";
 
 /// A fault of the n8n stand-in.
@@ -20,7 +20,7 @@ const RETRY_AFTER_S: &str = "1";
 pub enum N8nFault {
     /// 200 with HTML: "n8n is starting up".
     Html,
-    /// 404 with HTML: the second phase of a start, when the API's routes are not there yet.
+    /// 404 with HTML: the second phase of a start, when the API's routes do not exist yet.
     NotFoundHtml,
     /// 401, as for a revoked key.
     Unauthorized,
@@ -42,7 +42,7 @@ pub enum N8nFault {
 }
 
 impl N8nFault {
-    /// Whether a call of this path suffers it.
+    /// Whether it applies to a call to this path.
     pub(crate) fn concerns(self, path: &str) -> bool {
         match self {
             N8nFault::BigPage | N8nFault::UnknownStatus => path.ends_with("/executions"),
@@ -73,7 +73,7 @@ impl N8nFault {
 const NOT_FOUND_PAGE: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
     <title>Error</title>\n</head>\n<body>\n<pre>Cannot GET</pre>\n</body>\n</html>\n";
 
-/// n8n's body for everything that is not an answer.
+/// n8n's body for everything but a successful answer.
 pub(crate) fn message(status: StatusCode, text: &str) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
     (status, content_type, json!({ "message": text }).to_string()).into_response()

@@ -9,7 +9,7 @@ use super::execution::{Ending, Execution, Gone, Mode, Runs, Start, Status};
 use super::retention;
 use super::workflow::{Workflow, WorkflowChange};
 
-/// Most runs one call may make: n8n's own list would need 400 pages for them.
+/// Most runs one call may create: n8n's own list would need 400 pages for them.
 pub const RUNS_PER_CALL_MAX: u32 = 100_000;
 /// Most executions that may be open at once in one instance.
 pub const OPEN_MAX: usize = 10_000;
@@ -32,7 +32,7 @@ pub enum Version {
 pub struct InstanceConfig {
     /// Which n8n it is.
     pub version: Version,
-    /// The API key it wants.
+    /// The API key it requires.
     pub key: String,
     /// How many finished executions it keeps before it prunes.
     pub retain_rows: usize,
@@ -59,7 +59,7 @@ impl InstanceConfig {
     }
 }
 
-/// Why a steering call was refused.
+/// Why a control call was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InstanceError {
     /// No row with this id in the current life of the database.
@@ -72,7 +72,7 @@ pub enum InstanceError {
         id: u64,
         /// Its state.
         status: Status,
-        /// What was asked.
+        /// The requested step.
         step: &'static str,
     },
     /// A final status was needed.
@@ -105,7 +105,7 @@ pub(crate) struct Instance {
     pub(crate) dropped: retention::Dropped,
     pub(crate) epoch: u32,
     pub(crate) load_per_second: f64,
-    /// The ids whose end comes by itself, so that no call has to look at all rows.
+    /// The ids of executions that end by themselves, so that no call has to scan all rows.
     pub(super) ending: BTreeSet<u64>,
     pub(super) enforced_at: Timestamp,
     next_id: u64,
@@ -127,7 +127,7 @@ impl Instance {
         }
     }
 
-    /// Makes finished runs; gives their ids.
+    /// Creates finished runs; returns their ids.
     pub(crate) fn run(&mut self, runs: &Runs, now: Timestamp) -> Result<Vec<u64>, InstanceError> {
         if !runs.status.is_final() {
             return Err(InstanceError::NotFinal(runs.status));
@@ -203,7 +203,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Puts a running execution to sleep. It has stopped, for now, and n8n says so in `stoppedAt`.
+    /// Puts a running execution to sleep. It has stopped for now, and n8n sets its `stoppedAt`.
     pub(crate) fn wait(&mut self, id: u64, wait: Wait, now: Timestamp) -> Result<(), InstanceError> {
         let row = self.row(id)?;
         if !matches!(row.status, Status::Running | Status::New) {
@@ -243,7 +243,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Retries a failed execution: a new one, which the original names once it succeeded.
+    /// Retries a failed execution as a new one. If that succeeds, the original refers to it.
     pub(crate) fn retry(&mut self, id: u64, status: Status, now: Timestamp) -> Result<u64, InstanceError> {
         let original = self.row(id)?;
         if !matches!(original.status, Status::Error | Status::Crashed) {
@@ -270,7 +270,7 @@ impl Instance {
         Ok(deleted)
     }
 
-    /// Deletes a workflow and with it its executions; gives how many.
+    /// Deletes a workflow and with it its executions; returns how many.
     pub(crate) fn delete_workflow(&mut self, workflow: &str) -> usize {
         self.workflows.remove(workflow);
         let mut deleted = 0;
@@ -281,7 +281,7 @@ impl Instance {
         deleted
     }
 
-    /// Goes back to a backup taken when `to_id` was the newest id: younger rows vanish, their ids come again.
+    /// Goes back to a backup taken when `to_id` was the newest id: newer rows vanish, and their ids are assigned again.
     pub(crate) fn restore(&mut self, to_id: u64, now: Timestamp) {
         let epoch = self.epoch;
         let lost = self.rows.split_off(&to_id.saturating_add(1));
@@ -292,7 +292,7 @@ impl Instance {
         self.enforce_retention(now);
     }
 
-    /// Lets happen what the passing of time brings: ends that were due, and n8n's own pruning.
+    /// Applies what is due by now: the ends of executions, and n8n's own pruning.
     pub(crate) fn settle(&mut self, now: Timestamp) -> bool {
         let due: Vec<(u64, Ending)> = self
             .ending

@@ -1,4 +1,4 @@
-//! Background load: a trickle of runs as a busy instance has them.
+//! Background load: a trickle of runs, as in a busy instance.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use super::{N8n, Registry};
 
 /// Most runs a second of one instance: above what a real n8n does on two cores.
 pub const LOAD_PER_SECOND_MAX: u32 = 500;
-/// How often due runs are made.
+/// How often due runs are created.
 const TICK: Duration = Duration::from_millis(100);
-/// Most runs made for one instance in one tick; after a pause the load does not catch up beyond this.
+/// Most runs created for one instance in one tick; after a pause the load does not catch up beyond this.
 const RUNS_PER_TICK_MAX: u32 = 100;
-/// The same load in every run of the sandbox: a surprise can be repeated.
+/// Every run of the sandbox has the same load, so that a failure can be reproduced.
 const SEED: u64 = 0x00F1_0E7E;
 /// The workflow of an instance that has none yet.
 const FALLBACK_WORKFLOW: &str = "load";
@@ -33,7 +33,7 @@ pub(super) fn check(per_second: f64) -> Result<(), InstanceError> {
     Err(InstanceError::TooMany { what: "runs a second, and not fewer than none", max })
 }
 
-/// Makes the load of all instances until cancelled.
+/// Generates the load of all instances until cancelled.
 pub(crate) async fn run(registry: Registry, stop: CancellationToken) {
     let mut rng = StdRng::seed_from_u64(SEED);
     let mut due: HashMap<String, TokioInstant> = HashMap::new();

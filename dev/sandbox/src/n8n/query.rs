@@ -61,7 +61,7 @@ impl QueryError {
     }
 }
 
-/// A list call, understood.
+/// A parsed list call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ListQuery {
     pub(crate) status: Option<Status>,
@@ -116,7 +116,7 @@ impl ListQuery {
         Ok(query)
     }
 
-    /// The cursor's limit wins over the parameter; the filters do not travel in it.
+    /// The cursor's limit wins over the parameter; the cursor does not carry the filters.
     fn apply_cursor(&mut self, cursor: &str) -> Result<(), QueryError> {
         let cursor: IdCursor = decode(cursor)?;
         self.below_id = match cursor.last_id {
@@ -171,7 +171,7 @@ impl Instance {
             .rev()
             .map(|(_, row)| row)
             .filter(|row| query.fits(self.config.version, row));
-        // A limit of zero means "no limit" to n8n's database layer, and every row comes.
+        // A limit of zero means "no limit" to n8n's database layer, which returns every row.
         let limit = if query.limit == 0 { usize::MAX } else { query.limit };
         let page: Vec<_> = rows.by_ref().take(limit).collect();
         let more = rows.next().is_some();
@@ -217,7 +217,7 @@ fn encode(json: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(json)
 }
 
-/// As JavaScript's `parseInt`: the digits in front count, what follows is ignored.
+/// Like JavaScript's `parseInt`: reads the leading digits and ignores the rest.
 fn limit(value: &str) -> Result<usize, QueryError> {
     if value.is_empty() {
         return Ok(LIMIT_DEFAULT);

@@ -1,4 +1,4 @@
-//! What an instance forgets: n8n's own pruning, and the bounds of the stand-in's memory of the truth.
+//! What an instance forgets: n8n's own pruning, and the bounds of what the stand-in remembers.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,9 @@ use super::instance::Instance;
 pub(crate) const ROWS_DEFAULT: usize = 10_000;
 /// n8n's default for `EXECUTIONS_DATA_MAX_AGE`.
 pub(crate) const HOURS_DEFAULT: i64 = 336;
-/// Most finished rows an instance may be told to keep: ten minutes at 220 executions a second, and more.
+/// Most finished rows an instance may keep: ten minutes at 220 executions a second, and more.
 pub const RETAIN_ROWS_MAX: usize = 200_000;
-/// Most executions without a row that the truth still lists one by one; older ones are only counted.
+/// Most executions without a row that the stand-in still lists one by one; older ones are only counted.
 pub const GONE_ROWS_MAX: usize = 20_000;
 /// How often n8n looks for executions that are too old.
 const AGE_CHECK_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
@@ -30,7 +30,7 @@ pub struct Tally {
     pub count: u64,
 }
 
-/// The executions the truth no longer lists one by one.
+/// The executions that are no longer listed one by one.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Dropped(Vec<Tally>);
 
@@ -58,7 +58,7 @@ fn tally(tallies: &mut Vec<Tally>, execution: &Execution) {
 }
 
 impl Instance {
-    /// Everything that ever happened here, counted: with the rows that are gone and the lives before a restore.
+    /// Everything that ever happened here, counted: including the rows that are gone and the lives before a restore.
     pub(crate) fn tallies(&self) -> Vec<Tally> {
         let mut tallies = self.dropped.0.clone();
         for execution in self.former.iter().map(|former| &former.execution).chain(self.rows.values()) {

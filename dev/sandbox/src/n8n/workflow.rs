@@ -10,15 +10,15 @@ pub(crate) struct Workflow {
     pub(crate) created_at: Timestamp,
     #[serde(default)]
     pub(crate) tags: Vec<String>,
-    /// The id of its project; missing for the owner's own.
+    /// The id of its project; `None` for the owner's own.
     #[serde(default)]
     pub(crate) project: Option<String>,
-    /// What its settings say of its executions; missing where the instance's defaults hold.
+    /// Which of its executions its settings save; `None` where the instance's defaults apply.
     #[serde(default)]
     pub(crate) saving: Option<WorkflowSaving>,
 }
 
-/// What a workflow's own settings say of its executions: `saveDataSuccessExecution` and so on.
+/// Which executions a workflow's own settings save: `saveDataSuccessExecution` and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkflowSaving {
@@ -35,7 +35,7 @@ impl Workflow {
     }
 }
 
-/// A change of a workflow, made if there is none. What is not said stays.
+/// A change of a workflow, created if it does not exist. Fields that are not set stay as they are.
 #[derive(Debug, Clone)]
 pub struct WorkflowChange {
     pub(crate) workflow: String,
@@ -46,7 +46,7 @@ pub struct WorkflowChange {
 }
 
 impl WorkflowChange {
-    /// Of the workflow with this id.
+    /// Changes the workflow with this id.
     pub fn of(workflow: impl Into<String>) -> Self {
         Self { workflow: workflow.into(), name: None, tags: None, project: None, saving: None }
     }
@@ -63,7 +63,7 @@ impl WorkflowChange {
         self
     }
 
-    /// Says in its settings which of its executions are saved. It does not change what the stand-in saves.
+    /// Sets which of its executions its settings save. It does not change what the stand-in saves.
     pub fn saving(mut self, saving: WorkflowSaving) -> Self {
         self.saving = Some(saving);
         self

@@ -1,4 +1,4 @@
-//! One Stripe account: customers, meters, events, and which calls are being worked on.
+//! One Stripe account: customers, meters, events, and the calls in progress.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub const METERS_MAX: usize = 100;
 pub const IDENTIFIER_UNIQUE_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// How long after receipt an event can be canceled.
 const CANCELABLE_FOR: SignedDuration = SignedDuration::from_hours(24);
-/// How long a meter event takes: enough that a second call at the same time meets the lock of the first.
+/// How long a meter event takes: enough that a concurrent second call hits the lock of the first.
 const LATENCY_DEFAULT: Duration = Duration::from_millis(3);
 
 /// A customer.
@@ -35,11 +35,11 @@ pub struct Customer {
     pub name: Option<String>,
     /// E-mail address.
     pub email: Option<String>,
-    /// What its owner keeps with it.
+    /// The account owner's own fields.
     pub metadata: BTreeMap<String, String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// Whether it was deleted; a `GET` still finds it then and says so.
+    /// Whether it was deleted; a `GET` still finds it, marked as deleted.
     pub deleted: bool,
 }
 
@@ -77,14 +77,14 @@ impl Customer {
     }
 }
 
-/// What a customer used of one event name.
+/// A customer's total of one event name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
     /// The customer.
     pub customer: String,
     /// The event name.
     pub event_name: String,
-    /// What the meter makes of the counted events.
+    /// The meter's aggregate of the counted events.
     pub value: i64,
     /// How many events count.
     pub events: u64,
@@ -93,7 +93,7 @@ pub struct Total {
 /// How the account behaves.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
-    /// The only secret key that is let in; without one, any that looks like a secret or restricted key.
+    /// The only secret key that is accepted; without one, any that looks like a secret or restricted key.
     pub(crate) key: Option<String>,
     /// How long a meter event takes.
     pub(crate) latency: Duration,
@@ -115,7 +115,7 @@ pub(crate) struct Account {
     busy: HashSet<Lock>,
 }
 
-/// What Stripe works on one call at a time: a customer's usage of a meter.
+/// A customer's usage of a meter, for which Stripe handles one call at a time.
 pub(crate) type Lock = (Option<String>, String);
 
 impl Default for Account {
@@ -186,7 +186,7 @@ impl Account {
         self.meters.iter().find(|meter| meter.event_name == event_name && meter.deactivated_at.is_none())
     }
 
-    /// Takes the lock a new event needs, or says that another call holds it.
+    /// Takes the lock a new event needs, or fails if another call holds it.
     pub(crate) fn lock(&mut self, event: &NewEvent) -> Result<Lock, StripeError> {
         let lock = (self.customer_of(event), event.event_name.clone());
         if self.busy.insert(lock.clone()) { Ok(lock) } else { Err(StripeError::LockTimeout) }
@@ -196,7 +196,7 @@ impl Account {
         self.busy.remove(lock);
     }
 
-    /// Takes an event; the answer does not say whether it counts.
+    /// Accepts an event; the answer does not show whether it counts.
     pub(crate) fn record(&mut self, event: &NewEvent, now: Timestamp) -> Result<Value, StripeError> {
         let identifier = match &event.identifier {
             Some(identifier) => identifier.clone(),
@@ -224,7 +224,7 @@ impl Account {
         Ok(object)
     }
 
-    /// Takes an event back: `POST /v1/billing/meter_event_adjustments`.
+    /// Cancels an event: `POST /v1/billing/meter_event_adjustments`.
     pub(crate) fn cancel(
         &mut self,
         event_name: &str,
@@ -273,7 +273,7 @@ impl Account {
         Ok(query.answer(meter, &events))
     }
 
-    /// What each customer used of each event name, by the meters' own arithmetic.
+    /// Each customer's total of each event name, by the meters' own arithmetic.
     pub(crate) fn totals(&self) -> Vec<Total> {
         let mut groups: BTreeMap<(&str, &str), Vec<&MeterEvent>> = BTreeMap::new();
         for event in self.events.iter().filter(|event| event.fate == Fate::Counted) {

@@ -34,7 +34,7 @@ pub(crate) fn router(stripe: Stripe) -> Router {
         .with_state(stripe)
 }
 
-/// Holds the lock of one customer's usage of one meter while the event is worked on.
+/// Holds the lock of one customer's usage of one meter while the event is processed.
 struct Busy<'s> {
     stripe: &'s Stripe,
     lock: Lock,

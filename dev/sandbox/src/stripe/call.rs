@@ -1,4 +1,4 @@
-//! One call to Stripe: who makes it, whether it was made before, and what of the answer arrives.
+//! One call to Stripe: who makes it, whether it was made before, and how much of the answer arrives.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ use super::form::Form;
 use super::idempotency::Begun;
 use crate::connection::Connection;
 
-/// A call that was let in.
+/// An authenticated call.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) form: Form,
@@ -49,8 +49,8 @@ impl FromRequest<Stripe> for Call {
 }
 
 impl Call {
-    /// Executes the call unless its idempotency key has an answer already, keeps the answer, and then lets as much of
-    /// it arrive as the fault allows. The answer is kept before it is sent: that is what makes a retry safe.
+    /// Executes the call unless its idempotency key has an answer already, keeps the answer, and then sends as much of it
+    /// as the fault allows. The answer is kept before it is sent: that makes a retry safe.
     pub(crate) async fn execute(
         self,
         stripe: &Stripe,
@@ -92,7 +92,7 @@ impl Call {
                 account.idempotency.save(key, &fingerprint, status, body.clone(), now);
             });
         }
-        // The work is over; only its answer may hang, and a retry with the same key must not meet a 409 then.
+        // The work is done; only its answer may hang, and a retry with the same key must not get a 409 then.
         drop(in_flight);
         self.deliver(delivery, status, &body, should_retry).await
     }

@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-/// Why Stripe did not do what it was asked. The text is the error's `message`.
+/// Why Stripe refused a call. The text is the error's `message`.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum StripeError {
     #[error(
@@ -83,7 +83,7 @@ impl StripeError {
         }
     }
 
-    /// Whether the endpoint had begun to work, so that the answer is kept for the idempotency key.
+    /// Whether the endpoint had begun its work, so that the answer is kept for the idempotency key.
     pub(crate) fn is_saved(&self) -> bool {
         matches!(self, StripeError::Api | StripeError::DuplicateIdentifier(_))
     }

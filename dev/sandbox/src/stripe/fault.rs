@@ -37,7 +37,7 @@ pub enum StripeFault {
     LockTimeout,
 }
 
-/// What the client gets to see of an answer.
+/// What the client sees of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
     /// The answer itself.
@@ -50,9 +50,9 @@ pub(crate) enum Delivery {
     Hang,
     /// Nothing, at once.
     Cut,
-    /// A refusal in its place: nothing was begun.
+    /// A refusal in its place: no work was begun.
     RateLimited,
-    /// A refusal in its place: nothing was begun.
+    /// A refusal in its place: no work was begun.
     Locked,
 }
 

@@ -11,7 +11,7 @@ use super::error::StripeError;
 pub(crate) struct Form(BTreeMap<String, String>);
 
 impl Form {
-    /// Reads a body or a query. Nothing is refused here: what an endpoint does not know, it refuses itself.
+    /// Reads a body or a query. Nothing is refused here: each endpoint refuses the parameters it does not know.
     pub(crate) fn parse(encoded: &[u8]) -> Self {
         Self(url::form_urlencoded::parse(encoded).into_owned().collect())
     }
@@ -61,7 +61,7 @@ impl Form {
         unknown.map_or(Ok(()), |name| Err(StripeError::UnknownParam(base(name))))
     }
 
-    /// The same for the same parameters in any order.
+    /// A hash that does not depend on the order of the parameters.
     pub(crate) fn fingerprint(&self, path: &str) -> String {
         let mut hash = Sha256::new();
         for part in self.0.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]).chain([path]) {

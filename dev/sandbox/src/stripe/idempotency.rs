@@ -1,4 +1,4 @@
-//! Idempotency keys: the first answer to a key is the answer for ever after, be it a 500.
+//! Idempotency keys: the first answer to a key is repeated until the key expires, even a 500.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::error::StripeError;
 
-/// How long an answer is kept: Stripe removes keys when they are at least a day old.
+/// How long an answer is kept: Stripe removes keys once they are at least a day old.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Most answers kept; when full, the old ones go first.
 const SAVED_MAX: usize = 50_000;
@@ -22,7 +22,7 @@ struct Saved {
     saved_at: Timestamp,
 }
 
-/// The answers given so far, and the keys of the calls being worked on.
+/// The answers given so far, and the keys of the calls in progress.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Idempotency {
     saved: HashMap<String, Saved>,
@@ -76,7 +76,7 @@ impl Idempotency {
         self.saved.insert(key.to_owned(), saved);
     }
 
-    /// The call with this key is over, however it went.
+    /// Ends the call with this key, whatever its outcome.
     pub(crate) fn end(&mut self, key: &str) {
         self.in_flight.remove(key);
     }

@@ -1,4 +1,4 @@
-//! Meters, and the summaries they make of their events.
+//! Meters, and the summaries of their events.
 
 use std::collections::BTreeMap;
 
@@ -77,7 +77,7 @@ pub struct Meter {
     pub customer_key: String,
     /// The key of the payload that holds the value.
     pub value_key: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it was archived, if it is.
     pub deactivated_at: Option<Timestamp>,
@@ -151,7 +151,7 @@ impl Meter {
         })
     }
 
-    /// What these events amount to. They come in the order in which Stripe received them.
+    /// The aggregate of these events, which come in the order in which Stripe received them.
     pub(crate) fn aggregate<'e>(&self, events: impl Iterator<Item = &'e MeterEvent>) -> i64 {
         let counted = events.filter(|event| event.fate == Fate::Counted);
         let kept: Vec<&MeterEvent> = match self.window {
@@ -214,7 +214,7 @@ impl SummaryQuery {
         Ok(Self { customer, start_s, end_s, grouping })
     }
 
-    /// The summaries, newest first. Without grouping there is exactly one, be it of nothing; with grouping only the
+    /// The summaries, newest first. Without grouping there is exactly one, even without events; with grouping, only the
     /// windows that hold an event have one.
     pub(crate) fn answer(&self, meter: &Meter, events: &[&MeterEvent]) -> Vec<Value> {
         let inside = |start_s: i64, end_s: i64| {

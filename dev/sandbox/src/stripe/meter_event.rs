@@ -1,4 +1,4 @@
-//! Meter events: what is refused at once, and what Stripe takes with a 200 and then does not count.
+//! Meter events: what Stripe refuses at once, and what it accepts with a 200 and then does not count.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use super::form::Form;
 
 /// Longest name of an event and longest identifier.
 const NAME_CHARS_MAX: usize = 100;
-/// Oldest timestamp Stripe takes.
+/// Oldest timestamp Stripe accepts.
 const PAST_MAX: SignedDuration = SignedDuration::from_hours(35 * 24);
-/// Farthest future timestamp Stripe takes.
+/// Farthest future timestamp Stripe accepts.
 const FUTURE_MAX: SignedDuration = SignedDuration::from_mins(5);
 /// Most significant digits of a value.
 const VALUE_DIGITS_MAX: usize = 15;
@@ -30,7 +30,7 @@ pub enum EventError {
     MeterEventCustomerNotFound,
     /// The payload names no customer.
     MeterEventNoCustomerDefined,
-    /// The payload holds no value.
+    /// The payload has no value.
     MeterEventValueNotFound,
     /// The value is not a whole number of at most 15 digits.
     MeterEventInvalidValue,
@@ -42,16 +42,16 @@ pub enum EventError {
 pub enum Fate {
     /// It counts.
     Counted,
-    /// An adjustment took it back.
+    /// An adjustment canceled it.
     Canceled,
     /// It got a 200 and does not count.
     Failed(EventError),
 }
 
-/// An event Stripe took.
+/// An event that Stripe accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeterEvent {
-    /// The sender's identifier, or one that Stripe made.
+    /// The sender's identifier, or one that Stripe generated.
     pub identifier: String,
     /// The name of its meter's events.
     pub event_name: String,
@@ -61,7 +61,7 @@ pub struct MeterEvent {
     pub value: Option<i64>,
     /// The time of the usage, in unix seconds.
     pub timestamp_s: i64,
-    /// When Stripe took it.
+    /// When Stripe accepted it.
     pub received_at: Timestamp,
     /// What became of it.
     pub fate: Fate,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Longer than any answer that is not meant to be late.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a condition is looked at.
+/// Pause between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The sandbox of one test.
@@ -54,7 +54,7 @@ impl Bench {
     }
 
     pub async fn with(options: SandboxOptions) -> Self {
-        // Several tests of one process race for the first call; whoever loses finds it done.
+        // Tests of one process race for the first call; for the others it is already done.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let sandbox = Sandbox::start(options).await.unwrap();
         Self { sandbox, client: Client::builder().timeout(PATIENCE).build().unwrap() }
@@ -116,11 +116,11 @@ pub async fn send(request: RequestBuilder) -> Answer {
     Answer::of(request.send().await.unwrap()).await
 }
 
-/// Polls until something is so. (`testkit` has the same for services; it would bring the database along.)
+/// Polls until a condition holds. (`testkit` has the same for services, but depends on the database.)
 pub async fn until(what: &str, so: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE * 2;
     while !so() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

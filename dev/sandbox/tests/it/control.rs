@@ -17,7 +17,7 @@ async fn the_clock_is_advanced_and_set() {
 }
 
 #[tokio::test]
-async fn an_instance_is_made_configured_and_filled() {
+async fn an_instance_is_created_configured_and_filled() {
     let bench = Bench::new().await;
     assert_eq!(bench.control("/n8n/west/run", json!({"workflow": "w1"})).await.status, 404);
     let config = json!({"version": "1.123", "retain": 50, "key": "secret"});

@@ -1,4 +1,4 @@
-//! The mail server, spoken to over a socket.
+//! The mail server, over a socket.
 
 use sandbox::mail::{LINE_BYTES_MAX, MailFault, RECIPIENTS_MAX};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -60,7 +60,7 @@ const ALTERNATIVES: &str = "From: Flowmeter <alerts@flowmeter.example>\r\nTo: op
     80 of 100\r\n..hidden\r\n--b\r\nContent-Type: text/html; charset=utf-8\r\n\r\n<p>80 of 100</p>\r\n--b--";
 
 #[tokio::test]
-async fn a_message_is_taken_and_shown() {
+async fn a_message_is_accepted_and_shown() {
     let bench = Bench::new().await;
     let mut client = Client::greeted(&bench).await;
     assert_eq!(
@@ -93,7 +93,7 @@ async fn a_plain_message_has_no_html() {
 }
 
 #[tokio::test]
-async fn commands_have_their_order() {
+async fn commands_out_of_order_are_refused() {
     let bench = Bench::new().await;
     let mut client = Client::connect(&bench).await;
     assert_eq!(client.say("MAIL FROM:<a@b.example>").await.as_deref(), Some("503"));
@@ -109,7 +109,7 @@ async fn commands_have_their_order() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_or_too_many_is_refused_and_the_session_goes_on() {
+async fn too_long_lines_and_too_many_recipients_are_refused_and_the_session_goes_on() {
     let bench = Bench::new().await;
     let mut client = Client::greeted(&bench).await;
     let long = "x".repeat(LINE_BYTES_MAX * 3);
@@ -136,7 +136,7 @@ async fn recipients_are_refused_on_demand() {
 }
 
 #[tokio::test]
-async fn a_reply_can_get_lost_after_the_message_was_taken() {
+async fn a_reply_can_get_lost_after_the_message_was_accepted() {
     let bench = Bench::new().await;
     bench.control("/mail/fault", serde_json::json!({"kind": "drop_after_data", "count": 1})).await;
     let mut client = Client::greeted(&bench).await;

@@ -60,7 +60,7 @@ async fn filters_are_not_in_the_cursor() {
 }
 
 #[tokio::test]
-async fn the_start_filters_are_inclusive_and_skip_what_has_not_started() {
+async fn the_start_filters_are_inclusive_and_skip_queued_executions() {
     let bench = Bench::new().await;
     let n8n = bench.sandbox.n8n("north");
     let at = |time: &str| time.parse::<Timestamp>().unwrap();
@@ -172,12 +172,12 @@ async fn ids_are_burnt_committed_late_deleted_and_pruned() {
     assert_eq!(bench.n8n_ids("/executions").await, ["6", "4", "3"]);
     assert_eq!(n8n.prune(1), 2);
     assert_eq!(bench.n8n_ids("/executions").await, ["6"]);
-    assert_eq!(n8n.executions().len(), 6, "the truth remembers them all");
+    assert_eq!(n8n.executions().len(), 6, "the stand-in remembers them all");
     assert_eq!(n8n.tallies().iter().map(|tally| tally.count).sum::<u64>(), 6);
 }
 
 #[tokio::test]
-async fn pruning_by_rows_and_by_age_happens_by_itself() {
+async fn rows_are_pruned_by_count_and_by_age() {
     let bench = Bench::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.configure(|config| config.retain_rows = 10);
@@ -189,7 +189,7 @@ async fn pruning_by_rows_and_by_age_happens_by_itself() {
 }
 
 #[tokio::test]
-async fn a_restored_database_hands_the_same_ids_out_again() {
+async fn a_restored_database_assigns_the_same_ids_again() {
     let bench = Bench::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").count(5)).unwrap();
@@ -202,7 +202,7 @@ async fn a_restored_database_hands_the_same_ids_out_again() {
 }
 
 #[tokio::test]
-async fn deleting_over_the_api_answers_with_a_number_and_spares_the_running() {
+async fn deleting_over_the_api_answers_with_a_number_and_refuses_running_executions() {
     let bench = Bench::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1")).unwrap();
@@ -263,7 +263,7 @@ async fn faults_come_on_demand() {
 }
 
 #[tokio::test]
-async fn background_load_makes_runs_of_many_kinds() {
+async fn background_load_creates_runs_of_many_kinds() {
     let bench = Bench::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").mode(Mode::Trigger)).unwrap();

@@ -1,4 +1,4 @@
-//! The stand-in's answers have the fields, the types and, for errors, the very words of the recorded ones.
+//! The stand-in's answers have the fields, the types and, for errors, the exact words of the recorded ones.
 
 use std::collections::BTreeMap;
 
@@ -124,7 +124,7 @@ async fn lists_look_as_recorded() {
         let recorded = &recording(&format!("n8n/{name}.json"))["body"];
         let ours = bench.n8n(query).await.json();
         assert_same_shape(name, &ours, recorded);
-        // Both instances have the ids 1 to 905 without a hole, so pages and cursors are equal to the letter.
+        // Both instances have the ids 1 to 905 without a gap, so pages and cursors are identical.
         assert_eq!(ours["nextCursor"], recorded["nextCursor"], "{name}");
         let ids = |list: &Value| -> Vec<Value> {
             list["data"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect()
@@ -189,7 +189,7 @@ async fn workflows_look_as_recorded() {
 }
 
 #[tokio::test]
-async fn errors_are_those_recorded_to_the_letter() {
+async fn errors_match_the_recorded_ones_exactly() {
     let bench = Bench::new().await;
     bench.sandbox.n8n("north").run(&Runs::of("w1").count(3)).unwrap();
     let names = [

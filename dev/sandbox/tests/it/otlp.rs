@@ -36,7 +36,7 @@ fn export() -> ExportTraceServiceRequest {
 }
 
 #[tokio::test]
-async fn spans_are_taken_and_shown() {
+async fn spans_are_accepted_and_shown() {
     let bench = Bench::new().await;
     let url = format!("{}/v1/traces", bench.sandbox.otlp_url());
     let post = bench.post(url).header("content-type", "application/x-protobuf");
@@ -55,7 +55,7 @@ async fn spans_are_taken_and_shown() {
 }
 
 #[tokio::test]
-async fn what_is_not_protobuf_is_refused() {
+async fn a_body_that_is_not_protobuf_is_refused() {
     let bench = Bench::new().await;
     let url = format!("{}/v1/traces", bench.sandbox.otlp_url());
     assert_eq!(send(bench.post(url).body("not protobuf")).await.status, 400);

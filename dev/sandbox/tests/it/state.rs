@@ -1,4 +1,4 @@
-//! The demo, and the state that outlives a restart.
+//! The demo, and the state that survives a restart.
 
 use jiff::SignedDuration;
 use sandbox::n8n::Runs;
@@ -6,7 +6,7 @@ use sandbox::{Sandbox, SandboxError, SandboxOptions, SnapshotError};
 
 use crate::bench::{Bench, until};
 
-/// A file of its own for each test, removed at the end.
+/// Each test's own file, removed at the end.
 struct StateFile(std::path::PathBuf);
 
 impl StateFile {
@@ -28,7 +28,7 @@ impl Drop for StateFile {
 }
 
 #[tokio::test]
-async fn the_state_outlives_a_restart() {
+async fn the_state_survives_a_restart() {
     let file = StateFile::new("restart");
     let bench = Bench::with(file.options(false)).await;
     bench.sandbox.n8n("north").run(&Runs::of("w1").named("Order sync").count(12)).unwrap();
@@ -58,7 +58,7 @@ async fn the_state_is_written_while_it_runs() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_state_is_refused_and_left_alone() {
+async fn a_file_that_is_not_a_state_is_refused_and_left_alone() {
     let file = StateFile::new("foreign");
     std::fs::write(&file.0, "not a state").unwrap();
     let refused = Sandbox::start(file.options(false)).await;
@@ -67,7 +67,7 @@ async fn a_file_that_is_no_state_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn the_demo_has_three_instances_and_goes_on_where_it_stopped() {
+async fn the_demo_has_three_instances_and_continues_where_it_stopped() {
     let file = StateFile::new("demo");
     let bench = Bench::with(file.options(true)).await;
     for instance in ["north", "south", "east"] {

@@ -19,13 +19,13 @@ async fn bench() -> Bench {
 /// How long the sender waits for an answer that will not come: longer than a busy machine needs to record an event.
 const SENDER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Sends the event under a key, and gives the status if an answer came.
+/// Sends the event under a key, and returns the status if an answer came.
 async fn attempt(bench: &Bench, key: &str) -> Option<u16> {
     let call = bench.stripe_call("/billing/meter_events", FORM).header("idempotency-key", key);
     call.send().await.ok().map(|response| response.status().as_u16())
 }
 
-/// The same by a sender that soon gives up.
+/// The same, by a sender that soon gives up.
 async fn hasty_attempt(bench: &Bench, key: &str) -> Option<u16> {
     tokio::time::timeout(SENDER_PATIENCE, attempt(bench, key)).await.ok().flatten()
 }
@@ -35,7 +35,7 @@ fn total(bench: &Bench) -> i64 {
 }
 
 #[tokio::test]
-async fn without_an_answer_the_same_key_finds_out() {
+async fn after_a_lost_answer_a_retry_with_the_same_key_counts_once() {
     for (fault, recorded) in [
         (StripeFault::TimeoutAfter, 5),
         (StripeFault::TimeoutBefore, 0),
@@ -77,7 +77,7 @@ async fn a_proxy_page_says_nothing_about_the_effect() {
 }
 
 #[tokio::test]
-async fn a_429_has_no_effect_and_does_not_use_the_key_up() {
+async fn a_429_has_no_effect_and_does_not_use_up_the_key() {
     for fault in [StripeFault::RateLimit, StripeFault::LockTimeout] {
         let bench = bench().await;
         bench.sandbox.stripe().fault(fault, Some(2));

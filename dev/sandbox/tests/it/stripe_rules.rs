@@ -112,7 +112,7 @@ async fn one_call_at_a_time_for_a_customer_and_meter() {
     assert_eq!((statuses, other.status), ([200, 429], 200));
     let refused = if one.status == 429 { one } else { two };
     assert_eq!(refused.json()["error"]["code"], "lock_timeout");
-    assert_eq!(send_event(&bench, "e4", "1").await.status, 200, "the lock is given back");
+    assert_eq!(send_event(&bench, "e4", "1").await.status, 200, "the lock is released");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn an_idempotency_key_replays_its_first_answer() {
 }
 
 #[tokio::test]
-async fn a_refused_call_does_not_use_its_key_up() {
+async fn a_refused_call_does_not_use_up_its_key() {
     let bench = bench().await;
     let call =
         |form: String| bench.stripe_call("/billing/meter_events", &form).header("idempotency-key", "k1");
@@ -157,7 +157,7 @@ async fn an_event_can_be_canceled_for_a_day() {
 }
 
 #[tokio::test]
-async fn summaries_show_what_was_counted_once_it_is_settled() {
+async fn summaries_show_counted_events_after_their_delay() {
     let bench = bench().await;
     let stripe = bench.sandbox.stripe();
     let meter = stripe.add_meter("executions").unwrap();
@@ -184,7 +184,7 @@ async fn summaries_show_what_was_counted_once_it_is_settled() {
 }
 
 #[tokio::test]
-async fn a_windowed_meter_is_set_not_added_to() {
+async fn an_event_replaces_the_value_of_a_windowed_meter() {
     let bench = Bench::new().await;
     let stripe = bench.sandbox.stripe();
     stripe.add_customer("cus_north").unwrap();

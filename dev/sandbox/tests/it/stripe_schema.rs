@@ -1,4 +1,4 @@
-//! What the stand-in answers fits Stripe's own OpenAPI description.
+//! The stand-in's answers fit Stripe's own OpenAPI description.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ impl Schemas {
         Self(recording("stripe/openapi-billing.json")["components"]["schemas"].take())
     }
 
-    /// Asserts that every required property is there and that every property is one the schema has and fits it.
+    /// Asserts that every required property is present, and that every property is in the schema and fits it.
     fn assert_fits(&self, name: &str, value: &Value) {
         self.check(&self.0[name], value, name);
     }

@@ -1,4 +1,4 @@
-//! Private servers: what they keep, and what they allow.
+//! Private servers: what they keep and what they allow.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may fail the test")]
 

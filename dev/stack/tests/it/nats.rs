@@ -15,7 +15,7 @@ use proto::{
 };
 use stack::{Profile, Project, nats::Nats};
 
-/// A denied request is never answered; the broker only tells the connection.
+/// A denied request is never answered; the broker only sends the client an error.
 pub const NO_ANSWER: Duration = Duration::from_millis(500);
 
 /// Enough for a slow machine.
@@ -47,7 +47,7 @@ async fn publish(client: &Client, subject: String) -> bool {
 }
 
 async fn create_streams(nats: &Nats) {
-    // Each its own, as at the services' start.
+    // Each user creates its own, as the services do at their start.
     for user in ["collector", "aggregator", "billing", "alerts", "gateway"] {
         let context = jetstream::new(connect(nats, user).await);
         for stream in Stream::needed_by(user) {
@@ -99,14 +99,14 @@ async fn each_user_publishes_its_own_subjects_only() {
 }
 
 #[tokio::test]
-async fn nobody_but_the_administrator_takes_away_what_a_stream_holds() {
+async fn only_the_administrator_removes_messages_and_the_operator_dead_letters() {
     let profile = profile("nats-streams");
     let mut nats = Nats::start(&profile).unwrap();
     create_streams(&nats).await;
     let name = Stream::Dead.name(&Namespace::default());
     for user in stack::nats::USERS.into_iter().filter(|user| *user != "operator") {
         let context = impatient(&connect(&nats, user).await);
-        let stream = context.get_stream(&name).await.expect("everybody writes dead letters");
+        let stream = context.get_stream(&name).await.expect("the stream of dead letters exists");
         assert!(stream.purge().await.is_err(), "{user} purged");
         assert!(stream.delete_message(1).await.is_err(), "{user} deleted a message");
         assert!(context.delete_stream(&name).await.is_err(), "{user} deleted a stream");
@@ -135,7 +135,7 @@ async fn an_inbox_is_read_by_its_owner_only() {
     let gateway = connect(&nats, "gateway").await;
     let mut own = gateway.subscribe("_INBOX_gateway.test").await.unwrap();
     let mut foreign = gateway.subscribe("_INBOX_collector.test").await.unwrap();
-    // Again and again: a client does not learn when the broker knows its subscription.
+    // Repeated: a client does not learn when the broker knows its subscription.
     let mut heard = None;
     for _ in 0..ATTEMPTS_MAX {
         admin.publish("_INBOX_collector.test", "x".into()).await.unwrap();
@@ -166,7 +166,7 @@ pub const QUESTIONS: [(Question, &str, &[&str]); 11] = [
 ];
 
 #[tokio::test]
-async fn questions_are_asked_and_answered_by_those_who_may() {
+async fn only_permitted_services_ask_and_answer_each_request() {
     let profile = profile("nats-questions");
     let mut nats = Nats::start(&profile).unwrap();
     let mut clients = Vec::new();
@@ -187,7 +187,7 @@ async fn questions_are_asked_and_answered_by_those_who_may() {
                 }
             });
         }
-        // The operator may ask everything: once it has an answer, the subscriptions stand.
+        // The operator may ask everything: once it has an answer, the subscriptions are active.
         let mut answered = false;
         for _ in 0..ATTEMPTS_MAX {
             answered = is_answered(&operator, &subject).await;
@@ -220,7 +220,7 @@ async fn next_of(subscription: &mut Subscriber) -> Option<Message> {
 }
 
 #[tokio::test]
-async fn a_kill_keeps_what_was_acknowledged() {
+async fn a_kill_loses_no_acknowledged_message() {
     let profile = profile("nats-kill");
     let mut nats = Nats::start(&profile).unwrap();
     create_streams(&nats).await;

@@ -1,4 +1,4 @@
-//! `deploy/nats/permissions.conf` is what the contract says, and what it does not say is refused.
+//! `deploy/nats/permissions.conf` grants what the contract says, and everything else is refused.
 
 use std::{fmt::Write, time::Duration};
 
@@ -18,36 +18,36 @@ use stack::{Project, nats::Nats};
 
 use crate::nats::{NO_ANSWER, QUESTIONS, connect, profile};
 
-/// Set it to have the file written instead of compared.
+/// Set this variable to write the file instead of comparing it.
 const WRITE: &str = "FLOWMETER_WRITE_PERMISSIONS";
 
 const SERVICES: [&str; 5] = ["collector", "aggregator", "billing", "alerts", "gateway"];
 
-/// A request that is allowed is answered by then.
+/// A request that is allowed is answered within this time.
 const ANSWER: Duration = Duration::from_secs(10);
 
 const HEAD: &str = r#"# Who may publish and read what. Included by nats.conf beside it, and by the private broker of
 # `cargo xtask up` and `cargo xtask test`, so that the same rules hold on a laptop and in production.
 #
-# Written from the contract (proto/src/streams.rs, consumers.rs, subjects.rs): change it there, then run
+# Generated from the contract (proto/src/streams.rs, consumers.rs, subjects.rs): change it there, then run
 # `FLOWMETER_WRITE_PERMISSIONS=1 cargo xtask test -p stack permissions`. A test compares the two.
 #
 # A service publishes its own subjects and its own dead letters, and reads with its own consumers only: answers come to
-# its own inbox. The questions that it answers (proto/flowmeter/v1/ask.proto) it hears as well, and may answer each once.
-# It creates streams that it needs and that are not there, which changes none that is; it updates the streams that it owns.
+# its own inbox. It also reads the requests that it answers (proto/flowmeter/v1/ask.proto), and may answer each once.
+# It creates missing streams that it needs, which changes no existing one, and updates the streams that it owns.
 # It cannot touch another service's consumers or acknowledge for it, and can never delete, purge, restore or rewrite what a
 # stream holds.
 #
-# A live view of the gateway has consumers with names made up at the moment, so those of the durable consumers on the same
-# stream are denied one by one.
+# A live view of the gateway has consumers with generated names, so the durable consumers on the same stream are denied
+# one by one.
 #
 # Flowmeter's namespace is the first token of every subject, and the prefix of every stream; an installation with another
 # namespace replaces `flowmeter.v1` and `FLOWMETER_` below.
 "#;
 
 const OPERATOR: &str = r#"
-# A person with the command line: reads every topic, and publishes because the replay of a dead letter goes to
-# the subject it came from. A replayed letter is removed, so of that one stream messages may be deleted.
+# A person with the CLI: reads every topic, and publishes because a replayed dead letter goes to the subject it
+# came from. A replayed letter is removed, so messages of that one stream may be deleted.
 OPERATOR = {
   publish = [
     "flowmeter.v1.>"
@@ -168,7 +168,7 @@ fn list(text: &mut String, name: &str, lines: &[Vec<String>]) {
 }
 
 #[test]
-fn the_permissions_are_those_of_the_contract() {
+fn the_permissions_match_the_contract() {
     let file = Project::find().unwrap().root().join("deploy/nats/permissions.conf");
     if std::env::var_os(WRITE).is_some() {
         std::fs::write(&file, expected()).unwrap();
@@ -179,7 +179,7 @@ fn the_permissions_are_those_of_the_contract() {
     assert_eq!(found.len(), wanted.len(), "run this test with {WRITE}=1");
 }
 
-/// Whether the broker lets the user ask, and then does what it is asked for.
+/// Whether the broker accepts the user's request and carries it out.
 async fn does(client: &Client, subject: String, body: &Value, within: Duration) -> bool {
     let request = Request::new().payload(body.to_string().into()).timeout(Some(within));
     match client.send_request(subject, request).await {
@@ -225,7 +225,7 @@ fn calls() -> Vec<(&'static str, String, Value)> {
         let place = format!("{stream}.{}", consumer.name());
         let filter = consumer.filter(&namespace);
         let create = if filter.is_empty() { place.clone() } else { format!("{place}.{filter}") };
-        // As its owner does: of another user it would be a change of a foreign consumer.
+        // As its owner sends it: from another user, it would change a foreign consumer.
         let config = consumer.config(&namespace);
         let body = json!({
             "stream_name": stream,
@@ -311,7 +311,7 @@ async fn a_service_reads_what_it_needs_and_no_other_stream() {
 }
 
 #[tokio::test]
-async fn nobody_acknowledges_or_takes_what_another_service_reads() {
+async fn no_service_reads_or_acknowledges_for_another() {
     let profile = profile("nats-acknowledge");
     let mut nats = Nats::start(&profile).unwrap();
     create_streams(&nats).await;
@@ -327,7 +327,7 @@ async fn nobody_acknowledges_or_takes_what_another_service_reads() {
         let stream = billing.get_stream(consumer.stream.name(&namespace)).await.unwrap();
         stream.create_consumer(consumer.config(&namespace)).await.unwrap()
     };
-    // Others that follow the same stream ask first.
+    // Services with other consumers on the stream try first.
     let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", consumer.stream.name(&namespace), consumer.name());
     for user in SERVICES.into_iter().filter(|user| *user != "billing") {
         let client = connect(&nats, user).await;

@@ -10,7 +10,7 @@ fn profile(name: &str) -> Profile {
 }
 
 #[test]
-fn a_restart_and_a_kill_keep_what_was_committed() {
+fn committed_data_survives_a_restart_and_a_kill() {
     let profile = profile("postgres");
     let mut postgres = Postgres::start(&profile, Durability::PowerLoss).unwrap();
     postgres.ensure_database("kept").unwrap();
@@ -35,7 +35,7 @@ fn a_pid_file_of_another_program_does_not_stop_a_start() {
     let mut postgres = Postgres::start(&profile, Durability::ProcessCrash).unwrap();
     let data = ask(&postgres, "SHOW data_directory");
     postgres.stop().unwrap();
-    // Our own pid: it runs, and it is no Postgres.
+    // Our own pid: it runs, and it is not Postgres.
     let stale = format!("{}\n{data}\n0\n5432\n\n127.0.0.1\n", std::process::id());
     std::fs::write(std::path::Path::new(&data).join("postmaster.pid"), stale).unwrap();
 

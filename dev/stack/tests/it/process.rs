@@ -32,7 +32,7 @@ fn await_gone(pid: u32) {
 }
 
 #[test]
-fn an_early_end_is_told_with_its_last_words() {
+fn an_early_exit_is_reported_with_the_last_lines_of_the_log() {
     let profile = profile("process-words");
     let mut process = Process::start(&profile, shell("echo the port is taken; exit 3")).unwrap();
     let error = process.wait_ready(SOON, || false).unwrap_err().to_string();
@@ -40,7 +40,7 @@ fn an_early_end_is_told_with_its_last_words() {
 }
 
 #[test]
-fn a_stop_lets_the_work_in_hand_end() {
+fn a_stop_lets_work_in_progress_finish() {
     let profile = profile("process-stop");
     let script = "trap 'echo finished; exit 0' TERM; echo ready; while true; do sleep 0.05; done";
     let mut process = Process::start(&profile, shell(script)).unwrap();
@@ -52,9 +52,9 @@ fn a_stop_lets_the_work_in_hand_end() {
 }
 
 #[test]
-fn a_child_does_not_outlive_who_started_it() {
+fn a_child_does_not_outlive_the_thread_that_started_it() {
     let profile = profile("process-orphan");
-    // The kernel watches the thread that started it.
+    // The kernel signals the child when the thread that started it ends.
     let pid = thread::spawn(move || {
         let mut process = Process::start(&profile, shell("exec sleep 1000")).unwrap();
         let pid = process.pid();
@@ -68,7 +68,7 @@ fn a_child_does_not_outlive_who_started_it() {
 }
 
 #[test]
-fn what_an_earlier_run_left_is_stopped_and_nothing_else() {
+fn only_processes_of_an_earlier_run_are_stopped() {
     let profile = profile("process-left");
     let pids = profile.folder().join("pids");
     let mut left = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
@@ -79,7 +79,7 @@ fn what_an_earlier_run_left_is_stopped_and_nothing_else() {
     assert!(gone(left.id()));
     process.stop().unwrap();
 
-    // The pid has been given to another program since.
+    // Another program has the pid now.
     fs::write(pids.join("shell"), format!("{}\n/usr/bin/flowmeter-collector\n", stranger.id())).unwrap();
     Process::start(&profile, shell("exec sleep 1000")).unwrap().stop().unwrap();
     assert!(!gone(stranger.id()));

@@ -1,4 +1,4 @@
-//! A way that is cut and stalled.
+//! A proxy whose connections are cut and stalled.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -9,7 +9,7 @@ use std::{
 
 use stack::Proxy;
 
-/// Nothing is to come in this time; long against the way through the proxy.
+/// Nothing may arrive within this time, which is long compared to the way through the proxy.
 const NOTHING_WITHIN: Duration = Duration::from_millis(200);
 const SOON: Duration = Duration::from_secs(10);
 
@@ -51,7 +51,7 @@ fn has_ended(stream: &mut TcpStream) -> bool {
 }
 
 #[test]
-fn a_stalled_way_holds_everything_back_and_loses_nothing() {
+fn a_stalled_proxy_holds_everything_back_and_loses_nothing() {
     let proxy = Proxy::start(echo()).unwrap();
     let mut stream = connect(&proxy);
     assert_eq!(answer(&mut stream, b"one"), b"one");
@@ -60,7 +60,7 @@ fn a_stalled_way_holds_everything_back_and_loses_nothing() {
     stream.write_all(b"two").unwrap();
     stream.set_read_timeout(Some(NOTHING_WITHIN)).unwrap();
     let mut byte = [0];
-    assert!(stream.read(&mut byte).is_err(), "something has come through");
+    assert!(stream.read(&mut byte).is_err(), "something came through");
 
     proxy.open();
     stream.set_read_timeout(Some(SOON)).unwrap();
@@ -70,7 +70,7 @@ fn a_stalled_way_holds_everything_back_and_loses_nothing() {
 }
 
 #[test]
-fn a_cut_ends_what_there_is_and_lets_new_ones_pass() {
+fn a_cut_ends_open_connections_and_lets_new_ones_pass() {
     let proxy = Proxy::start(echo()).unwrap();
     let mut stream = connect(&proxy);
     assert_eq!(answer(&mut stream, b"one"), b"one");
@@ -80,7 +80,7 @@ fn a_cut_ends_what_there_is_and_lets_new_ones_pass() {
 }
 
 #[test]
-fn a_refusing_way_ends_at_once_until_it_is_open_again() {
+fn a_refusing_proxy_ends_connections_until_it_opens_again() {
     let proxy = Proxy::start(echo()).unwrap();
     let mut stream = connect(&proxy);
     assert_eq!(answer(&mut stream, b"one"), b"one");
@@ -91,7 +91,7 @@ fn a_refusing_way_ends_at_once_until_it_is_open_again() {
 }
 
 #[test]
-fn a_connection_that_is_cut_while_it_stalls_ends_too() {
+fn a_connection_that_is_cut_while_stalled_ends() {
     let proxy = Proxy::start(echo()).unwrap();
     let mut stream = connect(&proxy);
     assert_eq!(answer(&mut stream, b"one"), b"one");

@@ -56,7 +56,7 @@ fn a_renamed_and_then_removed_tenant_is_billed_once_with_one_base_fee() {
         (1, 1),
         "{statement}"
     );
-    // Some reports more: nothing of it is sent again.
+    // After further reports, nothing is sent again.
     bench.advance_clock(60 * 60 * 1_000);
     bench.until("billing has confirmed the period", || {
         let usage: Value = bench.usage(TENANT);
@@ -67,7 +67,7 @@ fn a_renamed_and_then_removed_tenant_is_billed_once_with_one_base_fee() {
 }
 
 #[test]
-fn a_restored_source_goes_on_where_it_was_and_counts_once() {
+fn a_restored_source_continues_where_it_stopped_and_counts_once() {
     let bench = Bench::with_tenant("restored-source", 1_000);
     bench.run(SOURCE, Runs::good(40));
     bench.await_counted(TENANT, 40);

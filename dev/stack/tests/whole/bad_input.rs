@@ -25,7 +25,7 @@ fn await_healthy(bench: &Bench, source: &str) {
     });
 }
 
-/// Everything else goes on: the good source is counted to the unit.
+/// Everything else continues: the good source is counted exactly.
 fn the_rest_goes_on(bench: &Bench, counted_before: u64) -> u64 {
     bench.run(SOURCE, Runs::good(10));
     let counted = bench.await_counted(TENANT, counted_before + 10);
@@ -34,7 +34,7 @@ fn the_rest_goes_on(bench: &Bench, counted_before: u64) -> u64 {
 }
 
 #[test]
-fn a_source_that_answers_wrongly_is_named_and_recovers() {
+fn a_source_with_bad_answers_is_reported_as_failing_and_recovers() {
     let bench = Bench::with_tenant("bad-answers", 100_000);
     let counted = the_rest_goes_on(&bench, 0);
     bench.put_tenant("south");
@@ -58,7 +58,7 @@ fn a_source_that_answers_wrongly_is_named_and_recovers() {
     for source in ["html-n8n", "page-n8n", "denied-n8n"] {
         fault(&bench, source, "none");
     }
-    // The key of each is written again: what a person does, and what ends a back-off.
+    // Writes each key again, as a person would: this ends the back-off.
     for source in ["html-n8n", "page-n8n", "denied-n8n", "key-n8n"] {
         bench.put_source(source, "south", &format!("key-{source}"));
         await_healthy(&bench, source);
@@ -86,7 +86,7 @@ fn a_row_of_unknown_status_is_kept_and_replayed() {
 }
 
 #[test]
-fn a_message_that_nobody_can_use_is_kept_with_its_reason_and_replayed() {
+fn an_unprocessable_message_is_kept_with_its_reason_and_replayed() {
     let bench = Bench::with_tenant("bad-message", 100_000);
     let counted = the_rest_goes_on(&bench, 0);
 
@@ -101,20 +101,20 @@ fn a_message_that_nobody_can_use_is_kept_with_its_reason_and_replayed() {
         let subject = executions_of(source);
         move |letter: &Value| letter["service"] == "aggregator" && letter["subject"] == subject
     };
-    let undecodable = bench.await_dead_letter("bytes that are no message", about(SOURCE));
+    let undecodable = bench.await_dead_letter("bytes that do not decode", about(SOURCE));
     let unknown = bench.await_dead_letter("an unknown source", about("later-n8n"));
     assert!(unknown["reason"].as_str().unwrap().contains("later-n8n"), "{unknown}");
     assert!(!undecodable["reason"].as_str().unwrap().is_empty(), "{undecodable}");
     let counted = the_rest_goes_on(&bench, counted);
 
-    // What made it unusable is put right, and nothing was lost.
+    // Once the cause is fixed, a replay counts it: nothing was lost.
     bench.put_tenant("south");
     bench.put_n8n("later-n8n", "south");
     bench.await_sweep_of("later-n8n");
     bench.flowmeter(&["dead", "replay", &unknown["sequence"].to_string()]);
     assert_eq!(bench.await_counted("south", 1), 1);
 
-    // A replay of what cannot be read comes back: it is never lost by trying.
+    // A replayed message that cannot be decoded becomes a dead letter again: a replay never loses it.
     bench.flowmeter(&["dead", "replay", &undecodable["sequence"].to_string()]);
     let again = bench.await_dead_letter("the same bytes", about(SOURCE));
     assert_ne!(again["sequence"], undecodable["sequence"]);

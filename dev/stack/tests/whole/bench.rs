@@ -1,4 +1,4 @@
-//! A stack for one test, and the few things that tests do with it.
+//! A stack for one test, and what tests commonly do with it.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use stack::{
     wait,
 };
 
-/// A state that is not reached by then will not be: two stacks start side by side on a small machine.
+/// How long to wait for a state: two stacks may start side by side on a small machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const TENANT: &str = "north";
@@ -52,12 +52,12 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Starts a stack. Whatever it wrote in an earlier run is gone.
+    /// Starts a stack. Data of an earlier run is removed.
     pub fn start(test: &str) -> Self {
         Self::start_some(test, &Program::SERVICES, |options| options)
     }
 
-    /// Starts a stack of these services only, with other options than the usual ones.
+    /// Starts a stack of these services only, with changed options.
     pub fn start_some(test: &str, services: &[Program], change: impl FnOnce(Options) -> Options) -> Self {
         let server_url = required("DATABASE_URL");
         let nats_url = required("NATS_URL");
@@ -114,7 +114,7 @@ impl Bench {
         self.gateway().put(&format!("/v1/tenants/{tenant}"), &body).unwrap();
     }
 
-    /// A new n8n in the sandbox, and a source that names it; both have this name.
+    /// Creates an n8n in the sandbox and a source for it, both with this name.
     pub fn put_n8n(&self, source: &str, tenant: &str) {
         self.sandbox().post(&format!("/control/n8n/{source}"), &json!({})).unwrap();
         self.put_source(source, tenant, &format!("key-{source}"));
@@ -149,7 +149,7 @@ impl Bench {
         self.usage(tenant)["counted"].as_u64().unwrap_or_default()
     }
 
-    /// Waits until a tenant has at least this many counted executions; the caller says how many it must be.
+    /// Waits until a tenant has at least this many counted executions; the caller asserts the exact number.
     pub fn await_counted(&self, tenant: &str, at_least: u64) -> u64 {
         self.until(&format!("{at_least} counted executions of {tenant}"), || {
             Some(self.counted(tenant)).filter(|counted| *counted >= at_least)
@@ -173,8 +173,8 @@ impl Bench {
         self.await_sweep_of(SOURCE);
     }
 
-    /// Subjects of the mails in the sink, sorted. A mail whose sender was killed before it could note the server's
-    /// "taken" comes again under the same Message-ID, by which a mailbox knows it: it is one mail.
+    /// Subjects of the mails in the sink, sorted. If the sender is killed before it has recorded the server's
+    /// acceptance, it sends the mail again under the same Message-ID: mailboxes and this method take it for one mail.
     pub fn mail_subjects(&self) -> Vec<String> {
         let mails = self.sandbox().get("/control/mail").unwrap();
         let by_id: BTreeMap<String, String> = mails
@@ -195,7 +195,7 @@ impl Bench {
         })
     }
 
-    /// What every clock of this stack shows.
+    /// The time on every clock of this stack.
     pub fn now(&self) -> jiff::Timestamp {
         self.sandbox().get("/clock").unwrap()["now"].as_str().unwrap().parse().unwrap()
     }
@@ -254,13 +254,13 @@ impl Bench {
         })
     }
 
-    /// Stops everything and takes away what it has put on the shared servers.
+    /// Stops everything and removes what it has created on the shared servers.
     pub fn finish(mut self) {
         self.stack.stop().unwrap();
         let names: Vec<String> = Stream::all().map(|stream| stream.name(&self.namespace)).collect();
         self.with_jetstream(async |context| {
             for name in names {
-                // A stack of some services has not all of them.
+                // A stack of some services does not have all of them.
                 let _ = context.delete_stream(name).await;
             }
         });
@@ -268,7 +268,7 @@ impl Bench {
         database::ask(&self.server_url, &drop_database).unwrap();
     }
 
-    /// Asks the services' database one thing.
+    /// Runs one query on the services' database.
     pub fn ask(&self, sql: &str) -> String {
         database::ask(&self.database_url, sql).unwrap()
     }

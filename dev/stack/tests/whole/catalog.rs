@@ -1,4 +1,4 @@
-//! The example of the documentation, applied to a gateway as an operator does.
+//! The documentation's example, applied to a gateway as an operator does.
 
 use std::process::{Command, Output};
 
@@ -28,7 +28,7 @@ fn the_documented_catalog_can_be_applied_and_uses_every_setting() {
     let again = printed(&apply(&bench, &[]));
     assert!(again.lines().all(|line| line.contains("unchanged")), "{again}");
 
-    // Each field of the API's own description of a plan, a tenant and a source stands in the example.
+    // The example has each field of the API's own description of a plan, a tenant and a source.
     let example = std::fs::read_to_string(Project::find().unwrap().root().join("docs/catalog.yaml")).unwrap();
     let api = bench.gateway().get("/openapi.json").unwrap();
     for schema in [
@@ -41,7 +41,7 @@ fn the_documented_catalog_can_be_applied_and_uses_every_setting() {
         "SourceInput",
     ] {
         let fields = api.pointer(&format!("/components/schemas/{schema}/properties")).unwrap();
-        // The exponent belongs to programs: a file leaves it to the currency.
+        // The exponent is for programs: a file leaves it to the currency.
         for field in fields.as_object().unwrap().keys().filter(|field| *field != "exponent") {
             assert!(
                 example.contains(&format!("{field}:")),
@@ -50,7 +50,7 @@ fn the_documented_catalog_can_be_applied_and_uses_every_setting() {
         }
     }
 
-    // Somebody has set a customer by hand: the file would take it away.
+    // Somebody has set a customer by hand: applying the file would remove it.
     let path = "/v1/tenants/west";
     let mut west = serde_json::json!({ "name": "West", "plan": "trial", "stripe_customer_id": "cus_west" });
     bench.gateway().put(path, &west).unwrap();

@@ -1,4 +1,4 @@
-//! SIGKILL to any one service in the middle of its work, and a start: the same figures.
+//! SIGKILL to any one service in the middle of its work, and a restart: the same figures.
 
 use stack::Program;
 
@@ -25,7 +25,7 @@ fn figures_survive_a_crash_of(program: Program) {
         }
         match round {
             2 => {
-                // Work is under way, and more comes while the service is away.
+                // Work is in progress, and more arrives while the service is down.
                 bench.await_counted(TENANT, 1);
                 bench.stack.kill(program).unwrap();
             }
@@ -46,13 +46,13 @@ fn figures_survive_a_crash_of(program: Program) {
     let expected = [COUNTED, UNCOUNTED, ROUNDS * 40, ROUNDS * 10, ROUNDS * 10];
     assert_eq!(figures, expected.map(Some));
 
-    // The clock moves: what a killed sender had in hand becomes due for the next one.
+    // The clock moves, so that work that a killed sender had claimed becomes due again.
     assert_eq!(bench.await_stripe_total(COUNTED), COUNTED);
     bench.await_mails(1);
     bench.await_quiet();
     let mails = bench.mail_subjects();
     let of = |share: &str| mails.iter().filter(|subject| subject.contains(share)).count();
-    // Where one change crossed both, or the first was not sent by then, the higher one says both.
+    // If one change crossed both, or the first was not sent in time, the higher one covers both.
     assert_eq!(of("100 %"), 1, "one mail at 100 %: {mails:?}");
     assert!(of("80 %") <= 1 && mails.len() <= 2, "one mail at 80 % at most: {mails:?}");
     assert_eq!(bench.stripe_total(), COUNTED);

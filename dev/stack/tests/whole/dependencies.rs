@@ -1,4 +1,4 @@
-//! Services that start before what they stand on, and that may do no more than they need.
+//! Services that start before their database and broker, and that may do no more than they need.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -14,7 +14,7 @@ use stack::{
 
 use crate::bench::{Bench, CUSTOMER, METER, Runs, SOURCE, TENANT};
 
-/// Longer than a service pauses between two attempts, with a start of all of them on a busy machine.
+/// Longer than a service's pause between two attempts, plus a start of all of them on a busy machine.
 const SOON: Duration = Duration::from_secs(90);
 
 /// The port in `scheme://user@host:port/path`.
@@ -24,7 +24,7 @@ fn port_of(url: &str) -> u16 {
     authority.rsplit_once(':').unwrap().1.parse().unwrap()
 }
 
-/// What `/healthz` and `/readyz` of a service say.
+/// The answers of `/healthz` and `/readyz` of a service.
 fn health(bench: &Bench, program: Program) -> Option<(u16, u16, String)> {
     let api = Api::new(&bench.stack.ops_url(program).unwrap());
     let (alive, _) = api.try_get("/healthz").ok()?;
@@ -45,8 +45,8 @@ fn await_waiting(bench: &mut Bench, program: Program, for_what: &str) {
     .unwrap();
 }
 
-/// All services start while the database is away, then the broker: each waits and says so, and is ready by itself when both
-/// are there.
+/// All services start while the database and the broker are down: each reports which one it waits for, and becomes ready by
+/// itself once both are up.
 #[test]
 fn services_wait_for_the_database_and_the_broker() {
     let (database_url, nats_url) = (required("DATABASE_URL"), required("NATS_URL"));
@@ -65,7 +65,7 @@ fn services_wait_for_the_database_and_the_broker() {
     for program in Program::SERVICES {
         await_waiting(&mut bench, program, "waiting for the database");
     }
-    // A service that waits ends when it is asked to, at once and without an error.
+    // A waiting service that is asked to stop ends at once and without an error.
     bench.stack.process(Program::Billing).unwrap().ask_to_stop().unwrap();
     let ended = wait::until("billing to end", Duration::from_secs(10), || {
         bench.stack.process(Program::Billing)?.ended()
@@ -95,14 +95,14 @@ fn services_wait_for_the_database_and_the_broker() {
     bench.finish();
 }
 
-/// A wrong configuration is not waited for: it ends the service with the reason.
+/// A service does not wait on a wrong configuration: it exits with the reason.
 #[test]
 fn a_wrong_configuration_ends_a_service_at_once() {
     let unreadable = |options: Options| options.with("DATABASE__URL", "postgres://u:a#b@127.0.0.1/flowmeter");
     ends_at_once("wrong", unreadable, "percent-encode");
 }
 
-/// Nor is a login that the server refuses.
+/// Nor does it wait on a login that the server refuses.
 #[test]
 fn a_refused_login_ends_a_service_at_once() {
     let port = port_of(&required("DATABASE_URL"));
@@ -158,7 +158,7 @@ fn the_whole_stack_needs_no_more_than_the_permissions_of_production() {
         Ok((usage["counted"] == 50 && !usage["complete_until"].is_null()).then_some(()))
     })
     .unwrap();
-    // One change may cross both thresholds: then there is one.
+    // One change may cross both thresholds: then there is one mail.
     wait::until("a mail", SOON, || {
         let mails = sandbox.get("/control/mail")?;
         Ok(mails.as_array().is_some_and(|mails| !mails.is_empty()).then_some(()))

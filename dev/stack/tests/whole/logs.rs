@@ -29,7 +29,7 @@ fn the_log_names_who_changed_what_and_is_quiet_about_sweeps() {
     another.put("/v1/plans/pro", &json!({ "name": "Pro", "monthly_limit": 7 })).unwrap();
 
     let collector = lines(&bench, Program::Collector);
-    assert!(collector.iter().all(|line| !said(line).contains("swept")), "sweeps are for DEBUG");
+    assert!(collector.iter().all(|line| !said(line).contains("swept")), "sweeps are logged at DEBUG only");
     assert!(collector.len() < 30, "{} lines of the collector", collector.len());
     let gateway = lines(&bench, Program::Gateway);
     let changes: Vec<&Value> = gateway.iter().filter(|line| said(line) == "changed by an operator").collect();

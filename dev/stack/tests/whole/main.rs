@@ -1,5 +1,5 @@
 //! The whole stack, as an operator runs it: five service processes, a real Postgres, a real NATS, and the
-//! sandbox for what is outside. Each test has a stack of its own.
+//! sandbox for external systems. Each test has a stack of its own.
 //!
 //! `cargo xtask test` starts the servers and builds the binaries. Logs stay in `.flowmeter/whole/<test>/logs`.
 

@@ -5,7 +5,7 @@ use stack::{Api, Program};
 use crate::bench::{Bench, Runs, SOURCE, TENANT};
 
 #[test]
-fn every_metric_has_a_help_text_and_the_operator_s_figures_are_there() {
+fn every_metric_has_a_help_text_and_the_operators_figures_are_exported() {
     let bench = Bench::with_tenant("metrics", 10);
     bench.run(SOURCE, Runs::good(9));
     bench.await_counted(TENANT, 9);

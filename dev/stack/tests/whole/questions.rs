@@ -1,4 +1,4 @@
-//! Many questions of one caller at once: they are answered or refused, and counting goes on.
+//! Many concurrent requests of one caller: each is answered or refused, and counting continues.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 use crate::bench::{Bench, Runs, SOURCE, TENANT};
 
-/// More than the aggregator has connections for questions, and more than one caller may ask at once.
+/// More than the aggregator's connections for requests, and more than one caller may have at once.
 const CALLERS: usize = 24;
 
 #[test]
-fn many_questions_of_one_caller_leave_counting_alone() {
+fn many_concurrent_requests_of_one_caller_do_not_disturb_counting() {
     let bench = Bench::with_tenant("questions", 100_000);
     bench.run(SOURCE, Runs::good(500));
     bench.await_counted(TENANT, 500);
@@ -49,7 +49,7 @@ fn many_questions_of_one_caller_leave_counting_alone() {
     });
     assert_eq!(counted, 800);
     let (answered, refused) = (answered.into_inner(), refused.into_inner());
-    println!("{answered} questions were answered and {refused} refused while 300 executions were counted");
+    println!("{answered} requests were answered and {refused} refused while 300 executions were counted");
     assert!(answered > 0, "some are answered");
     assert!(refused > 0, "{CALLERS} at once are more than one caller may have");
     bench.finish();

@@ -1,5 +1,5 @@
-//! Aggregators are killed, stopped and added while executions come in: the figures are the truth, each threshold is told
-//! once, and a killed one's partitions are read by another within seconds.
+//! Aggregators are killed, stopped and added while executions arrive: the figures stay correct, each crossing is published
+//! once, and another aggregator takes over a killed one's partitions within seconds.
 
 mod load;
 
@@ -24,11 +24,11 @@ use tokio::runtime::Runtime;
 use crate::bench::{Bench, jetstream_at};
 use load::{Figures, Load};
 
-/// By the lease (4 s) and the broker's wait for what the killed one had in hand (5 s) it takes ten seconds. A machine
-/// with other work is slow and not wrong, so what is asserted is that it happens, and the time is printed.
+/// The lease (4 s) and the broker's wait for acknowledgements (5 s) make it ten seconds. A busy machine is slow, not
+/// wrong, so the test only asserts that it happens, and prints the time.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(90);
 
-/// Processes that may run; two of them do at the beginning.
+/// Processes that may run.
 const REPLICAS: u8 = 4;
 
 fn aggregator(number: u8) -> Replica {
@@ -39,12 +39,12 @@ struct Crew {
     bench: Bench,
     runtime: Runtime,
     broker: jetstream::Context,
-    /// What each running process is called in the leases.
+    /// The replica id of each running process in the leases.
     names: BTreeMap<u8, String>,
 }
 
 #[test]
-fn aggregators_come_and_go_while_executions_come_in() {
+fn aggregators_come_and_go_while_executions_arrive() {
     let mut crew = Crew::gather();
     crew.join(1);
     load::publish_catalog(&crew.bench);
@@ -64,7 +64,7 @@ fn aggregators_come_and_go_while_executions_come_in() {
     load.go_on();
 
     let published = load.end();
-    println!("{} executions, {} tellings", published.executions(), published.told);
+    println!("{} executions, {} sent with repeats", published.executions(), published.told);
     crew.rest();
     let (expected, found) = (published.figures(), crew.figures());
     assert_eq!(found, expected);
@@ -76,7 +76,7 @@ fn aggregators_come_and_go_while_executions_come_in() {
 }
 
 impl Crew {
-    /// Nobody reads yet. It is the middle of a month.
+    /// No aggregator runs yet. It is the middle of a month.
     fn gather() -> Self {
         let bench = Bench::start_some("replicas", &[], |mut options| {
             options.replicas.insert(Program::Aggregator, REPLICAS);
@@ -109,7 +109,7 @@ impl Crew {
         held
     }
 
-    /// A process begins, and has its share.
+    /// Starts a process, and waits until it has its share.
     fn join(&mut self, number: u8) {
         self.bench.stack.restart(aggregator(number)).unwrap();
         // The others keep their fair share, rounded up.
@@ -122,7 +122,7 @@ impl Crew {
         self.names.insert(number, name.0);
     }
 
-    /// A process ends somehow; what is published of its partitions afterwards is recorded by others.
+    /// Ends a process, and waits until others have recorded what was published to its partitions afterwards.
     fn leave(&mut self, how: &str, number: u8, end: impl FnOnce(&mut Bench)) {
         let name = self.names.remove(&number).unwrap();
         let partitions = self.held().remove(&name).unwrap();
@@ -137,7 +137,7 @@ impl Crew {
         let held = self.held();
         assert!(
             partitions.iter().all(|partition| !held.get(&name).is_some_and(|own| own.contains(partition))),
-            "nobody reads for the dead: {held:?}"
+            "the ended aggregator still holds partitions: {held:?}"
         );
         println!("{} partitions of one {how} moved on after {:.1?}", partitions.len(), ended_at.elapsed());
     }
@@ -162,13 +162,13 @@ impl Crew {
         self.consumer(partition).ack_floor.stream_sequence
     }
 
-    /// Nothing is left to record or to tell.
+    /// Waits until nothing is left to record or to publish.
     fn rest(&self) {
         self.until("everything to be recorded", |crew| {
             let idle = |info: jetstream::consumer::Info| info.num_pending == 0 && info.num_ack_pending == 0;
             (0..PARTITIONS).all(|partition| idle(crew.consumer(partition))).then_some(())
         });
-        self.until("everything to be told", |crew| {
+        self.until("everything to be published", |crew| {
             let waiting = "SELECT (SELECT count(*) FROM aggregator.outbox)
                 + (SELECT count(*) FROM aggregator.tenants WHERE published_revision < revision)
                 + (SELECT count(*) FROM aggregator.rollup_log WHERE NOT folded)";
@@ -176,7 +176,7 @@ impl Crew {
         });
     }
 
-    /// What is counted of each tenant, month, source and workflow; and each tenant's sum as it was told.
+    /// The counts of each tenant, month, source and workflow, and each tenant's sum as it was published.
     fn figures(&self) -> Figures {
         let rows = self.bench.ask(
             "SELECT tenant_id, to_char(period_start AT TIME ZONE 'UTC', 'YYYY-MM'), source_id, workflow_id,
@@ -210,7 +210,7 @@ impl Crew {
         crossings
     }
 
-    /// Everything that is kept of a topic.
+    /// Every message that is kept of a topic.
     fn all<M: Message + Default>(&self, stream: Stream, topic: &str) -> Vec<M> {
         let stream = self.stream(stream);
         if stream.cached_info().state.messages == 0 {

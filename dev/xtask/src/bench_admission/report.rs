@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use crate::usage::Usage;
 
-/// Of the bare handler's throughput, the limit check reaches at least this part.
+/// Lowest ratio of the limit check's throughput to the bare handler's.
 const RATIO_MIN: f64 = 0.5;
 
-/// At half of its own throughput, 99 of 100 answers are there within this time.
+/// Highest p99 at half of its own throughput.
 const HALF_LOAD_P99_MAX_MS: f64 = 2.0;
 
 const NANOS_PER_MILLI: f64 = 1_000_000.0;
 const MICROS_PER_SECOND: f64 = 1_000_000.0;
 
-/// Runs that the gateway was asked for, as it has measured them itself: from the request's head to the answer's.
+/// Limit checks as the gateway has measured them itself: from the request's head to the answer's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Answered {
     all: f64,
@@ -24,7 +24,7 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// As the page of the gateway's metrics has it.
+    /// Reads them from the page of the gateway's metrics.
     pub fn from_metrics(page: &str) -> Self {
         let figure = |series: &str| {
             let value = page.lines().find_map(|line| line.strip_prefix(series));
@@ -59,21 +59,20 @@ pub struct Asked {
     body_bytes: f64,
     answered: Answered,
     p50_ms: f64,
-    /// Of 100 answers, 99 were there within this time.
+    /// Of 100 answers, 99 arrived within this time.
     pub p99_ms: f64,
     p999_ms: f64,
     /// Of 100 requests, 99 were sent at most this late.
     late_p99_ms: f64,
-    /// `p99_ms` with what the generator was late by.
+    /// `p99_ms` including the generator's own delay.
     scheduled_p99_ms: f64,
 }
 
 impl Asked {
-    /// What `flowmeter-load ask` has printed, and who used the processors in all of its time.
+    /// From the output of `flowmeter-load ask`, and the processor time during its whole run.
     pub fn new(told: &Value, usage: Usage, usage_seconds: u32, answered: Answered) -> Result<Self> {
-        let figure = |name: &str| {
-            told.get(name).and_then(Value::as_f64).with_context(|| format!("{name} was not told"))
-        };
+        let figure =
+            |name: &str| told.get(name).and_then(Value::as_f64).with_context(|| format!("{name} is missing"));
         let millis = |name: &str| Ok::<_, anyhow::Error>(figure(name)? / NANOS_PER_MILLI);
         Ok(Self {
             answers: figure("answers")?,
@@ -105,7 +104,7 @@ impl Asked {
         )
     }
 
-    /// Processor time of an answer, and what else ran on the machine.
+    /// Processor time per answer, and the share of other processes on the machine.
     fn processors(&self, f: &mut fmt::Formatter<'_>, cores: usize) -> fmt::Result {
         let answers = self.per_second() * self.usage_seconds;
         write!(f, "                CPU µs an answer:")?;
@@ -120,11 +119,11 @@ impl Asked {
             let Self { late_p99_ms, scheduled_p99_ms, .. } = self;
             writeln!(
                 f,
-                "                the generator late by p99 {late_p99_ms:.2} ms; with that the answer's p99 {scheduled_p99_ms:.2} ms"
+                "                generator late by p99 {late_p99_ms:.2} ms; answers including that p99 {scheduled_p99_ms:.2} ms"
             )?;
         }
         match self.answered.percent_within_a_milli() {
-            Some(percent) => writeln!(f, "                had its answer ready within 1 ms: {percent:.2} %"),
+            Some(percent) => writeln!(f, "                answers ready within 1 ms: {percent:.2} %"),
             None => Ok(()),
         }
     }
@@ -145,7 +144,7 @@ pub struct Report {
     pub bare: Asked,
     /// The gateway, as fast as it answers.
     pub full: Asked,
-    /// The bare handler at half of the gateway's rate: what the machine does to the slowest answers.
+    /// The bare handler at half of the gateway's rate: the machine's effect on the slowest answers.
     pub bare_half: Asked,
     /// The gateway at half of its rate.
     pub half: Asked,
@@ -178,7 +177,7 @@ impl fmt::Display for Report {
         writeln!(f, "  ratio to the bare handler {:.2} (goal: at least {RATIO_MIN:.2})", self.ratio())?;
         writeln!(
             f,
-            "  p99 at half load {:.2} ms (goal: under {HALF_LOAD_P99_MAX_MS:.0} ms), of the bare handler at that rate {:.2} ms",
+            "  p99 at half load {:.2} ms (goal: under {HALF_LOAD_P99_MAX_MS:.0} ms), bare handler at that rate {:.2} ms",
             self.half.p99_ms, self.bare_half.p99_ms
         )
     }

@@ -17,13 +17,13 @@ use stack::{
 
 use crate::{binaries, interrupt::Interrupt, usage::Usage};
 
-/// Pause between two looks at how far a run is.
+/// Pause between two checks of a run's progress.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Longest that a run may take, however slow the machine.
 const RUN_TIME_MAX: Duration = Duration::from_secs(1_200);
 
-/// A run is measured from here on, so that start-up does not count: where a twentieth is recorded.
+/// A run is measured once this part (one twentieth) is recorded, so that start-up does not count.
 const WARM_UP_PART: u64 = 20;
 
 /// Room for the largest run at the broker.
@@ -35,7 +35,7 @@ pub struct Case {
     pub publisher: Publisher,
     pub per_message: u64,
     pub workers: u32,
-    /// Of a hundred executions, so many are repeats.
+    /// Percentage of executions that are repeats.
     pub duplicates: u64,
     pub executions: u64,
 }
@@ -63,21 +63,21 @@ impl fmt::Display for Case {
 /// What is published.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// With the repeats.
+    /// Repeats included.
     pub executions: u64,
     /// The largest id of each source so far.
     pub from: u64,
-    /// Of a hundred executions, so many are repeats.
+    /// Percentage of executions that are repeats.
     pub duplicates: u64,
     pub per_message: u64,
 }
 
-/// What one run has measured.
+/// The figures of one run.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Executions, repeats included, from the stream to committed counts.
     pub per_second: f64,
-    /// Who used the processors, in microseconds for each execution.
+    /// Processor time by process, in microseconds per execution.
     pub cpu_us: Vec<(&'static str, f64)>,
 }
 
@@ -91,7 +91,7 @@ pub struct Bed {
     runs: u64,
 }
 
-/// What `flowmeter-load publish` has told.
+/// The report of `flowmeter-load publish`.
 #[derive(Debug, Clone, Copy)]
 pub struct Published {
     /// Executions, repeats included.
@@ -177,7 +177,7 @@ impl Bed {
         self.wait_until(|bed| Ok(bed.ask(&known)? == "t"))
     }
 
-    /// Publishes executions for nobody to record.
+    /// Publishes executions while no aggregator runs.
     pub fn publish_only(&mut self, executions: u64, per_message: u64) -> Result<()> {
         self.begin_anew(1)?;
         self.stack.stop_one(Program::Aggregator)?;
@@ -226,7 +226,7 @@ impl Bed {
         rate(&self.load("baseline", &arguments)?, "executions")
     }
 
-    /// Asks the aggregator's database.
+    /// Queries the aggregator's database.
     pub fn ask(&self, sql: &str) -> Result<String> {
         database::ask(&self.servers.backing.database_url, sql)
     }
@@ -244,8 +244,8 @@ impl Bed {
         Ok(line.map_or(Ok(0), |figure| figure.trim().parse())?)
     }
 
-    /// Waits until so many are recorded, and until the figures by hour, day and workflow have them, which follow at an
-    /// interval of their own. Returns when the counts were committed; what the figures cost is in the processor time.
+    /// Waits until this many are recorded, and until the figures by hour, day and workflow, which follow at an interval of
+    /// their own, include them. Returns the time until the counts were committed; the processor time includes those figures.
     fn wait_recorded(&mut self, fresh: u64, begun: Instant) -> Result<Duration> {
         self.wait_until(|bed| Ok(bed.recorded()? >= fresh))?;
         let took = begun.elapsed();
@@ -255,14 +255,14 @@ impl Bed {
         Ok(took)
     }
 
-    /// Each execution is counted exactly once, in the periods and in the hours.
+    /// Checks that each execution is counted exactly once, in the periods, the hours and the days.
     fn check(&self, stored: u64) -> Result<()> {
         let counted = self.ask(
             "SELECT (SELECT sum(counted) FROM aggregator.periods), (SELECT sum(counted) FROM aggregator.usage_hours),
                  (SELECT sum(counted) FROM aggregator.workflow_days)",
         )?;
         if counted != format!("{stored}|{stored}|{stored}") {
-            bail!("{stored} executions were published, and counted are {counted}");
+            bail!("{stored} executions were published, but the counts are {counted}");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A plot of what recording costs.
+//! A plot of the cost of recording.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::stored::Step;
 const SIZE: (u32, u32) = (800, 400);
 const MILLION: f64 = 1e6;
 
-/// Draws the processor time of an execution over what was stored before.
+/// Draws the processor time per execution over the number of executions stored before.
 pub fn cost(file: &Path, steps: &[Step]) -> Result<()> {
     let most = steps.iter().map(|step| step.cpu_us).fold(0.0, f64::max);
     let stored = steps.last().map_or(1.0, |step| step.stored as f64 / MILLION);

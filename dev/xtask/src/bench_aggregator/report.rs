@@ -7,27 +7,27 @@ use super::{
     bed::{Case, Publisher, Run},
 };
 
-/// With two workers and packed messages, this part of the copy into the same table is kept.
+/// Lowest ratio to the copy into the same table, with two workers and packed messages.
 const COPY_RATIO_MIN: f64 = 0.8;
 
-/// And so many times the one-statement design.
+/// Lowest ratio to the one-statement design, likewise.
 const BASELINE_RATIO_MIN: f64 = 3.0;
 
-/// With one execution in a message, this part of what the broker hands out.
+/// Lowest ratio to the broker's delivery rate, with one execution in a message.
 const BROKER_RATIO_MIN: f64 = 0.5;
 
-/// What is compared with.
+/// What the cases are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ceiling {
-    /// Rows copied into the aggregator's own table, over so many connections.
+    /// Rows copied into the aggregator's own table, over this many connections.
     Copy(u32),
     /// The same with the primary key as the only index.
     KeyedCopy(u32),
     /// Messages with one execution each, acknowledged unread.
     Broker,
-    /// Executions decoded, so many to a message.
+    /// Executions decoded, this many to a message.
     Decode(u64),
-    /// The one-statement design, so many executions to a message.
+    /// The one-statement design, this many executions to a message.
     OneStatement(u64),
 }
 
@@ -64,7 +64,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether the promises hold on this machine.
+    /// Whether the goals are met on this machine.
     pub fn keeps(&self) -> bool {
         self.promises().iter().all(|(_, ratio, least)| ratio >= least)
     }
@@ -132,7 +132,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The middle one.
+/// The median.
 pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_by(f64::total_cmp);

@@ -16,13 +16,13 @@ const STEP: u64 = 1_000_000;
 
 const WORKERS: u32 = 2;
 const DUPLICATES: u64 = 1;
-/// A whole page of n8n: the broker is not what is measured.
+/// A whole page of n8n: the broker is not being measured.
 const PER_MESSAGE: u64 = 250;
 
 /// The last tenth of all steps may cost this much more than the first.
 const GROWTH_MAX: f64 = 1.25;
 
-/// What one step has cost.
+/// The cost of one step.
 #[derive(Debug, Clone)]
 pub struct Step {
     /// Executions that were stored when it began.
@@ -33,7 +33,7 @@ pub struct Step {
     pub table_mib: f64,
 }
 
-/// Records until so many are stored. Writes a table and a plot.
+/// Records until this many are stored. Writes a table and a plot.
 pub fn run(bed: &mut Bed, executions: u64) -> Result<ExitCode> {
     bed.begin_anew(WORKERS)?;
     let mut steps: Vec<Step> = Vec::new();
@@ -50,11 +50,11 @@ pub fn run(bed: &mut Bed, executions: u64) -> Result<ExitCode> {
         );
         steps.push(Step { stored, per_second: run.per_second, cpu_us, table_mib: mib });
         stored += published.fresh;
-        // Ids go on where the fullest source stands: gaps are as good as ids.
+        // Ids continue above those of the fullest source: gaps do no harm.
         from += STEP / u64::from(bed.tenants()) + 1;
     }
     let folder = Project::find()?.root().join("docs/benchmarks");
-    fs::create_dir_all(&folder).context("cannot make docs/benchmarks")?;
+    fs::create_dir_all(&folder).context("cannot create docs/benchmarks")?;
     fs::write(folder.join("aggregator-stored.csv"), table(&steps)).context("cannot write the table")?;
     plot::cost(&folder.join("aggregator-stored.svg"), &steps)?;
     let growth = growth(&steps);
@@ -77,7 +77,8 @@ fn table(steps: &[Step]) -> String {
     csv
 }
 
-/// Processor time of the last tenth against that of the first; the very first step fills empty caches and tables.
+/// Processor time of the last tenth against that of the first, without the very first step, which fills empty caches and
+/// tables.
 fn growth(steps: &[Step]) -> f64 {
     let tenth = steps.len().div_ceil(10);
     let cost = |steps: &[Step]| median(steps.iter().map(|step| step.cpu_us));

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use crate::usage::Usage;
 
-/// What one collector promises: this many sources within a round of this length, and with this much memory.
+/// The goals of one collector: this many sources within a round of this length, and with this much memory.
 const SOURCES: f64 = 10_000.0;
 const ROUND: Duration = Duration::from_secs(600);
 const MEMORY_KIB_MAX: u64 = 300 * 1_000 * 1_000 / 1_024;
@@ -15,9 +15,9 @@ const BYTES_PER_MIB: f64 = 1_024.0 * 1_024.0;
 /// A phase in which every source was swept once.
 #[derive(Debug, Clone)]
 pub struct Phase {
-    /// From its begin to the last sweep's end.
+    /// From its start to the last sweep's end.
     pub took: Duration,
-    /// Who used the processors.
+    /// Processor time by process.
     pub usage: Usage,
 }
 
@@ -49,17 +49,17 @@ pub struct Report {
     pub quiet: (Phase, Bare),
     /// The round with news.
     pub news: (Phase, Bare),
-    /// The most memory that the collector ever had.
+    /// The collector's peak memory.
     pub memory_peak_kib: u64,
 }
 
 impl Report {
-    /// Whether the promise holds on this machine.
+    /// Whether the goals are met on this machine.
     pub fn fits(&self) -> bool {
         self.headroom() >= 1.0 && self.memory_peak_kib < MEMORY_KIB_MAX
     }
 
-    /// How many times the promised sources fit into the promised round.
+    /// How many times the goal's sources fit into its round.
     fn headroom(&self) -> f64 {
         self.per_minute(self.quiet.0.took) * ROUND.as_secs_f64() / 60.0 / SOURCES
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask e2e admission`: a real n8n whose hook asks before each run, at its limit.
+//! `cargo xtask e2e admission`: a real n8n whose hook checks the limit before each run, at its limit.
 
 use std::{
     process::ExitCode,
@@ -24,26 +24,26 @@ const WEBHOOK: &str = "/webhook/meter-ok";
 /// Webhooks of one burst.
 const BURST: u64 = 20;
 
-/// What the caller of a webhook gets where the quota is used up, and where it may be: some runs are not counted yet. Before
-/// 2.40 n8n makes its own error of both.
+/// Status for a webhook's caller when the quota is used up, and when it may be, because some runs are not counted yet. Before
+/// 2.40, n8n answers both with its own error.
 const REFUSED: u16 = 402;
 const NOT_SURE: u16 = 429;
 const REFUSED_BY_OLD_N8N: u16 = 500;
 
-/// How long the hook waits by itself, and how long a debug build may take.
+/// How long the hook waits by default, and how long a debug build may take.
 const WAIT_MS_OF_HOOK: u32 = 250;
 const WAIT_MS_OF_DEBUG: u32 = 20_000;
 
-/// What the product promises after a limit was raised.
+/// The promised time until a raised limit applies.
 const RAISED_HOLDS_WITHIN: Duration = Duration::from_secs(1);
 
-/// For all calls of a moment to be answered: on a busy machine n8n runs a few a second.
+/// Time to answer all simultaneous calls: on a busy machine n8n runs a few a second.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(180);
 
-/// For what has been pushed to be counted, on a busy machine.
+/// Time for pushed runs to be counted, on a busy machine.
 const COUNTED_WITHIN: Duration = Duration::from_secs(30);
 
-/// For a raised limit to hold at all.
+/// How long to wait for a raised limit to apply at all.
 const RAISED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Arguments of `cargo xtask e2e admission`.
@@ -66,10 +66,10 @@ pub struct Admission {
     /// debug build on a busy machine must not let runs through by the rule for an outage.
     #[arg(long)]
     wait_ms: Option<u32>,
-    /// Build with optimisations, as what is deployed.
+    /// Build with optimisations, as for a deployment.
     #[arg(long)]
     release: bool,
-    /// Calls of a webhook at the same moment.
+    /// Simultaneous calls of a webhook.
     #[arg(long, default_value_t = 80)]
     calls: u64,
     /// Bursts of 20 webhooks below the limit, one after the other, before it is reached.
@@ -120,7 +120,7 @@ impl Admission {
         self.bursts * BURST
     }
 
-    /// No burst below the limit is refused, also while the runs of the one before are being counted.
+    /// No burst below the limit is refused, even while the previous burst's runs are being counted.
     fn bursts(&self, metered: &Metered, n8n: &RealN8n, checks: &mut Checks) -> Result<()> {
         println!("{} bursts of {BURST} below the limit", self.bursts);
         let mut refused = Vec::new();
@@ -135,10 +135,10 @@ impl Admission {
     }
 
     fn tell(&self, metered: &Metered, n8n: &RealN8n, checks: &mut Checks) -> Result<()> {
-        // An admission is taken as fresh once the source has been seen.
+        // Usage is taken as fresh once the source has been seen.
         metered.sweep(n8n)?;
         self.bursts(metered, n8n, checks)?;
-        println!("{} calls at the same moment, {} are left", self.calls, self.limit);
+        println!("{} simultaneous calls, with {} left below the limit", self.calls, self.limit);
         let began = Instant::now();
         let answers = call(n8n, self.calls)?;
         println!("  answered after {} ms", began.elapsed().as_millis());
@@ -175,7 +175,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Exactly `allowed` of the answers are runs, and all others are refusals, which say why where n8n lets them.
+    /// Exactly `allowed` of the answers are runs, and all others are refusals, with the reason if n8n passes it on.
     fn judge(&self, when: &str, answers: &[Answer], allowed: u64, checks: &mut Checks) {
         let count =
             |is_meant: &dyn Fn(&Answer) -> bool| answers.iter().filter(|answer| is_meant(answer)).count();
@@ -197,7 +197,7 @@ impl Admission {
         }
     }
 
-    /// Once every run is counted, a refusal is no guess: the quota is used up.
+    /// Once every run is counted, a refusal is definite: the quota is used up.
     fn definite(&self, n8n: &RealN8n, checks: &mut Checks) -> Result<()> {
         let expected = if self.instance.refuses_cleanly() { REFUSED } else { REFUSED_BY_OLD_N8N };
         let answers = call(n8n, 1)?;
@@ -206,7 +206,7 @@ impl Admission {
         Ok(())
     }
 
-    /// The count is that of the runs; where n8n lets refusals be clean, it has no rows of them.
+    /// The count is that of the runs; if n8n refuses cleanly, it lists no executions for refusals.
     fn counted(
         &self,
         when: &str,
@@ -228,14 +228,14 @@ impl Admission {
     }
 }
 
-/// What the caller of a webhook got.
+/// The answer to a webhook's caller.
 struct Answer {
     status: u16,
     text: String,
 }
 
 impl Answer {
-    /// Whether it gives a person the reason, and no stack.
+    /// Whether it gives a person the reason, and no stack trace.
     fn says_why(&self) -> bool {
         let body: Value = serde_json::from_str(&self.text).unwrap_or_default();
         body.get("message").and_then(Value::as_str).is_some_and(|message| message.starts_with("Refused"))
@@ -243,7 +243,7 @@ impl Answer {
     }
 }
 
-/// Calls the webhook so many times at the same moment.
+/// Calls the webhook this many times at once.
 fn call(n8n: &RealN8n, calls: u64) -> Result<Vec<Answer>> {
     thread::scope(|scope| {
         let callers: Vec<_> = (0..calls)
@@ -256,6 +256,6 @@ fn call(n8n: &RealN8n, calls: u64) -> Result<Vec<Answer>> {
                 })
             })
             .collect();
-        callers.into_iter().map(|caller| caller.join().map_err(|_| anyhow!("a caller has failed"))?).collect()
+        callers.into_iter().map(|caller| caller.join().map_err(|_| anyhow!("a caller panicked"))?).collect()
     })
 }

@@ -17,16 +17,16 @@ const PACKAGES: [&str; 2] = ["playwright-core@1.65.1", "@axe-core/playwright@4.1
 /// The browser by its names in Debian, other distributions, and as Google ships it.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// Nothing was checked: what it needs is missing. Automake's code for a skipped test.
+/// Exit code if nothing was checked because a prerequisite is missing: Automake's code for a skipped test.
 const SKIPPED: u8 = 77;
 
-/// Its path is that under which `dev/xtask/dashboard/check.mjs` serves the page; the proxy's port is not known yet.
+/// `dev/xtask/dashboard/check.mjs` serves the page under this path; the proxy's port is not known yet.
 const PUBLIC_URL: &str = "http://127.0.0.1/meter/";
 
 /// Arguments of `cargo xtask e2e dashboard`.
 #[derive(Debug, Args)]
 pub struct Dashboard {
-    /// Install no package: skip where one is missing.
+    /// Install no package: skip if one is missing.
     #[arg(long)]
     no_install: bool,
 }

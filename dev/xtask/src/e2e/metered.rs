@@ -8,7 +8,7 @@ use stack::{Api, Backing, Stack, database, wait};
 
 use crate::real_n8n::{RealN8n, Run};
 
-/// The demo's words.
+/// As in the demo.
 pub const TENANT: &str = "north";
 pub const SOURCE: &str = "north-n8n";
 
@@ -18,7 +18,7 @@ const SWEPT_WITHIN: Duration = Duration::from_secs(120);
 /// Nothing listens here: until n8n runs, its source has no address.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
-/// The sweeps of these tasks are asked for one by one.
+/// Longer than a task: it requests each sweep itself.
 const POLL_INTERVAL: &str = "1h";
 
 /// A metered tenant.
@@ -30,7 +30,7 @@ pub struct Metered {
 }
 
 impl Metered {
-    /// Puts a tenant with this limit and a source that has no address yet.
+    /// Creates a tenant with this limit and a source that has no address yet.
     pub fn set_up(stack: &Stack, backing: &Backing, limit: u64) -> Result<Self> {
         let gateway = stack.gateway();
         gateway.put("/v1/plans/start", &json!({ "name": "Start", "monthly_limit": limit }))?;
@@ -83,8 +83,8 @@ impl Metered {
         Ok(counted(&self.usage()?))
     }
 
-    /// Every execution that was recorded, one by one, from the aggregator's own table. Its key is more than the
-    /// pair that names a run, so a run that was counted twice stands here twice.
+    /// Every execution that was recorded, one by one, from the aggregator's own table. Its key has more than the
+    /// pair that identifies a run, so a run that was counted twice appears twice.
     pub fn recorded(&self) -> Result<Vec<Run>> {
         let rows = database::ask(
             &self.database_url,
@@ -100,7 +100,7 @@ impl Metered {
     }
 }
 
-/// What a tenant's usage says was counted.
+/// The counted executions in a tenant's usage.
 pub fn counted(usage: &Value) -> u64 {
     usage.get("counted").and_then(Value::as_u64).unwrap_or_default()
 }

@@ -22,10 +22,10 @@ use crate::{
     real_n8n::{Backends, Instance, RealN8n, RedisInput},
 };
 
-/// What the product promises from the end of a run to its count.
+/// The promised time from the end of a run to its count.
 const SHOWN_WITHIN: Duration = Duration::from_secs(1);
 
-/// A run that is not shown by then will not be before the next poll.
+/// A run that does not appear within this time will not appear before the next poll.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(30);
 
 /// A prepared workflow that succeeds. It answers when its run has ended.
@@ -129,7 +129,7 @@ impl Push {
         let webhook = Api::new(&n8n.webhook_url);
         let mut delays = Vec::new();
         for run in 1..=u64::from(self.runs) {
-            // From the start of the run, which takes some milliseconds: its end is in n8n's time, not in ours.
+            // From the start of the run, which takes some milliseconds: its end is on n8n's clock, not on ours.
             let started_at = Instant::now();
             webhook.post(WEBHOOK, &json!({ "n": {} }))?;
             delays.push(await_count(&shown, before + run)?.duration_since(started_at));
@@ -152,11 +152,11 @@ fn judge(delays: Vec<Duration>, checks: &mut Checks) {
     }
 }
 
-/// Every count of the tenant that the live events tell, and when they told it.
+/// Every count of the tenant in the live events, and when it arrived.
 fn follow(gateway: &Api) -> Result<Receiver<(Instant, u64)>> {
     let events = gateway.stream("/v1/events")?;
     let (tell, told) = mpsc::channel();
-    // Ends with the gateway, or with whoever listens.
+    // Ends with the gateway, or with the receiver.
     std::thread::spawn(move || {
         for line in events.lines().map_while(Result::ok) {
             let data = line.strip_prefix("data:").and_then(|data| serde_json::from_str(data).ok());
@@ -178,8 +178,8 @@ fn await_count(shown: &Receiver<(Instant, u64)>, expected: u64) -> Result<Instan
         match shown.recv_timeout(left) {
             Ok((at, counted)) if counted >= expected => return Ok(at),
             Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => bail!("the count never came to {expected}"),
-            Err(RecvTimeoutError::Disconnected) => bail!("the live events have ended"),
+            Err(RecvTimeoutError::Timeout) => bail!("the count never reached {expected}"),
+            Err(RecvTimeoutError::Disconnected) => bail!("the live events ended"),
         }
     }
 }

@@ -21,10 +21,10 @@ use crate::{
 /// A prepared workflow that answers at once and sleeps for 20 seconds.
 const SLEEPING_WEBHOOK: &str = "/webhook/meter-wait-short";
 
-/// Its sleep, and a restart of n8n meanwhile.
+/// Time for its sleep, and a restart of n8n meanwhile.
 const AWAKE_WITHIN: Duration = Duration::from_secs(120);
 
-/// Runs that nobody has seen when the database is restored.
+/// Runs that no sweep has seen when the database is restored.
 const UNSEEN: u32 = 5;
 
 const LIMIT: u64 = 1_000_000;
@@ -35,7 +35,7 @@ pub struct Restore {
     #[command(flatten)]
     instance: Instance,
     /// Runs in each life of the database. The first restored life has half as many, so that its ids stay below the
-    /// ones that were handed out before; the second has twice as many, so that they overtake them.
+    /// ones that were assigned before; the second has twice as many, so that they overtake them.
     #[arg(long, default_value_t = 30)]
     runs: u32,
 }
@@ -114,7 +114,7 @@ impl Story {
         self.n8n.make_executions(UNSEEN, 0)
     }
 
-    /// Puts the copy back, lets `runs` have the ids of what was lost, and looks at the count.
+    /// Restores the copy, makes `runs` executions that reuse the lost ids, and checks the count.
     fn restore(&mut self, when: &str, copy: &DatabaseCopy, runs: u32, gaps_expected: usize) -> Result<()> {
         println!("Restoring the copy, and {runs} runs");
         let floor = self.newest;
@@ -130,7 +130,7 @@ impl Story {
         }
         let wanted = format!(">= {}", runs / 2);
         self.checks.judged(
-            &format!("{when}: ids handed out again"),
+            &format!("{when}: ids assigned again"),
             &wanted,
             &reused.to_string(),
             reused >= runs / 2,
@@ -173,7 +173,7 @@ impl Story {
         Ok(())
     }
 
-    /// Until nothing sleeps any more.
+    /// Waits until no execution sleeps any more.
     fn await_sleeper(&self) -> Result<()> {
         wait::until("an execution to wake up and end", AWAKE_WITHIN, || {
             Ok(self.n8n.list()?.iter().all(|row| row.has_ended()).then_some(()))
@@ -186,7 +186,7 @@ impl Story {
     }
 }
 
-/// What an operator is told.
+/// Prints the gaps as an operator sees them.
 fn print_gaps(stack: &Stack) -> Result<()> {
     println!("flowmeter sources gaps {SOURCE}");
     binaries::run(Command::new(stack.cli()).args(["sources", "gaps", SOURCE]).envs(stack.cli_environment()))?;

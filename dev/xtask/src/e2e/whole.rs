@@ -23,13 +23,13 @@ use crate::{
 /// A first sweep of a full instance, on a busy machine.
 const SWEPT_WITHIN: Duration = Duration::from_secs(120);
 
-/// Time for what has been swept to reach the mail server and Stripe.
+/// Time for swept executions to reach the mail server and Stripe.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
 
-/// What the product promises after a limit was raised.
+/// The promised time until a raised limit applies.
 const RAISED_HOLDS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Every tenant's executions: the demo's words.
+/// Names as in the demo.
 const TENANT: &str = "north";
 const SOURCE: &str = "north-n8n";
 const CUSTOMER: &str = "cus_north";
@@ -38,7 +38,7 @@ const RECIPIENT: &str = "ops@north.example";
 const LIMIT: u64 = 100;
 const RAISED_LIMIT: u64 = 1_000_000;
 
-/// Time between sweeps while we wait for one, and while we look at what it has brought.
+/// Poll intervals: while waiting for a sweep, and while checking its result.
 const SWEEPING: &str = "2s";
 const RESTING: &str = "1h";
 
@@ -131,7 +131,7 @@ impl Run {
         println!("Reporting to Stripe");
         self.stripe("Stripe's total", total)?;
 
-        println!("Killing alerts and billing, and starting them again");
+        println!("Killing and restarting alerts and billing");
         for program in [Program::Alerts, Program::Billing] {
             self.stack.kill(program)?;
             self.stack.restart(program)?;
@@ -178,7 +178,7 @@ impl Run {
         Ok(())
     }
 
-    /// When the last sweep has ended, as far as the gateway has heard.
+    /// When the last sweep ended, as far as the gateway knows.
     fn last_sweep(&self) -> Result<Option<String>> {
         let source = self.stack.gateway().get(&format!("/v1/sources/{SOURCE}"))?;
         if let Some(failing) = source.pointer("/status/failing").filter(|failing| !failing.is_null()) {
@@ -206,7 +206,7 @@ impl Run {
         Ok(published.unwrap_or_default())
     }
 
-    /// What a collector that has lost its database knows: nothing. The source comes back with the next change.
+    /// Makes the collector lose its database, and with it all it knows. The source comes back with its next change.
     fn forget_cursor(&mut self) -> Result<()> {
         self.stack.stop_one(Program::Collector)?;
         database::ask(&self.backing.database_url, "DROP SCHEMA collector CASCADE")?;
@@ -245,7 +245,7 @@ impl Run {
         Ok(())
     }
 
-    /// One mail at 100 percent, and one at 80 at most: of thresholds that one change crosses the highest is mailed.
+    /// One mail at 100 percent, and at most one at 80: if one change crosses several thresholds, only the highest is mailed.
     fn mails(&mut self, when: &str) -> Result<()> {
         let subjects = || -> Result<Vec<String>> {
             let mails = self.stack.sandbox().get("/control/mail")?;
@@ -286,7 +286,7 @@ impl Run {
         let raised = Instant::now();
         self.put_tenant(Some(RAISED_LIMIT))?;
         let mut asked = 0_u32;
-        let allowed = wait::until("the raised limit to hold", ARRIVES_WITHIN, || {
+        let allowed = wait::until("the raised limit to apply", ARRIVES_WITHIN, || {
             asked += 1;
             Ok(self.admission(&format!("raised-{asked}"))?.0.then_some(raised.elapsed()))
         })?;

@@ -1,5 +1,5 @@
-//! Which n8n a task runs, where it is installed, and its SQLite database. Its data is new in each task: figures of an
-//! earlier one would spoil the next one's.
+//! Which n8n a task runs, where it is installed, and its SQLite database. Each task begins with new data: figures of an
+//! earlier task would falsify its own.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use crate::binaries;
 const DATABASE: &str = "data/.n8n/database.sqlite";
 const DATABASE_PARTS: [&str; 3] = ["", "-wal", "-shm"];
 
-/// Which n8n, and where it lies.
+/// Which n8n, and where it is installed.
 #[derive(Debug, Clone, Args)]
 pub struct Instance {
     /// The folder with tools/n8n/start-n8n.sh.
@@ -39,7 +39,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Starts it in main mode, with settings of n8n's own.
+    /// Starts it in main mode, with these settings of n8n's own.
     pub fn start(&self, profile: &Profile, environment: &[(&str, String)]) -> Result<RealN8n> {
         RealN8n::main(self.fresh(profile, environment)?)
     }
@@ -57,7 +57,7 @@ impl Instance {
         RealN8n::queue(queue, installation.scripts, &printed)
     }
 
-    /// Whether a run that a hook refuses leaves no execution, and its caller gets the refusal's status: since 2.40.
+    /// Whether a run that a hook refuses leaves no execution, and its caller gets the refusal's status: from 2.40 on.
     pub fn refuses_cleanly(&self) -> bool {
         let mut parts = self.n8n_version.split('.').map_while(|part| part.parse::<u32>().ok());
         (parts.next(), parts.next()) >= (Some(2), Some(40))
@@ -94,7 +94,7 @@ impl Instance {
         folder: PathBuf,
         environment: &[(&str, String)],
     ) -> Result<Installation> {
-        // n8n does not start where a module is named that it does not have.
+        // n8n does not start if a module is named that it does not have.
         let needless = if self.n8n_version.starts_with("1.") { "insights" } else { "mcp-registry" };
         let modules = ("N8N_DISABLED_MODULES".to_owned(), needless.to_owned());
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
@@ -145,7 +145,7 @@ impl Installation {
         Ok(())
     }
 
-    /// The scripts install by starting.
+    /// Starts and stops it if it is not installed: the scripts install it when they start it.
     fn ensure_installed(&self) -> Result<()> {
         let installed = fs::read_to_string(self.folder.join(".installed")).unwrap_or_default();
         if installed.starts_with(&format!("n8n@{} ", self.version)) {
@@ -155,7 +155,7 @@ impl Installation {
         self.stop()
     }
 
-    /// Makes the owner, an API key and the workflows of an n8n that runs. `state` keeps the key.
+    /// Creates the owner, an API key and the workflows in a running n8n. `state` keeps the key.
     fn prepare(&self, url: &str, state: &Path) -> Result<Printed> {
         let mut script = Command::new(self.node()?);
         script.arg(self.scripts.join("setup.mjs")).arg(url).arg(state);
@@ -185,7 +185,7 @@ impl Installation {
         Ok(copy)
     }
 
-    /// Puts a copy in the place of its database, while it does not run.
+    /// Replaces its database with a copy, while it does not run.
     pub fn restore_database(&self, copy: &DatabaseCopy) -> Result<()> {
         DATABASE_PARTS.iter().try_for_each(|part| replace(&copy.part(part), &self.database(part)))
     }
@@ -207,7 +207,7 @@ impl DatabaseCopy {
     }
 }
 
-/// Makes `to` what `from` is: a file, or nothing.
+/// Replaces `to` with a copy of `from`, or removes it if `from` does not exist.
 fn replace(from: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         fs::remove_file(to).with_context(|| format!("cannot remove {}", to.display()))?;

@@ -17,7 +17,7 @@ const READY_WITHIN: Duration = Duration::from_secs(240);
 /// n8n's own database on the Postgres of the task.
 const DATABASE: &str = "n8n";
 
-/// Where n8n neither asks nor tells the world outside.
+/// Settings that are turned off, most of them so that n8n contacts no external service.
 const QUIET: [&str; 7] = [
     "N8N_DIAGNOSTICS_ENABLED",
     "N8N_VERSION_NOTIFICATIONS_ENABLED",
@@ -75,7 +75,7 @@ impl Queue {
             process.wait_ready(READY_WITHIN, || api::answers_ok(&url))?;
             Ok(process)
         };
-        // The first one makes the database.
+        // The first one creates the database.
         let listen =
             |port: u16| [("N8N_PORT", port.to_string()), ("N8N_LISTEN_ADDRESS", "127.0.0.1".to_owned())];
         let main = start("start", main_port, &listen(main_port))?;
@@ -99,7 +99,7 @@ impl Queue {
         address(self.webhook_port)
     }
 
-    /// Stops all three: first what takes work, last what does it.
+    /// Stops all three: first the one that accepts work, last the one that does it.
     pub fn stop(&mut self) -> Result<()> {
         self.processes.iter_mut().try_for_each(Process::stop)
     }
@@ -116,7 +116,7 @@ fn shared_environment(profile: &Profile, backends: &Backends<'_>) -> Result<BTre
     let (host, port) = host.split_once(':').context("Postgres has a port")?;
     let (redis_host, redis_port) = backends.redis.redis.split_once(':').context("--redis is HOST:PORT")?;
     let redis_db = backends.redis.redis_db.to_string();
-    // Jobs and webhooks that an earlier task has left are not ours.
+    // Its own prefix, so that it does not pick up jobs and webhooks that an earlier task has left.
     let prefix = format!("flowmeter-{}", process::id());
     let folder = profile.folder().join("n8n");
     std::fs::create_dir_all(&folder).context("cannot create n8n's folder")?;

@@ -7,10 +7,10 @@ use serde_json::Value;
 const COUNTED_MODES: [&str; 5] = ["webhook", "trigger", "retry", "cli", "evaluation"];
 const COUNTED_STATUSES: [&str; 3] = ["success", "error", "crashed"];
 
-/// What n8n calls an execution that has ended.
+/// n8n's statuses of an execution that has ended.
 const FINAL_STATUSES: [&str; 4] = ["success", "error", "crashed", "canceled"];
 
-/// One execution, whatever lives its database has had: ids are handed out again, an id with its start is not.
+/// One execution across all lives of its database: ids are assigned again, an id with its start is not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Run {
     /// Its id.
@@ -22,7 +22,7 @@ pub struct Run {
 impl Run {
     /// From `id|start`.
     pub fn parse(line: &str) -> Result<Self> {
-        let (id, started_at) = line.split_once('|').with_context(|| format!("`{line}` is no run"))?;
+        let (id, started_at) = line.split_once('|').with_context(|| format!("`{line}` is not a run"))?;
         Ok(Self { id: id.parse()?, started_at: started_at.to_owned() })
     }
 }
@@ -32,7 +32,7 @@ impl Run {
 pub struct Row(Value);
 
 impl Row {
-    /// As n8n gives it.
+    /// As n8n returns it.
     pub fn new(row: Value) -> Self {
         Self(row)
     }
@@ -62,7 +62,7 @@ impl Row {
         FINAL_STATUSES.contains(&self.text("status"))
     }
 
-    /// Whether it counts where a plan says nothing else.
+    /// Whether it counts by default.
     pub fn counts(&self) -> bool {
         COUNTED_MODES.contains(&self.text("mode")) && COUNTED_STATUSES.contains(&self.text("status"))
     }

@@ -1,9 +1,8 @@
-//! The settings that a person has set for `cargo xtask up` in its environment: `FLOWMETER__COLLECTOR__POLL_INTERVAL=10s cargo
-//! xtask up`.
+//! Settings for `cargo xtask up` from its environment: `FLOWMETER__COLLECTOR__POLL_INTERVAL=10s cargo xtask up`.
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-/// Sections whose settings are taken. The database, the broker and the clock are those of the stack.
+/// Sections whose settings are accepted. The database, the broker and the clock are those of the stack.
 const SECTIONS: [&str; 6] = [
     "FLOWMETER__COLLECTOR__",
     "FLOWMETER__AGGREGATOR__",
@@ -13,7 +12,7 @@ const SECTIONS: [&str; 6] = [
     "FLOWMETER__TELEMETRY__",
 ];
 
-/// What the stack decides: its keys and the ports that it prints.
+/// Settings that the stack decides: its keys and the ports that it prints.
 const OF_THE_STACK: [&str; 5] = [
     "FLOWMETER__COLLECTOR__LISTEN",
     "FLOWMETER__COLLECTOR__SECRET_KEY",
@@ -22,8 +21,7 @@ const OF_THE_STACK: [&str; 5] = [
     "FLOWMETER__GATEWAY__COLLECTOR_PUBLIC_KEY",
 ];
 
-/// Those of the variables that are settings of the services; they win over the sandbox's. An empty one is as if it were not
-/// set.
+/// Those of the variables that are settings of the services; they override the sandbox's. An empty one is ignored.
 pub fn of(variables: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<String, String> {
     let is_taken = |name: &str| {
         SECTIONS.iter().any(|section| name.starts_with(section)) && !OF_THE_STACK.contains(&name)
@@ -38,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_settings_are_taken_and_the_stacks_own_are_not() {
+    fn services_settings_are_accepted_and_the_stacks_own_are_not() {
         let variables = [
             ("FLOWMETER__COLLECTOR__ALLOW_PRIVATE_ADDRESSES", "true"),
             ("FLOWMETER__ALERTS__SMTP_URL", "smtps://mail.example.com"),

@@ -1,4 +1,4 @@
-//! Executions that come in steadily: packed, out of order, every tenth twice; and what must be counted of them.
+//! A steady load of executions, packed, out of order, every tenth twice; and the figures that must come of it.
 
 use std::{
     collections::BTreeMap,
@@ -20,11 +20,11 @@ use stack::wait;
 
 use crate::bench::{Bench, jetstream_at};
 
-/// Tenants with their limits: one that is passed, one that is far away, and none.
+/// Tenants with their limits: one that is exceeded, one that is never reached, and none.
 pub const TENANTS: [(&str, Option<u64>); 3] =
     [("north", Some(1_000)), ("south", Some(10_000_000)), ("east", None)];
 
-/// Enough that each partition has several; source `n` is of tenant `n % 3`.
+/// Enough that each partition has several; source `n` belongs to tenant `n % 3`.
 const SOURCES: usize = 64;
 
 /// New executions in one message; a tenth as many old ones come with them.
@@ -45,7 +45,7 @@ const TRIES_MAX: usize = 10;
 
 const SEED: u64 = 7;
 
-/// What is counted: by tenant, month, source and workflow, and each tenant's current month as it was told.
+/// Counts by tenant, month, source and workflow, and of each tenant's current month as published.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Counted, uncounted, errors.
@@ -53,7 +53,7 @@ pub struct Figures {
     pub told: BTreeMap<String, u64>,
 }
 
-/// Publishes until it is told to end.
+/// Publishes until it is stopped.
 pub struct Load {
     stop: Arc<AtomicBool>,
     messages: Arc<AtomicU64>,
@@ -63,13 +63,13 @@ pub struct Load {
 /// What was published.
 pub struct Published {
     now: Timestamp,
-    /// Ids from 1 to this of each source.
+    /// The last id of each source; its ids begin with 1.
     ids: Vec<u64>,
     /// Executions in messages, repeats included.
     pub told: u64,
 }
 
-/// One execution, wholly by its source and id.
+/// One execution, which follows from its source and id.
 struct Made {
     workflow: u64,
     is_error: bool,
@@ -79,7 +79,7 @@ struct Made {
 
 impl Made {
     fn of(source: usize, id: u64, now: Timestamp) -> Self {
-        // Some are of the month before.
+        // Some are of the previous month.
         let before = SignedDuration::from_secs(if id.is_multiple_of(6) { 31 * 24 * 60 * 60 } else { 0 });
         Self {
             workflow: (id + source as u64) % 3,
@@ -286,7 +286,7 @@ async fn send(broker: &jetstream::Context, namespace: &Namespace, batch: v1::Exe
     let subject = namespace.executions(&batch.source_id);
     let payload = batch.encode_to_vec();
     for _ in 0..TRIES_MAX {
-        // Under the same id it is there once, however often it is tried.
+        // Retries under the same id are stored once.
         let sent =
             broker.publish_with_headers(subject.clone(), headers.clone(), payload.clone().into()).await;
         if let Ok(sent) = sent
@@ -295,5 +295,5 @@ async fn send(broker: &jetstream::Context, namespace: &Namespace, batch: v1::Exe
             return;
         }
     }
-    panic!("the broker does not take executions");
+    panic!("the broker accepts no executions");
 }

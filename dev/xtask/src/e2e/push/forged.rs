@@ -1,5 +1,5 @@
-//! What somebody does who has a source's push token, and what a workflow does that wants to be free: the figures are those of
-//! n8n's own list all the same.
+//! Somebody who has a source's push token forges pushes, and a workflow throws the hook's error to avoid being counted: the
+//! figures still match n8n's own list.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -10,19 +10,19 @@ use stack::{Api, Stack, wait};
 use super::super::metered::Metered;
 use crate::{checks::Checks, real_n8n::RealN8n};
 
-/// Runs that are forged with each of a status and a mode that do not count, and then made.
+/// Runs that are first forged with a status that does not count, and as many with such a mode, and then really run.
 const FORGED_EACH: u64 = 20;
 
 /// Runs of the workflow that throws the hook's own error.
 const THROWN: u64 = 3;
 
-/// A push, its recording and its publishing, and a webhook that is registered, on a busy machine.
+/// Time for a push to be recorded and published, or for a webhook to be registered, on a busy machine.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// The workflow that throws the hook's own error from a node that can.
+/// The workflow with a node that throws the hook's own error.
 const THROWING: &str = "throws-a-refusal";
 
-/// Pushes the next ids as runs that do not count, makes them, and lets the poll find them.
+/// Pushes the next ids as runs that do not count, then runs them, and lets the poll find them.
 pub fn check(
     stack: &Stack,
     metered: &Metered,
@@ -57,7 +57,7 @@ pub fn check(
     })?;
     checks.equal("counted, forged only", before, metered.counted()?);
 
-    println!("Making {} runs that take these ids", 2 * FORGED_EACH);
+    println!("Running {} executions that take these ids", 2 * FORGED_EACH);
     n8n.make_executions(u32::try_from(2 * FORGED_EACH)?, 0)?;
     let made: BTreeSet<u64> = n8n.ended_ids()?.difference(&old).copied().collect();
     checks.equal("runs that took the forged ids", made.len(), made.intersection(&ids).count());
@@ -73,7 +73,7 @@ fn throw(metered: &Metered, n8n: &RealN8n, checks: &mut Checks) -> Result<()> {
     let before = metered.counted()?;
     let api = Api::new(&n8n.url).with_header("x-n8n-api-key", n8n.key.clone());
     let made = api.post("/api/v1/workflows", &throwing())?;
-    let id = made.get("id").and_then(Value::as_str).context("n8n has made no workflow")?;
+    let id = made.get("id").and_then(Value::as_str).context("n8n has created no workflow")?;
     api.post(&format!("/api/v1/workflows/{id}/activate"), &Value::Null)?;
     let webhook = Api::new(&n8n.webhook_url);
     let mut thrown = 0;
