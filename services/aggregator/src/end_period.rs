@@ -48,8 +48,8 @@ impl EndPeriod {
         asked.refresh(&mut transaction).await?;
         if let Some(made) = store::period_end(&mut transaction, &question.end_id).await? {
             let is_same = made.tenant_number == number;
-            let reason = format!("another period end has the id {}; choose a new one", made.id);
-            let other = || Refusal::invalid(reason);
+            let other =
+                || Refusal::invalid(format!("another period end has the id {}; choose a new one", made.id));
             return if is_same { Ok(made) } else { Err(other()) };
         }
         let now = self.clock.now();

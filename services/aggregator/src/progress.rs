@@ -131,7 +131,7 @@ impl Progress {
                 Err(error) => {
                     // The other partitions, and publishing, need not wait for this one.
                     let error = consume::chain(error.as_ref());
-                    tracing::warn!(partition, error, "cannot read how far a partition is counted; trying again");
+                    tracing::warn!(partition, error, "cannot read a partition's progress; trying again");
                     continue;
                 }
             };

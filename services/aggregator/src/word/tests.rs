@@ -147,7 +147,7 @@ fn only_a_difference_that_no_honest_push_has_is_a_contradiction() {
     }
     assert!(!Correction::Times.is_contradiction() && Correction::Stop.is_contradiction());
     let resolved = word(true, 1, Mode::Webhook, Status::Error, 5, 400);
-    assert_eq!(between(&pushed(Status::Crashed, 10), &resolved), None, "the resolution of a crash is no contradiction");
+    assert_eq!(between(&pushed(Status::Crashed, 10), &resolved), None, "a resolved crash is no correction");
     let polled = first(&word(true, 1, Mode::Webhook, Status::Crashed, 5, 10));
     assert_eq!(between(&polled, &resolved), None, "there was no push to correct");
 }
