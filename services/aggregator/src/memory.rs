@@ -21,8 +21,8 @@ const CHUNKS_MAX: usize = 8_192;
 /// Workflows that one worker remembers.
 const WORKFLOWS_MAX: usize = 200_000;
 
-/// Workflows of one source up to which pushes can add more. Anyone with a push token can make up ids, and
-/// each is kept for ever.
+/// A push adds a workflow only while its source has fewer than this. Anyone with a push token can make up
+/// ids, and each is kept for ever.
 const PUSHED_WORKFLOWS_MAX: usize = 10_000;
 
 const NOT_SHOWN_NAME: &str = "Workflows that no poll has shown yet";

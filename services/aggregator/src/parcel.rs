@@ -36,7 +36,7 @@ pub(crate) struct Facts {
     pub(crate) read_at: Timestamp,
 }
 
-/// A message of which nothing can be recorded.
+/// A message without anything that can be recorded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ParcelError {
     #[error("the batch has no valid source id")]

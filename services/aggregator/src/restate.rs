@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store;
 
-/// Interval for checking whether the stream was replaced: a gateway that starts meanwhile lacks figures for
-/// so long.
+/// Interval for checking whether the stream was replaced: a gateway that starts in between lacks figures for
+/// that long.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Requests to the broker at once: with 10,000 tenants a start takes some seconds longer.
@@ -132,8 +132,8 @@ impl Restate {
     }
 }
 
-/// What to raise the tenant's revision above, if it has fallen behind what was published, or what was
-/// published is gone.
+/// How to raise the tenant's revision if it has fallen behind what was published, or if the published message
+/// is gone.
 fn raise(tenant: &store::PublishedTenant, on_stream: i64, period: i64) -> Option<Raise> {
     let known = on_stream.max(period);
     let is_behind = known > tenant.revision;

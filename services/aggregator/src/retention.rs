@@ -56,7 +56,7 @@ impl Retention {
         let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
         while rounds.next().await {
             tokio::select! {
-                // What an interrupted round has committed stays.
+                // An interrupted round keeps what it has committed.
                 () = shutdown.cancelled() => return,
                 outcome = self.round() => if let Err(error) = outcome {
                     tracing::warn!(error = chain(&error), "cannot delete old executions; trying again");

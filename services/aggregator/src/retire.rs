@@ -98,7 +98,7 @@ fn chunks_of(page: Vec<(i32, i32, Vec<i64>)>) -> (i64, BTreeMap<ChunkKey, Roarin
     (count, chunks)
 }
 
-/// Drops a month if exactly this many of its ids were folded.
+/// Drops a month if it has exactly as many rows as ids were folded.
 async fn drop_month(connection: &mut PgConnection, month: Date, folded: i64) -> Result<Retired, sqlx::Error> {
     let end = start_of(month_after(month));
     let mut transaction = connection.begin().await?;

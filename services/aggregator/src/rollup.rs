@@ -56,7 +56,7 @@ pub(crate) struct CellKey {
     pub(crate) hour_start: Timestamp,
     /// In the tenant's time zone: different only if the zone's offset is not whole hours.
     pub(crate) own_hour_start: Timestamp,
-    /// The number that stands for a source and its workflow.
+    /// The number of a source's workflow.
     pub(crate) workflow: i32,
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct Share {
     pub(crate) period_start: Timestamp,
     pub(crate) stopped_at: Timestamp,
     pub(crate) duration: SignedDuration,
-    /// What it adds to the period's figures; negated to take it away.
+    /// What it adds to the period's figures; negated to subtract it.
     pub(crate) totals: Totals,
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Decided {
     pub(crate) placed: Option<Placed>,
     /// Decided by the plan.
     pub(crate) counted: bool,
-    /// Whether its period had closed before it was counted there.
+    /// Whether its period had already closed.
     pub(crate) late: bool,
     /// Whether an operator has voided it since.
     pub(crate) voided: bool,

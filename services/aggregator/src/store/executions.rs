@@ -37,12 +37,12 @@ fn code_of<T: PartialEq>(all: &[T], value: &T) -> i16 {
     i16::try_from(position).unwrap_or_default()
 }
 
-/// The status that a stored number stands for.
+/// The status with this stored number.
 pub(crate) fn status_of(code: i16) -> Status {
     usize::try_from(code).ok().and_then(|code| STATUSES.get(code).copied()).unwrap_or(Status::Error)
 }
 
-/// The mode that a stored number stands for.
+/// The mode with this stored number.
 pub(crate) fn mode_of(code: i16) -> Mode {
     usize::try_from(code).ok().and_then(|code| MODES.get(code).copied()).unwrap_or(Mode::Other)
 }

@@ -124,7 +124,7 @@ pub(crate) async fn synced(pool: &PgPool, swept: SweptSource<'_>) -> Result<bool
     Ok(outcome.rows_affected() > 0)
 }
 
-/// A source of which more has been published than is known to be counted.
+/// A source with published executions that are not known to be counted yet.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Behind {
     pub(crate) number: i32,
@@ -148,7 +148,7 @@ pub(crate) struct Acknowledged {
     pub(crate) life: String,
 }
 
-/// Sources of which more has been published than is known to be counted; at most `limit`. Removed ones are
+/// Sources with published executions that are not known to be counted yet, at most `limit`. Removed ones are
 /// left out.
 pub(crate) async fn behind(pool: &PgPool, limit: i64) -> Result<Vec<Behind>, sqlx::Error> {
     sqlx::query_as(
