@@ -16,8 +16,9 @@ use crate::{
     word::Correction,
 };
 
-/// Contradictions of a source in a UTC day at which the operator is notified. An honest hook makes none, so a
-/// few come from a wrong clock or version; somebody who forges runs to save money forges many.
+/// The number of a source's contradictions in a UTC day at which the operator is notified. An honest hook
+/// makes none, so a few come from a wrong clock or version; somebody who forges runs to save money forges
+/// many.
 const REPORTED_FROM: i64 = 10;
 
 /// The next report of the day comes at this many times as many, so that a day has only a handful of reports.

@@ -129,7 +129,7 @@ impl Memory {
         self.shrink();
     }
 
-    /// Drops sources: those of a transaction that was rolled back or whose outcome is unknown, or the oldest.
+    /// Drops sources: their transaction was rolled back, its outcome is unknown, or memory is full.
     pub(crate) fn forget(&mut self, sources: impl IntoIterator<Item = i32>) {
         for source in sources {
             self.sources.remove(&source);
