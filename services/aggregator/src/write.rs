@@ -159,7 +159,7 @@ impl Figures {
             return Ok(());
         }
         let raised = store::raise_revisions(connection, &tenants).await?;
-        // Checked under the tenants' locks: no calendar changes from here on, or has since these were placed.
+        // Checked under the tenants' locks, so that no calendar can change from here on.
         let is_other = |card: &Card| {
             raised.get(&card.number).is_some_and(|held| held.calendar_version != card.calendar_version)
         };
