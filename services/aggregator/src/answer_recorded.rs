@@ -1,5 +1,5 @@
-//! `RecordedQuestion`: what has been recorded of a source, by id; the collector's audits ask it. Of an execution whose month
-//! is not kept any more only the id is known.
+//! `RecordedQuestion`: the recorded executions of a source, by id; asked by the collector's audits. Of
+//! executions whose month was dropped, only the id is known.
 
 use std::collections::BTreeMap;
 
@@ -46,13 +46,13 @@ impl Answerer for AnswerRecorded {
         let bound = |id: u64| i64::try_from(id).unwrap_or(i64::MAX);
         let ids = (bound(question.first_execution_id), bound(question.last_execution_id));
         let limit = EXECUTIONS_MAX + 1;
-        // In this order: a month that goes between the two is seen in one of them.
+        // In this order: a month dropped between the two queries is seen by one of them.
         let rows =
             store::recorded(&self.pool, source, epoch, ids, i64::try_from(limit).unwrap_or(i64::MAX)).await?;
         let retired = store::retired_between(&self.pool, source, epoch, ids, limit).await?;
         let mut executions: BTreeMap<u64, v1::Recorded> =
             retired.into_iter().filter_map(only_its_id).chain(rows.into_iter().filter_map(kept)).collect();
-        // The first of both are the first of all.
+        // Each query returns its first ids, so the first of both are the first of all.
         let next_execution_id = executions.keys().nth(EXECUTIONS_MAX).copied();
         if let Some(next) = next_execution_id {
             executions.split_off(&next);

@@ -1,4 +1,4 @@
-//! `UnmappedQuestion`: which executions no attribution gives to a tenant.
+//! `UnmappedQuestion`: the executions that no attribution maps to a tenant.
 
 use std::sync::Arc;
 

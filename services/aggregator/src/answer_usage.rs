@@ -74,7 +74,7 @@ impl AnswerUsage {
             (Grain::Period, Some(workflow)) => store::workflow_periods(pool, number, workflow, span).await?,
             (Grain::Unspecified, _) => return Err(Refusal::invalid("ask for hours, days or periods")),
         };
-        // Of hours and of days of workflows, durations are kept only since a later version.
+        // Earlier versions stored no durations for hours and for workflows' days.
         let is_partial = grain == Grain::Hour || (grain == Grain::Day && workflow.is_some());
         let to_wire = |slice| to_wire(slice, grain, is_partial, &asked.timeline);
         Ok(slices.into_iter().map(to_wire).collect())
@@ -88,13 +88,13 @@ impl Answerer for AnswerUsage {
 
     async fn answer(&self, question: v1::UsageQuestion) -> Result<v1::UsageAnswer, Refusal> {
         let grain = question.grain();
-        let span = question.span.ok_or_else(|| Refusal::invalid("say from when until when"))?;
+        let span = question.span.ok_or_else(|| Refusal::invalid("the span is missing"))?;
         let span = Period::try_from(span).map_err(Refusal::invalid)?;
         check_span(span, grain)?;
         let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
         let workflow =
             asked::workflow(&self.pool, &asked, &question.source_id, &question.workflow_id).await?;
-        // Read before the figures: what is folded meanwhile only makes them fresher.
+        // Read before the figures: changes folded in between only make them fresher.
         let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
         let slices = self.slices(&asked, grain, span, workflow).await?;
         let adjustments = match workflow {
@@ -125,7 +125,7 @@ fn periods_end(periods: &[Slice], span: Period) -> Timestamp {
     periods.iter().filter_map(|slice| slice.end).max().unwrap_or(span.end).max(span.end)
 }
 
-/// A period's durations are those of its days.
+/// A period's durations are the sum of its days' durations.
 fn add_durations(periods: &mut [Slice], days: Vec<Slice>) {
     let by_start: BTreeMap<Timestamp, Durations> =
         days.into_iter().filter_map(|day| Some((day.start, day.durations?))).collect();
@@ -137,7 +137,7 @@ fn add_durations(periods: &mut [Slice], days: Vec<Slice>) {
     }
 }
 
-/// `is_partial`: the durations may be those of a part of the executions, or of none.
+/// `is_partial`: the durations may cover only some of the executions, or none.
 fn to_wire(slice: Slice, grain: Grain, is_partial: bool, timeline: &Timeline) -> v1::UsageSlice {
     let end = slice.end.unwrap_or_else(|| match grain {
         Grain::Day => timeline.day_of(slice.start).end,

@@ -1,4 +1,4 @@
-//! What questions have in common: whom they are about, and how fresh an answer from the roll-ups is.
+//! What questions have in common: the tenant and workflow they are about, and how fresh the roll-ups are.
 
 use catalog::{ArchivedTenant, Tenant, store::CatalogError};
 use jiff::Timestamp;
@@ -13,14 +13,15 @@ use crate::store;
 pub(crate) struct Asked {
     pub(crate) number: i32,
     pub(crate) tenant: Tenant,
-    /// Whether the tenant was removed: its figures can be read and corrected, nothing new begins.
+    /// Whether the tenant was removed: its figures can be read and corrected, but no period can be ended.
     pub(crate) archived: bool,
-    /// Which calendar cuts its periods from when.
+    /// Which calendar applies to its periods from when.
     pub(crate) timeline: Timeline,
 }
 
 impl Asked {
-    /// Reads the timeline again, for what must hold until the transaction ends. The caller holds the tenant.
+    /// Reads the timeline again, so that it stays valid until the transaction ends. The caller holds the
+    /// tenant's lock.
     pub(crate) async fn refresh(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         if let Some(timeline) = store::timeline(connection, self.number).await? {
             self.timeline = timeline;
@@ -28,12 +29,13 @@ impl Asked {
         Ok(())
     }
 
-    /// The name of the zone that cut the period that begins at this instant.
+    /// The name of the time zone of the period that begins at this instant.
     pub(crate) fn zone_at(&self, start: Timestamp) -> String {
         self.timeline.calendar_at(start).time_zone_name().to_owned()
     }
 
-    /// The start of the tenant's period that is asked about: the one that holds an instant, or begins at one.
+    /// The start of the tenant's period that is asked about: the one that contains `at`, or begins at
+    /// `start`.
     pub(crate) fn period_start(
         &self,
         start: Option<&prost_types::Timestamp>,
@@ -68,8 +70,9 @@ pub(crate) async fn tenant(pool: &PgPool, id: &str) -> Result<Asked, Refusal> {
     Ok(Asked { number, tenant, archived, timeline })
 }
 
-/// The number of the workflow that a question is about; nothing where it is about all of them. One that only others have run is
-/// as unknown as one that does not exist: an answer must not say which workflows others have.
+/// The number of the workflow that a question is about; `None` if it is about all of them. One that only
+/// other tenants have run is as unknown as one that does not exist: an answer must not reveal other tenants'
+/// workflows.
 pub(crate) async fn workflow(
     pool: &PgPool,
     asked: &Asked,
@@ -80,7 +83,7 @@ pub(crate) async fn workflow(
         return Ok(None);
     }
     if source_id.is_empty() || workflow_id.is_empty() {
-        return Err(Refusal::invalid("a workflow is named by its source and its id there: give both"));
+        return Err(Refusal::invalid("a workflow is named by its source and its id: give both"));
     }
     match store::workflow_number(pool, asked.number, source_id, workflow_id).await? {
         Some(number) => Ok(Some(number)),
@@ -94,13 +97,13 @@ pub(crate) async fn workflow(
     }
 }
 
-/// Until when the roll-ups have everything that was counted.
+/// The instant up to which the roll-ups have everything that was counted.
 pub(crate) async fn as_of(pool: &PgPool, now: Timestamp) -> Result<Timestamp, Refusal> {
     Ok(store::waiting_since(pool).await?.map_or(now, |since| since.min(now)))
 }
 
 /// The catalog's copy cannot be read.
 pub(crate) fn no_catalog(error: CatalogError) -> Refusal {
-    tracing::warn!(error = chain(&error), "the catalog could not be read for a question");
+    tracing::warn!(error = chain(&error), "cannot read the catalog for a question");
     Refusal::unavailable("the catalog cannot be read; ask again")
 }

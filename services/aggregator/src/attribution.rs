@@ -1,5 +1,5 @@
-//! Which tenants a source's executions may belong to, by the catalog. A change of plan or limit is news for the tenant: its
-//! thresholds are looked at again. A changed calendar decides its next period.
+//! Which tenants a source's executions may belong to, by the catalog. A change of plan or limit is news for
+//! the tenant: its thresholds are compared again. A changed calendar applies from its next period.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl OnChange for Attribution {
     async fn changed(&self, connection: &mut PgConnection, change: &Change) -> Result<(), CatalogError> {
         match change {
             Change::Tenant(tenant) => {
-                // Sources before tenants, as everywhere.
+                // Sources are locked before tenants, as everywhere.
                 store::map_again_for_tenant(connection, tenant.id.as_str()).await?;
                 let number = store::put_tenant(connection, tenant).await?;
                 calendars::set(connection, number, &tenant.calendar, self.clock.now()).await?;

@@ -1,5 +1,6 @@
-//! Keeping which calendar cuts a tenant's periods from when. A period's bounds are facts: a changed calendar holds from the
-//! end of the current period on, and only an operator's word ends that one sooner (`end_period.rs`).
+//! Stores which calendar applies to a tenant's periods from when. A period's bounds are facts: a changed
+//! calendar applies from the end of the current period, and only an operator can end that one sooner
+//! (`end_period.rs`).
 
 use catalog::{Tenant, store::CatalogError};
 use jiff::Timestamp;
@@ -9,10 +10,11 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::store;
 
-/// Tenants of one transaction at the first start of this version: it holds them.
+/// Tenants of one transaction at the first start of this version: bounds how long it locks them.
 const TENANTS_PER_STEP: i64 = 500;
 
-/// Sets a tenant's calendar; the caller holds the tenant, and raises the catalog's version in the same transaction.
+/// Sets a tenant's calendar. The caller holds the tenant's lock, and raises the catalog's version in the same
+/// transaction.
 pub(crate) async fn set(
     connection: &mut PgConnection,
     number: i32,
@@ -30,7 +32,7 @@ pub(crate) async fn set(
             }
             timeline
         }
-        // Not written since the version before: its periods keep their bounds.
+        // Not written since the upgrade: its periods keep their bounds.
         (None, Some(_)) => {
             Timeline::of_rows(calendar.clone(), &store::period_rows(connection, number).await?)
         }
@@ -38,8 +40,9 @@ pub(crate) async fn set(
     store::put_timeline(connection, number, &timeline).await
 }
 
-/// Writes the timelines of tenants that have none: those of the version before. Their periods keep their bounds. A tenant
-/// that the catalog does not have, or whose entry cannot be read, gets one when it comes.
+/// Writes the timelines of tenants that have none: those of the version before. Their periods keep their
+/// bounds. A tenant that the catalog does not have, or whose entry cannot be read, gets one when its entry
+/// arrives.
 pub(crate) async fn write_missing(pool: &PgPool) -> Result<(), sqlx::Error> {
     let mut after = 0;
     loop {
@@ -56,7 +59,7 @@ pub(crate) async fn write_missing(pool: &PgPool) -> Result<(), sqlx::Error> {
                     tracing::warn!(
                         tenant = id,
                         error = chain(&error),
-                        "this tenant's calendar is not kept yet"
+                        "cannot read the tenant's catalog entry; its calendar is stored with the next one"
                     );
                     continue;
                 }

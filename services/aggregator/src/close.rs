@@ -1,5 +1,5 @@
-//! Closing periods: when every source of the tenant is counted past the period's end, or after a grace, and
-//! then saying which sources were not. Executions found later are late: they stay in their own period.
+//! Closes periods: once every source of the tenant is counted past the period's end, or after a grace period,
+//! naming the incomplete sources. Executions found later are late: they stay in their own period.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,10 +17,11 @@ use crate::{
     wire,
 };
 
-/// Ended periods are looked at this often.
+/// Interval for checking ended periods.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Periods that one look closes; month's end brings one per tenant, and they take turns.
+/// Periods that one round closes; the end of a month brings one per tenant, and the rest follow in later
+/// rounds.
 const PERIODS_PER_LOOK: i64 = 500;
 
 /// Closes periods.
@@ -59,13 +60,13 @@ impl Closer {
 
     async fn close(&self, due: &DuePeriod, now: Timestamp, unfolded: &mut Unfolded) -> Result<(), FoldError> {
         let mut transaction = self.pool.begin().await?;
-        // Nothing is folded while the figures are read: what waits is read beside what is folded.
+        // Nothing is folded while the figures are read: pending changes are added to the folded figures.
         store::fold_turn(&mut transaction).await?;
         store::lock_tenant(&mut transaction, due.tenant_number).await?;
         let incomplete =
             store::incomplete_sources(&mut transaction, due.tenant_number, due.period.end).await?;
         let grace_over = due.period.end.checked_add(self.grace).is_ok_and(|end| end <= now);
-        // Looked at again under the lock: another replica may have closed it, or a source may have been added.
+        // Checked again under the lock: another replica may have closed it, or a source may have been added.
         let may_close = incomplete.is_empty() || grace_over;
         if !may_close || !store::close(&mut transaction, due.tenant_number, due.period, now).await? {
             return Ok(());

@@ -1,6 +1,6 @@
-//! What the poll has corrected of what was pushed: counted by kind, and reported to the operator where it is too much for
-//! chance. Whoever has a source's push token can push what never happened; the figures follow the poll, but somebody has to
-//! replace the token.
+//! Pushed executions that the poll has corrected: counted by kind, and reported to the operator if there are
+//! too many for chance. Anyone with a source's push token can push runs that never happened; the figures
+//! follow the poll, but somebody has to replace the token.
 
 use std::collections::BTreeMap;
 
@@ -16,27 +16,28 @@ use crate::{
     word::Correction,
 };
 
-/// Contradictions of a source in a UTC day from which on the operator is informed. An honest hook makes none, so a few are a
-/// fault of a clock or a version; who forges runs to save money forges many.
+/// The number of a source's contradictions in a UTC day at which the operator is notified. An honest hook
+/// makes none, so a few come from a wrong clock or version; somebody who forges runs to save money forges
+/// many.
 const REPORTED_FROM: i64 = 10;
 
-/// The next report of the day comes at so many times as many, so that a day has a handful of reports at most.
+/// The next report of the day comes at this many times as many, so that a day has only a handful of reports.
 const REPORTED_AGAIN: i64 = 10;
 
-/// Pushed executions of one source that the poll has shown to be something else.
+/// Pushed executions of one source that the poll contradicts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Contradicted {
     pub(crate) source_id: String,
-    /// Of this UTC day so far.
+    /// On this UTC day so far.
     pub(crate) executions: i64,
-    /// How many of a day are reported at this step: the same once a day.
+    /// The number of contradictions at which this report is due: each is reported once a day.
     pub(crate) step: i64,
     /// One of them.
     pub(crate) example: Key,
     pub(crate) found_at: Timestamp,
 }
 
-/// Counts what the poll has corrected, by kind, and puts reports into the outbox. The sources are held.
+/// Counts what the poll has corrected, by kind, and puts reports into the outbox. The sources are locked.
 pub(crate) async fn note(
     connection: &mut PgConnection,
     bus: &Bus,
@@ -61,7 +62,7 @@ pub(crate) async fn note(
             count,
             today = executions,
             execution = example.2,
-            "the poll shows pushed executions to be something else; the figures follow the poll"
+            "the poll contradicts pushed executions; the figures follow the poll"
         );
         if let Some(step) = step_reached(executions - count, executions) {
             let found = Contradicted { source_id, executions, step, example, found_at: now };

@@ -1,5 +1,6 @@
-//! `CorrectionQuestion`: an operator voids an execution or adjusts a period's count. A correction is a row that stays;
-//! what it changes, the thresholds it crosses or arms again, and what it tells, are in the same transaction.
+//! `CorrectionQuestion`: an operator voids an execution or adjusts a period's count. A correction is a row
+//! that stays; the figures it changes, the thresholds it crosses or rearms, and its messages are in the same
+//! transaction.
 
 use std::sync::Arc;
 
@@ -67,7 +68,9 @@ impl Correct {
                 self.adjust(&mut transaction, asked, adjust, now).await?
             }
             (Some(Change::VoidExecution(_)), Some(key)) => void(&mut transaction, asked, key, now).await?,
-            _ => return Err(Refusal::invalid("say what is to be corrected")),
+            _ => {
+                return Err(Refusal::invalid("say what to correct: void an execution or adjust a count"));
+            }
         };
         let correction = Correction {
             id: question.correction_id.clone(),
@@ -95,7 +98,7 @@ impl Correct {
     ) -> Result<(Period, Correcting), Refusal> {
         let quantity = adjust.quantity;
         if quantity == 0 || quantity.saturating_abs() > QUANTITY_MAX {
-            return Err(Refusal::invalid(format!("adjust by 1 to {QUANTITY_MAX}, or by as much less")));
+            return Err(Refusal::invalid(format!("adjust by 1 to {QUANTITY_MAX}, up or down")));
         }
         let start = asked.period_start(adjust.period_start.as_ref(), adjust.period_at.as_ref())?;
         let period = match store::period_at(connection, asked.number, start).await? {
@@ -104,14 +107,14 @@ impl Correct {
         };
         let counted = store::totals(connection, asked.number, period).await?.counted;
         if counted.saturating_add(quantity) < 0 {
-            return Err(Refusal::invalid(format!("{counted} are counted; no more can be taken away")));
+            return Err(Refusal::invalid(format!("{counted} are counted; no more can be subtracted")));
         }
         let change = Totals { counted: quantity, adjusted: quantity, ..Totals::ZERO };
         store::change_period(connection, asked.number, period.start, change).await?;
         Ok((period, Correcting::Adjust(quantity)))
     }
 
-    /// Writes to the outbox what follows from other figures: late usage of a closed period, crossed thresholds.
+    /// Writes the resulting messages to the outbox: late usage of a closed period, crossed thresholds.
     async fn tell(
         &self,
         connection: &mut PgConnection,
@@ -126,8 +129,8 @@ impl Correct {
     }
 }
 
-/// What follows once a tenant's periods have other figures: a new revision, late usage of those that are closed, and
-/// thresholds of the others. The caller holds the tenant's lock.
+/// Gives the tenant a new revision after figures of these periods changed. Returns the messages: late usage
+/// of closed periods, crossed thresholds of the others. The caller holds the tenant's lock.
 pub(crate) async fn told(
     connection: &mut PgConnection,
     bus: &Bus,
@@ -153,7 +156,7 @@ pub(crate) async fn told(
             ));
         }
         let terms = Terms::of_period(row.terms, plan.as_ref(), tenant, row.period, now, grace);
-        // Nobody is warned for an archived tenant.
+        // Nobody is warned about an archived tenant.
         if let Some(terms) = terms.filter(|_| !row.closed && !archived) {
             let crossed =
                 thresholds::evaluate(connection, *number, &tenant.id, &terms, row.period, now).await?;
@@ -187,7 +190,7 @@ pub(crate) fn check_text(field: &str, text: &str, chars_max: usize) -> Result<()
     Ok(())
 }
 
-/// The key of the execution that is to be voided; its source is locked.
+/// Locks the source of the execution that is to be voided. Returns the execution's key.
 async fn lock_execution(
     connection: &mut PgConnection,
     void: &v1::VoidExecution,
@@ -223,7 +226,7 @@ async fn void(
         return Err(Refusal::not_found(reason));
     };
     if execution.voided {
-        return Err(Refusal::invalid("the execution is voided already"));
+        return Err(Refusal::invalid("the execution is already voided"));
     }
     store::void_execution(connection, &key).await?;
     let mut change = execution.totals.negated();
@@ -244,7 +247,7 @@ async fn void(
     Ok((execution.period, Correcting::Void(key)))
 }
 
-/// A period in which nothing was counted yet.
+/// Opens a period in which nothing was counted yet.
 async fn open_period(
     bus: &Bus,
     connection: &mut PgConnection,
@@ -254,7 +257,7 @@ async fn open_period(
 ) -> Result<Period, Refusal> {
     let period = asked.timeline.period_of(start);
     if period.start != start || start > now {
-        return Err(Refusal::invalid(format!("no period of the tenant that has begun starts at {start}")));
+        return Err(Refusal::invalid(format!("no past or current period of the tenant starts at {start}")));
     }
     store::ensure_periods(connection, asked.number, &[period].into(), now).await?;
     let opened = wire::period_opened(bus.namespace(), asked.tenant.id.as_str(), period, now);
@@ -262,7 +265,7 @@ async fn open_period(
     Ok(period)
 }
 
-/// The correction as it was made, where the same is asked again.
+/// The correction as it was made, if the same one is asked for again.
 fn repeated(
     made: Correction,
     asked: &Asked,

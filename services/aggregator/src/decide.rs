@@ -1,4 +1,4 @@
-//! What becomes of the executions of a batch: new, known better, or a repeat. Pure: what has to be known is in the
+//! Decides whether each execution of a batch is new, changed, or a repeat. Pure: everything needed is in the
 //! worker's memory by now.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -21,28 +21,28 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
     pub(crate) fresh: Vec<Decided>,
-    /// What is heard of executions that were recorded before and may change by it, in the order in which it came.
+    /// Observations of executions that were recorded before and may change, in order of arrival.
     pub(crate) heard: BTreeMap<Key, Vec<Word>>,
-    /// The tenants of the fresh ones, and those that words give executions to.
+    /// The tenants of the fresh executions, and those that an observation assigns an execution to.
     pub(crate) cards: BTreeMap<i32, Arc<Card>>,
-    /// The trace that brought the first news of a tenant.
+    /// The trace of the message that first affected a tenant.
     pub(crate) traces: HashMap<i32, String>,
-    /// Tenants of executions of which only now is known when they were allowed.
+    /// Tenants of recorded executions whose time of admission became known only now.
     pub(crate) settled: Vec<i32>,
-    /// Places in `fresh` of those of which a later message of the batch may know better.
+    /// Indexes in `fresh` of executions that a later message of the batch may still change.
     open: HashMap<Key, usize>,
-    /// The last period of each tenant and the last month: a batch asks for the same ones again and again.
+    /// The last period of each tenant and the last month: a batch needs the same ones again and again.
     periods: HashMap<i32, Period>,
     month: Option<(Date, Timestamp, Timestamp)>,
 }
 
 impl Decisions {
-    /// With room for so many executions.
+    /// With capacity for this many executions.
     pub(crate) fn with_room(executions: usize) -> Self {
         Self { fresh: Vec::with_capacity(executions), ..Self::default() }
     }
 
-    /// Decides about all executions of one message, or about none where one of them cannot be placed.
+    /// Decides about all executions of one message, or about none if one of them cannot be placed.
     pub(crate) fn add(
         &mut self,
         parcel: &Parcel,
@@ -52,7 +52,7 @@ impl Decisions {
         trace: Option<&str>,
     ) -> Result<(), RecordError> {
         let (epoch, polled) = (parcel.epoch, parcel.polled);
-        // What is pushed for a source that tenants share is nobody's until a poll has shown it.
+        // A pushed execution of a shared source has no tenant until a poll has shown it.
         let may_place = polled || !memory.ownership.is_shared();
         let mut placed = Vec::with_capacity(parcel.executions.len());
         for (id, execution) in &parcel.executions {
@@ -77,7 +77,7 @@ impl Decisions {
         Ok(())
     }
 
-    /// What is said of an execution, and where that puts it.
+    /// One observation of an execution, and where that places it.
     fn word(
         &mut self,
         execution: &Execution,
@@ -179,8 +179,8 @@ pub(crate) fn start_of(date: Date) -> Timestamp {
     date.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp()).unwrap_or(Timestamp::MAX)
 }
 
-/// Whether this word may change an execution that is recorded: [`Word::applied_to`] as far as memory can tell, so that repeats
-/// cost nothing more.
+/// Whether this observation may change a recorded execution: [`Word::applied_to`] as far as memory knows, so
+/// that repeats cost nothing more.
 fn may_change(memory: &Remembered, epoch: i32, id: i64, status: Status, polled: bool) -> bool {
     let only_pushed = memory.is_only_pushed(epoch, id);
     if polled && only_pushed {
@@ -189,7 +189,7 @@ fn may_change(memory: &Remembered, epoch: i32, id: i64, status: Status, polled: 
     polled != only_pushed && memory.is_crashed(epoch, id) && replaces(Status::Crashed, status)
 }
 
-/// The tenant of an execution, with its plan; nothing where no attribution matches.
+/// The tenant of an execution, with its plan; `None` if no attribution matches.
 fn card_of<'a>(
     memory: &Remembered,
     directory: &'a Directory,

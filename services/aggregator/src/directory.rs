@@ -1,4 +1,4 @@
-//! Tenants and plans as a worker remembers them, while the catalog stands still.
+//! A worker's cache of tenants and plans, valid until the catalog changes.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::store::{self, Dated};
 pub(crate) struct Card {
     pub(crate) number: i32,
     pub(crate) tenant: Tenant,
-    /// Which calendar cuts its periods from when.
+    /// Which calendar applies to its periods from when.
     pub(crate) timeline: Timeline,
-    /// Which of its timelines that is: another one may have been set since.
+    /// The version of that timeline: a newer one may have been set since.
     pub(crate) calendar_version: i32,
-    /// Missing where the catalog does not have it (yet).
+    /// `None` if the catalog does not have it (yet).
     pub(crate) plan: Option<Plan>,
 }
 
@@ -30,8 +30,9 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Learns these tenants, and forgets all others where the catalog has changed. The caller holds the sources that the
-    /// tenants follow from, so a change of those has been seen or comes later.
+    /// Loads these tenants, and drops everything cached before if the catalog has changed. The caller holds
+    /// the locks of the sources that the tenants follow from, so a change of those has been seen or comes
+    /// later.
     pub(crate) async fn load(
         &mut self,
         connection: &mut PgConnection,
@@ -50,7 +51,7 @@ impl Directory {
         let numbers = store::tenant_numbers(connection, &missing).await?;
         let ids: Vec<&str> = missing.iter().map(TenantId::as_str).collect();
         let mut found: Vec<Tenant> = catalog::store::find_all(&mut *connection, &ids).await?;
-        // What an archived tenant ran before it was removed may still be on its way, and counts.
+        // Executions from before an archived tenant's removal may still arrive, and count.
         let archived = catalog::store::find_all_archived(&mut *connection, &ids).await?;
         found.extend(archived.into_iter().map(|archived| archived.tenant));
         let plan_ids: Vec<&str> = found.iter().map(|tenant| tenant.plan.as_str()).collect();
@@ -72,7 +73,7 @@ impl Directory {
         Ok(())
     }
 
-    /// The tenant, where the catalog has it. It must have been loaded.
+    /// The tenant, if the catalog has it. It must have been loaded.
     pub(crate) fn card(&self, tenant: &TenantId) -> Option<&Arc<Card>> {
         self.cards.get(tenant)?.as_ref()
     }

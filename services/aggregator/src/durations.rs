@@ -1,8 +1,8 @@
 //! How long executions take, as a sketch: counts per bucket of a logarithmic scale. Pure.
 //!
-//! Sketches of parts add up to the sketch of the whole, in any order, and what was added can be taken away again,
-//! because a bucket depends on nothing but the duration. A quantile is at most 1/32 (3.2 %) away from a duration that
-//! has the asked rank.
+//! Sketches of parts add up to the sketch of the whole, in any order, and what was added can be subtracted
+//! again, because a bucket depends only on the duration. A quantile is at most 1/32 (3.2 %) away from a
+//! duration of the requested rank.
 
 use std::ops::AddAssign;
 
@@ -14,10 +14,11 @@ const STEPS: u64 = 16;
 /// log2 of [`STEPS`].
 const STEP_BITS: u32 = STEPS.trailing_zeros();
 
-/// The longest duration that is told apart, 34 years: bounds a sketch to some 600 buckets whatever a source's clock says.
+/// The longest duration with a bucket of its own, 34 years: bounds a sketch to some 600 buckets whatever a
+/// source's clock says.
 const MS_MAX: u64 = 1 << 40;
 
-/// Counts of durations by bucket. Signed: a change may take away.
+/// Counts of durations by bucket. Signed: a change may subtract.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Durations {
     /// By bucket, ascending; no zeros. A list, because most sketches are small.
@@ -30,7 +31,7 @@ pub(crate) struct Durations {
 pub(crate) struct DamagedDurations;
 
 impl Durations {
-    /// Adds `count` executions of this duration; a negative count takes away.
+    /// Adds `count` executions of this duration; a negative count subtracts.
     pub(crate) fn add(&mut self, duration: SignedDuration, count: i64) {
         let ms =
             u64::try_from(duration.as_millis()).unwrap_or(if duration.is_negative() { 0 } else { MS_MAX });
@@ -53,7 +54,7 @@ impl Durations {
         }
     }
 
-    /// Whether it says nothing.
+    /// Whether it holds nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
@@ -63,7 +64,7 @@ impl Durations {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 
-    /// The duration in milliseconds that `percent` of all executions do not pass; nothing where there are none.
+    /// The duration in milliseconds that `percent` of all executions do not exceed; `None` if there are none.
     pub(crate) fn quantile_ms(&self, percent: u32) -> Option<u64> {
         let counts =
             || self.counts.iter().map(|(bucket, count)| (*bucket, u128::try_from(*count).unwrap_or(0)));
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_quantile_and_one_execution_is_every_quantile() {
+    fn an_empty_sketch_has_no_quantile_and_one_execution_is_every_quantile() {
         assert_eq!(Durations::default().quantile_ms(50), None);
         let one = sketch(&[7]);
         assert_eq!((one.quantile_ms(50), one.quantile_ms(95)), (Some(7), Some(7)));
@@ -188,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quantiles_are_within_the_error_that_is_promised(
+        fn quantiles_are_within_the_documented_error(
             mut durations in prop::collection::vec(0_u64..100_000_000, 1..300),
             percent in 1_u32..=100,
         ) {
@@ -200,7 +201,7 @@ mod tests {
         }
 
         #[test]
-        fn parts_add_up_and_can_be_taken_away(
+        fn parts_add_up_and_can_be_subtracted(
             one in prop::collection::vec(0_u64..1 << 42, 0..50),
             other in prop::collection::vec(0_u64..1 << 42, 0..50),
         ) {

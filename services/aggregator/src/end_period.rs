@@ -1,6 +1,6 @@
-//! `PeriodEndQuestion`: an operator ends a tenant's current period before its time, so that another calendar holds at once.
-//! The one exception to the rule that bounds never change. It moves no execution: the period ends in the next minute, or
-//! after the last execution that it holds.
+//! `PeriodEndQuestion`: an operator ends a tenant's current period early, so that another calendar applies at
+//! once. The only exception to the rule that bounds never change. No execution moves: the period ends at the
+//! next whole minute, or at the first one after its last execution.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::{
 const ENDS_PER_DAY_MAX: i64 = 24;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// Periods end on whole minutes: Stripe adds up what it is sent by whole minutes, and compares no others.
+/// Periods end on whole minutes: Stripe sums meter events by whole minutes, so only those can be compared.
 const MINUTE_SECONDS: i64 = 60;
 
 /// Ends periods.
@@ -48,13 +48,15 @@ impl EndPeriod {
         asked.refresh(&mut transaction).await?;
         if let Some(made) = store::period_end(&mut transaction, &question.end_id).await? {
             let is_same = made.tenant_number == number;
-            let other = || Refusal::invalid(format!("another end has the id {}; choose a new one", made.id));
+            let other =
+                || Refusal::invalid(format!("another period end has the id {}; choose a new one", made.id));
             return if is_same { Ok(made) } else { Err(other()) };
         }
         let now = self.clock.now();
         let since = now.saturating_sub(DAY).unwrap_or(now);
         if store::count_ends(&mut transaction, number, since).await? >= ENDS_PER_DAY_MAX {
-            let reason = format!("{ENDS_PER_DAY_MAX} periods of the tenant were ended in a day; wait");
+            let reason =
+                format!("{ENDS_PER_DAY_MAX} periods of the tenant were ended within a day; try again later");
             return Err(Refusal::invalid(reason));
         }
         let period = asked.timeline.period_of(now);
@@ -63,7 +65,7 @@ impl EndPeriod {
         let end = whole_minute(after_last.map_or(now, |after| after.max(now)));
         if end <= period.start || end >= period.end {
             let (start, end) = (period.start, period.end);
-            let reason = format!("the period {start} to {end} has just begun, or ends by itself first");
+            let reason = format!("the period {start} to {end} has just begun, or is about to end anyway");
             return Err(Refusal::invalid(reason));
         }
         let opened_until = store::opened_until(&mut transaction, number).await?;
@@ -122,7 +124,7 @@ impl Answerer for EndPeriod {
     }
 }
 
-/// The first whole minute that is not before the instant.
+/// The first whole minute at or after the instant.
 fn whole_minute(instant: Timestamp) -> Timestamp {
     let second = instant.as_second() + i64::from(instant.subsec_nanosecond() > 0);
     let minutes = second.div_euclid(MINUTE_SECONDS) + i64::from(second.rem_euclid(MINUTE_SECONDS) > 0);
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_period_ends_on_a_whole_minute_that_is_not_over() {
+    fn a_period_ends_on_the_next_whole_minute() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let noon = at("2026-11-24T12:00:00Z");
         assert_eq!(whole_minute(noon), noon);

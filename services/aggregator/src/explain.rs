@@ -1,4 +1,4 @@
-//! `ExplainQuestion`: from a period's figure to the executions it is made of.
+//! `ExplainQuestion`: lists the executions and corrections that make up a period's figure.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use crate::{
     wire,
 };
 
-/// Executions in one answer, and corrections beside them: keeps it far below the broker's 1 MB.
+/// Executions and corrections in one answer: keeps it far below the broker's 1 MB.
 const EXECUTIONS_MAX: u32 = 1_000;
 const CORRECTIONS_MAX: i64 = 1_000;
 
@@ -49,10 +49,11 @@ impl Answerer for Explain {
         let kept_since = store::kept_since(&self.pool).await?;
         if start < kept_since {
             let reason =
-                format!("only executions since {kept_since} are kept one by one; this period began before");
+                format!("single executions are kept since {kept_since}; this period began before that");
             return Err(Refusal::not_found(reason));
         }
-        // One connection at a time: with one held while another is awaited, a few questions would wait for each other.
+        // One connection at a time: questions that hold one while they wait for another could block each
+        // other.
         let Some(period) = period_at(&self.pool, asked.number, start).await? else {
             return Ok(v1::ExplainAnswer {
                 totals: Some(v1::Totals::default()),
@@ -70,7 +71,7 @@ impl Answerer for Explain {
         } else {
             Vec::new()
         };
-        // One more than is shown tells whether there is another page.
+        // One more row than is shown: if it exists, there is another page.
         let count = usize::try_from(question.count_max).unwrap_or(usize::MAX);
         let limit = i64::from(question.count_max) + 1;
         let mut rows = store::explained(&self.pool, asked.number, period, workflow, after, limit).await?;
@@ -108,7 +109,7 @@ fn execution(row: Explained) -> v1::ExplainedExecution {
     }
 }
 
-/// A page's name: the key of the execution before it.
+/// A page token: the key of the last execution before the page.
 fn write_page(after: After) -> String {
     let After { stopped_at, source_number, epoch, execution_id } = after;
     format!("{}.{source_number}.{epoch}.{execution_id}", stopped_at.as_microsecond())
@@ -118,7 +119,7 @@ fn read_page(page: &str) -> Result<Option<After>, Refusal> {
     if page.is_empty() {
         return Ok(None);
     }
-    let unknown = || Refusal::invalid("there is no such page; begin with the first");
+    let unknown = || Refusal::invalid("unknown page; start with the first one");
     let mut parts = page.splitn(4, '.');
     let mut part = || parts.next().and_then(|part| part.parse::<i64>().ok()).ok_or_else(unknown);
     let (micros, source_number, epoch, execution_id) = (part()?, part()?, part()?, part()?);
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_found_again_and_nonsense_is_refused() {
+    fn a_page_token_is_parsed_back_and_an_invalid_one_is_refused() {
         let after = After {
             stopped_at: "2026-11-24T12:00:00.000001Z".parse().unwrap(),
             source_number: 3,

@@ -1,5 +1,6 @@
-//! Folding logged changes into the roll-ups: many transactions' changes at once, so that a workflow that runs in each
-//! of them is written once. One replica folds at a time; a crash leaves the changes waiting.
+//! Folds logged changes into the roll-ups: the changes of many transactions at once, so that a workflow that
+//! runs in each of them is written once. One replica folds at a time; after a crash the changes are still in
+//! the log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,8 +18,8 @@ use crate::{
 /// Logged changes that one transaction folds: bounds its memory and how long it holds the turn.
 const CHANGES_PER_FOLD: i64 = 64;
 
-/// While much is recorded, folding takes one part in so many of the time: the longer it waits, the more changes each
-/// figure is written for.
+/// Under load, folding takes one part in this many of the time: the longer it waits, the more changes each
+/// write covers.
 const FOLDS_PART: u32 = 12;
 
 /// Folds.
@@ -26,7 +27,7 @@ pub(crate) struct Folder {
     pool: PgPool,
 }
 
-/// Changes are not folded.
+/// Changes could not be folded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FoldError {
     #[error("cannot write the roll-ups")]
@@ -37,7 +38,7 @@ pub(crate) enum FoldError {
 
 impl From<FoldError> for Refusal {
     fn from(error: FoldError) -> Self {
-        tracing::warn!(error = chain(&error), "the figures could not be brought up to date for a question");
+        tracing::warn!(error = chain(&error), "cannot fold pending changes for a question");
         Self::unavailable("the figures cannot be brought up to date; ask again")
     }
 }
@@ -47,7 +48,8 @@ impl Folder {
         Self { pool }
     }
 
-    /// Folds at this interval until shutdown; at once again while more is waiting, and less often where it takes long.
+    /// Folds at this interval until shutdown; again at once while more is pending, and less often if it takes
+    /// long.
     pub(crate) async fn run(self: Arc<Self>, every: Duration, shutdown: CancellationToken) {
         let mut rounds = Rounds::new(every, shutdown.clone());
         while rounds.next().await {
@@ -67,7 +69,7 @@ impl Folder {
         }
     }
 
-    /// Folds the oldest waiting changes. Returns how many; none where another replica folds.
+    /// Folds the oldest pending changes. Returns how many; 0 while another replica folds.
     pub(crate) async fn fold(&self) -> Result<usize, FoldError> {
         let mut transaction = self.pool.begin().await?;
         if !store::try_fold_turn(&mut transaction).await? {
@@ -80,7 +82,7 @@ impl Folder {
     }
 }
 
-/// Folds everything that waits, after whoever folds now.
+/// Waits for the folder's turn, then folds all pending changes.
 pub(crate) async fn catch_up(pool: &PgPool) -> Result<(), FoldError> {
     let mut transaction = pool.begin().await?;
     store::fold_turn(&mut transaction).await?;
@@ -89,7 +91,7 @@ pub(crate) async fn catch_up(pool: &PgPool) -> Result<(), FoldError> {
     Ok(())
 }
 
-/// Folds everything that waits, in the caller's transaction, which has the folder's turn.
+/// Folds all pending changes in the caller's transaction, which holds the folder's turn.
 pub(crate) async fn fold_waiting(connection: &mut PgConnection) -> Result<(), FoldError> {
     while fold_some(connection).await? > 0 {}
     Ok(())

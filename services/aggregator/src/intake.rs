@@ -1,5 +1,5 @@
-//! From the partitions to transactions: each held partition is read by a task, each worker gathers what its partitions
-//! bring into batches, and records one batch while it gathers the next.
+//! From partitions to transactions: a task reads each leased partition, and each worker gathers the messages
+//! of its partitions into batches and records one batch while it gathers the next.
 
 use std::{
     collections::BTreeSet,
@@ -26,33 +26,35 @@ use crate::{
     record::{Item, PROGRESS_INTERVAL, Recorder, tell_progress},
 };
 
-/// Executions in one transaction. Each adds to the rows of every source, tenant and workflow that it holds, so the larger
-/// it is, the less an execution costs. Where so many take longer than [`RECORDING_TIME`], fewer are taken.
+/// Maximum executions in one transaction. A transaction updates the rows of all its sources, tenants and
+/// workflows, so the larger it is, the cheaper each execution. Batches get smaller if this many take longer
+/// than [`RECORDING_TIME`].
 const EXECUTIONS_PER_BATCH: usize = 120_000;
 
-/// Messages in one transaction: such as hold no execution or one.
+/// Maximum messages in one transaction: bounds batches of messages with no execution or only one.
 const MESSAGES_PER_BATCH: usize = 20_000;
 
-/// What is read and not recorded must not wait for so long that the broker delivers it again: a batch that is recorded and
-/// one that is gathered meanwhile are well within the consumer's wait.
+/// Target time for recording a batch. Messages that are read but not recorded must not wait until the broker
+/// redelivers them: one batch being recorded and one being gathered stay well within the consumer's ack wait.
 const RECORDING_TIME: Duration = Duration::from_secs(1);
 
-/// A batch is never smaller than this part of the largest, however long it takes.
+/// Smallest limit of a batch, as a percentage of the largest, however long recording takes.
 const FILL_PERCENT_MIN: usize = 5;
 
-/// How long an idle worker waits for more once it has something: a few milliseconds of delay for many fewer commits.
+/// How long an idle worker waits for more messages: a few milliseconds of delay for far fewer commits.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// The same while much comes in: every batch touches the rows of all its sources and tenants, so larger ones cost less.
+/// The same under load: every batch touches the rows of all its sources and tenants, so larger ones cost
+/// less.
 const LINGER_BUSY: Duration = Duration::from_millis(150);
 
-/// A batch of so many executions says that much comes in.
+/// A batch of at least this many executions counts as load.
 const BUSY_EXECUTIONS: usize = 1_000;
 
-/// Messages that wait for a worker, beside those that its partitions have fetched.
+/// Messages queued for a worker, besides those that its partitions have fetched.
 const WAITING_MAX: usize = 64;
 
-/// Pause before a broken subscription is made again.
+/// Pause before a broken subscription is opened again.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 
 type Message = InHand<v1::ExecutionBatch>;
@@ -68,7 +70,8 @@ pub(crate) struct Executions {
 }
 
 impl Executions {
-    /// Reads the partitions that are held, with so many workers, until shutdown; then finishes what is in hand.
+    /// Reads the leased partitions with this many workers until shutdown, then finishes the messages in
+    /// flight.
     pub(crate) async fn run(
         self,
         workers: usize,
@@ -97,7 +100,7 @@ impl Executions {
     }
 }
 
-/// Reads one partition while it is held.
+/// Reads one partition while this replica holds its lease.
 struct Reader {
     executions: Executions,
     partition: u32,
@@ -151,8 +154,8 @@ impl Reader {
     }
 }
 
-/// Gathers messages into batches. While the recorder is busy a batch grows up to its bounds, and the broker is told that
-/// its messages are still worked on; where it is idle, a batch goes after a few milliseconds.
+/// Gathers messages into batches. While the recorder is busy, a batch grows up to its limits and its messages
+/// are reported to the broker as in progress; while it is idle, a batch is recorded after a few milliseconds.
 async fn gather(
     mut messages: mpsc::Receiver<Message>,
     batches: mpsc::Sender<Batch>,
@@ -196,7 +199,7 @@ impl Batch {
         self.percent() >= fill.percent()
     }
 
-    /// Of the largest batch.
+    /// Its size as a percentage of the largest batch.
     fn percent(&self) -> usize {
         let of_executions = self.executions * 100 / EXECUTIONS_PER_BATCH;
         of_executions.max(self.items.len() * 100 / MESSAGES_PER_BATCH)
@@ -214,7 +217,7 @@ impl Batch {
     }
 }
 
-/// How much of the largest batch this machine records in [`RECORDING_TIME`] as things are.
+/// The percentage of the largest batch that this machine currently records in [`RECORDING_TIME`].
 struct Fill(AtomicUsize);
 
 impl Default for Fill {
@@ -228,7 +231,8 @@ impl Fill {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// A batch of `percent` has taken so long. Small ones say little: most of their time is what each one takes.
+    /// Learns from the time that a batch of `percent` took. Small batches are ignored: most of their time is
+    /// fixed cost.
     fn learn(&self, percent: usize, took: Duration) {
         if percent * 2 < self.percent() {
             return;
@@ -259,7 +263,7 @@ mod tests {
         fill.learn(100, RECORDING_TIME * 4);
         assert_eq!(fill.percent(), 25);
         fill.learn(3, RECORDING_TIME);
-        assert_eq!(fill.percent(), 25, "a small batch says nothing");
+        assert_eq!(fill.percent(), 25, "a small batch is ignored");
         fill.learn(25, Duration::MAX);
         assert_eq!(fill.percent(), FILL_PERCENT_MIN);
         fill.learn(FILL_PERCENT_MIN, RECORDING_TIME / 4);

@@ -1,5 +1,6 @@
-//! Sharing the partitions of the executions among replicas. A lease only spares work and decides who reads: that nothing
-//! is counted twice rests on the recording transaction, so two who read the same partition for a while do no harm.
+//! Shares the partitions of the executions among replicas. A lease only saves work and decides who reads. The
+//! recording transaction ensures that nothing is counted twice, so two replicas that read the same partition
+//! for a while do no harm.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -36,7 +37,7 @@ impl Leases {
         self.held.subscribe()
     }
 
-    /// Renews until shutdown, then gives everything back.
+    /// Renews until shutdown, then releases all leases.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut rounds = Rounds::new(RENEW_INTERVAL, shutdown);
         let mut renewed_at = Instant::now();

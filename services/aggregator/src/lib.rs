@@ -1,9 +1,9 @@
-//! The aggregator counts every execution exactly once, and says what that means: usage, crossed thresholds,
-//! closed periods. It knows no prices, no Stripe and no mail.
+//! The aggregator counts every execution exactly once, and publishes usage, crossed thresholds and closed
+//! periods. It knows no prices, no Stripe and no mail.
 //!
-//! An execution's way through it: [`record`] claims it by its key and adds it to its period, [`thresholds`]
-//! compares the period with the limit in the same transaction, [`publish`] tells the tenant's new usage,
-//! [`close`] ends the period when every source is complete past its end ([`progress`]).
+//! The path of an execution: [`record`] claims it by its key and adds it to its period, [`thresholds`]
+//! compares the period with the limit in the same transaction, [`publish`] publishes the tenant's new usage,
+//! [`close`] closes the period once every source is complete past its end ([`progress`]).
 
 mod admitted;
 mod answer_recorded;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Recording makes and drops many small pieces of memory; a quarter of its processor time went to glibc's allocator.
+/// Recording makes many small allocations; a quarter of its CPU time went to glibc's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,9 +1,10 @@
-//! Giving executions to tenants that no attribution matched when they were recorded.
+//! Maps executions to tenants that no attribution matched when they were recorded.
 //!
-//! A change of the source's attributions, of a workflow's tags or project, or a tenant that becomes known marks the source
-//! (`map_again`). Of its workflows those that have unmapped executions and match something now are then looked at, page by page,
-//! each page in a transaction that holds the source as recording does: an execution is given to a tenant once, because
-//! only one without a tenant is, and its figures change in the same transaction. A crash leaves the source marked (`mapping`), and it is begun anew.
+//! A change of the source's attributions or of a workflow's tags or project, or a tenant that becomes known,
+//! marks the source (`map_again`). Its workflows that have unmapped executions and match something now are
+//! then processed page by page, each page in a transaction that locks the source as recording does. Only
+//! executions without a tenant are mapped, and their figures change in the same transaction, so each is
+//! mapped once. A crash leaves the source marked (`mapping`), and it is processed again from the start.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -24,10 +25,10 @@ use crate::{
     write::Figures,
 };
 
-/// Marked sources are looked for this often.
+/// Interval for checking for marked sources.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Sources of one look; the rest have their turn in the next.
+/// Sources of one round; the rest follow in the next.
 const SOURCES_PER_LOOK: i64 = 100;
 
 /// Executions of one transaction: bounds how long recording waits for the source.
@@ -52,7 +53,7 @@ impl Mapper {
         let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown.clone());
         while rounds.next().await {
             if let Err(error) = self.map_marked(&shutdown).await {
-                tracing::warn!(error = chain(&error), "cannot look for unmapped executions");
+                tracing::warn!(error = chain(&error), "cannot check for unmapped executions; trying again");
             }
         }
     }
@@ -62,8 +63,8 @@ impl Mapper {
         if sources.is_empty() {
             return Ok(());
         }
-        // One connection of its own for all of it: its end, also by a crash, ends the turn, and nothing is held in the pool
-        // while more is needed.
+        // One connection of its own for all of it: the turn ends when it closes, even by a crash, and no
+        // connection of the pool is held while another is needed.
         let mut connection = PgConnection::connect_with(&self.pool.connect_options()).await?;
         if store::take_mapping_turn(&mut connection).await? {
             self.map_sources(&mut connection, sources, shutdown).await;
@@ -81,7 +82,7 @@ impl Mapper {
             if shutdown.is_cancelled() {
                 break;
             }
-            // One that cannot be mapped must not keep those after it waiting.
+            // One that cannot be mapped must not hold up those after it.
             if let Err(error) = self.map_source(connection, source, shutdown).await {
                 tracing::warn!(source, error = chain(&error), "cannot map unmapped executions; trying again");
             }
@@ -107,7 +108,7 @@ impl Mapper {
         Ok(store::end_mapping(connection, source).await?)
     }
 
-    /// Maps what it can of one page of a workflow. Returns where the next one begins; nothing at the end.
+    /// Maps what it can of one page of a workflow. Returns where the next page begins; `None` at the end.
     async fn map_page(
         &self,
         connection: &mut PgConnection,
@@ -153,8 +154,8 @@ impl Mapper {
     }
 }
 
-/// The workflows of which unmapped executions may match, each with the instant since which they do. What changes after
-/// this look marks the source again.
+/// The workflows whose unmapped executions may match, each with the instant since which they do. A later
+/// change marks the source again.
 async fn matching(
     connection: &mut PgConnection,
     source: i32,
@@ -174,7 +175,7 @@ async fn matching(
     Ok(known.into_iter().filter_map(since).collect())
 }
 
-/// Since when executions of a workflow have a tenant; nothing where none has.
+/// Since when executions of a workflow have a tenant; `None` if none has.
 fn attributed_since(ownership: &Ownership, id: &WorkflowId, known: &Workflow) -> Option<Timestamp> {
     match ownership {
         Ownership::Tenant(tenant) => tenant.as_ref().map(|_| Timestamp::MIN),
@@ -185,7 +186,8 @@ fn attributed_since(ownership: &Ownership, id: &WorkflowId, known: &Workflow) ->
     }
 }
 
-/// The tenant of an unmapped execution. One that the catalog does not have, or whose plan it does not have, is waited for.
+/// The tenant of an unmapped execution; `None` while no attribution matches, or the catalog lacks the tenant
+/// or its plan.
 fn card_of<'a>(
     ownership: &Ownership,
     directory: &'a Directory,

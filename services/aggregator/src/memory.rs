@@ -1,6 +1,6 @@
-//! What a worker remembers of sources: their ids, their workflows, whose they are. Only a cache: it is right while the
-//! source's row has the version that it had when the worker last held it, and is thrown away otherwise, and after every
-//! transaction that did not commit.
+//! What a worker remembers of sources: their execution ids, their workflows, and which tenants they belong
+//! to. Only a cache: it is valid while the source's row has the version that it had when the worker last
+//! locked it, and is dropped otherwise, and after every transaction that did not commit.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 
 use crate::parcel::Facts;
 
-/// Ids share a chunk when they differ in their low bits only.
+/// Ids share a chunk if they differ only in this many low bits.
 const CHUNK_BITS: u32 = 16;
 
 /// Chunks that one worker remembers; a full one takes 8 KiB.
@@ -21,7 +21,8 @@ const CHUNKS_MAX: usize = 8_192;
 /// Workflows that one worker remembers.
 const WORKFLOWS_MAX: usize = 200_000;
 
-/// Workflows of one source that pushes can add. Whoever has a push token can make up ids, and each is kept for ever.
+/// A push adds a workflow only while its source has fewer than this. Anyone with a push token can make up
+/// ids, and each is kept for ever.
 const PUSHED_WORKFLOWS_MAX: usize = 10_000;
 
 const NOT_SHOWN_NAME: &str = "Workflows that no poll has shown yet";
@@ -41,16 +42,16 @@ pub(crate) struct Remembered {
     pub(crate) ownership: Ownership,
     pub(crate) chunks: HashMap<(i32, i64), Chunk>,
     pub(crate) workflows: HashMap<WorkflowId, Workflow>,
-    /// How many workflows the source has, once it was asked for.
+    /// How many workflows the source has, once it was queried.
     pub(crate) workflows_kept: Option<usize>,
 }
 
-/// Whose the executions of a source are.
+/// Which tenants the executions of a source belong to.
 #[derive(Debug, Clone)]
 pub(crate) enum Ownership {
     /// As the catalog says.
     Catalog(Box<Source>),
-    /// Removed from the catalog before attributions were kept here.
+    /// Removed from the catalog before attributions were stored here.
     Tenant(Option<TenantId>),
 }
 
@@ -58,9 +59,9 @@ pub(crate) enum Ownership {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Chunk {
     pub(crate) ids: RoaringBitmap,
-    /// Those that are kept as crashed, and so may still change.
+    /// Those that are recorded as crashed, and so may still change.
     pub(crate) crashed: RoaringBitmap,
-    /// Those that no poll has shown yet: its word replaces whatever a push has said.
+    /// Those that no poll has shown yet: a poll replaces whatever was pushed.
     pub(crate) pushed: RoaringBitmap,
 }
 
@@ -74,7 +75,7 @@ pub(crate) struct Workflow {
     pub(crate) project: Option<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) read_at: Option<Timestamp>,
-    /// Known better than its row.
+    /// Changed since its row was written.
     pub(crate) dirty: bool,
 }
 
@@ -91,7 +92,7 @@ pub(crate) fn ids_of(chunk: i64) -> (i64, i64) {
 }
 
 impl Memory {
-    /// What is remembered of a source whose row has this version, if it is still right.
+    /// What is remembered of a source whose row has this version, if it is still valid.
     pub(crate) fn recall(&mut self, source: i32, version: i64) -> Option<&mut Remembered> {
         let transactions = self.transactions;
         let remembered = self.sources.get_mut(&source).filter(|known| known.version == version)?;
@@ -128,14 +129,15 @@ impl Memory {
         self.shrink();
     }
 
-    /// The transaction's outcome is not known, or it was rolled back.
+    /// Drops sources: their transaction was rolled back, its outcome is unknown, or memory is full.
     pub(crate) fn forget(&mut self, sources: impl IntoIterator<Item = i32>) {
         for source in sources {
             self.sources.remove(&source);
         }
     }
 
-    /// Drops the sources that were not used for the longest time, half of them at once so that it is rare.
+    /// If there is too much, drops the half of the sources that was least recently used: half, so that it is
+    /// rare.
     fn shrink(&mut self) {
         let chunks: usize = self.sources.values().map(|source| source.chunks.len()).sum();
         let workflows: usize = self.sources.values().map(|source| source.workflows.len()).sum();
@@ -159,13 +161,13 @@ impl Remembered {
         self.chunks.get(&(epoch, chunk)).is_some_and(|chunk| chunk.ids.contains(low))
     }
 
-    /// Notes that it is recorded, and how it is kept now: as crashed, and as shown by no poll yet.
+    /// Notes that it is recorded, and how: as crashed, and as not shown by a poll yet.
     pub(crate) fn note(&mut self, epoch: i32, id: i64, crashed: bool, pushed: bool) {
         let (chunk, low) = place_of(id);
         let chunk = self.chunks.entry((epoch, chunk)).or_default();
         chunk.ids.insert(low);
         for (is, kept) in [(crashed, &mut chunk.crashed), (pushed, &mut chunk.pushed)] {
-            // Most ids are in neither, and to look is cheaper than to remove.
+            // Most ids are in neither, and checking is cheaper than removing.
             if is {
                 kept.insert(low);
             } else if !kept.is_empty() {
@@ -186,15 +188,16 @@ impl Remembered {
         self.chunks.get(&(epoch, chunk)).is_some_and(|chunk| chunk.pushed.contains(low))
     }
 
-    /// The number of the workflow that an execution of this one is counted under.
+    /// The number of the workflow that executions of this one are counted under.
     pub(crate) fn number_of(&self, workflow: &WorkflowId) -> i32 {
         let known = self.workflows.get(workflow).or_else(|| self.workflows.get(&WorkflowId::not_shown()));
         known.map_or(0, |known| known.number)
     }
 
-    /// Learns from an execution what its workflow is called, and returns the one that it is counted under. Once the
-    /// source's list has named a workflow, a push does not. A push adds none beyond [`PUSHED_WORKFLOWS_MAX`]: what it says
-    /// of others is counted under one, and corrected by the poll.
+    /// Learns a workflow's name from an execution, and returns the workflow that the execution is counted
+    /// under. Once the source's list has named a workflow, a push does not rename it. A push adds none beyond
+    /// [`PUSHED_WORKFLOWS_MAX`]: executions of further ones are counted under one common workflow, and
+    /// corrected by the poll.
     pub(crate) fn name(
         &mut self,
         workflow: &WorkflowId,
@@ -223,7 +226,8 @@ impl Remembered {
         workflow
     }
 
-    /// Learns what the source shows of a workflow. Tells whether its executions may belong to another tenant now.
+    /// Learns what the source shows of a workflow. Returns whether its executions may belong to another
+    /// tenant now.
     pub(crate) fn learn(&mut self, facts: Facts) -> bool {
         let name = facts.name.map(String::from);
         let project = facts.project.map(String::from);
@@ -270,8 +274,8 @@ impl Ownership {
         }
     }
 
-    /// Whether executions may belong to several tenants: then whoever may push for one of them could name the workflows of
-    /// another, so what a push says belongs to nobody until a poll has shown it.
+    /// Whether executions may belong to several tenants: then whoever may push for one of them could name the
+    /// workflows of another, so a pushed execution belongs to nobody until a poll has shown it.
     pub(crate) fn is_shared(&self) -> bool {
         self.tenants().len() > 1
     }
@@ -303,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_at_the_edges_of_a_chunk_are_told_apart() {
+    fn ids_at_the_edges_of_a_chunk_are_distinct() {
         let mut memory = Memory::default();
         memory.begin(1, 0, Ownership::Tenant(None));
         let source = memory.of(1).unwrap();
@@ -318,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_still_change_is_known_by_its_last_note() {
+    fn the_last_note_decides_whether_an_execution_may_still_change() {
         let mut memory = Memory::default();
         memory.begin(1, 0, Ownership::Tenant(None));
         let source = memory.of(1).unwrap();
@@ -331,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn the_later_reading_of_a_workflow_holds() {
+    fn the_later_reading_of_a_workflow_wins() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let workflow = WorkflowId::parse("w").unwrap();
         let text = |text: &str| SafeText::clean(text, 100);

@@ -1,4 +1,4 @@
-//! One `ExecutionBatch` as far as it makes sense, and what of it does not.
+//! One `ExecutionBatch`: its valid content, and the executions in it that are invalid.
 
 use jiff::Timestamp;
 use messaging::{Dispose, Disposition};
@@ -15,14 +15,14 @@ const TAGS_MAX: usize = 100;
 pub(crate) struct Parcel {
     pub(crate) source: SourceId,
     pub(crate) epoch: i32,
-    /// Whether the source's own list has shown them. What was pushed is only claimed.
+    /// Whether a poll of the source's own list has shown them. A push is only a claim.
     pub(crate) polled: bool,
     /// Each with its id as a number.
     pub(crate) executions: Vec<(i64, Execution)>,
     pub(crate) workflows: Vec<Facts>,
-    /// When the executions were received: of two names of a workflow, the later holds.
+    /// When the executions were received: of two names of a workflow, the later wins.
     pub(crate) received_at: Timestamp,
-    /// Places in the message, with the reason.
+    /// Indexes in the message, each with the reason.
     pub(crate) unreadable: Vec<(usize, String)>,
 }
 
@@ -36,10 +36,10 @@ pub(crate) struct Facts {
     pub(crate) read_at: Timestamp,
 }
 
-/// A message that holds nothing to record.
+/// A message without anything that can be recorded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ParcelError {
-    #[error("the batch names no source")]
+    #[error("the batch has no valid source id")]
     Source(#[from] InvalidId),
     #[error("epoch {0} is out of range")]
     Epoch(u32),
@@ -54,7 +54,7 @@ impl Dispose for ParcelError {
 }
 
 impl Parcel {
-    /// Reads a message that came at `now`.
+    /// Reads a message received at `now`.
     pub(crate) fn read(message: v1::ExecutionBatch, now: Timestamp) -> Result<Self, ParcelError> {
         let mut parcel = Self {
             source: SourceId::parse(&message.source_id)?,
@@ -77,7 +77,7 @@ impl Parcel {
             match read_facts(workflow, parcel.received_at, now) {
                 Ok(facts) => parcel.workflows.push(facts),
                 Err(error) => {
-                    tracing::warn!(source = %parcel.source, %error, "the facts of a workflow are invalid and were skipped")
+                    tracing::warn!(source = %parcel.source, %error, "skipped the invalid facts of a workflow")
                 }
             }
         }
@@ -87,7 +87,7 @@ impl Parcel {
 
 fn read_execution(row: v1::Execution, now: Timestamp) -> Result<(i64, Execution), String> {
     let mut execution = Execution::try_from(row).map_err(|error| error.to_string())?;
-    // As the database keeps them, so that figures that are made anew are the same.
+    // In the database's precision, so that rebuilt figures are the same.
     execution.started_at = execution.started_at.map(whole_microseconds);
     execution.stopped_at = whole_microseconds(execution.stopped_at);
     let id = execution.id.as_str();
@@ -101,19 +101,19 @@ fn read_execution(row: v1::Execution, now: Timestamp) -> Result<(i64, Execution)
     Ok((number, execution))
 }
 
-/// The instant without what is finer than the database keeps.
+/// The instant in whole microseconds, the database's precision.
 fn whole_microseconds(instant: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant)
 }
 
-/// An instant by which the later of two readings is chosen. One that no clock shows is as good as none: it would be the
+/// An instant that decides which of two readings is later. An implausible one is dropped: it would be the
 /// latest for ever, or not fit the database.
 fn plausible(read: Result<Option<Timestamp>, InvalidTimestamp>, now: Timestamp) -> Option<Timestamp> {
     read.ok().flatten().filter(|at| is_plausible(*at, now))
 }
 
 fn read_facts(wire: v1::Workflow, received_at: Timestamp, now: Timestamp) -> Result<Facts, InvalidId> {
-    // Anybody may publish here. What no attribution can name is passed over, as the collector does.
+    // Not only the collector may publish here. What no attribution can name is skipped, as in the collector.
     let tags = wire.tags.iter().filter_map(|tag| SafeText::exact(tag, NAME_CHARS_MAX)).take(TAGS_MAX);
     Ok(Facts {
         workflow: WorkflowId::parse(&wire.workflow_id)?,

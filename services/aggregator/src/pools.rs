@@ -1,5 +1,5 @@
-//! The aggregator's connections to Postgres, by what they are for: questions that are slow, or asked too often, must not take
-//! those with which executions are counted.
+//! The aggregator's connections to Postgres, by purpose: slow or too frequent questions must not take the
+//! connections used for counting.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use chassis::{PoolBounds, pool_beside};
 use serde::Deserialize;
 use sqlx::PgPool;
 
-/// The database ends a statement of a question after this time: a second before the gateway gives its answer up, so that
-/// nothing works on for somebody who has gone.
+/// The database cancels a question's statement after this time: a second before the gateway stops waiting, so
+/// that no statement runs for a caller that has gone.
 const QUESTION_STATEMENT_MAX: Duration = Duration::from_secs(4);
 
-/// A question that finds no free connection by then is refused, and can be asked again.
+/// A question that gets no connection within this time is refused, and can be asked again.
 const QUESTION_ACQUIRE_MAX: Duration = Duration::from_secs(3);
 
 /// The most connections of one pool: beyond that, Postgres has fewer cores than statements.
@@ -39,7 +39,7 @@ impl Default for PoolSettings {
 }
 
 impl PoolSettings {
-    /// The first thing that is wrong, and what to write instead.
+    /// The first invalid setting, and its valid range.
     pub(crate) fn validate(&self) -> Result<(), String> {
         for (name, connections) in [
             ("recording", self.recording.unwrap_or(1)),
@@ -59,15 +59,15 @@ impl PoolSettings {
 pub(crate) struct Pools {
     pub(crate) recording: PgPool,
     pub(crate) publishing: PgPool,
-    /// The connection that holds the publisher's turn while the publisher uses others. Nothing else is done with it, so nobody
-    /// who has one of the others waits for it.
+    /// The connection that holds the publisher's turn while the publisher uses others. It has no other use,
+    /// so nobody who holds one of the others waits for it.
     pub(crate) publishing_turn: PgPool,
     pub(crate) closing: PgPool,
     pub(crate) questions: PgPool,
 }
 
 impl Pools {
-    /// Pools beside the service's common one. None connects before it is used.
+    /// Pools in addition to the service's common one. Each connects on first use.
     pub(crate) fn beside(common: &PgPool, settings: PoolSettings, workers: usize) -> Self {
         let workers = u32::try_from(workers).unwrap_or(CONNECTIONS_MAX);
         let pool = |connections| pool_beside(common, PoolBounds::of(connections));

@@ -1,14 +1,15 @@
 //! How far each source is counted.
 //!
 //! `SourceSynced` says that everything up to `complete_until` is *published*, at or before the sequence
-//! `published_through` of the stream of the source's partition. It may overtake those executions, because it travels on a
-//! stream of its own and any of them may be waiting for a retry. They are *counted* once the consumer
-//! of the source's partition has acknowledged that sequence and all before it: a message is acknowledged after its commit only
-//! (or after it went to the dead letters, where it can be seen). Until then `counted_until` does not move.
+//! `published_through` of the stream of the source's partition. It may overtake those executions, because it
+//! travels on its own stream and any of them may be waiting for a retry. They are *counted* once the consumer
+//! of the source's partition has acknowledged that sequence and everything before it: a message is
+//! acknowledged only after its commit (or after it went to the dead letters, where it is visible). Until then
+//! `counted_until` does not move.
 //!
-//! A sequence means something within one life of the stream. Where the stream was created anew or set back since, what the
-//! message speaks of may be lost unread, so its sequence proves nothing: the collector publishes everything again, and then
-//! says how far in the life of now.
+//! A sequence is valid only within one life of the stream. If the stream was recreated or restored since, the
+//! executions it refers to may be lost unread, so it proves nothing: the collector publishes everything
+//! again, and then reports a sequence of the new life.
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
@@ -28,7 +29,7 @@ pub(crate) struct SyncedHandler {
     pool: PgPool,
 }
 
-/// A `SourceSynced` cannot be kept.
+/// A `SourceSynced` cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SyncedError {
     #[error(transparent)]
@@ -37,7 +38,7 @@ pub(crate) enum SyncedError {
     Instant(#[from] InvalidTimestamp),
     #[error("source {0} is not in the catalog; add it, then replay")]
     UnknownSource(SourceId),
-    #[error("cannot keep how far the source is")]
+    #[error("cannot store the source's progress")]
     Database(#[from] sqlx::Error),
 }
 
@@ -73,7 +74,7 @@ impl Handler for SyncedHandler {
             published_through: i64::try_from(synced.published_through).unwrap_or(i64::MAX),
             stream_life: &synced.stream_life,
             open_executions: i64::from(synced.open_executions),
-            // What is not an id of an execution is as good as a list that is too long.
+            // An invalid id is treated like a list that is too long: the ids are not known.
             open_ids: open_ids.as_deref().unwrap_or_default(),
             epoch: i32::try_from(synced.epoch).unwrap_or(i32::MAX),
         };
@@ -82,10 +83,10 @@ impl Handler for SyncedHandler {
     }
 }
 
-/// Sources that one round looks at; the others come next.
+/// Sources that one round checks; the others follow in the next.
 const SOURCES_PER_ROUND: i64 = 1_000;
 
-/// The consumers whose acknowledgements say what has been counted, one for each partition that was asked about.
+/// The consumers whose acknowledgements show what has been counted, one for each partition checked so far.
 pub(crate) struct Progress {
     bus: Bus,
     consumers: HashMap<u32, PullConsumer>,
@@ -96,9 +97,9 @@ impl Progress {
         Self { bus, consumers: HashMap::new() }
     }
 
-    /// How far everything in the partition has been acknowledged.
+    /// Up to where everything in the partition has been acknowledged.
     async fn through(&mut self, partition: u32) -> anyhow::Result<Acknowledged> {
-        // Before the consumer: one of a later life has acknowledged less, never more.
+        // Read before the consumer: one of a later life has acknowledged less, never more.
         let life = self.bus.life(Stream::Executions(partition)).await?;
         let consumer = match self.consumers.entry(partition) {
             Entry::Occupied(known) => known.into_mut(),
@@ -128,9 +129,9 @@ impl Progress {
             let acknowledged = match self.through(partition).await {
                 Ok(acknowledged) => acknowledged,
                 Err(error) => {
-                    // The other partitions, and everybody's usage, need not wait for this one.
+                    // The other partitions, and publishing, need not wait for this one.
                     let error = consume::chain(error.as_ref());
-                    tracing::warn!(partition, error, "cannot tell what is counted of a partition");
+                    tracing::warn!(partition, error, "cannot read a partition's progress; trying again");
                     continue;
                 }
             };

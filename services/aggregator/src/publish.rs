@@ -1,8 +1,8 @@
-//! Telling each tenant's usage: the whole current period, whenever there is news, at most once per interval.
-//! Also the place where a change of plan or limit, or a new period, takes effect without a new execution.
+//! Publishes each tenant's usage: the whole current period, whenever there is news, at most once per
+//! interval. A change of plan or limit, or a new period, also takes effect here, without a new execution.
 //!
-//! A round reads what many tenants are to be told in one snapshot of the database, so that its cost is that of a few
-//! statements and no recorder waits for it. Only where something has to be decided first is a tenant held.
+//! A round reads the usage of many tenants in one snapshot of the database, so it costs a few statements and
+//! no recorder waits for it. A tenant is locked only if something has to be decided first.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -31,13 +31,13 @@ use crate::{
     wire,
 };
 
-/// Tenants whose usage one round publishes; the others come next, after the same interval.
+/// Tenants whose usage one round publishes; the others follow in the next, after the same interval.
 const TENANTS_PER_ROUND: i64 = 1_000;
 
-/// While much is recorded, publishing takes one part in so many of the time: a tenant's next message replaces the last.
+/// Under load, publishing takes one part in this many of the time: a tenant's next message replaces the last.
 const ROUNDS_PART: u32 = 10;
 
-/// Messages on their way to the broker at once.
+/// Messages in flight to the broker.
 const IN_FLIGHT_MAX: usize = 64;
 
 /// Publishes usage.
@@ -50,29 +50,30 @@ pub(crate) struct Publisher {
     grace: SignedDuration,
     progress: Progress,
     unfolded: Unfolded,
-    /// What was published and could not be noted yet, because its tenant was held: not to be published again.
+    /// Published but not noted yet, because the tenant was locked: not to be published again.
     told: BTreeMap<i32, Published>,
 }
 
-/// A tenant with news, and everything that it may be told.
+/// A tenant with news, and everything that may be published about it.
 struct Bulletin {
     news: News,
     tenant: Tenant,
     plan: Option<Plan>,
     period: Period,
-    /// The zone that cut it.
+    /// The time zone that its bounds follow.
     time_zone: String,
-    /// Whether the tenant was removed: what was counted of it is published, and nothing else follows.
+    /// Whether the tenant was removed: its usage is published, but no period opens and no threshold is
+    /// compared.
     archived: bool,
     snapshot: Snapshot,
     settled: Settled,
     /// Periods that have ended and are not closed, the earliest first.
     ended: Vec<Ended>,
-    /// Thresholds that stand as crossed, by the start of the period.
+    /// Thresholds recorded as crossed, by the start of the period.
     standing: BTreeMap<Timestamp, Vec<Percent>>,
 }
 
-/// A tenant with news, and the period that is published of it.
+/// A tenant with news, and its period to publish.
 struct Current {
     news: News,
     tenant: Tenant,
@@ -82,8 +83,8 @@ struct Current {
 }
 
 impl Bulletin {
-    /// The periods that are compared with a limit at `now`, each with its terms, and whether that is settled: it has been opened,
-    /// it has its terms, and exactly those thresholds stand as crossed that the terms make so.
+    /// The periods to compare with a limit at `now`, each with its terms and whether it is settled: it is
+    /// open, these terms are stored, and exactly the thresholds that are reached are recorded as crossed.
     fn compared(&self, now: Timestamp, grace: SignedDuration) -> Vec<(Period, Option<Terms>, bool)> {
         let Self { tenant, plan, period, snapshot, ended, standing, .. } = self;
         let current = (*period, &snapshot.totals, &snapshot.terms, snapshot.is_open);
@@ -137,13 +138,13 @@ impl Publisher {
     }
 
     async fn round(&mut self) -> anyhow::Result<()> {
-        // One publisher at a time among all replicas: the last message of a subject is what is kept, so an
-        // older one must not come after a newer one.
+        // One publisher at a time among all replicas: the broker keeps the last message of a subject, so an
+        // older one must not follow a newer one.
         let mut turn = self.turn.begin().await?;
         if !store::take_publishing_turn(&mut turn).await? {
             return Ok(());
         }
-        self.progress.advance(&self.pool).await.context("cannot tell what is counted")?;
+        self.progress.advance(&self.pool).await.context("cannot read the sources' progress")?;
         store::touch_tenants_in_new_period(&self.pool, self.clock.now()).await?;
         let (bulletins, unknown) = self.read().await.context("cannot read the usage")?;
         let told: Vec<Option<Published>> = stream::iter(bulletins)
@@ -158,7 +159,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Notes what was published, as far as nobody holds it.
+    /// Notes what was published, except of tenants that are locked.
     async fn note(&mut self) -> Result<(), sqlx::Error> {
         if self.told.is_empty() {
             return Ok(());
@@ -170,9 +171,9 @@ impl Publisher {
         Ok(())
     }
 
-    /// Reads what tenants with news are to be told. An archived tenant is published until its last period is final: the
-    /// figures of the moment of its removal may be on their way, and it is billed for them. A tenant that the catalog has
-    /// never shown is passed over.
+    /// Reads what to publish about tenants with news. An archived tenant is published until its last period
+    /// is final: executions from before its removal may still arrive, and it is billed for them. A tenant
+    /// that the catalog never had is skipped.
     async fn read(&mut self) -> anyhow::Result<(Vec<Bulletin>, Vec<Published>)> {
         let now = self.clock.now();
         let mut snapshot = self.pool.begin().await?;
@@ -268,7 +269,7 @@ impl Publisher {
             let settled = settled.remove(&news.number).unwrap_or_default();
             let standing = standing.remove(&news.number).unwrap_or_default();
             let mut ended = ended.remove(&news.number).unwrap_or_default();
-            // The last period of an archived tenant is shown as its current one.
+            // The last period of an archived tenant is published as its current one.
             ended.retain(|ended| ended.period != period);
             let plan = plans.get(tenant.plan.as_str()).map(|plan| (*plan).clone());
             Some(Bulletin {
@@ -287,7 +288,7 @@ impl Publisher {
         Ok((bulletins.collect(), unknown))
     }
 
-    /// Tells one tenant's usage; nothing where that has failed, and it is tried again.
+    /// Publishes one tenant's usage. Returns `None` if that failed; the next round tries again.
     async fn tell(&self, bulletin: Bulletin) -> Option<Published> {
         let outcome = async {
             let compared = bulletin.compared(self.clock.now(), self.grace);
@@ -329,8 +330,8 @@ impl Publisher {
         self.bus.publish(message).await.map(drop)
     }
 
-    /// Opens the current period, and compares with their terms what is not settled, holding the tenant: what is decided is
-    /// told by the outbox.
+    /// Locks the tenant, opens its current period, and compares the periods that are not settled with their
+    /// terms. The resulting events go into the outbox.
     async fn settle(
         &self,
         bulletin: &Bulletin,
@@ -342,7 +343,7 @@ impl Publisher {
         store::lock_tenant(&mut transaction, number).await?;
         if let Some(timeline) = store::timeline(&mut *transaction, number).await? {
             let holds = timeline.period_of(period.start) == *period;
-            anyhow::ensure!(holds, "the tenant's calendar has changed meanwhile");
+            anyhow::ensure!(holds, "the tenant's calendar changed in the meantime");
         }
         let mut messages = Vec::new();
         for (period, terms, is_settled) in compared {
@@ -353,7 +354,7 @@ impl Publisher {
                 if row.opened {
                     messages.push(wire::period_opened(namespace, tenant.id.as_str(), period, now));
                 }
-                // Closed meanwhile, its figures are final.
+                // If it was closed in the meantime, its figures are final.
                 let Some(terms) = terms.as_ref().filter(|_| !row.closed) else { continue };
                 store::put_terms(&mut transaction, number, period, terms).await?;
                 let crossed =
@@ -367,8 +368,9 @@ impl Publisher {
     }
 }
 
-/// Whether the limit check needs to know which reservations are settled: half of the limit is used, or the plan bounds how many
-/// run at once. Far from the limit nothing depends on it, and what it costs grows with what ran since the last sweep.
+/// Whether the limit check needs the settled reservations: half of the limit is used, or the plan limits
+/// concurrent runs. Far from the limit nothing depends on them, and their cost grows with what ran since the
+/// last sweep.
 fn needs_settling(plan: &Plan, tenant: &Tenant, counted: i64, now: Timestamp) -> bool {
     let caps = [plan.admission.tenant_caps, plan.admission.workflow_caps];
     let is_near = |limit: u64| u64::try_from(counted).unwrap_or(0).saturating_mul(2) >= limit;

@@ -1,13 +1,13 @@
-//! Rebuilding all figures from the stored executions and corrections, while recording goes on.
+//! Rebuilds all figures from the stored executions and corrections while recording continues.
 //!
-//! Tenant by tenant: the executions are read in one snapshot, without any lock, and added up. Then, in one transaction
-//! that holds the tenant's lock, what was logged by transactions the snapshot does not see is added: every change of the
-//! figures is in the log (`rollup_log`) with the transaction that wrote it, so nothing is missed and nothing is added
-//! twice. What results is compared with what is stored, and put in its place where it differs. While a rebuild goes on
-//! the log keeps what is folded.
+//! Tenant by tenant: the executions are read in one snapshot, without a lock, and summed. Then one
+//! transaction takes the tenant's lock and adds the changes logged by transactions that the snapshot does not
+//! see. Every change of the figures is in the log (`rollup_log`) with the transaction that wrote it, so
+//! nothing is missed or added twice. The result is compared with the stored figures and replaces them if they
+//! differ. During a rebuild the log keeps folded changes.
 //!
-//! Figures that begin before the oldest month whose executions are kept stay as they are.
-//! Days are cut by the calendar that held then.
+//! Figures that begin before the oldest month whose executions are kept stay as they are. Days are cut by the
+//! calendar in force at the time.
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -27,31 +27,31 @@ use crate::{
     totals::Totals,
 };
 
-/// Executions that are added up before they are divided into figures: bounds memory.
+/// Executions collected before they are added to the figures: bounds memory.
 const EXECUTIONS_PER_STEP: usize = 100_000;
 
 /// Rebuilds.
 pub struct Rebuild {
     /// The aggregator's database.
     pub pool: PgPool,
-    /// Tells what has changed, through the outbox.
+    /// Publishes changes through the outbox.
     pub bus: Bus,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// A figure that was not what the executions say.
+/// A figure that did not match the executions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The tenant's id.
     pub tenant: String,
     /// What kind of figure.
     pub figure: &'static str,
-    /// Which one: its start, and the workflow's number where it is of a workflow.
+    /// Which one: its start, and for a workflow's figure the workflow's number.
     pub place: String,
-    /// What was stored, without what was adjusted by hand; counted executions.
+    /// Counted executions before, without adjustments by hand.
     pub stored: i64,
-    /// What it is now; counted executions.
+    /// Counted executions now, without adjustments by hand.
     pub rebuilt: i64,
 }
 
@@ -67,11 +67,11 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Figures were not rebuilt. What was done for other tenants stays.
+/// The rebuild failed. Tenants that were already rebuilt stay rebuilt.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
     /// The database failed.
-    #[error("cannot rebuild")]
+    #[error("cannot rebuild the figures")]
     Database(#[from] sqlx::Error),
     /// The catalog's copy is damaged, or cannot be read.
     #[error("cannot read the tenant's calendar")]
@@ -97,13 +97,14 @@ impl From<FoldError> for RebuildError {
 }
 
 impl Rebuild {
-    /// Rebuilds the figures of all tenants, and tells each difference. One rebuild goes on at a time; another one waits.
+    /// Rebuilds the figures of all tenants, and calls `tell` with each difference. One rebuild runs at a
+    /// time; another waits.
     pub async fn run(&self, mut tell: impl FnMut(&Difference) + Send) -> Result<(), RebuildError> {
-        // A connection of its own: its end, also by a crash, ends the hold. Everything is done with it.
+        // Its own connection, used for everything: the lock ends when it closes, even by a crash.
         let mut own = PgConnection::connect_with(&self.pool.connect_options()).await?;
         store::hold_rebuild(&mut own).await?;
         for (number, id) in store::all_tenants(&mut own).await? {
-            // A removed tenant has no calendar any more; its figures are of the past and stay.
+            // A removed tenant no longer has a calendar; its past figures stay as they are.
             let tenant: Option<Tenant> = catalog::store::find(&mut own, &id).await?;
             let Some(tenant) = tenant else { continue };
             let timeline = store::timeline(&mut own, number).await?;
@@ -116,7 +117,7 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Compares the shadow with what is stored, and puts it in its place.
+    /// Compares the shadow with the stored figures, and replaces them with it if they differ.
     async fn swap(
         &self,
         connection: &mut PgConnection,
@@ -126,7 +127,7 @@ impl Rebuild {
     ) -> Result<Vec<Difference>, RebuildError> {
         let mut transaction = connection.begin().await?;
         store::fold_turn(&mut transaction).await?;
-        // Most is folded before the tenant has to wait.
+        // Folds most changes before the tenant is locked.
         fold_waiting(&mut transaction).await?;
         store::lock_tenant(&mut transaction, asked.number).await?;
         asked.refresh(&mut transaction).await?;
@@ -148,7 +149,7 @@ impl Rebuild {
             let changed = self.set_periods(&mut transaction, asked, &stored, &shadow).await?;
             store::replace_rollups(&mut transaction, asked.number, (since, hours_since), &shadow).await?;
             let now = self.clock.now();
-            // What has ended is compared by the publisher, which hears of the new revision.
+            // Ended periods are compared by the publisher, which sees the new revision.
             let when = (now, SignedDuration::ZERO);
             let messages = correct::told(&mut transaction, &self.bus, asked, &changed, when).await?;
             outbox::enqueue(&mut transaction, &messages).await?;
@@ -262,7 +263,7 @@ fn differences(tenant: &str, stored: &Figures, shadow: &Figures) -> Vec<Differen
     found
 }
 
-/// What differs: before and after. What is missing is empty.
+/// The values that differ, before and after. A missing value is the default.
 fn changes_between<K: Ord + Clone, V: Default + Clone + PartialEq>(
     before: &BTreeMap<K, V>,
     after: &BTreeMap<K, V>,
@@ -277,8 +278,8 @@ fn changes_between<K: Ord + Clone, V: Default + Clone + PartialEq>(
 }
 
 impl Figures {
-    /// Forgets what begins before `since`, whose executions are not kept any more, hours and days of workflows before
-    /// `hours_since`, and what says nothing: a row of zeros is as good as none.
+    /// Drops figures that begin before `since`, whose executions are no longer kept; hours and workflows'
+    /// days before `hours_since`; and rows of zeros, which are equal to missing rows.
     fn keep_since(&mut self, since: Timestamp, hours_since: Timestamp) {
         self.periods.retain(|(_, start), totals| *start >= since && *totals != Totals::ZERO);
         self.workflows.retain(|key, cell| key.period_start >= since && !cell.is_empty());

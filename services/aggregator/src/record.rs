@@ -1,9 +1,9 @@
-//! Recording: many messages in one transaction. What is new is added to its period, with what the world is told. A
-//! repeat, in whatever order and however often, changes nothing.
+//! Recording: many messages in one transaction. New executions are added to their periods, and the resulting
+//! messages go into the outbox. Repeats, in any order and however often, change nothing.
 //!
-//! The transaction holds the rows of all its sources, so what is recorded for a source is recorded by one at a time, and
-//! knows all ids of the source: from the rows, or from memory where the source's version says that memory is right. The
-//! primary key is the second guard. ADR 0007 has the whole argument.
+//! The transaction locks the rows of all its sources, so only one recorder at a time records for a source,
+//! and it knows all ids of the source: from the rows, or from memory if the source's version shows that
+//! memory is valid. The primary key is the second guard. ADR 0007 has the whole argument.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -32,19 +32,19 @@ use crate::{
     write,
 };
 
-/// Attempts at one transaction: the second finds memory refreshed, and the months made.
+/// Attempts at one transaction: the second finds memory refreshed, and the months' tables created.
 const ATTEMPTS_MAX: usize = 3;
 
-/// What takes longer tells the broker this often that its messages are still worked on.
+/// How often the messages of a slow batch are reported to the broker as in progress.
 pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_millis(1_500);
 
-/// A message with what it holds.
+/// A message and its content.
 pub(crate) struct Item {
     pub(crate) in_hand: InHand<v1::ExecutionBatch>,
     pub(crate) parcel: Parcel,
 }
 
-/// Tells the broker that these messages are still worked on.
+/// Reports these messages to the broker as in progress.
 pub(crate) async fn tell_progress(items: &[Item]) {
     for item in items {
         item.in_hand.progress().await;
@@ -73,20 +73,20 @@ pub(crate) enum RecordError {
     UnknownTenant(TenantId),
     #[error("plan {0} is not in the catalog; add it, then replay")]
     UnknownPlan(PlanId),
-    #[error("a tenant's calendar has changed meanwhile")]
+    #[error("a tenant's calendar changed in the meantime")]
     CalendarChanged,
     #[error("cannot read the catalog")]
     Catalog(#[from] CatalogError),
     #[error("cannot write the executions")]
     Database(#[from] sqlx::Error),
-    #[error("cannot put unreadable executions aside")]
+    #[error("cannot dead-letter unreadable executions")]
     DeadLetter(#[from] PublishError),
 }
 
 impl Dispose for RecordError {
     fn disposition(&self) -> Disposition {
         match self {
-            // The catalog may be on its way.
+            // The catalog entry may still arrive.
             Self::UnknownSource(_)
             | Self::UnknownTenant(_)
             | Self::UnknownPlan(_)
@@ -99,8 +99,8 @@ impl Dispose for RecordError {
 }
 
 impl RecordError {
-    /// Whether the next attempt may succeed because what is remembered was wrong: an id that is there after all, a
-    /// month that was dropped, or a calendar that has changed since it was read.
+    /// Whether the next attempt may succeed because memory was stale: an id that exists after all, a month
+    /// that was dropped, or a calendar that changed since it was read.
     fn is_stale(&self) -> bool {
         if matches!(self, Self::CalendarChanged) {
             return true;
@@ -124,11 +124,11 @@ impl Recorder {
         }
     }
 
-    /// Records messages, and settles each: acknowledged after the commit, or as its error says.
+    /// Records messages, and settles each: acknowledged after the commit, or by its error's disposition.
     pub(crate) async fn record(&mut self, items: Vec<Item>) {
         match self.commit_with_progress(&items).await {
             Ok(refused) => self.settle(items, refused).await,
-            // One of them may be to blame: each on its own, so that the others are recorded.
+            // One of them may be the cause: each on its own, so that the others are recorded.
             Err(error) if items.len() > 1 && error.disposition() == Disposition::DeadLetter => {
                 for item in items {
                     let alone = [item];
@@ -161,8 +161,9 @@ impl Recorder {
         }
     }
 
-    /// Puts executions that make no sense into one dead letter of their own. The rest of the message is recorded by
-    /// then, so that a message that waits for the database or for its source leaves no letter with each try.
+    /// Publishes the invalid executions of a message as one dead letter. The rest of the message is recorded
+    /// by then, so that a message that waits for the database or for its source does not leave a letter with
+    /// each attempt.
     async fn put_aside(&self, item: &Item) -> Result<(), PublishError> {
         let Some((_, first_reason)) = item.parcel.unreadable.first() else { return Ok(()) };
         let Ok(message) = v1::ExecutionBatch::decode(item.in_hand.payload()) else { return Ok(()) };
@@ -186,7 +187,7 @@ impl Recorder {
         dead::publish(&self.bus, letter).await
     }
 
-    /// Tells the broker that the messages are still worked on, while the transaction takes long.
+    /// Commits, and reports the messages to the broker as in progress while that takes long.
     async fn commit_with_progress(
         &mut self,
         items: &[Item],
@@ -202,7 +203,7 @@ impl Recorder {
         }
     }
 
-    /// Records all messages in one transaction. Returns those that it had to leave out.
+    /// Records all messages in one transaction. Returns those that were left out, each with the reason.
     async fn commit(&mut self, items: &[Item]) -> Result<Vec<(usize, RecordError)>, RecordError> {
         if items.is_empty() {
             return Ok(Vec::new());
@@ -212,7 +213,7 @@ impl Recorder {
             attempts += 1;
             match self.attempt(items).await {
                 Err(error) => {
-                    // Whether it committed may not be known: only the database knows what is recorded.
+                    // It may have committed all the same: only the database knows what is recorded.
                     self.memory.forget(
                         items.iter().filter_map(|item| self.numbers.get(&item.parcel.source).copied()),
                     );
@@ -257,8 +258,8 @@ impl Recorder {
         Ok(refused)
     }
 
-    /// Keeps when executions were allowed. Returns the tenants of those that are recorded already: their reservations are
-    /// settled from now on, which is news.
+    /// Stores when executions were admitted. Returns the tenants of those that are already recorded: their
+    /// reservations are settled from now on, which has to be published.
     async fn keep_admitted(
         &self,
         connection: &mut PgConnection,
@@ -308,7 +309,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Holds the sources of a batch, and forgets what is remembered of them where others have recorded since.
+    /// Locks the sources of a batch, and forgets what is remembered of those that others have recorded for
+    /// since.
     async fn hold(&mut self, connection: &mut PgConnection, items: &[Item]) -> Result<Vec<i32>, sqlx::Error> {
         let unknown: BTreeSet<&SourceId> = items
             .iter()
@@ -337,7 +339,7 @@ impl Recorder {
         Ok(sources)
     }
 
-    /// Learns the workflows of a batch, and keeps what is new of them.
+    /// Learns the workflows of a batch, and stores those that changed.
     async fn learn(&mut self, connection: &mut PgConnection, items: &[Item]) -> Result<Moved, sqlx::Error> {
         let mut wanted: BTreeSet<(i32, WorkflowId)> = BTreeSet::new();
         for item in items {
@@ -446,10 +448,10 @@ impl Recorder {
     }
 }
 
-/// Sources whose workflows are known better now.
+/// Sources whose workflows changed.
 #[derive(Debug, Default)]
 struct Moved {
     touched: BTreeSet<i32>,
-    /// Those whose executions may belong to other tenants.
+    /// Those whose executions may belong to other tenants now.
     map_again: BTreeSet<i32>,
 }

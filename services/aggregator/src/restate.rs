@@ -1,13 +1,14 @@
-//! Makes the revisions of tenants and what the broker holds of their usage fit again, after either was restored or created
-//! anew.
+//! Reconciles the revisions of tenants with the usage that the broker holds, after either was restored or
+//! created again.
 //!
-//! Whoever reads usage takes a message only if its revision is not below the one that it knows, and the broker keeps the last
-//! message of each tenant. So where the aggregator's database was restored, its next figures would be passed over until their
-//! revisions have caught up: they are raised above what was published. Where the broker was created anew or restored, it lacks
-//! figures that nobody would publish before the next execution: they are published again.
+//! A reader of usage takes a message only if its revision is not below the one that it knows, and the broker
+//! keeps the last message of each tenant. After the aggregator's database was restored, its next figures
+//! would be ignored until their revisions have caught up: they are raised above what was published. After the
+//! broker was restored or created again, it lacks figures that would not be published before the next
+//! execution: they are published again.
 //!
-//! Done before anything is published, because a message of a lower revision would replace the last one; and again whenever the
-//! stream is another one.
+//! Done before anything is published, because a message with a lower revision would replace the last one; and
+//! again whenever the stream has been replaced.
 
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store;
 
-/// How often it is looked whether the stream is another one: so long does a gateway that starts meanwhile lack figures.
+/// Interval for checking whether the stream was replaced: a gateway that starts in between lacks figures for
+/// that long.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Requests to the broker at once: with 10,000 tenants a start takes some seconds longer.
@@ -62,14 +64,17 @@ impl Restate {
         Self { pool, bus }
     }
 
-    /// Looks whether the stream is another one, until `shutdown`.
+    /// Checks whether the stream was replaced, until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut known: Option<Life> = None;
         while !shutdown.is_cancelled() {
             match self.look(known.as_ref()).await {
                 Ok(life) => known = Some(life),
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "cannot compare revisions with the stream")
+                    tracing::warn!(
+                        error = chain(&error),
+                        "cannot compare revisions with the stream; trying again"
+                    )
                 }
             }
             tokio::select! {
@@ -89,7 +94,7 @@ impl Restate {
         Ok(life)
     }
 
-    /// Compares once. Returns how many tenants have a larger revision now, and so are published.
+    /// Compares once. Returns how many tenants have a larger revision now, and so are published again.
     pub(crate) async fn once(&self) -> Result<usize, RestateError> {
         let tenants = store::published_tenants(&self.pool).await?;
         let raises: Vec<Option<Raise>> = stream::iter(tenants)
@@ -104,7 +109,7 @@ impl Restate {
         if !raises.is_empty() {
             tracing::warn!(
                 tenants = raises.len(),
-                "the figures here and on the broker had come apart; they are published again"
+                "stored and published revisions differ; publishing the usage of these tenants again"
             );
         }
         Ok(raises.len())
@@ -127,7 +132,8 @@ impl Restate {
     }
 }
 
-/// Whether the tenant's revision has fallen behind what was published, or what was published is gone.
+/// How to raise the tenant's revision if it has fallen behind what was published, or if the published message
+/// is gone.
 fn raise(tenant: &store::PublishedTenant, on_stream: i64, period: i64) -> Option<Raise> {
     let known = on_stream.max(period);
     let is_behind = known > tenant.revision;
@@ -140,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_revision_is_raised_where_it_fell_back_or_where_the_message_is_gone() {
+    fn a_revision_is_raised_if_it_fell_behind_or_its_message_is_gone() {
         let tenant = |revision, published_revision| store::PublishedTenant {
             number: 7,
             tenant_id: "north".to_owned(),

@@ -1,6 +1,7 @@
-//! How long things are kept. A round makes the tables of this month and the next ahead of time, lets old months of
-//! executions go ([`crate::retire`]), and removes old figures by hour, old crossings, and what served open periods. One replica at a time; a crash leaves the rest to the
-//! next round.
+//! How long things are kept. A round creates the tables of this month and the next ahead of time, drops old
+//! months of executions ([`crate::retire`]), and removes old figures by hour, old crossings, old claims of
+//! admission, and the hours of closed periods. One replica at a time; a crash leaves the rest to the next
+//! round.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use crate::{
     store,
 };
 
-/// Months end and get old slowly; a month that could not go is tried again this soon.
+/// Time between rounds: a month that could not be dropped is tried again this soon.
 const ROUND_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Tenants whose old hours one statement removes: bounds how long the folder waits for it.
@@ -27,17 +28,17 @@ const TENANTS_PER_PAGE: i64 = 200;
 /// Days of workflows that one statement removes.
 const WORKFLOW_DAYS_PER_BATCH: i64 = 20_000;
 
-/// How long crossings are kept: as long as the events of their period. One that is told once is told by its period, which is
-/// closed by then.
+/// How long crossings are kept: as long as the events of their period. The period is closed by then, so no
+/// threshold is crossed again.
 const CROSSINGS_KEPT_DAYS: u16 = 400;
 
 /// Crossings that one statement removes.
 const CROSSINGS_PER_BATCH: i64 = 1_000;
 
-/// Claims of when an execution was allowed that one statement removes.
+/// Claims of when an execution was admitted that one statement removes.
 const ADMITTED_PER_BATCH: i64 = 20_000;
 
-/// Keeps what is to be kept, and lets the rest go.
+/// Removes what is no longer kept.
 pub struct Retention {
     /// The aggregator's database.
     pub pool: PgPool,
@@ -50,12 +51,12 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Rounds until shutdown.
+    /// Runs rounds until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
         while rounds.next().await {
             tokio::select! {
-                // A round that is cut off has done what it has committed.
+                // An interrupted round keeps what it has committed.
                 () = shutdown.cancelled() => return,
                 outcome = self.round() => if let Err(error) = outcome {
                     tracing::warn!(error = chain(&error), "cannot delete old executions; trying again");
@@ -64,15 +65,15 @@ impl Retention {
         }
     }
 
-    /// One round. Returns the months that have gone.
+    /// Runs one round. Returns the months that were dropped.
     ///
     /// # Errors
     ///
-    /// The database failed. Everything that was committed is whole; the next round does the rest.
+    /// The database failed. Everything that was committed is consistent; the next round does the rest.
     pub async fn round(&self) -> Result<Vec<Dropped>, sqlx::Error> {
         let now = self.clock.now();
         let month = month_of(now);
-        // A connection of its own: its end, also by a crash, ends the turn. Everything is done with it.
+        // Its own connection, used for everything: the turn ends when it closes, even by a crash.
         let mut connection = PgConnection::connect_with(&self.pool.connect_options()).await?;
         for month in [month, month_after(month)] {
             store::ensure_month(&mut connection, month).await?;
@@ -102,7 +103,7 @@ impl Retention {
             }
             match retire::month(connection, month).await? {
                 Retired::Dropped(month) => dropped.push(month),
-                // Those after it wait as well, so that `since` tells the truth.
+                // Later months wait as well, so that `since` stays correct.
                 Retired::Later(reason) => {
                     tracing::debug!(%month, reason, "an old month of executions is kept for now");
                     break;
@@ -117,7 +118,7 @@ impl Retention {
         store::raise_hours_since(connection, start_of(cutoff)).await?;
         let mut page = Some(i32::MIN);
         while let Some(after) = page {
-            // The folder's turn: nobody compares or writes hours meanwhile.
+            // Under the folder's turn: nobody else compares or writes hours.
             let mut transaction = connection.begin().await?;
             store::fold_turn(&mut transaction).await?;
             page = store::remove_hours(&mut transaction, after, TENANTS_PER_PAGE).await?;
@@ -135,11 +136,11 @@ impl Retention {
     }
 }
 
-/// Hours of periods serve until the period is closed.
+/// The hours of a period are needed until it is closed.
 async fn remove_closed_hours(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut page = Some(i32::MIN);
     while let Some(after) = page {
-        // The folder's turn: nobody writes hours meanwhile.
+        // Under the folder's turn: nobody else writes hours.
         let mut transaction = connection.begin().await?;
         store::fold_turn(&mut transaction).await?;
         page = store::remove_closed_hours(&mut transaction, after, TENANTS_PER_PAGE).await?;

@@ -1,14 +1,14 @@
-//! Letting a month of executions go, so that their ids are known for ever.
+//! Drops a month of executions, and keeps their ids for ever.
 //!
-//! First the ids are folded into `retired_ids`, page by page, while everything goes on. An id that is in both places
-//! does no harm. Then, in one transaction, the month is held against writers, its rows are counted, and only if they are as
-//! many as were folded it is dropped and `executions_kept` says so. Rows are only ever added and a key is there once, so as
-//! many rows are the same rows. A crash before the commit leaves the month as it was, and folded ids that are folded
-//! again.
+//! First the ids are folded into `retired_ids`, page by page, while recording continues. An id that is in
+//! both places does no harm. Then one transaction locks the month against writers and counts its rows. Only
+//! if they are as many as were folded, the month is dropped and `executions_kept` is raised. Rows are only
+//! ever added and keys are unique, so equal counts mean the same rows. A crash before the commit leaves the
+//! month as it was, and its ids are folded again.
 //!
-//! Who records reads ids from `executions` before `retired_ids`, so it sees those of a month that goes in between. An
-//! execution of a month that has gone and that nobody knows is new: the month's table is made again, the execution counts as
-//! any other, late if its period has closed, and the next round lets the month go once more.
+//! A recorder reads ids from `executions` before `retired_ids`, so it sees those of a month dropped in
+//! between. An unknown execution of a dropped month is new: the month's table is created again, the execution
+//! counts like any other (late if its period has closed), and the next round drops the month again.
 
 use std::collections::BTreeMap;
 
@@ -25,21 +25,21 @@ use crate::{
 /// Ids that are folded at once: bounds memory, and how much one statement writes.
 const IDS_PER_PAGE: i64 = 100_000;
 
-/// What is waited for a lock: everybody who records waits behind it. Below the second after which the server looks for
-/// circles of waiting, so that it is us who give way.
+/// How long to wait for a lock: all recorders queue behind it. Below the second after which Postgres checks
+/// for deadlocks, so that retention gives way and not a recorder.
 const WAIT_MS: u32 = 800;
 
 /// `lock_not_available`
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// A month that has gone.
+/// A month that was dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dropped {
     /// Its first day.
     pub month: Date,
     /// Executions that are no longer kept one by one.
     pub executions: u64,
-    /// Those of them that no attribution has ever matched: they will not be counted any more.
+    /// Those of them that no attribution ever matched: they will never be counted.
     pub unmapped: u64,
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Retired {
     Later(&'static str),
 }
 
-/// Lets an old month go, if nothing needs it. The caller has the turn.
+/// Drops an old month if nothing needs it. The caller holds the retention turn.
 pub(crate) async fn month(connection: &mut PgConnection, month: Date) -> Result<Retired, sqlx::Error> {
     if let Some(reason) = needed(connection, month).await? {
         return Ok(Retired::Later(reason));
@@ -63,7 +63,7 @@ pub(crate) async fn month(connection: &mut PgConnection, month: Date) -> Result<
     let folded = fold(connection, month).await?;
     match drop_month(connection, month, folded).await {
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(LOCK_NOT_AVAILABLE) => {
-            Ok(Retired::Later("others work on executions"))
+            Ok(Retired::Later("another session locks executions"))
         }
         outcome => outcome,
     }
@@ -98,17 +98,17 @@ fn chunks_of(page: Vec<(i32, i32, Vec<i64>)>) -> (i64, BTreeMap<ChunkKey, Roarin
     (count, chunks)
 }
 
-/// Drops a month of which so many ids were folded.
+/// Drops a month if it has exactly as many rows as ids were folded.
 async fn drop_month(connection: &mut PgConnection, month: Date, folded: i64) -> Result<Retired, sqlx::Error> {
     let end = start_of(month_after(month));
     let mut transaction = connection.begin().await?;
     store::hold_month(&mut transaction, month, WAIT_MS).await?;
     if !store::hold_off_rebuild(&mut transaction).await? {
-        return Ok(Retired::Later("a rebuild reads it"));
+        return Ok(Retired::Later("a rebuild is running"));
     }
     let (count, unmapped) = store::count_month(&mut transaction, month).await?;
     if count != folded {
-        return Ok(Retired::Later("executions of it were recorded just now"));
+        return Ok(Retired::Later("executions were recorded in it meanwhile"));
     }
     if let Some(reason) = needed(&mut transaction, month).await? {
         return Ok(Retired::Later(reason));
@@ -133,7 +133,7 @@ async fn needed(connection: &mut PgConnection, month: Date) -> Result<Option<&'s
         return Ok(Some("one of its periods is not closed"));
     }
     let is_being_mapped = store::is_being_mapped(connection, month).await?;
-    Ok(is_being_mapped.then_some("its executions are being given to tenants"))
+    Ok(is_being_mapped.then_some("its unmapped executions are being mapped"))
 }
 
 #[cfg(test)]

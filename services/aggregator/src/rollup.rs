@@ -1,7 +1,7 @@
 //! Figures by hour, day and workflow, made of changes. Pure.
 //!
 //! A recording transaction collects its [`Changes`] and logs them in one row; [`crate::fold`] adds many such rows to
-//! the stored [`Figures`] at once. Changes add up in any order, so what is folded when does not matter.
+//! the stored [`Figures`] at once. Changes add up in any order, so the order of folding does not matter.
 
 mod figures;
 
@@ -19,17 +19,17 @@ use crate::{
 
 pub(crate) use figures::{Figures, PeriodHour, WorkflowDay, WorkflowPeriod};
 
-/// Hours of UTC: what is counted since an instant is a sum of these.
+/// UTC hours: the count since an instant is a sum of these.
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
-/// Offsets of time zones are whole quarters of an hour, so an instant's quarter tells its day.
+/// Time zone offsets are whole quarters of an hour, so an instant's quarter determines its day.
 const QUARTER_SECONDS: i64 = 15 * 60;
 
 /// Changes of the figures of any number of tenants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     cells: HashMap<CellKey, Cell>,
-    /// Days and hours by tenant and quarter of an hour: a batch asks for the same few again and again.
+    /// Days and hours by tenant and quarter of an hour: a batch needs the same few again and again.
     places: HashMap<(i32, i64), Place>,
 }
 
@@ -52,11 +52,11 @@ pub(crate) struct CellKey {
     pub(crate) tenant: i32,
     pub(crate) period_start: Timestamp,
     pub(crate) day_start: Timestamp,
-    /// Of UTC.
+    /// In UTC.
     pub(crate) hour_start: Timestamp,
-    /// In the tenant's time zone: another one only where the zone is not whole hours from UTC.
+    /// In the tenant's time zone: different only if the zone's offset is not whole hours.
     pub(crate) own_hour_start: Timestamp,
-    /// The number that stands for a source and its workflow.
+    /// The number of a source's workflow.
     pub(crate) workflow: i32,
 }
 
@@ -103,14 +103,14 @@ pub(crate) struct Share {
     pub(crate) period_start: Timestamp,
     pub(crate) stopped_at: Timestamp,
     pub(crate) duration: SignedDuration,
-    /// What it adds to the period's figures; negated to take it away.
+    /// What it adds to the period's figures; negated to subtract it.
     pub(crate) totals: Totals,
 }
 
 /// A logged change cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DamagedChange {
-    #[error("a logged change is not what was written")]
+    #[error("a logged change cannot be decoded")]
     Decode(#[from] prost::DecodeError),
     #[error("a logged change holds damaged durations")]
     Durations(#[from] DamagedDurations),
@@ -205,7 +205,7 @@ pub(crate) fn hour_after(instant: Timestamp) -> Timestamp {
     if hour == instant { hour } else { hour.saturating_add(HOUR).unwrap_or(Timestamp::MAX) }
 }
 
-/// The log's bytes: protobuf, so that a field may be added while old rows wait.
+/// The log's bytes: protobuf, so that a field can be added while old rows are pending.
 #[derive(Clone, PartialEq, prost::Message)]
 struct StoredChanges {
     #[prost(message, repeated, tag = "1")]
@@ -219,10 +219,10 @@ struct StoredCell {
     /// Seconds since 1970.
     #[prost(int64, tag = "2")]
     period_start: i64,
-    /// Seconds after the period's start; before it where a run's end was corrected across the period's edge.
+    /// Seconds after the period's start; negative if a run's end was corrected across it.
     #[prost(sint64, tag = "3")]
     day_offset: i64,
-    /// Seconds after the day's start; before it where the day begins within an hour.
+    /// Seconds after the day's start; negative if the day begins inside a UTC hour.
     #[prost(sint64, tag = "4")]
     hour_offset: i64,
     #[prost(int32, tag = "5")]
@@ -247,7 +247,8 @@ struct StoredCell {
     voided: i64,
     #[prost(bytes = "vec", tag = "15")]
     durations: Vec<u8>,
-    /// Seconds from the hour of UTC to the tenant's: 0 in what was logged before there were such hours.
+    /// Seconds from the UTC hour to the tenant's hour; 0 in changes logged before the tenant's hours were
+    /// kept.
     #[prost(sint64, tag = "16")]
     own_hour_offset: i64,
 }

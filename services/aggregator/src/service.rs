@@ -1,4 +1,4 @@
-//! What the aggregator starts.
+//! Wires and starts the aggregator.
 
 use std::sync::Arc;
 
@@ -34,9 +34,9 @@ impl Service for Aggregator {
 
     async fn start(context: Context, settings: AggregatorSettings) -> anyhow::Result<()> {
         let Context { clock, pool, bus, tasks } = context;
-        // A database that goes away in the middle of a start comes back, as one that is away before it.
+        // Retried: the database may become unavailable in the middle of a start.
         let write = || calendars::write_missing(&pool);
-        let what = "the calendars of tenants";
+        let what = "the tenants' calendars";
         if bus.waits().until(what, &tasks.shutdown(), |_| false, write).await?.is_none() {
             return Ok(());
         }
@@ -59,9 +59,9 @@ impl Service for Aggregator {
         };
         let folder = Arc::new(Folder::new(pools.closing.clone()));
 
-        // Before anything is published: a revision below that of the broker's last message would replace it.
+        // Before anything is published: a message with a lower revision would replace the broker's last one.
         let restate = Restate::new(pool.clone(), bus.clone());
-        let what = "the revisions' comparison with what was published";
+        let what = "the comparison of revisions with the broker";
         if bus.waits().until(what, &tasks.shutdown(), |_| false, || restate.once()).await?.is_none() {
             return Ok(());
         }
@@ -99,7 +99,7 @@ impl Service for Aggregator {
     }
 
     async fn perform(task: &str, context: Context) -> anyhow::Result<()> {
-        anyhow::ensure!(task == "rebuild", "the aggregator has no task {task:?}; it can `rebuild`");
+        anyhow::ensure!(task == "rebuild", "the aggregator has no task {task:?}; its task is `rebuild`");
         let Context { clock, pool, bus, .. } = context;
         let mut count = 0_u64;
         let tell = |difference: &Difference| {
@@ -108,8 +108,8 @@ impl Service for Aggregator {
         };
         Rebuild { pool, bus, clock }.run(tell).await?;
         match count {
-            0 => println!("All figures are what the executions say."),
-            _ => println!("{count} figures put right."),
+            0 => println!("All figures match the stored executions."),
+            _ => println!("{count} figures corrected."),
         }
         Ok(())
     }

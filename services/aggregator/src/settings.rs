@@ -7,17 +7,17 @@ use serde::Deserialize;
 
 use crate::{Kept, PoolSettings};
 
-/// The period before this one stays whole, with its grace, whatever the anchor day.
+/// Keeps the whole previous period, with its grace, whatever the anchor day.
 const EXECUTIONS_KEPT_DAYS_MIN: i32 = 92;
 
 /// The dashboard shows a month of hours.
 const HOURS_KEPT_DAYS_MIN: i32 = 32;
 
-/// As long as the events of periods, so that what a closed period says can be explained while it can be heard: a year, and a
-/// month to look back at it.
+/// As long as the events of periods, so that a closed period can be explained while its event is kept: a
+/// year, and a month to look back at it.
 const KEPT_DAYS: u16 = 400;
 
-/// What the aggregator is told.
+/// The aggregator's settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AggregatorSettings {
@@ -32,13 +32,13 @@ pub struct AggregatorSettings {
     /// Figures by hour, day and workflow are at most this much behind the counts.
     #[serde(with = "chassis::duration")]
     pub rollup_interval: Duration,
-    /// How long executions are kept one by one, to be explained, voided and added up anew. A month goes as a whole, when all
-    /// of it is older. Their figures stay, and their ids are known for ever.
+    /// How long executions are kept one by one, to explain figures, void executions and rebuild. A month is
+    /// dropped as a whole once all of it is older. The figures stay, and the ids are known for ever.
     pub executions_kept: Kept,
     /// How long figures by hour, and those of workflows by day, are kept. Those of tenants by day, and those by period, stay for
     /// ever.
     pub hours_kept: Kept,
-    /// Connections to the database, by what they are for.
+    /// Connections to the database, by purpose.
     pub pools: PoolSettings,
 }
 
@@ -57,15 +57,15 @@ impl Default for AggregatorSettings {
 }
 
 impl AggregatorSettings {
-    /// Whether a period waits at least as long as a message waits for its source, tenant or plan (`nats.patience`): one that
-    /// is counted at last must find its period open.
+    /// Checks that a period waits at least as long as a message waits for its source, tenant or plan
+    /// (`nats.patience`): a message that is counted at last must find its period open.
     pub(crate) fn check_patience(&self, patience: Duration) -> Result<(), String> {
         if self.close_grace >= patience {
             return Ok(());
         }
         let grace = self.close_grace;
         Err(format!(
-            "aggregator.close_grace ({grace:?}) must be at least nats.patience ({patience:?}): a message that waits for its source or plan is counted after its period has closed otherwise"
+            "aggregator.close_grace ({grace:?}) must be at least nats.patience ({patience:?}): otherwise a message that waits for its source or plan may be counted after its period has closed"
         ))
     }
 }
@@ -91,7 +91,7 @@ impl Validate for AggregatorSettings {
         }
         if !self.hours_kept.is_at_least_days(HOURS_KEPT_DAYS_MIN) {
             return Err(format!(
-                "hours_kept must be at least {HOURS_KEPT_DAYS_MIN}d: a month of hours is shown"
+                "hours_kept must be at least {HOURS_KEPT_DAYS_MIN}d: the dashboard shows a month of hours"
             ));
         }
         self.pools.validate()
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grace_that_ends_before_the_patience_of_messages_is_refused() {
+    fn a_close_grace_below_the_patience_of_messages_is_refused() {
         let settings = |seconds| AggregatorSettings {
             close_grace: Duration::from_secs(seconds),
             ..AggregatorSettings::default()
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_too_shortly_is_refused_by_name() {
+    fn a_retention_that_is_too_short_is_refused_by_name() {
         let settings = |executions: u16, hours: u16| AggregatorSettings {
             executions_kept: Kept::days(executions),
             hours_kept: Kept::days(hours),

@@ -15,30 +15,31 @@ pub(crate) struct Ended {
     pub(crate) stopped_at: Timestamp,
 }
 
-/// Whose an execution is, and in which of the tenant's periods it belongs.
+/// The tenant of an execution, and the tenant's period that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Placed {
     pub(crate) tenant: i32,
     pub(crate) period: Period,
 }
 
-/// An execution as it will be kept, with what was decided about it.
+/// An execution as it will be stored, with what was decided about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decided {
     pub(crate) source: i32,
     pub(crate) epoch: i32,
-    /// The source's id as a number; the key's last part.
+    /// The source's execution id as a number; the key's last part.
     pub(crate) number: i64,
     /// First day of the UTC month in which it stopped, as it was first recorded; part of the key, so it never changes.
     pub(crate) month: Date,
     pub(crate) workflow: i32,
     pub(crate) mode: Mode,
     pub(crate) ended: Ended,
-    /// Nothing while no attribution matches, and while what was pushed for a shared source waits for the poll.
+    /// `None` while no attribution matches, and while a pushed execution of a shared source waits for the
+    /// poll.
     pub(crate) placed: Option<Placed>,
     /// Decided by the plan.
     pub(crate) counted: bool,
-    /// Whether its period had closed before.
+    /// Whether its period had already closed.
     pub(crate) late: bool,
     /// Whether an operator has voided it since.
     pub(crate) voided: bool,
@@ -66,7 +67,7 @@ impl Decided {
     }
 }
 
-/// An execution that was recorded before and is known better now.
+/// An execution that was recorded before and changes now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Changed {
     pub(crate) before: Decided,
@@ -74,13 +75,13 @@ pub(crate) struct Changed {
 }
 
 impl Changed {
-    /// Whether the poll has only confirmed what is kept: no figure changes.
+    /// Whether the poll has only confirmed what is stored: no figure changes.
     pub(crate) fn only_confirms(&self) -> bool {
         Decided { confirmed: true, ..self.before.clone() } == self.after
     }
 
-    /// Decides whether what is counted now is late; `closed` says whether its period had closed before. What was counted there
-    /// already stays what it was.
+    /// Decides whether the execution is late; `closed` is whether its period had closed before. One that was
+    /// already counted there stays as it was.
     pub(crate) fn settle_late(&mut self, closed: bool) {
         let before = &self.before;
         let was_there = before.placed == self.after.placed && before.counted;
@@ -96,12 +97,13 @@ pub(crate) type PeriodKey = (i32, Timestamp);
 pub(crate) struct PeriodChange {
     pub(crate) period: Period,
     pub(crate) totals: Totals,
-    /// By how much `late` changes beyond `counted`, where the period is closed: other than what is new there, an execution
-    /// that was counted in time may go.
+    /// How much `late` changes beyond `counted` if the period is closed: executions that enter it are late,
+    /// but one that leaves may have been counted in time.
     pub(crate) late_apart: i64,
 }
 
-/// What fresh and changed executions do to the figures of periods. Of the fresh ones nobody knows yet whether they are late.
+/// The changes of periods' figures by fresh and changed executions. Whether a fresh one is late is not known
+/// yet.
 pub(crate) fn by_period(fresh: &[Decided], changed: &[Changed]) -> BTreeMap<PeriodKey, PeriodChange> {
     let mut periods: BTreeMap<PeriodKey, PeriodChange> = BTreeMap::new();
     let mut add = |decided: &Decided, totals: Totals, late_apart: i64| {
@@ -122,9 +124,9 @@ pub(crate) fn by_period(fresh: &[Decided], changed: &[Changed]) -> BTreeMap<Peri
     periods
 }
 
-/// Whether of two words of equal weight the later replaces the earlier. Only a crash is not the last word: its process
-/// died, and its source may find out later how the run really ended. Every other repeat is a repeat, so the order in
-/// which messages arrive cannot change the outcome.
+/// Whether the later of two observations of equal weight replaces the earlier. Only a crash is not final: the
+/// process died, and the source may find out later how the run really ended. Anything else is a repeat, so
+/// the order in which messages arrive cannot change the outcome.
 pub(crate) fn replaces(before: Status, after: Status) -> bool {
     before == Status::Crashed && after != Status::Crashed
 }
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_uncounted_execution_is_kept_apart() {
+    fn an_uncounted_execution_adds_only_to_uncounted() {
         let totals = totals(&[decided(ended(Status::Success, 1), false, false)], &[])[0];
         assert_eq!((totals.counted, totals.uncounted, totals.duration_ms), (0, 1, 0));
     }
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_to_another_period_leaves_the_one_it_was_in() {
+    fn an_execution_that_moves_to_another_period_leaves_the_old_one() {
         let before = decided(ended(Status::Success, 1), true, false);
         let after = decided(ended(Status::Success, 30 * 24 * 3_600), true, false);
         let month_s = 30 * 24 * 3_600_000;
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_comes_into_a_closed_period_is_late() {
+    fn only_an_execution_that_enters_a_closed_period_is_late() {
         let counted = |late| decided(ended(Status::Success, 1), true, late);
         let uncounted = decided(ended(Status::Canceled, 1), false, false);
         let elsewhere = decided(ended(Status::Success, 30 * 24 * 3_600), true, false);
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_crash_gives_way() {
+    fn only_a_crash_is_replaced() {
         for before in Status::ALL {
             for after in Status::ALL {
                 let expected = before == Status::Crashed && after != Status::Crashed;

@@ -1,5 +1,5 @@
-//! One `ThresholdCrossed` per tenant, period, rule and threshold. The table's key decides, so neither a crash
-//! nor a race can say it twice; a raised limit arms again what is no longer crossed.
+//! One `ThresholdCrossed` per tenant, period, rule and threshold. A unique index decides, so neither a crash
+//! nor a race can publish it twice. A raised limit rearms thresholds that are no longer crossed.
 
 use catalog::{Plan, Tenant};
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +12,7 @@ use crate::store;
 /// The only rule so far: counted executions against the plan's monthly limit.
 pub(crate) const MONTHLY_EXECUTIONS: &str = "monthly-executions";
 
-/// Makes crossing ids; any fixed value will do, and this one must never change.
+/// The namespace of crossing ids: an arbitrary value that must never change.
 const CROSSING_IDS: Uuid = Uuid::from_u128(0x6f6c_9e4a_51c0_4d8e_9a63_0f1d_7b2a_c455);
 
 /// A threshold that has just been crossed.
@@ -24,24 +24,24 @@ pub(crate) struct Crossing {
     pub(crate) period: Period,
     pub(crate) rule: &'static str,
     pub(crate) threshold: Percent,
-    /// The highest that the same change has crossed.
+    /// The highest threshold that the same change has crossed.
     pub(crate) highest: Percent,
     pub(crate) limit: u64,
     pub(crate) used: u64,
     pub(crate) crossed_at: Timestamp,
 }
 
-/// What a period is compared with.
+/// The plan, limit and thresholds that a period is compared with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) plan: String,
-    /// Nothing for no limit.
+    /// `None` is no limit.
     pub(crate) limit: Option<u64>,
     pub(crate) thresholds: Vec<Percent>,
 }
 
 impl Terms {
-    /// Those that hold for a tenant at an instant.
+    /// The terms in force for a tenant at an instant.
     pub(crate) fn at(plan: &Plan, tenant: &Tenant, instant: Timestamp) -> Self {
         Self {
             plan: plan.id.to_string(),
@@ -50,9 +50,10 @@ impl Terms {
         }
     }
 
-    /// Those by which a period is compared at `now`: while it is the current one, what holds now; once it has ended, what
-    /// held last (`kept`), for as long as it may wait for its sources. A period that is closed, or is about to be because it
-    /// ended so long ago, is compared no more: nobody is to be warned of months that a new source brings along.
+    /// The terms that a period is compared with at `now`: the present ones while it is current; the last ones
+    /// in force (`kept`) once it has ended, for as long as it may wait for its sources. A period that ended
+    /// so long ago that it is closed or about to close is not compared: the past months of a new source must
+    /// not cause warnings.
     pub(crate) fn of_period(
         kept: Option<Self>,
         plan: Option<&Plan>,
@@ -72,15 +73,15 @@ impl Terms {
         kept.or_else(|| plan.map(|plan| Self::at(plan, tenant, last)))
     }
 
-    /// The thresholds that so many counted executions reach.
+    /// The thresholds that this many counted executions reach.
     pub(crate) fn reached(&self, counted: i64) -> Vec<Percent> {
         let used = u64::try_from(counted).unwrap_or(0);
         self.limit.map(|limit| metering::crossed(&self.thresholds, used, limit)).unwrap_or_default()
     }
 }
 
-/// Compares a period with its terms. Returns what has been crossed since the last look; the caller puts it into the outbox
-/// of the same transaction.
+/// Compares a period with its terms. Returns the new crossings; the caller puts them into the outbox in the
+/// same transaction.
 pub(crate) async fn evaluate(
     connection: &mut PgConnection,
     tenant_number: i32,
@@ -120,7 +121,7 @@ pub(crate) async fn evaluate(
     Ok(crossings)
 }
 
-/// The same for the same crossing, also if the database were rebuilt.
+/// The same for the same crossing, even in a rebuilt database.
 fn crossing_id(tenant: &TenantId, period: Period, threshold: Percent, arming: i32) -> Uuid {
     let name = format!("{tenant}/{}/{MONTHLY_EXECUTIONS}/{}/{arming}", period.start, threshold.get());
     Uuid::new_v5(&CROSSING_IDS, name.as_bytes())

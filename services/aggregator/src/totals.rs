@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use jiff::SignedDuration;
 use metering::Status;
 
-/// Figures, or a change of figures: signed, because a correction takes away.
+/// Figures, or a change of figures: signed, because a correction subtracts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, sqlx::FromRow)]
 pub(crate) struct Totals {
     /// Executions that the plan counts.
@@ -24,13 +24,13 @@ pub(crate) struct Totals {
     /// Ones that an operator has voided: in none of the figures above.
     #[sqlx(default)]
     pub(crate) voided: i64,
-    /// Added to `counted` by hand, and part of it.
+    /// Adjustments by hand, included in `counted`.
     #[sqlx(default)]
     pub(crate) adjusted: i64,
 }
 
 impl Totals {
-    /// The share of an execution that an operator has voided, whatever became of it.
+    /// The share of an execution that an operator has voided, whatever its status.
     pub(crate) const VOIDED: Self = Self { voided: 1, ..Self::ZERO };
 
     /// No executions.
@@ -47,7 +47,7 @@ impl Totals {
         adjusted: 0,
     };
 
-    /// The share of an execution that ended so.
+    /// The share of an execution with this outcome.
     pub(crate) fn ended(status: Status, duration: SignedDuration, counted: bool, late: bool) -> Self {
         if !counted {
             return Self { uncounted: 1, ..Self::default() };
@@ -92,7 +92,7 @@ impl AddAssign for Totals {
         self.error += other.error;
         self.crashed += other.crashed;
         self.canceled += other.canceled;
-        // Durations come from a source's clock, so their sum must bear nonsense.
+        // Durations come from a source's clock, so their sum must survive absurd values.
         self.duration_ms = self.duration_ms.saturating_add(other.duration_ms);
         self.late += other.late;
         self.voided += other.voided;

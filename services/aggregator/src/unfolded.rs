@@ -1,5 +1,6 @@
-//! Figures of workflows and hours that are logged and not folded yet. What is told of a period is what is folded and these, in
-//! one snapshot, so that its workflows add up to its total whenever it is told, and so does what is complete of it.
+//! Figures of workflows and hours that are logged but not folded yet. A period is published as the folded
+//! figures plus these, read in one snapshot, so that its workflows and its complete count always match its
+//! total.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,7 +14,7 @@ use crate::{
     totals::Totals,
 };
 
-/// What waits, kept between looks: a logged change never changes, and is read once.
+/// Pending changes, kept between rounds: a logged change is immutable, and read once.
 #[derive(Debug, Default)]
 pub(crate) struct Unfolded {
     changes: HashMap<i64, Waiting>,
@@ -27,7 +28,7 @@ struct Waiting {
 }
 
 impl Unfolded {
-    /// Reads what waits now. The caller sees one state of the database, or has the folder's turn.
+    /// Reads the changes pending now. The caller reads one snapshot, or holds the folder's turn.
     pub(crate) async fn read(&mut self, connection: &mut PgConnection) -> Result<(), FoldError> {
         let known: Vec<i64> = self.changes.keys().copied().collect();
         let (numbers, news) = store::not_added(connection, &known).await?;
@@ -49,7 +50,7 @@ impl Unfolded {
         Ok(())
     }
 
-    /// What waits of these periods, by tenant.
+    /// Pending totals of the workflows in these periods, one period per tenant.
     pub(crate) fn of(&self, periods: &BTreeMap<i32, Period>) -> BTreeMap<WorkflowPeriod, Totals> {
         let mut waiting: BTreeMap<WorkflowPeriod, Totals> = BTreeMap::new();
         let is_wanted = |key: &WorkflowPeriod| {
@@ -62,7 +63,7 @@ impl Unfolded {
         waiting
     }
 
-    /// What waits of these periods, by hour.
+    /// Pending counts of these periods, by hour.
     pub(crate) fn by_hour(&self, periods: &BTreeMap<i32, Period>) -> BTreeMap<PeriodHour, i64> {
         let mut waiting: BTreeMap<PeriodHour, i64> = BTreeMap::new();
         let is_wanted = |key: &PeriodHour| {

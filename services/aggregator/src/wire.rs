@@ -1,4 +1,4 @@
-//! What the aggregator tells, as messages with their deterministic ids.
+//! The aggregator's messages, with deterministic ids.
 
 use catalog::Tenant;
 use jiff::{Timestamp, tz::TimeZone};
@@ -19,15 +19,15 @@ use crate::{
 /// Workflows in one message: the largest ones; keeps a message far below the broker's 1 MB.
 pub(crate) const WORKFLOWS_MAX: i64 = 1_000;
 
-/// Periods of one message that have ended and are not closed: two years of months. Others than the last one or two are
-/// those of a source that is new, and close at once.
+/// Ended periods that are not closed, in one message: two years of months. All but the last one or two come
+/// from a new source, and close at once.
 pub(crate) const ENDED_MAX: i64 = 24;
 
 fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// Figures, as they travel.
+/// Figures in their wire form.
 pub(crate) fn totals(totals: &Totals) -> v1::Totals {
     v1::Totals {
         counted: unsigned(totals.counted),
@@ -209,7 +209,7 @@ fn period_event(namespace: &Namespace, tenant: &str, id: String, event: Event, n
     Outgoing::new(namespace.usage_period(tenant), id, &message, now)
 }
 
-/// A correction as it stands.
+/// A stored correction.
 pub(crate) fn correction(tenant: &str, made: &Correction) -> v1::Correction {
     let change = match &made.change {
         Correcting::Void(key) => Change::VoidExecution(v1::VoidExecution {

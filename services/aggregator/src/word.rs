@@ -1,40 +1,41 @@
-//! What is heard of an execution that is recorded already, and which word holds. Pure.
+//! Decides between several observations ("words") of one execution. Pure.
 //!
-//! The poll is the authority (ADR 0014): the first time that a poll shows an execution of which only a push has spoken, its word
-//! replaces whatever the push has said, and no push changes it from then on. Between words of equal weight only a crash gives way.
-//! So whatever is pushed, in whatever order, the outcome for an execution that the poll shows is that of the poll alone.
+//! The poll is the authority (ADR 0014): the first time a poll shows an execution that was only pushed
+//! before, it replaces everything that was pushed, and no push changes it from then on. Between observations
+//! of equal weight only a crash is replaced. So for an execution that the poll shows, the outcome is that of
+//! the poll alone, whatever is pushed in whatever order.
 
 use jiff::SignedDuration;
 use metering::Mode;
 
 use crate::tally::{Decided, Ended, Placed, replaces};
 
-/// How far an honest push's end may lie from the one in the source's list: the clocks of n8n's processes may differ, and the
-/// hook reads its own where n8n does not say when a run has stopped.
+/// How far the end in an honest push may be from the one in the source's list: the clocks of n8n's processes
+/// may differ, and the hook reads its own if n8n does not report when a run stopped.
 const STOP_TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// One word of an execution.
+/// One observation of an execution, by a poll or a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Word {
-    /// Whether the source's own list shows it.
+    /// Whether it comes from a poll of the source's own list.
     pub(crate) polled: bool,
     pub(crate) workflow: i32,
     pub(crate) mode: Mode,
     pub(crate) ended: Ended,
-    /// Where a new execution would be placed, and whether it would count, if this were all that is known.
+    /// Where a new execution would be placed, and whether it would count, if this were the only observation.
     pub(crate) placed: Option<Placed>,
     pub(crate) counted: bool,
 }
 
-/// In what a poll's word differs from that of the push before it; the first that holds.
+/// How a poll differs from the push before it; the first that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Correction {
     Workflow,
     Mode,
     Status,
     Stop,
-    /// The start, or an end that is a little off. Not suspicious: n8n's hook reads another clock than its list, and n8n 1.x moves
-    /// the start of a run that has waited.
+    /// The start, or a slightly different end. Not suspicious: n8n's hook reads a different clock than its
+    /// list, and n8n 1.x moves the start of a run that waited.
     Times,
 }
 
@@ -50,12 +51,12 @@ impl Correction {
         }
     }
 
-    /// Whether an honest push does not differ so.
+    /// Whether an honest push never differs in this way.
     pub(crate) fn is_contradiction(self) -> bool {
         self != Self::Times
     }
 
-    /// What the poll has corrected; nothing where it had no push to correct, or confirms it.
+    /// What the poll corrected; `None` if there was no push to correct, or the poll confirms it.
     pub(crate) fn between(before: &Decided, after: &Decided) -> Option<Self> {
         if before.confirmed || !after.confirmed {
             return None;
@@ -79,7 +80,7 @@ impl Correction {
 }
 
 impl Word {
-    /// The execution as it is to be kept after this word; nothing where the word changes nothing.
+    /// The execution to store after this observation; `None` if it changes nothing.
     pub(crate) fn applied_to(&self, kept: &Decided) -> Option<Decided> {
         match (kept.confirmed, self.polled) {
             (true, false) => None,
@@ -87,8 +88,8 @@ impl Word {
             (true, true) => replaces(kept.ended.status, self.ended.status)
                 // Its period, and whether it counts, were decided when it was first seen.
                 .then(|| Decided { ended: self.ended, ..kept.clone() }),
-            // A claim in the place of a claim brings its own place: the poll may confirm it word for word, and must not
-            // find it in a period that only an earlier claim has named.
+            // A claim that replaces a claim brings its own placement: the poll may confirm it exactly, and
+            // must not find it in a period that only the earlier claim led to.
             (false, false) => replaces(kept.ended.status, self.ended.status).then(|| self.placing(kept)),
         }
     }
@@ -107,7 +108,7 @@ impl Word {
         let shown = Decided { workflow, mode, ended, confirmed: true, ..kept.clone() };
         let is_same = (kept.workflow, kept.mode) == (workflow, mode)
             && (kept.ended.status, kept.ended.stopped_at) == (ended.status, ended.stopped_at);
-        // Nothing that its place follows from is different; and what an operator has voided stays where that was done.
+        // Nothing that decides its placement differs; and a voided execution stays where it was voided.
         if kept.voided || (is_same && kept.placed.is_some()) {
             return shown;
         }

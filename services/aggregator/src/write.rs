@@ -1,5 +1,5 @@
-//! Writing what was decided: figures, executions, roll-ups and what the world is told, in the caller's transaction,
-//! which holds the sources.
+//! Writes what was decided: figures, executions, roll-ups and outgoing messages, in the caller's transaction,
+//! which holds the sources' locks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +64,7 @@ pub(crate) async fn write(
     })
 }
 
-/// What becomes of executions that were recorded before, by what is heard of them. The sources are held.
+/// The changes that new observations make to executions recorded before. The sources are locked.
 async fn changes(
     connection: &mut PgConnection,
     heard: &BTreeMap<Key, Vec<Word>>,
@@ -82,7 +82,7 @@ async fn changes(
     Ok(changed.collect())
 }
 
-/// The tenants of executions that are not new may be others than the source's present ones.
+/// Loads the tenants of changed executions: they may not be among the source's present ones.
 async fn find_cards(
     connection: &mut PgConnection,
     directory: &mut Directory,
@@ -117,7 +117,7 @@ fn tenants_of(fresh: &[Decided], changed: &[Changed], settled: &[i32]) -> Vec<i3
     tenants.into_iter().collect()
 }
 
-/// Decides which of the changed executions are late. The tenants are held.
+/// Decides which of the changed executions are late. The tenants are locked.
 async fn settle_late(connection: &mut PgConnection, changed: &mut [Changed]) -> Result<(), RecordError> {
     let key = |changed: &Changed| changed.after.placed.map(|placed| (placed.tenant, placed.period.start));
     let periods: BTreeSet<PeriodKey> = changed.iter().filter_map(key).collect();
@@ -135,17 +135,17 @@ async fn settle_late(connection: &mut PgConnection, changed: &mut [Changed]) -> 
 pub(crate) struct Figures {
     /// The tenants, as far as the catalog has them.
     pub(crate) cards: BTreeMap<i32, std::sync::Arc<Card>>,
-    /// The trace that brought the first news of a tenant.
+    /// The trace of the message that first affected a tenant.
     pub(crate) traces: HashMap<i32, String>,
-    /// Tenants that have news beside: of their executions is known when they were allowed.
+    /// Further tenants with news: the time of admission of a recorded execution became known.
     pub(crate) settled: Vec<i32>,
     /// How long an ended period waits for sources that are not complete.
     pub(crate) grace: SignedDuration,
 }
 
 impl Figures {
-    /// Adds them, decides which are late, logs them for the roll-ups, and tells what follows. The caller holds the
-    /// sources; the tenants are held from here on.
+    /// Adds executions, decides which are late, logs them for the roll-ups, and enqueues the resulting
+    /// messages. The caller holds the sources' locks; the tenants are locked from here on.
     pub(crate) async fn add(
         &self,
         connection: &mut PgConnection,
@@ -159,7 +159,7 @@ impl Figures {
             return Ok(());
         }
         let raised = store::raise_revisions(connection, &tenants).await?;
-        // Under the tenants' locks: nobody changes a calendar from here on, and nobody has since these were placed.
+        // Checked under the tenants' locks, so that no calendar can change from here on.
         let is_other = |card: &Card| {
             raised.get(&card.number).is_some_and(|held| held.calendar_version != card.calendar_version)
         };
@@ -218,7 +218,7 @@ impl Figures {
         changes
     }
 
-    /// What follows from a period's new figures: opened, late usage, crossed thresholds.
+    /// The messages that follow from a period's new figures: opened, late usage, crossed thresholds.
     #[expect(clippy::too_many_arguments, reason = "one period of one transaction, in all its parts")]
     async fn tell(
         &self,
@@ -243,7 +243,7 @@ impl Figures {
         let (kept, plan) = (changed.terms.clone(), card.plan.as_ref());
         let terms = Terms::of_period(kept, plan, tenant, changed.period, now, self.grace);
         if let Some(terms) = terms.filter(|_| !changed.closed) {
-            // A limit that has changed is news of its own, and the publisher looks at it.
+            // A changed limit is news of its own, which the publisher handles.
             let counted = changed.totals.counted;
             if terms.reached(counted) != terms.reached(counted - delta.counted) {
                 let (number, period) = (changed.tenant, changed.period);

@@ -10,7 +10,7 @@ use crate::totals::Totals;
 /// Everything that is derived from executions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
-    /// By tenant and the period's start. Without what was adjusted by hand.
+    /// By tenant and the period's start. Without adjustments by hand.
     pub(crate) periods: BTreeMap<(i32, Timestamp), Totals>,
     pub(crate) workflows: BTreeMap<WorkflowPeriod, Cell>,
     /// By tenant and the start of the hour in its time zone.
@@ -18,7 +18,7 @@ pub(crate) struct Figures {
     /// By tenant and the day's start.
     pub(crate) days: BTreeMap<(i32, Timestamp), Cell>,
     pub(crate) workflow_days: BTreeMap<WorkflowDay, Cell>,
-    /// Counted executions of periods by hour, for what is counted since an instant.
+    /// Counted executions of periods by UTC hour, to count those since an instant.
     pub(crate) period_hours: BTreeMap<PeriodHour, i64>,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct WorkflowDay {
 }
 
 impl Figures {
-    /// Adds what has changed.
+    /// Adds changes.
     pub(crate) fn apply(&mut self, changes: &Changes) {
         for (key, cell) in changes.cells() {
             let (tenant, workflow) = (key.tenant, key.workflow);

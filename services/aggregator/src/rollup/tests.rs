@@ -31,13 +31,13 @@ fn a_run_is_in_its_hour_and_in_the_day_of_its_tenant() {
     assert_eq!(hours, [((1, at("2026-11-24T18:15:00Z")), 1)]);
     let of_utc: Vec<_> = figures.period_hours.keys().map(|key| key.hour_start).collect();
     assert_eq!(of_utc, [at("2026-11-24T18:00:00Z")]);
-    // 18:20 in UTC is 00:05 of the next day in Kathmandu, whose midnight lies within an hour of UTC.
+    // 18:20 UTC is 00:05 of the next day in Kathmandu, where midnight falls inside a UTC hour.
     let days: Vec<_> = figures.days.iter().map(|(key, day)| (*key, counted(&day.totals))).collect();
     assert_eq!(days, [((1, at("2026-11-24T18:15:00Z")), 1)]);
 }
 
 #[test]
-fn a_voided_run_is_only_that() {
+fn a_voided_run_counts_only_as_voided() {
     let calendar = Calendar::utc();
     let timeline = Timeline::new(calendar.clone());
     let run = share(&calendar, 3, at("2026-11-24T18:20:00Z"), 40);
@@ -60,9 +60,9 @@ fn damaged_bytes_are_refused() {
 }
 
 proptest! {
-    /// However the executions are cut into transactions, the figures are the same, also through the log's bytes.
+    /// Also after a round trip through the log's bytes.
     #[test]
-    fn cutting_does_not_matter(
+    fn figures_are_the_same_however_executions_are_split_into_transactions(
         runs in prop::collection::vec((1_i32..4, 0_i64..5_000_000, 0_i64..90_000), 1..40),
         cuts in prop::collection::vec(any::<bool>(), 40),
     ) {

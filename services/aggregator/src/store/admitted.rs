@@ -1,4 +1,4 @@
-//! When the limit check allowed executions.
+//! When the limit check admitted executions.
 
 use std::collections::HashMap;
 
@@ -10,20 +10,21 @@ use sqlx::PgConnection;
 use super::Key;
 use crate::admitted::MARGIN_SECONDS;
 
-/// What of a tenant's period settles reservations.
+/// What settles reservations in a tenant's period.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Settled {
-    /// Counted executions by the slot in which they were allowed.
+    /// Counted executions by the slot in which they were admitted.
     pub(crate) by_slot: Vec<(i64, i64)>,
-    /// Executions that were open when their source was complete, and that a poll has shown to be counted since.
+    /// Executions that were open when their source was complete, and have been counted since.
     pub(crate) open_and_counted: i64,
-    /// The watermark before, where it was asked for and is known what was running then.
+    /// The previous watermark, if it was asked for and it is known what was running then.
     pub(crate) earlier_until: Option<Timestamp>,
     /// Executions that were running then, and are not counted.
     pub(crate) earlier_open: i64,
 }
 
-/// Keeps these claims, the first of each execution. The sources are held. Returns those that are new.
+/// Stores these claims; the first of each execution stays. The caller holds the sources' locks. Returns the
+/// new ones.
 pub(crate) async fn keep_admitted(
     connection: &mut PgConnection,
     claims: &[(Key, i64)],
@@ -41,7 +42,7 @@ pub(crate) async fn keep_admitted(
     .await
 }
 
-/// The tenants of those of these executions that were recorded before, in or after the month.
+/// The tenants of those of these executions that are recorded and count, in or after the month.
 pub(crate) async fn tenants_of_recorded(
     connection: &mut PgConnection,
     keys: &[Key],
@@ -63,8 +64,8 @@ pub(crate) async fn tenants_of_recorded(
 
 /// What settles reservations of these tenants, in their periods, from a slot on.
 ///
-/// An execution settles one only where it began about when it was allowed: otherwise a push could name an execution of
-/// long ago, which is counted already, and free a unit that stands for another run.
+/// An execution settles one only if it started about when it was admitted: otherwise a push could name an old
+/// execution that is already counted, and free a unit reserved for another run.
 pub(crate) async fn settled(
     connection: &mut PgConnection,
     wanted: &[(i32, Period, i64)],
@@ -94,9 +95,9 @@ pub(crate) async fn settled(
     for (tenant, slot, executions) in by_slot {
         settled.entry(tenant).or_default().by_slot.push((slot, executions));
     }
-    // By their ids, whoever has said that they are counted: each is one of those that were open. Where the ids are not known,
-    // by what the poll says of them; what ended much later is left out then: to subtract too few is safe, and what is read
-    // stays bounded.
+    // By their ids, whether a push or a poll showed them: each is one of those that were open. If the ids are
+    // not known, only those that a poll has shown, without those that ended much later: to subtract too few
+    // is safe, and the rows read stay bounded.
     let open: Vec<(i32, i64)> = sqlx::query_as(
         "SELECT tenant_number, count(*) FROM (
              SELECT tenant_number

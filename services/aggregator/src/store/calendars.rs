@@ -1,4 +1,4 @@
-//! Which calendar cuts a tenant's periods from when.
+//! Which calendar applies to a tenant's periods from when.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ use sqlx::{PgConnection, PgExecutor};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
-/// A tenant's timeline, as it was at one time.
+/// One version of a tenant's timeline.
 #[derive(Debug, Clone)]
 pub(crate) struct Dated {
     /// Grows with every change.
@@ -32,7 +32,7 @@ pub(crate) async fn timelines(
     executor: impl PgExecutor<'_>,
     tenants: &[i32],
 ) -> Result<HashMap<i32, Dated>, sqlx::Error> {
-    // In one statement, so that a version is that of its calendars.
+    // In one statement, so that version and calendars belong together.
     let rows: Vec<StretchRow> = sqlx::query_as(
         "SELECT number, calendar_version, effective_from, time_zone, anchor_day, one_period
          FROM tenants JOIN calendars ON tenant_number = number WHERE number = ANY($1) ORDER BY number, place",
@@ -57,7 +57,7 @@ pub(crate) async fn timelines(
     Ok(dated.collect())
 }
 
-/// The timeline of one tenant, where it has one.
+/// The timeline of one tenant, if it has one.
 pub(crate) async fn timeline(
     executor: impl PgExecutor<'_>,
     tenant: i32,
@@ -65,7 +65,7 @@ pub(crate) async fn timeline(
     Ok(timelines(executor, &[tenant]).await?.remove(&tenant).map(|dated| dated.timeline))
 }
 
-/// Keeps a tenant's timeline in place of the one before. The caller holds the tenant, and raises the catalog's version.
+/// Replaces a tenant's timeline. The caller holds the tenant's lock, and raises the catalog's version.
 pub(crate) async fn put_timeline(
     connection: &mut PgConnection,
     tenant: i32,
@@ -119,7 +119,7 @@ pub(crate) async fn period_rows(
     Ok(rows.into_iter().map(period).collect())
 }
 
-/// Until when periods of the tenant are opened; nothing where none is.
+/// The end of the tenant's last opened period; `None` if there is none.
 pub(crate) async fn opened_until(
     connection: &mut PgConnection,
     tenant: i32,
@@ -132,7 +132,7 @@ pub(crate) async fn opened_until(
     Ok(end.map(SqlInstant::to_jiff))
 }
 
-/// Tenants after this one that have no timeline yet, at most `limit`, with their ids; they are held.
+/// Locks the tenants after this one that have no timeline yet, at most `limit`. Returns them with their ids.
 pub(crate) async fn without_timeline(
     connection: &mut PgConnection,
     after: i32,

@@ -1,4 +1,4 @@
-//! Ids that are known, by chunk.
+//! Known execution ids, by chunk.
 
 use roaring::RoaringBitmap;
 use sqlx::PgConnection;
@@ -9,8 +9,9 @@ use crate::memory::{Chunk, place_of};
 /// Chunks that one statement reads. Full ones have 65,536 ids each: 16 MiB of them at once.
 const CHUNKS_PER_READ: usize = 32;
 
-/// The ids of these chunks, in the same order: recorded ones, and those whose month was dropped. Four statements for
-/// 32 chunks: a batch whose ids lie far apart holds its source, and all others of the transaction, no longer than any other.
+/// The ids of these chunks, in the same order: recorded ones, and those whose month was dropped. Four
+/// statements for 32 chunks: a batch whose ids lie far apart locks the transaction's sources no longer than
+/// any other.
 pub(crate) async fn chunks(
     connection: &mut PgConnection,
     keys: &[ChunkKey],
@@ -28,7 +29,7 @@ async fn read(connection: &mut PgConnection, keys: &[ChunkKey]) -> Result<Vec<Ch
     let numbers: Vec<i64> = keys.iter().map(|key| key.2).collect();
     let mut chunks = vec![Chunk::default(); keys.len()];
     let at = |place: i64| usize::try_from(place - 1).unwrap_or(usize::MAX);
-    // In this order: a month that is dropped between two of them is seen in one.
+    // In this order: a month that is dropped between two of these statements is seen by one of them.
     let recorded: Vec<(i64, Vec<i64>)> = sqlx::query_as("SELECT * FROM recorded_in_chunks($1, $2, $3)")
         .bind(&sources)
         .bind(&epochs)

@@ -10,7 +10,7 @@ use crate::totals::Totals;
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
-/// A correction as it stands.
+/// A stored correction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Correction {
     pub(crate) id: String,
@@ -26,7 +26,7 @@ pub(crate) struct Correction {
 /// What a correction changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Correcting {
-    /// An execution counts no more.
+    /// An execution no longer counts.
     Void(ExecutionKey),
     /// Added to the period's count.
     Adjust(i64),
@@ -36,7 +36,7 @@ pub(crate) enum Correcting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExecutionKey {
     pub(crate) source_number: i32,
-    /// For telling; the number is the key.
+    /// For messages; the number is the key.
     pub(crate) source_id: String,
     pub(crate) epoch: i32,
     pub(crate) execution_id: i64,
@@ -118,7 +118,7 @@ pub(crate) async fn corrections(
     Ok(rows.into_iter().map(Correction::from).collect())
 }
 
-/// Keeps a correction.
+/// Stores a correction.
 pub(crate) async fn keep_correction(
     connection: &mut PgConnection,
     correction: &Correction,
@@ -149,7 +149,7 @@ pub(crate) async fn keep_correction(
     Ok(())
 }
 
-/// The number of a source; locks it for the rest of the transaction, as whoever changes its executions must.
+/// The number of a source; locks it for the rest of the transaction, as every change of its executions must.
 pub(crate) async fn lock_source(
     connection: &mut PgConnection,
     source_id: &str,
@@ -217,7 +217,7 @@ pub(crate) async fn voidable(
     }))
 }
 
-/// Notes that an execution is voided. It keeps everything else.
+/// Marks an execution as voided. Everything else about it stays.
 pub(crate) async fn void_execution(
     connection: &mut PgConnection,
     key: &ExecutionKey,

@@ -13,7 +13,7 @@ fn percent(threshold: Percent) -> i32 {
     i32::try_from(threshold.get()).unwrap_or(i32::MAX)
 }
 
-/// Arms again the thresholds that stand as crossed and are not in `reached` any more.
+/// Rearms the thresholds that are recorded as crossed and no longer in `reached`.
 pub(crate) async fn rearm(
     connection: &mut PgConnection,
     tenant_number: i32,
@@ -37,7 +37,7 @@ pub(crate) async fn rearm(
     Ok(())
 }
 
-/// How often a threshold has been armed again in this period.
+/// How often a threshold has been rearmed in this period.
 pub(crate) async fn armings(
     connection: &mut PgConnection,
     tenant_number: i32,
@@ -58,7 +58,8 @@ pub(crate) async fn armings(
     .await
 }
 
-/// Notes a crossing. Tells whether it is new: the partial unique index lets only one stand.
+/// Records a crossing. Returns whether it is new: the partial unique index allows only one that is not
+/// rearmed.
 pub(crate) async fn cross(
     connection: &mut PgConnection,
     tenant_number: i32,
@@ -84,7 +85,7 @@ pub(crate) async fn cross(
     Ok(outcome.rows_affected() == 1)
 }
 
-/// The thresholds that stand as crossed in these periods, ascending.
+/// The thresholds that are recorded as crossed in these periods and not rearmed, ascending.
 pub(crate) async fn standing(
     connection: &mut PgConnection,
     periods: &[PeriodKey],

@@ -1,4 +1,4 @@
-//! Executions: the truth about what has been counted.
+//! Executions: the source of truth for what has been counted.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::tally::{Decided, Ended, Placed};
 type SqlInstant = jiff_sqlx::Timestamp;
 type SqlDate = jiff_sqlx::Date;
 
-/// Of a row in a copy, with the lengths of its fields.
+/// Size of a row in a binary `COPY`, with the lengths of its fields.
 const ROW_BYTES: usize = 141;
 
 /// Stored numbers of statuses: append only.
@@ -37,18 +37,18 @@ fn code_of<T: PartialEq>(all: &[T], value: &T) -> i16 {
     i16::try_from(position).unwrap_or_default()
 }
 
-/// The status that a stored number stands for.
+/// The status with this stored number.
 pub(crate) fn status_of(code: i16) -> Status {
     usize::try_from(code).ok().and_then(|code| STATUSES.get(code).copied()).unwrap_or(Status::Error)
 }
 
-/// The mode that a stored number stands for.
+/// The mode with this stored number.
 pub(crate) fn mode_of(code: i16) -> Mode {
     usize::try_from(code).ok().and_then(|code| MODES.get(code).copied()).unwrap_or(Mode::Other)
 }
 
-/// Adds executions that are known to be new, sorted by key. The primary key is the second guard: one that is there after
-/// all fails the transaction.
+/// Adds executions that are known to be new, sorted by key. The primary key is the second guard: one that
+/// exists after all fails the transaction.
 pub(crate) async fn copy_executions(
     connection: &mut PgConnection,
     fresh: &[Decided],
@@ -114,15 +114,16 @@ struct KeptRow {
     period_end: Option<SqlInstant>,
 }
 
-/// Those of the given executions that are kept and may still change: crashed ones, and those that no poll has shown. Each
-/// comes with the month in which it is most likely kept. The caller holds their sources.
+/// Those of the given executions that are stored and may still change: crashed ones, and those that no poll
+/// has shown. Each is given with the month in which it is most likely stored. The caller holds the sources'
+/// locks.
 pub(crate) async fn changeable(
     connection: &mut PgConnection,
     wanted: &[(Key, Date)],
 ) -> Result<Vec<Decided>, sqlx::Error> {
     let mut found = changeable_in(connection, wanted, true).await?;
     if found.len() < wanted.len() {
-        // Not in that month: a push said another end. Looked for in all months, which costs more.
+        // Not in that month: a push reported another end. Searched in all months, which costs more.
         let keys: HashSet<Key> = found.iter().map(Decided::key).collect();
         let missing: Vec<(Key, Date)> =
             wanted.iter().filter(|(key, _)| !keys.contains(key)).copied().collect();
@@ -197,7 +198,7 @@ fn decided(row: KeptRow) -> Decided {
     }
 }
 
-/// Notes that a poll has shown these executions as they are kept. The caller holds their sources.
+/// Marks these executions as shown by a poll exactly as they are stored. The caller holds the sources' locks.
 pub(crate) async fn confirm(connection: &mut PgConnection, shown: &[&Decided]) -> Result<(), sqlx::Error> {
     if shown.is_empty() {
         return Ok(());
@@ -216,7 +217,7 @@ pub(crate) async fn confirm(connection: &mut PgConnection, shown: &[&Decided]) -
     .map(drop)
 }
 
-/// Replaces what is kept of executions. Their keys stay. The caller holds their sources.
+/// Overwrites executions, except for their keys. The caller holds the sources' locks.
 pub(crate) async fn rewrite(connection: &mut PgConnection, after: &[&Decided]) -> Result<(), sqlx::Error> {
     if after.is_empty() {
         return Ok(());

@@ -10,8 +10,8 @@ use crate::totals::Totals;
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
-/// How far outside its period an execution is looked for: a crash that is known better later may have ended then, and
-/// stays in the period of the crash.
+/// How far outside its period an execution is searched: a crash that was resolved later may have ended
+/// outside it, and stays in the period of the crash.
 const CORRECTED_END_MAX: SignedDuration = SignedDuration::from_hours(31 * 24);
 
 /// Where a page begins: after this execution.
@@ -23,7 +23,7 @@ pub(crate) struct After {
     pub(crate) execution_id: i64,
 }
 
-/// An execution, and what became of it.
+/// An execution, and how it was counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Explained {
     pub(crate) place: After,
@@ -119,7 +119,7 @@ fn read(row: ExplainedRow) -> Result<Explained, sqlx::Error> {
     })
 }
 
-/// The period that begins at this instant; nothing where nothing is known of it.
+/// The period that begins at this instant; `None` if it was never opened.
 pub(crate) async fn period_at(
     connection: &mut PgConnection,
     tenant_number: i32,
@@ -134,7 +134,7 @@ pub(crate) async fn period_at(
     Ok(end.map(|end| Period { start, end: end.to_jiff() }))
 }
 
-/// The figures of one workflow in a period; all zero where it did not run.
+/// The figures of one workflow in a period; all zero if it did not run.
 pub(crate) async fn workflow_totals(
     pool: &PgPool,
     tenant_number: i32,

@@ -12,7 +12,7 @@ pub(crate) async fn hours_since(executor: impl PgExecutor<'_>) -> Result<Timesta
     Ok(since.to_jiff())
 }
 
-/// From now on hours before `since` say nothing. It never goes back.
+/// From now on hours before `since` are treated as removed. It never moves back.
 pub(crate) async fn raise_hours_since(
     connection: &mut PgConnection,
     since: Timestamp,
@@ -24,8 +24,8 @@ pub(crate) async fn raise_hours_since(
         .map(drop)
 }
 
-/// Removes the old hours of so many tenants, with numbers above `after`. Returns the last one's number; nothing at the end.
-/// The caller has the folder's turn.
+/// Removes the old hours of this many tenants, with numbers above `after`. Returns the last one's number;
+/// `None` at the end. The caller holds the folder's turn.
 pub(crate) async fn remove_hours(
     connection: &mut PgConnection,
     after: i32,
@@ -37,7 +37,7 @@ pub(crate) async fn remove_hours(
             .bind(tenants)
             .fetch_all(&mut *connection)
             .await?;
-    // Tenant by tenant, so that the key's index finds them.
+    // By tenant, so that the key's index is used.
     sqlx::query(
         "DELETE FROM usage_hours USING UNNEST($1::integer[]) AS page (number), hours_kept
          WHERE tenant_number = number AND hour_start < since",
@@ -48,7 +48,7 @@ pub(crate) async fn remove_hours(
     Ok(numbers.last().copied())
 }
 
-/// Removes at most `limit` old days of workflows. Returns how many. The caller has the folder's turn.
+/// Removes at most `limit` old days of workflows. Returns how many. The caller holds the folder's turn.
 pub(crate) async fn remove_workflow_days(
     connection: &mut PgConnection,
     limit: i64,

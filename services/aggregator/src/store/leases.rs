@@ -1,10 +1,10 @@
-//! Which replica reads which partitions. All instants are the database's.
+//! Which replica reads which partitions. All times are the database's.
 
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// Renews a replica's leases, takes free partitions up to its fair share, and gives back what is beyond it. Returns the
-/// partitions that it may read from now on.
+/// Renews a replica's leases, takes free partitions up to its fair share, and releases those beyond it.
+/// Returns the partitions that it may read from now on.
 pub(crate) async fn renew(
     pool: &PgPool,
     replica: Uuid,
@@ -12,7 +12,7 @@ pub(crate) async fn renew(
     lease_seconds: f64,
 ) -> Result<Vec<i32>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    // One at a time: a fair share is fair only among those who are counted.
+    // One at a time: the fair share depends on how many replicas there are.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.partitions'))")
         .execute(&mut *transaction)
         .await?;
@@ -57,7 +57,7 @@ pub(crate) async fn renew(
     Ok(held)
 }
 
-/// Gives everything back: others may take it at once.
+/// Releases all leases: others may take them at once.
 pub(crate) async fn release(pool: &PgPool, replica: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query(
         "WITH gone AS (DELETE FROM replicas WHERE replica_id = $1)

@@ -1,7 +1,7 @@
 //! All SQL of the aggregator, by table.
 
-/// Binds the columns of what was recorded, in the order `counted`, `uncounted`, `success`, `error`, `crashed`, `canceled`,
-/// `duration_ms`.
+/// Binds the columns of recorded totals, in the order `counted`, `uncounted`, `success`, `error`, `crashed`,
+/// `canceled`, `duration_ms`.
 macro_rules! bind_recorded {
     ($query:expr, $totals:expr) => {{
         let totals: &[crate::totals::Totals] = $totals;

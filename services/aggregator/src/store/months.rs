@@ -1,4 +1,4 @@
-//! The tables of months that make up `executions`: made ahead of time, and dropped when they are old.
+//! The monthly tables that make up `executions`: created ahead of time, and dropped when they are old.
 
 use jiff::{Timestamp, civil::Date};
 use jiff_sqlx::ToSqlx;
@@ -6,16 +6,16 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::decide::month_after;
 
-/// What the tables of months are called, before their year and month.
+/// The names of the monthly tables, before their year and month.
 const PREFIX: &str = "executions_";
 
-/// The name of a month's table. All its parts are numbers of a date, so it is safe in a statement.
+/// The name of a month's table. It is built only from the numbers of a date, so it is safe in a statement.
 fn table(month: Date) -> String {
     format!("{PREFIX}{:04}_{:02}", month.year(), month.month())
 }
 
-/// Makes the table of a month's executions, if it is not there. Outside of the recording transaction, because it waits
-/// for whoever makes or drops months.
+/// Creates the table of a month's executions if it does not exist. Outside of the recording transaction,
+/// because it waits for others that create or drop months.
 pub(crate) async fn ensure_month(connection: &mut PgConnection, month: Date) -> Result<(), sqlx::Error> {
     let (table, next) = (table(month), month_after(month));
     let mut transaction = connection.begin().await?;
@@ -27,8 +27,8 @@ pub(crate) async fn ensure_month(connection: &mut PgConnection, month: Date) -> 
     if is_there {
         return Ok(());
     }
-    // Attached when it is whole, not created as a partition: that would wait for everybody who works on executions, and
-    // everybody would wait behind it.
+    // Created first and then attached. Creating it as a partition would wait for everybody who uses
+    // executions, and everybody would queue behind it.
     for statement in [
         format!("CREATE TABLE {table} (LIKE executions INCLUDING ALL)"),
         format!("ALTER TABLE executions ATTACH PARTITION {table} FOR VALUES FROM ('{month}') TO ('{next}')"),
@@ -38,7 +38,7 @@ pub(crate) async fn ensure_month(connection: &mut PgConnection, month: Date) -> 
     transaction.commit().await
 }
 
-/// One at a time makes or drops months. Held for the rest of the transaction.
+/// Only one transaction at a time creates or drops months. Held for the rest of the transaction.
 async fn hold_months(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.months'))")
         .execute(connection)
@@ -46,7 +46,7 @@ async fn hold_months(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         .map(drop)
 }
 
-/// One replica lets old things go at a time; the others do so later. Held for the life of the connection.
+/// One replica at a time removes old data; the others try later. Held for the life of the connection.
 pub(crate) async fn take_retention_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext(current_schema() || '.retention'))")
         .fetch_one(connection)
@@ -101,8 +101,8 @@ pub(crate) async fn ids_of_month(
         .await
 }
 
-/// Keeps others from adding to a month or changing it for the rest of the transaction, in which nothing is waited for longer
-/// than `wait_ms`. Reading goes on.
+/// Locks a month against writes for the rest of the transaction, which waits for no lock longer than
+/// `wait_ms`. Reading continues.
 pub(crate) async fn hold_month(
     connection: &mut PgConnection,
     month: Date,
@@ -116,12 +116,12 @@ pub(crate) async fn hold_month(
     Ok(())
 }
 
-/// What a month holds: all executions, and those without a tenant.
+/// How many executions a month holds: all of them, and those without a tenant.
 pub(crate) async fn count_month(
     connection: &mut PgConnection,
     month: Date,
 ) -> Result<(i64, i64), sqlx::Error> {
-    // Two statements, because each has an index of its own to count in.
+    // Two statements, because each counts in an index of its own.
     let all = format!("SELECT count(*) FROM {}", table(month));
     let unmapped = format!("SELECT count(*) FROM {} WHERE tenant_number IS NULL", table(month));
     let all = sqlx::query_scalar(AssertSqlSafe(all)).fetch_one(&mut *connection).await?;
@@ -144,7 +144,7 @@ pub(crate) async fn holds_open_period(
     sqlx::query_scalar(AssertSqlSafe(statement)).bind(end.to_sqlx()).fetch_one(connection).await
 }
 
-/// Whether a month holds executions without a tenant that may be given to one at any moment.
+/// Whether a month holds executions without a tenant that may be mapped to one at any moment.
 pub(crate) async fn is_being_mapped(connection: &mut PgConnection, month: Date) -> Result<bool, sqlx::Error> {
     let statement = format!(
         "SELECT EXISTS (SELECT FROM {} AS held JOIN sources ON number = source_number
@@ -154,11 +154,11 @@ pub(crate) async fn is_being_mapped(connection: &mut PgConnection, month: Date) 
     sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(connection).await
 }
 
-/// Those of a month's executions that are known by now to have stopped after it: a crash that was corrected.
+/// Those of a month's executions that turned out to have stopped after it: crashes that were resolved later.
 const STRAYS: &str = "FROM tenants JOIN LATERAL (SELECT * FROM {month} AS held
      WHERE held.tenant_number = tenants.number AND held.stopped_at >= $1) AS stray ON true";
 
-/// The months in which a month's executions are known by now to have stopped, where that is after it.
+/// The later months in which executions of this month turned out to have stopped.
 pub(crate) async fn stray_months(
     connection: &mut PgConnection,
     month: Date,
@@ -172,8 +172,8 @@ pub(crate) async fn stray_months(
     Ok(months.into_iter().map(jiff_sqlx::Date::to_jiff).collect())
 }
 
-/// Copies those to the months in which they stopped, whose figures by hour and day they are part of. The caller holds the
-/// month and drops it.
+/// Copies those to the months in which they stopped, whose figures by hour and day include them. The caller
+/// has locked the month and drops it.
 pub(crate) async fn move_strays(
     connection: &mut PgConnection,
     month: Date,
@@ -189,7 +189,7 @@ pub(crate) async fn move_strays(
     sqlx::query(AssertSqlSafe(statement)).bind(end.to_sqlx()).execute(connection).await.map(drop)
 }
 
-/// Drops a month's table, and notes that executions are kept since its end only.
+/// Drops a month's table, and records that executions are kept only since its end.
 pub(crate) async fn drop_month(
     connection: &mut PgConnection,
     month: Date,
@@ -200,7 +200,7 @@ pub(crate) async fn drop_month(
         .bind(end.to_sqlx())
         .execute(&mut *connection)
         .await?;
-    // Last, because from here on everybody who works on executions waits.
+    // Last, because from here on everybody who uses executions waits.
     sqlx::query(AssertSqlSafe(format!("DROP TABLE {}", table(month)))).execute(connection).await.map(drop)
 }
 
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_named_after_its_month_and_tells_it() {
+    fn a_tables_name_is_made_from_its_month_and_parsed_back() {
         for month in [date(2026, 1, 1), date(2025, 12, 1), date(987, 3, 1)] {
             assert_eq!(month_named(&table(month)), Some(month));
         }

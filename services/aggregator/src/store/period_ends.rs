@@ -67,7 +67,7 @@ pub(crate) async fn count_ends(
         .await
 }
 
-/// When the last execution of a period stopped that lies in it; nothing where none stopped after `since`.
+/// When the period's last execution within its bounds stopped; `None` if none stopped since `since`.
 pub(crate) async fn last_stop(
     connection: &mut PgConnection,
     tenant: i32,
@@ -87,7 +87,7 @@ pub(crate) async fn last_stop(
     Ok(last.map(SqlInstant::to_jiff))
 }
 
-/// Ends a period there, and keeps who did it. The caller holds the tenant.
+/// Ends a period early, and stores who did it. The caller holds the tenant's lock.
 pub(crate) async fn keep_period_end(
     connection: &mut PgConnection,
     end: &PeriodEnd,

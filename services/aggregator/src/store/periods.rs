@@ -24,7 +24,7 @@ pub(crate) struct PeriodRow {
     /// Whether this transaction opened it.
     pub(crate) opened: bool,
     pub(crate) closed: bool,
-    /// What it was compared with last.
+    /// The terms it was last compared with.
     pub(crate) terms: Option<Terms>,
 }
 
@@ -36,7 +36,7 @@ struct StoredRow {
     terms: TermsRow,
 }
 
-/// Opens the periods that are not there yet. The caller holds the tenant's lock.
+/// Opens the periods that do not exist yet. The caller holds the tenant's lock.
 pub(crate) async fn ensure_periods(
     connection: &mut PgConnection,
     tenant_number: i32,
@@ -73,7 +73,7 @@ pub(crate) async fn ensure_periods(
     Ok(rows)
 }
 
-/// The figures of a period; all zero where there is none.
+/// The figures of a period; all zero if there is none.
 pub(crate) async fn totals(
     connection: &mut PgConnection,
     tenant_number: i32,
@@ -90,7 +90,7 @@ pub(crate) async fn totals(
     Ok(totals.unwrap_or_default())
 }
 
-/// Those of the given periods that are closed. The caller holds their tenants, so they stay as they are.
+/// Those of the given periods that are closed. The caller holds the tenants' locks, so this stays so.
 pub(crate) async fn closed_among(
     connection: &mut PgConnection,
     periods: &BTreeSet<PeriodKey>,
@@ -149,7 +149,7 @@ pub(crate) async fn due_periods(
     Ok(due.collect())
 }
 
-/// Closes a period. Tells whether it was open.
+/// Closes a period. Returns whether it was open.
 pub(crate) async fn close(
     connection: &mut PgConnection,
     tenant_number: i32,
@@ -172,7 +172,7 @@ pub(crate) async fn close(
 pub(crate) struct Snapshot {
     /// Whether the period has been opened.
     pub(crate) is_open: bool,
-    /// What it is compared with.
+    /// The terms it is compared with.
     pub(crate) terms: Option<Terms>,
     pub(crate) totals: Totals,
     /// The workflows with the most counted executions.
@@ -200,17 +200,19 @@ pub(crate) struct SourceProgress {
     pub(crate) source_id: String,
     pub(crate) counted_until: Option<Timestamp>,
     pub(crate) counted_open: i64,
-    /// The `counted_until` before; missing where it is not known which executions were running then.
+    /// The previous `counted_until`; `None` if it is not known which executions were running then.
     pub(crate) earlier_until: Option<Timestamp>,
 }
 
 impl Snapshot {
-    /// What [`Self::complete_until`] was before, where it is known which executions of all sources were running then.
+    /// The previous [`Self::complete_until`], if it is known which executions of all sources were running
+    /// then.
     pub(crate) fn earlier_complete_until(&self) -> Option<Timestamp> {
         self.sources.iter().map(|source| source.earlier_until).min().flatten()
     }
 
-    /// Up to where all sources are counted; nothing while one of them never was, or where there is none.
+    /// The watermark: up to where all sources are counted. `None` while one of them never was, or if there is
+    /// none.
     pub(crate) fn complete_until(&self) -> Option<Timestamp> {
         self.sources.iter().map(|source| source.counted_until).min().flatten()
     }
@@ -221,8 +223,8 @@ fn starts(periods: &BTreeMap<i32, Period>) -> Vec<SqlInstant> {
     periods.values().map(|period| period.start.to_sqlx()).collect()
 }
 
-/// Reads a snapshot of each tenant's period, with at most `workflows_max` workflows each, to which what is not folded yet
-/// is added. The statements are a fixed number, however many tenants there are.
+/// Reads a snapshot of each tenant's period, with at most `workflows_max` workflows each, including what is
+/// not folded yet. The number of statements is fixed, however many tenants there are.
 pub(crate) async fn snapshots(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
@@ -249,7 +251,7 @@ pub(crate) async fn snapshots(
     }
     for (tenant, since) in counted_since(connection, periods, unfolded_hours, &snapshots).await? {
         if let Some(snapshot) = snapshots.get_mut(&tenant) {
-            // What was adjusted by hand belongs to no instant, and is complete at once.
+            // Adjustments by hand belong to no instant, and are complete at once.
             snapshot.counted_complete = snapshot.totals.counted - since;
         }
     }
@@ -286,7 +288,7 @@ async fn all_totals(
 pub(crate) struct Ended {
     pub(crate) period: Period,
     pub(crate) totals: Totals,
-    /// What it was compared with last.
+    /// The terms it was last compared with.
     pub(crate) terms: Option<Terms>,
 }
 
@@ -301,8 +303,8 @@ struct EndedRow {
     terms: TermsRow,
 }
 
-/// The periods of these tenants that have ended by `now` and are not closed, the earliest first: of each tenant the latest
-/// `limit`.
+/// The periods of these tenants that have ended by `now` and are not closed, the earliest first: only the
+/// latest `limit` of each tenant.
 pub(crate) async fn ended_periods(
     connection: &mut PgConnection,
     tenants: &[i32],
@@ -337,7 +339,7 @@ struct RankedRow {
     workflow: WorkflowRow,
 }
 
-/// The workflows with the most counted executions, of each tenant in this order.
+/// The `limit` workflows of each tenant with the most counted executions, in this order.
 async fn workflows(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,
@@ -412,8 +414,8 @@ async fn progress(
     Ok(progress.collect())
 }
 
-/// Counted executions that stopped after everything was complete, of tenants where something is. Counted backwards from
-/// the total.
+/// Counted executions that stopped at or after the watermark, of tenants that have one. The caller subtracts
+/// them from the total.
 async fn counted_since(
     connection: &mut PgConnection,
     periods: &BTreeMap<i32, Period>,

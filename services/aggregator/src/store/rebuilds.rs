@@ -16,7 +16,7 @@ use crate::{
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
-/// Waits until no other rebuild goes on, and holds that place for the life of the connection.
+/// Waits until no other rebuild runs, and holds the rebuild lock for the life of the connection.
 pub(crate) async fn hold_rebuild(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_lock(hashtext(current_schema() || '.rebuild'))")
         .execute(connection)
@@ -24,7 +24,7 @@ pub(crate) async fn hold_rebuild(connection: &mut PgConnection) -> Result<(), sq
     Ok(())
 }
 
-/// Keeps a rebuild from beginning until the transaction ends; not given while one goes on.
+/// Keeps a rebuild from starting until the transaction ends. Returns false while one runs.
 pub(crate) async fn hold_off_rebuild(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_xact_lock_shared(hashtext(current_schema() || '.rebuild'))")
         .fetch_one(connection)
@@ -44,7 +44,7 @@ pub(crate) async fn all_tenants(connection: &mut PgConnection) -> Result<Vec<(i3
     sqlx::query_as("SELECT number, tenant_id FROM tenants ORDER BY number").fetch_all(connection).await
 }
 
-/// Makes the transaction see one instant only. Returns the snapshot's name, for [`logged_since`].
+/// Makes the transaction read one snapshot. Returns the snapshot's name, for [`logged_since`].
 pub(crate) async fn freeze(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .execute(&mut *connection)
@@ -140,14 +140,14 @@ macro_rules! figures_of {
     };
 }
 
-/// Everything that is stored of a tenant, and by period what was adjusted by hand.
+/// A tenant's stored figures, without adjustments by hand.
 pub(crate) async fn stored_figures(
     connection: &mut PgConnection,
     tenant: i32,
 ) -> Result<Figures, sqlx::Error> {
     let mut figures = Figures::default();
     for row in rows(connection, figures_of!("period_start AS start, adjusted", "periods"), tenant).await? {
-        // What was adjusted is part of `counted`, and comes from no execution.
+        // Adjustments are part of `counted`, but come from no execution.
         let totals = Totals { counted: row.totals.counted - row.totals.adjusted, adjusted: 0, ..row.totals };
         figures.periods.insert((tenant, row.start.to_jiff()), totals);
     }
@@ -179,14 +179,14 @@ async fn rows(
     sqlx::query_as(statement).bind(tenant).fetch_all(connection).await
 }
 
-/// Since when all executions are kept: figures of what began before cannot be made anew, nor explained.
+/// Since when all executions are kept: figures that begin before can be neither rebuilt nor explained.
 pub(crate) async fn kept_since(executor: impl PgExecutor<'_>) -> Result<Timestamp, sqlx::Error> {
     let since: SqlInstant =
         sqlx::query_scalar("SELECT since FROM executions_kept").fetch_one(executor).await?;
     Ok(since.to_jiff())
 }
 
-/// What was adjusted by hand, by period.
+/// Adjustments by hand, by period.
 pub(crate) async fn adjustments(
     connection: &mut PgConnection,
     tenant: i32,
@@ -201,8 +201,9 @@ pub(crate) async fn adjustments(
     Ok(rows.into_iter().map(|(start, quantity)| (start.to_jiff(), quantity)).collect())
 }
 
-/// Puts the figures in the place of what is stored from `since` on of a tenant's roll-ups, of its hours and its
-/// workflows' days from `hours_since` on. The caller has the folder's turn and the tenant's lock, and nothing of the tenant waits to be folded.
+/// Replaces a tenant's stored roll-ups from `since` on, but its hours and its workflows' days from
+/// `hours_since` on. The caller holds the folder's turn and the tenant's lock, and no change of the tenant is
+/// pending.
 pub(crate) async fn replace_rollups(
     connection: &mut PgConnection,
     tenant: i32,

@@ -37,7 +37,7 @@ pub(crate) async fn source_numbers(
     rows.into_iter().map(|(id, number)| Ok((SourceId::parse(&id).map_err(damaged)?, number))).collect()
 }
 
-/// Holds the sources for the rest of the transaction, in the order of their numbers so that nobody waits in a circle.
+/// Locks the sources for the rest of the transaction, in the order of their numbers to avoid deadlocks.
 /// Returns their versions.
 pub(crate) async fn lock_sources(
     connection: &mut PgConnection,
@@ -51,7 +51,7 @@ pub(crate) async fn lock_sources(
     .await
 }
 
-/// Makes what others remember of these sources wrong.
+/// Invalidates what other workers remember of these sources, and marks those in `map_again`.
 pub(crate) async fn raise_versions(
     connection: &mut PgConnection,
     sources: &[i32],
@@ -71,7 +71,7 @@ pub(crate) async fn raise_versions(
     Ok(())
 }
 
-/// Whose the executions of these sources are.
+/// Which tenants the executions of these sources belong to.
 pub(crate) async fn ownerships(
     connection: &mut PgConnection,
     sources: &[i32],
@@ -148,7 +148,7 @@ pub(crate) async fn workflows_kept(connection: &mut PgConnection, source: i32) -
     Ok(usize::try_from(kept).unwrap_or_default())
 }
 
-/// Keeps what is known of a workflow. Its source is held. Returns its number.
+/// Stores what is known of a workflow. The caller holds its source's lock. Returns its number.
 pub(crate) async fn put_workflow(
     connection: &mut PgConnection,
     source: i32,
@@ -199,17 +199,17 @@ pub(crate) async fn tenant_ids(
     ids.iter().map(|id| TenantId::parse(id).map_err(damaged)).collect()
 }
 
-/// A tenant that is held.
+/// A tenant that is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Raised {
     /// Its new revision.
     pub(crate) revision: i64,
-    /// Which of its timelines holds.
+    /// The version of its timeline.
     pub(crate) calendar_version: i32,
 }
 
-/// Holds the tenants for the rest of the transaction, in the order of their numbers, after the sources. What the
-/// transaction changes is a new revision of each, and news.
+/// Locks the tenants for the rest of the transaction, in the order of their numbers, after the sources. Gives
+/// each a new revision, which is news.
 pub(crate) async fn raise_revisions(
     connection: &mut PgConnection,
     tenants: &[i32],
@@ -240,7 +240,7 @@ pub(crate) struct ChangedPeriod {
     pub(crate) opened: bool,
     pub(crate) closed: bool,
     pub(crate) totals: Totals,
-    /// What it was compared with last.
+    /// The terms it was last compared with.
     pub(crate) terms: Option<Terms>,
 }
 
@@ -257,8 +257,8 @@ struct ChangedPeriodRow {
     terms: TermsRow,
 }
 
-/// Adds to the figures of periods, and opens those that are not there yet. What is counted in a closed one is late. The
-/// caller holds the tenants.
+/// Adds to the figures of periods, and opens those that do not exist yet. What is counted in a closed one is
+/// late. The caller holds the tenants' locks.
 pub(crate) async fn add_to_periods(
     connection: &mut PgConnection,
     changes: &BTreeMap<PeriodKey, PeriodChange>,
@@ -299,8 +299,8 @@ pub(crate) async fn add_to_periods(
     Ok(changed.collect())
 }
 
-/// Where executions that were recorded before change, `late` does not follow `counted`: one that was in time may leave a
-/// closed period. What is different is put right before the rest is added.
+/// If executions that were recorded before change, `late` does not follow `counted`: one that was in time may
+/// leave a closed period. The difference is corrected before the rest is added.
 async fn correct_late(
     connection: &mut PgConnection,
     changes: &BTreeMap<PeriodKey, PeriodChange>,

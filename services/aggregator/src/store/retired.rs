@@ -1,4 +1,5 @@
-//! Ids of executions whose month was dropped, as roaring bitmaps by source, epoch and chunk: a repeat is known for ever.
+//! Ids of executions whose month was dropped, as roaring bitmaps by source, epoch and chunk, so that repeats
+//! are recognized for ever.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ fn damaged(error: std::io::Error) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
 }
 
-/// Adds ids to what is kept of them already. Only one process does so at a time.
+/// Adds ids to those already stored. Only one process does so at a time.
 pub(crate) async fn retire_ids(
     connection: &mut PgConnection,
     mut chunks: BTreeMap<ChunkKey, RoaringBitmap>,
@@ -38,7 +39,7 @@ pub(crate) async fn retire_ids(
     }
     let mut bitmaps = Vec::with_capacity(chunks.len());
     for bitmap in chunks.values_mut() {
-        // Ids follow each other without gaps, mostly: a run takes four bytes.
+        // Ids are mostly contiguous: a run takes four bytes.
         bitmap.optimize();
         let mut bytes = Vec::with_capacity(bitmap.serialized_size());
         bitmap.serialize_into(&mut bytes).map_err(damaged)?;
@@ -58,8 +59,8 @@ pub(crate) async fn retire_ids(
     .map(drop)
 }
 
-/// A source's ids from `first` to `last` whose month was dropped, in order; at most `limit`. Some of them may be kept as
-/// executions still.
+/// A source's ids from `first` to `last` whose month was dropped, in order; at most `limit`. Some of them may
+/// still be stored as executions.
 pub(crate) async fn retired_between(
     executor: impl PgExecutor<'_>,
     source: i32,
@@ -67,7 +68,8 @@ pub(crate) async fn retired_between(
     (first, last): (i64, i64),
     limit: usize,
 ) -> Result<Vec<i64>, sqlx::Error> {
-    // Each chunk holds at least one id. So many of them are enough, but for the first, of which all may be before `first`.
+    // Each chunk holds at least one id, so `limit` chunks are enough, plus one: all ids of the first may be
+    // before `first`.
     let chunks: Vec<(i64, Vec<u8>)> = sqlx::query_as(
         "SELECT chunk, ids FROM retired_ids
          WHERE source_number = $1 AND epoch = $2 AND chunk BETWEEN $3 AND $4 ORDER BY chunk LIMIT $5",

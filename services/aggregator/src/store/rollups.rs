@@ -1,4 +1,4 @@
-//! Roll-ups: the log of changes, and what is folded out of it.
+//! Roll-ups: the log of changes, and the figures folded from it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
-/// Logs what this transaction changes; nothing where it changes nothing.
+/// Logs the changes of this transaction, if there are any.
 pub(crate) async fn log_changes(
     connection: &mut PgConnection,
     changes: &Changes,
@@ -32,25 +32,25 @@ pub(crate) async fn log_changes(
     Ok(())
 }
 
-/// Takes the folder's turn until the transaction ends; not given while another replica has it.
+/// Takes the folder's turn until the transaction ends. Returns false while another replica holds it.
 pub(crate) async fn try_fold_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.folder'))")
         .fetch_one(connection)
         .await
 }
 
-/// A logged change that the roll-ups do not have yet.
+/// A pending change: logged, and not folded into the roll-ups yet.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Waiting {
     pub(crate) number: i64,
     pub(crate) change: Vec<u8>,
-    /// Whether its figures of workflows, but for the durations, were added when it was logged.
+    /// Whether its figures of workflows, except for durations, were added when it was logged.
     pub(crate) workflows_added: bool,
-    /// Whether it was counted in the hours of periods when these began.
+    /// Whether it was included in the hours of periods when these were introduced.
     pub(crate) hours_added: bool,
 }
 
-/// The oldest waiting changes, at most `limit`.
+/// The oldest pending changes, at most `limit`.
 pub(crate) async fn waiting(connection: &mut PgConnection, limit: i64) -> Result<Vec<Waiting>, sqlx::Error> {
     sqlx::query_as(
         "SELECT number, change, workflows_added, hours_added FROM rollup_log
@@ -61,8 +61,8 @@ pub(crate) async fn waiting(connection: &mut PgConnection, limit: i64) -> Result
     .await
 }
 
-/// Waiting changes whose figures of workflows or hours nobody has yet: the numbers of all, each with whether those of
-/// workflows are added, and the changes that are not among `known`.
+/// Pending changes whose figures of workflows or hours are not added yet: the numbers of all, each with
+/// whether its figures of workflows are added, and the changes that are not in `known`.
 pub(crate) async fn not_added(
     connection: &mut PgConnection,
     known: &[i64],
@@ -86,7 +86,7 @@ pub(crate) async fn not_added(
     Ok((numbers, rows))
 }
 
-/// When the oldest waiting change was logged: up to there the roll-ups have everything.
+/// When the oldest pending change was logged: the roll-ups are complete up to there.
 pub(crate) async fn waiting_since(executor: impl PgExecutor<'_>) -> Result<Option<Timestamp>, sqlx::Error> {
     let since: Option<SqlInstant> =
         sqlx::query_scalar("SELECT min(logged_at) FROM rollup_log WHERE NOT folded")
@@ -95,7 +95,7 @@ pub(crate) async fn waiting_since(executor: impl PgExecutor<'_>) -> Result<Optio
     Ok(since.map(SqlInstant::to_jiff))
 }
 
-/// Notes that the roll-ups have these changes.
+/// Marks these changes as folded.
 pub(crate) async fn folded(connection: &mut PgConnection, numbers: &[i64]) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE rollup_log SET folded = true WHERE number = ANY($1)")
         .bind(numbers)
@@ -104,7 +104,7 @@ pub(crate) async fn folded(connection: &mut PgConnection, numbers: &[i64]) -> Re
     Ok(())
 }
 
-/// Removes what was folded, unless a rebuild goes on: it needs what was logged since it began.
+/// Removes folded changes, unless a rebuild runs: it needs what was logged since it began.
 pub(crate) async fn forget_folded(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
         "DELETE FROM rollup_log WHERE folded
@@ -115,7 +115,7 @@ pub(crate) async fn forget_folded(connection: &mut PgConnection) -> Result<(), s
     Ok(())
 }
 
-/// Adds figures to what is stored. The caller has the folder's turn: nobody else writes roll-ups.
+/// Adds to the stored figures. The caller holds the folder's turn: nobody else writes roll-ups.
 pub(crate) async fn add_figures(connection: &mut PgConnection, figures: &Figures) -> Result<(), sqlx::Error> {
     add_hours(connection, figures).await?;
     add_days(connection, figures).await?;
@@ -124,8 +124,8 @@ pub(crate) async fn add_figures(connection: &mut PgConnection, figures: &Figures
     add_workflows(connection, figures).await
 }
 
-/// `INSERT` of rows that may be there, in which case the totals are added. The totals are `$1` to `$9`, the key's and
-/// any further columns come after them.
+/// `INSERT` that adds the totals if a row already exists. The totals are `$1` to `$9`; the key and any
+/// further columns come after them.
 macro_rules! add_totals {
     ($table:literal, $columns:literal, $types:literal, $key:literal $(, $set:literal)?) => {
         concat!(
@@ -175,7 +175,7 @@ async fn add_days(connection: &mut PgConnection, figures: &Figures) -> Result<()
     add_slices(connection, &figures.days, (read, write)).await
 }
 
-/// Adds slices of tenants' time, by the statements that read their sketches and write them.
+/// Adds hours or days of tenants, with the statements that read their sketches and write them.
 async fn add_slices(
     connection: &mut PgConnection,
     figures: &BTreeMap<(i32, Timestamp), Cell>,
@@ -284,7 +284,7 @@ fn durations_of<'a>(cells: impl Iterator<Item = &'a Cell>) -> Vec<Vec<u8>> {
     cells.map(|cell| cell.durations.to_bytes()).collect()
 }
 
-/// Stored bytes of a sketch.
+/// Reads the stored bytes of a sketch.
 pub(crate) fn read_durations(bytes: &[u8]) -> Result<Durations, sqlx::Error> {
     Durations::from_bytes(bytes).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }

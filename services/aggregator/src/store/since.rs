@@ -1,4 +1,4 @@
-//! What was counted of an open period since an instant, however long ago that is.
+//! Counts an open period's executions since an instant, however long ago that is.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,9 @@ use crate::rollup::{Figures, PeriodHour, hour_after};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 
-/// Counted executions of each of these tenants' periods that stopped at or after the instant. Executions are looked at up to the
-/// end of the instant's hour only; from there on the figures by hour are added up, with those that are not folded yet.
+/// Counted executions of each of these tenants' periods that stopped at or after the instant. Executions are
+/// read only up to the end of the instant's hour; from there on the figures by hour are added up, with those
+/// that are not folded yet.
 pub(crate) async fn counted_since(
     connection: &mut PgConnection,
     wanted: &[(i32, Timestamp, Period)],
@@ -53,7 +54,7 @@ pub(crate) async fn counted_since(
     Ok(since)
 }
 
-/// Adds to the figures by period and hour. The caller has the folder's turn.
+/// Adds to the figures by period and hour. The caller holds the folder's turn.
 pub(super) async fn add_period_hours(
     connection: &mut PgConnection,
     figures: &Figures,
@@ -97,8 +98,8 @@ pub(crate) async fn hours_of_open_periods(
     Ok((open.into_iter().map(SqlInstant::to_jiff).collect(), hours.collect()))
 }
 
-/// Removes the hours of closed periods of so many tenants, with numbers above `after`. Returns the last one's number; nothing
-/// at the end. The caller has the folder's turn.
+/// Removes the hours of closed periods of this many tenants, with numbers above `after`. Returns the last
+/// one's number; `None` at the end. The caller holds the folder's turn.
 pub(crate) async fn remove_closed_hours(
     connection: &mut PgConnection,
     after: i32,
@@ -110,7 +111,7 @@ pub(crate) async fn remove_closed_hours(
             .bind(tenants)
             .fetch_all(&mut *connection)
             .await?;
-    // What is before the first open period of a tenant, so that the key's index finds it.
+    // What is before the first open period of a tenant, so that the key's index is used.
     sqlx::query(
         "DELETE FROM period_hours USING (
              SELECT number, coalesce(min(period_start), 'infinity') AS first_open

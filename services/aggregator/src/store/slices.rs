@@ -1,4 +1,4 @@
-//! Figures over time, as they are asked for.
+//! Figures over time, for questions.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -14,7 +14,7 @@ type SqlInstant = jiff_sqlx::Timestamp;
 #[derive(Debug, Clone)]
 pub(crate) struct Slice {
     pub(crate) start: Timestamp,
-    /// Kept for periods; hours and days end by the calendar.
+    /// Stored for periods; hours and days end by the calendar.
     pub(crate) end: Option<Timestamp>,
     pub(crate) totals: Totals,
     pub(crate) durations: Option<Durations>,
@@ -43,7 +43,7 @@ struct SliceRow {
 
 type SliceQuery = QueryAs<'static, Postgres, SliceRow, PgArguments>;
 
-/// The number that stands for a tenant; nothing where the catalog never had it.
+/// The number of a tenant; `None` if the catalog never had it.
 pub(crate) async fn tenant_number(pool: &PgPool, tenant: &TenantId) -> Result<Option<i32>, sqlx::Error> {
     sqlx::query_scalar("SELECT number FROM tenants WHERE tenant_id = $1")
         .bind(tenant.as_str())
@@ -51,7 +51,7 @@ pub(crate) async fn tenant_number(pool: &PgPool, tenant: &TenantId) -> Result<Op
         .await
 }
 
-/// The number that stands for a workflow; nothing where the tenant has not run it, as far as that is folded.
+/// The number of a workflow; `None` if no run of it by the tenant has been folded.
 pub(crate) async fn workflow_number(
     pool: &PgPool,
     tenant: i32,
@@ -117,7 +117,8 @@ pub(crate) async fn periods_in(pool: &PgPool, tenant: i32, span: Period) -> Resu
     slices(pool, query.bind(tenant), span).await
 }
 
-/// The tenant's periods that begin in the span and were adjusted by hand, with by how much.
+/// The tenant's periods that begin in the span and were adjusted by hand, each with the sum of its
+/// adjustments.
 pub(crate) async fn adjusted_periods(
     pool: &PgPool,
     tenant: i32,
@@ -189,15 +190,15 @@ struct PeriodSum {
     totals: Totals,
 }
 
-/// The workflows of a period with the most counted executions, or of those with failures the ones with the most, at most `limit`; how many there are, and their figures
-/// together with what was adjusted by hand.
+/// The `limit` workflows of a period with the most counted executions, or with the most failures; how many
+/// workflows there are, and the sum of their figures with adjustments by hand.
 pub(crate) async fn top_workflows(
     pool: &PgPool,
     tenant: i32,
     period_start: Timestamp,
     (limit, by_failures): (i64, bool),
 ) -> Result<(Vec<WorkflowFigures>, i64, Totals), sqlx::Error> {
-    // Chosen first: only what is shown is looked up by name.
+    // Chosen first, so that names are looked up only for what is shown.
     let rows: Vec<WorkflowRow> = sqlx::query_as(
         "SELECT source_id, workflow_id, name, top.*
          FROM (SELECT * FROM workflow_usage WHERE tenant_number = $1 AND period_start = $2 AND (NOT $4 OR error + crashed > 0)

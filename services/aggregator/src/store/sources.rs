@@ -1,4 +1,4 @@
-//! Sources: whose they are, and how far they are counted.
+//! Sources: the tenants they belong to, and how far they are counted.
 
 use bytes::Bytes;
 use catalog::{Entry, Source, sealing::Sealed};
@@ -8,10 +8,10 @@ use metering::{SourceId, TenantId};
 use prost::Message;
 use sqlx::{PgConnection, PgPool};
 
-/// Keeps a source, and which tenants its executions may belong to. A tenant may come after it, because only the last
-/// value of each is kept on the topic.
+/// Stores a source, and the tenants that its executions may belong to. A tenant's entry may arrive later,
+/// because the topic keeps only the last value of each.
 pub(crate) async fn put_source(connection: &mut PgConnection, source: &Source) -> Result<(), sqlx::Error> {
-    // Only what says whose the executions are; the key stays with the collector.
+    // Only what attribution needs; the API key stays with the collector.
     let placement = Source { api_key: Sealed::from_bytes(Bytes::new()), ..source.clone() };
     let number: i32 = sqlx::query_scalar(
         "INSERT INTO sources (source_id, active, placement) VALUES ($1, $2, $3)
@@ -61,7 +61,7 @@ pub(crate) async fn put_source(connection: &mut PgConnection, source: &Source) -
     Ok(())
 }
 
-/// A removed source holds no period open any more; what it ran stays counted.
+/// A removed source no longer holds a period open; its executions stay counted.
 pub(crate) async fn deactivate_source(
     connection: &mut PgConnection,
     source: &str,
@@ -80,7 +80,7 @@ pub(crate) async fn deactivate_source(
     Ok(())
 }
 
-/// What a sweep has found.
+/// The result of a sweep.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SweptSource<'a> {
     pub(crate) source: &'a SourceId,
@@ -88,15 +88,15 @@ pub(crate) struct SweptSource<'a> {
     pub(crate) complete_until: Timestamp,
     /// A sequence of the stream of the source's partition.
     pub(crate) published_through: i64,
-    /// The life of the stream that the sequence belongs to; empty where the collector does not say it.
+    /// The life of the stream that the sequence belongs to; empty if the collector does not report it.
     pub(crate) stream_life: &'a str,
     pub(crate) open_executions: i64,
-    /// Their ids; empty where they are not known.
+    /// Their ids; empty if they are not known.
     pub(crate) open_ids: &'a [i64],
     pub(crate) epoch: i32,
 }
 
-/// Keeps what a sweep has found, unless a later sweep is known. Tells whether the source is known.
+/// Stores the result of a sweep, unless a later sweep is known. Returns whether the source is known.
 pub(crate) async fn synced(pool: &PgPool, swept: SweptSource<'_>) -> Result<bool, sqlx::Error> {
     let outcome = sqlx::query(
         "UPDATE sources SET
@@ -124,7 +124,7 @@ pub(crate) async fn synced(pool: &PgPool, swept: SweptSource<'_>) -> Result<bool
     Ok(outcome.rows_affected() > 0)
 }
 
-/// A source that has been published further than it is known to be counted.
+/// A source with published executions that are not known to be counted yet.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Behind {
     pub(crate) number: i32,
@@ -134,7 +134,7 @@ pub(crate) struct Behind {
 }
 
 impl Behind {
-    /// Whether everything that it has published is among what has been acknowledged.
+    /// Whether everything published of it has been acknowledged.
     pub(crate) fn is_reached(&self, acknowledged: &Acknowledged) -> bool {
         self.published_through <= acknowledged.sequence
             && (self.published_life.is_empty() || self.published_life == acknowledged.life)
@@ -148,8 +148,8 @@ pub(crate) struct Acknowledged {
     pub(crate) life: String,
 }
 
-/// Sources that have been published further than they are known to be counted; at most `limit`. A removed one holds nothing
-/// up.
+/// Sources with published executions that are not known to be counted yet, at most `limit`. Removed ones are
+/// left out.
 pub(crate) async fn behind(pool: &PgPool, limit: i64) -> Result<Vec<Behind>, sqlx::Error> {
     sqlx::query_as(
         "SELECT number, source_id, coalesce(published_through, 0) AS published_through, published_life
@@ -161,7 +161,8 @@ pub(crate) async fn behind(pool: &PgPool, limit: i64) -> Result<Vec<Behind>, sql
     .await
 }
 
-/// Everything of these sources up to what stands beside each has been counted: moves those that were waiting for that.
+/// Advances `counted_until` of those of these sources whose published executions are covered by the
+/// acknowledgement given with each.
 pub(crate) async fn advance_counted(
     pool: &PgPool,
     reached: &[(i32, Acknowledged)],
@@ -209,8 +210,8 @@ pub(crate) async fn incomplete_sources(
     .await
 }
 
-/// Adds pushed executions that the poll has shown to be something else to those of the day. Returns the source's id and how
-/// many they are by now. The caller holds the source.
+/// Adds to the day's number of pushed executions that the poll contradicts. Returns the source's id and the
+/// new number. The caller holds the source's lock.
 pub(crate) async fn add_contradictions(
     connection: &mut PgConnection,
     source: i32,

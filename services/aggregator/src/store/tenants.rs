@@ -1,4 +1,4 @@
-//! Tenants: their numbers, their revisions, and who has news.
+//! Tenants: their numbers, their revisions, and which of them have news.
 
 use catalog::Tenant;
 use jiff::Timestamp;
@@ -7,7 +7,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::restate::Raise;
 
-/// Keeps a tenant, and holds it; its plan or limit may have changed, which is news. Returns its number.
+/// Stores a tenant, and locks it; its plan or limit may have changed, which is news. Returns its number.
 pub(crate) async fn put_tenant(connection: &mut PgConnection, tenant: &Tenant) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar(
         "INSERT INTO tenants (tenant_id, plan_id) VALUES ($1, $2)
@@ -33,8 +33,8 @@ pub(crate) async fn touch_tenants_of_plan(
     Ok(())
 }
 
-/// A period that has ended is news, though nothing was counted. Waits for earlier news to be published, so
-/// that a slow publisher is not given the same news at every look.
+/// A period that has ended is news, even if nothing was counted. Only after earlier news has been published,
+/// so that a slow publisher does not get the same news in every round.
 pub(crate) async fn touch_tenants_in_new_period(pool: &PgPool, now: Timestamp) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let tenants: Vec<i32> = sqlx::query_scalar(
@@ -59,7 +59,7 @@ pub(crate) async fn catalog_version(connection: &mut PgConnection) -> Result<i64
     sqlx::query_scalar("SELECT version FROM catalog_version").fetch_one(connection).await
 }
 
-/// Sources that may hold unmapped executions of the tenant are looked at again, because the tenant is known now.
+/// Marks the sources that may hold unmapped executions of the tenant, because the tenant is known now.
 pub(crate) async fn map_again_for_tenant(
     connection: &mut PgConnection,
     tenant: &str,
@@ -78,8 +78,8 @@ pub(crate) async fn map_again_for_tenant(
     Ok(())
 }
 
-/// Sources with unmapped executions that wait for a plan: of tenants that have it. Others are left alone, because a plan
-/// that changes is no reason to look again, and there may be many.
+/// Marks the sources with unmapped executions that may wait for a plan: those of its tenants. Others are left
+/// alone, because a changed plan is no reason to map again, and there may be many.
 pub(crate) async fn map_again_for_plan(connection: &mut PgConnection, plan: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
         "WITH held AS MATERIALIZED (
@@ -104,7 +104,7 @@ pub(crate) async fn lock_tenant(connection: &mut PgConnection, number: i32) -> R
         .await
 }
 
-/// Makes what the transaction changes a new revision, and news.
+/// Gives the tenant a new revision, which is news.
 pub(crate) async fn next_revision(connection: &mut PgConnection, number: i32) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("UPDATE tenants SET revision = revision + 1 WHERE number = $1 RETURNING revision")
         .bind(number)
@@ -120,13 +120,13 @@ pub(crate) struct News {
     pub(crate) revision: i64,
 }
 
-/// Makes all statements of a transaction, which has had none, see the same state of the database; it writes nothing.
+/// Makes all statements of a new transaction see the same snapshot of the database, read-only.
 pub(crate) async fn read_one_snapshot(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(connection).await?;
     Ok(())
 }
 
-/// A tenant with what was published of it.
+/// A tenant with its published revision.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct PublishedTenant {
     pub(crate) number: i32,
@@ -135,14 +135,14 @@ pub(crate) struct PublishedTenant {
     pub(crate) published_revision: i64,
 }
 
-/// Every tenant with what was published of it.
+/// Every tenant with its published revision.
 pub(crate) async fn published_tenants(pool: &PgPool) -> Result<Vec<PublishedTenant>, sqlx::Error> {
     sqlx::query_as("SELECT number, tenant_id, revision, published_revision FROM tenants ORDER BY number")
         .fetch_all(pool)
         .await
 }
 
-/// Makes the revision of each larger than it and what stands beside it, which is news.
+/// Raises the revision of each tenant above its own and the given one, which is news.
 pub(crate) async fn raise_revisions_above(pool: &PgPool, raises: &[Raise]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "WITH wanted AS (SELECT * FROM UNNEST($1::integer[], $2::bigint[]) AS wanted (number, above)),
@@ -159,7 +159,7 @@ pub(crate) async fn raise_revisions_above(pool: &PgPool, raises: &[Raise]) -> Re
     .map(drop)
 }
 
-/// Tenants with news, those that have waited for the most revisions first; at most `limit`.
+/// Tenants with news, those with the most unpublished revisions first; at most `limit`.
 pub(crate) async fn tenants_with_news(
     connection: &mut PgConnection,
     told: &[Published],
@@ -183,12 +183,12 @@ pub(crate) async fn tenants_with_news(
 pub(crate) struct Published {
     pub(crate) tenant: i32,
     pub(crate) revision: i64,
-    /// Until when it is of the current period; nothing where the tenant was removed.
+    /// The end of the published period; `None` if the tenant was removed.
     pub(crate) period_end: Option<Timestamp>,
 }
 
-/// Notes what was published. Tenants that a recording transaction holds are passed over: to wait for one while holding
-/// others would stop the other recorders. Returns the tenants that were noted.
+/// Notes what was published. Tenants locked by a recording transaction are skipped: waiting for one while
+/// holding others would block the other recorders. Returns the tenants that were noted.
 pub(crate) async fn published(pool: &PgPool, published: &[Published]) -> Result<Vec<i32>, sqlx::Error> {
     sqlx::query_scalar(
         "WITH held AS MATERIALIZED (
@@ -207,7 +207,7 @@ pub(crate) async fn published(pool: &PgPool, published: &[Published]) -> Result<
     .await
 }
 
-/// Takes the publisher's turn until the transaction ends; not given while another replica has it.
+/// Takes the publisher's turn until the transaction ends. Returns false while another replica holds it.
 pub(crate) async fn take_publishing_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext(current_schema() || '.publisher'))")
         .fetch_one(connection)

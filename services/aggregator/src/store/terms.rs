@@ -1,4 +1,4 @@
-//! What a period is compared with.
+//! The terms that a period is compared with.
 
 use jiff_sqlx::ToSqlx;
 use metering::{Percent, Period};
@@ -15,7 +15,7 @@ pub(crate) struct TermsRow {
 }
 
 impl TermsRow {
-    /// The terms; nothing where none were kept.
+    /// The terms; `None` if none were stored.
     pub(crate) fn read(self) -> Option<Terms> {
         let percents = self.terms_thresholds.unwrap_or_default().into_iter();
         let thresholds = percents.filter_map(|percent| Percent::new(u32::try_from(percent).ok()?).ok());
@@ -27,7 +27,7 @@ impl TermsRow {
     }
 }
 
-/// Keeps what a period is compared with. The caller holds the tenant.
+/// Stores the terms that a period is compared with. The caller holds the tenant's lock.
 pub(crate) async fn put_terms(
     connection: &mut PgConnection,
     tenant: i32,

@@ -1,4 +1,4 @@
-//! Executions that no attribution matches, and giving them to tenants.
+//! Executions that no attribution matches, and mapping them to tenants.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -11,7 +11,7 @@ use crate::tally::{Decided, Ended};
 type SqlInstant = jiff_sqlx::Timestamp;
 type SqlDate = jiff_sqlx::Date;
 
-/// One replica maps at a time; the others look again later. Held for the rest of the transaction.
+/// One replica maps at a time; the others try again later. Held for the life of the connection.
 pub(crate) async fn take_mapping_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext(current_schema() || '.mapper'))")
         .fetch_one(connection)
@@ -26,7 +26,7 @@ pub(crate) async fn sources_to_map(pool: &PgPool, limit: i64) -> Result<Vec<i32>
         .await
 }
 
-/// From here on a change of what the tenants follow from asks for another look.
+/// Starts mapping a source. From here on a change of its attributions or workflows marks it again.
 pub(crate) async fn begin_mapping(connection: &mut PgConnection, source: i32) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE sources SET map_again = false, mapping = true WHERE number = $1")
         .bind(source)
@@ -35,7 +35,7 @@ pub(crate) async fn begin_mapping(connection: &mut PgConnection, source: i32) ->
         .map(drop)
 }
 
-/// Everything was looked at.
+/// Ends mapping a source.
 pub(crate) async fn end_mapping(connection: &mut PgConnection, source: i32) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE sources SET mapping = false WHERE number = $1")
         .bind(source)
@@ -49,7 +49,7 @@ pub(crate) async fn workflows_unmapped(
     connection: &mut PgConnection,
     source: i32,
 ) -> Result<Vec<WorkflowId>, sqlx::Error> {
-    // From workflow to workflow along the index, past however many executions each has.
+    // Skips from workflow to workflow along the index, however many executions each has.
     let ids: Vec<String> = sqlx::query_scalar(
         "WITH RECURSIVE found AS (
              (SELECT workflow_number FROM executions WHERE source_number = $1 AND tenant_number IS NULL
@@ -101,8 +101,8 @@ struct UnmappedRow {
     confirmed: bool,
 }
 
-/// A page of the unmapped executions of one of a source's workflows: where `confirmed_only`, of those that a poll has shown. The
-/// caller holds the source.
+/// A page of the unmapped executions of one of a source's workflows; with `confirmed_only`, of those that a
+/// poll has shown. The caller holds the source's lock.
 pub(crate) async fn unmapped(
     connection: &mut PgConnection,
     source: i32,
@@ -147,7 +147,7 @@ pub(crate) async fn unmapped(
     Ok(rows.into_iter().map(read).collect())
 }
 
-/// Gives unmapped executions to the tenants that were found for them. The caller holds the source.
+/// Assigns unmapped executions to the tenants that were found for them. The caller holds the source's lock.
 pub(crate) async fn map(connection: &mut PgConnection, mapped: &[Decided]) -> Result<(), sqlx::Error> {
     let tenants = mapped.iter().map(|decided| decided.placed.map(|placed| placed.tenant));
     let periods = mapped.iter().map(|decided| decided.placed.map(|placed| placed.period.start.to_sqlx()));
@@ -224,7 +224,7 @@ pub(crate) async fn held(pool: &PgPool, source: Option<&str>) -> Result<i64, sql
     .await
 }
 
-/// An execution as it is recorded.
+/// A recorded execution.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct RecordedRow {
     pub(crate) execution_id: i64,

@@ -8,7 +8,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + second).unwrap()
 }
 
-/// What anybody may say: workflow 1 is tenant 1's and 2 tenant 2's, 3 is nobody's.
+/// Any observation: workflow 1 belongs to tenant 1, workflow 2 to tenant 2, workflow 3 to nobody.
 fn word(polled: bool, workflow: i32, mode: Mode, status: Status, start: i64, stop: i64) -> Word {
     let stopped_at = at(stop);
     let placed =
@@ -35,7 +35,7 @@ fn first(word: &Word) -> Decided {
     }
 }
 
-/// What is kept once all of them were heard, in this order.
+/// What is stored after all these observations, in this order.
 fn heard<'a>(words: impl IntoIterator<Item = &'a Word>) -> Decided {
     let mut words = words.into_iter();
     let mut kept = first(words.next().expect("a word"));
@@ -47,17 +47,17 @@ fn heard<'a>(words: impl IntoIterator<Item = &'a Word>) -> Decided {
 
 fn any_word(polled: bool) -> impl Strategy<Value = Word> {
     let modes = select(vec![Mode::Webhook, Mode::Manual]);
-    // Seconds of two months, few of them, so that words agree in some things.
+    // Few seconds in two months, so that observations agree in some fields.
     let stops = select(vec![10, 11, 5_000_000]);
     (1..=3_i32, modes, select(Status::ALL.to_vec()), 0..3_i64, stops).prop_map(
         move |(workflow, mode, status, start, stop)| word(polled, workflow, mode, status, start, stop),
     )
 }
 
-/// What the list shows of one execution: one thing, or a crash and what becomes of it.
+/// What polls show of one execution: one outcome, or a crash and its resolution.
 fn polls() -> impl Strategy<Value = Vec<Word>> {
     (any_word(true), any::<bool>()).prop_map(|(shown, crashed_before)| {
-        // A crash counts, also where what becomes of it would not have.
+        // A crash counts, even if its resolution would not have counted.
         let counted = shown.placed.is_some() && shown.mode == Mode::Webhook;
         let crash =
             Word { ended: Ended { status: Status::Crashed, ..shown.ended }, counted, ..shown.clone() };
@@ -78,7 +78,7 @@ proptest! {
         let copies: Vec<Word> = repeats.iter().map(|index| index.get(&all).clone()).collect();
         all.extend(copies);
         shuffle(&mut all, seed);
-        // A crash first, or at last: whatever the poll says of one, in whatever order, is the same to it.
+        // The polls alone, in the same order.
         let polled: Vec<&Word> = all.iter().filter(|word| word.polled).collect();
         let expected = heard(polled);
         prop_assert_eq!(&heard(&all), &expected);
@@ -87,10 +87,10 @@ proptest! {
     }
 
     #[test]
-    fn what_only_pushes_say_stays_a_claim(pushes in vec(any_word(false), 1..5)) {
+    fn an_execution_that_is_only_pushed_stays_a_claim(pushes in vec(any_word(false), 1..5)) {
         let kept = heard(&pushes);
         prop_assert!(!kept.confirmed);
-        // Of claims the first holds; only a crash gives way.
+        // The first claim wins; only a crash is replaced.
         let expected = pushes.iter().map(|word| word.ended.status).find(|status| *status != Status::Crashed);
         prop_assert_eq!(kept.ended.status, if pushes[0].ended.status == Status::Crashed {
             expected.unwrap_or(Status::Crashed)
@@ -113,14 +113,14 @@ fn after_the_poll_a_push_changes_nothing() {
     let polled = word(true, 1, Mode::Webhook, Status::Crashed, 0, 10);
     let push = word(false, 2, Mode::Manual, Status::Success, 0, 10);
     assert_eq!(push.applied_to(&first(&polled)), None);
-    // The poll's own word of what became of the crash does, and its period stays.
+    // A later poll that resolves the crash does, and the period stays.
     let resolved = word(true, 1, Mode::Webhook, Status::Error, 0, 5_000_000);
     let kept = resolved.applied_to(&first(&polled)).unwrap();
     assert_eq!((kept.ended, kept.placed), (resolved.ended, polled.placed));
 }
 
 #[test]
-fn what_is_voided_stays_in_its_place() {
+fn a_voided_execution_stays_in_its_period() {
     let pushed = Decided { voided: true, ..first(&word(false, 1, Mode::Webhook, Status::Success, 0, 10)) };
     let kept = word(true, 2, Mode::Webhook, Status::Error, 0, 5_000_000).applied_to(&pushed).unwrap();
     assert_eq!((kept.placed, kept.voided, kept.confirmed), (pushed.placed, true, true));
@@ -128,14 +128,14 @@ fn what_is_voided_stays_in_its_place() {
 }
 
 #[test]
-fn only_what_an_honest_push_does_not_say_is_a_contradiction() {
+fn only_a_difference_that_no_honest_push_has_is_a_contradiction() {
     let pushed = |status, stop| first(&word(false, 1, Mode::Webhook, status, 5, stop));
     let between =
         |before: &Decided, polled: &Word| Correction::between(before, &polled.applied_to(before).unwrap());
     let success = pushed(Status::Success, 10);
     for (polled, expected) in [
         (word(true, 1, Mode::Webhook, Status::Success, 5, 10), None),
-        // 1.x moves the start of a run that has waited, and clocks differ a little.
+        // n8n 1.x moves the start of a run that waited, and clocks differ a little.
         (word(true, 1, Mode::Webhook, Status::Success, 9, 10), Some(Correction::Times)),
         (word(true, 1, Mode::Webhook, Status::Success, 5, 20), Some(Correction::Times)),
         (word(true, 1, Mode::Webhook, Status::Success, 5, 21), Some(Correction::Stop)),
@@ -147,7 +147,7 @@ fn only_what_an_honest_push_does_not_say_is_a_contradiction() {
     }
     assert!(!Correction::Times.is_contradiction() && Correction::Stop.is_contradiction());
     let resolved = word(true, 1, Mode::Webhook, Status::Error, 5, 400);
-    assert_eq!(between(&pushed(Status::Crashed, 10), &resolved), None, "what became of a crash is news");
+    assert_eq!(between(&pushed(Status::Crashed, 10), &resolved), None, "a resolved crash is no correction");
     let polled = first(&word(true, 1, Mode::Webhook, Status::Crashed, 5, 10));
     assert_eq!(between(&polled, &resolved), None, "there was no push to correct");
 }

@@ -1,4 +1,4 @@
-//! A removed tenant: what it ran is published, counted and readable.
+//! A removed tenant: its executions are counted, published and readable.
 
 use catalog::{ArchivedTenant, CatalogKind};
 use proto::{
@@ -21,13 +21,13 @@ async fn archive(running: &Running) {
 }
 
 #[tokio::test]
-async fn what_an_archived_tenant_ran_is_counted_published_and_readable() {
+async fn an_archived_tenants_executions_are_counted_published_and_readable() {
     let mut running = Running::start(Some(100)).await;
     let mut events = running.bench.topic::<PeriodEvent>(Stream::Periods, "usage.period").await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     archive(&running).await;
-    // They were on their way when the tenant was removed.
+    // In flight when the tenant was removed.
     running.send(executions(4..=5)).await;
     let usage = running.usage_where(|totals| totals.counted == 5).await;
     assert_eq!((usage.plan_id.as_str(), usage.time_zone.as_str()), ("pro", "UTC"));
@@ -50,7 +50,7 @@ async fn what_an_archived_tenant_ran_is_counted_published_and_readable() {
         author: "ops".into(),
         reason: "a mistake".into(),
     };
-    assert!(running.ask::<v1::PeriodEnd>(Question::EndPeriod, &end).await.is_err(), "nothing new begins");
+    assert!(running.ask::<v1::PeriodEnd>(Question::EndPeriod, &end).await.is_err(), "tenant is archived");
 
     // Its last period closes with what was counted, and no next one is opened.
     running.bench.clock.set("2027-01-20T00:00:00Z".parse().unwrap());
@@ -71,13 +71,13 @@ async fn what_an_archived_tenant_ran_is_counted_published_and_readable() {
 }
 
 #[tokio::test]
-async fn a_period_keeps_the_zone_that_cut_it() {
+async fn a_period_keeps_the_time_zone_it_was_opened_with() {
     let mut running = Running::start(Some(100)).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     running.bench.publish_entry(&tenant("Europe/Madrid"), 2).await;
     running.send(executions(4..=4)).await;
     let usage = running.usage_where(|totals| totals.counted == 4).await;
-    assert_eq!(usage.time_zone, "UTC", "the new zone cuts the next period");
+    assert_eq!(usage.time_zone, "UTC", "the new zone applies from the next period");
     running.bench.finish().await;
 }

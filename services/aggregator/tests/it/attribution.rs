@@ -1,4 +1,4 @@
-//! Executions of shared sources: whose they are, at once or later, and each once.
+//! Executions of shared sources: each gets its tenant once, immediately or later.
 
 use catalog::{Attribution, Plan, Scope, Source, Tenant};
 use metering::{PlanId, TenantId};
@@ -73,7 +73,7 @@ async fn unmapped(running: &Running) -> v1::UnmappedAnswer {
 }
 
 async fn await_unmapped(running: &Running, executions: u64) -> v1::UnmappedAnswer {
-    eventually("what is unmapped is known", || async {
+    eventually("this many executions are unmapped", || async {
         let answer = unmapped(running).await;
         (answer.executions_total == executions).then_some(answer)
     })
@@ -81,7 +81,7 @@ async fn await_unmapped(running: &Running, executions: u64) -> v1::UnmappedAnswe
 }
 
 #[tokio::test]
-async fn one_batch_is_shared_by_tag_and_the_rest_waits() {
+async fn one_batch_is_split_by_tag_and_the_rest_stays_unmapped() {
     let running =
         begin(vec![attribution("north", tag("north"), None), attribution("south", tag("south"), None)]).await;
     tell(&running, "w0", &["north"], "2026-11-24T11:00:00Z").await;
@@ -97,7 +97,7 @@ async fn one_batch_is_shared_by_tag_and_the_rest_waits() {
 }
 
 #[tokio::test]
-async fn what_was_unmapped_is_counted_once_when_its_workflow_is_tagged() {
+async fn unmapped_executions_count_once_when_their_workflow_is_tagged() {
     let running =
         begin(vec![attribution("north", tag("north"), None), attribution("south", tag("south"), None)]).await;
     running.send_from("shared", 1, executions(1..=9)).await;
@@ -108,7 +108,7 @@ async fn what_was_unmapped_is_counted_once_when_its_workflow_is_tagged() {
     running.send_from("shared", 1, executions(1..=10)).await;
     await_counted(&running, 0, 4).await;
     await_unmapped(&running, 6).await;
-    // Another tag later moves nothing that has its tenant; an older reading changes nothing at all.
+    // A later tag moves no execution that has a tenant; an older reading changes nothing at all.
     tell(&running, "w1", &["north"], "2026-11-24T11:30:00Z").await;
     tell(&running, "w2", &["north"], "2026-11-24T11:00:00Z").await;
     tell(&running, "w2", &["south"], "2026-11-24T10:00:00Z").await;
@@ -118,11 +118,11 @@ async fn what_was_unmapped_is_counted_once_when_its_workflow_is_tagged() {
 }
 
 #[tokio::test]
-async fn only_what_can_match_is_looked_at() {
+async fn only_workflows_that_can_match_are_read() {
     let running = begin(vec![attribution("north", tag("north"), None)]).await;
     running.send_from("shared", 1, executions(1..=9)).await;
     await_unmapped(&running, 9).await;
-    // Who reads one of these rows fails: an instant like this cannot be read.
+    // Reading one of these rows would fail: such an instant cannot be decoded.
     sqlx::query(
         "UPDATE executions SET stopped_at = 'infinity' FROM workflows WHERE number = workflow_number AND workflow_id <> 'w2'",
     )
@@ -135,7 +135,7 @@ async fn only_what_can_match_is_looked_at() {
 }
 
 #[tokio::test]
-async fn an_attribution_from_a_date_maps_what_stopped_since() {
+async fn an_attribution_from_a_date_maps_executions_that_stopped_since() {
     let running = begin(vec![attribution("north", tag("nobody"), None)]).await;
     let batch = vec![
         execution(1, "2026-11-20T11:59:59Z"),
@@ -152,7 +152,7 @@ async fn an_attribution_from_a_date_maps_what_stopped_since() {
 }
 
 #[tokio::test]
-async fn what_waits_for_the_plan_of_its_tenant_is_counted_when_the_plan_is_known() {
+async fn executions_of_a_tenant_without_a_known_plan_count_once_it_is_known() {
     let running = Running::start(None).await;
     let waiting = Tenant { plan: PlanId::parse("later").unwrap(), ..south() };
     running.bench.publish_entry(&waiting, 1).await;
@@ -160,7 +160,7 @@ async fn what_waits_for_the_plan_of_its_tenant_is_counted_when_the_plan_is_known
     running.send_from("shared", 1, executions(1..=9)).await;
     await_unmapped(&running, 9).await;
     tell(&running, "w1", &["south"], "2026-11-24T11:00:00Z").await;
-    eventually("the tag was looked at", || async {
+    eventually("the tag was processed", || async {
         let looked =
             "SELECT NOT (map_again OR mapping) FROM sources JOIN workflows ON source_number = sources.number
                       WHERE source_id = 'shared' AND 'south' = ANY(tags)";
@@ -177,11 +177,11 @@ async fn what_waits_for_the_plan_of_its_tenant_is_counted_when_the_plan_is_known
 }
 
 #[tokio::test]
-async fn a_crash_in_the_middle_of_mapping_begins_it_anew() {
+async fn mapping_starts_again_after_a_crash() {
     let mut running = begin(vec![attribution("north", tag("north"), None)]).await;
     running.send_from("shared", 1, executions(1..=9)).await;
     await_unmapped(&running, 9).await;
-    // As a process that died left it: taken in hand, nothing done.
+    // As left by a process that died: mapping begun, nothing done.
     running.bench.restart().await;
     sqlx::query("UPDATE workflows SET tags = '{north}' WHERE workflow_id IN ('w0', 'w1')")
         .execute(running.bench.pool())
@@ -198,7 +198,7 @@ async fn a_crash_in_the_middle_of_mapping_begins_it_anew() {
 }
 
 #[tokio::test]
-async fn what_is_recorded_is_told_by_id() {
+async fn recorded_executions_are_listed_by_id() {
     let running = begin(vec![attribution("north", Scope::Whole, None)]).await;
     running.send_from("shared", 1, executions([3, 5, 9])).await;
     await_counted(&running, 3, 0).await;
@@ -221,7 +221,7 @@ async fn what_is_recorded_is_told_by_id() {
 }
 
 #[tokio::test]
-async fn a_workflow_of_others_is_as_unknown_as_one_that_nobody_has() {
+async fn another_tenants_workflow_is_as_unknown_as_one_that_does_not_exist() {
     let running =
         begin(vec![attribution("north", tag("north"), None), attribution("south", tag("south"), None)]).await;
     tell(&running, "w1", &["north"], "2026-11-24T11:00:00Z").await;

@@ -48,11 +48,11 @@ impl Running {
     async fn held(&self) -> u64 {
         let question = v1::UnmappedQuestion { source_id: "shared".into() };
         let answer: v1::UnmappedAnswer = self.ask(Question::Unmapped, &question).await.expect("an answer");
-        assert_eq!(answer.executions_total, 0, "what waits for the poll is not unmapped");
+        assert_eq!(answer.executions_total, 0, "what is held for the poll is not unmapped");
         answer.executions_held
     }
 
-    /// Executions by the workflow that they are recorded under, of workflows whose id is like this.
+    /// Executions by the workflow they are recorded under, of workflows whose id matches this pattern.
     async fn runs_by_workflow(&self, like: &str) -> Vec<(String, i64)> {
         sqlx::query_as(
             "SELECT workflow_id, count(*) FROM executions JOIN workflows ON number = workflow_number
@@ -81,7 +81,7 @@ const OCTOBER: &str = "2026-10-01T00:00:00Z";
 const NOVEMBER: &str = "2026-11-01T00:00:00Z";
 
 #[tokio::test]
-async fn what_was_pushed_as_canceled_or_manual_counts_once_the_poll_shows_it() {
+async fn runs_pushed_as_canceled_or_manual_count_once_the_poll_shows_them() {
     let mut running = Running::start(None).await;
     let mut reports: Topic<v1::SourceContradicted> =
         running.bench.topic(Stream::Contradictions, "source.contradicted").await;
@@ -106,7 +106,7 @@ async fn what_was_pushed_as_canceled_or_manual_counts_once_the_poll_shows_it() {
 }
 
 #[tokio::test]
-async fn what_an_honest_push_said_is_confirmed_without_a_report() {
+async fn an_honest_push_is_confirmed_without_a_report() {
     let mut running = Running::start(None).await;
     let later_start = |run: &mut v1::Execution| {
         let started_at = run.started_at.as_mut().expect("a start");
@@ -116,7 +116,7 @@ async fn what_an_honest_push_said_is_confirmed_without_a_report() {
     running.usage_where(|totals| totals.counted == 40).await;
     running.send(executions(1..=41)).await;
     let usage = running.usage_where(|totals| totals.counted == 41).await;
-    // The list's own start holds.
+    // The start in the list wins.
     assert_eq!(usage.totals.expect("totals").duration_ms, 41 * 40);
     let question = v1::RecordedQuestion {
         source_id: "north-n8n".into(),
@@ -140,7 +140,7 @@ async fn what_an_honest_push_said_is_confirmed_without_a_report() {
 #[tokio::test]
 async fn the_poll_moves_an_execution_to_its_period_and_its_workflow() {
     let running = Running::start(None).await;
-    // Pushed as runs of October, which has closed meanwhile; they are late there.
+    // Pushed as runs of October, which is already closed; they are late there.
     running.send(vec![execution(99, "2026-10-20T12:00:00Z")]).await;
     running.await_figures("north", OCTOBER, (1, 0, 0)).await;
     eventually("October is closed", || async {
@@ -193,7 +193,7 @@ async fn a_run_that_was_in_time_and_leaves_a_closed_period_leaves_nothing_late()
         sqlx::query(closed).fetch_optional(running.bench.pool()).await.expect("periods")
     })
     .await;
-    // One of them was in November in truth; of the other the poll says the same.
+    // One of them was really in November; the poll confirms the other.
     running.send(vec![execution(1, "2026-11-01T12:00:00Z"), execution(2, "2026-10-31T12:00:00Z")]).await;
     running.await_figures("north", NOVEMBER, (1, 0, 0)).await;
     running.await_figures("north", OCTOBER, (1, 0, 0)).await;
@@ -202,7 +202,7 @@ async fn a_run_that_was_in_time_and_leaves_a_closed_period_leaves_nothing_late()
 }
 
 #[tokio::test]
-async fn what_became_of_a_crash_is_the_poll_s_word() {
+async fn a_polled_crash_is_resolved_only_by_the_poll() {
     let running = Running::start(None).await;
     let with = |id, status: v1::ExecutionStatus, stop| {
         let mut run = execution(id, stop);
@@ -211,7 +211,7 @@ async fn what_became_of_a_crash_is_the_poll_s_word() {
     };
     let (crashed, error) = (v1::ExecutionStatus::Crashed, v1::ExecutionStatus::Error);
     let (first, second) = ("2026-11-24T11:00:00Z", "2026-11-24T11:00:05Z");
-    // A push may not take a polled crash back; the poll may.
+    // A push may not resolve a polled crash; the poll may.
     running.send(with(1, crashed, first)).await;
     running.push(with(1, CANCELED, first)).await;
     running.push(with(2, crashed, first)).await;
@@ -248,27 +248,28 @@ fn shared(attributions: Vec<(&str, &str)>) -> Source {
 }
 
 #[tokio::test]
-async fn what_is_pushed_for_a_shared_source_waits_for_the_poll() {
+async fn executions_pushed_for_a_shared_source_wait_for_the_poll() {
     let running = Running::start(None).await;
     let south = Tenant { id: TenantId::parse("south").expect("a tenant"), ..tenant("UTC") };
     running.bench.publish_entry(&south, 1).await;
     running.bench.publish_entry(&shared(vec![("north", "w1"), ("south", "w2"), ("north", "w0")]), 1).await;
-    // The token of the source names the workflow of the other tenant, for runs of its own and for runs that never were.
+    // Pushed with the source's token as runs of another tenant's workflow: real runs, and runs that never
+    // happened.
     running.push_to("shared", forged(executions(1..=6), |run| run.workflow_id = "w2".into())).await;
     running.push_to("shared", forged(executions(901..=903), |run| run.workflow_id = "w2".into())).await;
-    eventually("all of them wait", || async { (running.held().await == 9).then_some(()) }).await;
+    eventually("all of them are held", || async { (running.held().await == 9).then_some(()) }).await;
     assert_eq!(running.figures("south", NOVEMBER).await, (0, 0, 0));
 
     running.send_from("shared", 1, executions(1..=6)).await;
     running.await_figures("south", NOVEMBER, (2, 0, 0)).await;
     running.await_figures("north", NOVEMBER, (4, 0, 0)).await;
-    // Also where the catalog changes; the poll has not shown the others.
+    // Also after the catalog has changed: the poll has not shown the others.
     running.bench.publish_entry(&shared(vec![("south", "w1"), ("south", "w2"), ("north", "w0")]), 2).await;
     running.push_to("shared", forged(executions([7]), |run| run.workflow_id = "w2".into())).await;
-    eventually("the new one waits too", || async { (running.held().await == 4).then_some(()) }).await;
+    eventually("the new one is held too", || async { (running.held().await == 4).then_some(()) }).await;
     running.await_figures("south", NOVEMBER, (2, 0, 0)).await;
 
-    // Nobody shares it any more: what was pushed for it is its only tenant's.
+    // It is no longer shared: what was pushed for it belongs to its only tenant.
     running.bench.publish_entry(&shared(vec![("south", "w2")]), 3).await;
     running.await_figures("south", NOVEMBER, (6, 0, 0)).await;
     assert_eq!(running.held().await, 0);
@@ -282,7 +283,7 @@ fn admitted(executions: Vec<v1::Execution>) -> Vec<v1::Execution> {
     forged(executions, |run| run.admitted_at = crate::support::at(ADMITTED_AT))
 }
 
-/// The one slot of these executions, with so many of them.
+/// The only slot of these executions, with this many of them.
 fn slot_with(executions: u64) -> Vec<v1::SettledSlot> {
     let admitted_at: jiff::Timestamp = ADMITTED_AT.parse().expect("an instant");
     vec![v1::SettledSlot { slot: admitted_at.as_second() / 5, executions }]
@@ -296,7 +297,7 @@ async fn counted_executions_settle_their_slot_whether_push_or_poll_comes_first()
     running.synced("north-n8n", complete_until, last).await;
     running.usage.next_where(|usage| usage.settled == slot_with(3)).await;
 
-    // The poll was first; the push that comes later says when they were allowed.
+    // The poll comes first; the later push shows when they were admitted.
     running.send(executions(1..=5)).await;
     running.usage_where(|totals| totals.counted == 5).await;
     running.push(admitted(executions(4..=5))).await;
@@ -316,7 +317,7 @@ async fn counted_executions_settle_their_slot_whether_push_or_poll_comes_first()
 }
 
 #[tokio::test]
-async fn what_was_running_and_is_counted_since_is_said_once_the_poll_has_shown_it() {
+async fn running_executions_are_published_as_counted_once_the_poll_shows_them() {
     let mut running = Running::start(Some(2)).await;
     let complete_until: jiff::Timestamp = "2026-11-24T11:58:58Z".parse().expect("an instant");
     let began_before = |mut runs: Vec<v1::Execution>| {
@@ -341,14 +342,14 @@ async fn what_was_running_and_is_counted_since_is_said_once_the_poll_has_shown_i
 }
 
 #[tokio::test]
-async fn what_was_running_is_known_by_its_id_as_soon_as_it_is_counted() {
+async fn running_executions_are_matched_by_id_as_soon_as_they_are_counted() {
     let mut running = Running::start(Some(2)).await;
     let complete_until = "2026-11-24T11:58:58Z".parse().expect("an instant");
     let last = running.send(executions(1..=1)).await;
     running.synced_with_open("north-n8n", complete_until, last, &[2, 3]).await;
     running.usage.next_where(|usage| (usage.open_executions, usage.open_and_counted) == (2, 0)).await;
 
-    // A push alone says so of one of them. Of another execution, and of one that does not count, it says nothing.
+    // A push alone settles one of them. Another execution, and one that does not count, settle nothing.
     let canceled = |run: &mut v1::Execution| run.status = CANCELED.into();
     running.push(forged(executions(3..=3), canceled)).await;
     running.push(executions(4..=4)).await;
@@ -356,7 +357,7 @@ async fn what_was_running_is_known_by_its_id_as_soon_as_it_is_counted() {
     let usage = running.usage_where(|totals| totals.counted == 3).await;
     assert_eq!((usage.open_and_counted, usage.earlier_complete_until), (1, None));
 
-    // Of the next sweep on, what was running before is said beside it: the canceled one is not counted.
+    // From the next sweep on, what was running before is published too: the canceled one is not counted.
     running.bench.clock.advance(jiff::SignedDuration::from_secs(10));
     let next = "2026-11-24T11:59:30Z".parse().expect("an instant");
     running.synced_with_open("north-n8n", next, last, &[5]).await;
@@ -367,7 +368,7 @@ async fn what_was_running_is_known_by_its_id_as_soon_as_it_is_counted() {
 }
 
 #[tokio::test]
-async fn workflows_that_pushes_make_up_are_bounded_and_the_poll_names_the_real_ones() {
+async fn made_up_workflows_are_bounded_and_the_poll_names_the_real_ones() {
     let mut running = Running::start(None).await;
     running.push(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;

@@ -1,4 +1,4 @@
-//! Bad input loses nothing, and the rest goes on.
+//! Bad input loses nothing, and everything else continues.
 
 use async_nats::jetstream::AckKind;
 use futures_util::StreamExt;
@@ -13,7 +13,8 @@ use proto::{
 use crate::support::{Running, execution, executions, source};
 
 impl Running {
-    /// While the service is away: the first message of the partition is delivered so often, and given back.
+    /// While the service is stopped: takes the first message of the partition this many times, and gives it
+    /// back.
     async fn deliver_in_vain(&self, source_id: &str, times: usize) {
         let consumer = Consumer::aggregator_executions(partition(source_id));
         let consumer = messaging::consume::open(&self.bench.context.bus, consumer).await.unwrap();
@@ -47,7 +48,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn what_is_not_a_message_becomes_a_dead_letter_and_the_next_one_counts() {
+async fn bytes_that_are_no_message_become_a_dead_letter_and_the_next_one_counts() {
     let mut running = Running::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let subject = running.bench.namespace().executions("north-n8n");
@@ -62,7 +63,7 @@ async fn what_is_not_a_message_becomes_a_dead_letter_and_the_next_one_counts() {
 }
 
 #[tokio::test]
-async fn one_bad_execution_is_put_aside_and_its_neighbours_count() {
+async fn invalid_executions_become_a_dead_letter_and_their_neighbours_count() {
     let mut running = Running::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let mut batch = executions(1..=5);
@@ -79,7 +80,7 @@ async fn one_bad_execution_is_put_aside_and_its_neighbours_count() {
 }
 
 #[tokio::test]
-async fn an_unknown_source_is_a_dead_letter_that_counts_when_replayed() {
+async fn a_message_of_an_unknown_source_is_a_dead_letter_and_counts_on_replay() {
     let mut running = Running::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     running.send_from("stranger", 1, executions(1..=2)).await;
@@ -95,7 +96,7 @@ async fn an_unknown_source_is_a_dead_letter_that_counts_when_replayed() {
 }
 
 #[tokio::test]
-async fn a_message_waits_for_its_source_however_often_it_was_delivered_in_vain() {
+async fn a_message_waits_for_its_source_however_often_it_is_redelivered() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=1)).await;
     running.usage_where(|totals| totals.counted == 1).await;
@@ -115,12 +116,12 @@ async fn a_message_waits_for_its_source_however_often_it_was_delivered_in_vain()
     running.usage_where(|totals| totals.counted == 4).await;
     let name = Stream::Dead.name(running.bench.namespace());
     let dead = running.bench.context.bus.jetstream().get_stream(name).await.unwrap();
-    assert_eq!(dead.cached_info().state.messages, 0, "nothing was given up");
+    assert_eq!(dead.cached_info().state.messages, 0, "no message was given up");
     running.bench.finish().await;
 }
 
 #[tokio::test]
-async fn a_message_that_comes_again_after_its_dead_letter_has_no_second_one_and_a_replay_has() {
+async fn a_redelivered_message_has_no_second_dead_letter_but_a_replayed_one_has() {
     let mut running = Running::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let hopeless =
@@ -129,7 +130,7 @@ async fn a_message_that_comes_again_after_its_dead_letter_has_no_second_one_and_
     let sequence = running.bench.publish(subject.clone(), &hopeless).await;
     assert_eq!(dead.next().await.deliveries, 1);
     running.handled(sequence).await;
-    // Killed between the letter and the acknowledgement: it comes again, and not as the first delivery.
+    // Killed between the letter and the acknowledgement: it is redelivered.
     running.bench.restart().await;
     running.forget_acknowledged("north-n8n").await;
     running.deliver_in_vain("north-n8n", 2).await;
@@ -141,7 +142,7 @@ async fn a_message_that_comes_again_after_its_dead_letter_has_no_second_one_and_
 }
 
 #[tokio::test]
-async fn what_is_put_aside_has_one_letter_though_the_rest_has_to_wait() {
+async fn invalid_executions_have_one_dead_letter_even_if_the_rest_has_to_wait() {
     let mut running = Running::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     running.bench.context.bus = running.bench.context.bus.clone().with_patience(messaging::PATIENCE);
@@ -160,7 +161,7 @@ async fn what_is_put_aside_has_one_letter_though_the_rest_has_to_wait() {
 }
 
 #[tokio::test]
-async fn texts_and_instants_of_a_foreign_publisher_cost_only_themselves() {
+async fn bad_texts_and_instants_of_a_foreign_publisher_affect_only_themselves() {
     let mut running = Running::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let mut batch = executions(1..=9);
@@ -209,7 +210,7 @@ async fn texts_and_instants_of_a_foreign_publisher_cost_only_themselves() {
 }
 
 #[tokio::test]
-async fn a_month_full_of_absurd_run_times_still_takes_what_comes() {
+async fn a_month_with_saturated_run_times_still_accepts_executions() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
@@ -221,7 +222,7 @@ async fn a_month_full_of_absurd_run_times_still_takes_what_comes() {
             .unwrap();
         (left == 0).then_some(())
     };
-    testkit::eventually("the roll-ups have it", folded).await;
+    testkit::eventually("the roll-ups are up to date", folded).await;
     for table in ["periods", "usage_hours", "usage_days", "workflow_days", "workflow_usage"] {
         let full = format!("UPDATE {table} SET duration_ms = 9223372036854775807");
         sqlx::query(sqlx::AssertSqlSafe(full)).execute(running.bench.pool()).await.unwrap();
@@ -229,6 +230,6 @@ async fn a_month_full_of_absurd_run_times_still_takes_what_comes() {
     running.send(executions(4..=6)).await;
     let usage = running.usage_where(|totals| totals.counted == 6).await;
     assert_eq!(usage.totals.unwrap().duration_ms, i64::MAX.unsigned_abs());
-    testkit::eventually("the roll-ups have it", folded).await;
+    testkit::eventually("the roll-ups are up to date", folded).await;
     running.bench.finish().await;
 }

@@ -1,4 +1,4 @@
-//! Periods are facts: a changed calendar decides the next one.
+//! Periods are facts: a changed calendar applies from the next one.
 
 use jiff::Timestamp;
 use prost::Message;
@@ -36,7 +36,7 @@ async fn stored(pool: &PgPool) -> Vec<(i64, i64, i64)> {
 }
 
 #[tokio::test]
-async fn a_tenant_at_its_limit_gets_no_second_month_with_another_calendar() {
+async fn another_calendar_gives_a_tenant_at_its_limit_no_second_month() {
     let mut running = Running::start(Some(100)).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     let mut events = running.bench.topic::<PeriodEvent>(Stream::Periods, "usage.period").await;
@@ -66,7 +66,7 @@ async fn a_tenant_at_its_limit_gets_no_second_month_with_another_calendar() {
             _ => {}
         }
     };
-    // The calendar that was set last holds from there to its first boundary.
+    // The calendar that was set last applies from there to its first boundary.
     assert_eq!(first, span("2026-12-01T00:00:00Z", "2026-12-14T18:15:00Z"));
     while closed.is_empty() {
         if let Event::Closed(event) = events.next().await.event.unwrap() {
@@ -90,11 +90,11 @@ async fn a_tenant_at_its_limit_gets_no_second_month_with_another_calendar() {
 }
 
 #[tokio::test]
-async fn what_was_placed_by_a_calendar_that_has_changed_since_is_placed_again() {
+async fn an_execution_placed_by_an_outdated_calendar_is_placed_again() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=1)).await;
     running.usage_where(|totals| totals.counted == 1).await;
-    // Near the end of the month, a recorder that knows the old calendar comes to wait for the tenant.
+    // Near the end of the month, a recorder that knows the old calendar waits for the tenant's lock.
     let mut change = running.bench.pool().begin().await.unwrap();
     let version: i32 = sqlx::query_scalar("SELECT calendar_version FROM tenants FOR UPDATE")
         .fetch_one(&mut *change)
@@ -128,17 +128,17 @@ async fn what_was_placed_by_a_calendar_that_has_changed_since_is_placed_again() 
         (stored.get(1)? == &(december.0, december.1, 1)).then_some(())
     })
     .await;
-    assert!(version > 0, "the tenant's calendar was written when the tenant came");
+    assert!(version > 0, "the tenant's calendar was stored with the tenant");
     running.bench.finish().await;
 }
 
 #[tokio::test]
-async fn periods_of_the_version_before_keep_their_bounds() {
+async fn periods_of_the_previous_version_keep_their_bounds() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     running.bench.restart().await;
-    // As the version before left it: no calendars, and a zone that was changed while nothing was published.
+    // As the previous version left it: no calendars, and a zone that was changed while nothing was published.
     let madrid = catalog::Entry::to_wire(&tenant("Europe/Madrid"), 2).encode_to_vec();
     sqlx::query("DELETE FROM calendars").execute(running.bench.pool()).await.unwrap();
     sqlx::query("UPDATE catalog SET value = $1, revision = 2 WHERE kind = 'tenant'")
@@ -165,9 +165,9 @@ fn end(id: &str) -> v1::PeriodEndQuestion {
     }
 }
 
-/// Waits until the aggregator keeps so many calendars.
+/// Waits until the aggregator has stored this many calendars.
 async fn calendars(running: &Running, expected: i64) {
-    testkit::eventually("the calendar is kept", || async {
+    testkit::eventually("the calendar is stored", || async {
         let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM calendars")
             .fetch_one(running.bench.pool())
             .await
@@ -178,9 +178,9 @@ async fn calendars(running: &Running, expected: i64) {
 }
 
 #[tokio::test]
-async fn a_period_that_an_operator_ends_keeps_what_it_has_counted() {
+async fn a_period_that_an_operator_ends_keeps_its_executions() {
     let mut running = Running::start(Some(100)).await;
-    // The last of them by a clock that is ahead.
+    // The last of them from a clock that is ahead.
     let mut batch = executions(1..=3);
     batch.push(execution(4, "2026-11-24T12:00:30Z"));
     running.send(batch).await;
@@ -208,7 +208,7 @@ async fn a_period_that_an_operator_ends_keeps_what_it_has_counted() {
 }
 
 #[tokio::test]
-async fn who_ends_a_period_says_who_and_why_and_another_tenants_id_is_refused() {
+async fn ending_a_period_needs_an_id_an_author_a_reason_and_a_known_tenant() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=1)).await;
     running.usage_where(|totals| totals.counted == 1).await;
@@ -230,7 +230,7 @@ async fn who_ends_a_period_says_who_and_why_and_another_tenants_id_is_refused() 
 }
 
 #[tokio::test]
-async fn a_figure_is_asked_for_by_any_instant_of_its_stored_period() {
+async fn a_question_may_name_any_instant_of_a_stored_period() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;

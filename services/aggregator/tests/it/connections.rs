@@ -1,4 +1,5 @@
-//! Connections to Postgres: nobody holds one while it waits for another, and questions do not take those of counting.
+//! Connections to Postgres: nobody holds one while waiting for another, and questions do not take those for
+//! counting.
 
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ async fn with_one_connection_unmapped_executions_get_their_tenant() {
 }
 
 #[tokio::test]
-async fn with_one_connection_old_months_go_and_figures_are_rebuilt() {
+async fn with_one_connection_old_months_are_dropped_and_figures_are_rebuilt() {
     let mut running = Running::narrow(None).await;
     let mut batch = executions(1..=3);
     batch.push(execution(4, "2025-09-20T08:00:00Z"));
@@ -81,7 +82,7 @@ async fn with_one_connection_old_months_go_and_figures_are_rebuilt() {
         executions_kept: Kept::days(400),
         hours_kept: Kept::days(400),
     };
-    eventually("the old month goes", || async {
+    eventually("the old month is dropped", || async {
         (!retention.round().await.expect("a round").is_empty()).then_some(())
     })
     .await;
@@ -149,11 +150,11 @@ async fn with_one_connection_each_question_is_answered() {
 }
 
 #[tokio::test]
-async fn questions_that_are_stuck_do_not_stop_counting_and_end_by_themselves() {
+async fn stuck_questions_do_not_stop_counting_and_end_by_themselves() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
-    // What a question about a workflow waits for: nobody folds any more.
+    // A question about a workflow waits for the folder's turn, which is held here.
     let mut folder = running.bench.pool().begin().await.unwrap();
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.folder'))")
         .execute(&mut *folder)
@@ -184,7 +185,7 @@ async fn questions_that_are_stuck_do_not_stop_counting_and_end_by_themselves() {
     }
     folder.rollback().await.unwrap();
     let answer: v1::ExplainAnswer =
-        running.ask(Question::Explain, &question).await.expect("it is free again");
+        running.ask(Question::Explain, &question).await.expect("the turn is free again");
     assert!(answer.totals.is_some());
     running.bench.finish().await;
 }

@@ -105,7 +105,7 @@ async fn a_figure_is_the_sum_of_its_executions() {
 }
 
 #[tokio::test]
-async fn a_correction_is_made_once_and_says_who_and_why() {
+async fn a_correction_is_made_once_and_needs_an_author_and_a_reason() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=10)).await;
     running.usage_where(|totals| totals.counted == 10).await;
@@ -119,9 +119,9 @@ async fn a_correction_is_made_once_and_says_who_and_why() {
         (adjust("a1", -3), "another change under the same id"),
         (void("a1", 3), "another kind under the same id"),
         (adjust("a2", -7), "more than is counted"),
-        (adjust("a3", 0), "nothing"),
+        (adjust("a3", 0), "an adjustment of zero"),
         (void("v1", 11), "an execution that was never counted"),
-        (v1::CorrectionQuestion { author: " ".into(), ..adjust("a4", 1) }, "nobody"),
+        (v1::CorrectionQuestion { author: " ".into(), ..adjust("a4", 1) }, "no author"),
         (v1::CorrectionQuestion { reason: String::new(), ..adjust("a5", 1) }, "no reason"),
         (v1::CorrectionQuestion { tenant_id: "south".into(), ..adjust("a6", 1) }, "another tenant"),
     ] {
@@ -183,7 +183,7 @@ async fn a_correction_of_a_closed_period_is_late_usage() {
 }
 
 #[tokio::test]
-async fn a_correction_crosses_thresholds_and_arms_them_again() {
+async fn a_correction_crosses_and_rearms_thresholds() {
     let mut running = Running::start(Some(10)).await;
     let mut crossings: Topic<v1::ThresholdCrossed> =
         running.bench.topic(Stream::Thresholds, "usage.threshold").await;
@@ -201,7 +201,7 @@ async fn a_correction_crosses_thresholds_and_arms_them_again() {
 }
 
 #[tokio::test]
-async fn parts_and_lines_by_hand_add_up_to_the_count_after_corrections() {
+async fn executions_and_adjustments_add_up_to_the_count_after_corrections() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=49)).await;
     running.usage_where(|totals| totals.counted == 49).await;

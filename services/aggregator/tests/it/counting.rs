@@ -1,4 +1,4 @@
-//! Each execution once, whatever is sent however often.
+//! Each execution counts once, whatever is sent and however often.
 
 use proptest::{
     prelude::*,
@@ -45,7 +45,7 @@ async fn a_repeat_changes_nothing_and_another_epoch_is_another_execution() {
 }
 
 #[tokio::test]
-async fn the_plan_says_what_counts_and_the_rest_is_kept() {
+async fn the_plan_decides_what_counts_and_the_rest_is_uncounted() {
     let mut running = Running::start(None).await;
     let mut batch = executions(1..=4);
     batch[1].mode = ExecutionMode::Manual.into();

@@ -7,7 +7,7 @@ use proto::{
 
 use crate::support::{Running, at, execution, executions, tenant};
 
-/// What is asked of `north` in November.
+/// A question about `north` in November.
 fn november(grain: Grain) -> v1::UsageQuestion {
     v1::UsageQuestion {
         tenant_id: "north".into(),
@@ -22,7 +22,7 @@ fn shown(answer: &v1::UsageAnswer) -> Vec<(i64, u64)> {
     answer.slices.iter().map(|slice| (start(slice), slice.totals.unwrap().counted)).collect()
 }
 
-/// Within the 5 % that a sketch may be off.
+/// Within 5 %: more than a sketch may be off.
 fn within(found: Option<u64>, exact: u64) -> bool {
     found.is_some_and(|found| found.abs_diff(exact) * 20 <= exact)
 }
@@ -92,7 +92,7 @@ async fn figures_are_kept_by_hour_day_period_and_workflow() {
 }
 
 #[tokio::test]
-async fn days_are_those_of_the_tenants_time_zone() {
+async fn days_follow_the_tenants_time_zone() {
     let running = Running::start_with(None, &tenant("Europe/Madrid")).await;
     running.send(vec![execution(1, "2026-11-22T22:59:59Z"), execution(2, "2026-11-22T23:00:00Z")]).await;
     let days = running.usage_answer(&november(Grain::Day), |answer| answer.slices.len() == 2).await;
@@ -134,7 +134,7 @@ async fn the_largest_workflows_come_first_with_their_durations() {
 }
 
 #[tokio::test]
-async fn a_crash_that_becomes_an_error_moves_to_its_hour() {
+async fn a_crash_that_becomes_an_error_moves_to_the_errors_hour() {
     let mut running = Running::start(None).await;
     let mut crash = execution(7, "2026-11-24T09:30:00Z");
     crash.status = v1::ExecutionStatus::Crashed.into();
@@ -158,7 +158,7 @@ async fn a_crash_that_becomes_an_error_moves_to_its_hour() {
 }
 
 #[tokio::test]
-async fn hours_are_those_of_the_tenants_clock_and_add_up_to_its_day() {
+async fn hours_follow_the_tenants_time_zone_and_add_up_to_its_day() {
     let running = Running::start_with(None, &tenant("Asia/Kathmandu")).await;
     // Midnight of the 23rd in Kathmandu is 18:15 of the 22nd in UTC.
     let batch =
@@ -174,7 +174,7 @@ async fn hours_are_those_of_the_tenants_clock_and_add_up_to_its_day() {
 }
 
 #[tokio::test]
-async fn failures_are_listed_by_workflow_and_nothing_else() {
+async fn by_failures_only_workflows_with_failures_are_listed() {
     let running = Running::start(None).await;
     let mut batch = executions(1..=9);
     for execution in &mut batch[..2] {
@@ -202,7 +202,7 @@ async fn failures_are_listed_by_workflow_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_workflows_days_have_their_durations_and_older_ones_get_them_by_a_rebuild() {
+async fn workflow_days_have_durations_and_older_ones_get_them_by_a_rebuild() {
     let running = Running::start(None).await;
     let mut runs: Vec<_> = [1, 4, 7, 10].map(|id| execution(id, "2026-11-23T11:59:00Z")).into();
     let stopped_at: jiff::Timestamp = "2026-11-23T11:59:00Z".parse().unwrap();
@@ -214,16 +214,16 @@ async fn a_workflows_days_have_their_durations_and_older_ones_get_them_by_a_rebu
     let counted =
         |many| move |answer: &v1::UsageAnswer| shown(answer).iter().map(|day| day.1).sum::<u64>() == many;
     running.usage_answer(&question, counted(2)).await;
-    // Folded apart from the first two: their sketch is added to.
+    // Folded separately from the first two: added to their sketch.
     running.send(second.to_vec()).await;
     let day = running.usage_answer(&question, counted(4)).await.slices.remove(0);
     assert!(within(day.duration_p50_ms, 40) && within(day.duration_p95_ms, 60_000), "{day:?}");
 
     sqlx::query("UPDATE workflow_days SET durations = ''").execute(running.bench.pool()).await.unwrap();
-    // As on the day of an upgrade: durations of some of its executions.
+    // As on the day of an upgrade: only some of its executions have durations.
     running.send(vec![execution(13, "2026-11-23T12:59:00Z")]).await;
     let day = running.usage_answer(&question, counted(5)).await.slices.remove(0);
-    assert_eq!((day.duration_p50_ms, day.duration_p95_ms), (None, None), "not those of a part");
+    assert_eq!((day.duration_p50_ms, day.duration_p95_ms), (None, None), "not the durations of a part");
     let rebuilt = running.rebuilt().await;
     assert_eq!((rebuilt.len(), rebuilt[0].figure), (1, "durations"), "{rebuilt:?}");
     let day = running.usage_answer(&question, counted(5)).await.slices.remove(0);

@@ -1,5 +1,5 @@
-//! What grows with time or with what sources send: publishing and recording cost the same however much there is, and what is
-//! old goes.
+//! What grows with time or with the input: publishing and recording cost the same however much there is, and
+//! old data is removed.
 
 use aggregator::{Kept, Retention};
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use testkit::{Counted, eventually};
 
 use crate::support::{Running, at, execution, executions};
 
-/// The source was complete until here, three weeks before now, and is broken since.
+/// The source was complete until here, three weeks before now, and has been broken since.
 const BROKEN_SINCE: &str = "2026-11-02T00:30:00Z";
 
 async fn run(pool: &PgPool, statement: &str) {
@@ -24,7 +24,7 @@ fn instant(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// The first usage with this count that knows up to where the source is complete.
+/// The first usage with this count and a watermark.
 async fn complete(running: &mut Running, counted: u64) -> v1::UsageCounted {
     let wanted = |usage: &v1::UsageCounted| {
         usage.complete_until.is_some()
@@ -33,11 +33,11 @@ async fn complete(running: &mut Running, counted: u64) -> v1::UsageCounted {
     running.usage.next_where(wanted).await
 }
 
-/// Counted executions that stopped before the source broke, as the executions have it.
+/// Counted executions that stopped before the source broke, from the executions themselves.
 const BEFORE: &str =
     "SELECT count(*) FROM executions WHERE counted AND NOT voided AND stopped_at < '2026-11-02T00:30:00Z'";
 
-/// Rows that are read while twenty executions are recorded and published one by one, with what `fill` has made before.
+/// Rows that are read while twenty executions are recorded and published one by one, after `fill` has run.
 async fn read_with(fill: &str, counted_more: u64) -> i64 {
     let mut running = Running::start(None).await;
     let sequence = running.send(executions(1..=3)).await;
@@ -61,7 +61,7 @@ async fn read_with(fill: &str, counted_more: u64) -> i64 {
     read
 }
 
-/// So many counted executions of a tenant since its source broke.
+/// This many counted executions of a tenant since its source broke.
 fn since(executions: u32) -> String {
     format!(
         "INSERT INTO executions (execution_id, stopped_at, recorded_at, period_start, source_number, epoch, month,
@@ -85,7 +85,7 @@ async fn a_source_broken_for_weeks_does_not_make_publishing_slower() {
     assert!(many <= few * 2 + 20_000, "{few} rows were read with 200 since, {many} with 20,000");
 }
 
-/// So many rows in each table that keeps its rows for ever, of the tenant and source that go on.
+/// This many rows in each table that keeps its rows for ever, of the tenant and source in use.
 fn kept_for_ever(rows: u32) -> String {
     format!(
         "INSERT INTO periods (tenant_number, period_start, period_end, opened_at, closed_at)
@@ -112,12 +112,12 @@ fn kept_for_ever(rows: u32) -> String {
 }
 
 #[tokio::test]
-async fn what_is_kept_for_ever_makes_counting_and_publishing_no_slower() {
+async fn rows_kept_for_ever_make_counting_and_publishing_no_slower() {
     let (few, many) = (read_with(&kept_for_ever(200), 0).await, read_with(&kept_for_ever(20_000), 0).await);
     assert!(many <= few * 2 + 20_000, "{few} rows were read with 200 in each table, {many} with 20,000");
 }
 
-/// So many tenants and sources that were removed, the sources with what nobody will ever count.
+/// This many removed tenants and sources, the sources with published executions that will never be counted.
 fn removed(rows: u32) -> String {
     format!(
         "INSERT INTO tenants (tenant_id, plan_id, revision, published_revision)
@@ -132,13 +132,13 @@ fn removed(rows: u32) -> String {
 }
 
 #[tokio::test]
-async fn tenants_and_sources_that_were_removed_make_counting_and_publishing_no_slower() {
+async fn removed_tenants_and_sources_make_counting_and_publishing_no_slower() {
     let (few, many) = (read_with(&removed(200), 0).await, read_with(&removed(20_000), 0).await);
     assert!(many <= few * 2 + 20_000, "{few} rows were read with 200 removed, {many} with 20,000");
 }
 
 #[tokio::test]
-async fn what_is_complete_is_exact_within_the_hour_and_while_changes_wait() {
+async fn the_complete_count_is_exact_within_an_hour_and_while_changes_are_pending() {
     let mut running = Running::start(None).await;
     let stopped = [
         "2026-11-01T10:00:00Z",
@@ -155,7 +155,7 @@ async fn what_is_complete_is_exact_within_the_hour_and_while_changes_wait() {
     running.synced("north-n8n", instant(BROKEN_SINCE), sequence).await;
     assert_eq!(complete(&mut running, 7).await.counted_complete, 3);
 
-    // Nothing is folded from here on, then all of it.
+    // Nothing is folded from here on; later everything is.
     let options = running.bench.pool().connect_options();
     let mut held = PgConnection::connect_with(&options).await.unwrap();
     let turn = "SELECT pg_advisory_lock(hashtext(current_schema() || '.folder'))";
@@ -187,7 +187,7 @@ async fn what_is_complete_is_exact_within_the_hour_and_while_changes_wait() {
 #[tokio::test]
 async fn ids_far_apart_are_known_after_a_restart() {
     let mut running = Running::start(None).await;
-    // Each in a chunk of its own, more than one statement reads.
+    // Each in a chunk of its own: more chunks than one statement reads.
     let batch = || executions((0..100).map(|n| 1 + n * 70_000));
     running.send(batch()).await;
     running.usage_where(|totals| totals.counted == 100).await;
@@ -201,7 +201,7 @@ async fn ids_far_apart_are_known_after_a_restart() {
 }
 
 #[tokio::test]
-async fn crossings_and_hours_go_with_their_period_and_nothing_else() {
+async fn only_crossings_and_hours_of_old_periods_are_removed() {
     let running = Running::start(None).await;
     running.send(executions(1..=1)).await;
     eventually("a period is open", || async {
@@ -233,7 +233,7 @@ async fn crossings_and_hours_go_with_their_period_and_nothing_else() {
         executions_kept: Kept::Forever,
         hours_kept: Kept::Forever,
     };
-    eventually("a round has the turn", || async {
+    eventually("a round gets the turn", || async {
         retention.round().await.unwrap();
         let old = "SELECT count(*) FROM crossings WHERE period_start = '2025-08-01Z'";
         (number(pool, old).await == 0).then_some(())
@@ -255,7 +255,7 @@ async fn crossings_and_hours_go_with_their_period_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn days_of_workflows_go_with_the_hours_and_days_of_the_tenant_stay() {
+async fn workflow_days_are_removed_with_hours_and_tenant_days_stay() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
@@ -275,7 +275,7 @@ async fn days_of_workflows_go_with_the_hours_and_days_of_the_tenant_stay() {
         hours_kept: Kept::days(400),
     };
     let old = "SELECT count(*) FROM workflow_days WHERE day_start = '2025-10-19Z'";
-    eventually("a round has the turn", || async {
+    eventually("a round gets the turn", || async {
         retention.round().await.unwrap();
         (number(pool, old).await == 0).then_some(())
     })

@@ -1,4 +1,4 @@
-//! A broker or a database that was created anew or restored.
+//! A broker or a database that was recreated or restored.
 
 use jiff::Timestamp;
 use proto::{streams::Stream, timestamp, v1};
@@ -32,7 +32,7 @@ async fn a_sequence_of_another_life_of_the_stream_proves_nothing() {
     let life = running.bench.context.bus.life(stream).await.unwrap().id;
 
     synced(&running, "2026-11-24T11:00:05Z", "2026-11-24T11:00:00Z", sequence, "another").await;
-    testkit::eventually("the message is kept", || async {
+    testkit::eventually("the message is stored", || async {
         let kept: String = sqlx::query_scalar("SELECT published_life FROM sources")
             .fetch_one(running.bench.pool())
             .await
@@ -40,7 +40,7 @@ async fn a_sequence_of_another_life_of_the_stream_proves_nothing() {
         (kept == "another").then_some(())
     })
     .await;
-    // Rounds of the publisher have looked at it meanwhile.
+    // The publisher checks it in each round.
     for last in 4..=6 {
         running.send(executions(last..=last)).await;
         let usage = running.usage_where(|totals| totals.counted == last).await;
@@ -53,7 +53,7 @@ async fn a_sequence_of_another_life_of_the_stream_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_stream_created_anew_is_read_without_a_restart() {
+async fn a_recreated_stream_is_read_without_a_restart() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
@@ -70,7 +70,7 @@ async fn a_stream_created_anew_is_read_without_a_restart() {
 }
 
 #[tokio::test]
-async fn figures_of_a_restored_database_have_larger_revisions_than_those_before() {
+async fn a_restored_database_publishes_larger_revisions_than_before() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
@@ -82,14 +82,14 @@ async fn figures_of_a_restored_database_have_larger_revisions_than_those_before(
         .await
         .unwrap();
     running.start_service().await;
-    // Whoever reads usage would pass a lower one over.
+    // Readers of usage would ignore a lower one.
     let after = running.usage.next_where(|usage| usage.revision != before.revision).await;
     assert!(after.revision > before.revision, "{} after {}", after.revision, before.revision);
     running.bench.finish().await;
 }
 
 #[tokio::test]
-async fn figures_that_the_broker_has_lost_are_published_again_at_the_start() {
+async fn figures_that_the_broker_has_lost_are_published_again_at_startup() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;

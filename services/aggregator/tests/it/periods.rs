@@ -1,4 +1,4 @@
-//! Periods open, close on completeness, and keep what comes late.
+//! Periods open, close once they are complete, and keep late executions.
 
 use std::collections::BTreeMap;
 
@@ -51,7 +51,7 @@ async fn a_period_closes_when_its_source_is_counted_past_the_end() {
 }
 
 #[tokio::test]
-async fn without_completeness_it_closes_after_the_grace_and_says_who_was_incomplete() {
+async fn an_incomplete_period_closes_after_the_grace_and_names_the_sources() {
     let mut running = Running::start(None).await;
     running.bench.publish_entry(&source("north-two"), 1).await;
     let mut events = events(&running).await;
@@ -72,7 +72,7 @@ async fn without_completeness_it_closes_after_the_grace_and_says_who_was_incompl
 }
 
 #[tokio::test]
-async fn what_comes_after_the_close_is_late_and_stays_in_its_period() {
+async fn an_execution_after_the_close_is_late_and_stays_in_its_period() {
     let mut running = Running::start(None).await;
     let mut events = events(&running).await;
     running.send(executions(1..=3)).await;
@@ -92,11 +92,11 @@ async fn what_comes_after_the_close_is_late_and_stays_in_its_period() {
 }
 
 #[tokio::test]
-async fn a_sweep_is_not_believed_before_its_executions_are_counted() {
+async fn a_sweep_completes_nothing_before_its_executions_are_counted() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
-    // The marker overtakes a batch that has yet to come.
+    // The report of the sweep overtakes a batch that has yet to arrive.
     running.synced("north-n8n", at("2026-11-24T11:59:59Z"), 2).await;
     running.bench.publish_entry(&tenant("UTC"), 2).await;
     let usage = running.usage.next().await;
@@ -108,8 +108,7 @@ async fn a_sweep_is_not_believed_before_its_executions_are_counted() {
 }
 
 #[tokio::test]
-async fn a_month_that_ends_on_a_leap_day_and_one_in_which_the_clocks_change_are_cut_at_the_tenants_midnight()
-{
+async fn leap_days_and_clock_changes_leave_months_cut_at_the_tenants_midnight() {
     let mut running = Running::start_with(None, &tenant_from("Europe/Madrid", 31)).await;
     running.bench.clock.set(at("2028-04-02T00:00:00Z"));
     let mut events = events(&running).await;
@@ -146,7 +145,7 @@ async fn a_month_that_ends_on_a_leap_day_and_one_in_which_the_clocks_change_are_
     ]);
     assert_eq!(closed, expected);
     assert_eq!(running.rebuilt().await, []);
-    // The leap day is one of them, and the first day of its period.
+    // One of them is the leap day, the first day of its period.
     let days: Vec<(i64, i64)> = sqlx::query_as(
         "SELECT extract(epoch FROM day_start)::bigint, counted FROM usage_days ORDER BY day_start",
     )
@@ -171,7 +170,7 @@ async fn a_month_that_ends_on_a_leap_day_and_one_in_which_the_clocks_change_are_
 }
 
 #[tokio::test]
-async fn the_tenants_time_zone_cuts_the_month() {
+async fn the_tenants_time_zone_bounds_the_month() {
     let mut running = Running::start_with(None, &tenant("Europe/Madrid")).await;
     running.send(vec![execution(1, "2026-10-31T23:30:00Z")]).await;
     running.usage_where(|totals| totals.counted == 1).await;

@@ -21,7 +21,7 @@ async fn execute(running: &Running, statement: &'static str) {
     sqlx::query(statement).execute(running.bench.pool()).await.expect(statement);
 }
 
-/// What is stored of the figures, added up from the executions by hand: period, hours, days, workflows by period and day.
+/// Sums of `counted`, `error` and `duration_ms` in each table of figures.
 async fn sums(running: &Running) -> [(i64, i64, i64); 5] {
     let sum = |table: &'static str| async move {
         sqlx::query_as::<_, (i64, i64, i64)>(sqlx::AssertSqlSafe(format!(
@@ -49,7 +49,7 @@ fn some_errors(ids: std::ops::Range<u64>) -> Vec<v1::Execution> {
 }
 
 #[tokio::test]
-async fn figures_that_are_right_stay_as_they_are() {
+async fn correct_figures_stay_as_they_are() {
     let mut running = Running::start(Some(1_000)).await;
     running.send(some_errors(0..100)).await;
     running.usage_where(|totals| totals.counted == 110).await;
@@ -60,7 +60,7 @@ async fn figures_that_are_right_stay_as_they_are() {
 }
 
 #[tokio::test]
-async fn damaged_figures_are_put_right_and_told() {
+async fn damaged_figures_are_corrected_and_published() {
     let mut running = Running::start(Some(100)).await;
     running.send(some_errors(0..50)).await;
     running.usage_where(|totals| totals.counted == 55).await;
@@ -107,7 +107,7 @@ async fn a_rebuild_during_recording_loses_and_repeats_nothing() {
     ] {
         execute(&running, statement).await;
     }
-    // Every second one crashed first, and is known better while the rebuild goes on.
+    // Every second one is a crash first, and is resolved while the rebuild runs.
     let recording = async {
         let mut last = 0;
         for first in (500..1_200).step_by(50) {
@@ -125,7 +125,7 @@ async fn a_rebuild_during_recording_loses_and_repeats_nothing() {
         }
     };
     tokio::join!(recording, rebuilding);
-    assert_eq!(rebuild(&running).await, [], "nothing is left to put right");
+    assert_eq!(rebuild(&running).await, [], "nothing is left to correct");
     let all = sums(&running).await;
     let truth: (i64, i64, i64) = sqlx::query_as(
         "SELECT count(*), count(*) FILTER (WHERE status = 1),
@@ -140,7 +140,7 @@ async fn a_rebuild_during_recording_loses_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn figures_whose_executions_are_kept_no_more_stay() {
+async fn figures_whose_executions_are_no_longer_kept_stay() {
     let mut running = Running::start(None).await;
     running.send(vec![execution(1, "2026-10-20T08:00:00Z"), execution(2, "2026-11-20T08:00:00Z")]).await;
     running.usage_where(|totals| totals.counted == 1).await;
@@ -149,7 +149,7 @@ async fn figures_whose_executions_are_kept_no_more_stay() {
     execute(&running, "UPDATE executions_kept SET since = '2026-11-01T00:00:00Z'").await;
     execute(&running, "UPDATE usage_hours SET counted = 7").await;
     let differences = rebuild(&running).await;
-    assert_eq!(differences.len(), 1, "only November can be told: {differences:?}");
+    assert_eq!(differences.len(), 1, "only November can be rebuilt: {differences:?}");
     assert_eq!(running.snapshot().await, (2, 0));
     let question = v1::ExplainQuestion {
         tenant_id: "north".into(),
@@ -163,10 +163,10 @@ async fn figures_whose_executions_are_kept_no_more_stay() {
 }
 
 #[tokio::test]
-async fn instants_finer_than_the_database_keeps_add_up_to_the_same_figures() {
+async fn instants_finer_than_the_databases_precision_give_the_same_figures() {
     let mut running = Running::start(None).await;
     let mut run = execution(1, "2026-11-20T08:00:00.001Z");
-    // 0.9991 ms, and 1 ms once it is kept.
+    // 0.9991 ms, and 1 ms once stored.
     run.started_at = at("2026-11-20T08:00:00.0000009Z");
     let mut last = execution(2, "2026-10-31T23:59:59.999999999Z");
     last.started_at = at("2026-10-31T23:59:59.9989999Z");

@@ -1,4 +1,4 @@
-//! Old months of executions go, and nothing is counted twice or lost by it.
+//! Old months of executions are dropped, and nothing is counted twice or lost by it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -14,10 +14,10 @@ use testkit::eventually;
 
 use crate::support::{Running, at, execution, executions, source};
 
-/// More than 400 days before `NOW`, in a month of which all is.
+/// In a month that ended more than 400 days before `NOW`.
 const OLD: &str = "2025-09-20T08:00:00Z";
 
-/// In the month after, which stays.
+/// In the next month, which stays.
 const KEPT: &str = "2025-10-10T08:00:00Z";
 
 fn old(ids: impl IntoIterator<Item = u64>) -> Vec<v1::Execution> {
@@ -38,9 +38,9 @@ impl Running {
         self.retention().round().await.expect("a round")
     }
 
-    /// Rounds until a month has gone: another round may have the turn, and others may be at work on executions.
+    /// Runs rounds until a month is dropped: another round may hold the turn, and others may lock executions.
     async fn until_gone(&self) -> Dropped {
-        let gone = eventually("an old month goes", || async {
+        let gone = eventually("an old month is dropped", || async {
             let dropped = self.round().await;
             (!dropped.is_empty()).then_some(dropped)
         });
@@ -98,7 +98,7 @@ impl Running {
 }
 
 #[tokio::test]
-async fn an_old_month_goes_and_its_executions_are_known_for_ever() {
+async fn an_old_month_is_dropped_and_its_executions_stay_known() {
     let mut running = Running::start(None).await;
     let mut batch = old(1..=10);
     batch.extend((11..=15).map(|id| execution(id, KEPT)));
@@ -135,7 +135,7 @@ async fn an_old_month_goes_and_its_executions_are_known_for_ever() {
     let refused = running.ask::<v1::Correction>(Question::Correct, &void).await.unwrap_err();
     assert!(refused.to_string().contains("since 2025-10-01"), "{refused}");
 
-    // One that nobody knew is late, as ever, and goes in the next round.
+    // An unknown one is late, as usual, and is dropped in the next round.
     batch.extend(old([100_000]));
     running.record(batch.clone()).await;
     assert_eq!(running.snapshot().await, (19, 0));
@@ -144,14 +144,14 @@ async fn an_old_month_goes_and_its_executions_are_known_for_ever() {
     running.restart().await;
     running.record(batch).await;
     assert_eq!((running.snapshot().await, running.kept_since().await), ((19, 0), "2025-10-01".to_owned()));
-    assert_eq!(running.until_gone().await.executions, 0, "a repeat makes the table, and no row");
+    assert_eq!(running.until_gone().await.executions, 0, "a repeat creates the table, but no row");
     running.bench.finish().await;
 }
 
 #[tokio::test]
-async fn the_tables_of_this_month_and_the_next_are_there_before_any_execution() {
+async fn the_tables_of_this_month_and_the_next_exist_before_any_execution() {
     let running = Running::start(None).await;
-    eventually("months are made", || async { (running.months().await.len() == 2).then_some(()) }).await;
+    eventually("months exist", || async { (running.months().await.len() == 2).then_some(()) }).await;
     assert_eq!(running.months().await, ["executions_2026_11", "executions_2026_12"]);
     let indexes = "SELECT count(*) FROM pg_index WHERE indrelid = '{}'::regclass";
     let of = |table: &str| indexes.replace("{}", table);
@@ -164,10 +164,10 @@ async fn the_tables_of_this_month_and_the_next_are_there_before_any_execution() 
 }
 
 #[tokio::test]
-async fn a_month_stays_while_one_of_its_periods_is_open_or_it_is_being_mapped_or_read_by_a_rebuild() {
+async fn a_month_stays_while_a_period_is_open_or_mapping_or_a_rebuild_runs() {
     let mut running = Running::start(None).await;
     running.record(old(1..=3)).await;
-    // Nobody closes it now.
+    // Nothing closes the period now.
     running.bench.restart().await;
     for (hold, release) in [
         ("UPDATE periods SET closed_at = NULL", "UPDATE periods SET closed_at = opened_at"),
@@ -193,7 +193,7 @@ async fn a_month_stays_while_one_of_its_periods_is_open_or_it_is_being_mapped_or
 }
 
 #[tokio::test]
-async fn one_replica_at_a_time_has_the_turn() {
+async fn only_one_replica_at_a_time_drops_months() {
     let running = Running::start(None).await;
     running.record(old(1..=3)).await;
     let mut other = running.bench.pool().acquire().await.unwrap();
@@ -217,7 +217,7 @@ async fn add_row(connection: &mut PgConnection, id: i64) {
 }
 
 #[tokio::test]
-async fn who_is_recording_is_not_kept_waiting_and_nothing_of_it_is_lost() {
+async fn dropping_a_month_does_not_hold_up_recording_and_loses_nothing() {
     let mut running = Running::start(None).await;
     running.record(old(1..=3)).await;
     let mut recording = running.bench.pool().begin().await.unwrap();
@@ -225,7 +225,7 @@ async fn who_is_recording_is_not_kept_waiting_and_nothing_of_it_is_lost() {
     assert_eq!(running.round().await, [], "its ids are folded, but it stays");
     assert_eq!(running.number("SELECT count(*) FROM executions").await, 3);
     assert_eq!(running.kept_since().await, "1970-01-01");
-    // Recorded after the ids were folded, and before the month was held.
+    // Recorded after the ids were folded, and before the month was locked.
     let committing = async {
         eventually("the round waits for the month", || async {
             let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'ShareLock'
@@ -271,7 +271,7 @@ async fn a_crash_before_the_commit_leaves_the_month_as_it_was() {
 }
 
 #[tokio::test]
-async fn each_counts_once_while_months_go_under_those_who_record() {
+async fn each_execution_counts_once_while_months_are_dropped_during_recording() {
     let running = Running::start(None).await;
     let (batches, size) = (12, 25);
     let all = batches * size;
@@ -279,14 +279,14 @@ async fn each_counts_once_while_months_go_under_those_who_record() {
     let recording = async {
         let mut last = 0;
         for batch in 0..batches {
-            // Half of each batch was there before.
+            // Half of each batch was sent before.
             let first: u64 = batch * size;
             last = running.send(old(first.saturating_sub(size / 2)..first + size)).await;
             if batch % 3 == 0 {
                 running.handled(last).await;
             }
             if batch == batches / 2 {
-                eventually("a month goes", || async { (gone.load(Relaxed) > 0).then_some(()) }).await;
+                eventually("a month is dropped", || async { (gone.load(Relaxed) > 0).then_some(()) }).await;
             }
         }
         running.handled(last).await;
@@ -320,7 +320,7 @@ async fn a_corrected_crash_stays_in_the_hours_of_the_month_in_which_it_stopped()
     running.record(vec![crash, execution(2, KEPT)]).await;
     running.record(vec![execution(1, "2025-10-01T00:20:00Z")]).await;
     assert_eq!(running.until_gone().await.executions, 1);
-    assert_eq!(running.rebuilt().await, [], "its hour in October is made of it");
+    assert_eq!(running.rebuilt().await, [], "its hour in October includes it");
     assert_eq!(running.number("SELECT count(*) FROM executions_2025_10").await, 2);
     running.record(vec![execution(1, "2025-10-01T00:20:00Z")]).await;
     assert_eq!(running.snapshot().await, (2, 0));
@@ -328,7 +328,7 @@ async fn a_corrected_crash_stays_in_the_hours_of_the_month_in_which_it_stopped()
 }
 
 #[tokio::test]
-async fn executions_that_never_had_a_tenant_go_with_their_month() {
+async fn executions_that_never_had_a_tenant_are_dropped_with_their_month() {
     let running = Running::start(None).await;
     let scope = Scope::Tag("north".into());
     let attribution = |scope| Attribution { tenant: TenantId::parse("north").unwrap(), scope, from: None };
@@ -348,7 +348,7 @@ async fn executions_that_never_had_a_tenant_go_with_their_month() {
 }
 
 #[tokio::test]
-async fn an_audit_still_finds_them_by_id() {
+async fn an_audit_still_finds_dropped_executions_by_id() {
     let running = Running::start(None).await;
     let mut batch = old([3, 5, 70_000]);
     batch.extend([execution(4, KEPT), execution(9, KEPT)]);
@@ -371,18 +371,18 @@ async fn an_audit_still_finds_them_by_id() {
 }
 
 #[tokio::test]
-async fn old_hours_go_and_days_stay() {
+async fn old_hours_are_removed_and_days_stay() {
     let running = Running::start(None).await;
     running.record(vec![execution(1, "2026-10-01T08:00:00Z"), execution(2, "2026-11-20T08:00:00Z")]).await;
     assert_eq!(running.rebuilt().await, [], "and everything is folded");
     let retention = Retention { hours_kept: Kept::days(32), ..running.retention() };
-    eventually("the old hour goes", || async {
+    eventually("the old hour is removed", || async {
         retention.round().await.unwrap();
         (running.number("SELECT count(*) FROM usage_hours").await == 1).then_some(())
     })
     .await;
     assert_eq!(running.number("SELECT count(*) FROM usage_days").await, 2);
-    assert_eq!(running.rebuilt().await, [], "an hour that is not kept is not made anew");
+    assert_eq!(running.rebuilt().await, [], "an hour that is no longer kept is not rebuilt");
     let question = |start| v1::UsageQuestion {
         tenant_id: "north".into(),
         grain: Grain::Hour.into(),
@@ -397,7 +397,7 @@ async fn old_hours_go_and_days_stay() {
 }
 
 #[tokio::test]
-async fn what_is_kept_for_ever_stays() {
+async fn executions_that_are_kept_for_ever_stay() {
     let running = Running::start(None).await;
     running.record(old(1..=3)).await;
     let retention =

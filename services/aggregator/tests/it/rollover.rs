@@ -25,7 +25,7 @@ async fn crossed(running: &Running) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM crossings").fetch_one(running.bench.pool()).await.unwrap()
 }
 
-/// Seven of November are counted; then it is five past midnight.
+/// Seven executions of November are counted; then it is five past midnight.
 async fn begin_december(limit: u64) -> Running {
     let mut running = Running::start(Some(limit)).await;
     running.send(executions(1..=7)).await;
@@ -36,7 +36,7 @@ async fn begin_december(limit: u64) -> Running {
 }
 
 #[tokio::test]
-async fn runs_of_before_midnight_cross_the_thresholds_of_their_own_month() {
+async fn runs_from_before_midnight_cross_the_thresholds_of_their_own_month() {
     let mut running = begin_december(10).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     running.send(vec![execution(8, "2026-11-30T23:50:00Z")]).await;
@@ -67,7 +67,7 @@ async fn an_ended_period_is_published_until_it_closes() {
 }
 
 #[tokio::test]
-async fn a_plan_that_changes_after_midnight_warns_of_the_month_that_has_begun_only() {
+async fn a_plan_changed_after_midnight_warns_only_about_the_new_month() {
     let mut running = begin_december(1_000).await;
     let november = second("2026-11-01T00:00:00Z");
     running.bench.publish_entry(&plan(Some(8)), 2).await;
@@ -79,7 +79,7 @@ async fn a_plan_that_changes_after_midnight_warns_of_the_month_that_has_begun_on
 }
 
 #[tokio::test]
-async fn months_that_a_new_source_brings_along_warn_of_nothing() {
+async fn past_months_of_a_new_source_cause_no_warnings() {
     let mut running = Running::start(Some(5)).await;
     running.send((1..=20).map(|id| execution(id, "2026-09-20T12:00:00Z")).collect()).await;
     running.send(vec![execution(21, "2026-11-24T11:59:00Z")]).await;

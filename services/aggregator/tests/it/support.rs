@@ -54,7 +54,7 @@ impl Running {
         let settings = AggregatorSettings {
             publish_interval: Duration::from_millis(20),
             rollup_interval: Duration::from_millis(20),
-            // What lets old things go says so itself.
+            // The tests of retention set their own.
             executions_kept: Kept::Forever,
             hours_kept: Kept::Forever,
             pools,
@@ -85,12 +85,12 @@ impl Running {
         self.bench.publish(self.bench.namespace().executions(source), &batch).await
     }
 
-    /// Says that everything before `complete_until` was published, up to the stream's sequence.
+    /// Reports that everything before `complete_until` was published, up to the stream's sequence.
     pub async fn synced(&self, source: &str, complete_until: Timestamp, published_through: u64) {
         self.synced_with_open(source, complete_until, published_through, &[]).await;
     }
 
-    /// The same, with the ids of what was open then.
+    /// The same, with the ids of the executions open then.
     pub async fn synced_with_open(
         &self,
         source: &str,
@@ -133,13 +133,13 @@ impl Running {
         .await
     }
 
-    /// The first figures over time that `wanted` accepts: roll-ups are a little behind.
+    /// The first figures over time that `wanted` accepts: roll-ups lag a little.
     pub async fn usage_answer(
         &self,
         question: &v1::UsageQuestion,
         wanted: impl Fn(&v1::UsageAnswer) -> bool,
     ) -> v1::UsageAnswer {
-        testkit::eventually("the roll-ups have it", || async {
+        testkit::eventually("the roll-ups are up to date", || async {
             let answer = self.ask::<v1::UsageAnswer>(Question::Usage, question).await.ok()?;
             wanted(&answer).then_some(answer)
         })
@@ -151,7 +151,7 @@ impl Running {
     }
 }
 
-/// An instant, as it travels.
+/// An instant in its wire form.
 pub fn at(text: &str) -> Option<prost_types::Timestamp> {
     Some(timestamp(text.parse().expect("an instant")))
 }
@@ -216,7 +216,7 @@ pub fn executions(ids: impl IntoIterator<Item = u64>) -> Vec<v1::Execution> {
 }
 
 impl Running {
-    /// Rebuilds all figures. Returns what was different.
+    /// Rebuilds all figures. Returns the differences.
     pub async fn rebuilt(&self) -> Vec<Difference> {
         let context = &self.bench.context;
         let rebuild =
@@ -226,7 +226,7 @@ impl Running {
         differences
     }
 
-    /// Counted and crashed executions of all periods, as the database has them.
+    /// Counted and crashed executions of all periods, as stored.
     pub async fn snapshot(&self) -> (u64, u64) {
         let (counted, crashed): (i64, i64) = sqlx::query_as(
             "SELECT coalesce(sum(counted), 0)::bigint, coalesce(sum(crashed), 0)::bigint FROM periods",

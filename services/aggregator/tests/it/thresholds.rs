@@ -8,9 +8,9 @@ fn brief(crossed: &ThresholdCrossed) -> (u32, u64, u64) {
     (crossed.threshold_percent, crossed.limit, crossed.used)
 }
 
-/// Waits until so many crossings have been armed again.
+/// Waits until this many crossings have been rearmed.
 async fn rearmed(running: &Running, expected: i64) {
-    testkit::eventually("the thresholds are armed again", || async {
+    testkit::eventually("the thresholds are rearmed", || async {
         let rearmed: i64 = sqlx::query_scalar("SELECT count(*) FROM crossings WHERE rearmed_at IS NOT NULL")
             .fetch_one(running.bench.pool())
             .await
@@ -21,7 +21,7 @@ async fn rearmed(running: &Running, expected: i64) {
 }
 
 #[tokio::test]
-async fn each_threshold_is_told_once_whatever_is_repeated() {
+async fn each_threshold_is_published_once_whatever_is_repeated() {
     let running = Running::start(Some(100)).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     running.send(executions(1..=79)).await;
@@ -36,7 +36,7 @@ async fn each_threshold_is_told_once_whatever_is_repeated() {
 }
 
 #[tokio::test]
-async fn a_step_over_both_tells_both() {
+async fn a_step_over_both_thresholds_publishes_both() {
     let running = Running::start(Some(10)).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     running.send(executions(1..=20)).await;
@@ -49,7 +49,7 @@ async fn a_step_over_both_tells_both() {
 }
 
 #[tokio::test]
-async fn a_raised_limit_arms_again_what_is_no_longer_crossed() {
+async fn a_raised_limit_rearms_thresholds_that_are_no_longer_crossed() {
     let mut running = Running::start(Some(100)).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     running.send(executions(1..=100)).await;
@@ -60,7 +60,7 @@ async fn a_raised_limit_arms_again_what_is_no_longer_crossed() {
     rearmed(&running, 1).await;
     running.send(executions(101..=110)).await;
     assert_eq!(brief(&crossings.next().await), (100, 110, 110));
-    // 110 of 1,000: both are armed again.
+    // 110 of 1,000: both are rearmed.
     running.bench.publish_entry(&plan(Some(1_000)), 3).await;
     rearmed(&running, 3).await;
     running.restart().await;

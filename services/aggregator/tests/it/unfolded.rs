@@ -1,11 +1,11 @@
-//! What is told of workflows while changes wait to be folded, and changes that a version before has logged.
+//! Workflows in published usage while changes are pending, and changes logged by the previous version.
 
 use proto::v1;
 use sqlx::{Connection, PgConnection};
 
 use crate::support::{Running, executions};
 
-/// Holds the folder's turn, so that changes wait.
+/// Holds the folder's turn, so that changes stay pending.
 async fn hold_folds(running: &Running) -> PgConnection {
     let options = running.bench.pool().connect_options();
     let mut held = PgConnection::connect_with(&options).await.unwrap();
@@ -35,7 +35,7 @@ fn of_workflows(usage: &v1::UsageCounted) -> u64 {
 const USED: &str = "SELECT coalesce(sum(counted), 0)::bigint FROM workflow_usage";
 
 #[tokio::test]
-async fn workflows_add_up_to_the_total_while_changes_wait() {
+async fn workflows_add_up_to_the_total_while_changes_are_pending() {
     let mut running = Running::start(None).await;
     running.send(executions(1..=10)).await;
     running.usage_where(|totals| totals.counted == 10).await;
@@ -45,7 +45,7 @@ async fn workflows_add_up_to_the_total_while_changes_wait() {
     running.usage_where(|totals| totals.counted == 14).await;
     running.send(executions(15..=15)).await;
     let usage = running.usage_where(|totals| totals.counted == 15).await;
-    assert_eq!(number(&running, USED).await, 10, "the rest waits");
+    assert_eq!(number(&running, USED).await, 10, "the rest is pending");
     assert_eq!(of_workflows(&usage), 15);
     assert_eq!(usage.workflows.len(), 3, "each once");
     held.close().await.unwrap();
@@ -57,12 +57,12 @@ async fn workflows_add_up_to_the_total_while_changes_wait() {
 }
 
 #[tokio::test]
-async fn what_a_version_before_has_added_to_workflows_is_not_added_again() {
+async fn workflow_figures_added_by_the_previous_version_are_not_added_again() {
     let mut running = Running::start(None).await;
     let held = hold_folds(&running).await;
     running.send(executions(1..=10)).await;
     running.usage_where(|totals| totals.counted == 10).await;
-    // As it was written then: the workflows at once, the log without saying so.
+    // As that version wrote them: the workflows at once, and no mark in the log.
     for statement in [
         "UPDATE rollup_log SET workflows_added = DEFAULT",
         "INSERT INTO workflow_usage (tenant_number, period_start, workflow_number, counted, success, duration_ms)

@@ -1,4 +1,4 @@
-//! From what earlier versions have left behind.
+//! Upgrades from what earlier versions have left behind.
 
 use aggregator::{Aggregator, MIGRATOR};
 use async_nats::jetstream::stream::Config;
@@ -19,11 +19,11 @@ use testkit::{Bench, eventually};
 use crate::support::{NOW, Running, execution, executions, plan, source, tenant};
 
 #[tokio::test]
-async fn what_the_one_stream_of_all_partitions_holds_is_counted() {
+async fn executions_in_the_former_single_stream_are_counted() {
     let bench = Bench::of::<Aggregator>(NOW).await;
     let bus = bench.context.bus.clone();
     let (namespace, jetstream) = (bus.namespace().clone(), bus.jetstream());
-    // As the version before left it.
+    // As the previous version left it.
     for partition in 0..PARTITIONS {
         jetstream.delete_stream(Stream::Executions(partition).name(&namespace)).await.unwrap();
     }
@@ -60,8 +60,8 @@ fn migrations(up_to: i64) -> Migrator {
     Migrator::with_migrations(all.filter(|migration| migration.version <= up_to).collect::<Vec<Migration>>())
 }
 
-/// Two tenants, one of them in another time zone, and three sources, of which `gone` is not in the catalog any more. 900
-/// executions in ten weeks, each 1 s long and a microsecond; every fourth crashed, two were voided.
+/// Two tenants, one of them in another time zone, and three sources, of which `gone` is no longer in the
+/// catalog. 900 executions in ten weeks, each 1 s long; every fourth crashed, two were voided.
 const ROWS: &str = "
 INSERT INTO tenants (tenant_id, plan_id) VALUES ('north', 'pro'), ('south', 'pro');
 INSERT INTO sources (source_id, tenant_number, active)
@@ -115,7 +115,7 @@ async fn put<E: Entry>(pool: &PgPool, entry: &E) {
         .unwrap();
 }
 
-/// A database as the version before months had it, brought up to date.
+/// A database of the last version without monthly tables, migrated to this version.
 async fn upgraded(bench: &Bench) -> PgPool {
     let options: PgConnectOptions = bench.database_url.parse().unwrap();
     let options = options.options([("search_path", "upgraded")]);
@@ -144,7 +144,7 @@ async fn number(pool: &PgPool, statement: &'static str) -> i64 {
     sqlx::query_scalar(statement).fetch_one(pool).await.expect(statement)
 }
 
-/// The executions with these numbers of [`ROWS`], as their source shows them.
+/// The executions of a source in [`ROWS`], as the source shows them.
 async fn shown(pool: &PgPool, source: &str) -> Vec<(u32, v1::Execution)> {
     let rows: Vec<(i32, i64, String)> = sqlx::query_as(
         "SELECT epoch, execution_id, to_char(stopped_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')
@@ -160,7 +160,7 @@ async fn shown(pool: &PgPool, source: &str) -> Vec<(u32, v1::Execution)> {
 }
 
 #[tokio::test]
-async fn executions_and_figures_of_one_table_are_whole_by_month() {
+async fn executions_and_figures_of_one_table_are_complete_by_month() {
     let mut bench = Bench::of::<Aggregator>(NOW).await;
     let pool = upgraded(&bench).await;
     assert_eq!(number(&pool, "SELECT count(*) FROM executions").await, 900);
@@ -201,7 +201,7 @@ async fn executions_and_figures_of_one_table_are_whole_by_month() {
         [place("gone", false, "north"), place("north-n8n", true, "north"), place("south-n8n", true, "south")]
     );
 
-    // And this version works with it: repeats are repeats, crashed ones may be known better, figures add up.
+    // This version works with it: repeats are repeats, crashes can be resolved, figures add up.
     bench.use_pool(&pool);
     let usage = bench.topic(Stream::UsageState, "usage.counted").await;
     let running = Running { bench, usage };
@@ -216,7 +216,7 @@ async fn executions_and_figures_of_one_table_are_whole_by_month() {
             running.send_from(source, epoch, of_epoch.map(|(_, execution)| execution).collect()).await;
         }
     }
-    eventually("crashed ones are known better", || async {
+    eventually("crashes are resolved", || async {
         let crashed = "SELECT count(*) FROM executions WHERE status = 2";
         (number(&pool, crashed).await == 0).then_some(())
     })

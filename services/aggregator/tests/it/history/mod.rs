@@ -1,5 +1,5 @@
 //! Any order, packing, redelivery and split over replicas gives the same usage, thresholds and periods: generated
-//! histories, played in several ways and compared with a model that knows nothing of the code.
+//! histories, played in several ways and compared with a model that shares no code with the service.
 //!
 //! The seed is fixed; `PROPTEST_RNG_SEED` plays others, `PROPTEST_CASES` more rounds.
 
@@ -28,7 +28,7 @@ const SEED: u64 = 20_270_320;
 /// Played side by side in one installation.
 const HISTORIES: usize = 24;
 
-/// How long a smaller example of a failure is looked for.
+/// How long to search for a smaller failing example.
 const SIMPLER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Differences that are shown.
@@ -44,7 +44,7 @@ fn runner() -> TestRunner {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_to_play_a_history_gives_what_the_model_says() {
+async fn every_way_of_playing_a_history_gives_the_models_outcome() {
     let mut runner = runner();
     let rounds = env::var("PROPTEST_CASES").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1);
     for _ in 0..rounds {
@@ -57,12 +57,12 @@ async fn every_way_to_play_a_history_gives_what_the_model_says() {
             told.iter().map(|(_, difference)| difference.as_str()).take(SHOWN_MAX).collect();
         eprintln!("{}\n\nLooking for a simple example of h{number}", told.join("\n"));
         let example = simplest(&mut trees[*number], &mut runner).await;
-        panic!("not what the model says; alone and simplified, h{number} is {example:#?}");
+        panic!("the outcome is not the model's; alone and simplified, h{number} is {example:#?}");
     }
 }
 
 #[test]
-fn the_histories_hold_what_they_are_for() {
+fn the_histories_cover_what_they_are_meant_to_test() {
     let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(SEED), ..Config::default() });
     let all: Vec<History> =
         (0..HISTORIES).map(|_| history().new_tree(&mut runner).expect("a history").current()).collect();
@@ -79,14 +79,14 @@ fn the_histories_hold_what_they_are_for() {
     let crossed = |key: &String| key.rsplit_once(' ').map(|(crossed, _limit)| crossed.to_owned());
     let different: BTreeSet<_> =
         outcome.keys().filter(|key| key.starts_with("crossing ")).map(crossed).collect();
-    assert!(different.len() < count("crossing "), "no threshold was armed again");
+    assert!(different.len() < count("crossing "), "no threshold was rearmed");
 }
 
 fn expected(all: &[History]) -> Outcome {
     all.iter().enumerate().flat_map(|(number, history)| outcome(history, &format!("h{number}"))).collect()
 }
 
-/// What is different from the model in any way of playing, with the number of its history.
+/// The differences from the model in any way of playing, each with the number of its history.
 async fn differences(all: &[History], runner: &mut TestRunner) -> Vec<(usize, String)> {
     let expected = expected(all);
     let plays = Way::ALL.map(|way| (way, runner.new_rng())).map(async |(way, rng)| {
@@ -102,13 +102,13 @@ async fn differences(all: &[History], runner: &mut TestRunner) -> Vec<(usize, St
     futures_util::future::join_all(plays).await.concat()
 }
 
-/// The history that a key is of: names begin with `h` and its number.
+/// The number of the history that a key belongs to: names begin with `h` and that number.
 fn number_in(key: &str) -> usize {
     let name = key.split(' ').find_map(|word| word.strip_prefix('h')?.split_once('-'));
     name.and_then(|(number, _)| number.parse().ok()).expect("the name of a history")
 }
 
-/// A history that fails by itself, made as simple as a minute allows.
+/// The history if it also fails alone, as simple as a minute allows.
 async fn simplest(tree: &mut impl ValueTree<Value = History>, runner: &mut TestRunner) -> Option<History> {
     let (mut failing, begun) = (None, Instant::now());
     while begun.elapsed() < SIMPLER_WITHIN {

@@ -1,4 +1,5 @@
-//! What must come out of a history, by the rules in the README and by nothing of the code: small, slow, and pure.
+//! The expected outcome of a history, by the rules in the README and without the service's code: small, slow,
+//! and pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +10,10 @@ use super::script::{
     clock, home,
 };
 
-/// How long an ended period waits: no source says here how complete it is.
+/// How long an ended period waits: no source reports here how far it is complete.
 const GRACE: SignedDuration = SignedDuration::from_hours(6);
 
-/// Every figure and every message, each as a line: what it is, and what it says.
+/// Every figure and every message: its key, and its content.
 pub type Outcome = BTreeMap<String, String>;
 
 /// Counted, uncounted, success, error, crashed, canceled, milliseconds, late.
@@ -38,20 +39,20 @@ struct Model<'a> {
     limits: Vec<Option<u64>>,
     counts_manual: Vec<bool>,
     attributed: BTreeSet<usize>,
-    /// What the last reading of each workflow of the shared source says.
+    /// The level of the last reading of each workflow of the shared source.
     readings: BTreeMap<usize, u32>,
     known: BTreeMap<(usize, u32, u64), Known>,
     opened: BTreeSet<(usize, (Timestamp, Timestamp))>,
     /// With the figures at that time.
     closed: BTreeMap<(usize, Timestamp), Figures>,
     corrected: BTreeSet<(usize, Timestamp)>,
-    /// What each period was compared with last.
+    /// The limit that each period was last compared with.
     terms: BTreeMap<(usize, Timestamp), Option<u64>>,
     standing: BTreeSet<(usize, Timestamp, u64)>,
     crossings: BTreeMap<(usize, Timestamp, u64, u64), u32>,
 }
 
-/// What must come out of one history; `name` makes its tenants and sources known among those of others.
+/// The expected outcome of one history; `name` distinguishes its tenants and sources from those of others.
 pub fn outcome(history: &History, name: &str) -> Outcome {
     let mut model = Model {
         history,
@@ -84,7 +85,7 @@ pub fn outcome(history: &History, name: &str) -> Outcome {
 }
 
 impl Model<'_> {
-    /// The clock has moved: what has ended and waited is closed, and what is current is opened.
+    /// The clock has moved: closes the periods whose grace is over, and opens the current ones.
     fn turn(&mut self, now: Timestamp) {
         for (tenant, period) in self.opened.clone() {
             if period.1 + GRACE <= now && !self.closed.contains_key(&(tenant, period.0)) {
@@ -105,7 +106,7 @@ impl Model<'_> {
         }
     }
 
-    /// Everything of one phase, in no order.
+    /// Takes everything of one phase, in no particular order.
     fn hear(&mut self, items: Vec<Item>) {
         for item in items {
             match item {
@@ -153,7 +154,8 @@ impl Model<'_> {
         Some(Placed { tenant, period, counts, late: self.closed.contains_key(&(tenant, period.0)) })
     }
 
-    /// The first tenant has a tag, perhaps from a date on; the second a project; and workflows may be named.
+    /// The first tenant has a tag, perhaps from a date on; the second a project; single workflows may be
+    /// attributed too.
     fn attribute(&self, run: &Run) -> Option<usize> {
         let tenant = home(run.workflow);
         let level = self.readings.get(&run.workflow).copied().unwrap_or_default();
@@ -175,8 +177,8 @@ impl Model<'_> {
         sum
     }
 
-    /// What is reached by now in the periods that are not closed: by the limit of now in the current ones, by the one that held
-    /// last in those that have ended.
+    /// Crosses the thresholds that open periods have reached by now: with the present limit in current
+    /// periods, with the last limit in force in ended ones.
     fn cross(&mut self, now: Timestamp) {
         for (tenant, period) in self.opened.clone() {
             if self.closed.contains_key(&(tenant, period.0)) {

@@ -1,4 +1,4 @@
-//! Reads what came out: every stored figure, and every message.
+//! Reads the outcome: every stored figure, and every message.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use testkit::Bench;
 
 use super::model::Outcome;
 
-/// Every figure and message of an installation at rest.
+/// Every figure and message of an idle installation.
 pub async fn read(bench: &Bench) -> Outcome {
     let rows: Vec<(String, Vec<i64>)> = sqlx::query_as(FIGURES).fetch_all(bench.pool()).await.unwrap();
     let mut outcome: Outcome = rows
@@ -107,7 +107,8 @@ fn figures_of(totals: &v1::Totals) -> [u64; 8] {
     ]
 }
 
-/// Every stored figure: what it is, and counted, uncounted, success, error, crashed, canceled, milliseconds, late.
+/// Every stored figure: its key, and counted, uncounted, success, error, crashed, canceled, milliseconds,
+/// late.
 const FIGURES: &str = "WITH cells AS (
         SELECT 'period' AS kind, tenant_number AS tenant, period_start AS at, NULL::integer AS workflow,
             ARRAY[counted, uncounted, success, error, crashed, canceled, duration_ms, late] AS figures FROM periods
@@ -123,7 +124,7 @@ const FIGURES: &str = "WITH cells AS (
     FROM cells JOIN tenants ON tenants.number = tenant LEFT JOIN workflows ON workflows.number = workflow
     LEFT JOIN sources ON sources.number = workflows.source_number";
 
-/// The bounds of periods, and what no attribution matches.
+/// The bounds of periods, and the executions that no attribution matches.
 const FACTS: &str = "SELECT concat_ws(' ', 'bounds', tenant_id, extract(epoch FROM period_start)::bigint),
         concat_ws(' ', extract(epoch FROM periods.period_end)::bigint,
             CASE WHEN closed_at IS NULL THEN 'false' ELSE 'true' END)

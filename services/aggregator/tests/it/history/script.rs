@@ -1,32 +1,34 @@
-//! Histories: what happens to the tenants and sources of one small installation, in phases. Between two phases everything
-//! comes to rest and the clock moves; within one, nothing may depend on order, packing or repeats.
+//! Histories: what happens to the tenants and sources of one small installation, in phases. Between two
+//! phases all work is finished and the clock moves; within one, nothing may depend on order, packing or
+//! repeats.
 //!
-//! Four things are decided by what is known when an execution is first recorded, so they are the same in every way of
-//! playing a history, and order is varied within a phase only:
+//! Four things are decided by what is known when an execution is first recorded. They have to be the same in
+//! every way of playing a history, so order is varied only within a phase:
 //! - whether it counts: by the plan at that time;
 //! - whether it is late: whether its period had closed by then;
-//! - its period, and whether it counts, where it crashed and ended otherwise in truth: here both ends lie in one period,
-//!   and both count;
-//! - its tenant, where readings of its workflow differ: here a later reading says more than an earlier one, and never
-//!   that it is another tenant's.
+//! - its period, and whether it counts, if it crashed and really ended otherwise: here both ends are in one
+//!   period, and both count;
+//! - its tenant, if readings of its workflow differ: here a later reading only adds to an earlier one, and
+//!   never points to another tenant.
 
 use std::sync::OnceLock;
 
 use jiff::{Timestamp, ToSpan, civil, tz::TimeZone};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-/// Noon in the periods of every tenant; then in the grace of those that end with March; then after it; then in May.
-/// No period is passed over, because one that nobody has opened would be opened by what is found in it.
+/// In the first period of every tenant; then in the grace of those that end with March; then after it; then
+/// in May. No period is skipped, because one that was never current would be opened only by an execution in
+/// it.
 pub const CLOCKS: [&str; 4] =
     ["2027-03-20T12:00:00Z", "2027-04-01T03:00:00Z", "2027-04-20T12:00:00Z", "2027-05-03T12:00:00Z"];
 
 /// No period of any tenant begins between this and the first clock.
 const EARLIEST: &str = "2027-03-15T05:00:00Z";
 
-/// From then on one of the attributions holds.
+/// From here on one of the attributions applies.
 pub const ATTRIBUTED_FROM: &str = "2027-03-28T01:30:00Z";
 
-/// Zones with a change of clocks in these weeks, one of them at midnight, and anchors at the end of months.
+/// Zones whose clocks change in these weeks, one of them at midnight, and anchor days at the end of months.
 const CALENDARS: [(&str, u32); 6] = [
     ("UTC", 1),
     ("Europe/Madrid", 31),
@@ -56,10 +58,10 @@ pub const CANCELED: i32 = 4;
 #[derive(Debug, Clone)]
 pub struct History {
     pub tenants: Vec<TenantOf>,
-    /// Whether the shared source's first attribution holds from a date only.
+    /// Whether the shared source's first attribution applies only from a date.
     pub dated: bool,
     pub phases: Vec<PhaseOf>,
-    /// The calendars of each tenant, once they have been asked for.
+    /// The calendars of each tenant, computed on first use.
     calendars: OnceLock<Vec<(Holding, Vec<usize>)>>,
 }
 
@@ -73,7 +75,7 @@ pub struct TenantOf {
 #[derive(Debug, Clone)]
 pub struct PhaseOf {
     pub change: Option<Change>,
-    /// A tenant has another calendar: it decides the next period.
+    /// A tenant gets another calendar: it applies from the next period.
     calendar: Option<(usize, usize)>,
     events: Vec<Event>,
 }
@@ -83,7 +85,7 @@ pub struct PhaseOf {
 pub enum Change {
     Limit(usize, Option<u64>),
     CountManual(usize, bool),
-    /// This workflow of the shared source is its tenant's, whatever is known of it.
+    /// Attributes this workflow of the shared source to its tenant, whatever is known of it.
     Attribute(usize),
 }
 
@@ -92,7 +94,7 @@ enum Event {
     Run(RunOf),
     /// A reading of a workflow of the shared source.
     Reading(usize, u32),
-    /// An execution of this or an earlier phase is told again.
+    /// An execution of this or an earlier phase is sent again.
     Again(Index),
 }
 
@@ -105,21 +107,21 @@ struct RunOf {
     status: i32,
     stopped: When,
     duration_ms: i64,
-    /// How a crash ended in truth, how much later, and whether that is found in the next phase.
+    /// How a crash really ended, how much later, and whether that is found only in the next phase.
     truth: Option<(i32, i64, bool)>,
 }
 
 #[derive(Debug, Clone)]
 enum When {
-    /// In the phase, so many thousandths of it after its begin.
+    /// In the phase, this many thousandths of it after its beginning.
     Recent(i64),
-    /// So many milliseconds beside the begin of a period or day of its tenant.
+    /// This many milliseconds from the beginning of a period or day of its tenant.
     Edge(Index, i64),
     /// At any time since the first period.
     Ever(i64),
 }
 
-/// One telling of one execution.
+/// One observation of an execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     pub source: usize,
@@ -136,7 +138,7 @@ pub struct Run {
 #[derive(Debug, Clone)]
 pub enum Item {
     Run(Run),
-    /// A reading of a workflow of the shared source; the larger number is the later and says more.
+    /// A reading of a workflow of the shared source; the higher level is the later and shows more.
     Reading(usize, u32),
 }
 
@@ -195,7 +197,7 @@ pub fn calendar(number: usize) -> (&'static str, u32) {
     CALENDARS[number]
 }
 
-/// Start and end of the month of one calendar that holds an instant.
+/// Start and end of a calendar's month that contains an instant.
 fn month_of(calendar: usize, at: Timestamp) -> (Timestamp, Timestamp) {
     let (zone, anchor) = CALENDARS[calendar];
     let begin_in = |month: civil::Date| {
@@ -208,10 +210,10 @@ fn month_of(calendar: usize, at: Timestamp) -> (Timestamp, Timestamp) {
     (begins[next - 1], begins[next])
 }
 
-/// Calendars, each from when it holds; the first since ever.
+/// Calendars, each with the instant from which it applies; the first applies from the beginning.
 type Holding = Vec<(Timestamp, usize)>;
 
-/// The calendar that holds at an instant, and the bounds of the time for which it does.
+/// The calendar that applies at an instant, and from when until when it applies.
 fn holding(calendars: &Holding, at: Timestamp) -> (usize, Timestamp, Timestamp) {
     let place = calendars.iter().rposition(|(from, _)| *from <= at).unwrap();
     let until = calendars.get(place + 1).map_or(Timestamp::MAX, |(from, _)| *from);
@@ -224,7 +226,7 @@ fn period_in(calendars: &Holding, at: Timestamp) -> (Timestamp, Timestamp) {
     (start.max(from), end.min(until))
 }
 
-/// Whether a period of all this time has no clock in it.
+/// Whether a period in this time contains no clock.
 fn passes_over(calendars: &Holding, phases: usize) -> bool {
     let mut at = clock(0);
     while at <= clock(phases - 1) {
@@ -237,7 +239,7 @@ fn passes_over(calendars: &Holding, phases: usize) -> bool {
     false
 }
 
-/// The first instant of a day. Where the clocks skip midnight, it is when they have.
+/// The first instant of a day: if the clocks skip midnight, the one right after.
 fn midnight(date: civil::Date, zone: &str) -> Timestamp {
     let at = TimeZone::get(zone).unwrap().to_ambiguous_zoned(date.at(0, 0, 0, 0));
     let first = at.clone().earlier().unwrap();
@@ -245,7 +247,8 @@ fn midnight(date: civil::Date, zone: &str) -> Timestamp {
 }
 
 impl History {
-    /// The tenant that gets another calendar before a phase, and which. One by which a period would be passed over is not set.
+    /// The tenant that gets another calendar before a phase, and which one. One that would make a period pass
+    /// without a clock is not set.
     pub fn calendar(&self, phase: usize) -> Option<(usize, usize)> {
         self.phases[phase].calendar.filter(|(tenant, _)| self.calendars_of(*tenant).1.contains(&phase))
     }
@@ -255,8 +258,8 @@ impl History {
         &self.calendars.get_or_init(all)[tenant]
     }
 
-    /// The tenant's calendars, each from when it holds: the end of the period in which it was set. And in which phases one was
-    /// set.
+    /// The tenant's calendars, each from when it applies: the end of the period in which it was set. Also the
+    /// phases in which one was set.
     fn set_calendars(&self, tenant: usize) -> (Holding, Vec<usize>) {
         let mut holding = vec![(Timestamp::MIN, self.tenants[tenant].calendar)];
         let mut set_in = Vec::new();
@@ -275,12 +278,13 @@ impl History {
         (holding, set_in)
     }
 
-    /// Start and end of the tenant's period that holds an instant.
+    /// Start and end of the tenant's period that contains an instant.
     pub fn period_of(&self, tenant: usize, at: Timestamp) -> (Timestamp, Timestamp) {
         period_in(&self.calendars_of(tenant).0, at)
     }
 
-    /// The first instant of the tenant's day that holds an instant; a day in which the calendar changes is cut there.
+    /// The first instant of the tenant's day that contains an instant; a day in which the calendar changes is
+    /// cut there.
     pub fn day_of(&self, tenant: usize, at: Timestamp) -> Timestamp {
         let (calendar, from, _) = holding(&self.calendars_of(tenant).0, at);
         let zone = CALENDARS[calendar].0;
@@ -330,7 +334,8 @@ impl History {
         }
     }
 
-    /// How it ended in truth: in the same period, and on the same side of the date from which an attribution holds.
+    /// How it really ended: in the same period, and on the same side of the date from which an attribution
+    /// applies.
     fn truth(&self, of: &RunOf, run: &Run) -> Option<(Run, bool)> {
         let (status, later_ms, in_next) = of.truth.filter(|_| of.status == CRASHED)?;
         let tenant = self.tenant_of(of);
@@ -361,7 +366,7 @@ impl History {
                 while day < now {
                     let (start, _) = self.period_of(tenant, day);
                     edges.extend([start, self.day_of(tenant, day)]);
-                    // Begins of periods as often as those of days.
+                    // Starts of periods as often as starts of days.
                     edges.push(start);
                     day += 24.hours();
                 }

@@ -26,10 +26,10 @@ const PACK_MAX: usize = 12;
 /// Messages that are published at once, in their order.
 const AT_ONCE: usize = 32;
 
-/// Time between two looks at what waits.
+/// Interval for checking whether work is left.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Several services and some fifty tenants on a machine that has other work: generous, because slow is not wrong.
+/// Several services and some fifty tenants on a busy machine: generous, because slow is not wrong.
 const REST_WITHIN: Duration = Duration::from_secs(180);
 
 /// Connections of one service.
@@ -42,8 +42,8 @@ pub enum Way {
     AsIs,
     /// In any order, in packs of any size, each up to three times, with a restart in the middle of each phase.
     Shuffled,
-    /// The same over three services, where any of them may record for any source at the same time; one after the other
-    /// ends and another begins.
+    /// The same with three services, any of which may record for any source at the same time; in each phase
+    /// one stops and another starts.
     Split,
 }
 
@@ -61,13 +61,13 @@ pub struct Stage<'a, R> {
     rng: R,
     bench: Bench,
     services: Vec<Context>,
-    /// What the catalog has of each plan and source, and how often it has changed.
+    /// The plans and shared sources in the catalog, with their revisions.
     plans: BTreeMap<String, (v1::Plan, u64)>,
     shared: BTreeMap<String, (Source, u64)>,
 }
 
 impl<'a, R: Rng> Stage<'a, R> {
-    /// Plays all of them, and gives what came out.
+    /// Plays all of them. Returns the outcome.
     pub async fn play(histories: &'a [History], way: Way, rng: R) -> Outcome {
         let bench = Bench::of::<Aggregator>(&clock(0).to_string()).await;
         let (services, plans, shared) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
@@ -109,7 +109,7 @@ impl<'a, R: Rng> Stage<'a, R> {
         self.services.push(context);
     }
 
-    /// Ends the service that has been there the longest, and begins another.
+    /// Stops the oldest service, and starts another.
     async fn replace_service(&mut self) {
         let ended = self.services.remove(0);
         ended.tasks.stop().await;
@@ -188,7 +188,7 @@ impl<'a, R: Rng> Stage<'a, R> {
         }
     }
 
-    /// Sends what all histories have in a phase.
+    /// Sends the items of all histories in a phase.
     async fn send(&mut self, phase: usize) {
         let mut items = Vec::new();
         for (number, history) in self.histories.iter().enumerate() {
@@ -208,8 +208,8 @@ impl<'a, R: Rng> Stage<'a, R> {
         if self.way != Way::AsIs {
             self.shuffle(&mut messages);
         }
-        // Who reads a partition follows from the subject, whose an execution is from the message: sent over several
-        // partitions, one source is recorded for by several services at once.
+        // The subject decides who reads a message, and its content whose executions it holds: spread over
+        // several partitions, one source is recorded by several services at once.
         let anywhere = self.way == Way::Split;
         let spread = messages.into_iter().map(|message| match anywhere {
             true => (format!("any-{}", self.rng.next_u32() % 64), message),
@@ -224,8 +224,9 @@ impl<'a, R: Rng> Stage<'a, R> {
         self.publish(second).await;
     }
 
-    /// What was pushed of a run: nothing, the same, or what would make it free. Never what would make it count, because a threshold
-    /// that was crossed by it stays so; the tests of `authority` have the rest.
+    /// What was pushed of a run: nothing, the same, or a forgery that makes it uncounted. Never one that
+    /// makes it count, because a threshold that it crossed would stay crossed; the tests in `authority` cover
+    /// the rest.
     fn pushed(&mut self, (number, item, _): &(usize, Item, v1::Origin)) -> Option<(usize, Item, v1::Origin)> {
         let Item::Run(run) = item else { return None };
         let claimed = match self.rng.next_u32() % 4 {
@@ -250,7 +251,8 @@ impl<'a, R: Rng> Stage<'a, R> {
         }
     }
 
-    /// Packs what is of one source and epoch together; readings of workflows travel with executions or alone.
+    /// Packs items of one source, epoch and origin together; readings of workflows travel with executions or
+    /// alone.
     fn pack(&mut self, items: Vec<(usize, Item, v1::Origin)>) -> Vec<v1::ExecutionBatch> {
         let now = timestamp(self.bench.clock.now());
         let mut open: BTreeMap<(String, u32, i32), v1::ExecutionBatch> = BTreeMap::new();
@@ -329,7 +331,7 @@ fn wire_of(run: &Run) -> v1::Execution {
     v1::Execution {
         execution_id: run.id.to_string(),
         workflow_id: format!("w{}", run.workflow),
-        // Of two names that came at one time either may hold, so there is one.
+        // Of two names received at the same time either may win, so there is only one.
         workflow_name: format!("Workflow {}", run.workflow),
         status: run.status,
         mode: run.mode,
@@ -340,7 +342,7 @@ fn wire_of(run: &Run) -> v1::Execution {
     }
 }
 
-/// The larger the level, the later it was read and the more it says.
+/// The higher the level, the later the reading, and the more it shows.
 fn reading(workflow: usize, level: u32) -> v1::Workflow {
     let tenant = home(workflow);
     let mut tags = vec!["other".to_owned()];
@@ -356,7 +358,7 @@ fn reading(workflow: usize, level: u32) -> v1::Workflow {
     }
 }
 
-/// What is not done yet at this time of the clock.
+/// How much work is left at this time of the clock.
 const BUSY: &str = "SELECT (SELECT count(*) FROM sources WHERE map_again OR mapping)
     + (SELECT count(*) FROM tenants WHERE published_revision < revision OR period_end IS NULL OR period_end <= $1)
     + (SELECT count(*) FROM outbox) + (SELECT count(*) FROM rollup_log WHERE NOT folded)
