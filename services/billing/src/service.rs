@@ -40,7 +40,8 @@ impl Service for Billing {
             seal_delay: settings.seal_delay,
             invoice_grace: settings.invoice_grace,
         };
-        // A database that goes away in the middle of a start comes back, as one that is away before it.
+        // Waits for a database that becomes unavailable in the middle of a start, as for one that is
+        // unavailable before it.
         let (waits, shutdown) = (context.bus.waits(), context.tasks.shutdown());
         let catch_up = || catalog_changes::catch_up(&context.pool, context.clock.now());
         if waits.until("the books", &shutdown, |_| false, catch_up).await?.is_none() {
