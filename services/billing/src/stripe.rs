@@ -173,7 +173,7 @@ impl Stripe {
             .send(&self.client)
             .await
             .map_err(|error| read_error_of(error, customer))?;
-        // Without grouping there is one summary, or none where nothing was reported.
+        // Without grouping there is one summary, or none if nothing was reported.
         page.data.iter().try_fold(0_i64, |sum, summary| {
             let value = whole(summary.aggregated_value).ok_or_else(|| {
                 ReadError::Unavailable(format!("{} is not a whole number", summary.aggregated_value))

@@ -70,7 +70,7 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 18] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// The same for global unicast IPv6 addresses, `2000::/3`. Nothing outside them is public.
+/// The special-purpose ranges within global unicast, `2000::/3`. Nothing outside that is public.
 const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
     // Protocol assignments: Teredo, which embeds an IPv4 address, benchmarking, ORCHID.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),

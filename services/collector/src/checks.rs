@@ -1,6 +1,6 @@
-//! The standing of a source apart from its executions: whether its clock is right, and whether its push token
-//! is used by one n8n, and that n8n for one source. Determined at the end of each sweep and published with
-//! it. If pushes show a change, the sweep comes at once.
+//! The standing of a source apart from its executions: whether its clock is right, whether one n8n uses its
+//! push token, and whether that n8n pushes for this source only. Determined at the end of each sweep and
+//! published with it. If pushes show a change, the sweep comes at once.
 
 use jiff::{SignedDuration, Timestamp};
 use metering::SourceId;
@@ -36,7 +36,7 @@ pub struct Standing {
 /// The inputs of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// The skew from which the clock is reported as wrong.
+    /// The skew above which the clock is reported as wrong.
     pub skew_max: SignedDuration,
     /// Whether the source has a push token.
     pub pushes: bool,

@@ -70,7 +70,7 @@ pub struct Collect<'a> {
     pub clock: &'a dyn Clock,
     /// How far the source's clock may be behind.
     pub clock_skew: SignedDuration,
-    /// The skew from which its clock is reported as wrong.
+    /// The skew above which its clock is reported as wrong.
     pub clock_skew_warning: SignedDuration,
     /// How often it is swept, as configured.
     pub interval: Duration,
@@ -337,7 +337,7 @@ impl Collecting<'_> {
             sweep.finish(work.base_url.to_string(), published_through, latest_start, backlog, kept);
         cursor.stream = mark;
         if let Some(backlog) = &cursor.backlog {
-            // Until when everything was published is known only after everything was read.
+            // `complete_until` is known only after everything was read.
             tracing::info!(source = %work.source, rows_read = backlog.rows_read, "reading all executions of the source continues with the next sweep");
             return Ok(Collected { cursor, started_at, executions_published, forecast: None });
         }
@@ -462,8 +462,8 @@ impl Collecting<'_> {
         self.workflows.keep(&news).await
     }
 
-    /// Before anything with a later start is published: a new epoch begins after everything that may have
-    /// been published.
+    /// Called before anything with a later start is published: a new epoch begins after everything that may
+    /// have been published.
     async fn raise_latest_start(&mut self, news: &[Execution]) -> Result<(), SweepError> {
         let latest = news.iter().map(born_at).max();
         if latest > self.latest_start
@@ -527,7 +527,7 @@ fn id_of(execution: &Execution) -> Option<RunId> {
     RunId::new(execution.id.as_str().parse().ok()?)
 }
 
-/// What a sweep has seen, by its cursor.
+/// What a sweep has seen, according to its cursor.
 fn sight(cursor: &Cursor) -> Option<Sight> {
     cursor.floor.zip(cursor.swept_at).map(|(newest, at)| Sight { newest, at })
 }

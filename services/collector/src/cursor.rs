@@ -36,7 +36,7 @@ pub struct Cursor {
     pub backlog: Option<Backlog>,
     /// Every execution that stopped before it, and that is not in the backlog, has been published.
     pub complete_until: Option<Timestamp>,
-    /// What stopped earlier belongs to another address and is not published.
+    /// Executions that stopped earlier belong to another address and are not published.
     pub left_out_before: Option<Timestamp>,
     /// The address it was read from.
     pub base_url: Option<String>,
@@ -44,7 +44,7 @@ pub struct Cursor {
     pub published_through: u64,
     /// Which life of that stream the sequence belongs to.
     pub stream: StreamMark,
-    /// What the next sweep must know of single executions.
+    /// What the next sweep must know about single executions.
     pub tracked: BTreeMap<RunId, Tracked>,
     /// Ids that were never shown.
     pub unseen: Unseen,
@@ -83,7 +83,7 @@ pub struct Tracked {
     pub stopped_at: Option<Timestamp>,
 }
 
-/// What an execution was when it was last seen.
+/// The state of an execution when it was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Not finished.
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn executions_open_at_the_watermark_are_published_even_if_ended_since() {
+    fn executions_open_at_the_watermark_count_as_open_even_if_ended_since() {
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
         let (before, mark, after) =
             (at("2026-11-24T11:00:00Z"), at("2026-11-24T12:00:00Z"), at("2026-11-24T12:00:03Z"));

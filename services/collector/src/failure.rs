@@ -129,7 +129,7 @@ impl SweepError {
     }
 }
 
-/// What to do, if that quotes the answer.
+/// The advice, if it quotes the answer.
 fn what_to_do_by_name(error: &SweepError) -> Option<String> {
     match error {
         SweepError::Read(N8nError::Redirected { address: Some(address), .. }) => {

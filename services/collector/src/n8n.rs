@@ -44,7 +44,7 @@ const IDLE_MAX: Duration = Duration::from_secs(5);
 /// Idle connections to one host: sources behind the same proxy share them.
 const IDLE_PER_HOST_MAX: usize = 16;
 
-/// What the API's path begins with.
+/// The beginning of the API's path.
 const API_PATH: &str = "/api/v1/";
 
 /// Longest piece of an answer that an error quotes, in characters.
@@ -71,7 +71,7 @@ impl OpenStatus {
     }
 }
 
-/// What is asked for with each page of a list. A cursor does not remember it.
+/// What is requested with each page of a list. A cursor does not remember it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listing {
     /// Only executions of this status; all that are shown if missing.

@@ -44,7 +44,7 @@ pub struct Receive {
     pub clock: Arc<dyn Clock>,
     /// Time between sweeps of a source without an interval of its own.
     pub poll_interval: Duration,
-    /// The skew from which a source's clock is reported as wrong.
+    /// The skew above which a source's clock is reported as wrong.
     pub clock_skew_warning: SignedDuration,
     /// Who has pushed lately.
     pub senders: Senders,

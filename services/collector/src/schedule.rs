@@ -86,7 +86,7 @@ pub struct Work {
     pub poll_interval: Duration,
     /// How far a source's clock may be behind.
     pub clock_skew: SignedDuration,
-    /// The skew from which its clock is reported as wrong.
+    /// The skew above which its clock is reported as wrong.
     pub clock_skew_warning: SignedDuration,
     /// Rows that a source is assumed to keep.
     pub rows_kept: u64,

@@ -94,7 +94,7 @@ impl Known {
     }
 }
 
-/// Also if our own clock was set back.
+/// In either direction: our own clock may have been set back.
 fn is_due(noted_at: Option<Timestamp>, now: Timestamp) -> bool {
     noted_at.is_none_or(|noted_at| now.duration_since(noted_at).abs() >= NOTED_EVERY)
 }

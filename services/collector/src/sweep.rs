@@ -507,7 +507,7 @@ impl Sweep {
     }
 
     /// Whether the row shows the execution that is known under its id; `None` if none is known to have ended.
-    /// What has ended stays so (but a crash may be taken back), and its start never changes.
+    /// What has ended stays ended (but a crash may be revised), and its start never changes.
     fn same_as_known(&self, row: &Row) -> Option<bool> {
         let known = self.before.tracked.get(&row.id()).filter(|known| known.has_ended())?;
         let has_not_started = row.started_at().is_none() && known.started_at.is_some();

@@ -47,7 +47,8 @@ pub async fn claim(
     .map(drop)
 }
 
-/// Those of these executions that the hook says it refused, with what their data say, if they were read.
+/// The ones among these executions that the hook says it refused, with what their data say, if they were
+/// read.
 pub async fn claimed(
     executor: impl PgExecutor<'_>,
     source: &SourceId,

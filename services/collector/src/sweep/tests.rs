@@ -67,7 +67,7 @@ fn abandoned() -> impl Strategy<Value = Vec<bool>> {
     prop::collection::vec(any::<bool>(), 20)
 }
 
-/// The same histories in every run: a test that fails fails again. `PROPTEST_RNG_SEED` selects others.
+/// The same histories in every run: a failing test fails again. `PROPTEST_RNG_SEED` selects others.
 const SEED: u64 = 20_261_124;
 
 fn config() -> ProptestConfig {

@@ -87,7 +87,7 @@ async fn an_audit_lists_what_the_source_and_the_aggregator_disagree_on() {
     other.stopped_at.as_mut().unwrap().seconds -= 1;
     answer_with(&stage, books);
     stage.n8n("north").delete(400).unwrap();
-    // What runs, and what has ended since the last sweep, is no difference.
+    // Executions that are running, or have ended since the last sweep, are no difference.
     stage.n8n("north").run(&Runs::of("late").count(5)).unwrap();
     let published = stage.published().await;
 

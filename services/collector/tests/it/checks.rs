@@ -1,5 +1,5 @@
-//! Whether a source's clock is right, and whether its push token is used by one n8n, and that n8n for one
-//! source.
+//! Whether a source's clock is right, whether one n8n uses its push token, and whether that n8n pushes for it
+//! only.
 
 use std::collections::BTreeMap;
 

@@ -53,7 +53,7 @@ async fn a_sweep_after(set_back: &str) {
     assert_ne!(found.id, first.synced.stream_life, "the stream is marked for everybody");
     assert_eq!(synced.stream_life, found.id);
     assert!(synced.published_through <= found.last_sequence, "completeness is frozen");
-    // What lies at the floor may come twice: by the live part of the sweep, and by reading everything anew.
+    // Rows at the floor may come twice: in the live part of the sweep, and when everything is read again.
     assert!(synced.executions_published >= 300, "{}", synced.executions_published);
     stage.finish().await;
 }

@@ -37,7 +37,7 @@ async fn unsaved_executions_are_reported_once_the_next_sweep_misses_them_too() {
     assert_eq!(third.synced.unseen_ids_max, 40);
     assert_eq!(third.synced.unseen_since, first.synced.sweep_started_at);
 
-    // What is open has an id and no end, and what was late is seen after all.
+    // An open execution has an id and no end, and a late row is seen after all.
     let open = stage.n8n("north").start(&sandbox::n8n::Start::of("orderSync")).unwrap();
     stage.n8n("north").run(&Runs::of("orderSync").uncommitted()).unwrap();
     run_unsaved(&stage, 2);

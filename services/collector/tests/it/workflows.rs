@@ -56,7 +56,7 @@ async fn what_a_tenant_depends_on_is_published_before_executions_and_on_changes(
     assert_eq!(published[0].tags, ["south"]);
     stage.swept_without_reading("north").await;
 
-    // A workflow that was not known is published with its first execution, and alone: the other has not changed.
+    // An unknown workflow is published with its first execution, and alone: the other has not changed.
     n8n.run(&Runs::of("x")).unwrap();
     stage.bench.clock.advance(STEP);
     let (published, executions) = next_workflows(&mut stage).await;

@@ -269,7 +269,7 @@ impl<'a> Stage<'a> {
         let epoch = self.cursor.epochs.of(born_at);
         let id: u64 = execution.id.as_str().parse().unwrap();
         let serial: usize = execution.workflow.as_str().parse().unwrap();
-        let told = (serial, execution.status, execution.stopped_at);
+        let published_as = (serial, execution.status, execution.stopped_at);
         let before = self.published.get(&(epoch, id)).copied();
         if before.is_some_and(|before| before.0 != serial) {
             // Lost, because a restore was noticed too late; without one it cannot be. Better lost than
@@ -278,8 +278,8 @@ impl<'a> Stage<'a> {
             self.taken.insert(serial);
             return;
         }
-        self.published.insert((epoch, id), told);
-        if before == Some(told) {
+        self.published.insert((epoch, id), published_as);
+        if before == Some(published_as) {
             self.repeats += 1;
         }
         let first = *self.epoch_of.entry(serial).or_insert(epoch);
@@ -299,16 +299,16 @@ impl<'a> Stage<'a> {
 
     /// Everything that is final and visible and stopped before `until` was published as it is.
     fn check_completeness(&self, until: Timestamp) {
-        let told: HashMap<usize, (Status, Timestamp)> =
+        let published_as: HashMap<usize, (Status, Timestamp)> =
             self.published.values().map(|(serial, status, stopped)| (*serial, (*status, *stopped))).collect();
         for (id, run) in &self.model.rows {
             let (Phase::Ended(status), Some(stopped_s)) = (run.phase, run.stopped_s) else { continue };
             if at(stopped_s) < until && !self.taken.contains(&run.serial) {
-                let told = told.get(&run.serial).copied();
+                let published_as = published_as.get(&run.serial).copied();
                 // A restore may undo a recovery; the run was published all the same.
-                let is_told =
-                    told == Some((status, at(stopped_s))) || told.is_some() && self.model.restores > 0;
-                assert!(is_told, "{id} ({run:?}) is missing before {until}: {told:?}");
+                let is_published = published_as == Some((status, at(stopped_s)))
+                    || published_as.is_some() && self.model.restores > 0;
+                assert!(is_published, "{id} ({run:?}) is missing before {until}: {published_as:?}");
             }
         }
     }
@@ -317,11 +317,11 @@ impl<'a> Stage<'a> {
     fn check_gaps(&self, next: &Cursor) {
         for (id, serial) in &self.open {
             let is_open = next.tracked.contains_key(&RunId::new(*id).unwrap());
-            let is_told = self.published.values().any(|told| told.0 == *serial);
+            let is_published = self.published.values().any(|published_as| published_as.0 == *serial);
             // Its id was handed out again, and nothing else has revealed the restore: see the README.
             let is_replaced = self.model.rows.get(id).is_some_and(|run| run.serial != *serial);
             let is_lost = self.vanished.contains(id) || self.taken.contains(serial);
-            assert!(is_open || is_told || is_lost || is_replaced, "the loss of {id} was not reported");
+            assert!(is_open || is_published || is_lost || is_replaced, "the loss of {id} was not reported");
         }
     }
 }
