@@ -35,10 +35,10 @@ const NEXT_MINUTE: Duration = Duration::from_secs(60);
 /// deadline.
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
-const LATE_REASON: &str = "usage was counted after the period's invoice may be final";
+const LATE_REASON: &str = "usage was counted too late for the period's invoice";
 
 /// The usage waited for an earlier report, a refused customer or a service that was stopped.
-const NOT_SEALED_REASON: &str = "usage could not be reported before the period's invoice may be final";
+const NOT_SEALED_REASON: &str = "usage could not be reported in time for the period's invoice";
 
 /// Seals reports.
 pub struct Sealer {

@@ -44,7 +44,8 @@ impl Service for Billing {
         // unavailable before it.
         let (waits, shutdown) = (context.bus.waits(), context.tasks.shutdown());
         let catch_up = || catalog_changes::catch_up(&context.pool, context.clock.now());
-        if waits.until("the books", &shutdown, |_| false, catch_up).await?.is_none() {
+        if waits.until("the database (customers and meters)", &shutdown, |_| false, catch_up).await?.is_none()
+        {
             return Ok(());
         }
         record(&context, rules);
@@ -91,7 +92,7 @@ async fn report(
 ) -> anyhow::Result<()> {
     let Context { clock, pool, bus, tasks } = context;
     let end_pauses = || pauses::end_all(pool);
-    let what = "the database (pauses of senders)";
+    let what = "the database (pauses)";
     if bus.waits().until(what, &tasks.shutdown(), |_| false, end_pauses).await?.is_none() {
         return Ok(());
     }
