@@ -44,8 +44,7 @@ impl Service for Billing {
         // unavailable before it.
         let (waits, shutdown) = (context.bus.waits(), context.tasks.shutdown());
         let catch_up = || catalog_changes::catch_up(&context.pool, context.clock.now());
-        if waits.until("the database (customers and meters)", &shutdown, |_| false, catch_up).await?.is_none()
-        {
+        if waits.until("the database (destinations)", &shutdown, |_| false, catch_up).await?.is_none() {
             return Ok(());
         }
         record(&context, rules);
