@@ -11,31 +11,31 @@ use crate::{
     owed::{Part, Route},
 };
 
-/// What is counted this long before the invoice may become final is still reported: time to seal and send it, and for
-/// retries.
+/// Usage counted up to this long before the invoice may become final is still reported. The margin leaves
+/// time to seal it, send it and retry.
 pub const GRACE_MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// Sending stops this long before the invoice may become final: longer than a call to Stripe may take, so that no
 /// event arrives on a final invoice.
 pub const SEND_MARGIN: Duration = Duration::from_secs(2 * 60);
 
-/// After its end a period closes within 7 days, the longest `aggregator.close_grace`. Late usage of one that has not
-/// is announced a day later, so that it is not kept back for ever.
+/// A period closes within 7 days of its end, the longest `aggregator.close_grace`. If it has not closed a day
+/// after that, its late usage is announced anyway instead of being held back for ever.
 const CLOSED_WITHIN: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 
-/// How reports are cut.
+/// When reports are sealed and sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Between two reports of a tenant.
+    /// Interval between two reports of a tenant.
     pub report_interval: Duration,
-    /// Events lie at least this far in the past.
+    /// Events are dated at least this far in the past.
     pub seal_delay: Duration,
     /// How long after its end a period's usage still reaches its invoice.
     pub invoice_grace: Duration,
 }
 
 impl Rules {
-    /// What is counted from this instant on is too late for the period's invoice.
+    /// Usage counted from this instant on is too late for the period's invoice.
     pub fn counted_before(&self, period: Period) -> Timestamp {
         later(period.end, self.invoice_grace.saturating_sub(GRACE_MARGIN))
     }
@@ -65,24 +65,24 @@ pub struct Account {
     pub next_version: u32,
     /// When the period was closed.
     pub closed_at: Option<Timestamp>,
-    /// Never to be reported: nobody was to be billed while there was time.
+    /// Never reported: the tenant was not billed while there was still time.
     pub waived: bool,
-    /// The last destination that has refused a report.
+    /// The last destination that refused a report.
     pub refused: Option<Destination>,
 }
 
-/// What to do about the part that is not reported.
+/// What to do about unreported usage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// All is reported.
+    /// Everything is reported.
     Nothing,
-    /// Look again then.
+    /// Look again at this instant.
     Wait(Timestamp),
-    /// Seal a report of this part, whose event lies at this instant at the latest.
+    /// Seal a report of this part, its event dated at this instant at the latest.
     Seal(Part, Timestamp),
     /// Too late for the invoice: an operator has to bill this part.
     Late(Part, Timestamp),
-    /// Nobody was to be billed for it in this period, and the period is over.
+    /// The tenant was not billed in this period, and the period is over.
     Waive,
 }
 
@@ -103,8 +103,8 @@ impl Account {
         }
     }
 
-    /// Takes a total that was counted at `counted_at`, unless a newer one is known: messages may come twice and in any
-    /// order. True where it was taken.
+    /// Records a total counted at `counted_at`, unless a newer one is known: messages may arrive twice and in
+    /// any order. Returns whether it was recorded.
     pub fn observe(
         &mut self,
         rules: &Rules,
@@ -116,7 +116,7 @@ impl Account {
         if revision < self.revision {
             return false;
         }
-        // A calendar that was changed may move the end; what is sealed stays.
+        // A changed calendar may move the end; sealed reports stay as they are.
         self.period = period;
         self.revision = revision;
         self.billable_total = billable_total;
@@ -126,12 +126,12 @@ impl Account {
         true
     }
 
-    /// Notes that the period is over; the first time counts.
+    /// Closes the period; only the first call counts.
     pub fn close(&mut self, closed_at: Timestamp) {
         self.closed_at.get_or_insert(closed_at);
     }
 
-    /// What is not reported yet; negative where too much was.
+    /// Usage that is not reported yet; negative if too much was.
     pub fn unreported(&self) -> i64 {
         self.billable_total.saturating_sub(self.reported_total)
     }
@@ -146,11 +146,11 @@ impl Account {
         if now >= send_before {
             return self.decide_late(rules, route, now);
         }
-        // Between the two, what was counted in time is still sent.
+        // Between the two deadlines, usage counted in time is still sent.
         let in_time = if now < counted_before { self.billable_total } else { self.in_time_total };
         let Some(part) = route.next(self, in_time) else { return Decision::Wait(send_before) };
         if part.destination.is_none() {
-            // A customer or a meter may yet be named.
+            // A customer or a meter may yet be set.
             return Decision::Wait(minutes::next_look(rules, self.period, 1, now));
         }
         let event_at = earlier(now, rules.seal_delay).min(self.last_instant());
@@ -165,7 +165,7 @@ impl Account {
         if part.destination.is_none() {
             return Decision::Waive;
         }
-        // Until the period closes the figure may still grow: one late report says it all.
+        // The total may grow until the period closes; waiting for that makes it one late report.
         if self.closed_at.is_none() && now < later(self.period.end, CLOSED_WITHIN) {
             return Decision::Wait(minutes::next_look(rules, self.period, 1, now));
         }
@@ -176,7 +176,7 @@ impl Account {
         earlier(self.period.end, Duration::from_secs(1))
     }
 
-    /// Takes the unreported part up to this total onto a report. Returns its quantity and version.
+    /// Moves the unreported part, up to this total, to a report. Returns the report's quantity and version.
     pub fn seal(&mut self, up_to: i64) -> (i64, u32) {
         let (quantity, version) = (up_to.saturating_sub(self.reported_total), self.next_version);
         self.reported_total = up_to;
@@ -184,7 +184,7 @@ impl Account {
         (quantity, version)
     }
 
-    /// Gives the quantity of a refused report back: it was not executed, so it is reported anew.
+    /// Returns the quantity of a refused report to the account: it was not executed, so it is reported again.
     pub fn give_back(&mut self, quantity: i64, refused_by: &Destination) {
         self.reported_total = self.reported_total.saturating_sub(quantity);
         self.refused = Some(refused_by.clone());

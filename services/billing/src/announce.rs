@@ -1,4 +1,4 @@
-//! What billing tells the world, as messages for the outbox.
+//! The events that billing publishes, as messages for the outbox.
 
 use jiff::Timestamp;
 use messaging::Outgoing;
@@ -13,7 +13,7 @@ use crate::{
     report::{Report, State},
 };
 
-/// Stripe's total of a period is not what was accepted.
+/// Stripe's total of a period differs from what it accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drift {
     /// Whose usage.
@@ -28,7 +28,7 @@ pub struct Drift {
     pub stripe_total: i64,
 }
 
-/// Stripe has taken a report. `reported_total` is what it has taken of the period so far.
+/// Stripe accepted a report. `reported_total` is what it has accepted for the period so far.
 pub fn reported(namespace: &Namespace, report: &Report, reported_total: i64, now: Timestamp) -> Outgoing {
     let event = Event::Reported(UsageReported {
         tenant_id: report.tenant.to_string(),
@@ -41,7 +41,7 @@ pub fn reported(namespace: &Namespace, report: &Report, reported_total: i64, now
     outgoing(namespace, &report.tenant, format!("billing:reported:{}", report.identifier), event, now)
 }
 
-/// A report needs a person. `state` is what it has become.
+/// A report needs an operator. `state` is its new state.
 pub fn failed(
     namespace: &Namespace,
     report: &Report,
@@ -94,10 +94,10 @@ fn advice(report: &Report, state: State) -> String {
         }
         State::Rejected => format!(
             "Nothing was counted: correct the tenant's customer or the plan's meter; the {quantity} executions are \
-             then reported again by themselves"
+             then reported again automatically"
         ),
         _ => format!(
-            "Whether it was counted is not known: compare the usage of {customer} around {} with the {quantity} \
+            "It is not known whether this was counted: compare the usage of {customer} around {} with the {quantity} \
              executions of this report, and correct the invoice by hand",
             report.event_at
         ),

@@ -1,4 +1,4 @@
-//! What a change of the catalog means for billing: since when a tenant is billed, and where its usage goes.
+//! What a catalog change means for billing: since when a tenant is billed, and where its usage goes.
 
 use std::sync::Arc;
 
@@ -34,11 +34,11 @@ impl OnChange for CatalogChanges {
         occurred_at: Option<Timestamp>,
     ) -> Result<(), CatalogError> {
         let now = self.clock.now();
-        // A change that was read late is in force since it was made.
+        // A change that is read late took effect when it was made.
         let at = occurred_at.unwrap_or(now).min(now);
         match change {
             Change::Tenant(tenant) => {
-                // Without its plan nothing is known; the plan's own message is on its way.
+                // Without the plan the meter is unknown; the plan's own message will follow.
                 let plan: Option<Plan> = catalog::store::find(&mut *connection, tenant.plan.as_str()).await?;
                 if let Some(plan) = plan {
                     follow(connection, tenant, &plan, at, now).await?;
@@ -54,7 +54,7 @@ impl OnChange for CatalogChanges {
             }
             Change::Removed { kind: CatalogKind::Tenant, id } => {
                 if let Ok(tenant) = TenantId::parse(id) {
-                    // What it owes goes where it went, and at once.
+                    // What it owes is reported at once, to its last destination.
                     destinations::end(connection, &tenant, at).await?;
                     accounts::seal_all_at(connection, &tenant, now).await?;
                 }
@@ -65,7 +65,7 @@ impl OnChange for CatalogChanges {
     }
 }
 
-/// Notes where the tenants' usage goes that were in the catalog before billing began to note it.
+/// Records the destinations of tenants that were in the catalog before billing recorded any.
 pub async fn catch_up(pool: &PgPool, now: Timestamp) -> Result<(), StoreError> {
     let mut connection = pool.acquire().await?;
     for tenant in readable_tenants(&mut connection).await? {
@@ -79,14 +79,17 @@ pub async fn catch_up(pool: &PgPool, now: Timestamp) -> Result<(), StoreError> {
             Ok(None) => {}
             Err(CatalogError::Database(error)) => return Err(error.into()),
             Err(error) => {
-                tracing::error!(tenant = %tenant.id, error = chain(&error), "a plan cannot be read")
+                tracing::error!(
+                    tenant = %tenant.id, error = chain(&error),
+                    "cannot read a tenant's plan, so its customer and meter are not recorded"
+                )
             }
         }
     }
     Ok(())
 }
 
-/// Puts the tenant's customer and meter in force. What was used before and is not sealed is owed to the former ones.
+/// Puts the tenant's customer and meter in force. Unsealed usage from before is owed to the former ones.
 async fn follow(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -104,19 +107,19 @@ async fn follow(
     accounts::seal_all_at(connection, &tenant.id, now).await
 }
 
-/// What was used until `since` and is not sealed is owed to `former`.
+/// Unsealed usage up to `since` is owed to `former`.
 async fn bind_to(
     connection: &mut PgConnection,
     tenant: &TenantId,
     former: &Destination,
     since: Timestamp,
 ) -> Result<(), StoreError> {
-    // A meter that Stripe does not have was a mistake: who corrects it means what is not sealed, too.
+    // A meter that Stripe does not have was a mistake: its correction covers unsealed usage, too.
     if pauses::is_meter_paused(&mut *connection, &former.event_name).await? {
         return Ok(());
     }
     for account in accounts::lock_owing(connection, tenant).await? {
-        // A period that had ended goes where its usage went at its end.
+        // A period that had ended keeps the destination it had at its end.
         if account.period.contains(since) {
             let mut parts = owed::list(connection, &account).await?;
             bind(&mut parts, account.billable_total, former);
@@ -126,13 +129,15 @@ async fn bind_to(
     Ok(())
 }
 
-/// All tenants; one that cannot be read costs only itself.
+/// All tenants; an unreadable one is logged and skipped.
 async fn readable_tenants(connection: &mut PgConnection) -> Result<Vec<Tenant>, sqlx::Error> {
     let mut tenants = Vec::new();
     for tenant in catalog::store::list_each::<Tenant>(connection).await? {
         match tenant {
             Ok(tenant) => tenants.push(tenant),
-            Err(error) => tracing::error!(error = chain(&error), "a tenant cannot be read"),
+            Err(error) => {
+                tracing::error!(error = chain(&error), "cannot read a tenant of the catalog, skipping it")
+            }
         }
     }
     Ok(tenants)

@@ -23,28 +23,28 @@ use crate::{
     stripe::Stripe,
 };
 
-/// Summaries are eventually consistent: the first look comes this long after the last change.
+/// Summaries are eventually consistent: the first comparison comes this long after the last change.
 pub const CONFIRM_DELAY: Duration = Duration::from_secs(10 * 60);
 
 /// A difference that lasts longer than this after the last change is drift.
 const CONSISTENT_WITHIN: Duration = Duration::from_secs(30 * 60);
 
-/// Pause between two looks while a summary may still catch up.
+/// Pause between two comparisons while a summary may still catch up.
 const CATCH_UP_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// Pause between two looks at a period that has drifted: somebody may be correcting it.
+/// Pause between two comparisons of a period that has drifted: somebody may be correcting it.
 const DRIFT_PAUSE: Duration = Duration::from_secs(60 * 60);
 
 /// A drifted period is watched this long after it closed, which is the longest life of a draft invoice.
 const WATCHED_FOR: Duration = Duration::from_secs(72 * 60 * 60);
 
-/// Pause after a look that failed.
+/// Pause after a comparison that failed.
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
-/// Periods compared at once; reads at Stripe are budgeted.
+/// Periods compared at once, to bound the requests to Stripe.
 const PERIODS_IN_FLIGHT_MAX: usize = 4;
 
-/// Periods to compare are looked for this often, by the machine's clock.
+/// Interval for checking due comparisons, by the machine's clock.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A period cannot be compared.
@@ -64,11 +64,11 @@ impl From<sqlx::Error> for ConfirmError {
     }
 }
 
-/// A closed period beside Stripe's summary.
+/// A closed period compared with Stripe's summary.
 struct Comparison {
     /// The destinations that differ.
     drifts: Vec<Drift>,
-    /// When anything that Stripe sums up changed last.
+    /// When anything that Stripe sums up last changed.
     last_change: Timestamp,
     /// Whether another report to one of the destinations is still open.
     is_open: bool,
@@ -80,7 +80,7 @@ pub struct Confirmer {
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Where events go.
+    /// Names the subjects of events.
     pub namespace: Namespace,
     /// Whose summaries count.
     pub stripe: Arc<Stripe>,
@@ -98,7 +98,10 @@ impl Confirmer {
                         .for_each_concurrent(PERIODS_IN_FLIGHT_MAX, |key| self.look(key))
                         .await;
                 }
-                Err(error) => tracing::warn!(error = chain(&error), "cannot look for closed periods"),
+                Err(error) => tracing::warn!(
+                    error = chain(&error),
+                    "cannot look for closed periods to compare, retrying"
+                ),
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -110,7 +113,11 @@ impl Confirmer {
     async fn look(&self, key: Key) {
         let now = self.clock.now();
         let Err(error) = self.compare(&key, now).await else { return };
-        tracing::warn!(tenant = key.tenant, error = chain(&error), "a closed period is not confirmed yet");
+        tracing::warn!(
+            tenant = key.tenant,
+            error = chain(&error),
+            "cannot compare a closed period with Stripe, retrying in a minute"
+        );
         if let Err(error) = self.look_again(&key, Some(later(now, FAILURE_PAUSE))).await {
             tracing::warn!(error = chain(&error), "cannot postpone the comparison with Stripe");
         }
@@ -156,7 +163,7 @@ impl Confirmer {
                 comparison.last_change = comparison.last_change.max(last_at);
             }
             let stripe_total = match self.stripe.total(&destination, period.start, period.end).await {
-                // Who is not there is not billed either.
+                // A customer that does not exist is not billed either.
                 Err(ReadError::NoCustomer(_)) => 0,
                 total => total?,
             };

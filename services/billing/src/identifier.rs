@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 use metering::{Period, TenantId};
 use sha2::{Digest, Sha256};
 
-/// Bytes of the hash that are kept: it only has to tell environments, meters and period starts of one tenant
-/// and day apart.
+/// Bytes of the hash that are kept: enough to distinguish the environments, meters and period starts of one
+/// tenant and day.
 const HASH_BYTES: usize = 6;
 
 /// Where a tenant's usage is reported: a customer and a meter's event name.
@@ -24,12 +24,12 @@ pub struct Destination {
 pub struct Identifier(String);
 
 impl Identifier {
-    /// The identifier of a report: a function of what it reports, so that it can never be made up anew.
+    /// The identifier of a report: a function of what it reports, so that every attempt has the same one.
     pub fn of(environment: &str, event_name: &str, tenant: &TenantId, period: Period, version: u32) -> Self {
         let mut hash = Sha256::new();
         let start = period.start.as_second().to_string();
         for part in [environment, event_name, tenant.as_str(), start.as_str()] {
-            // Lengths in front: ("ab", "c") and ("a", "bc") must differ.
+            // Length prefixes: ("ab", "c") and ("a", "bc") must differ.
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part);
         }

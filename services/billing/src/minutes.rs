@@ -1,9 +1,9 @@
 //! Room for reports: one event per customer, meter and minute, however many tenants share them.
 //!
-//! The minute's summary is a report's receipt, so no two reports of a customer and meter lie in one minute. Tenants of
-//! one customer share its minutes, so each of them reports the less often the more they are: together they take at
-//! most every second minute while a period runs. The other half is there for its end, when each of them has to report
-//! its last figures within the invoice's grace.
+//! The summary of a minute is a report's receipt, so no two reports of a customer and meter share a minute.
+//! The tenants of a customer share its minutes: the more there are, the less often each reports, so that
+//! together they take at most every second minute while a period runs. The other half is reserved for its
+//! end, when each has to report its last totals within the invoice's grace.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,25 +12,26 @@ use metering::Period;
 
 use crate::account::{Rules, later};
 
-/// Minutes of a running period for each report of a customer and meter: half of them stay free for the end.
+/// Time for each report of a customer and meter while a period runs: every second minute stays free for the
+/// end.
 const RUNNING_PACE: Duration = Duration::from_secs(2 * 60);
 
-/// Between two reports of a tenant's ended period. Short, so that little is left for the last moment.
+/// Interval between two reports of an ended period. Short, so that little is left for the last moment.
 const ENDED_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The same for each tenant of a customer: within an hour of grace all of them together take 360 minutes at most, and
-/// one more each at the end and at the deadline.
+/// The same for each tenant that shares the customer: in an hour of grace all of them together take at most
+/// 360 minutes, plus one each at the end and at the deadline.
 const ENDED_PACE: Duration = Duration::from_secs(10);
 
 /// Minutes that are searched first; nearly always one of them is free.
 const SEARCHED_FIRST: i64 = 60;
 
-/// How many more minutes are searched each time, until the period's start.
+/// Factor by which each further search widens, up to the period's start.
 const SEARCH_WIDENS_BY: i64 = 8;
 
 const MINUTE_SECONDS: i64 = 60;
 
-/// When an account is looked at again after a report, where `tenants` share its customer and meter.
+/// When an account is looked at again after a report, if `tenants` share its customer and meter.
 pub fn next_look(rules: &Rules, period: Period, tenants: u32, now: Timestamp) -> Timestamp {
     let deadline = rules.counted_before(period);
     if now < period.end {
@@ -44,7 +45,7 @@ pub fn next_look(rules: &Rules, period: Period, tenants: u32, now: Timestamp) ->
     }
 }
 
-/// How many minutes to search, from few to all from `start` to `latest`.
+/// How many minutes to search: first a few, in the end all from `start` to `latest`.
 pub fn searches(start: Timestamp, latest: Timestamp) -> impl Iterator<Item = i64> {
     let all = minute_of(latest).saturating_sub(minute_of(start)).saturating_add(1);
     let mut next = Some(SEARCHED_FIRST);
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_and_the_deadline_are_never_overslept() {
+    fn the_end_and_the_deadline_are_never_missed() {
         let look = |tenants, now| next_look(&rules(), november(), tenants, at(now));
         assert_eq!(look(1, "2026-11-24T12:00:00Z"), at("2026-11-24T12:05:00Z"));
         assert_eq!(look(20, "2026-11-24T12:00:00Z"), at("2026-11-24T12:40:00Z"));
@@ -129,7 +130,7 @@ mod tests {
     }
 
     proptest! {
-        // Each case plays a whole day of up to 60 tenants.
+        // Each case simulates a whole day of up to 60 tenants.
         #![proptest_config(ProptestConfig::with_cases(16))]
 
         /// Tenants that always have something to report, from a period's start to the end of its grace.
@@ -149,7 +150,7 @@ mod tests {
                     prop_assert!(period.contains(instant));
                     prop_assert!(taken.insert(minute_of(instant)), "two reports in one minute");
                 } else {
-                    // While it runs, a report may have to wait a little; after its end none does.
+                    // A report may have to wait a little while the period runs, but not after its end.
                     prop_assert!(now < period.end, "tenant {} of {} has no room at {}", tenant, tenants, now);
                 }
                 if now < deadline {

@@ -1,9 +1,10 @@
-//! Where the parts of an account go: what was used before a change of customer or meter is owed to the old one.
+//! Where the parts of an account go: usage from before a change of customer or meter is owed to the former
+//! one.
 
 use crate::{account::Account, identifier::Destination};
 
-/// Parts that one account may have. Each stands for a change of customer or meter while a report was under way; the
-/// last takes up what more changes would add.
+/// Parts that one account may have. Each comes from a change of customer or meter while a report was under
+/// way; what further changes would add goes to the last part.
 const PARTS_MAX: usize = 32;
 
 /// A part of an account's total that is owed to a destination of its own.
@@ -18,11 +19,11 @@ pub struct Owed {
 /// Where the parts of an account go, at one instant.
 #[derive(Debug, Clone, Default)]
 pub struct Route {
-    /// Parts that go elsewhere than the rest, in the order in which they were used.
+    /// Parts that do not go where the rest goes, in the order of their use.
     pub owed: Vec<Owed>,
-    /// Where the rest goes; nothing where it is not billed.
+    /// Where the rest goes; `None` if it is not billed.
     pub rest: Option<Destination>,
-    /// Where the tenant's usage goes by the last change; takes over what another destination has refused.
+    /// The tenant's destination by the last change; takes over what another destination refused.
     pub last: Option<Destination>,
 }
 
@@ -31,14 +32,14 @@ pub struct Route {
 pub struct Part {
     /// The account's total when it is sealed.
     pub up_to: i64,
-    /// Where it goes; nothing where it is not billed.
+    /// Where it goes; `None` if it is not billed.
     pub destination: Option<Destination>,
-    /// How many of the owed parts are done with it.
+    /// How many of the owed parts it settles.
     pub covers: usize,
 }
 
 impl Route {
-    /// The next part of what is not reported of `total`; parts that go to the same destination are one.
+    /// The next unreported part of `total`; consecutive parts with the same destination are one.
     pub fn next(&self, account: &Account, total: i64) -> Option<Part> {
         let owed = self.owed.iter().map(|owed| (owed.up_to.min(total), Some(&owed.destination)));
         let ends = owed.chain([(total, self.rest.as_ref())]);
@@ -49,7 +50,7 @@ impl Route {
             part = match part {
                 Some(open) if open.destination == destination => Some(Part { up_to, covers, ..open }),
                 Some(open) if open.up_to != account.reported_total => return Some(open),
-                // Nothing is left of it: a correction has taken back what came before.
+                // Nothing is left of it: a correction took back what came before.
                 _ if up_to == account.reported_total => None,
                 _ => Some(Part { up_to, destination, covers }),
             };
@@ -57,14 +58,14 @@ impl Route {
         part.filter(|part| part.up_to != account.reported_total)
     }
 
-    /// A destination that has refused a report gives way to the one that the operator has named since.
+    /// A destination that refused a report is replaced by the one that the operator has set since.
     fn replaced(&self, account: &Account, destination: Option<&Destination>) -> Option<Destination> {
         let refused = destination.is_some() && destination == account.refused.as_ref();
         self.last.as_ref().filter(|_| refused).or(destination).cloned()
     }
 }
 
-/// Notes that the account's total so far, as far as it is not owed elsewhere already, is owed to `destination`.
+/// Records that the account's total so far is owed to `destination`, except what is already owed elsewhere.
 pub fn bind(parts: &mut Vec<Owed>, total: i64, destination: &Destination) {
     let is_full = parts.len() >= PARTS_MAX;
     match parts.last_mut() {
@@ -74,7 +75,7 @@ pub fn bind(parts: &mut Vec<Owed>, total: i64, destination: &Destination) {
     }
 }
 
-/// Notes that what a refused report had taken up to `reported` stays owed to where it was sent.
+/// Records that a refused report's quantity, up to `reported`, stays owed to the destination it was sent to.
 pub fn give_back(parts: &mut Vec<Owed>, reported: i64, destination: &Destination) {
     if parts.first().is_none_or(|first| first.destination != *destination) && parts.len() < PARTS_MAX {
         parts.insert(0, Owed { up_to: reported, destination: destination.clone() });
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_before_a_change_goes_first_and_elsewhere() {
+    fn usage_from_before_a_change_goes_first_and_to_the_former_customer() {
         let route = Route {
             owed: vec![Owed { up_to: 14, destination: to("cus_old") }],
             rest: Some(to("cus_new")),
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_billed_does_not_take_what_is_owed_with_it() {
+    fn unbilled_usage_does_not_take_what_is_owed_with_it() {
         let route = Route { owed: vec![Owed { up_to: 14, destination: to("cus_old") }], ..Route::default() };
         assert_eq!(route.next(&account(20, 10), 20).unwrap().destination, Some(to("cus_old")));
         assert_eq!(route.next(&account(20, 14), 20).unwrap().destination, None);
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_without_end_need_no_room_without_end() {
+    fn any_number_of_changes_takes_bounded_room() {
         let mut parts = Vec::new();
         for change in 1..1_000 {
             bind(&mut parts, change, &to(&format!("cus_{change}")));
@@ -166,7 +167,8 @@ mod tests {
     }
 
     proptest! {
-        /// However often customers change: all is sealed, part by part, and each part where it was used.
+        /// However often customers change: everything is sealed, part by part, each to the customer it was
+        /// used under.
         #[test]
         fn every_part_is_sealed_once_and_where_it_was_used(
             steps in proptest::collection::vec((1_i64..50, 0_usize..3, any::<bool>()), 1..30),

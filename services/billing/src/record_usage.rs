@@ -1,4 +1,4 @@
-//! Takes what the aggregator says onto the books: running totals, final figures, late usage.
+//! Records the aggregator's totals in the books: running, final and late.
 
 use std::sync::Arc;
 
@@ -23,14 +23,14 @@ use crate::{
     },
 };
 
-/// A message cannot be taken onto the books.
+/// A message cannot be recorded in the books.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The message makes no sense.
-    #[error("the message makes no sense")]
+    /// The message is invalid.
+    #[error("the message is invalid")]
     Message(#[from] InvalidMessage),
     /// The tenant's id is malformed.
-    #[error("the message names no tenant")]
+    #[error("the message has no valid tenant id")]
     Tenant(#[from] InvalidId),
     /// More executions than can be billed.
     #[error("{0} executions are more than can be billed")]
@@ -55,7 +55,7 @@ impl Dispose for RecordError {
     }
 }
 
-/// The figure of one message.
+/// One total of a message.
 struct Figure {
     tenant: TenantId,
     period: Period,
@@ -84,18 +84,18 @@ impl Figure {
     }
 }
 
-/// Writes figures into the books.
+/// Records totals in the books.
 #[derive(Clone)]
 pub struct Books {
     /// Where they are.
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Until when a figure is in time for its invoice.
+    /// Decide until when a total is in time for its invoice.
     pub rules: Rules,
 }
 
-/// Takes `UsageCounted`: the current period, and those that have ended and are not closed.
+/// Handles `UsageCounted`: the current period, and those that have ended and are not closed.
 pub struct RecordUsage(pub Books);
 
 #[async_trait]
@@ -107,13 +107,14 @@ impl Handler for RecordUsage {
         let UsageCounted { tenant_id, period, revision, totals, as_of, ended_periods, .. } = delivery.message;
         let now = self.0.clock.now();
         let as_of = proto::instant(as_of.as_ref(), "as_of").map_err(InvalidMessage::from)?;
-        // Nothing is counted ahead of time, whatever the other machine's clock says.
+        // Nothing is counted in the future, whatever the other machine's clock says.
         let counted_at = as_of.unwrap_or(now).min(now);
         let current = (period, totals);
         let ended = ended_periods.into_iter().map(|ended| (ended.period, ended.totals));
         let mut refused = None;
         for (period, totals) in ended.chain([current]) {
-            // A period that cannot be read costs only itself: the message is a dead letter when the others are kept.
+            // An unreadable period affects only itself: the others are recorded before the message becomes a
+            // dead letter.
             match Figure::read(&tenant_id, period, revision, totals, counted_at) {
                 Ok(figure) => self.0.record(&figure, None, now).await?,
                 Err(error) => refused = refused.or(Some(error)),
@@ -123,7 +124,7 @@ impl Handler for RecordUsage {
     }
 }
 
-/// Takes `PeriodEvent`.
+/// Handles `PeriodEvent`.
 pub struct RecordPeriod(pub Books);
 
 #[async_trait]
@@ -181,7 +182,7 @@ impl Books {
         }
         accounts::save(&mut transaction, &account).await?;
         if account.closed_at.is_some() || now >= self.rules.counted_before(period) {
-            // The invoice is about to be made: nothing waits for the next interval.
+            // The invoice is about to be made: do not wait for the next interval.
             accounts::seal_at(&mut transaction, &account, now).await?;
         }
         transaction.commit().await?;
@@ -189,8 +190,8 @@ impl Books {
     }
 }
 
-/// A figure may come after a change of customer or meter that it was counted before: catalog and usage are topics of
-/// their own. What it says is owed to where usage went when it was counted.
+/// A total counted before a change of customer or meter may arrive after it: catalog and usage are separate
+/// topics. It is owed to the destination in force when it was counted.
 async fn bind_to_former(
     connection: &mut PgConnection,
     account: &Account,

@@ -3,7 +3,7 @@
 //! ```text
 //! sealed ──▶ sending ──▶ accepted ──▶ confirmed        rejected  refused, not executed, quantity given back
 //!    ▲          │ ▲                                    late      too late for the invoice
-//!    │          ▼ │(resending)                         stuck     nobody can tell without a person
+//!    │          ▼ │(resending)                         stuck     only an operator can settle it
 //!    └─────── unknown ──▶ accepted | stuck | late
 //! ```
 //!
@@ -21,16 +21,16 @@ use crate::{
     outcome::Outcome,
 };
 
-/// Stripe knows an identifier for at least 24 hours. An hour before that, it no longer protects a re-send.
+/// Stripe remembers an identifier for at least 24 hours. We stop relying on it an hour before that.
 pub const RESEND_WINDOW: Duration = Duration::from_secs(23 * 60 * 60);
 
 /// Summaries are eventually consistent: an empty receipt counts only when it is still empty this much later.
 pub const ABSENCE_STABLE_AFTER: Duration = Duration::from_secs(10 * 60);
 
-/// Where a report stands.
+/// The state of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// Written down, never sent, or proven not to have arrived.
+    /// Recorded; never sent, or proven not to have arrived.
     Sealed,
     /// An attempt is under way, the first that may arrive.
     Sending,
@@ -38,7 +38,7 @@ pub enum State {
     Resending,
     /// Sent, and nobody knows whether it arrived.
     Unknown,
-    /// Stripe has taken it.
+    /// Stripe accepted it.
     Accepted,
     /// Stripe's summary of the closed period counts it.
     Confirmed,
@@ -55,7 +55,7 @@ pub enum State {
 pub enum Event {
     /// An attempt begins.
     Begun,
-    /// Stripe took it, now or earlier.
+    /// Stripe accepted it, now or earlier.
     Taken,
     /// This attempt was not executed, and a later one may be.
     NotExecuted,
@@ -81,7 +81,7 @@ pub enum Event {
 
 /// The event cannot happen in this state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a report that is {} cannot become something else by {event:?}", state.as_str())]
+#[error("a report in the state {} has no transition for {event:?}", state.as_str())]
 pub struct Impossible {
     state: State,
     event: Event,
@@ -101,7 +101,7 @@ impl State {
         Self::Stuck,
     ];
 
-    /// The table.
+    /// Applies the transition table.
     pub fn after(self, event: Event) -> Result<Self, Impossible> {
         use State as S;
         Ok(match (self, event) {
@@ -171,7 +171,7 @@ impl Event {
     }
 }
 
-/// A sealed report. What it reports never changes; how it fares does.
+/// A sealed report. What it reports never changes; its progress does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Its name at Stripe.
@@ -190,13 +190,13 @@ pub struct Report {
     pub event_at: Timestamp,
     /// From here on the invoice may be final.
     pub send_before: Timestamp,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// The first attempt that may have arrived.
     pub first_attempt_at: Option<Timestamp>,
     /// Attempts so far.
     pub attempts: u32,
-    /// Grows when the idempotency key must not be used again.
+    /// Incremented when the idempotency key must not be used again.
     pub key_generation: u32,
     /// Since when the receipt has been found empty.
     pub absent_since: Option<Timestamp>,
@@ -207,11 +207,11 @@ pub struct Report {
 pub enum Step {
     /// Send it: the first time, or protected by its identifier.
     Send,
-    /// Ask the minute's summary whether it arrived.
+    /// Check in the minute's summary whether it arrived.
     ReadReceipt,
     /// Give up: it was never sent and may no longer be.
     GiveUp,
-    /// Nothing yet, or no longer.
+    /// Nothing to do, for now or for good.
     Wait,
 }
 
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_stays_over() {
+    fn a_final_state_is_never_left() {
         for state in [State::Confirmed, State::Rejected, State::Late, State::Stuck] {
             for event in EVENTS {
                 assert!(state.after(event).is_err(), "{state:?} {event:?}");
@@ -357,7 +357,7 @@ mod tests {
     }
 
     proptest! {
-        /// An attempt that may have arrived is forgotten only through an answer, a receipt or a person.
+        /// Doubt about an attempt that may have arrived ends only by an answer, a receipt or an operator.
         #[test]
         fn doubt_never_turns_into_a_refusal(events in proptest::collection::vec(0..EVENTS.len(), 0..40)) {
             let (mut state, mut in_doubt) = (State::Sealed, false);

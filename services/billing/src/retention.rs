@@ -1,4 +1,5 @@
-//! How long the books keep what is settled. One replica at a time, in small batches; a crash leaves the rest to the next round.
+//! How long settled reports are kept. One replica at a time, in small batches; a crash leaves the rest to the
+//! next round.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,25 +12,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::retention as rows;
 
-/// Periods get old slowly.
+/// Often enough: periods age slowly.
 const ROUND_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Settled reports and differences stay this long: a year, and a month to look back at it. Stripe keeps the invoices.
 const KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
 
-/// A customer to whom nothing was sent for so long has no sender whose fence could matter: calls end within a minute.
+/// After this long without a call, a customer's fence no longer matters: calls end within a minute.
 const SENDERS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Accounts that one statement archives: a month of reports each five minutes is 9,000 rows.
 const ACCOUNTS_PER_BATCH: i64 = 5;
 
-/// Rows that one statement deletes of the small tables.
+/// Rows of the small tables that one statement deletes.
 const ROWS_PER_BATCH: i64 = 1_000;
 
 /// Statements of one kind in one round; the rest waits for the next.
 const BATCHES_MAX: usize = 1_000;
 
-/// Lets old rows go.
+/// Deletes old rows.
 pub struct Retention {
     /// The books.
     pub pool: PgPool,
@@ -38,29 +39,29 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// Rounds until shutdown.
+    /// Runs rounds until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
         while rounds.next().await {
             tokio::select! {
-                // A round that is cut off has done what it has committed.
+                // An interrupted round keeps what it has committed.
                 () = shutdown.cancelled() => return,
                 outcome = self.round() => if let Err(error) = outcome {
-                    tracing::warn!(error = chain(&error), "settled reports are not deleted, trying again in an hour");
+                    tracing::warn!(error = chain(&error), "cannot delete settled reports, retrying in an hour");
                 },
             }
         }
     }
 
-    /// One round. Does nothing while another replica has the turn.
+    /// One round. Does nothing while another replica runs one.
     ///
     /// # Errors
     ///
-    /// The database failed. What was deleted is; the next round does the rest.
+    /// The database failed. What was deleted stays deleted; the next round does the rest.
     pub async fn round(&self) -> Result<(), sqlx::Error> {
         let now = self.clock.now();
         let before = now.saturating_sub(KEPT).unwrap_or(now);
-        // A connection of its own: its end, also by a crash, ends the turn.
+        // A connection of its own: its end, even by a crash, releases the lock.
         let mut connection = self.pool.acquire().await?.detach();
         if rows::take_turn(&mut connection).await? {
             for _ in 0..BATCHES_MAX {

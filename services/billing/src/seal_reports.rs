@@ -1,4 +1,5 @@
-//! Seals what is billable and not reported yet: the report's row and the account's new state, in one transaction.
+//! Seals billable usage that is not reported yet: the report's row and the account's new state, in one
+//! transaction.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,19 +25,20 @@ use crate::{
     },
 };
 
-/// Accounts are looked through this often, by the machine's clock.
+/// Interval for checking due accounts, by the machine's clock.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Where all minutes are taken, the next one is free after this.
+/// If all minutes are taken, the next one is free after this.
 const NEXT_MINUTE: Duration = Duration::from_secs(60);
 
-/// An account that cannot be sealed is looked at again after this: short, so that the deadline is not missed for it.
+/// Pause before an account that could not be sealed is tried again: short, so that it does not miss the
+/// deadline.
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
-const LATE_REASON: &str = "usage was counted after the period's invoice may be final";
+const LATE_REASON: &str = "usage was counted too late for the period's invoice";
 
-/// It waited for an earlier report, a refused customer or a service that was stopped.
-const NOT_SEALED_REASON: &str = "usage could not be reported before the period's invoice may be final";
+/// The usage waited for an earlier report, a refused customer or a service that was stopped.
+const NOT_SEALED_REASON: &str = "usage could not be reported in time for the period's invoice";
 
 /// Seals reports.
 pub struct Sealer {
@@ -44,9 +46,9 @@ pub struct Sealer {
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Where events go.
+    /// Names the subjects of events.
     pub namespace: Namespace,
-    /// How reports are cut.
+    /// When reports are sealed and sent.
     pub rules: Rules,
     /// Part of every identifier.
     pub environment: String,
@@ -57,7 +59,7 @@ impl Sealer {
     pub async fn run(self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             if let Err(error) = self.look().await {
-                tracing::warn!(error = chain(&error), "cannot look for usage to report");
+                tracing::warn!(error = chain(&error), "cannot look for usage to report, retrying");
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -71,8 +73,12 @@ impl Sealer {
         let now = self.clock.now();
         for key in accounts::to_seal(&self.pool, now).await? {
             if let Err(error) = self.seal(&key, now).await {
-                tracing::warn!(tenant = key.tenant, error = chain(&error), "cannot seal a report");
-                // It gives way to the others.
+                tracing::warn!(
+                    tenant = key.tenant,
+                    error = chain(&error),
+                    "cannot seal a report, retrying in a minute"
+                );
+                // So that it does not hold up the others.
                 accounts::put_aside(&self.pool, &key, later(now, FAILURE_PAUSE)).await?;
             }
         }
@@ -106,7 +112,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// Seals a part in a minute that no other report of its customer and meter has. Returns the next look.
+    /// Seals a part in a minute that no other report of its customer and meter has. Returns when to look
+    /// again.
     async fn seal_part(
         &self,
         connection: &mut PgConnection,
@@ -202,7 +209,7 @@ async fn route(
     })
 }
 
-/// The owed parts that a report covers are done.
+/// Removes the owed parts that a report covers.
 async fn settle_owed(
     connection: &mut PgConnection,
     account: &Account,
@@ -215,7 +222,7 @@ async fn settle_owed(
     owed::put(connection, account, route.owed.get(part.covers..).unwrap_or_default()).await
 }
 
-/// A free instant of the period, the latest there is.
+/// The latest free instant of the period.
 async fn free_instant(
     connection: &mut PgConnection,
     destination: &Destination,

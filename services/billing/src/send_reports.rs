@@ -1,4 +1,5 @@
-//! Sends sealed reports: one sender per customer, one report at a time, each attempt written down before it is made.
+//! Sends sealed reports: one sender per customer, one report at a time, each attempt recorded before it is
+//! made.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -33,10 +34,10 @@ use crate::{
     stripe::Stripe,
 };
 
-/// Due reports are looked for this often, by the machine's clock.
+/// Interval for checking due reports, by the machine's clock.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Customers that are served at once. Stripe allows 25 calls a second in its test mode.
+/// Customers served at once. Stripe allows 25 calls a second in its test mode.
 const CUSTOMERS_IN_FLIGHT_MAX: usize = 16;
 
 /// Pause after the first attempt that did not settle a report; doubles with every further one.
@@ -48,23 +49,23 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
 /// Pause after a read that failed.
 const READ_PAUSE: Duration = Duration::from_secs(15);
 
-/// A refused key is tried again after this; a new one comes with a restart.
+/// Pause before a refused API key is tried again; a new key comes with a restart.
 const ACCOUNT_PAUSE: Duration = Duration::from_secs(60);
 
-/// A missing meter is looked for again after this.
+/// Pause before a missing meter is looked up again.
 const METER_PAUSE: Duration = Duration::from_secs(60);
 
-/// Usage that was refused is reported again after this, unless the catalog changes before.
+/// Refused usage is reported again after this, or earlier if the catalog changes.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(60 * 60);
 
-/// A report cannot be taken further.
+/// A report cannot be processed.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The books cannot be read or written.
     #[error("cannot write the books")]
     Store(#[from] StoreError),
-    /// The table of transitions forbids it.
-    #[error("the report's life cycle is broken")]
+    /// The transition table forbids it.
+    #[error("the report's state does not allow this step")]
     LifeCycle(#[from] Impossible),
 }
 
@@ -80,7 +81,7 @@ pub struct Sender {
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Where events go.
+    /// Names the subjects of events.
     pub namespace: Namespace,
     /// Where reports go.
     pub stripe: Arc<Stripe>,
@@ -116,7 +117,9 @@ impl Sender {
                         busy.insert(worker.id(), customer);
                     }
                 }
-                Err(error) => tracing::warn!(error = chain(&error), "cannot look for reports to send"),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "cannot look for reports to send, retrying")
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -126,7 +129,7 @@ impl Sender {
         while workers.join_next().await.is_some() {}
     }
 
-    /// The reports whose turn it is and for which there is something to do.
+    /// The reports that are next for their customer and meter and have a step to take.
     async fn due(&self) -> Result<Vec<Report>, StoreError> {
         metrics::gauge!("flowmeter_billing_paused").set(pauses::count(&self.pool).await?);
         if pauses::is_account_paused(&self.pool).await? {
@@ -135,7 +138,7 @@ impl Sender {
         let now = self.clock.now();
         let mut due = reports::heads(&self.pool).await?;
         due.retain(|report| {
-            // What is under way is either ours, or was left over by a crash: the lease tells.
+            // An attempt under way is either ours or was left over by a crash: the lease decides.
             matches!(report.state, State::Sending | State::Resending) || report.next_step(now) != Step::Wait
         });
         Ok(due)
@@ -150,7 +153,7 @@ impl Sender {
             outcome
         };
         if let Err(error) = outcome.await {
-            tracing::warn!(%identifier, error = chain(&error), "cannot process a report; trying again");
+            tracing::warn!(%identifier, error = chain(&error), "cannot process a report, retrying");
         }
     }
 
@@ -160,7 +163,7 @@ impl Sender {
             tracing::info!(
                 customer = lease.customer,
                 recovered,
-                "a sender had stopped in the middle of reports; they are taken over"
+                "taking over reports from a sender that stopped in the middle of them"
             );
         }
         let Some(report) = reports::find(&self.pool, identifier).await? else { return Ok(()) };
@@ -208,7 +211,7 @@ impl Sender {
             }
             _ => {}
         }
-        // A failure that was answered is what the key would repeat for ever.
+        // Stripe would repeat an answered failure for ever under the same key.
         let new_key = matches!(outcome, Outcome::Failed(_));
         self.settle(lease, report, Event::of(outcome), reason, new_key).await
     }
@@ -265,7 +268,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Writes what became of a report, with all that follows from it, in one transaction.
+    /// Records the result of a step and everything that follows from it, in one transaction.
     async fn settle(
         &self,
         lease: &Lease,
@@ -287,8 +290,11 @@ impl Sender {
         let written = leases::hold(&mut transaction, lease).await?
             && reports::advance(&mut transaction, report, &progress).await?;
         if !written {
-            // Whoever holds the lease now finds out by the same identifier.
-            tracing::info!(identifier = %report.identifier, "the lease of a report was lost; the next sender finds its result");
+            // The new holder of the lease finds the result by the same identifier.
+            tracing::info!(
+                identifier = %report.identifier,
+                "lost the lease while sending a report; the next sender finds its result"
+            );
             return Ok(());
         }
         self.follow_up(&mut transaction, report, next, reason.unwrap_or_default(), now).await?;
@@ -329,7 +335,7 @@ impl Sender {
     }
 }
 
-/// Gives what a report had taken back to its account, to be reported anew.
+/// Returns a report's quantity to its account, to be reported again.
 async fn take_back(
     connection: &mut PgConnection,
     mut account: Account,
@@ -341,14 +347,14 @@ async fn take_back(
     owed::put(connection, &account, &parts).await?;
     account.give_back(report.quantity, &report.destination);
     accounts::save(connection, &account).await?;
-    // Once more at the deadline, where the pause would pass over it.
+    // Once more at the deadline, if the pause would skip it.
     let deadline = earlier(report.send_before, GRACE_MARGIN - SEND_MARGIN);
     let again = later(now, REFUSAL_PAUSE);
     let again = if now < deadline { again.min(deadline) } else { again };
     accounts::seal_at(connection, &account, again).await
 }
 
-/// An outcome's name for metrics, and Stripe's words.
+/// An outcome's name for metrics, and Stripe's message.
 fn describe(outcome: &Outcome) -> (&'static str, Option<&str>) {
     match outcome {
         Outcome::Accepted => ("accepted", None),
@@ -365,7 +371,7 @@ fn describe(outcome: &Outcome) -> (&'static str, Option<&str>) {
 }
 
 /// The pause before the next attempt: doubling, and spread over its second half, so that customers who failed
-/// together do not come back together. The spread is a hash, not chance: a test can repeat it.
+/// together do not come back together. The spread is a hash, not random: a test can repeat it.
 fn backoff(identifier: &Identifier, attempts: u32) -> Duration {
     let doublings = attempts.saturating_sub(1).min(16);
     let full = BACKOFF_FIRST.saturating_mul(2_u32.pow(doublings)).min(BACKOFF_MAX);
@@ -374,7 +380,8 @@ fn backoff(identifier: &Identifier, attempts: u32) -> Duration {
     full.mul_f64(0.5 + share / 2.0)
 }
 
-/// By who must act: an operator where usage will not be billed by itself, nobody where the report goes on.
+/// The level depends on who must act: an operator if the usage will not be billed automatically, nobody if
+/// the report goes on.
 fn log(report: &Report, next: State, reason: Option<&str>) {
     let (tenant, identifier, quantity) = (&report.tenant, &report.identifier, report.quantity);
     let (period_start, state) = (report.period.start, next.as_str());
@@ -384,9 +391,9 @@ fn log(report: &Report, next: State, reason: Option<&str>) {
                             "usage was not reported to Stripe: see flowmeter billing");
         }
         State::Unknown => tracing::warn!(%tenant, %identifier, quantity, state, reason,
-                                         "Stripe has not said whether it took a report; asked again"),
+                                         "no clear answer from Stripe about a report, trying again"),
         _ => {
-            tracing::info!(%tenant, %identifier, quantity, state, reason, "a report to Stripe has changed its state")
+            tracing::info!(%tenant, %identifier, quantity, state, reason, "a report to Stripe has a new state")
         }
     }
 }

@@ -40,10 +40,11 @@ impl Service for Billing {
             seal_delay: settings.seal_delay,
             invoice_grace: settings.invoice_grace,
         };
-        // A database that goes away in the middle of a start comes back, as one that is away before it.
+        // Waits for a database that becomes unavailable in the middle of a start, as for one that is
+        // unavailable before it.
         let (waits, shutdown) = (context.bus.waits(), context.tasks.shutdown());
         let catch_up = || catalog_changes::catch_up(&context.pool, context.clock.now());
-        if waits.until("the books", &shutdown, |_| false, catch_up).await?.is_none() {
+        if waits.until("the database (destinations)", &shutdown, |_| false, catch_up).await?.is_none() {
             return Ok(());
         }
         record(&context, rules);
@@ -90,7 +91,7 @@ async fn report(
 ) -> anyhow::Result<()> {
     let Context { clock, pool, bus, tasks } = context;
     let end_pauses = || pauses::end_all(pool);
-    let what = "the database (pauses of senders)";
+    let what = "the database (pauses)";
     if bus.waits().until(what, &tasks.shutdown(), |_| false, end_pauses).await?.is_none() {
         return Ok(());
     }

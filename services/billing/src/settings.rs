@@ -9,14 +9,14 @@ use url::Url;
 
 use crate::account::{GRACE_MARGIN, SEND_MARGIN};
 
-/// Longest environment name; it travels into every identifier's hash and into logs.
+/// Longest environment name; it goes into every identifier's hash and into logs.
 const ENVIRONMENT_CHARS_MAX: usize = 32;
 
-/// Stripe takes no events of a period later than this after its end, whatever the rules of the account say.
+/// Stripe accepts no events of a period later than this after its end, whatever the account's settings.
 const INVOICE_GRACE_MAX: Duration = Duration::from_secs(72 * 60 * 60);
 
-/// The end of a period takes this long to be counted and to reach billing, at least: a poll or two, the count, the
-/// next report.
+/// The end of a period takes at least this long to be counted and to reach billing: a poll or two, the count,
+/// the next report.
 const COUNTING_TIME: Duration = Duration::from_secs(5 * 60);
 
 /// Longest interval between two reports.
@@ -26,7 +26,7 @@ const REPORT_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const _: () = assert!(crate::stripe::REQUEST_TIMEOUT_MAX.as_secs() < SEND_MARGIN.as_secs());
 const _: () = assert!(SEND_MARGIN.as_secs() < GRACE_MARGIN.as_secs());
 
-/// What an operator tells billing.
+/// The settings of billing.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -36,16 +36,16 @@ pub struct Settings {
     /// A tenant's new usage is reported this often; at once when its period closes.
     #[serde(with = "chassis::duration", default = "default_report_interval")]
     pub report_interval: Duration,
-    /// Events lie at least this far in the past, so that the minute they fall into is over.
+    /// Events are dated at least this far in the past, so that their minute is over.
     #[serde(with = "chassis::duration", default = "default_seal_delay")]
     pub seal_delay: Duration,
     /// How long Stripe leaves an invoice open after its period has ended: usage sent later is on no invoice.
     #[serde(with = "chassis::duration", default = "default_invoice_grace")]
     pub invoice_grace: Duration,
-    /// Stripe is given this long to answer.
+    /// How long a call to Stripe may take.
     #[serde(with = "chassis::duration", default = "default_request_timeout")]
     pub request_timeout: Duration,
-    /// Where Stripe is; missing for Stripe itself.
+    /// Base URL of Stripe's API; unset for Stripe itself.
     pub stripe_url: Option<Url>,
     /// The secret key. Without one, usage is recorded and nothing is reported.
     pub stripe_key: Option<SecretString>,
@@ -86,10 +86,8 @@ impl Validate for Settings {
             return Err("report_interval must be at least 1m: one report per customer and minute".to_owned());
         }
         if self.report_interval > REPORT_INTERVAL_MAX {
-            return Err(
-                "report_interval must be at most 24h: a wrong customer or meter is noticed by a report"
-                    .to_owned(),
-            );
+            return Err("report_interval must be at most 24h: only a report shows a wrong customer or meter"
+                .to_owned());
         }
         if self.seal_delay > Duration::from_secs(60 * 60) {
             return Err("seal_delay must be at most 1h".to_owned());

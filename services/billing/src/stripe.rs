@@ -1,7 +1,7 @@
 //! Stripe, through its library. The only file that names the library's crates.
 //!
-//! The library's own retries are not used: they make up a random idempotency key for every call, while ours has to
-//! survive a crash. Every call is a single try with a timeout.
+//! The library's own retries are not used: they generate a random idempotency key for every call, while ours
+//! has to survive a crash. Every call is a single try with a timeout.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,22 +32,22 @@ use crate::{
 /// Longest time that may be configured for one call; a lease of a sender is longer than all its calls together.
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
-/// A meter's id is asked for again after this, so that an archived meter is noticed.
+/// A meter's id is looked up again after this, so that an archived meter is noticed.
 const METER_KNOWN_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// A customer is looked for again after this.
+/// A customer is looked up again after this.
 const CUSTOMER_KNOWN_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// Customers that are remembered; beyond that all are forgotten at once and asked for again.
+/// Customers that are cached; when there are more, the whole cache is cleared.
 const CUSTOMERS_KNOWN_MAX: usize = 10_000;
 
-/// Meters of one page, which is Stripe's maximum.
+/// Meters per page, Stripe's maximum.
 const METERS_PER_PAGE: i64 = 100;
 
 /// Pages of meters that are read. An account with more needs another way to find one.
 const METER_PAGES_MAX: usize = 10;
 
-/// Longest text of Stripe that is kept, in characters.
+/// Longest message from Stripe that is kept, in characters.
 const MESSAGE_CHARS_MAX: usize = 300;
 
 const MINUTE_SECONDS: i64 = 60;
@@ -128,15 +128,15 @@ impl Stripe {
         meter.ok_or_else(|| ReadError::NoMeter(event_name.to_owned()))
     }
 
-    /// Makes sure that the meter and the customer are there. Stripe takes an event without either, answers 200
-    /// and counts nothing, so this has to be asked first.
+    /// Makes sure that the meter and the customer exist. Stripe accepts an event without either, answers 200
+    /// and counts nothing.
     pub async fn check(&self, destination: &Destination, at: Timestamp) -> Result<(), ReadError> {
         let meter = self.meter(&destination.event_name).await?;
         let known = lock(&self.customers).get(destination).copied();
         if known.is_some_and(|found_at| found_at.elapsed() < CUSTOMER_KNOWN_FOR) {
             return Ok(());
         }
-        // Any summary of the customer will do: for an unknown one Stripe says so.
+        // Any summary of the customer will do: for an unknown customer Stripe answers with an error.
         let minute = minute_of(at) * MINUTE_SECONDS;
         self.sum(&meter, &destination.customer, minute, minute + MINUTE_SECONDS).await?;
         let mut customers = lock(&self.customers);
@@ -173,7 +173,7 @@ impl Stripe {
             .send(&self.client)
             .await
             .map_err(|error| read_error_of(error, customer))?;
-        // Without grouping there is one summary, or none where nothing was reported.
+        // Without grouping there is one summary, or none if nothing was reported.
         page.data.iter().try_fold(0_i64, |sum, summary| {
             let value = whole(summary.aggregated_value).ok_or_else(|| {
                 ReadError::Unavailable(format!("{} is not a whole number", summary.aggregated_value))
@@ -232,7 +232,7 @@ fn refusal_of(error: &ApiErrors, status: u16) -> Outcome {
         409 | 429 => Outcome::Busy(message),
         424 | 500.. => Outcome::Failed(message),
         _ if error.type_ == ApiErrorsType::IdempotencyError => Outcome::KeyReused(message),
-        // Stripe gives this one no code, so its words have to do.
+        // Stripe gives this error no code, so its message has to do.
         _ if message.contains("already exists with identifier") => Outcome::Duplicate,
         _ if param == Some("timestamp") && !message.contains("future") => Outcome::TooOld(message),
         _ if param == Some("event_name") => Outcome::NoMeter(message),
@@ -276,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stripes_words_are_one_line_that_a_database_takes() {
+    fn stripes_messages_become_one_line_that_the_database_accepts() {
         assert_eq!(shortened("No such\0 customer\r\n"), "No such\u{fffd} customer  ");
     }
 

@@ -6,10 +6,10 @@
 //! - `isk` and `ugx` are sent with two decimals, although ISO gives them none, and those two must be zeros.
 //! - Of `bhd`, `jod`, `kwd`, `omr` and `tnd` the last of the three digits must be zero.
 //! - A payout in `huf` or `twd` must be of whole units, although a charge may have two decimals.
-//! - `clf`, `iqd`, `lyd`, `uyi` and `uyw` are not taken.
+//! - `clf`, `iqd`, `lyd`, `uyi` and `uyw` are not accepted.
 //!
-//! Usage is reported as quantities, and the prices stand at Stripe, so that nothing here sends an amount today. Whatever
-//! does (an invoice item, a price that is made from a plan) must come through [`amount_for`].
+//! Usage is reported as quantities and the prices are at Stripe, so nothing here sends an amount today.
+//! Anything that does (an invoice item, a price made from a plan) must use [`amount_for`].
 
 use metering::{Currency, Money};
 
@@ -22,14 +22,14 @@ pub enum Purpose {
     Payout,
 }
 
-/// Stripe would not take the amount. It is never rounded here: the figure on an invoice would differ from ours.
+/// Stripe would refuse the amount. It is never rounded here: the figure on an invoice would differ from ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotForStripe {
     /// Stripe has no such currency.
-    #[error("Stripe takes no amounts in {0}")]
+    #[error("Stripe accepts no amounts in {0}")]
     Currency(String),
-    /// It takes fewer decimals than the amount has.
-    #[error("Stripe takes no {amount}: it must be a multiple of {step}")]
+    /// It accepts fewer decimals than the amount has.
+    #[error("Stripe refuses {amount}: it must be a multiple of {step}")]
     Step {
         /// What was to be sent.
         amount: String,
@@ -82,14 +82,14 @@ mod tests {
     }
 
     #[test]
-    fn most_amounts_go_as_they_are() {
+    fn most_amounts_are_sent_unchanged() {
         for (code, minor) in [("eur", 123_456), ("huf", 123_456), ("twd", 1), ("jpy", 123_456), ("eur", -5)] {
             assert_eq!(amount_for(Purpose::Charge, money(code, minor)), Ok(minor), "{code}");
         }
     }
 
     #[test]
-    fn what_stripe_counts_differently_is_converted() {
+    fn amounts_that_stripe_counts_differently_are_converted() {
         assert_eq!(amount_for(Purpose::Charge, money("isk", 5)), Ok(500));
         assert_eq!(amount_for(Purpose::Charge, money("ugx", 123_456)), Ok(12_345_600));
         assert_eq!(amount_for(Purpose::Charge, money("mga", 500)), Ok(5));
@@ -98,13 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn what_stripe_would_refuse_is_refused_and_never_rounded() {
+    fn an_amount_that_stripe_would_refuse_is_refused_and_never_rounded() {
         for (purpose, code, minor, error) in [
-            (Purpose::Charge, "kwd", 5_124, "Stripe takes no KWD 5.124: it must be a multiple of KWD 0.010"),
-            (Purpose::Charge, "mga", 123, "Stripe takes no MGA 1.23: it must be a multiple of MGA 1.00"),
-            (Purpose::Payout, "huf", 1_045, "Stripe takes no HUF 10.45: it must be a multiple of HUF 1.00"),
-            (Purpose::Payout, "twd", 150, "Stripe takes no TWD 1.50: it must be a multiple of TWD 1.00"),
-            (Purpose::Charge, "clf", 10_000, "Stripe takes no amounts in CLF"),
+            (Purpose::Charge, "kwd", 5_124, "Stripe refuses KWD 5.124: it must be a multiple of KWD 0.010"),
+            (Purpose::Charge, "mga", 123, "Stripe refuses MGA 1.23: it must be a multiple of MGA 1.00"),
+            (Purpose::Payout, "huf", 1_045, "Stripe refuses HUF 10.45: it must be a multiple of HUF 1.00"),
+            (Purpose::Payout, "twd", 150, "Stripe refuses TWD 1.50: it must be a multiple of TWD 1.00"),
+            (Purpose::Charge, "clf", 10_000, "Stripe accepts no amounts in CLF"),
             (Purpose::Charge, "ugx", i64::MAX, "UGX 9,223,372,036,854,775,807 is too large"),
         ] {
             assert_eq!(amount_for(purpose, money(code, minor)).unwrap_err().to_string(), error);

@@ -1,12 +1,13 @@
-//! Which addresses a source may have. Where private ones are not allowed, they are refused when a name is
-//! resolved, so for every connection: a name that is public today may point inside tomorrow.
+//! Which addresses a source may have. If private ones are not allowed, they are refused when a name is
+//! resolved, and so for every connection: a name that is public today may resolve to a private address
+//! tomorrow.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// The address is not one that the collector may talk to.
+/// The collector may not connect to the address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is a loopback, private, link-local or reserved address")]
 pub struct PrivateAddress(String);
@@ -19,7 +20,7 @@ impl Resolve for PublicOnly {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let resolved: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            // One private address among public ones is as suspicious as nothing but private ones.
+            // One private address among public ones is as suspicious as only private ones.
             if resolved.iter().any(|address| !is_public(address.ip())) {
                 return Err(PrivateAddress(name.as_str().to_owned()).into());
             }
@@ -29,7 +30,7 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// Refuses an address that needs no resolving, which a resolver never sees.
+/// Refuses a literal IP address, which a resolver never sees.
 pub fn check_literal(url: &Url) -> Result<(), PrivateAddress> {
     let ip = match url.host() {
         Some(Host::Ipv4(ip)) => IpAddr::V4(ip),
@@ -46,8 +47,8 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// What IANA's registry of special-purpose IPv4 addresses has, multicast, and what is reserved. Also such as reach everybody,
-/// because no n8n is there: a relay of 6to4, the protocols' own.
+/// IANA's special-purpose IPv4 addresses, multicast and reserved ones. Globally reachable ones (6to4 relays,
+/// protocol assignments) are included, because no n8n is there.
 const SPECIAL_V4: [(Ipv4Addr, u32); 18] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -69,9 +70,9 @@ const SPECIAL_V4: [(Ipv4Addr, u32); 18] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// What the same registry has of the addresses that are given to networks, `2000::/3`. Nothing outside them is public.
+/// The special-purpose ranges within global unicast, `2000::/3`. Nothing outside that is public.
 const SPECIAL_V6: [(Ipv6Addr, u32); 4] = [
-    // The protocols' own: Teredo, which hides an IPv4 address, benchmarks, ORCHID.
+    // Protocol assignments: Teredo, which embeds an IPv4 address, benchmarking, ORCHID.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
     (Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48),
@@ -85,13 +86,14 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    // An IPv4 address in IPv6 clothes reaches the same machine.
+    // An IPv4 address embedded in an IPv6 address reaches the same machine.
     match ip.segments() {
-        // Mapped, and translated by the well-known prefix of NAT64. That of local use, `64:ff9b:1::/48`, is not public.
+        // IPv4-mapped, and NAT64 with the well-known prefix. Its local-use prefix, `64:ff9b:1::/48`, is not
+        // public.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
             return is_public_v4(v4_of(high, low));
         }
-        // 6to4, and ISATAP, which any prefix may have.
+        // 6to4, and ISATAP, which may have any prefix.
         [0x2002, high, low, ..] | [.., 0 | 0x200, 0x5efe, high, low] if !is_public_v4(v4_of(high, low)) => {
             return false;
         }
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_inside_are_refused_in_every_spelling() {
+    fn private_addresses_are_refused_in_every_spelling() {
         for inside in [
             "http://127.0.0.1:5678",
             "http://2130706433/",
@@ -132,7 +134,7 @@ mod tests {
             "http://[64:ff9b:1::7f00:1]",
             "http://[64:ff9b:1:a00::1]",
             "http://[64:ff9b::a9fe:a9fe]",
-            // Teredo, of 127.0.0.1 by its inverted bits, and of anybody.
+            // Teredo, with 127.0.0.1 in inverted bits, and with another address.
             "http://[2001::80ff:fffe]",
             "http://[2001:0:4136:e378:8000:63bf:3fff:fdd2]",
             "http://[2001:2::1]",
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_points_inside_is_refused() {
+    async fn a_name_that_resolves_to_a_private_address_is_refused() {
         let refused = PublicOnly.resolve("localhost".parse().unwrap()).await;
         let error = refused.err().expect("refused").to_string();
         assert!(error.contains("loopback"), "{error}");

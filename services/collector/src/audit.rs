@@ -33,13 +33,13 @@ use crate::{
 /// Audits of one collector at once: each holds a page and at most [`DIFFERENCES_MAX`] differences.
 pub const AUDITS_MAX: usize = 4;
 
-/// Differences that an audit names; the others it counts.
+/// Differences that an audit lists; further ones are only counted.
 const DIFFERENCES_MAX: usize = 1_000;
 
-/// How often it is told how far an audit has come, in the machine's time.
+/// Interval between progress reports of an audit, in the machine's time.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Longest audit: a million rows fit.
+/// Longest audit: enough for a million rows.
 const AUDIT_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Time for the aggregator's answer about a page.
@@ -51,16 +51,16 @@ const ANSWERS_MAX: usize = 1_000;
 /// A page with differences is compared once more after this pause: what was published just now may not be counted yet.
 const CONFIRM_PAUSE: Duration = Duration::from_secs(2);
 
-/// Pages that are compared once more; after so many pauses the aggregator is not behind by chance.
+/// Pages that are compared once more; after this many pauses the aggregator is not just briefly behind.
 const CONFIRMED_PAGES_MAX: u32 = 30;
 
-/// Answers audit questions, and audits in the background.
+/// Answers audit questions, and runs audits in the background.
 pub struct Auditor {
-    /// Asks sources.
+    /// Reads sources.
     pub client: Client,
     /// Asks the aggregator.
     pub bus: Bus,
-    /// Tells how far it has come.
+    /// Publishes the audits' progress.
     pub publisher: Publisher,
     /// The database.
     pub pool: PgPool,
@@ -83,11 +83,11 @@ enum AuditError {
     Ask(#[from] AskError),
     #[error("the aggregator's answer about one page does not end")]
     Endless,
-    #[error("cannot tell how far it has come")]
+    #[error("cannot publish the audit's progress")]
     Publish(#[from] PublishError),
     #[error("the collector's database does not answer")]
     Store(#[from] sqlx::Error),
-    #[error("not done within {AUDIT_TIME_MAX:?}")]
+    #[error("not finished within {AUDIT_TIME_MAX:?}")]
     TooSlow,
     #[error("another audit of this source has begun")]
     Replaced,
@@ -141,12 +141,12 @@ impl Auditor {
         let cursor = store::cursor(&self.pool, &source).await.map_err(unreadable)?;
         let Some(complete_until) = cursor.complete_until.filter(|_| cursor.backlog.is_none()) else {
             return Err(Refusal::unavailable(format!(
-                "{source} has not been read whole yet; ask again later"
+                "{source} has not been read completely yet; ask again later"
             )));
         };
         let id = Uuid::new_v4();
         if !store::audits::begin(&self.pool, &source, id).await? {
-            return Err(Refusal::unavailable(format!("an audit of {source} is running; wait for its end")));
+            return Err(Refusal::unavailable(format!("an audit of {source} is running; wait until it ends")));
         }
         let now = self.clock.now();
         let progress = v1::SourceAudit {
@@ -177,7 +177,7 @@ impl Auditor {
         })
     }
 
-    /// From the first page to the message that it has ended.
+    /// Runs an audit from the first page to the message that it has ended.
     async fn audit(&self, mut audit: Audit) {
         let shutdown = self.tasks.shutdown();
         let outcome = tokio::select! {
@@ -190,11 +190,12 @@ impl Auditor {
             tracing::warn!(source = %audit.source, error = chain(error), "an audit has failed");
             audit.progress.failure = chain(error).to_string();
         }
-        // Before its end is told, so that who hears of it can begin the next. Otherwise the lease runs out.
+        // Before its end is published, so that whoever reads that can begin the next one. If this fails, the
+        // lease runs out.
         if let Err(error) = store::audits::end(&self.pool, &audit.source, audit.id).await {
-            tracing::warn!(source = %audit.source, error = chain(&error), "cannot end an audit");
+            tracing::warn!(source = %audit.source, error = chain(&error), "cannot end an audit, its lease will run out");
         }
-        // Another audit tells of itself under the same subject.
+        // The other audit publishes under the same subject.
         if matches!(outcome, Err(AuditError::Replaced)) {
             return;
         }
@@ -268,7 +269,7 @@ impl Auditor {
                 let answer: v1::RecordedAnswer =
                     self.bus.ask(Question::Recorded, &question, ASK_TIMEOUT).await?;
                 records.extend(answer.executions.into_iter().map(|row| ((epoch, row.execution_id), row)));
-                // Only forwards, whatever the answer says.
+                // Only forward, whatever the answer says.
                 next = answer.next_execution_id.filter(|next| *next > first);
             }
         }
@@ -283,7 +284,7 @@ impl Auditor {
     }
 }
 
-/// What a person cannot mend: the log has the cause.
+/// A refusal for a reason that the caller cannot fix: the log has the cause.
 fn unreadable(error: impl Into<Unreadable>) -> Refusal {
     let error = error.into();
     tracing::warn!(error = chain(&error), "cannot begin an audit");

@@ -1,6 +1,6 @@
-//! How a source stands apart from its executions: whether its clock is right, and whether its push token is used by one n8n and for
-//! one source. Settled at the end of each sweep, and told with it. Where pushes show that something has changed, the sweep comes
-//! at once.
+//! The standing of a source apart from its executions: whether its clock is right, whether one n8n uses its
+//! push token, and whether that n8n pushes for this source only. Determined at the end of each sweep and
+//! published with it. If pushes show a change, the sweep comes at once.
 
 use jiff::{SignedDuration, Timestamp};
 use metering::SourceId;
@@ -13,13 +13,13 @@ use crate::{
     store::{self, checks::Stored},
 };
 
-/// Other sources that are named.
+/// Other sources that are listed.
 const SOURCES_NAMED_MAX: i64 = 10;
 
-/// How a source stands.
+/// The standing of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// How far its clock is ahead; nothing where that was not measured lately.
+    /// How far its clock is ahead; `None` if that was not measured lately.
     pub clock: Option<Reading>,
     /// Since when that is too far.
     pub clock_wrong_since: Option<Timestamp>,
@@ -33,10 +33,10 @@ pub struct Standing {
     pub same_instance: Vec<String>,
 }
 
-/// What a check goes by.
+/// The inputs of a check.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// From where on a skew is told.
+    /// The skew above which the clock is reported as wrong.
     pub skew_max: SignedDuration,
     /// Whether the source has a push token.
     pub pushes: bool,
@@ -44,8 +44,8 @@ pub struct Terms {
     pub now: Timestamp,
 }
 
-/// Settles how a source stands, writes it down, and logs what begins and what ends. `polled_skew_ms` is what the sweep has
-/// measured.
+/// Determines a source's standing, stores it, and logs what begins and what ends. `polled_skew_ms` is what
+/// the sweep has measured.
 pub async fn settle(
     pool: &PgPool,
     source: &SourceId,
@@ -60,7 +60,8 @@ pub async fn settle(
     Ok(standing)
 }
 
-/// Writes down what a push says of its sender. Where that changes how the source stands, the source is swept at once.
+/// Stores what a push says about its sender. If that changes the source's standing, the source is swept at
+/// once.
 pub async fn note(
     pool: &PgPool,
     source: &SourceId,
@@ -94,12 +95,12 @@ async fn look(
     Terms { skew_max, pushes, now }: Terms,
 ) -> Result<Standing, sqlx::Error> {
     let clock = Reading::of(measured.or(before.polled), before.pushed, now);
-    // Where nothing is measured any more, what was wrong is taken to be so still.
+    // Without a recent measurement, a clock that was wrong is taken to be still wrong.
     let is_wrong = match clock {
         Some(clock) => clock.is_wrong(skew_max, before.clock_wrong_since.is_some()),
         None => before.clock_wrong_since.is_some(),
     };
-    // Most sources do not push, and their sweeps ask for nothing more.
+    // Most sources do not push, and their sweeps need no more queries.
     let (instances, same_instance) = match pushes {
         true => (
             beside_each_other(&store::checks::pushing(pool, source, now).await?),
@@ -118,7 +119,7 @@ async fn look(
     })
 }
 
-/// Once where something begins, and once where it ends.
+/// Logs a problem once when it begins and once when it ends.
 fn log(source: &SourceId, before: &Stored, now: &Standing) {
     let skew_ms = now.clock.map(|clock| clock.skew_ms);
     match (before.clock_wrong_since, now.clock_wrong_since) {
@@ -134,7 +135,9 @@ fn log(source: &SourceId, before: &Stored, now: &Standing) {
             %source, instances = now.instances.join(" "),
             "several n8n instances push with the token of one source, so executions are lost: give each a source and a token"
         ),
-        (Some(_), None) => tracing::info!(%source, "one n8n instance pushes with the source's token again"),
+        (Some(_), None) => {
+            tracing::info!(%source, "only one n8n instance pushes with the source's token again")
+        }
         _ => {}
     }
     match (before.doubled_since, now.doubled_since) {

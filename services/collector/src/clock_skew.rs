@@ -1,35 +1,37 @@
 //! How far a source's clock is ahead of ours. No I/O, no clock of its own.
 //!
-//! A poll measures it by the `Date` of each answer, a push by the moment at which the hook says that it sent. Where both are
-//! fresh the push decides: it is n8n's own clock, while a proxy in front of n8n may answer with its own `Date`.
+//! A poll measures it by the `Date` of each answer, a push by the time at which the hook says that it sent
+//! the request. If both are fresh the push decides: it is n8n's own clock, while a proxy in front of n8n may
+//! answer with its own `Date`.
 
 use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822::DateTimeParser};
 
-/// `Date` is cut to the second.
+/// `Date` is truncated to the second.
 const DATE_GRAIN_MS: i64 = 1_000;
 
-/// An answer that took longer says too little.
+/// An answer that took longer is too imprecise.
 const ROUND_TRIP_MAX: SignedDuration = SignedDuration::from_secs(10);
 
 /// Pushes of a source that are compared with each other.
 const PUSHES_MAX: usize = 5;
 
-/// A push that came earlier is not compared any more: the clock may have been set since.
+/// Earlier pushes are no longer compared: the clock may have been set since.
 const PUSHES_SPAN: SignedDuration = SignedDuration::from_mins(10);
 
-/// What a poll has measured longer ago says nothing of now: each sweep measures anew.
+/// A poll's measurement counts for this long: each sweep measures again.
 const POLLED_FRESH_FOR: SignedDuration = SignedDuration::from_hours(1);
 
-/// A push decides for so long. Shorter, an n8n behind a proxy that seldom runs would be wrong with each push and right in between.
+/// A push decides for this long. If it were shorter, an n8n that seldom runs and is behind a proxy would be
+/// wrong with each push and right in between.
 const PUSHED_FRESH_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// A clock that was wrong is right again below this part of the bound, one in so many: near the bound it would be told again and
-/// again.
+/// A wrong clock is right again below the bound divided by this: near the bound it would otherwise be
+/// reported again and again.
 const RIGHT_AGAIN_SHARE: i32 = 2;
 
-/// Between which values the skew lies, by one answer or several.
+/// The range that the skew lies in, by one answer or several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     least_ms: i64,
@@ -37,7 +39,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// By the `Date` of an answer that was asked for at `sent` and came at `received`. The source wrote it in between.
+    /// By the `Date` of an answer that arrived at `received`, to a request sent at `sent`. The source wrote
+    /// it in between.
     pub fn of_answer(date: &str, sent: Timestamp, received: Timestamp) -> Option<Self> {
         let round_trip = received.duration_since(sent);
         if round_trip.is_negative() || round_trip > ROUND_TRIP_MAX {
@@ -50,7 +53,7 @@ impl Bounds {
         })
     }
 
-    /// By both; by the later one where they contradict each other, because the clock was set in between.
+    /// By both; by the later one if they contradict each other, because the clock was set in between.
     #[must_use]
     pub fn and(self, later: Self) -> Self {
         let both =
@@ -64,14 +67,14 @@ impl Bounds {
     }
 }
 
-/// The skew that the last pushes of a source have shown.
+/// The skew by the last pushes of a source.
 #[derive(Debug, Default)]
 pub struct Pushes(VecDeque<(Timestamp, i64)>);
 
 impl Pushes {
-    /// Takes one in. Gives the skew by the last few, in milliseconds.
+    /// Adds a push. Returns the skew by the last few, in milliseconds.
     ///
-    /// What delays a push only makes the clock look further behind, so the largest is nearest to the truth.
+    /// A delay only makes the clock look further behind, so the largest value is nearest to the truth.
     pub fn take(&mut self, sent_at: Timestamp, received_at: Timestamp) -> i64 {
         let skew_ms = sent_at.as_millisecond().saturating_sub(received_at.as_millisecond());
         self.0.retain(|(at, _)| received_at.duration_since(*at).abs() <= PUSHES_SPAN);
@@ -93,13 +96,13 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The one that holds at `now`.
+    /// The reading that counts at `now`.
     pub fn of(polled: Option<Self>, pushed: Option<Self>, now: Timestamp) -> Option<Self> {
         let is_within = |span| move |reading: &Self| now.duration_since(reading.at) <= span;
         pushed.filter(is_within(PUSHED_FRESH_FOR)).or(polled.filter(is_within(POLLED_FRESH_FOR)))
     }
 
-    /// Whether the clock is wrong, for one that was wrong before or not.
+    /// Whether the clock is wrong; the bound is tighter for one that was wrong before.
     pub fn is_wrong(self, bound: SignedDuration, was_wrong: bool) -> bool {
         let bound = if was_wrong { bound / RIGHT_AGAIN_SHARE } else { bound };
         SignedDuration::from_millis(self.skew_ms).abs() > bound
@@ -118,7 +121,7 @@ mod tests {
     const NOON: &str = "Tue, 24 Nov 2026 12:00:00 GMT";
 
     #[test]
-    fn a_date_says_the_skew_within_its_second_and_the_round_trip() {
+    fn a_date_gives_the_skew_to_within_its_second_and_the_round_trip() {
         let bounds = |sent, received| Bounds::of_answer(NOON, at(sent), at(received)).unwrap();
         assert_eq!(bounds(400, 600), Bounds { least_ms: -600, most_ms: 600 });
         assert_eq!(bounds(400, 600).middle_ms(), 0);
@@ -131,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_says_too_little_is_no_measure() {
+    fn an_answer_that_is_too_imprecise_is_no_measurement() {
         assert_eq!(Bounds::of_answer(NOON, at(0), at(10_001)), None, "it took too long");
         assert_eq!(Bounds::of_answer(NOON, at(0), at(-1)), None, "our own clock was set back");
         assert_eq!(Bounds::of_answer("yesterday", at(0), at(1)), None);
     }
 
     #[test]
-    fn what_delays_a_push_does_not_make_its_clock_wrong() {
+    fn a_delayed_push_does_not_make_its_clock_wrong() {
         let mut pushes = Pushes::default();
         assert_eq!(pushes.take(at(0), at(40_000)), -40_000, "nothing else is known yet");
         assert_eq!(pushes.take(at(50_000), at(50_020)), -20);
@@ -146,7 +149,7 @@ mod tests {
         let mut ahead = Pushes::default();
         ahead.take(at(300_000), at(9_000));
         assert_eq!(ahead.take(at(310_000), at(10_010)), 299_990);
-        // The clock was set right: what was said before is soon forgotten.
+        // The clock was corrected: earlier readings are soon forgotten.
         let set = (0..5).map(|second| at(20_000 + second * 1_000)).map(|at| ahead.take(at, at)).last();
         assert_eq!(set, Some(0));
         ahead.take(at(320_000), at(30_000));
@@ -166,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_near_the_bound_is_not_told_again_and_again() {
+    fn a_clock_near_the_bound_is_not_reported_again_and_again() {
         let bound = SignedDuration::from_secs(30);
         let is_wrong = |skew_ms, was_wrong| Reading { skew_ms, at: at(0) }.is_wrong(bound, was_wrong);
         for sign in [1, -1] {

@@ -1,9 +1,10 @@
-//! One sweep of one source: asks what [`Sweep`] wants to know, and publishes what follows. The argument why
-//! nothing is lost stands there, the one why nothing is told twice in [`crate::epochs`].
+//! One sweep of one source: reads what [`Sweep`] asks for, and publishes what follows. The argument that
+//! nothing is lost is there, the one that nothing is counted twice in [`crate::epochs`].
 //!
-//! The order is: raise the latest start that is told, publish executions and gaps, publish `SourceSynced`, commit the
-//! cursor, each after the broker has acknowledged the one before. A crash in between repeats messages under the same ids or, after the
-//! broker has forgotten those, executions that the aggregator knows already. It never skips any.
+//! The order is: raise the latest published start, publish executions and gaps, publish `SourceSynced`,
+//! commit the cursor, each after the broker has acknowledged the one before. A crash in between repeats
+//! messages under the same ids or, after the broker has forgotten those, executions that the aggregator knows
+//! already. It never skips any.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -31,10 +32,10 @@ use crate::{
     workflows::Workflows,
 };
 
-/// Pages of each list of what has not ended: 10,000 executions, which is more than n8n can hold.
+/// Pages of each list of open executions: 10,000 executions, which is more than n8n can hold.
 const OPEN_PAGES_MAX: u32 = 40;
 
-/// Pages of the list of all: a million executions, a hundred times what n8n keeps by default.
+/// Pages of the list of all executions: a million, a hundred times what n8n keeps by default.
 const LIST_PAGES_MAX: u32 = 4_000;
 
 /// Dead letters that one sweep may write.
@@ -43,11 +44,11 @@ const LETTERS_MAX: usize = 1_000;
 /// Answers of the aggregator about ids that were pushed and never listed: half a million of them between two sweeps.
 const RECORDED_ANSWERS_MAX: usize = 100;
 
-/// Asked in this order: see the argument at [`crate::sweep`].
+/// Listed in this order: see the argument at [`crate::sweep`].
 const OPEN_STATUSES: [OpenStatus; 4] =
     [OpenStatus::New, OpenStatus::Running, OpenStatus::Waiting, OpenStatus::Running];
 
-/// The list of all.
+/// The list of all executions.
 const LISTING: Listing = Listing { status: None, rows_max: PAGE_ROWS_MAX };
 
 /// What a sweep works with.
@@ -63,13 +64,13 @@ pub struct Collect<'a> {
     pub n8n: &'a N8n,
     /// Where executions go.
     pub publisher: &'a Publisher,
-    /// Where names and letters are remembered.
+    /// Stores names and dead letters.
     pub pool: &'a PgPool,
     /// The time.
     pub clock: &'a dyn Clock,
     /// How far the source's clock may be behind.
     pub clock_skew: SignedDuration,
-    /// From where on its skew is told.
+    /// The skew above which its clock is reported as wrong.
     pub clock_skew_warning: SignedDuration,
     /// How often it is swept, as configured.
     pub interval: Duration,
@@ -81,7 +82,7 @@ pub struct Collect<'a> {
     pub workflows_fresh_for: Duration,
 }
 
-/// A sweep that has been told to the world and is still to be committed.
+/// A sweep that has been published and is still to be committed.
 #[derive(Debug)]
 pub struct Collected {
     /// The next cursor.
@@ -90,11 +91,11 @@ pub struct Collected {
     pub started_at: Timestamp,
     /// Executions it published.
     pub executions_published: u32,
-    /// When the source will prune what this sweep has not seen; nothing where no rate is known.
+    /// When the source will prune what this sweep has not seen; `None` if no rate is known.
     pub forecast: Option<Forecast>,
 }
 
-/// Sweeps the source from `before` on. Nothing of it is told where it turns out that a new epoch has to begin.
+/// Sweeps the source from `before` on. Ends with [`SweepError::Contradicted`] if a new epoch has to begin.
 pub async fn collect(work: Collect<'_>, mut before: Cursor) -> Result<Collected, SweepError> {
     let started_at = work.clock.now();
     let bus = work.publisher.bus();
@@ -143,7 +144,7 @@ struct Collecting<'a> {
     refusals_read: usize,
 }
 
-/// The first row of the list of all: its id where at least that can be read.
+/// The first row of the list of all executions; at least its id, if that can be read.
 #[derive(Default)]
 struct Newest {
     id: Option<RunId>,
@@ -156,7 +157,7 @@ impl Collecting<'_> {
         let page = self.work.n8n.executions(Listing { status: None, rows_max: 1 }, None).await?;
         Ok(match page.data.first().map(|row| self.parse(row)) {
             Some(Ok(row)) => Newest { id: Some(row.id()), row: Some(row) },
-            // Nothing of the source is looked at any further, and no row becomes a dead letter.
+            // The sweep ends here, and no row becomes a dead letter.
             Some(Err(Unreadable { error: RowError::ForeignId(id), .. })) => {
                 return Err(SweepError::ForeignIds(id));
             }
@@ -190,7 +191,7 @@ impl Collecting<'_> {
         Ok(())
     }
 
-    /// (2) Gives what is left to read on a first contact.
+    /// (2) Returns what is left to read on a first contact.
     async fn list_live(&mut self, moved: bool) -> Result<Option<Backlog>, SweepError> {
         let is_first = self.sweep.before().floor.is_none();
         let mut pages = Pages::default();
@@ -214,7 +215,7 @@ impl Collecting<'_> {
         Err(SweepError::Endless { what: "listed", pages_max: LIST_PAGES_MAX })
     }
 
-    /// Goes on with a first contact where the last sweep stopped. Gives what is left.
+    /// Continues a first contact where the last sweep stopped. Returns what is left.
     async fn list_backlog(&mut self, backlog: Option<Backlog>) -> Result<Option<Backlog>, SweepError> {
         // Without a floor this sweep has read its slice already.
         let Some(backlog) = backlog.filter(|_| self.sweep.before().floor.is_some()) else {
@@ -244,7 +245,7 @@ impl Collecting<'_> {
         self.sweep.contradiction().map_or(Ok(()), |begin| Err(SweepError::Contradicted(begin)))
     }
 
-    /// Before anything is published: whether this is the source that the cursor was read from.
+    /// Checks, before anything is published, that this is the source that the cursor was read from.
     async fn recognise(&mut self, first_page: &[Row], moved: bool) -> Result<(), SweepError> {
         let mut identity = self.sweep.identity(first_page);
         let known_ids = self.sweep.known_ids();
@@ -265,7 +266,7 @@ impl Collecting<'_> {
         }
     }
 
-    /// At the end: whether what was read is still there, or the database was restored meanwhile.
+    /// Checks at the end that what was read is still there: the database may have been restored meanwhile.
     async fn look_again(&mut self) -> Result<(), SweepError> {
         let newest = self.read_newest().await?;
         let is_unchanged = match (self.sweep.is_unchanged(newest.row.as_ref()), self.sweep.anchor()) {
@@ -303,7 +304,7 @@ impl Collecting<'_> {
         let Some(value) = self.work.n8n.execution(id).await? else {
             return Ok(self.sweep.answered(id, question, None));
         };
-        // One row in, at most one out: an unreadable one has been dealt with.
+        // One row in, at most one out: an unreadable one has become a dead letter.
         match self.read(vec![value]).await?.pop() {
             Some(row) => Ok(self.sweep.answered(id, question, Some(row))),
             None => Ok(Answer::Nothing),
@@ -321,7 +322,7 @@ impl Collecting<'_> {
         for id in self.sweep.replaced().collect::<Vec<_>>() {
             self.tell_gap(GapReason::OpenExecutionVanished, (id, id)).await?;
         }
-        // Also where there were no executions: names, tags and projects change without them.
+        // Even without executions: names, tags and projects change without them.
         self.tell_workflows(&[]).await?;
         self.look_for_unseen().await;
         let kept = self.workflows.kept().unwrap_or(self.sweep.before().unseen.kept);
@@ -336,7 +337,7 @@ impl Collecting<'_> {
             sweep.finish(work.base_url.to_string(), published_through, latest_start, backlog, kept);
         cursor.stream = mark;
         if let Some(backlog) = &cursor.backlog {
-            // Not before everything was read is it known until when everything was published.
+            // `complete_until` is known only after everything was read.
             tracing::info!(source = %work.source, rows_read = backlog.rows_read, "reading all executions of the source continues with the next sweep");
             return Ok(Collected { cursor, started_at, executions_published, forecast: None });
         }
@@ -364,7 +365,7 @@ impl Collecting<'_> {
         Ok(Collected { cursor, started_at, executions_published, forecast })
     }
 
-    /// Takes away what was pushed from the ids that the source never showed. Only the aggregator knows all of it.
+    /// Removes pushed ids from those that the source never showed. Only the aggregator knows them all.
     async fn look_for_unseen(&mut self) {
         let Some((mut first, last)) = self.sweep.unseen().ends().filter(|_| self.work.pushes) else { return };
         let epoch = self.sweep.before().epochs.current();
@@ -410,7 +411,8 @@ impl Collecting<'_> {
         Ok(())
     }
 
-    /// Errors that the source's hook calls refusals, and whose data say so too, are told as canceled: refused runs never count.
+    /// Changes an error to canceled if the source's hook calls it a refusal and its data say so too: refused
+    /// runs never count.
     async fn look_at_refusals(&mut self, news: &mut [Execution]) -> Result<(), SweepError> {
         let Collect { source, pool, n8n, .. } = self.work;
         let errors = news.iter_mut().filter(|execution| execution.status == Status::Error);
@@ -425,13 +427,13 @@ impl Collecting<'_> {
                 Some(is_proven) => is_proven,
                 None if self.refusals_read == refusals::READ_MAX => {
                     let read = refusals::READ_MAX;
-                    tracing::warn!(%source, read, "more runs were refused than are looked at; the rest counts as listed");
+                    tracing::warn!(%source, read, "more refused runs than one sweep checks; the rest count as listed");
                     return Ok(());
                 }
                 None => {
                     self.refusals_read += 1;
                     let data = match n8n.execution_with_data(id).await {
-                        // A run that was refused has hardly any data.
+                        // A refused run has hardly any data.
                         Err(N8nError::TooLarge(_)) => None,
                         data => data?,
                     };
@@ -447,7 +449,7 @@ impl Collecting<'_> {
         Ok(())
     }
 
-    /// Before the executions of these workflows, and remembered after: a tenant may follow from it.
+    /// Publishes workflows before their executions, and stores them afterwards: a tenant may depend on them.
     async fn tell_workflows(&mut self, executions: &[Execution]) -> Result<(), SweepError> {
         let news = self.workflows.learn(executions).await?;
         let Some(read_at) = news.read_at else { return Ok(()) };
@@ -460,7 +462,8 @@ impl Collecting<'_> {
         self.workflows.keep(&news).await
     }
 
-    /// Before anything with a later start is told: a new epoch begins after all that may have been told.
+    /// Called before anything with a later start is published: a new epoch begins after everything that may
+    /// have been published.
     async fn raise_latest_start(&mut self, news: &[Execution]) -> Result<(), SweepError> {
         let latest = news.iter().map(born_at).max();
         if latest > self.latest_start
@@ -488,7 +491,7 @@ impl Collecting<'_> {
         for value in values {
             match self.parse(&value) {
                 Ok(row) => rows.push(row),
-                // Not one row is odd, but the source: one letter for each would be all that comes of it.
+                // The fault is the source's, not one row's: a dead letter for each row would help nobody.
                 Err(Unreadable { error: RowError::ForeignId(id), .. }) => {
                     return Err(SweepError::ForeignIds(id));
                 }
@@ -524,7 +527,7 @@ fn id_of(execution: &Execution) -> Option<RunId> {
     RunId::new(execution.id.as_str().parse().ok()?)
 }
 
-/// What a sweep has seen, as its cursor says.
+/// What a sweep has seen, according to its cursor.
 fn sight(cursor: &Cursor) -> Option<Sight> {
     cursor.floor.zip(cursor.swept_at).map(|(newest, at)| Sight { newest, at })
 }

@@ -1,8 +1,8 @@
-//! What a source shows against what was recorded of it, page by page. No I/O, no clock.
+//! Compares what a source shows with what was recorded of it, page by page. No I/O, no clock.
 //!
-//! Compared is what has to be recorded: what stopped before the source's `complete_until`, as it was when the audit
-//! began. What stopped later, and what is open, is no difference. Below the oldest row that the source shows nothing is
-//! compared: there it has pruned.
+//! Only executions that must have been recorded are compared: those that stopped before the source's
+//! `complete_until`, as it was when the audit began. Later and open ones are no difference. Nothing is
+//! compared below the oldest row that the source shows: it has pruned there.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,8 @@ pub type Records = BTreeMap<(u32, u64), Recorded>;
 /// One page of a source's list.
 #[derive(Debug)]
 pub struct Page {
-    /// The ids it speaks of, both inclusive: down to its lowest, from below the one of the page before.
+    /// The ids it covers, both inclusive: from just below the lowest of the page before down to its own
+    /// lowest.
     pub ids: (RunId, RunId),
     finals: BTreeMap<(u32, u64), Execution>,
     /// Those that have not ended or cannot be read.
@@ -32,20 +33,20 @@ pub struct Page {
     epochs: BTreeSet<u32>,
 }
 
-/// What a page has shown.
+/// The result of comparing a page.
 #[derive(Debug, Default)]
 pub struct Compared {
     /// Final executions that were compared.
     pub listed: u64,
-    /// Those that were recorded as they are, as far as that is kept.
+    /// Those that were recorded as they are shown, as far as that is kept.
     pub equal: u64,
     /// The others, and what was recorded and is not shown.
     pub differences: Vec<AuditDifference>,
 }
 
 impl Page {
-    /// The page with these rows, in descending order of id; `below` is the lowest id of the page before. Rows that
-    /// cannot be read are known by their id. Nothing where no row has an id.
+    /// The page with these rows, in descending order of id; `below` is the lowest id of the page before. Rows
+    /// that cannot be read are known by their id. `None` if no row has an id.
     pub fn of(rows: Vec<Result<Row, Option<RunId>>>, below: Option<RunId>, epochs: &Epochs) -> Option<Self> {
         let ids: Vec<RunId> =
             rows.iter().filter_map(|row| row.as_ref().map_or_else(|id| *id, |row| Some(row.id()))).collect();
@@ -74,12 +75,13 @@ impl Page {
         Some(page)
     }
 
-    /// The epochs of its executions. What an earlier life of the database had besides was told as a gap.
+    /// The epochs of its executions. What else an earlier life of the database had was reported as a gap.
     pub fn epochs(&self) -> impl Iterator<Item = u32> + '_ {
         self.epochs.iter().copied()
     }
 
-    /// These were refused before they started, by their own data: a sweep tells them as canceled, whatever the list calls them.
+    /// Marks executions that were refused before they started, by their own data: a sweep publishes them as
+    /// canceled, whatever the list says.
     pub fn refused(&mut self, ids: &BTreeSet<u64>) {
         let refused = self.finals.iter_mut().filter(|((_, id), _)| ids.contains(id));
         for (_, execution) in refused.filter(|(_, execution)| execution.status == Status::Error) {
@@ -120,13 +122,13 @@ impl Page {
 }
 
 fn is_equal(execution: &Execution, recorded: &Recorded) -> bool {
-    // An old one, of which the count only knows that it was recorded.
+    // An old one, of which the aggregator only knows that it was recorded.
     if recorded.stopped_at.is_none() {
         return true;
     }
     let shown = v1::Execution::from(execution);
     let is_as_shown = recorded.status() == shown.status() && recorded.stopped_at == shown.stopped_at;
-    // An aggregator of the version before says neither.
+    // An aggregator of the previous version sends neither.
     let is_same_mode = [i32::from(v1::ExecutionMode::Unspecified), shown.mode].contains(&recorded.mode);
     let is_same_workflow = recorded.workflow_id.is_empty() || recorded.workflow_id == shown.workflow_id;
     is_as_shown && is_same_mode && is_same_workflow
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_what_has_to_be_recorded_and_is_not_so() {
+    fn what_must_be_recorded_and_is_not_recorded_as_shown_is_a_difference() {
         let epochs = Epochs::new(Vec::new());
         let rows = vec![
             row(12, "success", 40), // too late to be recorded

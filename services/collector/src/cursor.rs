@@ -1,4 +1,4 @@
-//! How far a source is known.
+//! How far a source has been read.
 
 use std::collections::BTreeMap;
 
@@ -15,36 +15,36 @@ pub const OVERLAP_IDS: u64 = 200;
 /// Ids of open executions that are published.
 const OPEN_IDS_MAX: usize = 1_000;
 
-/// How long a crashed execution is looked at again: n8n's recovery turns it into an error within minutes,
-/// with a new end. Also how long an unreadable row may become readable by itself.
+/// How long a crashed execution is checked again: n8n's recovery turns it into an error within minutes,
+/// with a new end. Also how long an unreadable row is checked again.
 pub const RECHECK_SPAN: SignedDuration = SignedDuration::from_hours(1);
 
-/// What a sweep leaves for the next one. Committed after everything it speaks of was published.
+/// What a sweep leaves for the next one. Committed after everything it refers to was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// Under which epoch an execution is told.
+    /// Which epoch an execution is published under.
     pub epochs: Epochs,
-    /// The latest start that was ever told.
+    /// The latest start that was ever published.
     pub latest_start: Option<Timestamp>,
-    /// A sweep since then has published and was not committed: which ids it has told is not known.
+    /// A sweep since then has published and was not committed: which ids it published is not known.
     pub unfinished: bool,
-    /// The newest id of the last sweep; missing before the first of an epoch that a restore has begun.
+    /// The newest id of the last sweep; missing before the first sweep of an epoch that a restore has begun.
     pub floor: Option<RunId>,
     /// When the last sweep began.
     pub swept_at: Option<Timestamp>,
-    /// Where reading everything goes on; missing once that is done.
+    /// Where reading everything continues; missing once that is done.
     pub backlog: Option<Backlog>,
     /// Every execution that stopped before it, and that is not in the backlog, has been published.
     pub complete_until: Option<Timestamp>,
-    /// What stopped earlier belongs to another place and is not told.
+    /// Executions that stopped earlier belong to another address and are not published.
     pub left_out_before: Option<Timestamp>,
-    /// Where it was read.
+    /// The address it was read from.
     pub base_url: Option<String>,
     /// The executions stream's sequence that holds this source's last batch.
     pub published_through: u64,
     /// Which life of that stream the sequence belongs to.
     pub stream: StreamMark,
-    /// What the next sweep must know of single executions.
+    /// What the next sweep must know about single executions.
     pub tracked: BTreeMap<RunId, Tracked>,
     /// Ids that were never shown.
     pub unseen: Unseen,
@@ -53,21 +53,22 @@ pub struct Cursor {
 /// Why a new epoch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
-    /// Ids may have been handed out again unnoticed: a sweep was not committed, so what it told is not known, or an
-    /// open execution has another start. Nothing else changes.
+    /// Ids may have been handed out again unnoticed: a sweep was not committed, so what it published is not
+    /// known, or an open execution has another start. Nothing else changes.
     Doubtful,
     /// The database was restored: everything is read again.
     Restored,
-    /// Another address, and nothing that is known is there: everything is read, and what stopped earlier is left out.
+    /// Another address, where nothing known was found: everything is read, and what stopped earlier is left
+    /// out.
     Moved,
 }
 
-/// What is still to be read of a source that was met for the first time, or anew.
+/// What is still to be read of a source that is read for the first time, or again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backlog {
     /// The source's own cursor; empty for the first page.
     pub next_page: String,
-    /// Rows that were read so far.
+    /// Rows read so far.
     pub rows_read: u64,
 }
 
@@ -76,13 +77,13 @@ pub struct Backlog {
 pub struct Tracked {
     /// As it was last seen.
     pub state: State,
-    /// Never changes once an execution has ended, so it tells two executions with one id apart.
+    /// Never changes once an execution has ended, so it distinguishes two executions with the same id.
     pub started_at: Option<Timestamp>,
     /// When it stopped; for an unreadable row, when it was found.
     pub stopped_at: Option<Timestamp>,
 }
 
-/// What an execution was when it was last seen.
+/// The state of an execution when it was last seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Not finished.
@@ -150,8 +151,8 @@ impl Cursor {
         }
     }
 
-    /// What was published may be lost, because the stream is another one: everything that the source shows is read again.
-    /// What is open is followed as before.
+    /// What was published may be lost, because the stream is another one: everything that the source shows is
+    /// read again. Open executions are followed as before.
     pub fn read_again(&mut self) {
         self.published_through = 0;
         self.tracked.retain(|_, tracked| tracked.state == State::Open);
@@ -165,7 +166,7 @@ impl Cursor {
         u32::try_from(self.open().count()).unwrap_or(u32::MAX)
     }
 
-    /// Their ids; none where they are more than [`OPEN_IDS_MAX`].
+    /// Their ids; none if there are more than [`OPEN_IDS_MAX`].
     pub fn open_ids(&self) -> Vec<u64> {
         let ids: Vec<u64> = self.open().map(RunId::number).take(OPEN_IDS_MAX + 1).collect();
         if ids.len() > OPEN_IDS_MAX { Vec::new() } else { ids }
@@ -205,7 +206,7 @@ impl Tracked {
             State::Open => true,
             State::Unreadable => recent,
             State::Final(Status::Crashed) if recent => true,
-            // Listed again by the overlap, or so late that the next sweep would take it for news.
+            // Listed again by the overlap, or so late that the next sweep would take it for new.
             State::Final(_) => {
                 floor.is_none_or(|floor| id > floor.below(OVERLAP_IDS))
                     || self.stopped_at.is_some_and(|at| at >= complete_until)
@@ -218,7 +219,7 @@ impl Tracked {
         matches!(self.state, State::Final(_))
     }
 
-    /// Whether its id must be asked for where no list shows it.
+    /// Whether it must be read by its id if no list shows it.
     pub fn is_unsettled(&self) -> bool {
         matches!(self.state, State::Open | State::Unreadable | State::Final(Status::Crashed))
     }
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_open_at_the_mark_is_told_also_if_it_has_ended_since() {
+    fn executions_open_at_the_watermark_count_as_open_even_if_ended_since() {
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
         let (before, mark, after) =
             (at("2026-11-24T11:00:00Z"), at("2026-11-24T12:00:00Z"), at("2026-11-24T12:00:03Z"));

@@ -1,23 +1,25 @@
-//! Under which epoch an execution is told: one that follows from its start, and never changes.
+//! Which epoch an execution is published under: it follows from the start, and never changes.
 //!
-//! # Why nothing is told twice
+//! # Why nothing is counted twice
 //!
 //! An execution is counted by its key: source, epoch and id. A database restored from a backup hands ids out
-//! again, so an id alone is not enough; what tells two executions with one id apart is when they started. An
-//! epoch is a span of starts: it begins at an instant and ends where the next one begins. The epoch of an
-//! execution is the one whose span holds its start (its end, where it was canceled before it started).
+//! again, so an id alone is not enough; two executions with the same id differ in when they started. An epoch
+//! is a span of starts: it begins at an instant and ends where the next one begins. The epoch of an execution
+//! is the one whose span holds its start (its end, if it was canceled before it started).
 //!
-//! - *One execution has one key.* Its start is fixed once it has one, and spans that lie before the latest start
-//!   that was ever told do not change: a new epoch begins after that start ([`Epochs::begin`]), which is raised in
-//!   the database before an execution with a later one is published. So whatever happens (restores in a row,
-//!   restores in the middle of a sweep, a collector that dies after publishing, a crash that becomes an error
-//!   afterwards), what is published again has its old key, and the aggregator knows it.
-//! - *One key has one execution*, if an epoch begins before an id is told a second time. Two executions with one
-//!   id are of two lives with a restore in between; the older was told, so it started before the new epoch's
-//!   begin, and the younger started after the restore, which is after every start of the older life.
+//! - *One execution has one key.* Its start is fixed once it has one, and spans that lie before the latest
+//!   start that was ever published do not change: a new epoch begins after that start
+//!   ([`Epochs::begin_after`]), which is raised in the database before an execution with a later one is
+//!   published. So whatever happens (restores in a row, restores in the middle of a sweep, a collector that
+//!   dies after publishing, a crash that becomes an error afterwards), what is published again has its old
+//!   key, and the aggregator knows it.
+//! - *One key has one execution*, if an epoch begins before an id is published a second time. Two executions
+//!   with the same id are of two lives with a restore in between; the older was published, so it started
+//!   before the new epoch's beginning, and the younger started after the restore, which is after every start
+//!   of the older life.
 //!
 //! The first point needs no detection of restores and no memory of single executions. The second needs the
-//! detection in [`crate::sweep`]; where that fails, an execution is lost and none is counted twice.
+//! detection in [`crate::sweep`]; if that fails, an execution is lost and none is counted twice.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,7 +29,7 @@ const TICK: SignedDuration = SignedDuration::from_millis(1);
 /// The epochs of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epochs {
-    /// When each epoch begins, oldest first, without the first, which has no begin.
+    /// When each epoch begins, oldest first, without the first, which has no beginning.
     begins: Vec<(u32, Timestamp)>,
 }
 
@@ -35,7 +37,7 @@ impl Epochs {
     /// The number of the first epoch.
     pub const FIRST: u32 = 1;
 
-    /// These epochs after the first, with their begins, oldest first.
+    /// The epochs after the first, with their beginnings, oldest first.
     pub fn new(begins: Vec<(u32, Timestamp)>) -> Self {
         Self { begins }
     }
@@ -51,7 +53,7 @@ impl Epochs {
         begun.map_or(Self::FIRST, |(epoch, _)| *epoch)
     }
 
-    /// The begin of an epoch that leaves every start up to `latest_start` where it is.
+    /// The beginning of an epoch that leaves the epoch of every start up to `latest_start` as it is.
     pub fn begin_after(latest_start: Timestamp) -> Timestamp {
         latest_start.saturating_add(TICK).unwrap_or(latest_start)
     }

@@ -1,5 +1,5 @@
-//! How long it is kept what sources have shown. One replica at a time, in small batches; a crash leaves the rest to the next
-//! round.
+//! How long data from sources is kept. One replica at a time, in small batches; a crash leaves the rest to
+//! the next round.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,11 +15,11 @@ use crate::{
     store::{self, expiry as rows},
 };
 
-/// Rows get old slowly.
+/// Often enough: rows age slowly.
 const ROUND_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// A workflow that has not changed for so long is forgotten. Where the source still lists it, the next reading publishes it
-/// once more, and nothing changes; where it was deleted, nobody asks for it any more.
+/// A workflow that has not changed for this long is deleted. If the source still lists it, the next reading
+/// publishes it once more, and nothing changes; if it was deleted there, nobody asks for it any more.
 const WORKFLOWS_KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 /// Rows that one statement deletes.
@@ -28,7 +28,7 @@ const ROWS_PER_BATCH: i64 = 1_000;
 /// Statements of one kind in one round; the rest waits for the next.
 const BATCHES_MAX: usize = 1_000;
 
-/// Lets old rows go.
+/// Deletes old rows.
 pub struct Expiry {
     /// The collector's database.
     pub pool: PgPool,
@@ -37,31 +37,31 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// Rounds until shutdown.
+    /// Runs rounds until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
         while rounds.next().await {
             tokio::select! {
-                // A round that is cut off has done what it has committed.
+                // An interrupted round keeps what it has committed.
                 () = shutdown.cancelled() => return,
                 outcome = self.round() => if let Err(error) = outcome {
-                    tracing::warn!(error = chain(&error), "old rows are not deleted, trying again in an hour");
+                    tracing::warn!(error = chain(&error), "cannot delete old rows, retrying in an hour");
                 },
             }
         }
     }
 
-    /// One round. Does nothing while another replica has the turn.
+    /// One round. Does nothing while another replica runs one.
     ///
     /// # Errors
     ///
-    /// The database failed. What was deleted is; the next round does the rest.
+    /// The database failed. What was deleted stays deleted; the next round does the rest.
     pub async fn round(&self) -> Result<(), sqlx::Error> {
         let now = self.clock.now();
         let workflows_before = now.saturating_sub(WORKFLOWS_KEPT).unwrap_or(now);
         let unreadable_before = store::seconds_before(now, store::UNREADABLE_KEPT_S);
         let instances_before = now.saturating_sub(KEPT_FOR).unwrap_or(now);
-        // A connection of its own: its end, also by a crash, ends the turn.
+        // A connection of its own: its end, even by a crash, releases the lock.
         let mut connection = self.pool.acquire().await?.detach();
         if rows::take_turn(&mut connection).await? {
             for _ in 0..BATCHES_MAX {

@@ -1,4 +1,4 @@
-//! Why a sweep failed, and what a person can do about it.
+//! Why a sweep failed, and what an operator can do about it.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ pub enum SweepError {
     /// The broker did not take a message.
     #[error("cannot publish")]
     Publish(#[from] PublishError),
-    /// The broker does not say whether its stream is the one that the cursor speaks of.
-    #[error("cannot look at the stream")]
+    /// The broker does not answer whether its stream is the one that the cursor refers to.
+    #[error("cannot check the broker's stream")]
     Stream(#[from] LifeError),
-    /// The stream is another one than at the beginning of the sweep.
+    /// The stream is not the one of the beginning of the sweep.
     #[error("the broker's stream was replaced while the source was swept")]
     StreamReplaced,
     /// The database failed.
-    #[error("cannot keep the cursor")]
+    #[error("cannot store the cursor")]
     Store(#[from] sqlx::Error),
-    /// The stored state makes no sense.
+    /// The stored state is invalid.
     #[error("the stored {0} is damaged")]
     Damaged(&'static str),
     /// The catalog failed.
@@ -47,11 +47,11 @@ pub enum SweepError {
     /// The source numbers its executions in a way that this version cannot meter.
     #[error("execution id {0:?} is not a decimal number")]
     ForeignIds(SafeText),
-    /// Hardly a row can be read: not the rows are wrong then.
+    /// Hardly any row can be read: then the fault is not in the rows.
     #[error("more than {0} rows of one sweep cannot be read")]
     Unreadable(usize),
     /// The sweep took longer than it may.
-    #[error("not done within {0:?}")]
+    #[error("not finished within {0:?}")]
     TooSlow(Duration),
     /// What was seen cannot be in the database that the cursor was read from: a new epoch has to begin.
     #[error("execution ids are handed out again: the database was restored, or it is another one")]
@@ -60,30 +60,30 @@ pub enum SweepError {
     #[error("executions disappear while they are read")]
     Changed,
     /// Another collector has taken the source over.
-    #[error("the lease is lost")]
+    #[error("the lease was lost")]
     LeaseLost,
 }
 
-/// A failure, told.
+/// A failure, as it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// For programs.
     pub reason: FailureReason,
-    /// For a person: what happened and what to do.
+    /// For the operator: what happened and what to do.
     pub detail: String,
-    /// How long the source asks to be left alone.
+    /// How long the source asks to wait.
     pub retry_after: Option<Duration>,
 }
 
 impl SweepError {
-    /// What is told of it.
+    /// The failure to publish.
     pub fn failure(&self) -> Failure {
         let named = what_to_do_by_name(self);
         let (reason, what_to_do) = match self {
             Self::Read(error) => told(error),
             Self::OpenKey(_) => (
                 FailureReason::SecretUnreadable,
-                "Set the source's API key again, or give the collector its key back.",
+                "Set the source's API key again, or restore the collector's secret key.",
             ),
             Self::Publish(_)
             | Self::Stream(_)
@@ -93,7 +93,7 @@ impl SweepError {
             | Self::Catalog(_)
             | Self::LeaseLost => (
                 FailureReason::Internal,
-                "The source is not to blame: look at Flowmeter's broker and database.",
+                "The source is not to blame: check Flowmeter's broker and database.",
             ),
             Self::Endless { .. } | Self::TooSlow(_) => (
                 FailureReason::TooLarge,
@@ -101,7 +101,7 @@ impl SweepError {
             ),
             Self::Contradicted(_) | Self::Changed => (
                 FailureReason::Unreadable,
-                "Check that one n8n at a time answers at this address, and that nobody restores it just now.",
+                "Check that only one n8n answers at this address, and that it is not being restored right now.",
             ),
             Self::ForeignIds(_) => (
                 FailureReason::Unreadable,
@@ -110,11 +110,11 @@ impl SweepError {
             ),
             Self::Unreadable(_) => (
                 FailureReason::Unreadable,
-                "Look at the dead letters, and check that the address is that of an n8n this version knows.",
+                "Check the dead letters, and that the address belongs to a supported version of n8n.",
             ),
         };
         let happened = match self {
-            // The sentence begins with the cause: a person knows which source it is about.
+            // Begins with the cause: the reader knows which source it is about.
             Self::Read(error) => sentence(&chain(error)),
             other => sentence(&chain(other)),
         };
@@ -123,13 +123,13 @@ impl SweepError {
             _ => None,
         };
         let what_to_do = named.as_deref().unwrap_or(what_to_do);
-        // It quotes the source and what stands before it.
+        // It quotes the source and any proxy in front of it.
         let detail = SafeText::clean(&format!("{happened} {what_to_do}"), DETAIL_CHARS_MAX).into();
         Failure { reason, detail, retry_after }
     }
 }
 
-/// What to do where that names something of the answer.
+/// The advice, if it quotes the answer.
 fn what_to_do_by_name(error: &SweepError) -> Option<String> {
     match error {
         SweepError::Read(N8nError::Redirected { address: Some(address), .. }) => {
@@ -151,22 +151,22 @@ fn told(error: &N8nError) -> (FailureReason, &'static str) {
         }
         N8nError::Redirected { .. } => (
             FailureReason::Unreachable,
-            "Set the source's address to the one where n8n is, or, where that is a page to log in, let requests to \
-             /api/v1 past what stands in front of n8n.",
+            "Set the source's address to n8n's own, or, if it redirects to a login page, let requests to /api/v1 \
+             through what is in front of n8n.",
         ),
         N8nError::Proxy { .. } => (
             FailureReason::Unauthorized,
-            "The API key is not to blame: let the collector's requests to /api/v1 past the proxy, or give the source an \
-             address behind it.",
+            "The API key is not to blame: let the collector's requests to /api/v1 through the proxy, or give the \
+             source an address behind it.",
         ),
         N8nError::NoApi(_) => (
             FailureReason::Unreadable,
-            "Turn n8n's public API on (N8N_PUBLIC_API_DISABLED), and check the source's address: it is the one of the \
-             editor, without /api/v1.",
+            "Turn n8n's public API on (N8N_PUBLIC_API_DISABLED), and check the source's address: it is the \
+             editor's, without /api/v1.",
         ),
         N8nError::Encoded(_) | N8nError::StuckCursor | N8nError::BadCursor => (
             FailureReason::Unreadable,
-            "Look at what stands between the collector and n8n: a cache or proxy that changes its answers.",
+            "Check for a cache or proxy between the collector and n8n that changes its answers.",
         ),
         N8nError::Unauthorized | N8nError::Key => (
             FailureReason::Unauthorized,
@@ -175,17 +175,16 @@ fn told(error: &N8nError) -> (FailureReason, &'static str) {
         N8nError::Forbidden => {
             (FailureReason::Unauthorized, "Give the API key the scopes execution:list and execution:read.")
         }
-        N8nError::RateLimited { .. } => (
-            FailureReason::RateLimited,
-            "Raise the key's limit in n8n, or let the source be swept less often.",
-        ),
+        N8nError::RateLimited { .. } => {
+            (FailureReason::RateLimited, "Raise the key's limit in n8n, or sweep the source less often.")
+        }
         N8nError::NotJson { .. } => (
             FailureReason::Unreadable,
-            "Wait for n8n to start, and check the source's address: it is the one of the editor, without /api/v1.",
+            "Wait for n8n to start, and check the source's address: it is the editor's, without /api/v1.",
         ),
         N8nError::BadRequest(_) | N8nError::Status { .. } | N8nError::Shape(_) => (
             FailureReason::Unreadable,
-            "Look at n8n's log, and check that the address is that of an n8n this version knows.",
+            "Check n8n's log, and that the address belongs to a supported version of n8n.",
         ),
         N8nError::TooLarge(_) => {
             (FailureReason::TooLarge, "Check the source's address, or raise collector.page_bytes_max.")
@@ -218,7 +217,7 @@ mod tests {
         assert_eq!(
             failure.detail,
             "Answered with text/html: n8n is starting up or the address is wrong. Wait for n8n to start, and \
-             check the source's address: it is the one of the editor, without /api/v1."
+             check the source's address: it is the editor's, without /api/v1."
         );
     }
 

@@ -1,16 +1,17 @@
 //! Pushed ids that lie far beyond everything that the source has shown. Pure.
 //!
-//! The aggregator keeps every id for ever, in chunks of 65,536: close together they take a few bits each, far apart a row
-//! each. Whoever holds a push token may make ids up, so what is taken from a push is bounded by what the poll has seen. What
-//! lies beyond is left to the poll, which loses nothing: a source that has such an id shows it.
+//! The aggregator keeps every id for ever, in chunks of 65,536: close together they take a few bits each, far
+//! apart a row each. Whoever holds a push token may make ids up, so the ids accepted from a push are bounded
+//! by what the poll has seen. Those beyond are left to the poll, which loses nothing: a source that has such
+//! an id shows it.
 
 use crate::{push::item::Pushed, row::RunId};
 
-/// So far beyond the newest id that a sweep has seen a pushed one may be. A source that pushes is swept within three
-/// intervals, half an hour by default: ten million are 5,500 executions a second.
+/// How far a pushed id may be beyond the newest one that a sweep has seen. A source that pushes is swept
+/// within three intervals, half an hour by default: ten million are 5,500 executions a second.
 const AHEAD_MAX: u64 = 10_000_000;
 
-/// The largest id that is taken, where `newest` is what the last sweep has seen.
+/// The largest id that is accepted, if `newest` is the newest that the last sweep has seen.
 pub fn largest(newest: Option<RunId>) -> u64 {
     newest.map_or(0, RunId::number).saturating_add(AHEAD_MAX)
 }
@@ -20,7 +21,7 @@ pub fn any_beyond(pushed: &[Pushed], largest: u64) -> bool {
     pushed.iter().any(|pushed| is_beyond(pushed, largest))
 }
 
-/// Takes those out that have a larger id. Returns how many.
+/// Removes those that have a larger id. Returns how many.
 pub fn take_out(pushed: &mut Vec<Pushed>, largest: u64) -> usize {
     let before = pushed.len();
     pushed.retain(|pushed| !is_beyond(pushed, largest));

@@ -1,32 +1,32 @@
 //! Which n8n instances push with a source's token. No I/O, no clock of its own.
 //!
-//! One token belongs to one instance. Two databases hand out the same execution ids, so with one token the second's runs would be
-//! taken for repeats of the first's. And one instance with the tokens of two sources counts twice. n8n's processes of one
-//! instance (main, workers, webhook processes) have one id.
+//! One token belongs to one instance. Two databases hand out the same execution ids, so with one token the
+//! second's runs would be taken for repeats of the first's. An instance with the tokens of two sources is
+//! counted twice. The processes of one instance (main, workers, webhook processes) share one id.
 //!
-//! An instance that takes the place of another is no fault: it begins when the other has ended. So two of them count as two only
-//! where both have pushed within an hour and each went on after the other had begun.
+//! An instance that replaces another is no fault: it begins when the other has ended. So two of them count as
+//! two only if both have pushed within an hour and each continued after the other had begun.
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Instances of one source that are remembered; who holds the token may make ids up.
+/// Instances of one source that are remembered; whoever holds the token may make ids up.
 pub const INSTANCES_MAX: usize = 8;
 
-/// One that has not pushed for so long does not push any more.
+/// An instance that has not pushed for this long does not push any more.
 pub const PUSHES_FOR: SignedDuration = SignedDuration::from_hours(1);
 
-/// It is forgotten after so long.
+/// An instance is forgotten this long after its last push.
 pub const KEPT_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// Longest id of an instance, in bytes; n8n's are 64.
 const ID_BYTES_MAX: usize = 128;
 
-/// The id of an n8n instance, as its hook says it.
+/// The id of an n8n instance, as its hook sends it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InstanceId(String);
 
 impl InstanceId {
-    /// Nothing where the text is no id.
+    /// `None` if the text is no id.
     pub fn parse(text: &str) -> Option<Self> {
         let is_id =
             (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -44,20 +44,21 @@ impl InstanceId {
 pub struct Seen {
     /// Its id.
     pub instance: String,
-    /// The first time in a row of pushes without a long pause.
+    /// The first push of a series without a long pause.
     pub first: Timestamp,
-    /// The last time.
+    /// The last push.
     pub last: Timestamp,
 }
 
 impl Seen {
-    /// Whether each went on after the other had begun.
+    /// Whether each continued after the other had begun.
     fn meets(&self, other: &Self) -> bool {
         self.last > other.first && other.last > self.first
     }
 }
 
-/// The instances among `seen` that push beside another one, in the order of `seen`. All have pushed within [`PUSHES_FOR`].
+/// The instances among `seen` that push at the same time as another, in the order of `seen`. All have pushed
+/// within [`PUSHES_FOR`].
 pub fn beside_each_other(seen: &[Seen]) -> Vec<String> {
     let beside =
         seen.iter().filter(|one| seen.iter().any(|other| other.instance != one.instance && one.meets(other)));
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn two_that_take_turns_are_two_and_one_after_the_other_is_not() {
+    fn instances_that_take_turns_are_two_and_one_that_replaces_another_is_not() {
         let both = [seen("a", 0, 60), seen("b", 10, 10)];
         assert_eq!(beside_each_other(&both), ["a", "b"]);
         assert!(beside_each_other(&[seen("a", 0, 60), seen("b", 60, 120)]).is_empty(), "it was replaced");

@@ -1,4 +1,4 @@
-//! JSON from outside, read so that one bad element costs only itself.
+//! JSON from outside, read so that one bad element does not cost the others.
 
 use std::borrow::Cow;
 
@@ -11,12 +11,12 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const HIGH: std::ops::RangeInclusive<u16> = 0xd800..=0xdbff;
 const LOW: std::ops::RangeInclusive<u16> = 0xdc00..=0xdfff;
 
-/// How `\uXXXX` is written: its length, and what stands for half of a pair.
+/// The length of `\uXXXX`, and what replaces half of a pair.
 const ESCAPE_BYTES: usize = 6;
 const REPLACEMENT: &[u8; ESCAPE_BYTES] = b"\\ufffd";
 
-/// Reads JSON. Half of a surrogate pair is no reason to refuse it: JavaScript cuts text between units and writes such
-/// halves, and a whole page or push would be lost for one letter of one name. Nor is a byte that is not UTF-8.
+/// Reads JSON, and repairs halves of surrogate pairs and bytes that are not UTF-8: JavaScript cuts text
+/// between units and writes such halves, and a whole page or push would be lost for one letter of one name.
 pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     serde_json::from_slice(bytes).or_else(|error| match repaired(bytes) {
@@ -25,7 +25,7 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
     })
 }
 
-/// The text with U+FFFD for each half of a pair and for what is not UTF-8; nothing where there is none.
+/// The text with U+FFFD for each half of a pair and for what is not UTF-8; `None` if there is neither.
 fn repaired(bytes: &[u8]) -> Option<String> {
     let mut text = match String::from_utf8_lossy(bytes) {
         Cow::Borrowed(_) => None,
@@ -44,8 +44,8 @@ fn repaired(bytes: &[u8]) -> Option<String> {
     String::from_utf8(std::mem::take(text)).ok()
 }
 
-/// Where an escape stands for half of a pair alone. A backslash is only found within strings, so they need not be told
-/// from the rest.
+/// The positions of escapes that are half of a pair. A backslash only occurs within strings, so strings need
+/// not be distinguished from the rest.
 fn halves(text: &[u8]) -> Vec<usize> {
     let mut halves = Vec::new();
     let mut place = 0;
@@ -73,7 +73,7 @@ fn halves(text: &[u8]) -> Vec<usize> {
     halves
 }
 
-/// The unit that an escape `\uXXXX` at this place stands for.
+/// The unit of the escape `\uXXXX` at this position.
 fn unit(text: &[u8], place: usize) -> Option<u16> {
     let digits = text.get(place..place + ESCAPE_BYTES)?.strip_prefix(b"\\u")?;
     let digits =
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_stays_none() {
+    fn invalid_json_stays_invalid() {
         for bad in ["", "{", r#"["\ud83e"#, r#"["\ud8"]"#, "[\"\u{0}\"]"] {
             assert!(read::<Value>(bad.as_bytes()).is_err(), "{bad}");
         }

@@ -1,5 +1,5 @@
-//! Collects the executions of n8n instances: completely, and each as it is now. See `README.md` for what the
-//! service owns, and [`sweep`] for the argument why nothing is lost.
+//! Collects the executions of n8n instances: completely, and each in its current state. See `README.md` for
+//! what the service owns, and [`sweep`] for the argument that nothing is lost.
 
 mod activity;
 mod address;

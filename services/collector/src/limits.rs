@@ -1,10 +1,11 @@
-//! Which tenants are near their limit. Their sources are swept soon when they come near, and more often as long as
-//! they stay: a limit that is noticed a sweep too late is passed by a whole sweep of executions.
+//! Which tenants are near their limit. Their sources are swept soon when they come near, and more often as
+//! long as they stay: a limit that is noticed one sweep too late is exceeded by a whole sweep of executions.
 //!
-//! Soon is not at once. The limit check counts a run twice that it has allowed within seconds before a sweep, until the next
-//! sweep, because it cannot know whether the sweep has seen it. A tenant comes near its limit by a burst most often;
-//! a sweep in its middle would see its last runs twice, one after it does not. Where runs are refused while some may stand
-//! twice, the gateway asks for a sweep ([`AnswerSweep`]): then those that are refused have ended the burst.
+//! Soon is not at once. A run that the limit check has allowed within seconds before a sweep is counted twice
+//! until the next sweep, because the check cannot know whether the sweep has seen it. A tenant mostly comes
+//! near its limit in a burst: after a sweep in the middle of it the last runs are counted twice, after a
+//! sweep at its end they are not. If runs are refused while some may be counted twice, the gateway asks for a
+//! sweep ([`AnswerSweep`]): by then the refusals have ended the burst.
 
 use std::sync::Arc;
 
@@ -24,31 +25,32 @@ use crate::{
     store,
 };
 
-/// From this share of its limit on a tenant is near it: where most plans begin to warn.
+/// A tenant is near its limit from this share on: where most plans begin to warn.
 const NEAR_FROM_PERCENT: u64 = 80;
 
-/// And up to this one: whoever is far past a limit is not stopped by it, and no sweep comes too late any more.
+/// And up to this share: a tenant far past its limit is not stopped by it, and no sweep comes too late any
+/// more.
 const NEAR_UNTIL_PERCENT: u64 = 120;
 
 /// Follows `UsageCounted`.
 pub struct FollowUsage {
-    /// Where it is kept who is near, and what is due.
+    /// Stores which tenants are near, and which sources are due.
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// What was counted cannot be followed.
+/// A usage update cannot be processed.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// It names no tenant.
+    /// Its tenant id is malformed.
     #[error(transparent)]
     Tenant(#[from] InvalidId),
     /// The sources cannot be read.
     #[error("cannot read the tenant's sources")]
     Sources(#[from] CatalogError),
     /// The database failed.
-    #[error("cannot keep who is near a limit")]
+    #[error("cannot store which tenants are near their limit")]
     Store(#[from] sqlx::Error),
 }
 
@@ -84,7 +86,7 @@ impl Handler for FollowUsage {
 
 /// Answers [`proto::subjects::Question::Sweep`].
 pub struct AnswerSweep {
-    /// Where it is kept what is due.
+    /// Stores which sources are due.
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -115,7 +117,7 @@ async fn sweep_soon(
     Ok(())
 }
 
-/// Whether this much of the limit is near it. A limit of nothing is passed, not near.
+/// Whether `counted` is near the limit. A limit of zero is exceeded, not near.
 fn is_near(counted: u64, limit: u64) -> bool {
     let share = u128::from(counted) * 100;
     let percent = |percent: u64| u128::from(limit) * u128::from(percent);
@@ -127,7 +129,7 @@ mod tests {
     use super::is_near;
 
     #[test]
-    fn near_is_from_80_percent_on_and_ends_at_120() {
+    fn a_tenant_is_near_its_limit_from_80_to_below_120_percent() {
         let near = |counted| is_near(counted, 10);
         assert_eq!([7, 8, 10, 11, 12].map(near), [false, true, true, true, false]);
         assert!(!is_near(0, 0) && !is_near(5, 0));

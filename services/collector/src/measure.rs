@@ -1,5 +1,5 @@
-//! How the sources do, as metrics: how many are in which state, and how far the last one is behind. No source has a label of
-//! its own, because there may be ten thousand; `flowmeter sources` names them.
+//! Metrics of the sources: how many are in which state, and how far the slowest is behind. No source has a
+//! label of its own, because there may be ten thousand; `flowmeter sources` lists them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store;
 
-/// How often it is measured.
+/// Interval between measurements.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Each of so many measurements is a line in the log: one in ten minutes.
+/// One in this many measurements is logged: one line in ten minutes.
 const LOGGED_EACH: u32 = 40;
 
 /// Measures the sources.

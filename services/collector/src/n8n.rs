@@ -33,17 +33,18 @@ pub const PAGE_ROWS_MAX: u32 = 250;
 /// Workflows come with all their nodes, so a page of them is kept short.
 const WORKFLOWS_PER_PAGE: u32 = 50;
 
-/// Time for a connection; what is not reached by then is away.
+/// Time for a connection; an n8n not reached by then counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection waits for the next request of its sweep. Longer keeps one for each source that was swept in
-/// that time, with its TLS buffers, and none is used again: the next sweep comes minutes later.
+/// How long an idle connection is kept for the next request of its sweep. If longer, one would be kept for
+/// each source swept in that time, with its TLS buffers, and none used again: the next sweep comes minutes
+/// later.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// Connections that wait for one host: sources behind the same proxy share them.
+/// Idle connections to one host: sources behind the same proxy share them.
 const IDLE_PER_HOST_MAX: usize = 16;
 
-/// What the API's path begins with.
+/// The beginning of the API's path.
 const API_PATH: &str = "/api/v1/";
 
 /// Longest piece of an answer that an error quotes, in characters.
@@ -70,10 +71,10 @@ impl OpenStatus {
     }
 }
 
-/// What is asked for with each page of a list. A cursor does not remember it.
+/// What is requested with each page of a list. A cursor does not remember it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listing {
-    /// Only these; all that are shown if missing.
+    /// Only executions of this status; all that are shown if missing.
     pub status: Option<OpenStatus>,
     /// Rows in a page: 1 to [`PAGE_ROWS_MAX`].
     pub rows_max: u32,
@@ -96,19 +97,19 @@ pub enum N8nError {
     #[error("the address is refused")]
     Address(#[from] PrivateAddress),
     /// The API key cannot be a header.
-    #[error("the API key holds characters that no key has")]
+    #[error("the API key contains characters that no key has")]
     Key,
     /// A redirect, which is not followed.
     #[error("answered {status}: moved to {to}")]
     Redirected {
         /// The status.
         status: StatusCode,
-        /// Where to, without what stands behind a question mark.
+        /// Where to, without the query.
         to: SafeText,
-        /// The source's address there, where it is n8n's API that has moved.
+        /// The source's address there, if it is n8n's API that has moved.
         address: Option<SafeText>,
     },
-    /// 401 or 403 of something in front of n8n, which answers such things in JSON.
+    /// 401 or 403 from something in front of n8n; n8n itself answers in JSON.
     #[error("answered {status} with {content_type}: a proxy in front of n8n refuses the collector")]
     Proxy {
         /// The status.
@@ -122,11 +123,11 @@ pub enum N8nError {
     /// A body in an encoding that was not asked for.
     #[error("answered in the encoding {0}, which was not asked for")]
     Encoded(SafeText),
-    /// A list that does not go on.
-    #[error("the list does not go on: a cursor was given again")]
+    /// A list that does not advance.
+    #[error("the list does not advance: a cursor was given again")]
     StuckCursor,
-    /// What is given as a cursor is none.
-    #[error("the list does not go on: its cursor is too long or holds control characters")]
+    /// The cursor cannot be used.
+    #[error("the list does not advance: its cursor is too long or contains control characters")]
     BadCursor,
     /// The base address cannot carry the API's path.
     #[error("the address cannot carry a path")]
@@ -152,8 +153,8 @@ pub enum N8nError {
     /// 400: this version does not understand the request.
     #[error("the request is refused: {0}")]
     BadRequest(String),
-    /// 502 to 504: what stands before n8n answers, and n8n does not.
-    #[error("answered {0}: n8n is away")]
+    /// 502 to 504: a proxy in front of n8n answers, and n8n does not.
+    #[error("answered {0}: n8n is unavailable")]
     Away(StatusCode),
     /// Another status.
     #[error("answered {status}: {quote}")]
@@ -163,7 +164,7 @@ pub enum N8nError {
         /// The beginning of the answer.
         quote: String,
     },
-    /// An answer that is no JSON by its own word.
+    /// An answer whose content type is not JSON.
     #[error("answered with {content_type}: n8n is starting up or the address is wrong")]
     NotJson {
         /// What it says it is.
@@ -172,7 +173,7 @@ pub enum N8nError {
     /// JSON of another shape.
     #[error("answered with JSON of another shape")]
     Shape(#[source] serde_json::Error),
-    /// More than is read.
+    /// An answer larger than is read.
     #[error("an answer of more than {0} bytes")]
     TooLarge(usize),
 }
@@ -194,7 +195,7 @@ pub struct ClientLimits {
     pub request_timeout: Duration,
     /// The largest answer that is read.
     pub page_bytes_max: usize,
-    /// Whether loopback, private and link-local addresses may be asked.
+    /// Whether loopback, private and link-local addresses are allowed.
     pub allow_private_addresses: bool,
 }
 
@@ -238,7 +239,7 @@ pub struct N8n {
     client: Client,
     base_url: Url,
     key: HeaderValue,
-    /// Between which values its clock's skew lies, by its answers so far.
+    /// The range of its clock's skew, by its answers so far.
     skew: Mutex<Option<Bounds>>,
 }
 
@@ -264,12 +265,12 @@ impl N8n {
         self.get(url).await
     }
 
-    /// One execution; nothing where n8n has none of this id.
+    /// One execution; `None` if n8n has none with this id.
     pub async fn execution(&self, id: RunId) -> Result<Option<Value>, N8nError> {
         self.single(self.url(&["executions", &id.to_string()])?).await
     }
 
-    /// One execution with the data of its nodes; nothing where n8n has none of this id.
+    /// One execution with the data of its nodes; `None` if n8n has none with this id.
     pub async fn execution_with_data(&self, id: RunId) -> Result<Option<Value>, N8nError> {
         let mut url = self.url(&["executions", &id.to_string()])?;
         url.query_pairs_mut().append_pair("includeData", "true");
@@ -288,7 +289,7 @@ impl N8n {
     }
 
     /// A page of workflows, by an offset cursor: one that is added or removed meanwhile may shift another out of sight.
-    /// Each is still to be read: one that is odd is no reason to do without the others.
+    /// Each is still to be parsed, so that a malformed one does not cost the others.
     pub async fn workflows(&self, cursor: Option<&str>) -> Result<Page<Box<RawValue>>, N8nError> {
         let mut url = self.url(&["workflows"])?;
         url.query_pairs_mut().append_pair("limit", &WORKFLOWS_PER_PAGE.to_string());
@@ -329,13 +330,14 @@ impl N8n {
         Ok(response)
     }
 
-    /// How far its clock is ahead of ours, in milliseconds, by its answers so far; nothing where none of them said.
+    /// How far its clock is ahead of ours, in milliseconds, by its answers so far; `None` if none of them
+    /// gave it.
     pub fn skew_ms(&self) -> Option<i64> {
         self.skew.lock().unwrap_or_else(PoisonError::into_inner).map(Bounds::middle_ms)
     }
 
     fn measure(&self, response: &Response, sent: Timestamp) {
-        // What a cache answers with is as old as it says.
+        // The `Date` of a cached answer is old.
         if response.headers().contains_key(AGE) {
             return;
         }
@@ -362,7 +364,7 @@ impl N8n {
         let asks_for_login = response.headers().contains_key(WWW_AUTHENTICATE);
         match response.status() {
             status if status.is_redirection() => redirected(&response),
-            // n8n's own answer is JSON and names no way to log in.
+            // n8n's own answer is JSON and has no login challenge.
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
                 if asks_for_login || expect_json(&response).is_err() =>
             {
@@ -392,7 +394,7 @@ impl N8n {
         }
     }
 
-    /// Reads an answer while it fits: a source must not be able to fill our memory.
+    /// Reads an answer up to the limit: a source must not be able to fill our memory.
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, N8nError> {
         let encoding = header_text(&response, &CONTENT_ENCODING);
         if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
@@ -442,7 +444,7 @@ fn header_text(response: &Response, name: &HeaderName) -> Option<SafeText> {
     Some(SafeText::clean(text, QUOTE_CHARS_MAX))
 }
 
-/// Where a redirect leads. Its query may hold what nobody else should read; the rest is shown.
+/// Where a redirect leads. Its query may hold secrets; the rest is shown.
 fn redirected(response: &Response) -> N8nError {
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let to = location.and_then(|location| response.url().join(location).ok()).map(|mut url| {

@@ -1,9 +1,9 @@
 //! How soon a source is swept again. No I/O, no clock.
 //!
-//! Each source has its interval. One that would prune unseen rows within two of them is swept at half of the time
-//! left. One that pushes is swept later: every push puts the next sweep off until an interval after the push, so a
-//! source that stops pushing is back at its interval at once, and never beyond [`PUSHING_STRETCH`] intervals after
-//! the last sweep.
+//! Each source has its interval. One that would prune unseen rows within two of them is swept after half the
+//! time left. One that pushes is swept later: every push postpones the next sweep until an interval after the
+//! push, so a source that stops pushing is back at its interval at once, and never beyond [`PUSHING_STRETCH`]
+//! intervals after the last sweep.
 
 use std::time::Duration;
 
@@ -11,17 +11,18 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::retention::{Forecast, MARGIN};
 
-/// A source that pushes is swept after at most this many intervals: pushes may lose, so the sweep still has to come.
+/// A source that pushes is swept after at most this many intervals: pushes may be lost, so the sweep still
+/// has to come.
 const PUSHING_STRETCH: u32 = 3;
 
-/// Risk never makes sweeps come closer than this, as long as a sweep of thousands of rows takes. n8n needs ten times
-/// as long to fill what it keeps.
+/// Shortest pause between sweeps of a source at risk: as long as a sweep of thousands of rows takes. n8n
+/// needs ten times as long to fill up what it keeps.
 const RISK_PAUSE_MIN: Duration = Duration::from_secs(5);
 
-/// Sources of a tenant near its limit are swept this many times an interval, and not put off by pushes.
+/// Sources of a tenant near its limit are swept this many times an interval, and pushes do not postpone that.
 const SWEEPS_NEAR_LIMIT: u32 = 4;
 
-/// A limit never makes sweeps come closer than this, where the interval is not shorter: seven requests each.
+/// Shortest pause between sweeps near a limit, unless the interval is shorter: a sweep costs seven requests.
 pub const LIMIT_PAUSE_MIN: Duration = Duration::from_secs(15);
 
 /// When a source is swept next.
@@ -29,7 +30,7 @@ pub const LIMIT_PAUSE_MIN: Duration = Duration::from_secs(15);
 pub struct Pace {
     /// If it pushes nothing.
     pub next: Timestamp,
-    /// How far pushes may put that off; nothing where they may not.
+    /// How far pushes may postpone that; `None` if they may not.
     pub postponable_until: Option<Timestamp>,
 }
 
@@ -84,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn a_source_has_its_interval_and_three_where_it_pushes() {
+    fn a_source_has_its_interval_and_three_if_it_pushes() {
         assert_eq!(paced(None, INTERVAL, 1.0), (600, Some(1_800)));
         assert_eq!(paced(Some(0), INTERVAL, 1.1), (660, Some(1_800)));
         assert_eq!(paced(Some(10), INTERVAL, 0.9), (540, Some(1_800)));
     }
 
     #[test]
-    fn at_risk_it_is_swept_at_half_of_the_time_left() {
+    fn a_source_at_risk_is_swept_after_half_the_time_left() {
         assert_eq!(paced(Some(6_000), INTERVAL, 1.0), (500, None));
         assert_eq!(paced(Some(60_000), INTERVAL, 1.0), (50, None));
         assert_eq!(paced(Some(u64::from(u32::MAX)), INTERVAL, 1.0), (5, None));
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn near_a_limit_it_is_swept_at_a_quarter_of_its_interval() {
+    fn a_source_near_a_limit_is_swept_at_a_quarter_of_its_interval() {
         let near = |ids: Option<u64>, interval| {
             let at = |second| Timestamp::from_second(second).unwrap();
             let (next, postponable) = paced(ids, interval, 1.0);
@@ -116,12 +117,12 @@ mod tests {
         assert_eq!(near(None, INTERVAL), 150);
         assert_eq!(near(None, Duration::from_secs(40)), 15);
         assert_eq!(near(None, Duration::from_secs(10)), 10);
-        // Risk comes before.
+        // Risk comes first.
         assert_eq!(near(Some(60_000), INTERVAL), 50);
     }
 
     #[test]
-    fn pushes_put_off_no_sweep_into_the_risk() {
+    fn pushes_do_not_postpone_a_sweep_into_the_risk() {
         // 3,000 s are left.
         assert_eq!(paced(Some(2_000), INTERVAL, 1.0), (600, Some(1_500)));
         assert_eq!(paced(Some(5_000), INTERVAL, 1.0), (600, None));

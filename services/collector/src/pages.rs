@@ -4,33 +4,33 @@ use metering::is_unsafe;
 
 use crate::n8n::N8nError;
 
-/// Longest cursor that is passed on, in bytes. n8n's are about 60; one is kept in the database while a first contact
-/// goes on.
+/// Longest cursor that is passed on, in bytes. n8n's are about 60; one is kept in the database during a first
+/// contact.
 const CURSOR_BYTES_MAX: usize = 4 * 1024;
 
-/// The cursors of one list, and whether they lead anywhere. A source (or a cache before it) that gives the same cursor
-/// again would be read until the bound on pages, or for as long as a sweep may last.
+/// The cursors of one list, and whether they advance. A source (or a cache in front of it) that gives the
+/// same cursor again would be read until the bound on pages, or for as long as a sweep may last.
 #[derive(Debug, Default)]
 pub struct Pages {
     cursor: Option<String>,
-    /// An earlier cursor, taken anew at each power of two: a circle of any length is noticed within two rounds of it,
-    /// and no more than this one is kept.
+    /// An earlier cursor, replaced at each power of two: a cycle of any length is noticed within two rounds
+    /// of it, and no more than this one is kept.
     landmark: Option<String>,
     pages: u32,
 }
 
 impl Pages {
-    /// Goes on at this cursor; an empty one is the first page.
+    /// Continues at this cursor; an empty one is the first page.
     pub fn from(cursor: String) -> Self {
         Self { cursor: Some(cursor).filter(|cursor| !cursor.is_empty()), ..Self::default() }
     }
 
-    /// The cursor of the page to read; nothing for the first.
+    /// The cursor of the page to read; `None` for the first.
     pub fn cursor(&self) -> Option<&str> {
         self.cursor.as_deref()
     }
 
-    /// A page was read, and names the next. Whether there is one.
+    /// Advances past a page that was read, to the next one it names. Returns whether there is one.
     pub fn advance(&mut self, next: Option<String>) -> Result<bool, N8nError> {
         let next = next.filter(|next| !next.is_empty());
         if next.is_some() && (next == self.cursor || next == self.landmark) {
@@ -47,7 +47,7 @@ impl Pages {
         Ok(self.cursor.is_some())
     }
 
-    /// The cursor where the list goes on.
+    /// The cursor where the list continues.
     pub fn into_next(self) -> Option<String> {
         self.cursor
     }
@@ -70,24 +70,24 @@ mod tests {
     }
 
     #[test]
-    fn a_list_ends_where_no_cursor_or_an_empty_one_is_given() {
+    fn a_list_ends_when_no_cursor_or_an_empty_one_is_given() {
         assert_eq!(read([]).unwrap(), 1);
         assert_eq!(read(["a", "b", "c", "d", "e"]).unwrap(), 6);
         assert_eq!(read(["a", "", "b"]).unwrap(), 2);
     }
 
     #[test]
-    fn what_no_database_keeps_is_no_cursor() {
+    fn a_cursor_that_cannot_be_stored_is_refused() {
         for bad in ["a\0b".to_owned(), "x".repeat(CURSOR_BYTES_MAX + 1)] {
             assert!(matches!(read([bad.as_str()]), Err(N8nError::BadCursor)));
         }
     }
 
     #[test]
-    fn a_cursor_that_comes_again_is_an_error() {
-        for circle in [&["again"][..], &["a", "b"], &["a", "b", "c", "d", "e", "f", "g"]] {
-            let outcome = read(["start"].into_iter().chain(circle.iter().copied().cycle().take(100)));
-            assert!(matches!(outcome, Err(N8nError::StuckCursor)), "{circle:?}");
+    fn a_cursor_that_is_given_again_is_an_error() {
+        for cycle in [&["again"][..], &["a", "b"], &["a", "b", "c", "d", "e", "f", "g"]] {
+            let outcome = read(["start"].into_iter().chain(cycle.iter().copied().cycle().take(100)));
+            assert!(matches!(outcome, Err(N8nError::StuckCursor)), "{cycle:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Says which tags and which project a workflow has, so that the limit check knows its tenant before it runs.
+//! Answers which tags and which project a workflow has, so that the limit check knows its tenant before it
+//! runs.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -43,7 +44,8 @@ impl Answerer for AnswerPlacement {
 }
 
 impl AnswerPlacement {
-    /// The next sweep comes at once and reads the list, at most once in so many seconds: an asker may name any workflow.
+    /// Makes the next sweep come at once and read the list, at most once a minute: the caller may name any
+    /// workflow.
     async fn look_soon(&self, source: &SourceId) -> Result<(), Refusal> {
         let found = catalog::store::find::<Source>(&self.pool, source.as_str()).await;
         let found = found.map_err(|error| Refusal::unavailable(chain(&error)))?;

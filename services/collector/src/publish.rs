@@ -1,4 +1,4 @@
-//! What the collector tells the world.
+//! What the collector publishes.
 
 use std::time::Duration;
 
@@ -24,13 +24,14 @@ const BATCH_WORKFLOWS_MAX: usize = 250;
 /// Bytes of workflows in one message: half of the broker's largest. One workflow takes at most a sixth of it.
 const BATCH_WORKFLOW_BYTES_MAX: usize = 512 * 1024;
 
-/// Time for the aggregator's answer while a sweep waits for it; what it does not say now, the next sweep asks.
+/// Time for the aggregator's answer while a sweep waits for it; if it does not come, the next sweep asks
+/// again.
 const RECORDED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How a batch has come.
+/// How a batch was received.
 #[derive(Debug, Clone, Copy)]
 pub struct Received {
-    /// Under which epoch it is told.
+    /// The epoch it is published under.
     pub epoch: u32,
     /// By poll, push or replay.
     pub origin: v1::Origin,
@@ -53,7 +54,7 @@ pub struct Synced<'a> {
     pub complete_until: Timestamp,
     /// Executions that were open at that instant.
     pub open_executions: u32,
-    /// Their ids, where they are not too many.
+    /// Their ids, unless there are too many.
     pub open_ids: Vec<u64>,
     /// The sequence of the source's last batch.
     pub published_through: u64,
@@ -67,13 +68,13 @@ pub struct Synced<'a> {
     pub executions_published: u32,
     /// When the source is expected to prune what nobody has seen.
     pub loss_expected_at: Option<Timestamp>,
-    /// Ids that the source has given and never showed, at most.
+    /// Ids that the source has handed out and never showed, at most.
     pub unseen_ids_max: u64,
     /// Since when.
     pub unseen_since: Option<Timestamp>,
     /// Workflows whose settings say that some of their executions are not saved.
     pub unsaving_workflows: u32,
-    /// How it stands apart from its executions.
+    /// Its standing apart from its executions.
     pub standing: &'a Standing,
 }
 
@@ -116,8 +117,8 @@ impl Publisher {
         Self { bus }
     }
 
-    /// At most [`BATCH_EXECUTIONS_MAX`] executions of one source, with what is known of their workflows where that was
-    /// not published with them before. Returns the batch's stream sequence.
+    /// Publishes at most [`BATCH_EXECUTIONS_MAX`] executions of one source, with what is known of their
+    /// workflows unless that was published before. Returns the batch's stream sequence.
     pub async fn executions(
         &self,
         source: &SourceId,
@@ -128,7 +129,7 @@ impl Publisher {
         let content = v1::ExecutionBatch {
             source_id: source.to_string(),
             epoch: received.epoch,
-            // What was pushed and what a poll has shown are two messages, also where they say the same: only the poll confirms.
+            // A push and a poll are two messages even if they say the same: only the poll confirms.
             origin: received.origin.into(),
             executions: executions.iter().map(v1::Execution::from).collect(),
             ..v1::ExecutionBatch::default()
@@ -143,7 +144,8 @@ impl Publisher {
         Ok(sequence)
     }
 
-    /// Workflows by themselves. Returns the stream sequence of the last batch; nothing where there is none.
+    /// Publishes workflows without executions. Returns the stream sequence of the last batch; `None` if there
+    /// is none.
     pub async fn workflows(
         &self,
         source: &SourceId,
@@ -167,7 +169,7 @@ impl Publisher {
         Ok(last)
     }
 
-    /// A sweep has ended well.
+    /// Publishes that a sweep has succeeded.
     pub async fn synced(&self, source: &SourceId, synced: Synced<'_>) -> Result<(), PublishError> {
         let standing = synced.standing;
         let message = v1::SourceSynced {
@@ -213,7 +215,7 @@ impl Publisher {
         self.bus.ask(Question::Recorded, &question, RECORDED_TIMEOUT).await
     }
 
-    /// How far an audit has come.
+    /// Publishes an audit's progress.
     pub async fn audit(
         &self,
         source: &SourceId,
@@ -223,7 +225,7 @@ impl Publisher {
         self.state(self.bus.namespace().source_audit(source.as_str()), audit, at).await
     }
 
-    /// A sweep has failed.
+    /// Publishes that a sweep has failed.
     pub async fn failing(&self, source: &SourceId, failing: Failing<'_>) -> Result<(), PublishError> {
         let message = v1::SourceFailing {
             source_id: source.to_string(),
@@ -237,7 +239,7 @@ impl Publisher {
         self.state(subject, &message, failing.at).await
     }
 
-    /// Executions are missing, from `first` to `last`.
+    /// Publishes that executions are missing, from `first` to `last`.
     pub async fn gap(
         &self,
         source: &SourceId,
@@ -260,8 +262,8 @@ impl Publisher {
         self.bus.publish(Outgoing::new(subject, message_id, &message, found_at)).await.map(drop)
     }
 
-    /// A restore has ended an epoch: what had an id from `first` on in it can be seen no more, and nobody knows up to
-    /// which, so that the last id is empty.
+    /// Publishes that a restore has ended an epoch: its executions from `first` on can no longer be seen. Up
+    /// to which is not known, so the last id is empty.
     pub async fn epoch_ended(
         &self,
         source: &SourceId,
@@ -283,7 +285,7 @@ impl Publisher {
         self.bus.publish(Outgoing::new(subject, message_id, &message, found_at)).await.map(drop)
     }
 
-    /// A row that cannot be read becomes a dead letter; a replay sends it to [`crate::replay::Replay`].
+    /// Publishes an unreadable row as a dead letter; a replay sends it to [`crate::replay::Replay`].
     pub async fn bad_row(&self, source: &SourceId, bad: BadRow<'_>) -> Result<(), PublishError> {
         let row = v1::SourceRow {
             source_id: source.to_string(),
@@ -303,7 +305,7 @@ impl Publisher {
         dead::publish(&self.bus, letter).await
     }
 
-    /// A state of which only the last is kept: told again whenever its content differs.
+    /// Publishes a state of which only the last is kept: again whenever its content differs.
     async fn state(
         &self,
         subject: String,
@@ -335,7 +337,7 @@ fn packed(workflows: Vec<v1::Workflow>) -> Vec<Vec<v1::Workflow>> {
     messages
 }
 
-/// Identifies content: the first half of its SHA-256, which is more than enough to tell messages apart.
+/// Identifies content: the first half of its SHA-256, which is more than enough to distinguish messages.
 pub fn digest(content: &[u8]) -> String {
     let hash: [u8; 32] = Sha256::digest(content).into();
     let (half, _) = hash.split_at(16);
@@ -347,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn workflows_travel_in_messages_of_bounded_size() {
+    fn workflows_are_sent_in_messages_of_bounded_size() {
         let workflow = |name: &str| v1::Workflow { name: name.to_owned(), ..v1::Workflow::default() };
         let lengths = |workflows| packed(workflows).iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(lengths(Vec::new()), Vec::<usize>::new());

@@ -35,25 +35,26 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Executions in one request: four messages to the broker.
 const EXECUTIONS_MAX: usize = 1_000;
 
-/// Requests answered at once: with their bodies they take at most 64 MiB, and each needs a database connection
-/// for moments only.
+/// Requests answered at once: with their bodies they take at most 64 MiB, and each needs a database
+/// connection only briefly.
 const REQUESTS_MAX: usize = 64;
 
-/// Requests of one source at once: a quarter of all, so that none that pushes too much, or too slowly, keeps the others out.
+/// Requests of one source at once: a quarter of all, so that a source that pushes too much, or too slowly,
+/// does not keep the others out.
 const SOURCE_REQUESTS: PlaceBounds =
     PlaceBounds { each_max: REQUESTS_MAX / 4, each_waiting_max: 0, all_max: REQUESTS_MAX };
 
-/// Longer than the broker is given for one message, so that its silence is told as such.
+/// Longer than the broker may take for one message, so that its silence is reported as such.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Serves until shutdown; requests in hand are finished.
+/// Serves until shutdown; requests under way are finished.
 pub async fn serve(
     listener: TcpListener,
     receive: Receive,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "taking pushed executions");
+        tracing::info!(%address, "listening for pushed executions");
     }
     axum::serve(listener, router(receive)).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
@@ -68,7 +69,7 @@ fn router(receive: Receive) -> Router {
         .with_state(Arc::new(Pushed { receive, places: Places::new(SOURCE_REQUESTS) }))
 }
 
-/// What takes pushed executions.
+/// The state of the endpoint.
 struct Pushed {
     receive: Receive,
     places: Arc<Places<SourceId>>,
@@ -76,7 +77,7 @@ struct Pushed {
 
 /// Bounds the number of requests and the time of each, its body included.
 async fn bound(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    // Refused at once rather than queued: who pushes has a buffer and tries again.
+    // Refused at once rather than queued: the sender has a buffer and tries again.
     let response = match places.try_acquire() {
         Ok(_place) => timeout(ANSWER_TIMEOUT, next.run(request))
             .await
@@ -100,7 +101,7 @@ async fn executions(State(pushed): State<Arc<Pushed>>, request: Request) -> Resp
 async fn handle(pushed: &Pushed, request: Request) -> Result<ReceivedJson, Refusal> {
     let receive = &pushed.receive;
     let received_at = receive.clock.now();
-    // Before the body is read: who may not push costs nothing.
+    // Before the body is read: a sender that may not push costs nothing.
     let token = bearer(request.headers()).ok_or(Refusal::Unauthorized)?;
     let pusher = receive.admit(&token).await?;
     tracing::Span::current().record("source", pusher.source().as_str());

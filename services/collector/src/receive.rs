@@ -1,4 +1,4 @@
-//! Takes pushed executions: checks who pushes, publishes, and only then says so.
+//! Accepts pushed executions: checks who pushes, publishes, and only then answers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,11 +30,11 @@ use crate::{
 /// A push token is `fmp_<source>.<secret>`: it names its source, so that one row is read to check it.
 const TOKEN_PREFIX: &str = "fmp_";
 
-/// How much later than its row an execution may say that it started: n8n's hook tells when the workflow began,
-/// which on a busy machine is some 50 ms after its row says so.
+/// How much later than in its row the start of a pushed execution may be: n8n's hook reports when the
+/// workflow began, which on a busy machine is some 50 ms after the start in the row.
 const START_TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// Takes pushed executions.
+/// Accepts pushed executions.
 pub struct Receive {
     /// Where executions go.
     pub publisher: Publisher,
@@ -42,16 +42,16 @@ pub struct Receive {
     pub pool: PgPool,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Time between sweeps of a source that does not say its own.
+    /// Time between sweeps of a source without an interval of its own.
     pub poll_interval: Duration,
-    /// From where on the skew of a source's clock is told.
+    /// The skew above which a source's clock is reported as wrong.
     pub clock_skew_warning: SignedDuration,
     /// Who has pushed lately.
     pub senders: Senders,
 }
 
-/// A pushed execution of a workflow that nothing is known of makes the next sweep come at once, where a tenant follows
-/// from it; at most once in so many seconds, because the source may list no such workflow.
+/// A pushed execution of an unknown workflow makes the next sweep come at once, if a tenant depends on it; at
+/// most once in this many seconds, because the source may list no such workflow.
 pub const UNKNOWN_WORKFLOW_PAUSE_S: i64 = 60;
 
 /// A source that may push.
@@ -69,14 +69,14 @@ impl Pusher {
     }
 }
 
-/// Pushed executions are not taken.
+/// Pushed executions are not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
     /// Not a token of a source.
     #[error("the push token is not known")]
     UnknownToken,
     /// The source is paused.
-    #[error("the source takes no pushed executions")]
+    #[error("the source accepts no pushed executions")]
     Resting,
     /// The catalog cannot be read.
     #[error("cannot check the push token")]
@@ -85,7 +85,7 @@ pub enum ReceiveError {
     #[error("cannot publish")]
     Publish(#[from] PublishError),
     /// The database failed.
-    #[error("cannot keep the sequence")]
+    #[error("cannot store the sequence")]
     Store(#[from] sqlx::Error),
 }
 
@@ -94,11 +94,12 @@ impl Receive {
     pub async fn admit(&self, token: &SecretString) -> Result<Pusher, ReceiveError> {
         let source = source_of(token).ok_or(ReceiveError::UnknownToken)?;
         let found = catalog::store::find::<Source>(&self.pool, source.as_str()).await?;
-        // Answered alike whether there is such a source and whether it may push: else anybody could find out.
+        // The same answer whether there is such a source and whether it may push: otherwise anybody could
+        // find out.
         let found = found.ok_or(ReceiveError::UnknownToken)?;
         let expected = found.push_token_sha256.ok_or(ReceiveError::UnknownToken)?;
         let hash: [u8; 32] = Sha256::digest(token.expose_secret().as_bytes()).into();
-        // In a time that does not tell how much of it is right.
+        // In constant time, which does not reveal how much of it is right.
         if !bool::from(hash.ct_eq(&expected)) {
             return Err(ReceiveError::UnknownToken);
         }
@@ -110,13 +111,14 @@ impl Receive {
         Ok(Pusher { source, interval, depends_on_places })
     }
 
-    /// Hears who has sent a request that came at `received_at`. A failure costs nothing but that: the executions are durable.
+    /// Records who has sent a request that arrived at `received_at`. A failure loses nothing else: the
+    /// executions are durable.
     pub async fn hear(&self, pusher: &Pusher, sender: Sender, received_at: Timestamp) {
         let source = &pusher.source;
         let note = self.senders.hear(source, sender, received_at);
         let noted = checks::note(&self.pool, source, note, self.clock_skew_warning, self.clock.now()).await;
         if let Err(error) = noted {
-            tracing::debug!(%source, error = chain(&error), "cannot note who pushes");
+            tracing::debug!(%source, error = chain(&error), "cannot record who pushes");
         }
     }
 
@@ -158,9 +160,9 @@ impl Receive {
         Ok(left)
     }
 
-    /// Takes those out whose id lies far beyond what the source has shown. Returns how many.
+    /// Removes those whose id lies far beyond what the source has shown. Returns how many.
     async fn leave_far_ids(&self, source: &SourceId, pushed: &mut Vec<Pushed>) -> Result<usize, sqlx::Error> {
-        // Most sources never come so far that anything has to be read.
+        // Most sources never have ids so large that the database has to be read.
         if !far_ids::any_beyond(pushed, far_ids::largest(None)) {
             return Ok(0);
         }
@@ -174,7 +176,7 @@ impl Receive {
         Ok(left)
     }
 
-    /// What is known of the executions' workflows; names those that come without a name.
+    /// Returns what is known of the executions' workflows, and fills in missing workflow names.
     async fn describe(
         &self,
         pusher: &Pusher,
@@ -195,18 +197,19 @@ impl Receive {
     }
 }
 
-/// The epoch under which the sweep tells the execution too. Nothing where its row may lie on the other side of an
-/// epoch's begin: told under both it would count twice, so it is left to the sweep.
+/// The epoch under which the sweep publishes the execution too. `None` if its row may lie on the other side
+/// of an epoch's beginning: published under both it would count twice, so it is left to the sweep.
 fn epoch_of(epochs: &Epochs, pushed: &Pushed) -> Option<u32> {
     let execution = &pushed.execution;
     let epoch = epochs.of(born_at(execution));
-    // n8n 1.x lists a run that has waited with the start of its last part, under whose epoch the sweep tells it.
+    // n8n 1.x lists a run that has waited with the start of its last part, and the sweep publishes it under
+    // the epoch of that.
     if pushed.resumed_at.is_some_and(|resumed_at| epochs.of(resumed_at) != epoch) {
         return None;
     }
     let earliest = match execution.started_at {
-        // After a wait these say when they went on: the data of their nodes, by which others tell the start, is in part
-        // that of the run they began with.
+        // After a wait these report when they resumed: the data of their nodes, from which others derive the
+        // start, is in part that of the run they began with.
         Some(_) if matches!(execution.mode, Mode::Retry | Mode::Manual) => Epochs::FIRST,
         Some(started_at) => epochs.of(started_at.saturating_sub(START_TOLERANCE).unwrap_or(started_at)),
         None => Epochs::FIRST,
@@ -230,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_execution_near_an_epoch_s_begin_is_left_to_the_sweep() {
+    fn an_execution_near_the_beginning_of_an_epoch_is_left_to_the_sweep() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut epochs = Epochs::new(Vec::new());
         let started = |second| Execution {

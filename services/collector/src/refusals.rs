@@ -1,19 +1,20 @@
-//! Runs that n8n's hook has refused before they started, where n8n lists them as errors: before 2.40, and with
-//! `N8N_PRE_EXECUTE_ERROR_CREATES_EXECUTION`. They must not count, but a push is only a claim, and whoever has the token could
-//! claim it of every run that failed. So the hook's word makes the sweep look at the execution's own data, and these decide.
+//! Runs that n8n's hook has refused before they started, if n8n lists them as errors: before 2.40, and with
+//! `N8N_PRE_EXECUTE_ERROR_CREATES_EXECUTION`. They must not count, but a push is only a claim, and whoever
+//! has the token could claim it for every run that failed. So the claim makes the sweep read the execution's
+//! own data, and these decide.
 
 use serde_json::Value;
 
-/// Executions whose data one sweep reads: at some 20 ms each it is ten seconds. Those beyond are published as the list shows
-/// them, so a source that refuses more than this between two sweeps has some of them counted.
+/// Executions whose data one sweep reads: ten seconds at some 20 ms each. Those beyond are published as the
+/// list shows them, so a source that refuses more than this between two sweeps has some of them counted.
 pub const READ_MAX: usize = 500;
 
 /// The errors by which the hook refuses.
 const REFUSAL_NAMES: [&str; 2] = ["RefusedBeforeStart", "ResponseError"];
 
-/// Whether an execution's data are those of a run that was refused before it started: its error is named so, and n8n has written
-/// one entry, that failed without an error of its own, for a node that never ran. A workflow can throw an error of any name, but a
-/// node that throws has it in its entry.
+/// Whether an execution's data are those of a run that was refused before it started: its error has such a
+/// name, and n8n has written one entry, failed without an error of its own, for a node that never ran. A
+/// workflow can throw an error of any name, but then the entry of the node that threw has it.
 pub fn is_refused(execution: &Value) -> bool {
     let result = execution.pointer("/data/resultData");
     let name = result.and_then(|result| result.pointer("/error/name")).and_then(Value::as_str);

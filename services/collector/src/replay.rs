@@ -1,4 +1,4 @@
-//! Reads rows again that could not be read: what `flowmeter dead replay` sends.
+//! Reads unreadable rows again, as `flowmeter dead replay` sends them.
 
 use std::sync::Arc;
 
@@ -28,10 +28,10 @@ pub struct Replay {
 /// A row cannot be read again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// It names no source.
+    /// Its source id is malformed.
     #[error(transparent)]
     Source(#[from] InvalidId),
-    /// It is no JSON.
+    /// It is not JSON.
     #[error("the row is not JSON")]
     Json(#[from] serde_json::Error),
     /// It still cannot be read.
@@ -44,7 +44,7 @@ pub enum ReplayError {
     #[error("cannot publish")]
     Publish(#[from] PublishError),
     /// The database failed.
-    #[error("cannot keep the sequence")]
+    #[error("cannot store the sequence")]
     Store(#[from] sqlx::Error),
 }
 

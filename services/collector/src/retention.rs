@@ -1,8 +1,8 @@
 //! When a source will prune what nobody has seen. No I/O, no clock.
 //!
-//! n8n keeps its newest rows, 10,000 by default, and says neither that number nor its rate. The rate follows from
-//! what two sweeps have seen: their newest ids and when they began. Ids without a row (unsaved executions) make the
-//! forecast too early, never too late.
+//! n8n keeps its newest rows, 10,000 by default, and reports neither that number nor its rate. The rate
+//! follows from what two sweeps have seen: their newest ids and when they began. Ids without a row (unsaved
+//! executions) make the forecast too early, never too late.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::row::RunId;
 
-/// A loss is expected where this many sweeps would come too late by the second.
+/// A loss is expected if the first unseen row would be pruned within this many intervals.
 pub const MARGIN: u32 = 2;
 
-/// A warning needs this part of the rows kept to have come between the two sweeps, one in so many: sweeps can
-/// follow each other within a second, and a small burst then looks like a high rate.
+/// A warning needs one in this many of the rows kept to have come between the two sweeps: sweeps can follow
+/// each other within a second, and a small burst then looks like a high rate.
 const EVIDENCE_SHARE: u64 = 20;
 
 /// What a sweep saw as the newest, and when it began.
@@ -35,8 +35,8 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// The forecast after the sweep of `now`, for a source that keeps `rows_kept` rows; nothing where no id has come
-    /// since `before`, or no time has passed.
+    /// The forecast after the sweep of `now`, for a source that keeps `rows_kept` rows; `None` if no id has
+    /// come since `before`, or no time has passed.
     pub fn of(before: Sight, now: Sight, rows_kept: u64) -> Option<Self> {
         let passed = now.at.duration_since(before.at);
         let ids = now.newest.number().checked_sub(before.newest.number()).filter(|ids| *ids > 0)?;
@@ -52,7 +52,7 @@ impl Forecast {
         Duration::try_from(self.time_left).unwrap_or_default()
     }
 
-    /// When that is, where sweeps at this interval leave no margin.
+    /// When that is, if sweeps at this interval leave no margin.
     pub fn loss_expected_at(&self, interval: Duration) -> Option<Timestamp> {
         let is_near = self.time_left() < interval.saturating_mul(MARGIN);
         (is_near && self.is_evident).then(|| self.swept_at.checked_add(self.time_left).ok()).flatten()
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_expected_where_two_intervals_fill_what_is_kept() {
+    fn a_loss_is_expected_if_two_intervals_fill_what_is_kept() {
         // 10,000 rows in the 1,000 s after the sweep.
         assert_eq!(loss(6_000, 600), Some(1_600));
         assert_eq!(loss(10_001, 600), Some(1_199));
@@ -99,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn a_small_burst_is_no_evidence_but_a_rate() {
+    fn a_small_burst_gives_a_rate_but_no_evidence() {
         assert_eq!(loss(100, 1), None);
         assert_eq!(forecast(100, 1).unwrap().time_left(), Duration::from_secs(100));
         assert_eq!(loss(500, 1), Some(21));
     }
 
     #[test]
-    fn without_news_or_time_there_is_no_rate() {
+    fn without_new_ids_or_time_there_is_no_rate() {
         assert_eq!(forecast(0, 600), None);
         assert_eq!(forecast(10, 0), None);
         assert_eq!(forecast(10, -5), None);

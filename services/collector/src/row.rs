@@ -1,4 +1,4 @@
-//! A row of a source's list, read.
+//! A parsed row of a source's list.
 
 use std::fmt;
 
@@ -10,10 +10,10 @@ use metering::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A row may carry its workflow's data where somebody asked for it; what a dead letter keeps is bounded.
+/// A row may carry its workflow's data if somebody asked for it, so what a dead letter keeps is bounded.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// The fields that matter, kept where a row is too large to be kept whole.
+/// The fields that matter, kept if a row is too large to be kept whole.
 const KEPT_FIELDS: [&str; 10] = [
     "id",
     "finished",
@@ -62,7 +62,7 @@ impl fmt::Display for RunId {
     }
 }
 
-/// What a row says of its execution.
+/// What a row says about its execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
     /// It has ended.
@@ -74,7 +74,7 @@ pub enum Row {
 /// A row that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// Its id, where at least that can be read.
+    /// Its id, if at least that can be read.
     pub id: Option<RunId>,
     /// Why.
     pub error: RowError,
@@ -86,7 +86,7 @@ pub enum RowError {
     /// Not JSON of the right shape.
     #[error("not an execution: {0}")]
     Shape(String),
-    /// The id is missing or no number.
+    /// The id is missing or not a number.
     #[error("the id is missing or not a decimal number of 63 bits")]
     Id,
     /// The id is a text of another kind. All ids of a source are of one kind, so this is no fault of one row.
@@ -94,7 +94,7 @@ pub enum RowError {
         "execution id {0:?} is not a decimal number; Flowmeter cannot meter a source whose ids are of another kind"
     )]
     ForeignId(SafeText),
-    /// An instant that no execution has.
+    /// An instant that no execution can have.
     #[error(transparent)]
     Implausible(#[from] Implausible),
     /// A status that no known version has.
@@ -103,12 +103,12 @@ pub enum RowError {
     /// A final execution that does not say when it stopped belongs to no period.
     #[error("status {0:?} without stoppedAt")]
     NotStopped(&'static str),
-    /// A time is not one.
+    /// A time cannot be parsed.
     #[error("{field} is not a time: {text:?}")]
     Time {
         /// The row's field.
         field: &'static str,
-        /// What stands there.
+        /// Its text.
         text: String,
     },
     /// Another id is malformed.
@@ -144,7 +144,7 @@ impl Row {
         }
     }
 
-    /// When the execution started; missing where it has not.
+    /// When the execution started; missing if it has not.
     pub fn started_at(&self) -> Option<Timestamp> {
         match self {
             Self::Final(_, execution) => execution.started_at,
@@ -153,7 +153,7 @@ impl Row {
     }
 }
 
-/// What decides the epoch of an execution: its start, or its end where it never started.
+/// What decides the epoch of an execution: its start, or its end if it never started.
 pub fn born_at(execution: &Execution) -> Timestamp {
     execution.started_at.unwrap_or(execution.stopped_at)
 }
@@ -190,7 +190,7 @@ fn read(id: Option<RunId>, row: &Value, now: Timestamp) -> Result<Row, RowError>
     Ok(Row::Final(id, execution))
 }
 
-/// The final status of this name; nothing for one that is not final.
+/// The final status of this name; `None` for one that is not final.
 fn final_status(name: &str) -> Result<Option<Status>, RowError> {
     match name {
         "new" | "running" | "waiting" | "unknown" => Ok(None),
@@ -229,7 +229,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// The row as a dead letter keeps it: whole, or only the fields that matter where it is too large to publish.
+/// The row as a dead letter keeps it: whole, or only the fields that matter if it is too large to publish.
 pub fn kept(row: &Value) -> Vec<u8> {
     let whole = row.to_string().into_bytes();
     if whole.len() <= KEPT_BYTES_MAX {
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_another_kind_is_told_from_a_broken_one() {
+    fn an_id_of_another_kind_is_distinguished_from_a_broken_one() {
         for id in ["0198f0aa-7c1e-7b3a-9d2e-1f2e3d4c5b6a", "v2_01J8ZQ4Y", "-1", "+1"] {
             let error = parse(&with("id", json!(id))).unwrap_err().error;
             assert!(matches!(error, RowError::ForeignId(_)), "{error}");
@@ -377,11 +377,11 @@ mod tests {
         assert!(parse(&open).is_err(), "its start would be kept as well");
         open["startedAt"] = good()["startedAt"].take();
         open["stoppedAt"] = json!("2999-01-01T00:00:00Z");
-        assert!(parse(&open).is_ok(), "what has not ended has no stop");
+        assert!(parse(&open).is_ok(), "an open execution has no stop");
     }
 
     #[test]
-    fn what_cannot_be_read_keeps_its_id_and_says_why() {
+    fn an_unreadable_row_keeps_its_id_and_says_why() {
         for (field, value, words) in [
             ("status", json!("foo"), "unknown status \"foo\""),
             ("status", json!(null), "unknown status \"\""),
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_is_not_known_is_no_reason_to_refuse() {
+    fn a_row_with_an_unknown_mode_is_read() {
         let Ok(Row::Final(_, execution)) = parse(&with("mode", json!("chat"))) else { panic!() };
         assert_eq!(execution.mode, Mode::Other);
     }

@@ -29,31 +29,31 @@ use crate::{
     workflows,
 };
 
-/// How often due sources are looked for. The machine's time; whether one is due is the clock's.
+/// Interval for checking due sources, in the machine's time; whether one is due goes by the clock.
 const TICK: Duration = Duration::from_millis(250);
 
 /// How often a running sweep renews its lease: three times before it would run out.
 const RENEW_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Longest sweep: a million executions since the last one fit.
+/// Longest sweep: enough for a million executions since the last one.
 const SWEEP_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Sweeps that are begun in a row where the source turns out to be another one than it was.
+/// Sweeps begun in a row if the source turns out not to be the one that it was.
 const ATTEMPTS_MAX: u32 = 3;
 
 /// Sweeps of failing sources may take one slot in this many, so that those that time out leave room.
 const FAILING_SHARE: usize = 4;
 
-/// And so may sweeps that go on with a first contact, so that they leave room for those that have been read.
+/// So may sweeps that continue a first contact, so that they leave room for sources that have been read.
 const BACKLOG_SHARE: usize = 4;
 
-/// A sweep is due this much earlier or later than its interval says, so that sources spread.
+/// A sweep is due up to this fraction of its interval earlier or later, so that sources are spread.
 const JITTER: f64 = 0.1;
 
-/// The first pause after a failure, where the source's interval is not shorter.
+/// The first pause after a failure, unless the source's interval is shorter.
 const BACKOFF_FIRST: Duration = Duration::from_secs(15);
 
-/// Pauses end here: three intervals, and between these bounds.
+/// The longest pause: three intervals, within these bounds.
 const BACKOFF_CAP_MIN: Duration = Duration::from_secs(30);
 const BACKOFF_CAP_MAX: Duration = Duration::from_secs(30 * 60);
 
@@ -72,9 +72,9 @@ pub struct Schedule {
 
 /// What every sweep needs.
 pub struct Work {
-    /// Asks sources.
+    /// Reads sources.
     pub client: Client,
-    /// Tells the world.
+    /// Publishes.
     pub publisher: Publisher,
     /// The database.
     pub pool: PgPool,
@@ -82,11 +82,11 @@ pub struct Work {
     pub clock: Arc<dyn Clock>,
     /// Opens API keys.
     pub opening_key: OpeningKey,
-    /// Time between sweeps of a source that does not say its own.
+    /// Time between sweeps of a source without an interval of its own.
     pub poll_interval: Duration,
     /// How far a source's clock may be behind.
     pub clock_skew: SignedDuration,
-    /// From where on its skew is told.
+    /// The skew above which its clock is reported as wrong.
     pub clock_skew_warning: SignedDuration,
     /// Rows that a source is assumed to keep.
     pub rows_kept: u64,
@@ -109,7 +109,7 @@ impl Schedule {
         let mut rounds = Rounds::new(TICK, self.tasks.shutdown());
         while rounds.next().await {
             if let Err(error) = self.start_due().await {
-                tracing::warn!(error = chain(&error), "cannot look for due sources");
+                tracing::warn!(error = chain(&error), "cannot look for due sources, retrying");
             }
         }
     }
@@ -190,7 +190,7 @@ impl Work {
         }
     }
 
-    /// Whether there was something to sweep.
+    /// Returns whether there was something to sweep.
     async fn sweep_once(&self, claim: &Claim, jitter: f64) -> Result<bool, SweepError> {
         let Some(source) = self.source(claim).await? else {
             store::release(&self.pool, claim).await?;
@@ -231,7 +231,8 @@ impl Work {
             let failures = claim.failures;
             tracing::info!(source = %claim.source, failures, "the source answers again");
         }
-        // Nobody has to act, and there is one for each source and interval: `Measure` sums them up.
+        // For debugging: nobody has to act, and there is one for each source and interval. `Measure` sums
+        // them up.
         tracing::debug!(
             source = %claim.source,
             epoch = cursor.epochs.current(),
@@ -242,8 +243,8 @@ impl Work {
         Ok(true)
     }
 
-    /// A sweep within one epoch. Where it turns out that another has begun, that is committed, and the sweep is done
-    /// from the start.
+    /// A sweep within one epoch. If it turns out that another has begun, that is committed, and the sweep
+    /// starts again.
     async fn collect(&self, work: Collect<'_>) -> Result<(BTreeMap<RunId, Tracked>, Collected), SweepError> {
         let mut outcome = Err(SweepError::Changed);
         for _ in 0..ATTEMPTS_MAX {
@@ -264,7 +265,7 @@ impl Work {
                     drop(self.begin_epoch(work.claim, before, *begin).await?)
                 }
                 Err(SweepError::Changed) => {
-                    tracing::info!(source = %work.source, "the source has changed in the middle of a sweep: swept anew");
+                    tracing::info!(source = %work.source, "the source has changed in the middle of a sweep, sweeping it again");
                 }
                 _ => break,
             }
@@ -275,8 +276,8 @@ impl Work {
     async fn begin_epoch(&self, claim: &Claim, ended: Cursor, begin: Begin) -> Result<Cursor, SweepError> {
         let epoch = ended.epochs.current();
         if begin != Begin::Doubtful {
-            tracing::warn!(source = %claim.source, epoch, ?begin, "the source's execution ids have begun again; a new epoch begins");
-            // Told before the commit: afterwards nobody would know of it any more.
+            tracing::warn!(source = %claim.source, epoch, ?begin, "the source's execution ids have started over; a new epoch begins");
+            // Published before the commit: afterwards nobody would know of it any more.
             if let Some(floor) = ended.floor {
                 self.publisher.epoch_ended(&claim.source, epoch, floor.next(), self.clock.now()).await?;
             }
@@ -308,7 +309,7 @@ impl Work {
             tracing::warn!(source = %claim.source, error = chain(&error), "cannot publish that the source is failing");
         }
         let next = later(at, stretched(pause(interval, consecutive, &failure), jitter));
-        // Where this fails too, the lease runs out and the source is due again.
+        // If this fails too, the lease runs out and the source is due again.
         if let Err(error) = store::fail(&self.pool, claim, since, next).await {
             tracing::warn!(source = %claim.source, error = chain(&error), "cannot store the source's failure; it is swept again when the lease expires");
         }

@@ -1,4 +1,4 @@
-//! What pushes say of who sends them, in memory: each is heard, and written down once a minute.
+//! What pushes say about their senders, in memory: each is taken into account, and stored once a minute.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,13 +13,14 @@ use crate::{
     instances::{INSTANCES_MAX, InstanceId},
 };
 
-/// Between two notes of the same.
+/// Interval between two notes of the same.
 const NOTED_EVERY: SignedDuration = SignedDuration::from_secs(60);
 
-/// Sources that are remembered, as many as the catalog can have. Beyond it all are forgotten, and noted again.
+/// Sources that are remembered, as many as the catalog can have. When there are more, all are forgotten, and
+/// noted again.
 const SOURCES_MAX: usize = 10_000;
 
-/// What a request says of who sends it.
+/// What a request says about its sender.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sender {
     /// When it was sent, by the sender's clock.
@@ -28,7 +29,7 @@ pub struct Sender {
     pub instance: Option<InstanceId>,
 }
 
-/// What is to be written down of a source.
+/// What is to be stored about a source.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Note {
     /// The skew of its clock.
@@ -38,7 +39,7 @@ pub struct Note {
 }
 
 impl Note {
-    /// Whether there is nothing.
+    /// Whether there is nothing to store.
     pub fn is_empty(&self) -> bool {
         self.skew.is_none() && self.instance.is_none()
     }
@@ -56,7 +57,7 @@ struct Known {
 }
 
 impl Senders {
-    /// Hears one push. Gives what is to be written down.
+    /// Takes one push into account. Returns what is to be stored.
     pub fn hear(&self, source: &SourceId, sender: Sender, received_at: Timestamp) -> Note {
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= SOURCES_MAX && !sources.contains_key(source) {
@@ -93,7 +94,7 @@ impl Known {
     }
 }
 
-/// Also where our own clock was set back.
+/// In either direction: our own clock may have been set back.
 fn is_due(noted_at: Option<Timestamp>, now: Timestamp) -> bool {
     noted_at.is_none_or(|noted_at| now.duration_since(noted_at).abs() >= NOTED_EVERY)
 }
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_written_down_once_a_minute() {
+    fn the_same_is_stored_once_a_minute() {
         let senders = Senders::default();
         let north = SourceId::parse("north").unwrap();
         let hear = |instance: &str, second| {

@@ -10,20 +10,20 @@ use chassis::Validate;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-/// More sweeps at once than that would need more memory than one collector is given.
+/// More sweeps at once would need more memory than one collector has.
 const CONCURRENCY_MAX: usize = 256;
 
 /// The smallest page that still holds 250 rows.
 const PAGE_BYTES_MIN: usize = 256 * 1024;
 
-/// What the collector is told.
+/// The settings of the collector.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where sources push executions to.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Time between two sweeps of a source that does not say its own.
+    /// Time between two sweeps of a source without an interval of its own.
     #[serde(default = "default_poll_interval", deserialize_with = "chassis::duration::deserialize")]
     pub poll_interval: Duration,
     /// Sweeps at once.
@@ -41,14 +41,14 @@ pub struct Settings {
     /// The largest answer that is read.
     #[serde(default = "default_page_bytes_max")]
     pub page_bytes_max: usize,
-    /// Rows that a source keeps before it prunes the oldest (n8n's `EXECUTIONS_DATA_PRUNE_MAX_COUNT`): n8n does not
-    /// say it, so the warning before a loss goes by this.
+    /// Rows that a source keeps before it prunes the oldest (n8n's `EXECUTIONS_DATA_PRUNE_MAX_COUNT`): n8n
+    /// does not report it, so the warning before a loss goes by this.
     #[serde(default = "default_assumed_rows_kept")]
     pub assumed_rows_kept: u64,
     /// The private key that opens the sources' API keys: X25519, base64.
     pub secret_key: SecretString,
     /// Whether a source may be at a loopback, private or link-local address. Off, because whoever may add a
-    /// source could otherwise make the collector talk to whatever stands beside it.
+    /// source could otherwise make the collector connect to anything in its own network.
     #[serde(default)]
     pub allow_private_addresses: bool,
 }
@@ -86,8 +86,9 @@ fn default_poll_interval() -> Duration {
     Duration::from_secs(10 * 60)
 }
 
-/// By estimate, a sweep of a source far away takes a second: a handshake and seven requests, each a round trip and
-/// n8n's own time. 16 at once would just make ten thousand sources in ten minutes; this leaves room for slow and failing ones.
+/// A sweep of a distant source takes an estimated second: a handshake and seven requests, each a round trip
+/// and n8n's own time. 16 at once would just manage ten thousand sources in ten minutes; this leaves room for
+/// slow and failing ones.
 fn default_concurrency() -> usize {
     64
 }

@@ -84,9 +84,9 @@ pub async fn set_activity(
 /// Which due sources to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Those whose last sweep ended well and has read everything, or that have had none.
+    /// Those whose last sweep succeeded and has read everything, or that have had none.
     Well,
-    /// Those whose last sweep ended well and has left something to read.
+    /// Those whose last sweep succeeded and has left something to read.
     Behind,
     /// Those whose last sweep failed.
     Failing,
@@ -137,7 +137,7 @@ pub async fn claim(
         .collect()
 }
 
-/// Makes the lease last longer. False where it is lost.
+/// Renews the lease. False if it is lost.
 pub async fn renew(pool: &PgPool, claim: &Claim) -> Result<bool, sqlx::Error> {
     let renewed = sqlx::query(
         "UPDATE sources SET leased_until = now() + make_interval(secs => $3)
@@ -151,7 +151,7 @@ pub async fn renew(pool: &PgPool, claim: &Claim) -> Result<bool, sqlx::Error> {
     Ok(renewed.rows_affected() == 1)
 }
 
-/// Gives the source back as it was.
+/// Releases the lease, and leaves the source as it was.
 pub async fn release(pool: &PgPool, claim: &Claim) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE sources SET lease = NULL, leased_until = NULL WHERE source_id = $1 AND lease = $2")
         .bind(claim.source.as_str())
@@ -161,14 +161,14 @@ pub async fn release(pool: &PgPool, claim: &Claim) -> Result<(), sqlx::Error> {
         .map(drop)
 }
 
-/// Notes that a sweep has failed, and gives the source back.
+/// Records that a sweep has failed, and releases the lease.
 pub async fn fail(
     pool: &PgPool,
     claim: &Claim,
     failing_since: Timestamp,
     next_sweep_at: Timestamp,
 ) -> Result<(), sqlx::Error> {
-    // A change that came in between has made the source due already, and starts the count anew.
+    // A change that came in between has already made the source due, and restarts the count.
     sqlx::query(
         "UPDATE sources SET lease = NULL, leased_until = NULL, postponable_until = NULL,
              failures      = CASE WHEN changes = $3 THEN $4 ELSE failures END,
@@ -261,7 +261,7 @@ fn tracked_execution(row: &PgRow) -> Result<(RunId, Tracked), SweepError> {
     Ok((run_id(row.try_get("execution_id")?)?, tracked))
 }
 
-/// Commits a finished sweep and gives the source back: all or nothing, and only while the lease is ours.
+/// Commits a finished sweep and releases the lease: all or nothing, and only while the lease is ours.
 pub async fn advance(
     pool: &PgPool,
     claim: &Claim,
@@ -272,7 +272,8 @@ pub async fn advance(
 ) -> Result<(), SweepError> {
     let unseen = after.unseen.pending.as_slice();
     let mut transaction = pool.begin().await?;
-    // Rows that are read again may have raised `published_through` meanwhile; in another life of the stream that says nothing.
+    // Batches outside of sweeps may have raised `published_through` meanwhile; in another life of the stream
+    // that means nothing.
     let advanced = sqlx::query(
         "UPDATE sources SET lease = NULL, leased_until = NULL, failures = 0, failing_since = NULL,
              unfinished = false, backlog = $3, backlog_rows = $11,
@@ -362,7 +363,8 @@ async fn track(
     .map(drop)
 }
 
-/// Notes that a batch outside of a sweep was published. A source without a row has never been in the catalog.
+/// Records that a batch outside of a sweep was published. A source without a row has never been in the
+/// catalog.
 pub async fn published(pool: &PgPool, source: &SourceId, sequence: u64) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE sources SET published_through = greatest(published_through, $2) WHERE source_id = $1")
         .bind(source.as_str())
@@ -372,7 +374,8 @@ pub async fn published(pool: &PgPool, source: &SourceId, sequence: u64) -> Resul
         .map(drop)
 }
 
-/// Notes that the source has pushed, and puts its next sweep off until its interval after that, as far as it may.
+/// Records that the source has pushed, and postpones its next sweep until an interval after that, as far as
+/// allowed.
 pub async fn pushed(
     pool: &PgPool,
     source: &SourceId,
@@ -434,7 +437,7 @@ fn instant(row: &PgRow, name: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(row.try_get::<Option<jiff_sqlx::Timestamp>, _>(name)?.map(jiff_sqlx::Timestamp::to_jiff))
 }
 
-/// So many seconds before `now`.
+/// This many seconds before `now`.
 pub fn seconds_before(now: Timestamp, seconds: i64) -> Timestamp {
     now.saturating_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now)
 }

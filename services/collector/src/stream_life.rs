@@ -1,15 +1,16 @@
-//! Whether the stream of a source's partition is still the one that its cursor speaks of.
+//! Whether the stream of a source's partition is still the one that its cursor refers to.
 //!
-//! A cursor says what was published. Where the broker was created anew, or restored from a backup, that is not what the stream
-//! holds: batches that nobody had read are gone, and its sequences begin again, or are given out for a second time. So each
-//! sweep compares the life of the stream with the one that the cursor knows. In another life everything that the source still
-//! shows is read and published again; the aggregator knows what it has counted. Until that is done the source says nothing of
-//! completeness.
+//! A cursor says what was published. If the broker was created anew, or restored from a backup, that is not
+//! what the stream holds: batches that nobody had read are gone, and its sequences start over, or are
+//! assigned a second time. So each sweep compares the life of the stream with the one that the cursor knows.
+//! In another life everything that the source still shows is read and published again; the aggregator knows
+//! what it has counted. Until that is done the source does not publish its completeness.
 //!
-//! A stream that was set back keeps its name and its creation time. It is known by the cursor's anchor, a message with the
-//! instant at which the broker took it: the stream has not come that far again, or has another message there. The sweep that
-//! finds this marks the stream as one of another life, for all its sources and for the aggregator. What is not found is a
-//! loss after the last anchor, because the anchor is still there then.
+//! A stream that was set back keeps its name and its creation time. It is recognised by the cursor's anchor,
+//! a message with the instant at which the broker accepted it: the stream has not come that far again, or has
+//! another message there. The sweep that finds this marks the stream as one of another life, for all its
+//! sources and for the aggregator. What is not recognised is a loss after the last anchor, because then the
+//! anchor is still there.
 
 use jiff::Timestamp;
 use messaging::{Bus, Life, LifeError};
@@ -20,7 +21,7 @@ use uuid::Uuid;
 /// What a cursor remembers of the stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StreamMark {
-    /// The life in which the cursor's sequence was given out; nothing before the first sweep that asked for it.
+    /// The life in which the cursor's sequence was assigned; `None` before the first sweep that asked for it.
     pub life: Option<String>,
     /// A message that this life holds.
     pub anchor: Option<Anchor>,
@@ -33,7 +34,7 @@ pub struct StreamMark {
 pub struct Anchor {
     /// Its sequence.
     pub sequence: u64,
-    /// When the broker took it.
+    /// When the broker accepted it.
     pub taken_at: Timestamp,
 }
 
@@ -42,11 +43,11 @@ pub struct Anchor {
 pub struct Found {
     /// Its life.
     pub life: String,
-    /// It is not the one that the cursor speaks of.
+    /// Whether it is not the one that the cursor refers to.
     pub is_another: bool,
 }
 
-/// Looks at the stream at the beginning of a sweep.
+/// Checks the stream at the beginning of a sweep.
 pub async fn look(
     bus: &Bus,
     source: &SourceId,
@@ -76,12 +77,12 @@ async fn is_set_back(
         return Ok(true);
     }
     let Some(anchor) = anchor else { return Ok(false) };
-    // One that has grown too old is gone, which says nothing.
+    // An anchor that has grown too old is gone, which proves nothing.
     let taken_at = bus.taken_at(stream, anchor.sequence).await?;
     Ok(taken_at.is_some_and(|taken_at| taken_at != anchor.taken_at))
 }
 
-/// The mark for the next sweep; nothing where the stream was replaced while this sweep published.
+/// The mark for the next sweep; `None` if the stream was replaced while this sweep published.
 pub async fn mark(
     bus: &Bus,
     source: &SourceId,

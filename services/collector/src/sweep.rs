@@ -15,22 +15,23 @@ use crate::{
     workflows::Kept,
 };
 
-/// Ids between floor and newest that no list has shown and that are asked for in one sweep.
+/// Ids between floor and newest that no list has shown and that one sweep reads one by one.
 pub const HOLES_MAX: usize = 50;
 
-/// Pages of everything that one sweep reads on a first contact: 10,000 rows, which is what n8n keeps by default.
+/// Pages of the whole list that one sweep reads on a first contact: 10,000 rows, which is what n8n keeps by
+/// default.
 pub const SLICE_PAGES: u32 = 40;
 
-/// Known executions that are asked for to recognise the source, where the first page shows none of them.
+/// Known executions that are read to recognise the source, if the first page shows none of them.
 pub const RECOGNISED_BY_MAX: usize = 3;
 
-/// Unreadable rows that are looked at again; each has a dead letter anyway.
+/// Unreadable rows that are checked again; each has a dead letter anyway.
 const UNREADABLE_TRACKED_MAX: usize = 100;
 
 /// Whether the source is the one that the cursor was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// A known execution is there as it was.
+    /// A known execution is there, unchanged.
     Same,
     /// A known id is another execution now.
     Other,
@@ -43,11 +44,11 @@ pub enum Identity {
 pub enum Part {
     /// From the newest back to the floor.
     Live,
-    /// Where the last sweep stopped on a first contact.
+    /// From where the last sweep stopped on a first contact.
     Backlog,
 }
 
-/// Why an id is asked for by itself.
+/// Why an execution is read by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
     /// It was open.
@@ -65,7 +66,7 @@ pub enum Answer {
     Publish(Box<Execution>),
     /// An execution that was open is gone.
     Vanished,
-    /// Nothing is to be told.
+    /// Nothing is to be published.
     Nothing,
 }
 
@@ -77,7 +78,8 @@ pub struct Sweep {
     complete_until: Timestamp,
     newest: Option<RunId>,
     newest_has_ended: bool,
-    /// News that started after the sweep began, held back until it is known that the source was one and the same.
+    /// New executions that started after the sweep began, held back until it is known that the source has not
+    /// changed.
     held_back: Vec<Execution>,
     /// What this sweep has seen and the next one must know of.
     seen: BTreeMap<RunId, Tracked>,
@@ -86,7 +88,7 @@ pub struct Sweep {
     unreadable: usize,
     /// Something that was seen cannot be, or may not be, in the database that the cursor was read from.
     contradiction: Option<Begin>,
-    /// Open executions whose ids are others' now, after a restore.
+    /// Open executions whose ids belong to others now, after a restore.
     replaced: BTreeSet<RunId>,
     holes: Vec<RunId>,
     /// All ids between floor and newest that the list has stepped over.
@@ -95,7 +97,7 @@ pub struct Sweep {
     unseen: IdRanges,
     /// Whether it is not known which of these were pushed.
     unseen_unsure: bool,
-    /// Ids that were shown by something else than the list.
+    /// Ids that were shown by something other than the list.
     shown_apart: BTreeSet<RunId>,
     newest_listed: Option<RunId>,
     oldest_listed: Option<RunId>,
@@ -106,13 +108,13 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// A sweep that began at `started_at`, before its first question.
+    /// A sweep that began at `started_at`, before its first request.
     pub fn new(before: Cursor, started_at: Timestamp, clock_skew: jiff::SignedDuration) -> Self {
         let proven = started_at.saturating_sub(clock_skew).unwrap_or(started_at);
         let unsettled =
             before.tracked.iter().filter(|(_, tracked)| tracked.is_unsettled()).map(|(id, _)| *id).collect();
         Self {
-            // A clock that was set back must not take back what was told.
+            // A clock that was set back must not take back what was published.
             complete_until: before.complete_until.map_or(proven, |earlier| earlier.max(proven)),
             started_at,
             newest: None,
@@ -137,18 +139,18 @@ impl Sweep {
         }
     }
 
-    /// The cursor that it goes on from.
+    /// The cursor that it continues from.
     pub fn before(&self) -> &Cursor {
         &self.before
     }
 
-    /// (0) The newest visible id, and its row where that can be read.
+    /// (0) The newest visible id, and its row if that can be read.
     pub fn newest_is(&mut self, newest: Option<RunId>, row: Option<&Row>) {
         self.newest = newest;
         self.newest_has_ended = matches!(row, Some(Row::Final(..)));
     }
 
-    /// (1) A row of a list of what has not ended. One that has ended in between comes again in (2) or (3).
+    /// (1) A row of a list of open executions. One that has ended in between comes again in (2) or (3).
     pub fn listed_open(&mut self, row: &Row) {
         if let Row::Open(id, started_at) = row {
             if self.same_as_known(row) == Some(false) {
@@ -161,8 +163,9 @@ impl Sweep {
         }
     }
 
-    /// What (0) and (1) say of the database: whether the newest id has gone back below what was visible and an unknown
-    /// execution has started since, or a known one that had ended is at work. `newest` is the row of (0).
+    /// Checks what (0) and (1) say about the database: whether the newest id has gone back below what was
+    /// visible and an unknown execution has started since, or a known one that had ended is running. `newest`
+    /// is the row of (0).
     pub fn compare(&mut self, newest: Option<&Row>) {
         let listed = self.seen.iter().map(|(id, tracked)| (*id, tracked.started_at));
         let newest = newest.map(|row| (row.id(), row.started_at()));
@@ -203,8 +206,8 @@ impl Sweep {
         ended.map(|(id, _)| *id).take(RECOGNISED_BY_MAX).collect()
     }
 
-    /// (2) A page of the list of all. Gives what is to be published. Rows come in descending order of id.
-    /// Nothing of it may be published where there is a [`Self::contradiction`] afterwards.
+    /// (2) A page of the list of all executions. Returns what is to be published. Rows come in descending
+    /// order of id. Nothing of it may be published if there is a [`Self::contradiction`] afterwards.
     pub fn listed(&mut self, rows: Vec<Row>, part: Part) -> Vec<Execution> {
         let mut news = Vec::new();
         for row in rows {
@@ -244,7 +247,7 @@ impl Sweep {
         }
     }
 
-    /// Whether (2) is at its end: the last page was read, or it has come below the overlap.
+    /// Whether (2) is done: the last page was read, or it has come below the overlap.
     pub fn has_listed_enough(&mut self, is_last_page: bool) -> bool {
         if is_last_page {
             self.list_ended = true;
@@ -254,7 +257,7 @@ impl Sweep {
         is_last_page || down_to.zip(self.oldest_listed).is_some_and(|(down_to, oldest)| oldest <= down_to)
     }
 
-    /// (3) The ids to ask for, each with the reason.
+    /// (3) The ids to read, each with the reason.
     pub fn questions(&self) -> Vec<(RunId, Question)> {
         let tracked = self.unsettled.iter().map(|id| {
             let was_open = self.before.tracked.get(id).is_some_and(|known| known.state == State::Open);
@@ -264,7 +267,7 @@ impl Sweep {
         tracked.chain(holes).collect()
     }
 
-    /// (3) The answer to a question; nothing where the source answered 404.
+    /// (3) The answer to a question; `None` if the source answered 404.
     pub fn answered(&mut self, id: RunId, question: Question, row: Option<Row>) -> Answer {
         self.unsettled.remove(&id);
         if row.is_some() {
@@ -273,7 +276,7 @@ impl Sweep {
         match row {
             None if question == Question::WasOpen => Answer::Vanished,
             None => {
-                // Deleted. It is still what we knew under this id, should the id be handed out again.
+                // Deleted. Still remembered under this id, in case the id is handed out again.
                 let known = self.before.tracked.get(&id).filter(|known| known.has_ended()).copied();
                 if let Some(known) = known {
                     self.see(id, known);
@@ -300,23 +303,23 @@ impl Sweep {
         Some((first, missing.next_back().unwrap_or(first)))
     }
 
-    /// Ids that the last sweep did not see, and this one has not, either: those that were pushed are to be
-    /// [taken away](Self::was_recorded).
+    /// Ids that neither the last sweep nor this one has seen; those that were pushed are still to be
+    /// [removed](Self::was_recorded).
     pub fn unseen(&self) -> &IdRanges {
         &self.unseen
     }
 
-    /// It was pushed.
+    /// Removes an id that was pushed.
     pub fn was_recorded(&mut self, id: RunId) {
         self.unseen.remove(id);
     }
 
-    /// Which of them were pushed cannot be found out this time.
+    /// Notes that it cannot be found out this time which of them were pushed.
     pub fn cannot_tell_unseen(&mut self) {
         self.unseen_unsure = true;
     }
 
-    /// Open executions of the former life that are gone: their ids are others' now.
+    /// Open executions of the former life that are gone: their ids belong to others now.
     pub fn replaced(&self) -> impl Iterator<Item = RunId> + '_ {
         self.replaced.iter().copied()
     }
@@ -326,15 +329,15 @@ impl Sweep {
         self.anchor.map(|(id, _)| id)
     }
 
-    /// News that may be published once [`Self::is_unchanged`].
+    /// New executions that may be published once [`Self::is_unchanged`].
     pub fn take_held_back(&mut self) -> Vec<Execution> {
         std::mem::take(&mut self.held_back)
     }
 
-    /// Whether the source still is what this sweep has read, as far as its newest row says now: nothing where that
-    /// does not tell, and [`Self::anchor`] has to be asked for.
+    /// Whether the source still is what this sweep has read, by its newest row now; `None` if that does not
+    /// prove it either way, and [`Self::anchor`] has to be read.
     pub fn is_unchanged(&self, newest: Option<&Row>) -> Option<bool> {
-        // What had ended at (0) is there at (2), too.
+        // What had ended at (0) is listed by (2), too.
         if self.newest_has_ended && self.newest_listed < self.newest {
             return Some(false);
         }
@@ -352,7 +355,7 @@ impl Sweep {
         (newest.id() == anchor).then(|| self.is_anchor(newest))
     }
 
-    /// Whether this is the anchor, as it was.
+    /// Whether this is the anchor, unchanged.
     pub fn is_anchor(&self, row: &Row) -> bool {
         matches!(row, Row::Final(..)) && self.anchor == Some((row.id(), row.started_at()))
     }
@@ -400,7 +403,7 @@ impl Sweep {
         }
     }
 
-    /// Ids above the floor that nothing has shown; not those that are told as a gap.
+    /// Ids above the floor that nothing has shown, except those that are reported as a gap.
     fn fresh_holes(&mut self) -> IdRanges {
         let pruned = self.pruned();
         let mut holes = IdRanges::new(std::mem::take(&mut self.stepped_over));
@@ -417,8 +420,9 @@ impl Sweep {
         self.shown_apart.insert(id);
     }
 
-    /// Whether a hole is one of an id that was given since the last sweep. On a first contact, and when everything is
-    /// read anew, it is most often a row that was pruned. A source that had no row at the first contact has begun since.
+    /// Whether a hole is an id that was handed out since the last sweep. On a first contact, and when
+    /// everything is read again, it is mostly a row that was pruned. A source that had no row at the first
+    /// contact has begun since.
     fn holes_are_new(&self, lowest: RunId) -> bool {
         let had_no_row = self.before.swept_at.is_some() && self.before.epochs.current() == Epochs::FIRST;
         self.before.floor.is_some() || (had_no_row && lowest != RunId::LOWEST)
@@ -467,15 +471,15 @@ impl Sweep {
         }
         // Below the overlap (a page does not end where that does) an untracked final row is one that an earlier
         // sweep has published, unless it stopped so late that it would be tracked then.
-        // What is still in the backlog no sweep has published.
+        // No sweep has published what is still in the backlog.
         part == Part::Backlog
             || self.before.backlog.is_some()
             || self.before.floor.is_none_or(|floor| id > floor.below(OVERLAP_IDS))
             || self.before.complete_until.is_none_or(|until| execution.stopped_at >= until)
     }
 
-    /// An open execution with another start is another one. But old versions give one that wakes a new start, so that
-    /// only in the first sweep after a restore its loss is told; otherwise it is a doubt.
+    /// An open execution with another start is another one. But old versions give one that wakes a new start,
+    /// so its loss is reported only in the first sweep after a restore; otherwise it is a doubt.
     fn note_replaced(&mut self, row: &Row) {
         let known = self.before.tracked.get(&row.id()).filter(|known| known.state == State::Open);
         let starts = known.and_then(|known| known.started_at).zip(row.started_at());
@@ -497,13 +501,13 @@ impl Sweep {
         }
     }
 
-    /// Never lower within an epoch: that the newest rows are gone does not make the others unseen.
+    /// Never lower within an epoch: if the newest rows are gone, the others have been seen all the same.
     fn next_floor(&self) -> Option<RunId> {
         self.before.floor.max(self.newest)
     }
 
-    /// Whether the row shows the execution that is known under its id; nothing where none is known to have ended.
-    /// What has ended stays so (but a crash may be taken back), and its start never changes.
+    /// Whether the row shows the execution that is known under its id; `None` if none is known to have ended.
+    /// What has ended stays ended (but a crash may be revised), and its start never changes.
     fn same_as_known(&self, row: &Row) -> Option<bool> {
         let known = self.before.tracked.get(&row.id()).filter(|known| known.has_ended())?;
         let has_not_started = row.started_at().is_none() && known.started_at.is_some();

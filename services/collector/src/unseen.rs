@@ -1,19 +1,21 @@
 //! Executions that a source has numbered and never showed. No I/O, no clock.
 //!
-//! n8n gives each execution the next number, and keeps no row of one that it is not to save: it runs, and nobody who
-//! only polls ever sees it. What stays is the hole in the numbers. A hole proves nothing (what was deleted at once,
-//! and a test in the editor, leave one too), so their number is an upper bound of the executions that are not counted.
+//! n8n gives each execution the next number, and keeps no row of one that it is not to save: it runs, and no
+//! poll ever sees it. What remains is a hole in the numbers. A hole proves nothing (an execution deleted at
+//! once, and a test in the editor, leave one too), so the number of holes is an upper bound of the executions
+//! that are not counted.
 //!
-//! A hole is found between the *floor* of a sweep and its newest id, and settled by the sweep after it: by then a row
-//! that was late is listed, and a push has been recorded. What is open has a row. What was pruned before it was seen is
-//! a gap and told as such, and what is below the floor of the first sweep is not looked at: there, old rows were pruned.
+//! A hole is found between the *floor* of a sweep and its newest id, and settled by the sweep after it: by
+//! then a row that was late is listed, and a push has been recorded. An open execution has a row. One that
+//! was pruned before it was seen is a gap and reported as such, and ids below the floor of the first sweep
+//! are ignored: there, old rows were pruned.
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
 use crate::{row::RunId, workflows::Kept};
 
-/// Ranges of holes that wait to be settled. More are only counted, as if no push had told of them: a source that saves
-/// every other execution has as many ranges as executions.
+/// Ranges of holes that wait to be settled. More are only counted, as if none of them had been pushed: a
+/// source that saves every other execution has as many ranges as executions.
 pub const RANGES_MAX: usize = 10_000;
 
 /// Ids, as ranges in ascending order that neither meet nor overlap; both ends inclusive.
@@ -21,7 +23,7 @@ pub const RANGES_MAX: usize = 10_000;
 pub struct IdRanges(Vec<(u64, u64)>);
 
 impl IdRanges {
-    /// These ranges, as they were kept.
+    /// These ranges, as they were stored.
     pub fn new(mut ranges: Vec<(u64, u64)>) -> Self {
         ranges.retain(|(first, last)| first <= last);
         ranges.sort_unstable();
@@ -33,12 +35,12 @@ impl IdRanges {
         &self.0
     }
 
-    /// Takes an id away, if it is there.
+    /// Removes an id, if it is there.
     pub fn remove(&mut self, id: RunId) {
         self.remove_all(id, id);
     }
 
-    /// Takes all ids from `first` to `last` away.
+    /// Removes all ids from `first` to `last`.
     pub fn remove_all(&mut self, first: RunId, last: RunId) {
         let (first, last) = (first.number(), last.number());
         let from = self.0.partition_point(|range| range.1 < first);
@@ -59,7 +61,7 @@ impl IdRanges {
         Some((self.0.first()?.0, self.0.last()?.1))
     }
 
-    /// Keeps the newest [`RANGES_MAX`]. Gives how many ids the others hold.
+    /// Keeps the newest [`RANGES_MAX`]. Returns how many ids the others hold.
     fn bound(&mut self) -> u64 {
         let excess = self.0.len().saturating_sub(RANGES_MAX);
         Self(self.0.drain(..excess).collect()).count()
@@ -93,8 +95,8 @@ pub struct Found {
 }
 
 impl Unseen {
-    /// What the next sweep has to know, after one that began at `started_at`; `swept_before_at` is when the sweep before
-    /// it did.
+    /// What the next sweep has to know, after one that began at `started_at`; `swept_before_at` is when the
+    /// sweep before it began.
     pub fn after(self, found: Found, started_at: Timestamp, swept_before_at: Option<Timestamp>) -> Self {
         let mut pending = found.fresh;
         // Each workflow saves everything, now and when the holes were found: they are deleted executions.
@@ -155,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_been_pushed_waits() {
+    fn holes_that_may_have_been_pushed_wait() {
         let unsure = Found { is_unsure: true, ..found((4, 43), (50, 51)) };
         let after = Unseen::default().after(unsure, at("2026-11-24T12:00:00Z"), None);
         assert_eq!((after.ids_max, after.pending.as_slice()), (0, &[(4, 43), (50, 51)][..]));
     }
 
     #[test]
-    fn where_all_workflows_save_everything_a_hole_is_no_execution() {
+    fn if_all_workflows_save_everything_a_hole_is_no_execution() {
         let all = Kept { all: true, ..Kept::default() };
         let counted = |before: Kept, now: Kept| {
             let unseen = Unseen { kept: before, ..Unseen::default() };

@@ -1,4 +1,5 @@
-//! What is known of a workflow: its name, and what decides whose executions it makes. No I/O, no clock.
+//! What is known of a workflow: its name, and what decides which tenant its executions belong to. No I/O, no
+//! clock.
 
 use jiff::Timestamp;
 use metering::{NAME_CHARS_MAX, SafeText, WorkflowId};
@@ -17,9 +18,9 @@ const OWNER: &str = "workflow:owner";
 /// A workflow as its source shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workflow {
-    /// Its name; empty where it has none.
+    /// Its name; empty if it has none.
     pub name: SafeText,
-    /// Its project; missing where the source has none.
+    /// Its project; missing if the source has none.
     pub project: Option<SafeText>,
     /// Names of its tags, in alphabetical order.
     pub tags: Vec<SafeText>,
@@ -32,12 +33,12 @@ pub enum Saving {
     All,
     /// Not the successes, or not the errors.
     Partly,
-    /// As the instance's defaults say, which its API does not.
+    /// By the instance's defaults, which its API does not show.
     Unknown,
 }
 
 impl Workflow {
-    /// The message that tells it.
+    /// The message that publishes it.
     pub fn to_wire(&self, id: &WorkflowId, read_at: Timestamp) -> v1::Workflow {
         v1::Workflow {
             workflow_id: id.to_string(),
@@ -49,9 +50,9 @@ impl Workflow {
     }
 }
 
-/// An element of n8n's list, as far as it is looked at: its nodes are skipped while it is read. Every version has the id
-/// and the name; tags can be turned off, and a project stands in `shared` or, by itself, in `homeProject`. Whatever
-/// stands in a field, the others are read.
+/// The fields of an element of n8n's list that are used; its nodes are skipped while it is read. Every
+/// version has the id and the name; tags can be turned off, and a project is in `shared` or, by itself, in
+/// `homeProject`. Whatever a field holds, the others are read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct WorkflowRow {
@@ -75,7 +76,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Reads an element of the list; nothing where it has no id.
+    /// Reads an element of the list; `None` if it has no id.
     pub fn read(element: &str) -> Option<Self> {
         let row: WorkflowRow = json::read(element.as_bytes()).ok()?;
         let id = match &row.id {
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_in_order_and_the_project_is_the_owner_s() {
+    fn tags_are_in_order_and_the_project_is_the_owners() {
         let share =
             |role: &str, project: &str| json!({"role": role, "workflowId": "w", "projectId": project});
         let workflow = read(json!({
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_version_does_not_say_is_missing() {
+    fn fields_that_a_version_does_not_have_are_missing() {
         assert_eq!(read(json!({"id": "w", "name": "Order sync"})), bare("Order sync"));
         assert_eq!(
             read(json!({"id": "w", "name": "Order sync", "tags": null, "shared": null})),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_in_one_field_costs_only_that_field() {
+    fn a_malformed_field_does_not_cost_the_others() {
         for row in [
             json!({"id": "w", "name": null}),
             json!({"id": "w", "name": 7, "tags": "south"}),
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_workflow_keeps_is_known_only_where_it_says_so() {
+    fn what_a_workflow_keeps_is_known_only_if_it_says_so() {
         let saving = |settings: Value| listed(&json!({"id": "w", "name": "w", "settings": settings})).saving;
         for (settings, expected) in [
             (json!({"saveDataSuccessExecution": "none"}), Saving::Partly),
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_source_says_is_bounded() {
+    fn names_tags_and_projects_are_bounded() {
         let long = "x".repeat(NAME_CHARS_MAX + 1);
         let tags: Vec<Value> = (0..=TAGS_MAX).map(|number| json!({"name": number.to_string()})).collect();
         let workflow = read(json!({"id": "w", "name": long, "tags": tags, "homeProject": {"id": long}}));

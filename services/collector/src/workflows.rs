@@ -1,12 +1,12 @@
-//! Keeps what is known of a source's workflows fresh, and says what is new of it. Executions carry no names, tags or
-//! projects; the list of workflows does, and is read
+//! Keeps what is known of a source's workflows fresh, and returns what is new. Executions carry no names,
+//! tags or projects; the list of workflows does, and is read
 //!
 //! - when a sweep meets an execution of a workflow that the last reading did not have, once in that sweep, and
-//! - when the last reading is older than [`fresh_for`] says, be there executions or not.
+//! - when the last reading is older than [`fresh_for`] says, with or without executions.
 //!
-//! So a new workflow is known with its first execution, and a new name, tag or project after that time and one interval
-//! between sweeps. What cannot be read is done without: a count needs no name, and an execution without a tenant is kept
-//! and attributed later.
+//! So a new workflow is known with its first execution, and a new name, tag or project after that time and
+//! one interval between sweeps. Sweeps do without what cannot be read: a count needs no name, and an
+//! execution without a tenant is kept and attributed later.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -29,10 +29,10 @@ use crate::{
 /// Pages of workflows that one sweep reads: 2,000 workflows.
 const PAGES_MAX: u32 = 40;
 
-/// How long names may be old. With the default interval every sixth sweep reads one page per 50 workflows.
+/// How old names may be. With the default interval every sixth sweep reads one page per 50 workflows.
 const NAMES_FRESH_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// How long tags and projects may be old where a tenant follows from them: the default interval between sweeps.
+/// How old tags and projects may be if a tenant depends on them: the default interval between sweeps.
 const PLACES_FRESH_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// How old the last reading of the source's workflows may be.
@@ -52,24 +52,24 @@ pub struct Workflows<'a> {
     is_stale: Option<bool>,
     /// Whether this sweep has read the list, or tried to.
     has_listed: bool,
-    /// What the settings keep, where this sweep has read the list.
+    /// What the settings keep, if this sweep has read the list.
     kept: Option<Kept>,
 }
 
-/// What a reading has brought.
+/// The result of a reading.
 #[derive(Debug, Default)]
 pub struct News {
     /// Workflows that are new or have changed.
     pub changed: BTreeMap<WorkflowId, Workflow>,
     /// Workflows of executions that the source does not list.
     pub missing: BTreeSet<WorkflowId>,
-    /// When the list was read; nothing where it was not.
+    /// When the list was read; `None` if it was not.
     pub read_at: Option<Timestamp>,
     /// What the workflows' settings keep.
     pub kept: Kept,
 }
 
-/// What the settings of a source's workflows say of the executions that it saves.
+/// What the settings of a source's workflows say about the executions that it saves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Workflows that say that they do not save some of their executions.
@@ -87,7 +87,7 @@ enum Listed {
 }
 
 impl<'a> Workflows<'a> {
-    /// Nothing asked yet.
+    /// Before anything was read.
     pub fn new(
         pool: &'a PgPool,
         n8n: &'a N8n,
@@ -108,8 +108,8 @@ impl<'a> Workflows<'a> {
         }
     }
 
-    /// Looks for what these executions need, and reads the list where that is due. What it gives is to be published, and
-    /// then [kept](Self::keep): a crash in between publishes it again.
+    /// Looks up the workflows of these executions, and reads the list if that is due. The result is to be
+    /// published, and then [stored](Self::keep): a crash in between publishes it again.
     pub async fn learn(&mut self, executions: &[Execution]) -> Result<News, SweepError> {
         let unknown: BTreeSet<WorkflowId> = executions
             .iter()
@@ -126,7 +126,8 @@ impl<'a> Workflows<'a> {
             unknown.into_iter().filter(|workflow| !self.names.contains_key(workflow)).collect();
         self.names.extend(missing.iter().map(|workflow| (workflow.clone(), None)));
         let is_due = self.is_stale().await? || !missing.is_empty();
-        // What no reading has looked for is not kept as missing: the next sweep that meets it reads the list again.
+        // What no reading has looked for is not stored as missing: the next sweep that meets it reads the
+        // list again.
         if !is_due || self.has_listed {
             return Ok(News::default());
         }
@@ -140,7 +141,7 @@ impl<'a> Workflows<'a> {
         Ok(News { changed, missing, read_at: Some(self.now), kept })
     }
 
-    /// Remembers what was published.
+    /// Stores what was published.
     pub async fn keep(&self, news: &News) -> Result<(), SweepError> {
         match news.read_at {
             Some(read_at) => Ok(store::workflows::keep(self.pool, self.source, news, read_at).await?),
@@ -148,7 +149,7 @@ impl<'a> Workflows<'a> {
         }
     }
 
-    /// What the workflows' settings keep; nothing where this sweep has not read their list.
+    /// What the workflows' settings keep; `None` if this sweep has not read their list.
     pub fn kept(&self) -> Option<Kept> {
         self.kept
     }
@@ -180,7 +181,7 @@ impl<'a> Workflows<'a> {
             let answer = self.n8n.workflows(pages.cursor()).await;
             let has_more = answer.and_then(|page| {
                 for element in page.data {
-                    // One that cannot be read at all may not save, either.
+                    // One that cannot be read at all may not save its executions, either.
                     let Some(listed) = workflow::Listed::read(element.get()) else {
                         others += 1;
                         continue;
@@ -200,7 +201,7 @@ impl<'a> Workflows<'a> {
                     is_whole = true;
                     break;
                 }
-                // Asked again when this reading is old: a scope is not added, and a page not made smaller, by itself.
+                // Read again when this reading is old: none of these errors ends by itself.
                 Err(error @ (N8nError::Forbidden | N8nError::TooLarge(_) | N8nError::StuckCursor)) => {
                     tracing::debug!(source = %self.source, %error, "the source does not give its list of workflows");
                     break;
@@ -225,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_and_projects_are_read_more_often_where_a_tenant_follows_from_them() {
+    fn tags_and_projects_are_read_more_often_if_a_tenant_depends_on_them() {
         let scoped = |scope| {
             let source = Source::from_wire(v1::Source {
                 source_id: "shared".into(),

@@ -51,12 +51,12 @@ fn the_event_lies_in_the_past_and_inside_the_period() {
 }
 
 #[test]
-fn nothing_is_sealed_where_nothing_is_owed() {
+fn nothing_is_sealed_when_nothing_is_owed() {
     assert_eq!(account(7, 7).decide(&rules(), &billed(), at("2026-11-24T12:00:00Z")), Decision::Nothing);
 }
 
 #[test]
-fn what_was_counted_in_time_is_sent_after_the_deadline_too() {
+fn usage_counted_in_time_is_still_sent_after_the_deadline() {
     let mut account = account(0, 0);
     account.observe(&rules(), november(), 1, 7, at("2026-12-01T00:54:59Z"));
     account.observe(&rules(), november(), 2, 9, at("2026-12-01T00:55:00Z"));
@@ -79,7 +79,7 @@ fn after_the_window_a_closed_period_is_late_and_an_open_one_waits() {
 }
 
 #[test]
-fn who_is_not_billed_in_time_is_never_billed_for_it() {
+fn a_tenant_not_billed_in_time_is_never_billed_for_that_period() {
     let mut account = account(7, 0);
     account.close(at("2026-12-01T00:10:00Z"));
     let before = at("2026-12-01T00:57:59Z");
@@ -111,7 +111,7 @@ fn steps(revisions: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Whatever comes twice, late or in the wrong order: the reports add up to the last total.
+    /// Totals may come twice, late or out of order: the reports still add up to the last one.
     #[test]
     fn the_quantities_add_up_to_the_last_total(
         totals in proptest::collection::vec(0_i64..1_000_000, 1..20),
@@ -124,7 +124,7 @@ proptest! {
         let last = totals.len() - 1;
         let ending = [Step::Total(last), Step::Seal];
         for (tick, step) in steps.into_iter().chain(ending).enumerate() {
-            // Several looks fall into one minute.
+            // Several steps fall into one minute.
             let now = later(at("2026-11-30T23:00:00Z"), Duration::from_secs(30) * u32::try_from(tick).unwrap());
             match step {
                 Step::Total(index) => {
@@ -146,7 +146,7 @@ proptest! {
                     prop_assert_ne!(quantity, 0);
                     let identifier =
                         Identifier::of("live", "executions", &account.tenant, account.period, version);
-                    prop_assert!(identifiers.insert(identifier), "an identifier came back");
+                    prop_assert!(identifiers.insert(identifier), "an identifier was used twice");
                     reports.push((version, quantity));
                 }
             }
@@ -156,9 +156,10 @@ proptest! {
         prop_assert_eq!(account.reported_total, totals[last]);
     }
 
-    /// A period that stays open for six hours: what is counted before the deadline is sealed, and only the rest is late.
+    /// A period that stays open for six hours: usage counted before the deadline is sealed, and only the rest
+    /// is late.
     #[test]
-    fn only_what_is_counted_after_the_deadline_is_late(
+    fn only_usage_counted_after_the_deadline_is_late(
         counts in proptest::collection::vec((0_u64..21_600, 1_i64..100), 1..40),
         looks_every_s in 1_u64..150,
     ) {

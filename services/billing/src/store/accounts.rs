@@ -9,7 +9,7 @@ use sqlx::{PgConnection, PgPool};
 use super::{StoreError, damaged};
 use crate::{account::Account, identifier::Destination};
 
-/// Accounts that one look considers; the next look takes the next ones.
+/// Accounts considered at a time; the next ones follow in the next round.
 const CANDIDATES_MAX: i64 = 500;
 
 #[derive(sqlx::FromRow)]
@@ -62,7 +62,7 @@ pub struct Key {
     pub period_start: Timestamp,
 }
 
-/// The account, locked until the transaction ends. Opened where there is none.
+/// The account, locked until the transaction ends. Opened if there is none.
 pub async fn lock_or_open(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -120,7 +120,7 @@ pub async fn save(connection: &mut PgConnection, account: &Account) -> Result<()
     Ok(())
 }
 
-/// Accounts that owe a report and may seal one: due, and no earlier report of theirs is open.
+/// Accounts that owe a report and may seal one: due, and without an open report.
 pub async fn to_seal(pool: &PgPool, now: Timestamp) -> Result<Vec<Key>, StoreError> {
     let rows: Vec<(String, Stamp)> = sqlx::query_as(
         "SELECT tenant_id, period_start FROM accounts
@@ -138,7 +138,7 @@ pub async fn to_seal(pool: &PgPool, now: Timestamp) -> Result<Vec<Key>, StoreErr
     Ok(keys(rows))
 }
 
-/// Does not look at the account for sealing before `at`.
+/// Sets when the account is next looked at for sealing.
 pub async fn seal_at(
     connection: &mut PgConnection,
     account: &Account,
@@ -170,8 +170,10 @@ pub async fn lock_owing(
     for row in rows {
         match Account::try_from(row) {
             Ok(account) => accounts.push(account),
-            // A damaged account costs only itself.
-            Err(error) => tracing::error!(%tenant, error = chain(&error), "an account cannot be read"),
+            // A damaged account does not hold up the others.
+            Err(error) => {
+                tracing::error!(%tenant, error = chain(&error), "cannot read an account, skipping it")
+            }
         }
     }
     Ok(accounts)
@@ -188,7 +190,7 @@ pub async fn put_aside(pool: &PgPool, key: &Key, until: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// Looks at every account of the tenant that owes something at once: what held it back may be cured.
+/// Makes every account of the tenant that owes something due by `at`: what held it back may be resolved.
 pub async fn seal_all_at(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -205,7 +207,7 @@ pub async fn seal_all_at(
     Ok(())
 }
 
-/// Compares the account with Stripe's summary at `at`; never again for nothing.
+/// Sets when the account is next compared with Stripe's summary; `None` for never.
 pub async fn check_at(
     connection: &mut PgConnection,
     key: &Key,

@@ -16,9 +16,9 @@ type Names = (Option<String>, Option<String>);
 /// Number, since, until, customer and event name.
 type Newest = (i64, Stamp, Option<Stamp>, Option<String>, Option<String>);
 
-/// Lets nobody change where the tenant's usage goes until the transaction ends: a figure is on the books before a change
-/// binds what is there, or it sees the change. A row's lock, because a plan's meter changes for all its tenants at once,
-/// and advisory locks are few.
+/// Keeps the tenant's destination from changing until the transaction ends: a total is in the books before a
+/// change binds what is there, or it sees the change. A row lock, because a plan's meter changes for all its
+/// tenants at once, and the number of advisory locks is limited.
 pub async fn hold(connection: &mut PgConnection, tenant: &TenantId) -> Result<(), StoreError> {
     sqlx::query("SELECT FROM destinations WHERE tenant_id = $1 AND until IS NULL FOR SHARE")
         .bind(tenant.as_str())
@@ -27,7 +27,7 @@ pub async fn hold(connection: &mut PgConnection, tenant: &TenantId) -> Result<()
     Ok(())
 }
 
-/// Lets nobody else look for a free minute of this customer and meter until the transaction ends.
+/// Keeps others from choosing a minute of this customer and meter until the transaction ends.
 pub async fn lock_minutes(
     connection: &mut PgConnection,
     destination: &Destination,
@@ -40,15 +40,15 @@ pub async fn lock_minutes(
     Ok(())
 }
 
-/// Where the usage of a period goes that was counted at `at`: what was in force then, and for what comes after the
-/// period's end, what was in force at its end. Nothing for a period that had ended before billing began.
+/// The destination of a period's usage that was counted at `at`: the one in force then or, if counted after
+/// the period's end, the one in force at its end. `None` for a period that had ended before billing began.
 pub async fn in_force(
     connection: &mut PgConnection,
     tenant: &TenantId,
     period: Period,
     at: Timestamp,
 ) -> Result<Option<Destination>, StoreError> {
-    // The oldest where the one of that time is no longer kept.
+    // The oldest if the one of that time is no longer kept.
     let names: Option<Names> = sqlx::query_as(
         "SELECT customer_id, event_name FROM destinations
          WHERE tenant_id = $1
@@ -65,7 +65,7 @@ pub async fn in_force(
     Ok(names.and_then(destination))
 }
 
-/// Where the tenant's usage goes, by the last change; for a removed tenant, where it went.
+/// The tenant's destination by the last change; for a removed tenant, the one it had.
 pub async fn last(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -79,7 +79,7 @@ pub async fn last(
     Ok(names.and_then(destination))
 }
 
-/// Puts a destination in force, or none. Returns the one that it replaces; nothing where it is in force already.
+/// Puts a destination, or none, in force. Returns the one it replaces; `None` if it is already in force.
 pub async fn replace(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -94,7 +94,7 @@ pub async fn replace(
     .fetch_optional(&mut *connection)
     .await?;
     let (number, since, former) = match newest {
-        // Who was never billed is not worth a row.
+        // A tenant that was never billed needs no row.
         None if next.is_none() => return Ok(None),
         None => (1, at, None),
         Some((number, since, until, customer, event_name)) => {
@@ -134,7 +134,7 @@ pub async fn replace(
 /// A destination that another one has replaced.
 #[derive(Debug, Clone)]
 pub struct Replaced {
-    /// Where usage went until then; nothing where it was not billed.
+    /// Where usage went until then; `None` if it was not billed.
     pub former: Option<Destination>,
     /// Since when the new one is in force.
     pub since: Timestamp,
@@ -150,7 +150,7 @@ pub async fn end(connection: &mut PgConnection, tenant: &TenantId, at: Timestamp
     Ok(())
 }
 
-/// How many tenants' usage goes there now; at least one.
+/// How many tenants share the destination now; at least one.
 pub async fn sharing(connection: &mut PgConnection, destination: &Destination) -> Result<u32, StoreError> {
     let tenants: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM destinations WHERE customer_id = $1 AND event_name = $2 AND until IS NULL",

@@ -1,4 +1,4 @@
-//! The table `drifts`: differences that were told.
+//! The table `drifts`: differences that were published.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use super::StoreError;
 use crate::announce::Drift;
 
-/// Marks a difference as told. False where it was told before.
+/// Marks a difference as published. False if it was published before.
 pub async fn claim(connection: &mut PgConnection, drift: &Drift, now: Timestamp) -> Result<bool, StoreError> {
     let outcome = sqlx::query(
         "INSERT INTO drifts (tenant_id, period_start, customer_id, event_name, accepted, stripe_total, found_at)

@@ -38,7 +38,7 @@ pub async fn acquire(pool: &PgPool, customer: &str) -> Result<Option<Lease>, Sto
     Ok(fence.map(|fence| Lease { customer: customer.to_owned(), fence }))
 }
 
-/// Renews the lease. False where it is lost; if it holds, nobody takes it before the transaction ends.
+/// Renews the lease. False if it is lost; otherwise nobody can take it before the transaction ends.
 pub async fn hold(connection: &mut PgConnection, lease: &Lease) -> Result<bool, StoreError> {
     let outcome = sqlx::query(
         "UPDATE senders SET lease_until = clock_timestamp() + make_interval(secs => $3)
@@ -52,7 +52,7 @@ pub async fn hold(connection: &mut PgConnection, lease: &Lease) -> Result<bool, 
     Ok(outcome.rows_affected() == 1)
 }
 
-/// Gives the lease back.
+/// Releases the lease.
 pub async fn release(pool: &PgPool, lease: &Lease) -> Result<(), StoreError> {
     sqlx::query("UPDATE senders SET lease_until = clock_timestamp() WHERE customer_id = $1 AND fence = $2")
         .bind(&lease.customer)

@@ -1,4 +1,4 @@
-//! The table `owed`: parts of an account that go to another destination than the one in force.
+//! The table `owed`: parts of an account that do not go to the destination in force.
 
 use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use super::StoreError;
 use crate::{account::Account, identifier::Destination, owed::Owed};
 
-/// The parts of a locked account, in the order in which they were used.
+/// The parts of a locked account, in the order of their use.
 pub async fn list(connection: &mut PgConnection, account: &Account) -> Result<Vec<Owed>, StoreError> {
     let rows: Vec<(i64, String, String)> = sqlx::query_as(
         "SELECT up_to, customer_id, event_name FROM owed

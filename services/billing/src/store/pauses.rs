@@ -26,7 +26,7 @@ impl Scope {
     }
 }
 
-/// Pauses, or pauses on. True where it was not paused before.
+/// Begins or extends a pause. True if it was not paused before.
 pub async fn begin(
     pool: &PgPool,
     scope: &Scope,
@@ -68,7 +68,7 @@ pub async fn is_meter_paused(executor: impl PgExecutor<'_>, event_name: &str) ->
     Ok(paused)
 }
 
-/// A report went through: its meter and the account work.
+/// Ends the pauses of a meter and of the account: a report went through, so both work.
 pub async fn end(executor: impl PgExecutor<'_>, event_name: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM pauses WHERE scope IN ($1, $2)")
         .bind(Scope::Account.key())

@@ -16,7 +16,7 @@ use crate::{
     report::{Report, State},
 };
 
-/// Customers that one look considers; those that waited longest come first.
+/// Reports considered at a time; those that have been due longest come first.
 const HEADS_MAX: i64 = 500;
 
 /// A report that cannot be read is looked at again after this.
@@ -66,7 +66,7 @@ impl TryFrom<Row> for Report {
     }
 }
 
-/// Writes a new report down.
+/// Inserts a new report.
 pub async fn insert(
     connection: &mut PgConnection,
     report: &Report,
@@ -96,7 +96,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// The minutes around `latest`, and the `minutes` before it, in which the destination has a report already.
+/// The minutes around `latest` and the `minutes` before it that already have a report of the destination.
 pub async fn taken_minutes(
     connection: &mut PgConnection,
     destination: &Destination,
@@ -119,7 +119,7 @@ pub async fn taken_minutes(
     Ok(instants.into_iter().map(|at| minute_of(at.to_jiff())).collect())
 }
 
-/// For each customer the open report whose turn it is, if its time for a try has come and its meter is not paused.
+/// The first open report of each customer and meter, if it is due and its meter is not paused.
 pub async fn heads(pool: &PgPool) -> Result<Vec<Report>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(format!(
         "SELECT {COLUMNS} FROM (
@@ -138,9 +138,9 @@ pub async fn heads(pool: &PgPool) -> Result<Vec<Report>, StoreError> {
         let identifier = Identifier::stored(row.identifier.clone());
         match Report::try_from(row) {
             Ok(report) => heads.push(report),
-            // It holds up its own customer, and nobody else.
+            // It holds up only its own customer.
             Err(error) => {
-                tracing::error!(%identifier, error = chain(&error), "a report cannot be read");
+                tracing::error!(%identifier, error = chain(&error), "cannot read a report, retrying in five minutes");
                 postpone(pool, &identifier, DAMAGED_PAUSE, "the stored report cannot be read").await?;
             }
         }
@@ -158,7 +158,7 @@ pub async fn find(pool: &PgPool, identifier: &Identifier) -> Result<Option<Repor
     row.map(Report::try_from).transpose()
 }
 
-/// What a crash or a lost lease left under way is of unknown fate.
+/// Marks the attempts that a crash or a lost lease left under way as unknown.
 pub async fn recover(pool: &PgPool, lease: &Lease) -> Result<u64, StoreError> {
     let outcome = sqlx::query(
         "UPDATE reports SET state = 'unknown', reason = 'the sender stopped while it was under way'
@@ -195,14 +195,14 @@ pub async fn begin(
     Ok(outcome.rows_affected() == 1)
 }
 
-/// How a report goes on.
+/// The result of a step of a report.
 #[derive(Debug, Clone)]
 pub struct Progress<'a> {
     /// Its next state.
     pub next: State,
-    /// For a person.
+    /// For the operator.
     pub reason: Option<&'a str>,
-    /// No try before this much time of the machine has passed.
+    /// No attempt before this much machine time has passed.
     pub pause: Duration,
     /// Whether the idempotency key is spent.
     pub new_key: bool,
@@ -212,7 +212,7 @@ pub struct Progress<'a> {
     pub now: Timestamp,
 }
 
-/// Writes what became of a report. False where the lease was lost meanwhile: then another sender decides.
+/// Records the result of a step. False if the lease was lost meanwhile: then another sender decides.
 pub async fn advance(
     connection: &mut PgConnection,
     report: &Report,
@@ -250,7 +250,7 @@ pub async fn note_absent(pool: &PgPool, identifier: &Identifier, now: Timestamp)
     Ok(())
 }
 
-/// No try for a while, for a reason that is not the report's own outcome.
+/// Postpones the next attempt, for a reason that is not the report's own outcome.
 pub async fn postpone(
     pool: &PgPool,
     identifier: &Identifier,
@@ -268,7 +268,7 @@ pub async fn postpone(
     Ok(())
 }
 
-/// The sum of what Stripe has taken of a tenant's period.
+/// The sum that Stripe has accepted for a tenant's period.
 pub async fn accepted_total(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -300,18 +300,18 @@ pub async fn destinations(pool: &PgPool, key: &Key) -> Result<Vec<Destination>, 
     Ok(rows.into_iter().map(|(customer, event_name)| Destination { customer, event_name }).collect())
 }
 
-/// What Stripe has taken for one destination in a span of time, from any tenant.
+/// What Stripe has accepted for one destination in a span of time, from any tenant.
 #[derive(Debug, Clone, Copy)]
 pub struct Taken {
     /// The sum of the quantities.
     pub total: i64,
-    /// When the last of it was taken.
+    /// When the last of it was accepted.
     pub last_at: Option<Timestamp>,
     /// Whether a report is still open, so that Stripe may count more than this.
     pub is_open: bool,
 }
 
-/// What Stripe has taken for a destination in a period.
+/// What Stripe has accepted for a destination in a period.
 pub async fn taken(pool: &PgPool, destination: &Destination, period: Period) -> Result<Taken, StoreError> {
     let (total, last_at, is_open): (i64, Option<Stamp>, bool) = sqlx::query_as(
         "SELECT coalesce(sum(quantity) FILTER (WHERE state IN ('accepted', 'confirmed')), 0)::bigint,
@@ -329,7 +329,7 @@ pub async fn taken(pool: &PgPool, destination: &Destination, period: Period) -> 
     Ok(Taken { total, last_at: last_at.map(Stamp::to_jiff), is_open })
 }
 
-/// The account's accepted reports agree with Stripe's summary.
+/// Marks the account's accepted reports as confirmed.
 pub async fn confirm(connection: &mut PgConnection, key: &Key) -> Result<u64, StoreError> {
     let outcome = sqlx::query(
         "UPDATE reports SET state = $3 WHERE tenant_id = $1 AND period_start = $2 AND state = $4",

@@ -1,4 +1,5 @@
-//! What is deleted because it is old. Each statement deletes a bounded part, finds it by an index, and returns how much it was.
+//! Deletes old rows. Each statement deletes a bounded number, finds them by an index, and returns how many
+//! there were.
 
 use std::time::Duration;
 
@@ -6,16 +7,17 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
 
-/// Takes the turn among all replicas, for the life of the connection; not given while another has it.
+/// Takes the lock that only one replica holds, for the life of the connection. False while another holds it.
 pub async fn take_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext(current_schema() || '.retention'))")
         .fetch_one(connection)
         .await
 }
 
-/// Deletes the settled reports of at most `accounts_max` accounts whose period ended before `before`, and keeps their sum.
-/// Left out are accounts that are not closed, owe something, or have a report under way. What waits for a person, and what
-/// Stripe has taken but not confirmed, stays. Returns how many accounts there were.
+/// Deletes the settled reports of at most `accounts_max` accounts whose period ended before `before`, and
+/// keeps their sum. Skips accounts that are not closed, owe something, or have a report under way. Reports
+/// that wait for an operator, or that Stripe accepted and has not confirmed, stay. Returns the number of
+/// accounts.
 pub async fn archive(
     connection: &mut PgConnection,
     before: Timestamp,
@@ -69,8 +71,8 @@ pub async fn drifts(
     Ok(outcome.rows_affected())
 }
 
-/// Deletes at most `rows_max` senders whose lease ended longer than `idle` ago and that have nothing under way. By the
-/// machine's time, as their leases are.
+/// Deletes at most `rows_max` senders whose lease ended longer than `idle` ago and that have nothing under
+/// way. By the database's clock, like their leases.
 pub async fn senders(
     connection: &mut PgConnection,
     idle: Duration,

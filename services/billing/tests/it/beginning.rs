@@ -1,4 +1,4 @@
-//! Billing of a tenant begins once, and what was before it is nobody's debt.
+//! Billing of a tenant begins once, and usage from before is never billed.
 
 use metering::Period;
 use testkit::eventually;
@@ -41,7 +41,7 @@ async fn usage_from_before_billing_began_is_never_billed_nor_announced() {
 }
 
 #[tokio::test]
-async fn a_customer_that_comes_after_the_period_has_ended_is_not_billed_for_it() {
+async fn a_customer_added_after_a_period_has_ended_is_not_billed_for_it() {
     let mut world = World::start().await;
     world.tenant("east", "", 1).await;
     world.counted("east", 1, 5).await;
@@ -53,7 +53,7 @@ async fn a_customer_that_comes_after_the_period_has_ended_is_not_billed_for_it()
     world.closed("east", 2, 9).await;
     world.now_is("2026-12-01T02:00:00Z");
     world.closed("north", 1, 3).await;
-    // Of north, for which it is too late; east's November is not mentioned.
+    // It is north's, which is too late; east's November is not announced.
     assert_eq!(world.next_failed().await.tenant_id, "north");
     assert!(world.states("east").await.is_empty());
     assert_eq!(world.sandbox.stripe().total("cus_east", METER), 0);
@@ -61,7 +61,7 @@ async fn a_customer_that_comes_after_the_period_has_ended_is_not_billed_for_it()
 }
 
 #[tokio::test]
-async fn the_beginning_is_stored_and_outlives_a_restart() {
+async fn the_beginning_of_billing_survives_a_restart() {
     let mut world = World::start().await;
     world.catalog_has("north", 1).await;
     world.now_is("2026-12-01T00:30:00Z");

@@ -1,4 +1,4 @@
-//! A 200 is a promise; the summary of the closed period tells.
+//! A 200 is a promise; the summary of the closed period is the proof.
 
 use jiff::SignedDuration;
 use sandbox::stripe::StripeFault;
@@ -21,7 +21,7 @@ async fn a_period_that_agrees_is_confirmed() {
 }
 
 #[tokio::test]
-async fn drift_is_told_once_per_difference() {
+async fn drift_is_published_once_per_difference() {
     let mut world = World::start().await;
     world.counted("north", 1, 10).await;
     world.next_reported().await;
@@ -52,9 +52,9 @@ async fn drift_is_told_once_per_difference() {
         again.then_some(())
     })
     .await;
-    let told: i64 =
+    let published: i64 =
         sqlx::query_scalar("SELECT count(*) FROM drifts").fetch_one(world.bench.pool()).await.unwrap();
-    assert_eq!(told, 1);
+    assert_eq!(published, 1);
     assert_eq!(world.states("north").await, ["accepted", "accepted"]);
     world.finish().await;
 }
@@ -75,7 +75,7 @@ async fn a_summary_that_is_behind_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_stripe_that_cannot_be_read_is_asked_again() {
+async fn a_summary_that_cannot_be_read_is_read_again() {
     let mut world = World::start().await;
     world.now_is("2026-12-01T00:03:00Z");
     world.closed("north", 1, 15).await;

@@ -1,4 +1,4 @@
-//! A row that cannot be read costs only itself.
+//! A row that cannot be read does not hold up the others.
 
 use crate::world::World;
 

@@ -49,7 +49,7 @@ async fn stripe_is_busy() {
 }
 
 #[tokio::test]
-async fn a_failure_is_not_asked_for_again_under_the_same_key() {
+async fn a_failure_is_not_retried_under_the_same_key() {
     let mut world = World::start().await;
     world.sandbox.stripe().fault(StripeFault::Http500After, Some(1));
     world.counted("north", 1, 8).await;

@@ -1,5 +1,5 @@
-//! Settled reports go after 400 days, nothing is reported twice for it, and a round that finds nothing costs the same however
-//! much there is.
+//! Settled reports are deleted after 400 days, nothing is reported twice because of it, and a round that
+//! finds nothing costs the same however many reports there are.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -40,7 +40,7 @@ fn accounts(name: &str, end: &str, state: &str, tenants: RangeInclusive<u32>) ->
 }
 
 #[tokio::test]
-async fn settled_reports_go_after_400_days_and_nothing_else() {
+async fn settled_reports_are_deleted_after_400_days_and_nothing_else_is() {
     let bench = Bench::of::<Billing>("2026-11-24T12:00:00Z").await;
     let pool = bench.pool();
     // 400 days before now is 2025-10-20, 12:00.
@@ -96,7 +96,7 @@ async fn late_usage_of_a_period_whose_reports_are_gone_is_only_the_difference() 
     world.reports_are("north", &["confirmed"]).await;
     world.now_is("2028-02-01T00:00:00Z");
     let settled = Retention { pool: world.bench.pool().clone(), clock: Arc::new(world.bench.clock.clone()) };
-    eventually("a round has the turn", || async {
+    eventually("a round has the lock", || async {
         settled.round().await.unwrap();
         world.states("north").await.is_empty().then_some(())
     })
@@ -109,12 +109,12 @@ async fn late_usage_of_a_period_whose_reports_are_gone_is_only_the_difference() 
     assert_eq!(world.sandbox.stripe().total("cus_north", crate::world::METER), 15, "nothing is sent again");
     world.advance(60);
     world.late("north", 4, 20).await;
-    assert_eq!(world.next_failed().await.quantity, 2, "and no difference to Stripe was told in between");
+    assert_eq!(world.next_failed().await.quantity, 2, "and no drift was published in between");
     world.finish().await;
 }
 
 #[tokio::test]
-async fn a_round_that_finds_nothing_reads_no_more_of_a_hundred_times_as_many_reports() {
+async fn a_round_that_finds_nothing_costs_the_same_with_a_hundred_times_the_reports() {
     let bench = Bench::of::<Billing>("2026-11-24T12:00:00Z").await;
     let counted = Counted::beside(bench.pool()).await;
     let mut reads = Vec::new();
@@ -130,7 +130,7 @@ async fn a_round_that_finds_nothing_reads_no_more_of_a_hundred_times_as_many_rep
     bench.finish().await;
 }
 
-/// Rows that are read while ten reports are sealed, sent and published, beside so many accounts of ended periods.
+/// Rows read while ten reports are sealed, sent and published, beside this many accounts of ended periods.
 async fn read_beside(accounts_kept: u32) -> i64 {
     let mut world = World::start().await;
     world.catalog_has("north", 1).await;

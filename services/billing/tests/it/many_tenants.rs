@@ -1,4 +1,4 @@
-//! Many tenants of one customer share its minutes, and none is late for it.
+//! Many tenants of one customer share its minutes, and none is late because of it.
 
 use testkit::eventually;
 

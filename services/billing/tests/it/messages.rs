@@ -1,4 +1,4 @@
-//! Messages that make no sense lose nothing and stop nothing.
+//! Invalid messages lose nothing and stop nothing.
 
 use proto::{
     streams::Stream,
@@ -8,7 +8,7 @@ use proto::{
 use crate::world::{World, november};
 
 #[tokio::test]
-async fn what_makes_no_sense_becomes_a_dead_letter() {
+async fn an_invalid_message_becomes_a_dead_letter() {
     let mut world = World::start().await;
     let mut dead = world.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let subject = world.bench.namespace().usage_counted("north");

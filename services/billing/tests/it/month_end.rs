@@ -1,15 +1,15 @@
-//! The end of a period: all that is counted in time is on the invoice, and only the rest is late.
+//! The end of a period: usage counted in time is on the invoice, and only the rest is late.
 
 use testkit::eventually;
 
 use crate::world::{METER, World};
 
 impl World {
-    /// Waits until all that billing knows of the tenant's November is reported.
+    /// Waits until everything billing knows of the tenant's November is reported.
     async fn all_reported(&self, tenant: &str, total: u64) {
         self.billable_is(tenant, i64::try_from(total).unwrap()).await;
         self.stripe_holds(tenant, i64::try_from(total).unwrap()).await;
-        eventually("Stripe's answer is written down", || async {
+        eventually("Stripe's answer is recorded", || async {
             let open =
                 self.states(tenant).await.iter().any(|state| !["accepted", "late"].contains(&state.as_str()));
             (!open).then_some(())
@@ -72,7 +72,7 @@ async fn a_tenants_totals_of_two_periods_are_kept_apart() {
     assert_eq!(periods, [(14, 14), (0, 0)]);
     let in_november =
         world.sandbox.stripe().meter_events().iter().all(|event| event.timestamp_s < 1_796_083_200);
-    assert!(in_november, "what belongs to November is reported into November");
+    assert!(in_november, "November's usage is reported in November");
     world.finish().await;
 }
 
@@ -80,7 +80,7 @@ async fn a_tenants_totals_of_two_periods_are_kept_apart() {
 async fn usage_that_a_backlog_held_up_is_still_in_time() {
     let mut world = World::start().await;
     world.now_is("2026-12-01T00:50:00Z");
-    // Counted at 00:50, and read when the service is back.
+    // Counted at 00:50, and read when the service is running again.
     world.bench.restart().await;
     world.ended("north", 1, 40).await;
     world.now_is("2026-12-01T00:56:00Z");

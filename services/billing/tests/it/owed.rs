@@ -1,4 +1,4 @@
-//! What a tenant owes goes to where it was owed, whatever becomes of the tenant.
+//! What a tenant owes goes to where it is owed, whatever happens to the tenant.
 
 use sandbox::stripe::StripeFault;
 
@@ -36,7 +36,7 @@ async fn a_tenant_that_was_deleted_in_the_ended_period_owes_its_last_figures() {
 }
 
 #[tokio::test]
-async fn a_plan_without_a_meter_does_not_waive_what_was_used_before() {
+async fn a_plan_without_a_meter_does_not_waive_earlier_usage() {
     let mut world = four_are_owed().await;
     world.plan_named("free", "", 1).await;
     world.tenant_on("free", "north", "cus_north", 2).await;
@@ -53,7 +53,7 @@ async fn a_plan_without_a_meter_does_not_waive_what_was_used_before() {
 }
 
 #[tokio::test]
-async fn a_plan_that_loses_its_meter_does_not_waive_either() {
+async fn a_plan_that_loses_its_meter_does_not_waive_earlier_usage() {
     let mut world = four_are_owed().await;
     world.plan("", 2).await;
     assert_eq!(world.next_reported().await.reported_total, 14);
@@ -62,7 +62,7 @@ async fn a_plan_that_loses_its_meter_does_not_waive_either() {
 }
 
 #[tokio::test]
-async fn what_was_used_before_a_new_customer_goes_to_the_old_one() {
+async fn usage_from_before_a_new_customer_goes_to_the_old_one() {
     let world = four_are_owed().await;
     world.sandbox.stripe().add_customer("cus_other").unwrap();
     world.tenant("north", "cus_other", 2).await;
@@ -76,13 +76,13 @@ async fn what_was_used_before_a_new_customer_goes_to_the_old_one() {
 }
 
 #[tokio::test]
-async fn a_total_from_before_the_change_is_owed_to_where_it_was_counted() {
+async fn a_total_counted_before_a_change_is_owed_to_the_old_customer() {
     let world = four_are_owed().await;
     world.sandbox.stripe().add_customer("cus_other").unwrap();
     world.now_is("2026-11-24T12:02:00Z");
     world.tenant("north", "cus_other", 2).await;
     world.catalog_has("north", 2).await;
-    // It was counted before the change and comes after it.
+    // It was counted before the change and arrives after it.
     world.counted_at(at("2026-11-24T12:01:00Z"), "north", 3, 16).await;
     world.billable_is("north", 16).await;
     world.now_is("2026-11-24T12:20:00Z");
@@ -96,7 +96,7 @@ async fn a_total_from_before_the_change_is_owed_to_where_it_was_counted() {
 }
 
 #[tokio::test]
-async fn what_a_deleted_tenant_owes_and_cannot_be_sent_is_announced() {
+async fn what_a_deleted_tenant_owes_is_announced_if_it_cannot_be_sent() {
     let mut world = four_are_owed().await;
     world.sandbox.stripe().fault(StripeFault::RateLimit, None);
     world.remove_tenant("north", 2).await;

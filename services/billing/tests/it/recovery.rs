@@ -1,4 +1,4 @@
-//! Crashes, and doubts that last longer than Stripe remembers.
+//! Crashes, and unknown outcomes that last longer than Stripe remembers.
 
 use metering::Clock;
 use sandbox::stripe::StripeFault;
@@ -89,7 +89,7 @@ async fn a_sender_that_lost_its_lease_decides_nothing() {
     world.finish().await;
 }
 
-/// A report whose fate has been unknown for a day.
+/// A report whose outcome has been unknown for a day.
 async fn in_doubt_for_a_day(fault: StripeFault) -> World {
     let world = World::start().await;
     world.sandbox.stripe().fault(fault, Some(1));
@@ -104,7 +104,7 @@ async fn in_doubt_for_a_day(fault: StripeFault) -> World {
 }
 
 #[tokio::test]
-async fn after_a_day_the_receipt_tells_that_it_arrived() {
+async fn after_a_day_the_receipt_shows_that_a_report_arrived() {
     let mut world = in_doubt_for_a_day(StripeFault::TimeoutAfter).await;
     assert_eq!(world.next_reported().await.quantity, 33);
     assert_eq!(world.sandbox.stripe().meter_events().len(), 1, "Stripe no longer knows the identifier");
@@ -130,7 +130,7 @@ async fn after_a_day_a_lasting_absence_allows_a_resend() {
 }
 
 #[tokio::test]
-async fn a_receipt_that_shows_something_else_needs_a_person() {
+async fn a_receipt_that_shows_something_else_needs_an_operator() {
     let mut world = World::start().await;
     world.sandbox.stripe().fault(StripeFault::TimeoutAfter, Some(1));
     world.sandbox.stripe().fault(StripeFault::DropBefore, None);
@@ -153,7 +153,7 @@ async fn nothing_is_sent_when_the_invoice_may_be_final() {
     let mut world = World::start().await;
     world.sandbox.stripe().fault(StripeFault::RateLimit, None);
     world.counted("north", 1, 6).await;
-    // No attempt is under way any more when the time passes: the next one waits.
+    // No attempt may be under way when the time passes, so the next one has to wait.
     eventually("an attempt has failed", || async {
         let held = "UPDATE reports SET not_before = now() + interval '1 hour'
              WHERE state = 'sealed' AND attempts > 0 AND reason IS NOT NULL";

@@ -1,4 +1,4 @@
-//! What Stripe will not take is shown, and nobody else waits for it.
+//! What Stripe refuses is reported, and holds up nobody else.
 
 use billing::identifier::Identifier;
 use metering::{Clock, TenantId};
@@ -19,7 +19,7 @@ async fn paused(world: &World, scope: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_unknown_customer_is_told_and_made_good() {
+async fn usage_of_an_unknown_customer_is_announced_and_reported_once_corrected() {
     let mut world = World::start().await;
     world.tenant("north", "cus_typo", 2).await;
     world.catalog_has("north", 2).await;
@@ -130,7 +130,7 @@ async fn without_a_key_usage_is_recorded_and_reported_later() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_used_for_something_else_needs_a_person() {
+async fn a_key_that_was_used_for_something_else_needs_an_operator() {
     let mut world = World::start().await;
     let north = TenantId::parse("north").unwrap();
     let identifier = Identifier::of("test", METER, &north, november(), 1);
@@ -140,7 +140,7 @@ async fn a_key_that_was_used_for_something_else_needs_a_person() {
     let failed = world.next_failed().await;
     assert_eq!(failed.identifier, identifier.as_str());
     world.reports_are("north", &["stuck"]).await;
-    // Nobody guesses; the next usage goes on.
+    // Nothing is guessed; later usage is reported.
     world.advance(5);
     world.counted("north", 2, 8).await;
     assert_eq!(world.next_reported().await.quantity, 3);

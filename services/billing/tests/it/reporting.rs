@@ -1,4 +1,4 @@
-//! What is counted reaches Stripe, once.
+//! Counted usage reaches Stripe, once.
 
 use crate::world::{METER, World, at};
 
@@ -25,7 +25,7 @@ async fn usage_reaches_stripe_in_deltas() {
 }
 
 #[tokio::test]
-async fn totals_may_come_twice_and_in_any_order() {
+async fn totals_may_arrive_twice_and_in_any_order() {
     let world = World::start().await;
     world.counted("north", 3, 30).await;
     world.stripe_holds("north", 30).await;
@@ -77,7 +77,7 @@ async fn a_closed_period_is_reported_at_once_inside_its_bounds() {
 }
 
 #[tokio::test]
-async fn usage_found_after_the_window_is_told_and_not_sent() {
+async fn usage_found_after_the_window_is_announced_and_not_sent() {
     let mut world = World::start().await;
     world.counted("north", 1, 10).await;
     world.next_reported().await;
@@ -95,7 +95,7 @@ async fn usage_found_after_the_window_is_told_and_not_sent() {
 }
 
 #[tokio::test]
-async fn who_has_no_customer_is_not_billed_until_there_is_one() {
+async fn a_tenant_without_a_customer_is_not_billed_until_it_has_one() {
     let world = World::start().await;
     world.tenant("south", "", 2).await;
     world.catalog_has("south", 2).await;

@@ -1,4 +1,4 @@
-//! A bench, a Stripe, and the words that the tests are written in.
+//! A bench, a Stripe, and the steps that the tests are written in.
 
 use std::{sync::Arc, time::Duration};
 
@@ -150,12 +150,12 @@ impl World {
         self.counted_at(self.bench.clock.now(), tenant, revision, counted).await;
     }
 
-    /// What was counted at `as_of` comes now.
+    /// A total counted at `as_of` arrives now.
     pub async fn counted_at(&self, as_of: Timestamp, tenant: &str, revision: u64, counted: u64) {
         self.usage(as_of, tenant, revision, (november(), counted), Vec::new()).await;
     }
 
-    /// December is running; November has ended, is not closed, and its figures are these.
+    /// December is running; November has ended, is not closed, and has this total.
     pub async fn ended(&self, tenant: &str, revision: u64, counted: u64) {
         let november = EndedPeriod { period: Some(november().into()), totals: totals(counted) };
         self.usage(self.bench.clock.now(), tenant, revision, (december(), 0), vec![november]).await;
@@ -260,7 +260,7 @@ impl World {
         .await;
     }
 
-    /// Makes the next try of everything due now: pauses are of the machine's time.
+    /// Makes the next try of everything due now: pauses run on the machine's clock.
     pub async fn skip_pauses(&self) {
         for statement in ["UPDATE reports SET not_before = now()", "UPDATE pauses SET retry_at = now()"] {
             sqlx::query(statement).execute(self.bench.pool()).await.unwrap();
@@ -299,7 +299,7 @@ impl World {
         }
     }
 
-    /// The next failure; what was reported before it is passed over.
+    /// The next failure; reports before it are skipped.
     pub async fn next_failed_after_reports(&mut self) -> ReportFailed {
         let is_failed = |event: &BillingEvent| matches!(event.event, Some(billing_event::Event::Failed(_)));
         match self.events.next_where(is_failed).await.event {

@@ -1,4 +1,4 @@
-//! Answers to who pushes.
+//! Answers to pushes.
 
 use axum::{
     Json,
@@ -15,12 +15,13 @@ use crate::receive::ReceiveError;
 /// When to try again: a database or broker that restarts is back within seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");
 
-/// The request was received: what became of its executions.
+/// The request was received: the result for its executions.
 #[derive(Debug, Default, Serialize)]
 pub struct ReceivedJson {
     /// Executions that are durable now.
     accepted: usize,
-    /// Executions that have not ended, and those that are left to the poll: they come again by themselves.
+    /// Executions that have not ended, and those that are left to the poll: they come again without being
+    /// resent.
     ignored: usize,
     /// Executions that cannot be read; sending them again does not help.
     rejected: Vec<RejectedJson>,
@@ -36,7 +37,7 @@ struct RejectedJson {
 }
 
 impl ReceivedJson {
-    /// What is answered once the executions among the items are durable.
+    /// The answer once the executions among the items are durable.
     pub fn of(items: &[Item]) -> Self {
         let mut answer = Self::default();
         for (index, item) in items.iter().enumerate() {
@@ -51,7 +52,7 @@ impl ReceivedJson {
         answer
     }
 
-    /// Of those that were read, so many are left to the poll.
+    /// Counts this many of the accepted ones as left to the poll.
     pub fn leave(&mut self, left: usize) {
         self.accepted -= left;
         self.ignored += left;
@@ -68,27 +69,27 @@ impl ReceivedJson {
     }
 }
 
-/// Why a request as a whole is not taken.
+/// Why a request is refused as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// No token, or no source's: whether there is the source that it names is nobody's business.
+    /// No token, or not a source's. Does not reveal whether the source that it names exists.
     #[error("send the source's push token as `Authorization: Bearer ...`")]
     Unauthorized,
-    /// The source is not metered now. Said only to who has its token.
+    /// The source is not metered now. Answered only to a holder of its token.
     #[error("this source is paused")]
     Forbidden,
-    /// A form that is not known.
+    /// An unknown content type.
     #[error(
         "send `application/json`, `application/cloudevents+json` or `application/cloudevents-batch+json`"
     )]
     MediaType,
-    /// A body that is packed.
+    /// A compressed body.
     #[error("send the body as it is, without Content-Encoding")]
     Encoding,
     /// The body is not JSON, or not of the form that its type says.
     #[error("the body cannot be read: {0}")]
     Malformed(String),
-    /// The body did not come whole.
+    /// The body did not arrive completely.
     #[error("the body ended early")]
     Cut,
     /// Too many bytes.
@@ -112,8 +113,8 @@ pub enum Refusal {
     /// No answer in time.
     #[error("this took too long; try again")]
     TooSlow,
-    /// The broker or the database is away. Why is for the log.
-    #[error("nothing can be taken now; try again in a moment")]
+    /// The broker or the database is unavailable. The cause goes to the log.
+    #[error("executions cannot be accepted now; try again in a moment")]
     Unavailable(#[source] ReceiveError),
 }
 

@@ -15,10 +15,10 @@ const SPEC_VERSION: &str = "1.0";
 const OTHER_TYPE: &str = "the event's type is not io.flowmeter.execution.finished.v1";
 const OTHER_VERSION: &str = "the event's specversion is not 1.0";
 
-/// The only encoding of a body that is read: one that is packed could unfold to a thousand times of what may be sent.
+/// The only encoding of a body that is read: a compressed one could expand to a thousand times the limit.
 const IDENTITY: &str = "identity";
 
-/// Attributes that every event must have; `data` is ours to ask for.
+/// Attributes that every event must have; `data` is required only by us.
 const ATTRIBUTES: [&str; 3] = ["id", "source", "type"];
 
 /// How a body is to be read.
@@ -32,11 +32,11 @@ pub enum Form {
     Events,
     /// A CloudEvent in binary mode: its attributes are headers, and the body is its data.
     Data,
-    /// A CloudEvent in binary mode that is none of ours.
+    /// A CloudEvent in binary mode that is not one of ours.
     Foreign(&'static str),
 }
 
-/// What begins the headers of an event in binary mode.
+/// Prefix of the headers of an event in binary mode.
 const BINARY_PREFIX: &str = "ce-";
 
 /// An attribute of an event in binary mode.
@@ -45,7 +45,7 @@ fn binary<'a>(headers: &'a HeaderMap, attribute: &str) -> Option<&'a str> {
 }
 
 impl Form {
-    /// The form that the content type says.
+    /// The form by the content type.
     pub fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
         let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != IDENTITY) {
@@ -82,16 +82,16 @@ fn is_binary(headers: &HeaderMap) -> bool {
     ["specversion", "type"].into_iter().any(|name| headers.contains_key(format!("{BINARY_PREFIX}{name}")))
 }
 
-/// A body, taken apart.
+/// A parsed body.
 #[derive(Debug)]
 pub struct Body {
-    /// The executions, still to be read; for one that cannot even be found, why.
+    /// The executions, still to be parsed; for one that cannot even be found, why.
     pub items: Vec<Result<Value, String>>,
-    /// What it says of who sends it.
+    /// What it says about its sender.
     pub sender: Sender,
 }
 
-/// Takes a body apart.
+/// Parses a body.
 pub fn read(form: Form, bytes: &[u8]) -> Result<Body, Refusal> {
     let mut sender = Sender::default();
     if let Form::Foreign(reason) = form {
@@ -125,7 +125,7 @@ pub fn read(form: Form, bytes: &[u8]) -> Result<Body, Refusal> {
     if items.len() > EXECUTIONS_MAX { Err(Refusal::TooMany) } else { Ok(Body { items, sender }) }
 }
 
-/// What stands beside the executions. What cannot be read is left out: the executions are what matters.
+/// The fields beside the executions. Unreadable ones are left out: the executions are what matters.
 fn sender_of(object: &Map<String, Value>) -> Sender {
     let text = |name: &str| object.get(name).and_then(Value::as_str);
     Sender {
@@ -134,7 +134,7 @@ fn sender_of(object: &Map<String, Value>) -> Sender {
     }
 }
 
-/// What an event holds. Extension attributes are its sender's business.
+/// The data of an event. Extension attributes are ignored.
 fn data(mut event: Map<String, Value>) -> Result<Value, String> {
     if event.get("specversion").and_then(Value::as_str) != Some(SPEC_VERSION) {
         return Err(OTHER_VERSION.to_owned());
@@ -165,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_stands_beside_the_executions() {
+    fn the_sender_is_read_from_beside_the_executions() {
         let sender = |body: Value| super::read(Form::Plain, body.to_string().as_bytes()).unwrap().sender;
         let said =
             sender(json!({"executions": [], "sent_at": "2026-11-24T12:00:00.250Z", "instance": "1f2e"}));
         assert_eq!(said.sent_at, "2026-11-24T12:00:00.25Z".parse().ok());
         assert_eq!(said.instance, InstanceId::parse("1f2e"));
         let odd = json!({"executions": [], "sent_at": "noon", "instance": {"id": 7}});
-        assert_eq!(sender(odd), Sender::default(), "and the executions are taken all the same");
+        assert_eq!(sender(odd), Sender::default(), "and the executions are accepted all the same");
     }
 
     fn event(data: &Value) -> Value {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_its_form_is_refused_whole() {
+    fn a_body_that_is_not_of_its_form_is_refused_as_a_whole() {
         for (form, body) in [
             (Form::Plain, "[]"),
             (Form::Plain, r#"{"executions": 3}"#),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_type_says_the_form() {
+    fn the_content_type_decides_the_form() {
         let of = |text: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, axum::http::HeaderValue::from_static(text));

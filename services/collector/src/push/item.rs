@@ -1,4 +1,4 @@
-//! One pushed execution, read as the rows of a list are: what is pushed and what is polled must be the same.
+//! One pushed execution, read like the rows of a list: pushed and polled executions must be the same.
 
 use jiff::Timestamp;
 use metering::{Execution, NAME_CHARS_MAX, SafeText};
@@ -20,9 +20,9 @@ const SPELLINGS: [(&str, &str); 7] = [
 /// A pushed execution that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
-    /// What it was.
+    /// The execution.
     pub execution: Execution,
-    /// When it went on after its last wait. n8n before 2.x lists it with this start.
+    /// When it resumed after its last wait. n8n before 2.x lists it with this start.
     pub resumed_at: Option<Timestamp>,
     /// Whether the source's hook says that it refused it before it started.
     pub refused: bool,
@@ -35,12 +35,12 @@ pub enum Item {
     Final(Box<Pushed>),
     /// Not ended: comes again when it has.
     Open,
-    /// Not to be read, and why.
+    /// Unreadable, and why.
     Unreadable(String),
 }
 
 impl Item {
-    /// The execution, where it has ended.
+    /// The execution, if it has ended.
     pub fn into_pushed(self) -> Option<Pushed> {
         match self {
             Self::Final(pushed) => Some(*pushed),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_ended_is_left_and_what_cannot_be_read_says_why() {
+    fn open_executions_are_left_and_unreadable_ones_say_why() {
         for status in ["waiting", "running", "new"] {
             let open = json!({"id": "7", "workflowId": "w", "status": status, "mode": "webhook",
                 "stoppedAt": "2026-11-24T01:00:01Z"});

@@ -1,13 +1,13 @@
-//! Which audits go on: see [`crate::audit`].
+//! The running audits: see [`crate::audit`].
 
 use metering::SourceId;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// How long an audit is taken to go on after it has last said so, in seconds of the machine's time.
+/// How long an audit counts as running after its last renewal, in seconds of the machine's time.
 const LEASE_S: f64 = 60.0;
 
-/// Begins an audit. False where one goes on.
+/// Begins an audit. False if one is running.
 pub async fn begin(pool: &PgPool, source: &SourceId, audit: Uuid) -> Result<bool, sqlx::Error> {
     let begun = sqlx::query(
         "INSERT INTO audits (source_id, audit_id, leased_until) VALUES ($1, $2, now() + make_interval(secs => $3))
@@ -23,7 +23,7 @@ pub async fn begin(pool: &PgPool, source: &SourceId, audit: Uuid) -> Result<bool
     Ok(begun.rows_affected() == 1)
 }
 
-/// Says that the audit goes on. False where another has begun since.
+/// Renews the audit's lease. False if another has begun since.
 pub async fn renew(pool: &PgPool, source: &SourceId, audit: Uuid) -> Result<bool, sqlx::Error> {
     let renewed = sqlx::query(
         "UPDATE audits SET leased_until = now() + make_interval(secs => $3) WHERE source_id = $1 AND audit_id = $2",
@@ -36,7 +36,7 @@ pub async fn renew(pool: &PgPool, source: &SourceId, audit: Uuid) -> Result<bool
     Ok(renewed.rows_affected() == 1)
 }
 
-/// The audit has ended.
+/// Ends the audit.
 pub async fn end(pool: &PgPool, source: &SourceId, audit: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM audits WHERE source_id = $1 AND audit_id = $2")
         .bind(source.as_str())

@@ -12,7 +12,7 @@ use crate::{
     instances::{INSTANCES_MAX, InstanceId, PUSHES_FOR, Seen},
 };
 
-/// What was written down of a source.
+/// What is stored about a source.
 #[derive(Debug, Default)]
 pub struct Stored {
     /// The skew by the last poll that measured it.
@@ -27,7 +27,7 @@ pub struct Stored {
     pub doubled_since: Option<Timestamp>,
 }
 
-/// Reads what was written down.
+/// Reads what is stored.
 pub async fn stored(pool: &PgPool, source: &SourceId) -> Result<Stored, sqlx::Error> {
     let row = sqlx::query(
         "SELECT polled_skew_ms, polled_at, pushed_skew_ms, pushed_at,
@@ -51,7 +51,7 @@ pub async fn stored(pool: &PgPool, source: &SourceId) -> Result<Stored, sqlx::Er
     })
 }
 
-/// Writes down how the source stands, and what this sweep has measured.
+/// Stores the source's standing, and what this sweep has measured.
 pub async fn keep(
     pool: &PgPool,
     source: &SourceId,
@@ -82,7 +82,7 @@ pub async fn keep(
     .map(drop)
 }
 
-/// Writes down the skew that pushes have shown.
+/// Stores the skew that pushes have shown.
 pub async fn note_skew(pool: &PgPool, source: &SourceId, pushed: Reading) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO source_checks (source_id, pushed_skew_ms, pushed_at) VALUES ($1, $2, $3)
@@ -97,7 +97,7 @@ pub async fn note_skew(pool: &PgPool, source: &SourceId, pushed: Reading) -> Res
     .map(drop)
 }
 
-/// Writes down that an instance has pushed for the source, and forgets the one that was not seen for the longest where there are
+/// Stores that an instance has pushed for the source, and deletes the least recently seen ones if there are
 /// too many.
 pub async fn note_instance(
     pool: &PgPool,

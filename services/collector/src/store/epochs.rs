@@ -1,5 +1,5 @@
-//! Epochs, and the latest start that was told: see [`crate::epochs`] for why these keep executions from being
-//! counted twice.
+//! Epochs, and the latest start that was published: see [`crate::epochs`] for why these keep executions from
+//! being counted twice.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -22,7 +22,8 @@ pub async fn of(executor: impl PgExecutor<'_>, source: &SourceId) -> Result<Epoc
     begins.collect::<Result<_, sqlx::Error>>().map(Epochs::new)
 }
 
-/// Before a sweep tells executions that started as late as this. Until it is committed, it is unfinished.
+/// To be called before a sweep publishes executions that started as late as this. Until it is committed, the
+/// sweep is unfinished.
 pub async fn announce(pool: &PgPool, claim: &Claim, latest_start: Timestamp) -> Result<(), SweepError> {
     let announced = sqlx::query(
         "UPDATE sources SET latest_start = greatest(latest_start, $3), unfinished = true
@@ -36,9 +37,11 @@ pub async fn announce(pool: &PgPool, claim: &Claim, latest_start: Timestamp) -> 
     if announced.rows_affected() == 1 { Ok(()) } else { Err(SweepError::LeaseLost) }
 }
 
-/// Before anybody else tells executions that started as late as this: gives the epochs to tell them under.
+/// To be called before anybody else publishes executions that started as late as this. Returns the epochs to
+/// publish them under.
 pub async fn tell(pool: &PgPool, source: &SourceId, latest_start: Timestamp) -> Result<Epochs, sqlx::Error> {
-    // Locks the row: an epoch that begins at the same time begins either after this start or before the reading.
+    // Locks the row: an epoch that begins at the same time begins either after this start or before the
+    // epochs are read.
     sqlx::query("UPDATE sources SET latest_start = greatest(latest_start, $2) WHERE source_id = $1")
         .bind(source.as_str())
         .bind(latest_start.to_sqlx())
@@ -47,7 +50,7 @@ pub async fn tell(pool: &PgPool, source: &SourceId, latest_start: Timestamp) -> 
     of(pool, source).await
 }
 
-/// Begins a new epoch, after every start that may have been told.
+/// Begins a new epoch, after every start that may have been published.
 pub async fn begin(pool: &PgPool, claim: &Claim, begin: Begin) -> Result<(), SweepError> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query(
@@ -79,7 +82,7 @@ pub async fn begin(pool: &PgPool, claim: &Claim, begin: Begin) -> Result<(), Swe
     let tracked = if begin == Begin::Doubtful {
         "UPDATE tracked_executions SET started_at = NULL WHERE source_id = $1 AND state = 'open'"
     } else {
-        // What has ended is read again; what is open must be found again, or is told as lost.
+        // Ended executions are read again; open ones must be found again, or are reported as lost.
         "DELETE FROM tracked_executions WHERE source_id = $1 AND state <> 'open'"
     };
     sqlx::query(tracked).bind(claim.source.as_str()).execute(&mut *transaction).await?;

@@ -1,18 +1,18 @@
-//! What is deleted because it is old. Each statement deletes at most `rows_max` rows, finds them by an index, and returns how
+//! Deletes old rows. Each statement deletes at most `rows_max` rows, finds them by an index, and returns how
 //! many there were.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
 
-/// Takes the turn among all replicas, for the life of the connection; not given while another has it.
+/// Takes the lock that only one replica holds, for the life of the connection. False while another holds it.
 pub async fn take_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext(current_schema() || '.expiry'))")
         .fetch_one(connection)
         .await
 }
 
-/// Workflows that were last read anew before `before`.
+/// Deletes workflows that have not changed since `before`.
 pub async fn workflows(
     connection: &mut PgConnection,
     before: Timestamp,
@@ -29,7 +29,7 @@ pub async fn workflows(
     Ok(outcome.rows_affected())
 }
 
-/// Instances that pushed last before `before`.
+/// Deletes instances whose last push was before `before`.
 pub async fn instances(
     connection: &mut PgConnection,
     before: Timestamp,
@@ -47,7 +47,8 @@ pub async fn instances(
     Ok(outcome.rows_affected())
 }
 
-/// Unreadable rows that were found before `before`. A sweep that ends well deletes those of its source itself.
+/// Deletes unreadable rows that were found before `before`. A sweep that succeeds deletes those of its source
+/// itself.
 pub async fn unreadable_rows(
     connection: &mut PgConnection,
     before: Timestamp,

@@ -5,7 +5,7 @@ use jiff_sqlx::ToSqlx;
 use metering::TenantId;
 use sqlx::PgExecutor;
 
-/// Keeps that the tenant is near its limit. Whether it was not before.
+/// Stores that the tenant is near its limit. Returns whether it was not before.
 pub async fn comes_near(executor: impl PgExecutor<'_>, tenant: &TenantId) -> Result<bool, sqlx::Error> {
     let inserted =
         sqlx::query("INSERT INTO tenants_near_limit (tenant_id) VALUES ($1) ON CONFLICT DO NOTHING")
@@ -15,7 +15,7 @@ pub async fn comes_near(executor: impl PgExecutor<'_>, tenant: &TenantId) -> Res
     Ok(inserted.rows_affected() == 1)
 }
 
-/// Keeps that the tenant is not near its limit, or has none.
+/// Stores that the tenant is not near its limit, or has none.
 pub async fn is_far(executor: impl PgExecutor<'_>, tenant: &TenantId) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM tenants_near_limit WHERE tenant_id = $1")
         .bind(tenant.as_str())
@@ -32,7 +32,7 @@ pub async fn is_any_near(executor: impl PgExecutor<'_>, tenants: &[&TenantId]) -
         .await
 }
 
-/// Makes sources due at `at`, if they are not before. A failing one keeps its pause.
+/// Makes sources due at `at`, if they are not due earlier. A failing one keeps its pause.
 pub async fn sweep_at(
     executor: impl PgExecutor<'_>,
     sources: &[&str],

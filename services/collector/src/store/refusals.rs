@@ -9,8 +9,8 @@ use sqlx::{PgExecutor, PgPool, Row};
 
 use crate::row::RunId;
 
-/// Claims that are kept of one source: more than n8n keeps rows by default. Those beyond are not kept, so their rows count as
-/// the list shows them.
+/// Claims that are kept for one source: more than n8n keeps rows by default. Further ones are not kept, so
+/// their rows count as the list shows them.
 const CLAIMS_MAX: i64 = 20_000;
 
 /// How long a claim is kept, in days: longer than n8n keeps rows by default, so that audits know it too.
@@ -20,7 +20,7 @@ fn number(id: RunId) -> i64 {
     i64::try_from(id.number()).unwrap_or(i64::MAX)
 }
 
-/// Keeps what the hook says, as far as there is room.
+/// Stores the hook's claims, as far as there is room.
 pub async fn claim(
     pool: &PgPool,
     source: &SourceId,
@@ -47,7 +47,8 @@ pub async fn claim(
     .map(drop)
 }
 
-/// Those of these executions that the hook says it refused, with what their data say, where they were read.
+/// The ones among these executions that the hook says it refused, with what their data say, if they were
+/// read.
 pub async fn claimed(
     executor: impl PgExecutor<'_>,
     source: &SourceId,
@@ -89,7 +90,7 @@ pub async fn proven_between(
     Ok(ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect())
 }
 
-/// Keeps what an execution's data say.
+/// Stores what an execution's data say.
 pub async fn prove(
     executor: impl PgExecutor<'_>,
     source: &SourceId,

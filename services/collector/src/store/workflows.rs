@@ -10,10 +10,10 @@ use sqlx::{PgExecutor, PgPool, Row, postgres::PgRow};
 use super::{instant, seconds_before};
 use crate::{failure::SweepError, workflow::Workflow, workflows::News};
 
-/// Stands between tags that travel joined: a control character, which no tag that is kept holds.
+/// Separates tags that are passed joined: a control character, which no tag that is kept contains.
 const TAGS_BETWEEN: &str = "\u{1f}";
 
-/// What is known of a workflow, and when it was first read so; nothing where the source's list does not have it.
+/// What is known of a workflow, and when it was first read so; `None` if the source's list does not have it.
 pub type Known = Option<(Workflow, Timestamp)>;
 
 /// What is known of these workflows. Those that no reading of the list has looked for are left out.
@@ -60,7 +60,7 @@ pub async fn all(
     Ok(all)
 }
 
-/// When the list was read last; nothing where it never was, or is to be read again.
+/// When the list was read last; `None` if it never was, or is to be read again.
 pub async fn read_at(
     executor: impl PgExecutor<'_>,
     source: &SourceId,
@@ -72,7 +72,7 @@ pub async fn read_at(
     instant(&row, "workflows_read_at")
 }
 
-/// Keeps what was published of a reading, and which workflows it did not have.
+/// Stores what was published of a reading, and which workflows it did not have.
 pub async fn keep(
     pool: &PgPool,
     source: &SourceId,
@@ -81,7 +81,7 @@ pub async fn keep(
 ) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     if !news.changed.is_empty() {
-        // Arrays of arrays do not unnest row by row, so the tags of each travel joined.
+        // Arrays of arrays do not unnest row by row, so the tags of each are passed joined.
         sqlx::query(
             "INSERT INTO workflows (source_id, workflow_id, name, project_id, tags, read_at)
              SELECT $1, workflow_id, name, project_id, string_to_array(tags, $6), $7
@@ -124,8 +124,8 @@ pub async fn keep(
     transaction.commit().await
 }
 
-/// Makes the next sweep read the list, and come at once, unless one has begun within so many seconds or the source
-/// fails.
+/// Makes the next sweep read the list, and come at once, unless one has begun within `pause_s` seconds or the
+/// source is failing.
 pub async fn want(
     executor: impl PgExecutor<'_>,
     source: &SourceId,
@@ -149,7 +149,7 @@ fn joined(tags: &[SafeText]) -> String {
     tags.iter().map(SafeText::as_str).collect::<Vec<_>>().join(TAGS_BETWEEN)
 }
 
-/// Also of a row that was written when less was checked.
+/// Cleaned again: a row may date from when less was checked.
 fn stored(text: &str) -> SafeText {
     SafeText::clean(text, NAME_CHARS_MAX)
 }

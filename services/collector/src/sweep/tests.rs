@@ -1,6 +1,6 @@
-//! The argument, tried on generated histories: a small n8n acts between any two requests of a sweep, and after
-//! each sweep everything that had stopped before `complete_until` must have been published, each run under one
-//! key only, each key for one run only, and what is lost was told.
+//! The argument, tested on generated histories: a small n8n acts between any two requests of a sweep, and
+//! after each sweep everything that had stopped before `complete_until` must have been published, each run
+//! under one key only, each key for one run only, and every loss must have been reported.
 
 mod model;
 mod stage;
@@ -16,10 +16,11 @@ use proptest::{
 use model::Act;
 use stage::Stage;
 
-/// Pages of everything in one sweep, so that a first contact takes several: more than the overlap spans.
+/// Pages of the list that one sweep reads, few enough that a first contact takes several sweeps: more than
+/// the overlap spans.
 const SLICE_PAGES: usize = 6;
 
-/// Histories of each property; ten thousand in all.
+/// Histories of each property.
 const HISTORIES: u32 = 2_000;
 
 fn status() -> impl Strategy<Value = Status> {
@@ -40,7 +41,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// What happens in a 2.x.
+/// What happens in n8n 2.x.
 fn act_of_2() -> impl Strategy<Value = Act> {
     act().prop_map(|act| match act {
         Act::Sleep(index, _) => Act::Sleep(index, false),
@@ -66,7 +67,7 @@ fn abandoned() -> impl Strategy<Value = Vec<bool>> {
     prop::collection::vec(any::<bool>(), 20)
 }
 
-/// The same histories in every run: a test that fails fails again. `PROPTEST_RNG_SEED` plays others.
+/// The same histories in every run: a failing test fails again. `PROPTEST_RNG_SEED` selects others.
 const SEED: u64 = 20_261_124;
 
 fn config() -> ProptestConfig {
@@ -83,15 +84,15 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn nothing_is_lost_and_nothing_is_told_again(history in moments(act())) {
+    fn nothing_is_lost_and_nothing_is_published_again(history in moments(act())) {
         let mut stage = Stage::new(&history, usize::MAX);
         stage.play(&[]);
-        prop_assert!(stage.repeats == 0 || stage.given_up > 0, "told again without a reason");
+        prop_assert!(stage.repeats == 0 || stage.given_up > 0, "published again without a reason");
         prop_assert_eq!(stage.epochs_begun, 0);
     }
 
-    /// So an epoch begins without a restore only where a sweep was not committed: a killed collector, a database or a
-    /// broker that was away. 1.x alone hides what sleeps in memory.
+    /// So an epoch begins without a restore only if a sweep was not committed: a killed collector, an
+    /// unavailable database or broker. Only 1.x hides what sleeps in memory.
     #[test]
     fn no_sweep_is_given_up_without_a_restore(history in moments(act_of_2())) {
         let mut stage = Stage::new(&history, SLICE_PAGES);
@@ -117,7 +118,7 @@ proptest! {
     }
 
     #[test]
-    fn a_restore_loses_nothing_that_is_shown_and_restores_double_nothing(
+    fn a_restore_loses_nothing_that_is_shown_and_counts_nothing_twice(
         history in moments(act_with_restores()),
     ) {
         let mut stage = Stage::new(&history, SLICE_PAGES);
@@ -126,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn restores_in_the_middle_of_sweeps_and_crashes_double_nothing(
+    fn restores_in_the_middle_of_sweeps_and_crashes_count_nothing_twice(
         history in moments(act_with_restores()),
         abandoned in abandoned(),
     ) {
@@ -165,7 +166,7 @@ fn two_restores_in_a_row_with_the_same_ids() {
 }
 
 #[test]
-fn a_restore_in_the_middle_of_the_sweep_that_has_just_told() {
+fn a_restore_in_the_middle_of_the_sweep_that_has_just_published() {
     let acts = [
         (6, Act::Backup),
         (7, Act::RunMany(2)),
@@ -177,7 +178,7 @@ fn a_restore_in_the_middle_of_the_sweep_that_has_just_told() {
 }
 
 #[test]
-fn a_recovery_that_a_restore_takes_back() {
+fn a_recovery_that_a_restore_undoes() {
     let acts = [
         (20, Act::RunMany(35)),
         (26, Act::Start { queued: true, hidden: false, late: false }),
@@ -233,7 +234,7 @@ fn a_hidden_execution_that_ends_in_the_middle_is_no_restore() {
 }
 
 #[test]
-fn an_id_that_is_younger_than_its_start_by_more_than_the_clocks_differ_looks_like_a_restore() {
+fn an_id_handed_out_long_after_the_start_looks_like_a_restore() {
     let given_up = |seconds| {
         let at = |moment| {
             let acts = [(0, Act::RunMany(5)), (moment, Act::RunLong(seconds)), (30, Act::Pass(1))];

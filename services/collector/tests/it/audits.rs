@@ -1,4 +1,4 @@
-//! Audits: a source against what was recorded of it.
+//! Audits: a source compared with what was recorded of it.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -79,7 +79,7 @@ fn answer_with(stage: &Stage, books: Books) {
 }
 
 #[tokio::test]
-async fn an_audit_names_what_the_source_and_the_count_do_not_agree_on() {
+async fn an_audit_lists_what_the_source_and_the_aggregator_disagree_on() {
     let (stage, sweep, mut audits) = swept().await;
     let mut books = Books::of(&sweep);
     books.0.remove(&7);
@@ -87,7 +87,7 @@ async fn an_audit_names_what_the_source_and_the_count_do_not_agree_on() {
     other.stopped_at.as_mut().unwrap().seconds -= 1;
     answer_with(&stage, books);
     stage.n8n("north").delete(400).unwrap();
-    // What runs, and what has ended since the last sweep, is no difference.
+    // Executions that are running, or have ended since the last sweep, are no difference.
     stage.n8n("north").run(&Runs::of("late").count(5)).unwrap();
     let published = stage.published().await;
 

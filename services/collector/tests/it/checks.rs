@@ -1,4 +1,5 @@
-//! Whether a source's clock is right, and whether its push token is used by one n8n and for one source.
+//! Whether a source's clock is right, whether one n8n uses its push token, and whether that n8n pushes for it
+//! only.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +44,7 @@ async fn a_poll_measures_the_clock_and_says_since_when_it_is_wrong() {
         assert!((skew_seconds(&wrong) - ahead_s as f64).abs() <= 0.5, "{wrong:?}");
         assert_eq!(clock_wrong_since(&wrong), Some(began_at));
         let again = stage.next_sweep("north").await.synced;
-        assert_eq!(clock_wrong_since(&again), Some(began_at), "since then, not anew");
+        assert_eq!(clock_wrong_since(&again), Some(began_at), "since then, not since now");
 
         set_clock(&stage, 0);
         let mended = stage.next_sweep("north").await.synced;
@@ -84,7 +85,7 @@ async fn a_push_that_is_stamped_ahead_brings_the_warning_at_once() {
 }
 
 #[tokio::test]
-async fn two_n8n_with_one_token_are_told_and_a_replaced_one_is_not() {
+async fn two_n8n_with_one_token_are_reported_and_a_replaced_one_is_not() {
     let mut push = Push::start().await;
     push.stage.swept_without_reading("north").await;
     let minute = SignedDuration::from_secs(61);
@@ -129,7 +130,7 @@ async fn both_swept(stage: &mut Stage) -> BTreeMap<String, SourceSynced> {
 }
 
 #[tokio::test]
-async fn one_n8n_that_pushes_for_two_sources_is_told_at_both() {
+async fn one_n8n_that_pushes_for_two_sources_is_reported_for_both() {
     let mut push = Push::start().await;
     let push_token_sha256 = Some(Sha256::digest(OTHER_TOKEN.as_bytes()).into());
     push.know(Source { push_token_sha256, ..push.stage.source("south") }).await;
@@ -161,7 +162,7 @@ async fn one_n8n_that_pushes_for_two_sources_is_told_at_both() {
 }
 
 #[tokio::test]
-async fn instances_that_nobody_has_are_bounded_and_forgotten() {
+async fn made_up_instances_are_bounded_and_forgotten() {
     let push = Push::start().await;
     for number in 0..30 {
         push_as(&push, TOKEN, "1", &format!("made-up-{number}")).await;

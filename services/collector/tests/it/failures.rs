@@ -1,4 +1,4 @@
-//! A source that fails says so, and harms no other.
+//! A failing source is reported, and harms no other.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::stage::Stage;
 
 #[tokio::test]
-async fn each_failure_is_told_with_its_reason() {
+async fn each_failure_is_published_with_its_reason() {
     let mut stage = Stage::start().await;
     for (revision, (fault, reason, words)) in (1..).zip([
         (N8nFault::Unauthorized, FailureReason::Unauthorized, "API key"),
@@ -38,7 +38,7 @@ async fn each_failure_is_told_with_its_reason() {
 }
 
 #[tokio::test]
-async fn failures_are_counted_until_one_sweep_ends_well() {
+async fn failures_are_counted_until_a_sweep_succeeds() {
     let mut stage = Stage::start().await;
     stage.run("north", 3);
     stage.n8n("north").fault(N8nFault::Html, None);
@@ -62,7 +62,7 @@ async fn failures_are_counted_until_one_sweep_ends_well() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_sealed_for_another_collector_is_told() {
+async fn a_key_that_was_sealed_for_another_collector_is_reported() {
     let mut stage = Stage::start().await;
     let foreign = SealingKey::parse(&KeyPair::generate().public).unwrap();
     let source = Source { api_key: foreign.seal(&"key-north".into()), ..stage.source("north") };

@@ -1,4 +1,4 @@
-//! What is missing is said, and what was restored is not counted twice.
+//! Missing executions are reported, and restored ones are not counted twice.
 
 use proto::v1::GapReason;
 use sandbox::n8n::{Runs, Start, Status};
@@ -23,7 +23,7 @@ async fn an_open_execution_that_vanishes_is_a_gap_once() {
         assert_eq!((gap.first_execution_id, gap.last_execution_id), (id.to_string(), id.to_string()));
     }
 
-    // The next gap is another one: the first was told once.
+    // The next gap is another one: the first was published once.
     let second = n8n.start(&Start::of("slow")).unwrap();
     stage.next_sweep("north").await;
     n8n.delete(second).unwrap();
@@ -60,13 +60,13 @@ async fn unsaved_executions_and_old_pruning_are_no_gaps() {
     n8n.prune(5);
     assert_eq!(stage.next_sweep("north").await.ids(), [16, 17, 18]);
 
-    // All that was known is pruned, and what comes next follows on.
+    // Everything known is pruned, and the next ids follow on.
     n8n.prune(0);
     assert_eq!(stage.next_sweep("north").await.ids(), Vec::<u64>::new());
     stage.run("north", 2);
     assert_eq!(stage.next_sweep("north").await.ids(), [19, 20]);
 
-    // A gap that is one comes next: none was told before it.
+    // A real gap comes next: none was published before it.
     let vanishing = n8n.start(&Start::of("slow")).unwrap();
     stage.next_sweep("north").await;
     n8n.delete(vanishing).unwrap();
@@ -97,7 +97,7 @@ async fn a_restored_database_starts_an_epoch_and_its_old_rows_keep_their_keys() 
         assert_eq!((gap.reason(), gap.epoch), (GapReason::EpochEnded, 1));
         assert_eq!((gap.first_execution_id, gap.last_execution_id.as_str()), ((before + 2).to_string(), ""));
 
-        // It was never told, and started after all that were.
+        // It was never published, and started after all that were.
         n8n.finish(waiting, Status::Success).unwrap();
         let third = stage.next_sweep("north").await;
         assert_eq!((third.synced.epoch, third.ids(), third.former.len()), (2, vec![waiting], 0));

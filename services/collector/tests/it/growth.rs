@@ -1,4 +1,4 @@
-//! What sources have shown goes when it is old, and a round that finds nothing costs the same however much there is.
+//! Old data of sources is deleted, and a round that finds nothing costs the same however many rows there are.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ fn rows(name: &str, read_at: &str, found_at: &str, from: u32, to: u32) -> String
 }
 
 #[tokio::test]
-async fn old_workflows_and_unreadable_rows_go_and_nothing_else() {
+async fn old_workflows_and_unreadable_rows_are_deleted_and_nothing_else_is() {
     let bench = Bench::of::<Collector>("2026-11-24T12:00:00Z").await;
     run(bench.pool(), SOURCE).await;
     run(bench.pool(), &rows("old", "2025-10-20T11:59Z", "2026-10-25T11:59Z", 1, 2_500)).await;
@@ -52,7 +52,7 @@ async fn old_workflows_and_unreadable_rows_go_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_round_that_finds_nothing_reads_no_more_of_a_hundred_times_as_many_rows() {
+async fn a_round_that_finds_nothing_costs_the_same_with_a_hundred_times_the_rows() {
     let bench = Bench::of::<Collector>("2026-11-24T12:00:00Z").await;
     let counted = Counted::beside(bench.pool()).await;
     counted.run(SOURCE).await;

@@ -13,7 +13,7 @@ use testkit::eventually;
 use crate::stage::{STEP, Stage};
 
 #[tokio::test]
-async fn a_paused_or_removed_source_is_left_alone_and_comes_back_where_it_was() {
+async fn a_paused_or_removed_source_is_left_alone_and_continues_where_it_was() {
     let mut stage = Stage::start().await;
     stage.run("north", 3);
     stage.first_sweep("north").await;
@@ -46,7 +46,7 @@ async fn a_paused_or_removed_source_is_left_alone_and_comes_back_where_it_was() 
 
 async fn await_resting(stage: &Stage) {
     let pool = stage.bench.pool().clone();
-    eventually("the source rests", || async {
+    eventually("the source is inactive", || async {
         let active: bool = sqlx::query_scalar("SELECT active FROM sources WHERE source_id = 'north'")
             .fetch_one(&pool)
             .await
@@ -57,7 +57,7 @@ async fn await_resting(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn a_restart_in_the_middle_of_a_sweep_loses_and_doubles_nothing() {
+async fn a_restart_in_the_middle_of_a_sweep_loses_nothing_and_repeats_nothing() {
     let mut stage = Stage::start().await;
     stage.run("north", 2_000);
     stage.n8n("north").set_slowness(Duration::from_millis(200));

@@ -15,7 +15,7 @@ use crate::stage::{STEP, Stage};
 /// A quarter of the tests' interval, with its jitter.
 const NEAR_STEP: SignedDuration = SignedDuration::from_secs(17);
 
-/// Soon.
+/// How soon a sweep comes.
 const SOON: SignedDuration = SignedDuration::from_secs(15);
 
 async fn count(stage: &Stage, tenant: &str, counted: u64, limit: Option<u64>) {
@@ -26,7 +26,7 @@ async fn count(stage: &Stage, tenant: &str, counted: u64, limit: Option<u64>) {
 
 async fn await_near(stage: &Stage, tenants: i64) {
     let pool = stage.bench.pool().clone();
-    eventually("it is kept who is near a limit", || async {
+    eventually("the tenants near their limit are stored", || async {
         let near = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM tenants_near_limit");
         (near.fetch_one(&pool).await.unwrap() == tenants).then_some(())
     })
@@ -34,7 +34,7 @@ async fn await_near(stage: &Stage, tenants: i64) {
 }
 
 #[tokio::test]
-async fn a_source_is_swept_soon_and_more_often_near_a_limit_and_as_before_when_it_is_raised() {
+async fn a_source_near_a_limit_is_swept_soon_and_often_until_the_limit_is_raised() {
     let mut stage = Stage::start().await;
     stage.run("north", 3);
     first_sweep(&mut stage).await;
@@ -54,7 +54,7 @@ async fn a_source_is_swept_soon_and_more_often_near_a_limit_and_as_before_when_i
 
     count(&stage, "north", 80, Some(1_000)).await;
     await_near(&stage, 0).await;
-    // The sweep that is due soon is still that of before; the one after it has its whole interval.
+    // The next sweep is still due soon; the one after it has its whole interval.
     stage.bench.clock.advance(STEP);
     stage.swept("north").await;
     let pool = stage.bench.pool().clone();
@@ -76,7 +76,7 @@ async fn first_sweep(stage: &mut Stage) {
     eventually("the sweep is committed", || async { (!is_due_in(stage, SOON).await).then_some(()) }).await;
 }
 
-/// Whether north is to be swept within so long.
+/// Whether north is to be swept within this time.
 async fn is_due_in(stage: &Stage, time: SignedDuration) -> bool {
     let at = jiff_sqlx::ToSqlx::to_sqlx(metering::Clock::now(&stage.bench.clock) + time);
     let due = "SELECT next_sweep_at <= $1 FROM sources WHERE source_id = 'north'";
@@ -89,7 +89,7 @@ async fn ask_for_a_sweep(stage: &Stage, tenant: &str) -> Result<(), AskError> {
 }
 
 #[tokio::test]
-async fn a_tenants_sources_are_swept_soon_where_a_refusal_asks_for_it() {
+async fn a_tenants_sources_are_swept_soon_when_a_refusal_asks_for_it() {
     let mut stage = Stage::start().await;
     stage.run("north", 3);
     first_sweep(&mut stage).await;

@@ -1,4 +1,5 @@
-//! Servers that answer as n8n does not, and what stands before one: each is said for what it is, and what can be read is.
+//! Servers that do not answer as n8n does, and what is in front of one: each is reported for what it is, and
+//! what can be read is read.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,7 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::stage::Stage;
 
-/// The list of `n8n`, of which three requests may ask: all, one by one, and the workflows.
+/// A stand-in for n8n that answers three requests: the list, one execution, and the workflows.
 #[derive(Clone)]
 struct Odd {
     rows: Arc<Vec<Value>>,
@@ -34,7 +35,7 @@ impl Odd {
         Self { answer: Some(answer), ..Self::of(Vec::new()) }
     }
 
-    /// Serves it, and gives its address.
+    /// Serves it, and returns its address.
     async fn serve(self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -107,7 +108,7 @@ async fn add(stage: &Stage, name: &str, odd: Odd) {
 }
 
 #[tokio::test]
-async fn what_stands_before_n8n_is_named_and_not_the_api_key() {
+async fn what_is_in_front_of_n8n_is_reported_and_not_the_api_key() {
     let mut stage = Stage::start().await;
     let cases: [(&str, Odd, FailureReason, &[&str]); 7] = [
         (
@@ -129,7 +130,7 @@ async fn what_stands_before_n8n_is_named_and_not_the_api_key() {
                 with_headers(StatusCode::FOUND, &[(header::LOCATION, "https://auth.example/login?rd=x")], "")
             }),
             FailureReason::Unreachable,
-            &["302", "https://auth.example/login", "page to log in"],
+            &["302", "https://auth.example/login", "login page"],
         ),
         (
             "basic",
@@ -192,7 +193,7 @@ async fn what_stands_before_n8n_is_named_and_not_the_api_key() {
 }
 
 #[tokio::test]
-async fn a_source_whose_ids_are_no_numbers_is_refused_without_a_letter_for_each_run() {
+async fn a_source_with_foreign_ids_is_refused_without_a_dead_letter_for_each_run() {
     let mut stage = Stage::start().await;
     let uuid = "0198f0aa-7c1e-7b3a-9d2e-1f2e3d4c5b6a";
     add(&stage, "first", Odd::of(vec![row(uuid), row("2"), row("1")])).await;
@@ -206,12 +207,12 @@ async fn a_source_whose_ids_are_no_numbers_is_refused_without_a_letter_for_each_
     assert!(failing.detail.contains("v2_01J8ZQ4Y"), "{}", failing.detail);
     let name = proto::streams::Stream::Dead.name(stage.bench.namespace());
     let dead = stage.bench.context.bus.jetstream().get_stream(name).await.unwrap();
-    assert_eq!(dead.cached_info().state.messages, 0, "no run has a letter of its own");
+    assert_eq!(dead.cached_info().state.messages, 0, "no run has a dead letter of its own");
     stage.finish().await;
 }
 
 #[tokio::test]
-async fn one_odd_element_of_a_list_costs_only_itself() {
+async fn a_malformed_element_of_a_list_does_not_cost_the_others() {
     let mut stage = Stage::start().await;
     let rows = vec![
         row("9"),
@@ -230,14 +231,15 @@ async fn one_odd_element_of_a_list_costs_only_itself() {
         {"id": "nameless", "name": null}, null, 7, {"name": "no id"}
     ], "nextCursor": null}"#;
     add(&stage, "north", Odd { workflows: Arc::new(workflows.to_owned()), ..Odd::of(rows) }).await;
-    let told = stage.next_workflows().await;
-    let told: Vec<_> = told.iter().map(|one| (one.workflow_id.as_str(), one.name.as_str())).collect();
-    assert_eq!(told, [("halved", "Order sync \u{fffd}"), ("nameless", ""), ("w", "Order\u{fffd}sync")]);
+    let published = stage.next_workflows().await;
+    let published: Vec<_> =
+        published.iter().map(|one| (one.workflow_id.as_str(), one.name.as_str())).collect();
+    assert_eq!(published, [("halved", "Order sync \u{fffd}"), ("nameless", ""), ("w", "Order\u{fffd}sync")]);
     let sweep = stage.swept("north").await;
     assert_eq!(sweep.ids(), [3, 4, 9]);
     let names: Vec<_> = sweep.executions.iter().map(|run| run.workflow_name.as_str()).collect();
     assert_eq!(names, ["Order\u{fffd}sync", "Order sync \u{fffd}", "Order\u{fffd}sync"]);
-    // No start that lies far ahead holds the epoch: the next one begins after the latest that was told.
+    // No start far ahead holds the epoch back: the next one begins after the latest published start.
     let latest: bool = sqlx::query_scalar("SELECT latest_start < '2026-11-25' FROM sources")
         .fetch_one(stage.bench.pool())
         .await

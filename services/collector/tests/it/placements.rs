@@ -1,4 +1,4 @@
-//! The limit check asks whose a workflow is.
+//! The limit check asks which tags and project a workflow has.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn ask(stage: &Stage, workflow: &str) -> PlacementAnswer {
 }
 
 #[tokio::test]
-async fn a_workflow_is_placed_by_the_list_and_an_unknown_one_is_looked_for() {
+async fn a_workflow_is_placed_by_the_list_and_an_unknown_one_is_looked_up() {
     let mut stage = Stage::start().await;
     let n8n = stage.n8n("north");
     n8n.run(&Runs::of("orders").count(1)).unwrap();

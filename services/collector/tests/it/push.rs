@@ -47,7 +47,7 @@ impl Push {
         Source { push_token_sha256, ..self.stage.source("north") }
     }
 
-    /// Tells the collector of the source, and waits until its copy of the catalog has it.
+    /// Publishes the source, and waits until the collector's copy of the catalog has it.
     pub async fn know(&self, source: Source) {
         self.revision.set(self.revision.get() + 1);
         self.stage.add(&source, self.revision.get()).await;
@@ -105,9 +105,9 @@ async fn only_a_source_that_is_metered_may_push_and_only_with_its_own_token() {
     push.know(push.source("another token")).await;
     assert_eq!(push.status(TOKEN).await, 401, "it was replaced");
     push.know(Source { push_token_sha256: None, ..push.source(TOKEN) }).await;
-    assert_eq!(push.status(TOKEN).await, 401, "it was taken back");
+    assert_eq!(push.status(TOKEN).await, 401, "it was revoked");
     push.know(Source { paused: true, ..push.source("another token") }).await;
-    assert_eq!(push.status(TOKEN).await, 401, "nobody learns what a source is that is not theirs");
+    assert_eq!(push.status(TOKEN).await, 401, "the answer reveals nothing about a source of others");
     push.know(Source { paused: true, ..push.source(TOKEN) }).await;
     assert_eq!(push.status(TOKEN).await, 403, "the source is paused");
     push.know(push.source(TOKEN)).await;
@@ -139,7 +139,7 @@ async fn every_form_is_published_before_it_is_answered() {
 }
 
 #[tokio::test]
-async fn one_that_cannot_be_read_costs_only_itself() {
+async fn an_unreadable_execution_does_not_cost_the_others() {
     let mut push = Push::start().await;
     let with = |field: &str, value: Value| {
         let mut execution = execution("7");
@@ -189,7 +189,7 @@ async fn one_that_cannot_be_read_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn a_name_that_no_database_keeps_is_repaired_and_its_neighbours_count() {
+async fn a_name_that_cannot_be_stored_is_repaired_and_its_neighbours_count() {
     let mut push = Push::start().await;
     push.stage.swept_without_reading("north").await;
     let named =
@@ -280,7 +280,7 @@ async fn nothing_is_accepted_that_the_broker_does_not_have() {
 }
 
 #[tokio::test]
-async fn what_is_pushed_and_then_polled_is_one_execution() {
+async fn an_execution_that_is_pushed_and_then_polled_is_one() {
     let mut push = Push::start().await;
     push.stage.swept_without_reading("north").await;
     let ids = push.stage.run("north", 5);
@@ -299,7 +299,7 @@ async fn what_is_pushed_and_then_polled_is_one_execution() {
 }
 
 #[tokio::test]
-async fn a_push_puts_the_next_sweep_off_but_not_for_long() {
+async fn a_push_postpones_the_next_sweep_but_not_for_long() {
     let mut push = Push::start().await;
     push.stage.swept("north").await;
     let pool = push.stage.bench.pool().clone();
@@ -383,11 +383,12 @@ async fn ids_far_beyond_what_the_source_has_shown_are_left_to_the_poll() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_believed_where_its_own_data_say_so() {
+async fn a_refusal_is_believed_if_its_own_data_say_so() {
     let mut push = Push::start().await;
     push.stage.swept_without_reading("north").await;
     let n8n = push.stage.n8n("north");
-    // One was refused, and takes no time; one has run and failed; and of a third nobody says that it was refused.
+    // One was refused, and takes no time; one has run and failed; and nobody claims that the third was
+    // refused.
     let refused = n8n.start(&Start::of("orderSync")).unwrap();
     n8n.finish(refused, Status::Error).unwrap();
     let failed = n8n.start(&Start::of("orderSync")).unwrap();
@@ -441,7 +442,7 @@ async fn pushes_of_one_source_that_do_not_end_leave_places_for_the_others() {
 }
 
 #[tokio::test]
-async fn the_poll_says_again_what_a_push_has_said() {
+async fn the_poll_publishes_again_what_was_pushed() {
     let mut push = Push::start().await;
     push.stage.swept_without_reading("north").await;
     push.stage.run("north", 1);
@@ -456,7 +457,7 @@ async fn the_poll_says_again_what_a_push_has_said() {
     let sweep = push.stage.next_sweep("north").await;
     assert_eq!(
         sweep.executions, claimed.executions,
-        "word for word: nothing but its origin tells the poll's message apart"
+        "word for word: only its origin distinguishes the poll's message"
     );
     let ids: Vec<&str> = sweep.executions.iter().map(|execution| execution.execution_id.as_str()).collect();
     assert_eq!(ids, [shown.id.to_string()]);

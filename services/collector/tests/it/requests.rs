@@ -20,10 +20,10 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::stage::{STEP, Stage};
 
-/// The newest one, four lists of what has not ended, one page of the list of all, the newest one again.
+/// The newest one, four lists of open executions, one page of the list of all, the newest one again.
 const QUIET_REQUESTS: usize = 7;
 
-/// Stands before the sandbox and counts.
+/// A proxy in front of the sandbox that counts requests.
 struct Counter {
     url: String,
     requests: Arc<AtomicUsize>,
@@ -83,7 +83,7 @@ async fn a_quiet_sweep_costs_the_same_few_requests_and_news_cost_their_pages() {
     assert_eq!(stage.next_sweep("north").await.executions.len(), 1_000);
     assert_eq!(counter.take(), QUIET_REQUESTS + 4 + 1);
 
-    // What the source holds does not matter.
+    // How many rows the source holds does not matter.
     assert!(stage.next_sweep("north").await.executions.is_empty());
     assert_eq!(counter.take(), QUIET_REQUESTS);
     stage.finish().await;
@@ -91,7 +91,7 @@ async fn a_quiet_sweep_costs_the_same_few_requests_and_news_cost_their_pages() {
 }
 
 #[tokio::test]
-async fn a_loss_is_told_before_it_happens_and_the_next_sweep_comes_earlier() {
+async fn a_loss_is_announced_before_it_happens_and_the_next_sweep_comes_earlier() {
     let mut stage = Stage::start_with(|settings| settings.assumed_rows_kept = 350).await;
     stage.first_sweep("north").await;
     stage.run("north", 10);

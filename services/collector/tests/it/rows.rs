@@ -9,7 +9,7 @@ use testkit::eventually;
 use crate::stage::Stage;
 
 #[tokio::test]
-async fn a_row_of_unknown_status_becomes_one_dead_letter_and_the_rest_goes_on() {
+async fn a_row_of_unknown_status_becomes_one_dead_letter_and_the_rest_is_published() {
     let mut stage = Stage::start().await;
     stage.run("north", 3);
     stage.n8n("north").fault(N8nFault::UnknownStatus, None);
@@ -61,7 +61,7 @@ async fn a_row_is_read_again_when_it_is_replayed() {
     assert!(stage.letters.next().await.reason.contains("SourceRow"));
 
     let pool = stage.bench.pool().clone();
-    eventually("the replayed batch is part of what SourceSynced tells", || async {
+    eventually("the replayed batch is part of what SourceSynced reports", || async {
         let through: i64 =
             sqlx::query_scalar("SELECT published_through FROM sources").fetch_one(&pool).await.unwrap();
         (through == 1).then_some(())

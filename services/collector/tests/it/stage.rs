@@ -41,7 +41,7 @@ pub struct Stage {
     pub letters: Topic<DeadLetter>,
 }
 
-/// What one sweep has told.
+/// What one sweep has published.
 pub struct Sweep {
     pub synced: SourceSynced,
     pub executions: Vec<Execution>,
@@ -65,7 +65,7 @@ impl Sweep {
 }
 
 impl Stage {
-    /// Starts a collector that may talk to this machine.
+    /// Starts a collector that may connect to this machine.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
@@ -129,7 +129,7 @@ impl Stage {
         }
     }
 
-    /// Tells the collector of a source, as the gateway would.
+    /// Publishes a source, as the gateway would.
     pub async fn add(&self, source: &Source, revision: u64) {
         self.bench.publish_entry(source, revision).await;
     }
@@ -175,13 +175,14 @@ impl Stage {
         self.batches.next_where(|batch| !batch.executions.is_empty()).await
     }
 
-    /// The next workflows that were told without executions.
+    /// The next workflows that were published without executions.
     pub async fn next_workflows(&mut self) -> Vec<Workflow> {
-        let tells = |batch: &ExecutionBatch| batch.executions.is_empty() && !batch.workflows.is_empty();
-        self.batches.next_where(tells).await.workflows
+        let has_only_workflows =
+            |batch: &ExecutionBatch| batch.executions.is_empty() && !batch.workflows.is_empty();
+        self.batches.next_where(has_only_workflows).await.workflows
     }
 
-    /// The next sweep of any source that ended well.
+    /// The next successful sweep of any source.
     pub async fn next_synced(&mut self) -> SourceSynced {
         self.synced.next().await
     }

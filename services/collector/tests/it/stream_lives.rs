@@ -1,4 +1,4 @@
-//! A broker that was created anew or restored, and a collector whose cursors speak of the one before.
+//! A broker that was created anew or restored, and a collector whose cursors refer to the one before.
 
 use messaging::Bus;
 use proto::streams::Stream;
@@ -36,7 +36,8 @@ async fn a_stream_created_anew_gets_everything_again_and_completeness_goes_on() 
     stage.finish().await;
 }
 
-/// A sweep after the stream was set back, as the cursor sees it: it speaks of more, or of another message, than there is.
+/// A sweep after the stream was set back, as the cursor sees it: it refers to more messages than there are,
+/// or to another message.
 async fn a_sweep_after(set_back: &str) {
     let mut stage = Stage::start().await;
     stage.run("north", 300);
@@ -52,7 +53,7 @@ async fn a_sweep_after(set_back: &str) {
     assert_ne!(found.id, first.synced.stream_life, "the stream is marked for everybody");
     assert_eq!(synced.stream_life, found.id);
     assert!(synced.published_through <= found.last_sequence, "completeness is frozen");
-    // What lies at the floor may come twice: by the live part of the sweep, and by reading everything anew.
+    // Rows at the floor may come twice: in the live part of the sweep, and when everything is read again.
     assert!(synced.executions_published >= 300, "{}", synced.executions_published);
     stage.finish().await;
 }
@@ -68,7 +69,7 @@ async fn a_stream_with_another_message_at_the_anchor_is_another_one() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_was_frozen_before_lives_were_known_goes_on() {
+async fn a_cursor_that_was_frozen_before_lives_were_known_continues() {
     a_sweep_after("published_through = 1000, stream_life = NULL, anchor_sequence = NULL").await;
 }
 
@@ -77,7 +78,7 @@ async fn a_stream_that_another_sweep_has_marked_is_another_one() {
     let mut stage = Stage::start().await;
     stage.run("north", 300);
     stage.first_sweep("north").await;
-    // As a sweep of another source of the partition does: what this cursor speaks of is still there.
+    // As a sweep of another source of the partition does: what this cursor refers to is still there.
     let bus = stage.bench.context.bus.clone();
     let stream = Stream::executions_of("north");
     let before = bus.life(stream).await.unwrap();

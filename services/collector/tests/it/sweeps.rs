@@ -82,7 +82,7 @@ async fn a_wait_of_weeks_is_counted_when_it_ends() {
 }
 
 #[tokio::test]
-async fn a_crash_that_becomes_an_error_is_told_again() {
+async fn a_crash_that_becomes_an_error_is_published_again() {
     let mut stage = Stage::start().await;
     let n8n = stage.n8n("north");
     let crashed = n8n.run(&Runs::of("worker").status(Status::Crashed)).unwrap()[0];

@@ -13,7 +13,7 @@ use sandbox::n8n::{Runs, WorkflowChange, WorkflowSaving};
 
 use crate::stage::Stage;
 
-/// Runs of which no row is kept: each burns an id.
+/// Runs of which no row is kept: each uses up an id.
 fn run_unsaved(stage: &Stage, count: u32) {
     stage.n8n("north").run(&Runs::of("orderSync").count(count).unsaved()).unwrap();
 }
@@ -23,7 +23,7 @@ fn unseen(synced: &SourceSynced) -> (u64, u32) {
 }
 
 #[tokio::test]
-async fn executions_that_are_not_saved_are_said_as_soon_as_the_next_sweep_misses_them_too() {
+async fn unsaved_executions_are_reported_once_the_next_sweep_misses_them_too() {
     let mut stage = Stage::start().await;
     let first = stage.first_sweep("north").await;
     assert_eq!(unseen(&first.synced), (0, 0));
@@ -37,7 +37,7 @@ async fn executions_that_are_not_saved_are_said_as_soon_as_the_next_sweep_misses
     assert_eq!(third.synced.unseen_ids_max, 40);
     assert_eq!(third.synced.unseen_since, first.synced.sweep_started_at);
 
-    // What is open has an id and no end, and what was late is seen after all.
+    // An open execution has an id and no end, and a late row is seen after all.
     let open = stage.n8n("north").start(&sandbox::n8n::Start::of("orderSync")).unwrap();
     stage.n8n("north").run(&Runs::of("orderSync").uncommitted()).unwrap();
     run_unsaved(&stage, 2);
@@ -50,7 +50,7 @@ async fn executions_that_are_not_saved_are_said_as_soon_as_the_next_sweep_misses
 }
 
 #[tokio::test]
-async fn what_the_workflows_settings_say_narrows_it() {
+async fn the_workflows_settings_narrow_the_number_of_unseen_ids() {
     let mut stage = Stage::start().await;
     let saving = |workflow: &str, saving| WorkflowChange::of(workflow).saving(saving);
     stage.n8n("north").change_workflow(&saving("orderSync", WorkflowSaving::All)).unwrap();
@@ -74,7 +74,7 @@ async fn what_the_workflows_settings_say_narrows_it() {
 }
 
 #[tokio::test]
-async fn what_was_there_before_the_first_sweep_is_not_looked_at() {
+async fn ids_from_before_the_first_sweep_are_ignored() {
     let mut stage = Stage::start().await;
     stage.run("north", 2);
     run_unsaved(&stage, 100);
@@ -101,7 +101,7 @@ impl Answerer for Pushed {
 }
 
 #[tokio::test]
-async fn what_was_pushed_is_not_unseen_and_waits_while_nobody_can_say_so() {
+async fn pushed_ids_are_not_unseen_and_wait_until_the_aggregator_answers() {
     let mut stage = Stage::start().await;
     let source = Source { push_token_sha256: Some([7; 32]), ..stage.source("north") };
     stage.add(&source, 1).await;
@@ -110,16 +110,16 @@ async fn what_was_pushed_is_not_unseen_and_waits_while_nobody_can_say_so() {
     run_unsaved(&stage, 40);
     stage.run("north", 1);
     stage.next_sweep("north").await;
-    assert_eq!(stage.next_sweep("north").await.synced.unseen_ids_max, 0, "the aggregator is away");
+    assert_eq!(stage.next_sweep("north").await.synced.unseen_ids_max, 0, "the aggregator is unavailable");
     let (bus, shutdown) = (stage.bench.context.bus.clone(), stage.bench.context.tasks.shutdown());
     stage.bench.context.tasks.spawn(ask::answer(bus, Question::Recorded, Arc::new(Pushed(2..=31)), shutdown));
-    let mut said = 0;
+    let mut reported = 0;
     for _ in 0..20 {
-        said = stage.next_sweep("north").await.synced.unseen_ids_max;
-        if said > 0 {
+        reported = stage.next_sweep("north").await.synced.unseen_ids_max;
+        if reported > 0 {
             break;
         }
     }
-    assert_eq!(said, 10, "30 of 40 were pushed");
+    assert_eq!(reported, 10, "30 of 40 were pushed");
     stage.finish().await;
 }

@@ -11,7 +11,7 @@ use crate::stage::{STEP, Stage};
 /// After it, a reading of the list is too old for names.
 const NAMES_OLD: SignedDuration = SignedDuration::from_secs(61 * 60);
 
-/// After it, for tags and projects where a tenant follows from them.
+/// After it, for tags and projects if a tenant depends on them.
 const PLACES_OLD: SignedDuration = SignedDuration::from_secs(11 * 60);
 
 /// A source whose executions have a tenant by their workflow's tag.
@@ -21,8 +21,8 @@ fn shared(stage: &Stage, name: &str) -> Source {
     Source { attributions: vec![attribution], ..stage.source(name) }
 }
 
-/// Awaits the next batch that tells a workflow; counts the executions that came before.
-async fn next_told(stage: &mut Stage) -> (Vec<Workflow>, usize) {
+/// Awaits the next batch with workflows; counts the executions that came before.
+async fn next_workflows(stage: &mut Stage) -> (Vec<Workflow>, usize) {
     let mut executions = 0;
     loop {
         let batch = stage.next_batch().await;
@@ -34,33 +34,33 @@ async fn next_told(stage: &mut Stage) -> (Vec<Workflow>, usize) {
 }
 
 #[tokio::test]
-async fn what_a_tenant_follows_from_is_told_before_the_executions_and_when_it_changes() {
+async fn what_a_tenant_depends_on_is_published_before_executions_and_on_changes() {
     let mut stage = Stage::start().await;
     let n8n = stage.n8n("north");
     n8n.run(&Runs::of("w").named("Old name").count(3)).unwrap();
     n8n.change_workflow(&WorkflowChange::of("w").tagged(["south", "east"]).in_project("p")).unwrap();
     stage.add(&shared(&stage, "north"), 1).await;
-    let (told, executions) = next_told(&mut stage).await;
-    assert_eq!((told.len(), executions), (1, 0));
-    assert_eq!((told[0].workflow_id.as_str(), told[0].name.as_str()), ("w", "Old name"));
-    assert_eq!((told[0].tags.join(","), told[0].project_id.as_str()), ("east,south".into(), "p"));
+    let (published, executions) = next_workflows(&mut stage).await;
+    assert_eq!((published.len(), executions), (1, 0));
+    assert_eq!((published[0].workflow_id.as_str(), published[0].name.as_str()), ("w", "Old name"));
+    assert_eq!((published[0].tags.join(","), published[0].project_id.as_str()), ("east,south".into(), "p"));
     let batch = stage.next_batch().await;
     assert_eq!((batch.executions.len(), batch.executions[0].workflow_name.as_str()), (3, "Old name"));
     stage.swept_without_reading("north").await;
 
-    // Nothing ran, and all the same it is told, once the reading is old.
+    // Nothing ran, and it is published all the same once the reading is old.
     n8n.change_workflow(&WorkflowChange::of("w").named("New name").tagged(["south"])).unwrap();
     stage.bench.clock.advance(PLACES_OLD);
-    let (told, executions) = next_told(&mut stage).await;
-    assert_eq!((told.len(), told[0].name.as_str(), executions), (1, "New name", 0));
-    assert_eq!(told[0].tags, ["south"]);
+    let (published, executions) = next_workflows(&mut stage).await;
+    assert_eq!((published.len(), published[0].name.as_str(), executions), (1, "New name", 0));
+    assert_eq!(published[0].tags, ["south"]);
     stage.swept_without_reading("north").await;
 
-    // A workflow that was not known is told with its first execution, and alone: the other has not changed.
+    // An unknown workflow is published with its first execution, and alone: the other has not changed.
     n8n.run(&Runs::of("x")).unwrap();
     stage.bench.clock.advance(STEP);
-    let (told, executions) = next_told(&mut stage).await;
-    assert_eq!((told.len(), told[0].workflow_id.as_str(), executions), (1, "x", 0));
+    let (published, executions) = next_workflows(&mut stage).await;
+    assert_eq!((published.len(), published[0].workflow_id.as_str(), executions), (1, "x", 0));
     stage.finish().await;
 }
 
@@ -83,7 +83,7 @@ async fn a_source_of_one_tenant_keeps_its_names_fresh() {
 }
 
 #[tokio::test]
-async fn executions_go_out_also_where_workflows_cannot_be_read() {
+async fn executions_are_published_even_if_workflows_cannot_be_read() {
     let mut stage = Stage::start().await;
     for fault in [N8nFault::WorkflowsForbidden, N8nFault::WorkflowsBroken] {
         stage.n8n("north").clear_faults();
@@ -105,13 +105,13 @@ async fn executions_go_out_also_where_workflows_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn more_workflows_than_a_message_holds_are_all_told() {
+async fn more_workflows_than_a_message_holds_are_all_published() {
     let mut stage = Stage::start().await;
     for number in 0..260 {
         stage.n8n("north").change_workflow(&WorkflowChange::of(format!("w{number:03}"))).unwrap();
     }
     stage.first_sweep("north").await;
-    let told = [stage.next_batch().await, stage.next_batch().await].map(|batch| batch.workflows.len());
-    assert_eq!(told, [250, 10]);
+    let published = [stage.next_batch().await, stage.next_batch().await].map(|batch| batch.workflows.len());
+    assert_eq!(published, [250, 10]);
     stage.finish().await;
 }

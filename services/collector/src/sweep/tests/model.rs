@@ -23,7 +23,7 @@ pub enum Phase {
 
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// Tells runs apart whatever their id.
+    /// Identifies a run, whatever its id.
     pub serial: usize,
     pub phase: Phase,
     started_s: Option<i64>,
@@ -39,7 +39,7 @@ pub enum Act {
         late: bool,
     },
     RunMany(u8),
-    /// Takes so many seconds and has its id from its end: no n8n does so, a stand-in may.
+    /// Takes this many seconds and gets its id at its end: no n8n does so, a stand-in may.
     RunLong(i64),
     End(prop::sample::Index, Status),
     Sleep(prop::sample::Index, bool),
@@ -204,7 +204,7 @@ pub fn row((id, run): (u64, Run)) -> Row {
     let Phase::Ended(status) = run.phase else { return Row::Open(id, started_at) };
     let execution = Execution {
         id: ExecutionId::parse(&id.to_string()).unwrap(),
-        // So that it is known which run was told, whatever has its id by then.
+        // So that it is known which run was published, whatever has its id by then.
         workflow: WorkflowId::parse(&run.serial.to_string()).unwrap(),
         workflow_name: None,
         status,

@@ -1,5 +1,5 @@
-//! Serves sweeps as `collect` and `schedule` do, lets the history go on between two requests, and checks after each
-//! sweep what it claims.
+//! Runs sweeps as `collect` and `schedule` do, continues the history between two requests, and checks after
+//! each sweep what it claims.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -20,7 +20,7 @@ const SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// Small, so that much can happen between two pages.
 const PAGE_ROWS: usize = 40;
 
-/// More attempts would be a sweep that never comes to its end.
+/// More attempts would be a sweep that never ends.
 const ATTEMPTS_MAX: usize = 50;
 
 /// Why a sweep is given up.
@@ -33,15 +33,15 @@ fn check(sweep: &Sweep) -> Result<(), Stop> {
     sweep.contradiction().map_or(Ok(()), |begin| Err(Stop::Contradicted(begin)))
 }
 
-/// A source with its n8n, and what was told of it.
+/// A source with its n8n, and what was published of it.
 pub struct Stage<'a> {
     model: Model,
-    /// Pages of everything in one sweep.
+    /// Pages of the list that one sweep reads.
     slice_pages: usize,
     history: std::slice::Iter<'a, Vec<Act>>,
     /// As the store has it.
     cursor: Cursor,
-    /// Which run stands behind a published key, and how it was last published.
+    /// Which run a published key belongs to, and how it was last published.
     published: BTreeMap<(u32, u64), (usize, Status, Timestamp)>,
     epoch_of: HashMap<usize, u32>,
     /// Runs that were open when a cursor was committed.
@@ -58,7 +58,7 @@ pub struct Stage<'a> {
     between: Option<Act>,
     /// Sweeps that found their source changed at the end.
     pub given_up: usize,
-    /// Executions that were told again as they were.
+    /// Executions that were published again unchanged.
     pub repeats: usize,
 }
 
@@ -83,7 +83,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Sweeps until the history has come to its end and everything was read. `abandoned` sweeps are not committed.
+    /// Sweeps until the history is at its end and everything was read. `abandoned` sweeps are not committed.
     pub fn play(&mut self, abandoned: &[bool]) {
         let mut abandoned = abandoned.iter();
         loop {
@@ -117,8 +117,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// What a restore in the middle of a sweep, or several, can make of a life that no sweep has seen is not all
-    /// known: see the README. There only that nothing is told twice is claimed.
+    /// What a restore in the middle of a sweep, or several restores, can do to a life that no sweep has seen
+    /// is not fully known: see the README. Then the only claim is that nothing is counted twice.
     fn is_obscure(&self) -> bool {
         self.met_in_the_middle || self.model.restores > 1
     }
@@ -137,7 +137,7 @@ impl<'a> Stage<'a> {
                 Err(Stop::Changed) => self.given_up += 1,
             }
         }
-        panic!("the sweep does not come to its end");
+        panic!("the sweep does not end");
     }
 
     fn sweep(&mut self) -> Result<Cursor, Stop> {
@@ -252,7 +252,7 @@ impl<'a> Stage<'a> {
 
     fn look_again(&mut self, sweep: &Sweep) -> Result<(), Stop> {
         self.pass();
-        // In one moment: what happens between the last two requests is as good as after the sweep.
+        // At one moment: what happens between the last two requests might as well happen after the sweep.
         let is_unchanged = sweep.is_unchanged(self.newest().as_ref()).unwrap_or_else(|| {
             let anchor = sweep.anchor().and_then(|id| self.model.find(id));
             anchor.is_some_and(|row| sweep.is_anchor(&row))
@@ -269,20 +269,21 @@ impl<'a> Stage<'a> {
         let epoch = self.cursor.epochs.of(born_at);
         let id: u64 = execution.id.as_str().parse().unwrap();
         let serial: usize = execution.workflow.as_str().parse().unwrap();
-        let told = (serial, execution.status, execution.stopped_at);
+        let published_as = (serial, execution.status, execution.stopped_at);
         let before = self.published.get(&(epoch, id)).copied();
         if before.is_some_and(|before| before.0 != serial) {
-            // Lost, where a restore was noticed too late; without one it cannot be. Rather that than twice.
+            // Lost, because a restore was noticed too late; without one it cannot be. Better lost than
+            // counted twice.
             assert!(self.model.restores > 0, "{epoch}/{id} is two runs");
             self.taken.insert(serial);
             return;
         }
-        self.published.insert((epoch, id), told);
-        if before == Some(told) {
+        self.published.insert((epoch, id), published_as);
+        if before == Some(published_as) {
             self.repeats += 1;
         }
         let first = *self.epoch_of.entry(serial).or_insert(epoch);
-        assert_eq!(first, epoch, "run {serial} was told under two epochs");
+        assert_eq!(first, epoch, "run {serial} was published under two epochs");
     }
 
     fn commit(&mut self, next: Cursor) {
@@ -298,29 +299,29 @@ impl<'a> Stage<'a> {
 
     /// Everything that is final and visible and stopped before `until` was published as it is.
     fn check_completeness(&self, until: Timestamp) {
-        let told: HashMap<usize, (Status, Timestamp)> =
+        let published_as: HashMap<usize, (Status, Timestamp)> =
             self.published.values().map(|(serial, status, stopped)| (*serial, (*status, *stopped))).collect();
         for (id, run) in &self.model.rows {
             let (Phase::Ended(status), Some(stopped_s)) = (run.phase, run.stopped_s) else { continue };
             if at(stopped_s) < until && !self.taken.contains(&run.serial) {
-                let told = told.get(&run.serial).copied();
-                // A restore may take a recovery back; the run was told all the same.
-                let is_told =
-                    told == Some((status, at(stopped_s))) || told.is_some() && self.model.restores > 0;
-                assert!(is_told, "{id} ({run:?}) is missing before {until}: {told:?}");
+                let published_as = published_as.get(&run.serial).copied();
+                // A restore may undo a recovery; the run was published all the same.
+                let is_published = published_as == Some((status, at(stopped_s)))
+                    || published_as.is_some() && self.model.restores > 0;
+                assert!(is_published, "{id} ({run:?}) is missing before {until}: {published_as:?}");
             }
         }
     }
 
-    /// Every run that was open is still, or was published, or its loss was told.
+    /// Every run that was open still is, or was published, or its loss was reported.
     fn check_gaps(&self, next: &Cursor) {
         for (id, serial) in &self.open {
             let is_open = next.tracked.contains_key(&RunId::new(*id).unwrap());
-            let is_told = self.published.values().any(|told| told.0 == *serial);
-            // Its id was handed out again, and nothing else has betrayed the restore: see the README.
+            let is_published = self.published.values().any(|published_as| published_as.0 == *serial);
+            // Its id was handed out again, and nothing else has revealed the restore: see the README.
             let is_replaced = self.model.rows.get(id).is_some_and(|run| run.serial != *serial);
             let is_lost = self.vanished.contains(id) || self.taken.contains(serial);
-            assert!(is_open || is_told || is_lost || is_replaced, "the loss of {id} was not told");
+            assert!(is_open || is_published || is_lost || is_replaced, "the loss of {id} was not reported");
         }
     }
 }
