@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::{client::Client, sources::Unseen, table, terminal};
+use crate::{client::Client, table, terminal, unseen::Unseen};
 
 /// Interval for asking the gateway for the progress.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -30,6 +30,7 @@ mod tenants;
 mod terminal;
 mod token;
 mod unmapped;
+mod unseen;
 mod usage;
 mod warning;
 mod watch;

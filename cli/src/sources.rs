@@ -13,6 +13,7 @@ use crate::{
     client::Client,
     damaged::{self, Damaged},
     table,
+    unseen::Unseen,
     warning::{self, Warning},
 };
 
@@ -99,31 +100,6 @@ struct Status {
     clock_skew_ms: Option<i64>,
     #[serde(default)]
     warnings: Vec<Warning>,
-}
-
-/// Executions that a source has numbered but never shown.
-#[derive(Debug, Deserialize)]
-pub struct Unseen {
-    executions_max: u64,
-    since: String,
-    unsaving_workflows: u64,
-}
-
-impl Unseen {
-    /// What is not counted, and the remedy.
-    pub fn sentence(&self, source: &str) -> String {
-        let why = match self.unsaving_workflows {
-            0 => String::new(),
-            workflows => format!(" ({} workflows say so in their settings)", table::number(workflows)),
-        };
-        format!(
-            "{source}: up to {} executions since {} were never shown: n8n does not save them{why}, or they were deleted. \
-             They are not counted unless n8n pushes them. Save them (EXECUTIONS_DATA_SAVE_ON_SUCCESS=all, \
-             EXECUTIONS_DATA_SAVE_ON_ERROR=all and the workflows' settings), or install the hook.",
-            table::number(self.executions_max),
-            self.since,
-        )
-    }
 }
 
 #[derive(Debug, Deserialize)]

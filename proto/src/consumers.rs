@@ -202,3 +202,21 @@ pub fn live(namespace: &Namespace, topic: &str) -> pull::OrderedConfig {
         ..pull::OrderedConfig::default()
     }
 }
+
+impl Stream {
+    /// The streams that a service needs: its own, those that it reads, and the dead letters. All of them for
+    /// a program that is none of the services.
+    pub fn needed_by(service: &str) -> Vec<Self> {
+        let is_service = Self::all().any(|stream| stream.owner() == service)
+            || Consumer::all().any(|consumer| consumer.service == service);
+        Self::all()
+            .filter(|stream| {
+                !is_service
+                    || *stream == Self::Dead
+                    || stream.owner() == service
+                    || Consumer::all().any(|reader| reader.service == service && reader.stream == *stream)
+                    || LIVE_READERS.iter().any(|live| live.service == service && live.stream == *stream)
+            })
+            .collect()
+    }
+}

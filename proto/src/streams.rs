@@ -6,7 +6,6 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Sour
 
 use crate::{
     Namespace,
-    consumers::{Consumer, LIVE_READERS},
     subjects::{PARTITIONS, partition},
 };
 
@@ -97,22 +96,6 @@ impl Stream {
             // Every service writes dead letters; the gateway runs in every installation.
             Self::Catalog | Self::Admissions | Self::Dead => "gateway",
         }
-    }
-
-    /// The streams that a service needs: its own, those that it reads, and the dead letters. All of them for
-    /// a program that is none of the services.
-    pub fn needed_by(service: &str) -> Vec<Self> {
-        let is_service = Self::all().any(|stream| stream.owner() == service)
-            || Consumer::all().any(|consumer| consumer.service == service);
-        Self::all()
-            .filter(|stream| {
-                !is_service
-                    || *stream == Self::Dead
-                    || stream.owner() == service
-                    || Consumer::all().any(|reader| reader.service == service && reader.stream == *stream)
-                    || LIVE_READERS.iter().any(|live| live.service == service && live.stream == *stream)
-            })
-            .collect()
     }
 
     /// The stream of a source's executions.

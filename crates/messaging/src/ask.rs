@@ -19,7 +19,7 @@ use tokio::{sync::Semaphore, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{Bus, consume::chain, trace};
+use crate::{Bus, error_chain, trace};
 
 /// Questions of one kind that a service answers at once; the others wait in the client library.
 const ANSWERS_AT_ONCE: usize = 64;
@@ -95,7 +95,7 @@ impl Refusal {
 
 impl From<sqlx::Error> for Refusal {
     fn from(error: sqlx::Error) -> Self {
-        tracing::warn!(error = chain(&error), "cannot answer a question: the database failed");
+        tracing::warn!(error = error_chain(&error), "cannot answer a question: the database failed");
         Self::unavailable("the database does not answer; ask again")
     }
 }

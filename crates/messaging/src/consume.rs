@@ -17,7 +17,7 @@ use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{Bus, Dispose, bus::OCCURRED_AT, settle::Settler, trace};
+use crate::{Bus, Dispose, bus::OCCURRED_AT, error_chain, place::Place, settle::Settler, trace};
 
 /// Messages that one pull asks for: enough to hide the round trip, little enough to hand over on shutdown.
 const MESSAGES_PER_PULL: usize = 64;
@@ -48,30 +48,6 @@ pub struct Delivery<M> {
     pub occurred_at: Option<Timestamp>,
     /// The trace that it belongs to.
     pub traceparent: Option<String>,
-}
-
-/// Identifies a message of a stream: the same for every delivery, and different for the message with the same
-/// sequence in another life of the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Place {
-    sequence: u64,
-    taken_at_ns: i128,
-}
-
-impl Place {
-    pub(crate) fn of(info: &jetstream::message::Info<'_>) -> Self {
-        Self::new(info.stream_sequence, info.published.unix_timestamp_nanos())
-    }
-
-    pub(crate) fn new(sequence: u64, taken_at_ns: i128) -> Self {
-        Self { sequence, taken_at_ns }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.sequence, self.taken_at_ns)
-    }
 }
 
 /// Handles messages of one type. Must be idempotent: every message may come more than once.
@@ -139,7 +115,7 @@ pub async fn run<H: Handler>(
             Ok(messages) => reader.read(messages).await,
             Err(error) => tracing::warn!(
                 consumer = reader.name,
-                error = chain(&error),
+                error = error_chain(&error),
                 "cannot subscribe to the stream; trying again"
             ),
         }
@@ -152,7 +128,7 @@ pub async fn run<H: Handler>(
             Ok(opened) => puller = opened,
             Err(error) => tracing::warn!(
                 consumer = reader.name,
-                error = chain(&error),
+                error = error_chain(&error),
                 "cannot reopen the consumer; trying again"
             ),
         }
@@ -216,7 +192,7 @@ impl<H: Handler> Reader<H> {
                 Some(Err(error)) => {
                     tracing::warn!(
                         consumer = self.name,
-                        error = chain(&error),
+                        error = error_chain(&error),
                         "the subscription broke; subscribing again"
                     );
                     return;
@@ -314,16 +290,4 @@ pub(crate) fn delivery_of<M: Message + Default>(message: &jetstream::Message) ->
 fn short_name<T>() -> &'static str {
     let name = std::any::type_name::<T>();
     name.rsplit("::").next().unwrap_or(name)
-}
-
-/// An error with all its sources, on one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -15,7 +15,8 @@ use proto::consumers::Consumer;
 
 use crate::{
     Bus, Dispose,
-    consume::{ConsumeError, Delivery, HEARTBEAT, chain, delivery_of, hand_back, open},
+    consume::{ConsumeError, Delivery, HEARTBEAT, delivery_of, hand_back, open},
+    error_chain,
     settle::Settler,
 };
 
@@ -65,7 +66,7 @@ impl<M: Message + Default> Intake<M> {
                             .inspect_err(|error| {
                                 tracing::warn!(
                                     consumer = self.settler.name(),
-                                    error = chain(error),
+                                    error = error_chain(error),
                                     "cannot reopen the consumer; trying again"
                                 );
                             })
@@ -92,7 +93,7 @@ impl<M: Message + Default> Intake<M> {
                 Some(Err(error)) => {
                     tracing::warn!(
                         consumer = self.settler.name(),
-                        error = chain(&error),
+                        error = error_chain(&error),
                         "the subscription broke; subscribing again"
                     );
                     (self.messages, self.broke) = (None, true);
@@ -150,7 +151,7 @@ async fn subscribe(puller: &PullConsumer, name: &str) -> Option<pull::Stream> {
         .inspect_err(|error| {
             tracing::warn!(
                 consumer = name,
-                error = chain(error),
+                error = error_chain(error),
                 "cannot subscribe to the stream; trying again"
             )
         })

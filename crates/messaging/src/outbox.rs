@@ -20,7 +20,7 @@ use sqlx::{
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, Dispose, Disposition, Outgoing, PublishError, consume::chain};
+use crate::{Bus, Dispose, Disposition, Outgoing, PublishError, error_chain};
 
 /// Rows that one transaction relays.
 const BATCH_ROWS: i64 = 200;
@@ -74,7 +74,7 @@ pub async fn relay(pool: PgPool, bus: Bus, shutdown: CancellationToken) {
             Ok(relayed) if relayed == usize::try_from(BATCH_ROWS).unwrap_or(usize::MAX) => continue,
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(error = chain(&error), "cannot publish from the outbox; trying again")
+                tracing::warn!(error = error_chain(&error), "cannot publish from the outbox; trying again")
             }
         }
         if listener.is_none() {
@@ -140,7 +140,7 @@ async fn relay_batch(pool: &PgPool, bus: &Bus) -> Result<usize, sqlx::Error> {
             Err(error) => {
                 tracing::warn!(
                     outbox_id = id,
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "cannot publish a message of the outbox; trying again"
                 );
                 failed.push(id);

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::consume::Place;
+use crate::place::Place;
 
 /// How long a message waits by default. The catalog may lag by the pause of its publisher's outbox after
 /// failures (a minute at most), a restarted reader's wait for what its predecessor had in progress (15 s) and

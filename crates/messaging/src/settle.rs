@@ -7,12 +7,7 @@ use metering::Clock;
 use metrics::Counter;
 use tokio::time::Instant;
 
-use crate::{
-    Bus, Dispose, Disposition,
-    consume::{Place, chain},
-    dead,
-    patience::Patience,
-};
+use crate::{Bus, Dispose, Disposition, dead, error_chain, patience::Patience, place::Place};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -118,7 +113,11 @@ impl Settler {
                 AckKind::Ack
             }
             Err(error) => {
-                tracing::error!(consumer = self.name, error = chain(&error), "cannot write a dead letter");
+                tracing::error!(
+                    consumer = self.name,
+                    error = error_chain(&error),
+                    "cannot write a dead letter"
+                );
                 AckKind::Nak(Some(backoff(deliveries)))
             }
         }
@@ -132,7 +131,7 @@ trait Told {
 
 impl Told for dyn Dispose + '_ {
     fn told(&self) -> String {
-        chain(&self)
+        error_chain(&self)
     }
 }
 

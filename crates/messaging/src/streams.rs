@@ -14,7 +14,7 @@ use proto::streams::{ExecutionsBefore, Stream};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, consume::chain};
+use crate::{Bus, error_chain};
 
 /// Interval at which the owner checks its streams, and so the longest time that a deleted one is missing. A
 /// round is one request for each stream.
@@ -110,7 +110,7 @@ impl Bus {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     outcome = self.look_after(*stream, watched) => if let Err(error) = outcome {
-                        tracing::warn!(error = chain(&error), "cannot check the streams; trying again");
+                        tracing::warn!(error = error_chain(&error), "cannot check the streams; trying again");
                     },
                 }
             }
@@ -189,11 +189,11 @@ impl Bus {
                 updated
             }
             Err(error) => {
-                let refused = Some(format!("cannot apply the settings: {}", chain(&error)));
+                let refused = Some(format!("cannot apply the settings: {}", error_chain(&error)));
                 if refused != watched.refused {
                     tracing::warn!(
                         stream = name,
-                        error = chain(&error),
+                        error = error_chain(&error),
                         "cannot change the stream's settings; it keeps its own"
                     );
                     watched.refused = refused;

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::consume::chain;
+use crate::error_chain;
 
 /// First pause between two attempts. Doubled after each, so that a long outage causes few attempts.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
@@ -72,7 +72,7 @@ impl Waits {
                     return Ok(Some(value));
                 }
                 Err(error) if is_final(&error) => return Err(error),
-                Err(error) => chain(&error),
+                Err(error) => error_chain(&error),
             };
             self.lock().insert(noted.what.to_owned(), error.clone());
             let is_news =

@@ -497,5 +497,5 @@ fn control(source: usize, what: &str) -> String {
 
 fn is_closed(scene: &Scene, tenant: &str) -> bool {
     let Ok(answer) = scene.ask(&format!("/v1/usage/{tenant}/periods")) else { return false };
-    crate::gather::closed(&answer).is_ok_and(|closed| closed.contains_key(&cast::Month::March))
+    crate::truth::closed(&answer).is_ok_and(|closed| closed.contains_key(&cast::Month::March))
 }

@@ -92,3 +92,29 @@ pub fn tally(
     }
     Ok(known)
 }
+
+/// Closed periods in the gateway's answer, by month.
+pub fn closed(answer: &Value) -> Result<BTreeMap<Month, Figures>> {
+    let mut months = BTreeMap::new();
+    for period in answer.get("periods").and_then(Value::as_array).into_iter().flatten() {
+        let start =
+            period.pointer("/period/start").and_then(Value::as_str).context("a period has a start")?;
+        // A changed calendar splits further periods off April, in which nothing happens.
+        let Some(month) = Month::beginning(start.parse()?) else { continue };
+        let number = |field: &str| period.get(field).and_then(Value::as_u64).unwrap_or_default();
+        months.insert(
+            month,
+            Figures {
+                counted: number("counted"),
+                uncounted: number("uncounted"),
+                success: number("success"),
+                error: number("error"),
+                crashed: number("crashed"),
+                canceled: number("canceled"),
+                duration_ms: number("duration_ms"),
+                late: number("late"),
+            },
+        );
+    }
+    Ok(months)
+}

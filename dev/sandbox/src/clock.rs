@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use metering::Clock;
 
-use crate::snapshot::Changes;
+use crate::changes::Changes;
 
 /// The farthest the clock may be moved: enough for any billing scenario, and far from the calendar's ends.
 const OFFSET_MS_MAX: i64 = 50 * 366 * 24 * 3_600 * 1_000;

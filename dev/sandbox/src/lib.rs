@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+mod changes;
 mod clock;
 mod connection;
 mod control;

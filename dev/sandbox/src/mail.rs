@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use server::serve;
 pub use session::{LINE_BYTES_MAX, MESSAGE_BYTES_MAX, RECIPIENTS_MAX};
 
+use crate::changes::Changes;
 use crate::clock::SandboxClock;
 use crate::faults::Faults;
-use crate::snapshot::Changes;
 
 /// Most messages kept; the oldest are dropped.
 pub const MESSAGES_MAX: usize = 10_000;

@@ -8,6 +8,7 @@ mod instance;
 mod load;
 mod query;
 mod retention;
+mod tally;
 mod workflow;
 
 use std::collections::BTreeMap;
@@ -25,12 +26,13 @@ pub use instance::{
 };
 pub use load::LOAD_PER_SECOND_MAX;
 pub(crate) use load::run as run_load;
-pub use retention::{GONE_ROWS_MAX, RETAIN_ROWS_MAX, Tally};
+pub use retention::{GONE_ROWS_MAX, RETAIN_ROWS_MAX};
+pub use tally::Tally;
 pub use workflow::{WorkflowChange, WorkflowSaving};
 
+use crate::changes::Changes;
 use crate::clock::SandboxClock;
 use crate::faults::Faults;
-use crate::snapshot::Changes;
 
 /// Most instances of one sandbox: the benchmark of one collector has ten thousand.
 pub const INSTANCES_MAX: usize = 20_000;

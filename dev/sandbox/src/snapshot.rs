@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::changes::Changes;
 use crate::mail::Message;
 use crate::n8n::Instance;
 use crate::stripe::Account;
@@ -19,20 +20,6 @@ use crate::stripe::Account;
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// A write that takes long is followed by a pause this many times as long, so that writing costs at most 5 %.
 const PAUSE_PER_WRITE: u32 = 20;
-
-/// Counts changes of the state, so that an idle sandbox does not write.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Changes(Arc<AtomicU64>);
-
-impl Changes {
-    pub(crate) fn mark(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Everything that survives a restart. Faults and spans do not.
 #[derive(Debug, Default, Serialize, Deserialize)]

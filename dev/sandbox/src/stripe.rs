@@ -23,9 +23,9 @@ pub use fault::StripeFault;
 pub use meter::{Formula, Meter, Window};
 pub use meter_event::{EventError, Fate, MeterEvent};
 
+use crate::changes::Changes;
 use crate::clock::SandboxClock;
 use crate::faults::Faults;
-use crate::snapshot::Changes;
 
 /// Why a control call was refused.
 #[derive(Debug, thiserror::Error)]

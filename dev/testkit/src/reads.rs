@@ -49,7 +49,8 @@ impl Counted {
         const OTHERS: &str = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()
             AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
         // A connection in the middle of its work is waited for, so that nothing is cut off.
-        const END_IDLE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY($1) AND state = 'idle'";
+        const END_IDLE: &str =
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY($1) AND state = 'idle'";
         let others: Vec<i32> = sqlx::query_scalar(OTHERS).fetch_all(&self.pool).await.expect("connections");
         eventually("the connections have ended", || async {
             sqlx::query(END_IDLE).bind(&others).execute(&self.pool).await.expect("connections");

@@ -3,6 +3,7 @@
 mod bed;
 mod plot;
 mod report;
+mod step;
 mod stored;
 
 use std::process::ExitCode;

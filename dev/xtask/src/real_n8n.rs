@@ -1,5 +1,6 @@
 //! A real n8n: started here in main or queue mode, or one that runs already.
 
+mod installation;
 mod instance;
 mod queue;
 mod rows;
@@ -14,8 +15,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use stack::Api;
 
-pub use instance::{DatabaseCopy, Instance};
-use instance::{Installation, Printed};
+pub use installation::DatabaseCopy;
+use installation::{Installation, Printed};
+pub use instance::Instance;
 pub use queue::{Backends, Queue, RedisInput};
 pub use rows::{Row, Run, second};
 

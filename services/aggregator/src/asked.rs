@@ -2,7 +2,7 @@
 
 use catalog::{ArchivedTenant, Tenant, store::CatalogError};
 use jiff::Timestamp;
-use messaging::{ask::Refusal, consume::chain};
+use messaging::{ask::Refusal, error_chain};
 use metering::{TenantId, Timeline};
 use proto::required_instant;
 use sqlx::{PgConnection, PgPool};
@@ -104,6 +104,6 @@ pub(crate) async fn as_of(pool: &PgPool, now: Timestamp) -> Result<Timestamp, Re
 
 /// The catalog's copy cannot be read.
 pub(crate) fn no_catalog(error: CatalogError) -> Refusal {
-    tracing::warn!(error = chain(&error), "cannot read the catalog for a question");
+    tracing::warn!(error = error_chain(&error), "cannot read the catalog for a question");
     Refusal::unavailable("the catalog cannot be read; ask again")
 }

@@ -4,7 +4,7 @@
 
 use catalog::{Tenant, store::CatalogError};
 use jiff::Timestamp;
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::{Calendar, Timeline};
 use sqlx::{PgConnection, PgPool};
 
@@ -58,7 +58,7 @@ pub(crate) async fn write_missing(pool: &PgPool) -> Result<(), sqlx::Error> {
                 Err(error) => {
                     tracing::warn!(
                         tenant = id,
-                        error = chain(&error),
+                        error = error_chain(&error),
                         "cannot read the tenant's catalog entry; its calendar is stored with the next one"
                     );
                     continue;

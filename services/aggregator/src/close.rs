@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use chassis::Rounds;
 use jiff::{SignedDuration, Timestamp};
-use messaging::{Bus, consume::chain, outbox};
+use messaging::{Bus, error_chain, outbox};
 use metering::Clock;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +43,7 @@ impl Closer {
         let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown);
         while rounds.next().await {
             if let Err(error) = self.close_due().await {
-                tracing::warn!(error = chain(&error), "cannot close periods; trying again");
+                tracing::warn!(error = error_chain(&error), "cannot close periods; trying again");
             }
         }
     }

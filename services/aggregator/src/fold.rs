@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chassis::Rounds;
-use messaging::{ask::Refusal, consume::chain};
+use messaging::{ask::Refusal, error_chain};
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,7 @@ pub(crate) enum FoldError {
 
 impl From<FoldError> for Refusal {
     fn from(error: FoldError) -> Self {
-        tracing::warn!(error = chain(&error), "cannot fold pending changes for a question");
+        tracing::warn!(error = error_chain(&error), "cannot fold pending changes for a question");
         Self::unavailable("the figures cannot be brought up to date; ask again")
     }
 }
@@ -60,7 +60,7 @@ impl Folder {
                     Ok(_) if shutdown.is_cancelled() => return,
                     Ok(_) => {}
                     Err(error) => {
-                        tracing::warn!(error = chain(&error), "cannot write roll-ups; trying again");
+                        tracing::warn!(error = error_chain(&error), "cannot write roll-ups; trying again");
                         break;
                     }
                 }

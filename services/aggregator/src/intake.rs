@@ -122,7 +122,7 @@ impl Reader {
                 Err(error) => {
                     tracing::warn!(
                         partition,
-                        error = messaging::consume::chain(&error),
+                        error = messaging::error_chain(&error),
                         "cannot read a partition of the executions; trying again"
                     );
                     sleep(RESUBSCRIBE_PAUSE).await;

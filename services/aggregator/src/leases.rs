@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use chassis::Rounds;
-use messaging::consume::chain;
+use messaging::error_chain;
 use proto::subjects::PARTITIONS;
 use sqlx::PgPool;
 use tokio::{sync::watch, time::Instant};
@@ -50,7 +50,7 @@ impl Leases {
                 }
                 Err(error) => {
                     tracing::warn!(
-                        error = chain(&error),
+                        error = error_chain(&error),
                         "cannot renew the leases of partitions; trying again"
                     );
                     if renewed_at.elapsed() > LEASE {
@@ -62,7 +62,7 @@ impl Leases {
         self.hold(BTreeSet::new());
         if let Err(error) = store::release(&self.pool, self.replica).await {
             tracing::warn!(
-                error = chain(&error),
+                error = error_chain(&error),
                 "cannot release the leases of partitions; others take them when they expire"
             );
         }

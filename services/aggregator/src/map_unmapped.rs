@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use catalog::Placement;
 use chassis::Rounds;
 use jiff::{SignedDuration, Timestamp};
-use messaging::{Bus, consume::chain};
+use messaging::{Bus, error_chain};
 use metering::{Clock, TenantId, WorkflowId};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,10 @@ impl Mapper {
         let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown.clone());
         while rounds.next().await {
             if let Err(error) = self.map_marked(&shutdown).await {
-                tracing::warn!(error = chain(&error), "cannot check for unmapped executions; trying again");
+                tracing::warn!(
+                    error = error_chain(&error),
+                    "cannot check for unmapped executions; trying again"
+                );
             }
         }
     }
@@ -84,7 +87,11 @@ impl Mapper {
             }
             // One that cannot be mapped must not hold up those after it.
             if let Err(error) = self.map_source(connection, source, shutdown).await {
-                tracing::warn!(source, error = chain(&error), "cannot map unmapped executions; trying again");
+                tracing::warn!(
+                    source,
+                    error = error_chain(&error),
+                    "cannot map unmapped executions; trying again"
+                );
             }
         }
     }

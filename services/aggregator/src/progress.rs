@@ -130,7 +130,7 @@ impl Progress {
                 Ok(acknowledged) => acknowledged,
                 Err(error) => {
                     // The other partitions, and publishing, need not wait for this one.
-                    let error = consume::chain(error.as_ref());
+                    let error = error_chain(error.as_ref());
                     tracing::warn!(partition, error, "cannot read a partition's progress; trying again");
                     continue;
                 }

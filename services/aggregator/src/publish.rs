@@ -15,7 +15,7 @@ use catalog::{Entry, Plan, RunCaps, Tenant};
 use chassis::Rounds;
 use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use messaging::{Bus, PublishError, consume::chain, outbox};
+use messaging::{Bus, PublishError, error_chain, outbox};
 use metering::{Clock, Percent, Period};
 use sqlx::PgPool;
 use tokio::time::Instant;
@@ -131,7 +131,7 @@ impl Publisher {
         while rounds.next().await {
             let begun_at = Instant::now();
             if let Err(error) = self.round().await {
-                tracing::warn!(error = chain(error.as_ref()), "cannot publish usage; trying again");
+                tracing::warn!(error = error_chain(error.as_ref()), "cannot publish usage; trying again");
             }
             rounds.spare(begun_at.elapsed(), ROUNDS_PART);
         }
@@ -306,7 +306,7 @@ impl Publisher {
                 period_end: (!bulletin.archived).then_some(bulletin.period.end),
             }),
             Err(error) => {
-                let (tenant, error) = (&bulletin.news.tenant_id, chain(error.as_ref()));
+                let (tenant, error) = (&bulletin.news.tenant_id, error_chain(error.as_ref()));
                 tracing::warn!(tenant, error, "cannot publish this tenant's usage; trying again");
                 None
             }

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use messaging::{Bus, Life, LifeError, consume::chain};
+use messaging::{Bus, Life, LifeError, error_chain};
 use prost::Message;
 use proto::{
     streams::Stream,
@@ -72,7 +72,7 @@ impl Restate {
                 Ok(life) => known = Some(life),
                 Err(error) => {
                     tracing::warn!(
-                        error = chain(&error),
+                        error = error_chain(&error),
                         "cannot compare revisions with the stream; trying again"
                     )
                 }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use chassis::Rounds;
 use jiff::Timestamp;
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::Clock;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,7 @@ impl Retention {
                 // An interrupted round keeps what it has committed.
                 () = shutdown.cancelled() => return,
                 outcome = self.round() => if let Err(error) = outcome {
-                    tracing::warn!(error = chain(&error), "cannot delete old executions; trying again");
+                    tracing::warn!(error = error_chain(&error), "cannot delete old executions; trying again");
                 },
             }
         }

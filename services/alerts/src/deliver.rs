@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use messaging::{consume::chain, trace};
+use messaging::{error_chain, trace};
 use metering::{Clock, SafeText};
 use sqlx::PgPool;
 use tokio::{sync::Notify, task::JoinSet, time::sleep};
@@ -62,7 +62,7 @@ impl Deliver {
                         sending.spawn(self.clone().deliver(mail));
                     }
                 }
-                Err(error) => tracing::warn!(error = chain(&error), "cannot look for due mails"),
+                Err(error) => tracing::warn!(error = error_chain(&error), "cannot look for due mails"),
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -95,7 +95,9 @@ impl Deliver {
         } else {
             match self.mailer.send(&mail.cause, &mail.recipient, &mail.message_id).await {
                 Ok(()) => (Event::Accepted, None),
-                Err(error) => (error.event(), Some(SafeText::clean(&chain(&error), REASON_CHARS_MAX).into())),
+                Err(error) => {
+                    (error.event(), Some(SafeText::clean(&error_chain(&error), REASON_CHARS_MAX).into()))
+                }
             }
         };
         let now = self.clock.now();
@@ -110,7 +112,7 @@ impl Deliver {
             Ok(false) => tracing::info!("the lease of a mail had expired; another sender sends it"),
             // The lease ends by itself, and the mail is sent again.
             Err(error) => tracing::warn!(
-                error = chain(&error),
+                error = error_chain(&error),
                 "cannot store the outcome of a mail; it may be sent again"
             ),
         }

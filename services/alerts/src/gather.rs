@@ -5,7 +5,7 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use messaging::{Delivery, Dispose, Disposition, Handler, trace};
-use metering::Clock;
+use metering::{Clock, later};
 use prost::Message;
 use proto::{required_instant, v1};
 use sqlx::{PgConnection, PgPool};
@@ -230,10 +230,6 @@ pub(crate) async fn gather_own(
 ) -> Result<(), sqlx::Error> {
     let at = fact.at();
     gather(connection, fact, at, later(now, SETTLE)).await
-}
-
-fn later(instant: Timestamp, wait: jiff::SignedDuration) -> Timestamp {
-    instant.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 fn count(topic: Topic, outcome: &'static str) {

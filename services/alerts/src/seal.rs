@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use catalog::{Language, Source, store::CatalogError};
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::Clock;
 use sqlx::{PgConnection, PgPool};
 use tokio::{sync::Notify, time::sleep};
@@ -67,7 +67,7 @@ impl Seal {
                 Ok(_) => {}
                 // The facts are kept; the next round finds them.
                 Err(error) => tracing::warn!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "cannot prepare notices to the operator; trying again"
                 ),
             }

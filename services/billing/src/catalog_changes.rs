@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use catalog::{CatalogKind, Change, OnChange, Plan, Tenant, store::CatalogError};
 use jiff::Timestamp;
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::{Clock, TenantId};
 use sqlx::{PgConnection, PgPool};
 
@@ -80,7 +80,7 @@ pub async fn catch_up(pool: &PgPool, now: Timestamp) -> Result<(), StoreError> {
             Err(CatalogError::Database(error)) => return Err(error.into()),
             Err(error) => {
                 tracing::error!(
-                    tenant = %tenant.id, error = chain(&error),
+                    tenant = %tenant.id, error = error_chain(&error),
                     "cannot read a tenant's plan, so its customer and meter are not recorded"
                 )
             }
@@ -136,7 +136,10 @@ async fn readable_tenants(connection: &mut PgConnection) -> Result<Vec<Tenant>, 
         match tenant {
             Ok(tenant) => tenants.push(tenant),
             Err(error) => {
-                tracing::error!(error = chain(&error), "cannot read a tenant of the catalog, skipping it")
+                tracing::error!(
+                    error = error_chain(&error),
+                    "cannot read a tenant of the catalog, skipping it"
+                )
             }
         }
     }

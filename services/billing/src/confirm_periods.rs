@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use messaging::{consume::chain, outbox};
+use messaging::{error_chain, outbox};
 use metering::Clock;
 use proto::Namespace;
 use sqlx::PgPool;
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::{Account, later},
+    account::Account,
     announce::{self, Drift},
     outcome::ReadError,
     store::{
@@ -22,6 +22,7 @@ use crate::{
     },
     stripe::Stripe,
 };
+use metering::later;
 
 /// Summaries are eventually consistent: the first comparison comes this long after the last change.
 pub const CONFIRM_DELAY: Duration = Duration::from_secs(10 * 60);
@@ -99,7 +100,7 @@ impl Confirmer {
                         .await;
                 }
                 Err(error) => tracing::warn!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "cannot look for closed periods to compare, retrying"
                 ),
             }
@@ -115,11 +116,11 @@ impl Confirmer {
         let Err(error) = self.compare(&key, now).await else { return };
         tracing::warn!(
             tenant = key.tenant,
-            error = chain(&error),
+            error = error_chain(&error),
             "cannot compare a closed period with Stripe, retrying in a minute"
         );
         if let Err(error) = self.look_again(&key, Some(later(now, FAILURE_PAUSE))).await {
-            tracing::warn!(error = chain(&error), "cannot postpone the comparison with Stripe");
+            tracing::warn!(error = error_chain(&error), "cannot postpone the comparison with Stripe");
         }
     }
 

@@ -10,6 +10,7 @@ pub mod account;
 mod announce;
 mod catalog_changes;
 mod confirm_periods;
+pub mod decide;
 pub mod identifier;
 pub mod minutes;
 pub mod outcome;

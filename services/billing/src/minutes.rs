@@ -10,7 +10,8 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use metering::Period;
 
-use crate::account::{Rules, later};
+use crate::account::Rules;
+use metering::later;
 
 /// Time for each report of a customer and meter while a period runs: every second minute stays free for the
 /// end.

@@ -13,7 +13,7 @@ use proto::{
 use sqlx::{PgConnection, PgPool};
 
 use crate::{
-    account::{Account, Rules, later},
+    account::{Account, Rules},
     confirm_periods::CONFIRM_DELAY,
     owed::bind,
     store::{
@@ -22,6 +22,7 @@ use crate::{
         destinations, owed,
     },
 };
+use metering::later;
 
 /// A message cannot be recorded in the books.
 #[derive(Debug, thiserror::Error)]

@@ -16,10 +16,10 @@ use jiff::Timestamp;
 use metering::{Period, TenantId};
 
 use crate::{
-    account::later,
     identifier::{Destination, Identifier},
     outcome::Outcome,
 };
+use metering::later;
 
 /// Stripe remembers an identifier for at least 24 hours. We stop relying on it an hour before that.
 pub const RESEND_WINDOW: Duration = Duration::from_secs(23 * 60 * 60);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use chassis::Rounds;
 use jiff::SignedDuration;
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::Clock;
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -47,7 +47,7 @@ impl Retention {
                 // An interrupted round keeps what it has committed.
                 () = shutdown.cancelled() => return,
                 outcome = self.round() => if let Err(error) = outcome {
-                    tracing::warn!(error = chain(&error), "cannot delete settled reports, retrying in an hour");
+                    tracing::warn!(error = error_chain(&error), "cannot delete settled reports, retrying in an hour");
                 },
             }
         }

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use messaging::{consume::chain, outbox};
+use messaging::{error_chain, outbox};
 use metering::Clock;
 use proto::Namespace;
 use sqlx::{PgConnection, PgPool};
@@ -12,8 +12,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::{Account, Decision, Rules, later},
+    account::{Account, Rules},
     announce,
+    decide::Decision,
     identifier::{Destination, Identifier},
     minutes,
     owed::{Part, Route},
@@ -24,6 +25,7 @@ use crate::{
         destinations, owed, reports,
     },
 };
+use metering::later;
 
 /// Interval for checking due accounts, by the machine's clock.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -59,7 +61,7 @@ impl Sealer {
     pub async fn run(self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             if let Err(error) = self.look().await {
-                tracing::warn!(error = chain(&error), "cannot look for usage to report, retrying");
+                tracing::warn!(error = error_chain(&error), "cannot look for usage to report, retrying");
             }
             tokio::select! {
                 () = shutdown.cancelled() => {}
@@ -75,7 +77,7 @@ impl Sealer {
             if let Err(error) = self.seal(&key, now).await {
                 tracing::warn!(
                     tenant = key.tenant,
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "cannot seal a report, retrying in a minute"
                 );
                 // So that it does not hold up the others.

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use messaging::{consume::chain, outbox};
+use messaging::{error_chain, outbox};
 use metering::Clock;
 use proto::Namespace;
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::{Account, GRACE_MARGIN, SEND_MARGIN, earlier, later},
+    account::{Account, GRACE_MARGIN, SEND_MARGIN},
     announce,
     confirm_periods::CONFIRM_DELAY,
     identifier::Identifier,
@@ -33,6 +33,7 @@ use crate::{
     },
     stripe::Stripe,
 };
+use metering::{earlier, later};
 
 /// Interval for checking due reports, by the machine's clock.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -118,7 +119,7 @@ impl Sender {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "cannot look for reports to send, retrying")
+                    tracing::warn!(error = error_chain(&error), "cannot look for reports to send, retrying")
                 }
             }
             tokio::select! {
@@ -153,7 +154,7 @@ impl Sender {
             outcome
         };
         if let Err(error) = outcome.await {
-            tracing::warn!(%identifier, error = chain(&error), "cannot process a report, retrying");
+            tracing::warn!(%identifier, error = error_chain(&error), "cannot process a report, retrying");
         }
     }
 

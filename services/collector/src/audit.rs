@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use messaging::{
     Bus, PublishError,
     ask::{Answerer, AskError, Refusal},
-    consume::chain,
+    error_chain,
 };
 use metering::{Clock, SourceId};
 use proto::{subjects::Question, timestamp, v1};
@@ -136,8 +136,10 @@ impl Auditor {
         let found = catalog::store::find::<Source>(&self.pool, source.as_str()).await.map_err(unreadable)?;
         let found = found.ok_or_else(|| Refusal::not_found(format!("there is no source {source}")))?;
         let key = self.opening_key.open(&found.api_key).map_err(Refusal::invalid)?;
-        let n8n =
-            self.client.instance(&found.base_url, &key).map_err(|error| Refusal::invalid(chain(&error)))?;
+        let n8n = self
+            .client
+            .instance(&found.base_url, &key)
+            .map_err(|error| Refusal::invalid(error_chain(&error)))?;
         let cursor = store::cursor(&self.pool, &source).await.map_err(unreadable)?;
         let Some(complete_until) = cursor.complete_until.filter(|_| cursor.backlog.is_none()) else {
             return Err(Refusal::unavailable(format!(
@@ -161,7 +163,7 @@ impl Auditor {
         };
         if let Err(error) = self.publisher.audit(&source, &progress, now).await {
             store::audits::end(&self.pool, &source, id).await?;
-            return Err(Refusal::unavailable(chain(&error)));
+            return Err(Refusal::unavailable(error_chain(&error)));
         }
         Ok(Audit {
             source,
@@ -187,13 +189,13 @@ impl Auditor {
             }
         };
         if let Err(error) = &outcome {
-            tracing::warn!(source = %audit.source, error = chain(error), "an audit has failed");
-            audit.progress.failure = chain(error).to_string();
+            tracing::warn!(source = %audit.source, error = error_chain(error), "an audit has failed");
+            audit.progress.failure = error_chain(error).to_string();
         }
         // Before its end is published, so that whoever reads that can begin the next one. If this fails, the
         // lease runs out.
         if let Err(error) = store::audits::end(&self.pool, &audit.source, audit.id).await {
-            tracing::warn!(source = %audit.source, error = chain(&error), "cannot end an audit, its lease will run out");
+            tracing::warn!(source = %audit.source, error = error_chain(&error), "cannot end an audit, its lease will run out");
         }
         // The other audit publishes under the same subject.
         if matches!(outcome, Err(AuditError::Replaced)) {
@@ -201,7 +203,7 @@ impl Auditor {
         }
         audit.progress.ended_at = Some(timestamp(self.clock.now()));
         if let Err(error) = self.tell(&mut audit).await {
-            tracing::warn!(source = %audit.source, error = chain(&error), "cannot publish that an audit has ended");
+            tracing::warn!(source = %audit.source, error = error_chain(&error), "cannot publish that an audit has ended");
         }
     }
 
@@ -287,7 +289,7 @@ impl Auditor {
 /// A refusal for a reason that the caller cannot fix: the log has the cause.
 fn unreadable(error: impl Into<Unreadable>) -> Refusal {
     let error = error.into();
-    tracing::warn!(error = chain(&error), "cannot begin an audit");
+    tracing::warn!(error = error_chain(&error), "cannot begin an audit");
     Refusal::unavailable("the collector's database does not answer; ask again")
 }
 

@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::{Clock, Execution, SourceId, Status};
 use proto::v1::{GapReason, Origin};
 use serde_json::Value;
@@ -380,7 +380,7 @@ impl Collecting<'_> {
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(source = %self.work.source, error = chain(&error), "cannot ask which ids were pushed");
+                    tracing::debug!(source = %self.work.source, error = error_chain(&error), "cannot ask which ids were pushed");
                     self.sweep.cannot_tell_unseen();
                     return;
                 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use catalog::{sealing::CannotOpen, store::CatalogError};
-use messaging::{LifeError, PublishError, consume::chain};
+use messaging::{LifeError, PublishError, error_chain};
 use metering::{NAME_CHARS_MAX, SafeText};
 use proto::v1::FailureReason;
 
@@ -115,8 +115,8 @@ impl SweepError {
         };
         let happened = match self {
             // Begins with the cause: the reader knows which source it is about.
-            Self::Read(error) => sentence(&chain(error)),
-            other => sentence(&chain(other)),
+            Self::Read(error) => sentence(&error_chain(error)),
+            other => sentence(&error_chain(other)),
         };
         let retry_after = match self {
             Self::Read(N8nError::RateLimited { retry_after }) => *retry_after,

@@ -14,16 +14,14 @@ use catalog::{Source, store::CatalogError};
 use messaging::{
     Delivery, Dispose, Disposition, Handler,
     ask::{Answerer, Refusal},
-    consume::chain,
+    error_chain,
 };
 use metering::{Clock, InvalidId, TenantId};
 use proto::v1::{SweepQuestion, UsageCounted};
 use sqlx::{PgConnection, PgPool};
 
-use crate::{
-    pace::{LIMIT_PAUSE_MIN, later},
-    store,
-};
+use crate::{pace::LIMIT_PAUSE_MIN, store};
+use metering::later;
 
 /// A tenant is near its limit from this share on: where most plans begin to warn.
 const NEAR_FROM_PERCENT: u64 = 80;
@@ -99,7 +97,7 @@ impl Answerer for AnswerSweep {
 
     async fn answer(&self, question: SweepQuestion) -> Result<(), Refusal> {
         let tenant = TenantId::parse(&question.tenant_id).map_err(Refusal::invalid)?;
-        let unavailable = |error: FollowError| Refusal::unavailable(chain(&error));
+        let unavailable = |error: FollowError| Refusal::unavailable(error_chain(&error));
         let mut connection = self.pool.acquire().await.map_err(FollowError::from).map_err(unavailable)?;
         sweep_soon(&mut connection, &tenant, self.clock.as_ref()).await.map_err(unavailable)
     }

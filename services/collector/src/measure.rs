@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chassis::Rounds;
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::Clock;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ impl Measure {
                     }
                 }
                 Err(error) => tracing::warn!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "cannot measure the sources, trying again in {} s",
                     MEASURE_INTERVAL.as_secs()
                 ),

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use metering::later;
 
 use crate::retention::{Forecast, MARGIN};
 
@@ -61,11 +62,6 @@ impl Pace {
 /// A duration times a factor.
 pub fn stretched(duration: Duration, factor: f64) -> Duration {
     Duration::try_from_secs_f64(duration.as_secs_f64() * factor).unwrap_or(duration)
-}
-
-/// This much later.
-pub fn later(at: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(at)
 }
 
 #[cfg(test)]

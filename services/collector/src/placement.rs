@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use catalog::Source;
 use messaging::{
     ask::{Answerer, Refusal},
-    consume::chain,
+    error_chain,
 };
 use metering::{Clock, SourceId, WorkflowId};
 use proto::v1::{PlacementAnswer, PlacementQuestion};
@@ -48,7 +48,7 @@ impl AnswerPlacement {
     /// workflow.
     async fn look_soon(&self, source: &SourceId) -> Result<(), Refusal> {
         let found = catalog::store::find::<Source>(&self.pool, source.as_str()).await;
-        let found = found.map_err(|error| Refusal::unavailable(chain(&error)))?;
+        let found = found.map_err(|error| Refusal::unavailable(error_chain(&error)))?;
         if found.is_some_and(|source| source.depends_on_places()) {
             store::workflows::want(&self.pool, source, UNKNOWN_WORKFLOW_PAUSE_S, self.clock.now()).await?;
         }

@@ -8,7 +8,7 @@ use std::{
 
 use catalog::{Source, store::CatalogError};
 use jiff::{SignedDuration, Timestamp};
-use messaging::{PublishError, consume::chain};
+use messaging::{PublishError, error_chain};
 use metering::{Clock, Execution, Mode, SourceId};
 use proto::v1::{self, Origin};
 use secrecy::{ExposeSecret, SecretString};
@@ -118,7 +118,7 @@ impl Receive {
         let note = self.senders.hear(source, sender, received_at);
         let noted = checks::note(&self.pool, source, note, self.clock_skew_warning, self.clock.now()).await;
         if let Err(error) = noted {
-            tracing::debug!(%source, error = chain(&error), "cannot record who pushes");
+            tracing::debug!(%source, error = error_chain(&error), "cannot record who pushes");
         }
     }
 

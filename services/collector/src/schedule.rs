@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use catalog::{Source, sealing::OpeningKey};
 use chassis::Rounds;
 use jiff::SignedDuration;
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::Clock;
 use rand::{Rng, rngs::StdRng};
 use sqlx::PgPool;
@@ -22,12 +22,13 @@ use crate::{
     cursor::{Begin, Cursor, Tracked},
     failure::{Failure, SweepError},
     n8n::Client,
-    pace::{Pace, later, stretched},
+    pace::{Pace, stretched},
     publish::{Failing, Publisher},
     row::RunId,
     store::{self, Claim, Health},
     workflows,
 };
+use metering::later;
 
 /// Interval for checking due sources, in the machine's time; whether one is due goes by the clock.
 const TICK: Duration = Duration::from_millis(250);
@@ -109,7 +110,7 @@ impl Schedule {
         let mut rounds = Rounds::new(TICK, self.tasks.shutdown());
         while rounds.next().await {
             if let Err(error) = self.start_due().await {
-                tracing::warn!(error = chain(&error), "cannot look for due sources, retrying");
+                tracing::warn!(error = error_chain(&error), "cannot look for due sources, retrying");
             }
         }
     }
@@ -184,7 +185,7 @@ impl Work {
                 Ok(false) => return SweepError::LeaseLost,
                 // The lease outlives two failed renewals; the commit checks it in any case.
                 Err(error) => {
-                    tracing::warn!(source = %claim.source, error = chain(&error), "cannot renew the source's lease; trying again")
+                    tracing::warn!(source = %claim.source, error = error_chain(&error), "cannot renew the source's lease; trying again")
                 }
             }
         }
@@ -296,7 +297,7 @@ impl Work {
 
     async fn note_failure(&self, claim: &Claim, error: &SweepError, jitter: f64) {
         let failure = error.failure();
-        tracing::warn!(source = %claim.source, error = chain(error), "sweep failed");
+        tracing::warn!(source = %claim.source, error = error_chain(error), "sweep failed");
         let interval = match self.source(claim).await {
             Ok(Some(source)) => self.interval_of(&source),
             _ => self.poll_interval,
@@ -306,18 +307,18 @@ impl Work {
         let consecutive = claim.failures.saturating_add(1);
         let failing = Failing { failure: &failure, since, at, consecutive };
         if let Err(error) = self.publisher.failing(&claim.source, failing).await {
-            tracing::warn!(source = %claim.source, error = chain(&error), "cannot publish that the source is failing");
+            tracing::warn!(source = %claim.source, error = error_chain(&error), "cannot publish that the source is failing");
         }
         let next = later(at, stretched(pause(interval, consecutive, &failure), jitter));
         // If this fails too, the lease runs out and the source is due again.
         if let Err(error) = store::fail(&self.pool, claim, since, next).await {
-            tracing::warn!(source = %claim.source, error = chain(&error), "cannot store the source's failure; it is swept again when the lease expires");
+            tracing::warn!(source = %claim.source, error = error_chain(&error), "cannot store the source's failure; it is swept again when the lease expires");
         }
     }
 
     async fn give_back(&self, claim: &Claim) {
         if let Err(error) = store::release(&self.pool, claim).await {
-            tracing::warn!(source = %claim.source, error = chain(&error), "cannot release the source's lease; it expires by itself");
+            tracing::warn!(source = %claim.source, error = error_chain(&error), "cannot release the source's lease; it expires by itself");
         }
     }
 }

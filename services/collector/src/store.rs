@@ -20,12 +20,13 @@ use uuid::Uuid;
 use crate::{
     cursor::{Backlog, Cursor, State, Tracked},
     failure::SweepError,
-    pace::{Pace, later},
+    pace::Pace,
     row::RunId,
     stream_life::{Anchor, StreamMark},
     unseen::{IdRanges, Unseen},
     workflows::Kept,
 };
+use metering::later;
 
 /// How long a lease holds without being renewed, in seconds of the machine's time.
 pub const LEASE_S: i32 = 30;

@@ -22,7 +22,7 @@ use std::{
 use catalog::{Plan, Tenant, store::CatalogError};
 use futures_util::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::{Clock, Mode, Status, TenantId, WorkflowId};
 use proto::Namespace;
 use sqlx::PgPool;
@@ -289,14 +289,14 @@ impl Admissions {
         self.parts.closing.store(true, Ordering::SeqCst);
         if let Err(error) = write_down::finish(&self.parts).await {
             tracing::warn!(
-                error = chain(&error),
+                error = error_chain(&error),
                 "cannot store decisions on runs; a repeated request is decided again"
             );
         }
         for desk in self.parts.desks() {
             if let Err(error) = Desk::give_back(&desk, &self.parts).await {
                 tracing::warn!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "cannot return leased units; they stay reserved until the lease expires"
                 );
             }
@@ -307,7 +307,7 @@ impl Admissions {
         while !shutdown.is_cancelled() {
             if let Err(error) = self.parts.contact().await {
                 tracing::warn!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "admission ledger unavailable; no leased units are spent until it answers"
                 );
             }

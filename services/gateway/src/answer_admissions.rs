@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use catalog::Placement;
 use messaging::{
     ask::{Answerer, Refusal},
-    consume::chain,
+    error_chain,
 };
 use metering::{Mode, SourceId, TenantId, WorkflowId};
 use proto::v1::{self, admission_question::Subject};
@@ -40,7 +40,7 @@ impl Answerer for AnswerAdmissions {
         let key = RunKey::of(&tenant, &question.admission_id);
         let request = Request { tenant: tenant.clone(), key, workflow, mode };
         let answer = self.0.admit(request, &catalog).await.map_err(|error| {
-            tracing::warn!(error = chain(&error), "cannot answer a limit check");
+            tracing::warn!(error = error_chain(&error), "cannot answer a limit check");
             Refusal::unavailable("the limit check cannot answer now; ask again")
         })?;
         let verdict = answer.ok_or_else(|| Refusal::not_found(format!("there is no tenant {tenant}")))?;

@@ -8,7 +8,7 @@ use catalog::{
     store::{CatalogError, Stored},
 };
 use jiff::Timestamp;
-use messaging::{Outgoing, consume::chain, outbox};
+use messaging::{Outgoing, error_chain, outbox};
 use metering::{Clock, SourceId, TenantId};
 use prost::Message;
 use proto::{
@@ -175,7 +175,7 @@ impl Editor {
         for (id, original) in all {
             match decode(&original, &id) {
                 Ok(value) => listing.values.push(value),
-                Err(error) => listing.damaged.push(Damaged { id, reason: chain(&error) }),
+                Err(error) => listing.damaged.push(Damaged { id, reason: error_chain(&error) }),
             }
         }
         Ok(listing)
@@ -190,7 +190,7 @@ impl Editor {
             match one {
                 Ok(tenant) => archived.push(tenant),
                 Err(CatalogError::Damaged { id, source, .. }) => {
-                    damaged.push(Damaged { id, reason: chain(&source) });
+                    damaged.push(Damaged { id, reason: error_chain(&source) });
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -325,7 +325,7 @@ fn readable<E: Entry>(original: &originals::Original, id: &str) -> Option<Revise
             tracing::warn!(
                 kind = E::KIND.as_str(),
                 id,
-                error = chain(error),
+                error = error_chain(error),
                 "a damaged value of the catalog is replaced"
             );
         })

@@ -10,7 +10,7 @@ use std::{
 
 use catalog::{Plan, Tenant};
 use jiff::Timestamp;
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::{Mode, TenantId, WorkflowId};
 use tokio::{
     sync::oneshot,
@@ -356,7 +356,7 @@ impl Desk {
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
-                tracing::warn!(tenant = %self.tenant, error = chain(&*error), "admission ledger unavailable; trying again");
+                tracing::warn!(tenant = %self.tenant, error = error_chain(&*error), "admission ledger unavailable; trying again");
                 Err(error)
             }
         }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use messaging::{Bus, ask::AskError, consume::chain};
+use messaging::{Bus, ask::AskError, error_chain};
 use metering::TenantId;
 use proto::{subjects::Question, v1};
 use tokio::sync::mpsc;
@@ -48,7 +48,7 @@ impl Doubted {
             let question = v1::SweepQuestion { tenant_id: tenant.to_string() };
             let asked: Result<(), AskError> = bus.ask(Question::Sweep, &question, ANSWER_WITHIN).await;
             if let Err(error) = asked {
-                tracing::warn!(%tenant, error = chain(&error), "cannot ask for the sweep that settles a refusal");
+                tracing::warn!(%tenant, error = error_chain(&error), "cannot ask for the sweep that settles a refusal");
             }
         }
     }

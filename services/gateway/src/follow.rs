@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use futures_util::StreamExt;
-use messaging::{Bus, consume::chain};
+use messaging::{Bus, error_chain};
 use prost::Message;
 use proto::{consumers, streams::Stream};
 use tokio::time::{sleep, timeout};
@@ -60,7 +60,7 @@ pub async fn follow<L: Listen>(bus: Bus, topic: Topic, listener: L, shutdown: Ca
         tokio::select! {
             () = shutdown.cancelled() => return,
             outcome = read(&bus, topic, &listener) => if let Err(error) = outcome {
-                tracing::warn!(topic = topic.name, error = chain(&error), "the subscription ended; subscribing again");
+                tracing::warn!(topic = topic.name, error = error_chain(&error), "the subscription ended; subscribing again");
             },
         }
         tokio::select! {

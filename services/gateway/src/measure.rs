@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use catalog::store::CatalogError;
 use chassis::Rounds;
 use jiff::Timestamp;
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::Clock;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -53,7 +53,7 @@ impl Measure {
         while rounds.next().await {
             if let Err(error) = self.measure().await {
                 tracing::warn!(
-                    error = chain(&error),
+                    error = error_chain(&error),
                     "cannot measure the tenants, trying again in {} s",
                     MEASURE_INTERVAL.as_secs()
                 );

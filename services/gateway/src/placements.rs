@@ -12,7 +12,7 @@ use std::{
 
 use catalog::Source;
 use jiff::{SignedDuration, Timestamp};
-use messaging::{Bus, consume::chain};
+use messaging::{Bus, error_chain};
 use metering::{Clock, SourceId, WorkflowId};
 use proto::{subjects::Question, v1};
 use tokio::sync::Semaphore;
@@ -106,7 +106,7 @@ impl Placements {
             Err(error) => {
                 metrics::counter!("flowmeter_placement_questions_failed_total").increment(1);
                 tracing::warn!(
-                    %source, %workflow, error = chain(&error),
+                    %source, %workflow, error = error_chain(&error),
                     "no answer to whose the workflow is; using the last answer, or what the request says"
                 );
                 *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);

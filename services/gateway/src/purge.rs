@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use catalog::Tenant;
 use chassis::{Kept, Rounds};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::Clock;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,7 @@ pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, refusals_kept: Kept, shutd
             // A round that is cut off has done what it has committed.
             () = shutdown.cancelled() => return,
             outcome = round(&pool, refusals_kept, clock.now()) => if let Err(error) = outcome {
-                tracing::warn!(error = chain(&error), "old rows are not deleted, trying again in ten minutes");
+                tracing::warn!(error = error_chain(&error), "old rows are not deleted, trying again in ten minutes");
             },
         }
     }

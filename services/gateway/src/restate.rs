@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_nats::jetstream;
 use catalog::{CatalogKind, Entry, InvalidEntry, Tenant, store::Stored};
 use futures_util::StreamExt;
-use messaging::{Bus, Life, LifeError, Outgoing, consume::chain, outbox};
+use messaging::{Bus, Life, LifeError, Outgoing, error_chain, outbox};
 use metering::Clock;
 use prost::Message;
 use proto::{
@@ -95,7 +95,7 @@ impl Restate {
             match self.look(known.as_ref()).await {
                 Ok(life) => known = Some(life),
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "cannot compare the catalog with its stream")
+                    tracing::warn!(error = error_chain(&error), "cannot compare the catalog with its stream")
                 }
             }
             tokio::select! {
@@ -215,7 +215,7 @@ impl Restate {
             match read {
                 Ok((stored, entry)) => drop(held.insert((stored.kind, stored.id.clone()), (stored, entry))),
                 Err(error) => {
-                    tracing::warn!(subject = %message.subject, error = chain(&error), "an unreadable message was skipped");
+                    tracing::warn!(subject = %message.subject, error = error_chain(&error), "an unreadable message was skipped");
                 }
             }
         }

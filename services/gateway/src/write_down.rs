@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use messaging::consume::chain;
+use messaging::error_chain;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{
     runtime::Builder,
@@ -171,7 +171,10 @@ impl Writer {
                 // Those that come meanwhile share the next statement.
                 Ok(_) => sleep(WRITE_DELAY).await,
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "cannot store decisions on runs; trying again");
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "cannot store decisions on runs; trying again"
+                    );
                     sleep(WRITE_DELAY * 10).await;
                 }
             }

@@ -6,9 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::execution::{Ending, Execution, Gone, Mode, Runs, Start, Status};
-use super::retention;
+use super::tally::Dropped;
 use super::workflow::{Workflow, WorkflowChange};
 
+/// n8n's default for `EXECUTIONS_DATA_PRUNE_MAX_COUNT`.
+pub(crate) const ROWS_DEFAULT: usize = 10_000;
+/// n8n's default for `EXECUTIONS_DATA_MAX_AGE`.
+pub(crate) const HOURS_DEFAULT: i64 = 336;
 /// Most runs one call may create: n8n's own list would need 400 pages for them.
 pub const RUNS_PER_CALL_MAX: u32 = 100_000;
 /// Most executions that may be open at once in one instance.
@@ -51,8 +55,8 @@ impl InstanceConfig {
         Self {
             version: Version::V2_40,
             key: format!("key-{name}"),
-            retain_rows: retention::ROWS_DEFAULT,
-            retain_hours: retention::HOURS_DEFAULT,
+            retain_rows: ROWS_DEFAULT,
+            retain_hours: HOURS_DEFAULT,
             queue_mode: false,
             clock_ahead_ms: 0,
         }
@@ -102,7 +106,7 @@ pub(crate) struct Instance {
     pub(crate) workflows: BTreeMap<String, Workflow>,
     pub(crate) rows: BTreeMap<u64, Execution>,
     pub(crate) former: Vec<Former>,
-    pub(crate) dropped: retention::Dropped,
+    pub(crate) dropped: Dropped,
     pub(crate) epoch: u32,
     pub(crate) load_per_second: f64,
     /// The ids of executions that end by themselves, so that no call has to scan all rows.
@@ -118,7 +122,7 @@ impl Instance {
             workflows: BTreeMap::new(),
             rows: BTreeMap::new(),
             former: Vec::new(),
-            dropped: retention::Dropped::default(),
+            dropped: Dropped::default(),
             epoch: 1,
             load_per_second: 0.0,
             ending: BTreeSet::new(),

@@ -5,57 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::execution::{Execution, Gone, Mode, Status};
 use super::instance::Instance;
+use super::tally::{Tally, tally};
 
-/// n8n's default for `EXECUTIONS_DATA_PRUNE_MAX_COUNT`.
-pub(crate) const ROWS_DEFAULT: usize = 10_000;
-/// n8n's default for `EXECUTIONS_DATA_MAX_AGE`.
-pub(crate) const HOURS_DEFAULT: i64 = 336;
 /// Most finished rows an instance may keep: ten minutes at 220 executions a second, and more.
 pub const RETAIN_ROWS_MAX: usize = 200_000;
 /// Most executions without a row that the stand-in still lists one by one; older ones are only counted.
 pub const GONE_ROWS_MAX: usize = 20_000;
 /// How often n8n looks for executions that are too old.
 const AGE_CHECK_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
-
-/// How many executions of a kind there were.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
-    /// The workflow's id.
-    pub workflow: String,
-    /// How they were started.
-    pub mode: Mode,
-    /// Their state.
-    pub status: Status,
-    /// How many.
-    pub count: u64,
-}
-
-/// The executions that are no longer listed one by one.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Dropped(Vec<Tally>);
-
-impl Dropped {
-    fn add(&mut self, execution: &Execution) {
-        tally(&mut self.0, execution);
-    }
-}
-
-fn tally(tallies: &mut Vec<Tally>, execution: &Execution) {
-    let same = |tally: &&mut Tally| {
-        tally.mode == execution.mode
-            && tally.status == execution.status
-            && tally.workflow == execution.workflow
-    };
-    match tallies.iter_mut().find(same) {
-        Some(tally) => tally.count += 1,
-        None => tallies.push(Tally {
-            workflow: execution.workflow.clone(),
-            mode: execution.mode,
-            status: execution.status,
-            count: 1,
-        }),
-    }
-}
 
 impl Instance {
     /// Everything that ever happened here, counted: including the rows that are gone and the lives before a restore.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use plotters::prelude::*;
 
-use super::stored::Step;
+use super::step::Step;
 
 const SIZE: (u32, u32) = (800, 400);
 const MILLION: f64 = 1e6;

@@ -9,6 +9,7 @@ use super::{
     bed::{Bed, Load},
     plot,
     report::median,
+    step::Step,
 };
 
 /// Recorded and measured at a time.
@@ -21,17 +22,6 @@ const PER_MESSAGE: u64 = 250;
 
 /// The last tenth of all steps may cost this much more than the first.
 const GROWTH_MAX: f64 = 1.25;
-
-/// The cost of one step.
-#[derive(Debug, Clone)]
-pub struct Step {
-    /// Executions that were stored when it began.
-    pub stored: u64,
-    pub per_second: f64,
-    /// Processor time of the aggregator, Postgres and NATS for one execution.
-    pub cpu_us: f64,
-    pub table_mib: f64,
-}
 
 /// Records until this many are stored. Writes a table and a plot.
 pub fn run(bed: &mut Bed, executions: u64) -> Result<ExitCode> {

@@ -9,7 +9,7 @@ use stack::{
     process::{Launch, Process},
 };
 
-use super::instance::Installation;
+use super::installation::Installation;
 
 /// A start with all migrations of an empty database, on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(240);

@@ -4,9 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    decide::Decision,
     identifier::Identifier,
     minutes::{free_instant, minute_of},
-    owed::Owed,
+    owed::{Owed, Part, Route},
 };
 
 fn at(text: &str) -> Timestamp {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as Stamp, ToSqlx};
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::{Period, TenantId};
 use sqlx::{PgConnection, PgPool};
 
@@ -172,7 +172,7 @@ pub async fn lock_owing(
             Ok(account) => accounts.push(account),
             // A damaged account does not hold up the others.
             Err(error) => {
-                tracing::error!(%tenant, error = chain(&error), "cannot read an account, skipping it")
+                tracing::error!(%tenant, error = error_chain(&error), "cannot read an account, skipping it")
             }
         }
     }

@@ -4,17 +4,17 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as Stamp, ToSqlx};
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::{Period, TenantId};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::{StoreError, accounts::Key, damaged, leases::Lease};
 use crate::{
-    account::{earlier, later},
     identifier::{Destination, Identifier},
     minutes::minute_of,
     report::{Report, State},
 };
+use metering::{earlier, later};
 
 /// Reports considered at a time; those that have been due longest come first.
 const HEADS_MAX: i64 = 500;
@@ -140,7 +140,7 @@ pub async fn heads(pool: &PgPool) -> Result<Vec<Report>, StoreError> {
             Ok(report) => heads.push(report),
             // It holds up only its own customer.
             Err(error) => {
-                tracing::error!(%identifier, error = chain(&error), "cannot read a report, retrying in five minutes");
+                tracing::error!(%identifier, error = error_chain(&error), "cannot read a report, retrying in five minutes");
                 postpone(pool, &identifier, DAMAGED_PAUSE, "the stored report cannot be read").await?;
             }
         }

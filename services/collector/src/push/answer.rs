@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chassis::NoPlace;
-use messaging::consume::chain;
+use messaging::error_chain;
 use serde::Serialize;
 
 use super::{BODY_BYTES_MAX, EXECUTIONS_MAX, item::Item};
@@ -163,7 +163,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         if let Self::Unavailable(error) = &self {
             tracing::warn!(
-                error = chain(error),
+                error = error_chain(error),
                 "cannot accept pushed executions; the hook sends them again"
             );
         }

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use catalog::InvalidEntry;
-use messaging::{AskError, consume::chain};
+use messaging::{AskError, error_chain};
 use metering::{InvalidCalendar, InvalidId};
 use proto::v1::RefusalKind;
 use serde::Serialize;
@@ -144,7 +144,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if let Self::Unavailable(source) = &self {
-            tracing::warn!(error = chain(source.as_ref()), "a request failed; its caller got 503");
+            tracing::warn!(error = error_chain(source.as_ref()), "a request failed; its caller got 503");
         }
         let (status, code) = self.status_and_code();
         let message = self.to_string();

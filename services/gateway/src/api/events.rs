@@ -17,7 +17,7 @@ use axum::{
     },
 };
 use futures_util::{StreamExt, stream};
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::{PlanId, SourceId, TenantId};
 use proto::{InvalidMessage, v1, v1::catalog_entry};
 use tokio::sync::{Notify, broadcast};
@@ -124,7 +124,10 @@ pub async fn announce(app: App) {
             () = app.announcer.wake.notified() => {}
         }
         if let Err(error) = announce_changed(&app).await {
-            tracing::warn!(error = chain(&error), "cannot read the catalog for live listeners; trying again");
+            tracing::warn!(
+                error = error_chain(&error),
+                "cannot read the catalog for live listeners; trying again"
+            );
         }
         tokio::select! {
             () = app.shutdown.cancelled() => return,
@@ -205,7 +208,7 @@ async fn all(app: &App, caller: &Caller) -> Vec<Event> {
             .map(|json| usage_event(&json))
             .collect(),
         Err(error) => {
-            tracing::warn!(error = chain(&error), "a live listener starts without figures");
+            tracing::warn!(error = error_chain(&error), "a live listener starts without figures");
             Vec::new()
         }
     }

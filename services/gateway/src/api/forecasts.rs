@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use catalog::{Plan, Tenant};
 use jiff::{Timestamp, civil};
-use messaging::consume::chain;
+use messaging::error_chain;
 use metering::Period;
 use proto::{required_instant, subjects::Question, v1};
 use serde::Serialize;
@@ -48,7 +48,7 @@ pub async fn of(
     let days = match days.unwrap_or(Err(ApiError::Timeout)) {
         Ok(days) => days,
         Err(error) => {
-            tracing::warn!(tenant = %tenant.id, error = chain(&error), "usage is shown without a forecast");
+            tracing::warn!(tenant = %tenant.id, error = error_chain(&error), "usage is shown without a forecast");
             return None;
         }
     };

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use axum::{Json, extract::State};
 use catalog::Source;
 use jiff::Timestamp;
-use messaging::consume::chain;
+use messaging::error_chain;
 use serde::Serialize;
 use sqlx::PgPool;
 use tokio::time::sleep;
@@ -103,7 +103,7 @@ pub async fn count(app: App) {
         match app.gap_counts.refresh(&app.pool).await {
             Ok(changed) => changed.into_iter().for_each(|source| app.announcer.source_changed(source)),
             Err(error) => tracing::warn!(
-                error = chain(&error),
+                error = error_chain(&error),
                 "cannot read the counts of gaps; the last ones are shown"
             ),
         }
