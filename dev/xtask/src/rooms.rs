@@ -1,13 +1,16 @@
 //! `cargo xtask rooms`: the modules of each crate, what they import from each other, and the circles among them.
 //!
 //! A room is a module directly under the crate's root: a file, or a folder with its files. An arrow is one room that imports
-//! from another. A circle is a set of files, or of rooms, that import each other in a loop: none of them can be read, tested or
-//! moved alone. A folder's first file and its own files belong together and make no circle.
+//! from another. A circle is a set of files that import each other in a loop: none of them can be read, tested or moved alone.
+//! A folder's first file and its own files belong together and make no circle. What is only for tests does not count.
+//!
+//! Rooms that import each other in a loop are listed too, but are no error: `store` knows the types that it stores.
 
 mod imports;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -20,7 +23,7 @@ use petgraph::{
 };
 use stack::Project;
 
-use self::imports::imports;
+use self::imports::{imports, test_modules};
 
 /// Where crates are.
 const FOLDERS: [&str; 4] = ["services", "crates", "dev", "."];
@@ -48,6 +51,12 @@ impl Rooms {
             println!("{:<12} {files:>5} {rooms:>5} {:>6} {:>7}", plan.name, arrows.len(), circles.len());
             for circle in circles {
                 println!("    circle: {}", circle.join(", "));
+            }
+            for rooms in loops(arrows.iter().map(|(from, to)| (from, to))) {
+                println!(
+                    "    rooms that know each other: {}",
+                    rooms.into_iter().copied().collect::<Vec<_>>().join(", ")
+                );
             }
             for (from, to) in arrows.iter().filter(|_| self.arrows) {
                 println!("    {from} -> {to}");
@@ -88,13 +97,19 @@ impl Plan {
         walk(&source, &mut sources)?;
         let modules: BTreeMap<_, _> =
             sources.into_iter().map(|file| Ok((module(&source, &file)?, file))).collect::<Result<_>>()?;
-        let mut files = BTreeMap::new();
+        let mut parsed = BTreeMap::new();
         for (module, file) in &modules {
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-            let parsed =
-                syn::parse_file(&text).with_context(|| format!("cannot parse {}", file.display()))?;
-            let targets = imports(module, &parsed).into_iter().filter_map(|mut path| {
+            let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            let file = syn::parse_file(&text).with_context(|| format!("cannot parse {}", file.display()))?;
+            parsed.insert(module, file);
+        }
+        let of_tests: Vec<_> = parsed.iter().flat_map(|(module, file)| test_modules(module, file)).collect();
+        let mut files = BTreeMap::new();
+        for (module, file) in parsed {
+            if of_tests.iter().any(|tests| module.starts_with(tests)) {
+                continue;
+            }
+            let targets = imports(module, &file).into_iter().filter_map(|mut path| {
                 // What is imported from a module is named after it.
                 while !path.is_empty() && !modules.contains_key(&path) {
                     path.pop();
@@ -120,24 +135,11 @@ impl Plan {
         rooms.filter(|(from, to)| from != to).collect()
     }
 
-    /// Files, and rooms, that import each other in a loop.
+    /// Files that import each other in a loop.
     pub fn circles(&self) -> Vec<Vec<String>> {
         let files =
             self.files.iter().flat_map(|(module, targets)| targets.iter().map(move |to| (module, to)));
-        let of_files =
-            loops(files).into_iter().map(|circle| circle.iter().map(|path| path.join("::")).collect());
-        let mut circles: Vec<Vec<String>> = of_files.collect();
-        // A loop of files in two rooms is one of the rooms as well, and is named once.
-        let arrows = self.arrows();
-        let rooms = loops(arrows.iter().map(|(from, to)| (from, to)));
-        let is_named =
-            |room: &str| circles.iter().flatten().any(|path| path.split("::").next() == Some(room));
-        let further: Vec<_> =
-            rooms.into_iter().filter(|rooms| !rooms.iter().all(|room| is_named(room))).collect();
-        circles.extend(
-            further.into_iter().map(|rooms| rooms.into_iter().map(|room| format!("{room}::*")).collect()),
-        );
-        circles
+        loops(files).into_iter().map(|circle| circle.iter().map(|path| path.join("::")).collect()).collect()
     }
 }
 
@@ -180,7 +182,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 
 fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = || -> std::io::Result<Vec<PathBuf>> {
-        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
     };
     let mut children = read().with_context(|| format!("cannot read {}", folder.display()))?;
     children.sort();

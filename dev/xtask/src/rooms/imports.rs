@@ -2,7 +2,7 @@
 //! everything.
 
 use syn::{
-    Attribute, File, ItemFn, ItemImpl, ItemMod, ItemUse, Path, UseTree,
+    Attribute, File, Item, ItemFn, ItemImpl, ItemMod, ItemUse, Path, UseTree,
     visit::{self, Visit},
 };
 
@@ -11,6 +11,15 @@ pub fn imports(module: &[String], file: &File) -> Vec<Vec<String>> {
     let mut imports = Imports { module: module.to_vec(), found: Vec::new() };
     imports.visit_file(file);
     imports.found
+}
+
+/// The modules that the file of this module declares for tests only.
+pub fn test_modules(module: &[String], file: &File) -> Vec<Vec<String>> {
+    let declared = file.items.iter().filter_map(|item| match item {
+        Item::Mod(item) if is_for_tests(&item.attrs) => Some(item.ident.to_string()),
+        _ => None,
+    });
+    declared.map(|name| module.iter().cloned().chain([name]).collect()).collect()
 }
 
 struct Imports {
