@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_spent_while_too_much_waits_to_be_written() {
+    async fn no_unit_is_spent_while_too_many_verdicts_wait_to_be_stored() {
         let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
         let pool = PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap();
         let clock = Arc::new(SimulatedClock::standing_at(now));
