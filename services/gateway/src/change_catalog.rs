@@ -328,7 +328,7 @@ fn readable<E: Entry>(original: &originals::Original, id: &str) -> Option<Revise
                 kind = E::KIND.as_str(),
                 id,
                 error = chain(error),
-                "replacing a damaged catalog value"
+                "ignoring a damaged catalog value"
             );
         })
         .ok()

@@ -357,7 +357,7 @@ impl Desk {
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
-                tracing::warn!(tenant = %self.tenant, error = chain(&*error), "admission ledger unavailable; trying again");
+                tracing::warn!(tenant = %self.tenant, error = chain(&*error), "admission ledger unavailable, retrying");
                 Err(error)
             }
         }

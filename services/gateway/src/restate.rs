@@ -98,7 +98,10 @@ impl Restate {
             match self.look(known.as_ref()).await {
                 Ok(life) => known = Some(life),
                 Err(error) => {
-                    tracing::warn!(error = chain(&error), "cannot compare the catalog with its stream, retrying")
+                    tracing::warn!(
+                        error = chain(&error),
+                        "cannot compare the catalog with its stream, retrying"
+                    )
                 }
             }
             tokio::select! {

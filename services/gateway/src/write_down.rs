@@ -220,7 +220,11 @@ mod tests {
             unwritten.add(entry(id));
         }
         let late = unwritten.take();
-        assert_eq!((late.entries.len(), late.is_unsure), (ROWS_LATE, false), "a large backlog: more at a time");
+        assert_eq!(
+            (late.entries.len(), late.is_unsure),
+            (ROWS_LATE, false),
+            "a large backlog: more at a time"
+        );
         let all = keys(&late);
         unwritten.put_back(late.entries.into_iter().take(ROWS_USUAL + 1).collect());
 

@@ -27,8 +27,8 @@ pub struct ErrorJson {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorDetail {
     /// For programs: `unauthorized`, `forbidden`, `csrf_header_missing`, `not_found`, `method_not_allowed`,
-    /// `invalid_request`, `invalid_json`, `invalid_value`, `too_large`, `unsupported_media_type`, `in_use`, `removed`,
-    /// `too_many`, `too_many_requests`, `overloaded`, `timeout`, `unavailable`.
+    /// `invalid_request`, `invalid_json`, `invalid_value`, `too_large`, `unsupported_media_type`, `in_use`,
+    /// `taken`, `removed`, `too_many`, `too_many_requests`, `overloaded`, `timeout`, `unavailable`.
     pub code: &'static str,
     /// For people: what happened and what to do.
     pub message: String,
@@ -44,16 +44,16 @@ pub enum ApiError {
     #[error("a token is needed: send it as `Authorization: Bearer ...`, or sign in")]
     Unauthorized,
     /// The caller may not see or do this.
-    #[error("this token may not do that")]
+    #[error("this token does not allow that")]
     Forbidden,
     /// A change with only a cookie could come from a page of another origin.
-    #[error("a change that is made with a session needs the header `X-Flowmeter: 1`")]
+    #[error("a change with a session cookie needs the header `X-Flowmeter: 1`")]
     CsrfHeaderMissing,
     /// There is nothing here.
     #[error("{0}")]
     NotFound(String),
     /// The path exists, but not with this method.
-    #[error("this path does not take that method")]
+    #[error("this path does not support that method")]
     MethodNotAllowed,
     /// The path or query is invalid.
     #[error("{0}")]
@@ -240,7 +240,7 @@ impl From<AdmitError> for ApiError {
 
 /// The answer for an unknown path.
 pub fn not_here() -> ApiError {
-    ApiError::NotFound("there is nothing here; /openapi.json lists what there is".to_owned())
+    ApiError::NotFound("no such path; /openapi.json lists all paths".to_owned())
 }
 
 /// The handler for unknown paths.
