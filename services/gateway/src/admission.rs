@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_metering_follows_the_outage_rule_unless_the_count_alone_reaches_the_limit() {
+    fn stale_metering_follows_the_outage_rule_unless_the_count_reaches_the_limit() {
         let late = at("2026-11-24T12:29:01Z");
         let stale = |counted: Option<&Counted>| Known::at(late, counted, &Calendar::utc(), STALE_AFTER);
         let closed = Terms { outage_rule: OutageRule::Closed, ..hard(50) };
