@@ -21,7 +21,7 @@ use crate::{
 /// How long a session lasts: a working day.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Valid tokens, so that listing them stays one answer. As many revoked ones are kept for a while
+/// The most valid tokens, so that one answer can list them. As many revoked ones are kept for a while
 /// (`purge.rs`).
 pub const TOKENS_MAX: u64 = 10_000;
 

@@ -175,7 +175,7 @@ pub struct Terms {
     pub limit: Option<u64>,
     /// What happens at the limit.
     pub kind: LimitKind,
-    /// What happens while the usage is not known.
+    /// What happens while usage figures are missing or too old.
     pub outage_rule: OutageRule,
     /// With a soft limit: executions allowed beyond it.
     pub overage_max: Option<u64>,

@@ -22,7 +22,7 @@ use crate::{
     store::{self, originals},
 };
 
-/// Values of one kind, so that listing them all stays bounded.
+/// The most values of one kind, so that one answer can list them.
 pub const VALUES_MAX: u64 = 10_000;
 
 /// Names listed in a refusal; the rest is given as a number.

@@ -81,7 +81,8 @@ struct State {
     spent_since: u64,
     /// Units spent since the last transaction.
     fresh: Tallies,
-    /// The latest instant at which a unit was spent. If the clock is set back, no forgotten row is added to.
+    /// The latest instant at which a unit was spent. Units are never spent before it, so that a clock that is
+    /// set back adds to no forgotten row.
     spent_at: Timestamp,
     /// Units spent before the last transaction that the ledger has tallied, or will.
     tallies: Tallies,

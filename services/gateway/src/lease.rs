@@ -46,8 +46,8 @@
 //!                              <= sum of min(LEASE_MAX, free at the grant / SHARE)
 //!                               = 0 once the free units have been below NEAR at each grant
 //!                               + runs allowed in the START_MARGIN before W, and at most a row of tallies before that
-//!                                 (not those that are counted and say when they were allowed)
-//!                               = 0 from the sweep on that such a refusal asks for (`doubts`)
+//!                                 (not those that are counted with an `admitted_at`)
+//!                               = 0 from the sweep on that such a refusal requests (`doubts`)
 //! ```
 //!
 //! Units that another replica has spent and not tallied are part of what it holds: they count until the

@@ -1,6 +1,5 @@
 //! A workflow's tags and project, from its source's own list. The collector knows them; its answers are
-//! cached for
-//! [`FRESH_FOR`], so that the limit check need not ask before each run.
+//! cached for [`FRESH_FOR`], so that the limit check need not ask before each run.
 //!
 //! A workflow that is not known yet is asked for again after [`UNKNOWN_FOR`]. If the collector does not
 //! answer, the last answer is used, however old it is.

@@ -28,7 +28,7 @@ use crate::{
     tallies::Tallies,
 };
 
-/// `retry_at` of a refusal whose end is not known.
+/// Time until `retry_at` of a refusal whose end is not known.
 const RETRY_SOON: SignedDuration = SignedDuration::from_secs(10);
 
 /// The same for a workflow that seems to start itself.

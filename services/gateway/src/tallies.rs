@@ -1,7 +1,7 @@
 //! How many runs a replica has allowed from leased units, as the ledger tallies them.
 //!
-//! Each replica writes only its own rows of `tallies` and `workflow_tallies`, with absolute figures: writing
-//! them again after a commit with an unknown outcome changes nothing.
+//! Rows of `tallies` and `workflow_tallies` with a replica's id are written only by that replica, with
+//! absolute figures: writing them again after a commit with an unknown outcome changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,8 @@ use metering::WorkflowId;
 /// The time that one row covers. Migrations contain it as a number.
 const SLOT_SECONDS: i64 = 5;
 
-/// How long rows are remembered: only when its row is written may a run turn out to be another replica's.
+/// How long rows are kept in memory: a run may turn out to be another replica's only when its verdict is
+/// stored.
 const KEPT: SignedDuration = SignedDuration::from_secs(15);
 
 /// The row of an instant.

@@ -1,5 +1,5 @@
-//! The limit check over HTTP: `POST /v1/admissions` before a run, `POST /v1/admissions/batch` for many, `GET
-//! /v1/admissions/{tenant}` for a preview.
+//! The limit check over HTTP: `POST /v1/admissions` before a run, `POST /v1/admissions/batch` for many,
+//! `GET /v1/admissions/{tenant}` for a preview.
 //!
 //! A refusal is an answer, not an error: HTTP 200 with `allowed: false`, or 429 or 402 if the caller asks for
 //! it with `?status=429` or `?status=402`. If there is a limit, the headers `RateLimit-Limit`,

@@ -216,7 +216,7 @@ pub async fn list(
     let (metered, _) = metered_tenant(&app, &caller, &id).await?;
     let (now, tenant) = (metered.now(&app), metered.tenant);
     let instant = instant_in(query.period.as_deref(), &tenant.calendar, now)?;
-    // They come with the first page of an explanation, which has at least one execution.
+    // They come with the first page of an explanation; a page has at least one execution.
     let question = v1::ExplainQuestion {
         tenant_id: tenant.id.to_string(),
         // For an aggregator of the previous version.

@@ -120,7 +120,7 @@ pub struct SliceJson {
 /// Figures over a set of executions.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TotalsJson {
-    /// The billable count: `executions` + `adjusted`.
+    /// The count: `executions` + `adjusted`.
     pub counted: u64,
     /// Counted executions, by how they ended: `success` + `error` + `crashed` + `canceled`.
     pub executions: u64,

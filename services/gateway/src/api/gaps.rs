@@ -1,4 +1,4 @@
-//! Gaps over HTTP: executions that were pruned before they were seen.
+//! Gaps over HTTP: executions that disappeared before they were seen.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -27,7 +27,7 @@ const GAPS_LISTED_MAX: u64 = 1_000;
 /// Interval for learning of gaps that another replica stored, and of deleted ones.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Executions that were pruned before they were seen.
+/// Executions that disappeared before they were seen.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct GapsJson {
     /// How many gaps are kept (90 days).

@@ -41,7 +41,7 @@ pub struct ClosedPeriodJson {
     pub plan: Option<String>,
     /// When it was closed.
     pub closed_at: Timestamp,
-    /// The billable count: `executions` + `adjusted`, late ones included.
+    /// The count: `executions` + `adjusted`, late ones included.
     pub counted: u64,
     /// Counted executions, by how they ended: `success` + `error` + `crashed` + `canceled`.
     pub executions: u64,

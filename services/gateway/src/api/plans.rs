@@ -40,7 +40,7 @@ pub struct PlanInput {
     /// The event name of the Stripe meter; null if usage is not billed.
     #[serde(default)]
     pub meter_event_name: Option<String>,
-    /// The limit check's answer while the usage is not known.
+    /// The limit check's answer while usage figures are missing or too old.
     #[serde(default)]
     pub outage_rule: OutageRuleJson,
     /// How the limit check decides, beyond the monthly limit.
@@ -69,7 +69,7 @@ pub struct PlanJson {
     pub price: Option<PriceJson>,
     /// The event name of the Stripe meter.
     pub meter_event_name: Option<String>,
-    /// The limit check's answer while the usage is not known.
+    /// The limit check's answer while usage figures are missing or too old.
     pub outage_rule: OutageRuleJson,
     /// How the limit check decides, beyond the monthly limit.
     pub admission: AdmissionRuleJson,
@@ -95,7 +95,7 @@ pub enum LimitKindJson {
     Soft,
 }
 
-/// The limit check's answer while the usage is not known.
+/// The limit check's answer while usage figures are missing or too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutageRuleJson {

@@ -109,7 +109,7 @@ pub struct SourceStatusJson {
     pub loss_expected_at: Option<Timestamp>,
     /// Executions that it has numbered but never showed; null if there are none.
     pub unseen: Option<UnseenJson>,
-    /// Executions that were pruned before they were seen.
+    /// Executions that disappeared before they were seen.
     pub gaps: GapsJson,
     /// How far its clock is ahead of Flowmeter's at the last measurement, negative if it is behind; null if
     /// not known.

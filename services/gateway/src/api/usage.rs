@@ -51,7 +51,7 @@ pub struct UsageJson {
     pub archived_at: Option<Timestamp>,
     /// The current period.
     pub period: PeriodJson,
-    /// The billable count: `executions` + `adjusted`; null if nothing is known of this period yet.
+    /// The count: `executions` + `adjusted`; null if nothing is known of this period yet.
     pub counted: Option<u64>,
     /// Counted executions, by how they ended: `success` + `error` + `crashed` + `canceled`.
     pub executions: Option<u64>,
@@ -131,7 +131,7 @@ pub struct SourceFreshnessJson {
     pub loss_expected_at: Option<Timestamp>,
     /// Executions that it has numbered but never showed; null if there are none, and for a shared source.
     pub unseen: Option<UnseenJson>,
-    /// How many gaps it has (kept for 90 days): executions that were pruned before they were seen.
+    /// How many gaps it has (kept for 90 days): executions that disappeared before they were seen.
     pub gaps: u64,
     /// How far its clock is ahead of Flowmeter's, negative if it is behind; null if not known, and for
     /// tenants.

@@ -91,7 +91,7 @@ pub async fn list_closed(
     rows.iter().map(closed_row).collect()
 }
 
-/// Executions that were pruned before they were seen.
+/// Executions that disappeared before they were seen.
 #[derive(Debug, Clone)]
 pub struct Gap {
     /// The source that ran them.

@@ -2,8 +2,7 @@
 //! the last day of a period as on the first.
 //!
 //! Triggers keep an existing sum up to date (migration 1045). The first decision that needs a sum creates it
-//! while holding the lock of the tenant's ledger; so does everyone who tallies, and nothing is missed in
-//! between.
+//! while holding the lock of the tenant's ledger. Everyone who tallies holds it too, so nothing is missed.
 
 use jiff::Timestamp;
 use metering::TenantId;
