@@ -49,7 +49,11 @@ pub async fn of(
     let days = match days.unwrap_or(Err(ApiError::Timeout)) {
         Ok(days) => days,
         Err(error) => {
-            tracing::warn!(tenant = %tenant.id, error = chain(&error), "cannot read figures by day, showing usage without a forecast");
+            tracing::warn!(
+                tenant = %tenant.id,
+                error = chain(&error),
+                "cannot read figures by day, showing usage without a forecast"
+            );
             return None;
         }
     };
