@@ -116,7 +116,7 @@ mod tests {
                 }
             }
             let others = replicas_count as u64 - 1;
-            prop_assert!(allowed <= most + others * (most / SHARE), "{allowed} of {asked}, a loop from {most} on");
+            prop_assert!(allowed <= most + others * (most / SHARE), "{allowed} of {asked}, a loop above {most}");
             prop_assert!(allowed >= asked.min(most));
         }
     }
