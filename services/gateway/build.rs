@@ -13,7 +13,7 @@ fn main() -> io::Result<()> {
     let mut table = String::from("&[\n");
     for path in &paths {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // Anything else (notes, tests) is not for the browser.
+        // Other files (notes, tests) are not for the browser.
         if let Some(media_type) = media_type(name) {
             println!("cargo::rerun-if-changed={}", path.display());
             writeln!(

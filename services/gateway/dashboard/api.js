@@ -1,6 +1,6 @@
-// The gateway's HTTP API as the page uses it. The session is an HttpOnly cookie: no script can read it.
+// The gateway's HTTP API as the page uses it. The session is an HttpOnly cookie that scripts cannot read.
 
-/** A request that the gateway refused, or that did not reach it (status 0). */
+/** A request that the gateway refused or that did not reach it (status 0). */
 export class ApiError extends Error {
   constructor(status, message) {
     super(message);
@@ -8,10 +8,10 @@ export class ApiError extends Error {
   }
 }
 
-/** Where the page was loaded from: behind a proxy the gateway may stand under a path, beside others. */
+/** The page's own address: a proxy may serve the gateway under a path. */
 const BASE = new URL(".", import.meta.url);
 
-/** Longer than any answer of the gateway takes; past it the connection counts as lost. */
+/** Longer than any answer of the gateway takes; after this the connection counts as lost. */
 const REQUEST_TIMEOUT_MS = 15_000;
 
 async function request(method, path, body) {
@@ -19,7 +19,7 @@ async function request(method, path, body) {
   try {
     response = await fetch(new URL(path, BASE), {
       method,
-      // A cross-site form cannot set a header of its own, so this one shows that the request is the page's.
+      // A cross-site form cannot set custom headers, so this one shows that the request comes from the page.
       headers: { "X-Flowmeter": "1", ...(body === undefined ? {} : { "Content-Type": "application/json" }) },
       body: body === undefined ? undefined : JSON.stringify(body),
       credentials: "same-origin",

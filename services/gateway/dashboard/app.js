@@ -8,9 +8,9 @@ import { overview } from "./overview.js";
 import { tenantView } from "./tenant.js";
 import { UsageBook } from "./usage.js";
 
-/** Relative times and the charts move on their own. */
+/** Interval for updating relative times and charts. */
 const TICK_MS = 5_000;
-/** Time between two drawings; short enough to feel live. */
+/** Time between two redraws; short enough to feel live. */
 const DRAW_MIN_MS = 150;
 const THEME = "flowmeter.theme";
 const TENANT_ROUTE = /^#\/tenants\/([^/]+)$/;
@@ -25,9 +25,9 @@ const context = {
 };
 const live = new Live({ onUsage, onStatus, resync });
 let view = null;
-/** Which target the view stands for. */
+/** The target that the view shows. */
 let shown = "";
-/** Before the first list has come, nothing is known: not even that there are no tenants. */
+/** Before the first list arrives nothing is known, not even that there are no tenants. */
 let loaded = false;
 let drawTimer = null;
 let offlineSince = null;
@@ -36,7 +36,7 @@ function onUsage(usage) {
   if (book.put(usage)) requestDraw();
 }
 
-// Many events may come at once: with hundreds of tenants, drawing for each would keep the browser busy.
+// Many events may come at once: with hundreds of tenants, a redraw for each would keep the browser busy.
 function requestDraw() {
   drawTimer ??= setTimeout(() => {
     drawTimer = null;
@@ -86,7 +86,7 @@ async function resync() {
   return true;
 }
 
-/** What the address asks for. Where there is one tenant only, it is the start page. */
+/** The view that the address asks for. A single tenant is the start page. */
 function target() {
   const only = book.size === 1 ? book.all()[0].tenant : null;
   const tenant = readRoute() ?? only;
@@ -180,7 +180,7 @@ async function signOut() {
   try {
     await api.signOut();
   } catch (error) {
-    // The cookie may still be valid: saying "signed out" would be wrong.
+    // The cookie may still be valid, so "signed out" would be wrong.
     if (error.status !== 401) {
       setText(byId("notice"), signInMessage(error));
       show(byId("notice"), true);
@@ -190,7 +190,7 @@ async function signOut() {
   showSignIn();
 }
 
-/** Takes the token out of a sign-in link, and out of the address and the history before anything else happens. */
+/** Takes the token from a sign-in link, and first removes it from the address and the history. */
 function takeToken() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (!token) return false;
@@ -249,7 +249,7 @@ async function start() {
   if (!takeToken()) await resume();
 }
 
-// Whether there is a session only the gateway knows: the cookie cannot be read here.
+// Only the gateway knows whether there is a session: the cookie cannot be read here.
 async function resume() {
   try {
     await api.session();

@@ -1,12 +1,12 @@
-// Archived tenants: they were removed, and their figures stay readable. Only the operator may list them.
+// Archived tenants: removed, with figures that stay readable. Only the operator may list them.
 
 import * as api from "./api.js";
 import { el, setText, show } from "./dom.js";
 import { drawEach } from "./parts.js";
 
-/** Tenants are archived by hand, and seldom. */
+/** Tenants are archived by hand, and rarely. */
 const REFRESH_MS = 60_000;
-/** A longer list is found by the command line. */
+/** The command line lists more. */
 const TENANTS_LISTED = 500;
 
 export function archivedCard(context) {
@@ -29,7 +29,7 @@ export function archivedCard(context) {
     try {
       draw((await api.archivedTenants()).tenants);
     } catch {
-      // A tenant's token may not list them; and what was shown stays where the gateway is away.
+      // A tenant's token may not list them; and the last list stays visible if the gateway is unavailable.
     }
   }
 
@@ -60,7 +60,7 @@ function linkTo(tenant, context) {
   return el("span", {}, link, " ", el("span", { class: "muted small" }, archivedText(tenant, context)));
 }
 
-/** "Archived on 24 November", or only "Archived" where that day was not kept. */
+/** "Archived on 24 November", or only "Archived" if the date was not recorded. */
 export function archivedText({ archived_at: at }, { format: { t, moment }, book }) {
   return at === null ? t("archived") : t("archivedOn", { date: moment(at, book.now()) });
 }

@@ -16,7 +16,7 @@ const { barsOf, forecastText } = await import("./daily.js");
 const folder = new URL(".", import.meta.url);
 const served = readdirSync(folder).filter((name) => /\.(js|html|css|svg)$/.test(name));
 const read = (name) => readFileSync(new URL(name, folder), "utf8");
-test("both languages have the same texts with the same places", () => {
+test("both languages have the same texts with the same placeholders", () => {
   const places = (entry) =>
     [...JSON.stringify(entry).matchAll(/\{(\w+)\}/g)]
       .map((match) => match[1])
@@ -26,7 +26,7 @@ test("both languages have the same texts with the same places", () => {
   for (const [key, entry] of Object.entries(WORDS.en)) assert.equal(places(entry), places(WORDS.es[key]), key);
 });
 
-test("every text that the page names exists", () => {
+test("every text that the page uses exists", () => {
   const page = read("index.html");
   for (const [, key] of page.matchAll(/data-word="(\w+)"/g)) assert.ok(WORDS.en[key], key);
   for (const name of served.filter((name) => name.endsWith(".js"))) {
@@ -43,7 +43,7 @@ test("nothing breaks the content security policy, and no data becomes markup", (
   }
 });
 
-test("numbers follow the language, and a share with failures never reads 100 %", () => {
+test("numbers follow the language, and a rate with failures is never shown as 100 %", () => {
   const [english, spanish] = [formatsOf("en"), formatsOf("es")];
   assert.equal(english.count(8412), "8,412");
   assert.equal(spanish.count(8412), "8.412");
@@ -56,7 +56,7 @@ test("numbers follow the language, and a share with failures never reads 100 %",
   assert.equal(spanish.t("failed", { count: 1 }), "1 fallida");
 });
 
-test("an amount shows its minor unit, whatever digits the browser thinks usual", () => {
+test("an amount has the digits of its exponent, not the browser's usual ones", () => {
   const { money } = formatsOf("en");
   const shown = (currency, exponent) => money({ amount_minor: 123_456, currency, exponent }).replace(/\s/g, " ");
   assert.equal(shown("huf", 2), "HUF 1,234.56");
@@ -66,16 +66,16 @@ test("an amount shows its minor unit, whatever digits the browser thinks usual",
   assert.equal(shown("clf", 4), "CLF 12.3456");
   for (const currency of ["cop", "idr", "rsd", "pkr", "lbp", "all", "crc", "mga"])
     assert.equal(shown(currency, 2), `${currency.toUpperCase()} 1,234.56`);
-  // Not known is not a wrong amount.
+  // Without an exponent the amount is unknown, not wrong.
   assert.equal(money({ amount_minor: 123_456, currency: "huf" }), "–");
 });
 
-test("every address that the page asks is relative to the page", () => {
+test("every address that the page requests is relative to the page", () => {
   for (const name of served.filter((name) => /\.(js|html)$/.test(name)))
     assert.doesNotMatch(read(name), /["'`]\/(v1|openapi|[a-z_]+\.(js|css|svg))/, name);
 });
 
-test("a period shows the days of its tenant in every reader's zone", () => {
+test("a period shows its tenant's days in every reader's time zone", () => {
   const { days } = formatsOf("en");
   const utc = { start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z", time_zone: "UTC" };
   const madrid = { start: "2026-10-31T23:00:00Z", end: "2026-11-30T23:00:00Z", time_zone: "Europe/Madrid" };
@@ -83,13 +83,13 @@ test("a period shows the days of its tenant in every reader's zone", () => {
   assert.match(days(madrid), /^1\s?–\s?30 Nov$/);
 });
 
-test("the first language of the browser that is spoken here is taken, and a choice is kept", () => {
+test("the browser's first supported language is used, and a choice is kept", () => {
   assert.equal(chosenLanguage(), "en");
   localStorage.setItem("flowmeter.language", "es");
   assert.equal(chosenLanguage(), "es");
 });
 
-test("a late event does not undo a newer list, and a removed tenant goes", () => {
+test("a late event does not undo a newer list, and a removed tenant disappears", () => {
   const book = new UsageBook();
   book.replaceAll({ as_of: at(0), usage: [usage({ counted: 12 }), usage({ tenant: "south", name: "South" })] });
   assert.equal(book.put(usage({ counted: 11, as_of: at(5) })), false);
@@ -102,7 +102,7 @@ test("a late event does not undo a newer list, and a removed tenant goes", () =>
   assert.ok(Math.abs(book.now() - NOW) < 1_000, "the service's clock is used");
 });
 
-test("what was not watched is unknown, and what failed is not zero", () => {
+test("unwatched time is unknown, and a failing source is not zero", () => {
   const activity = new Activity();
   const known = (tenant) => activity.series([tenant]).filter((added) => added !== null);
   activity.observe(usage({ counted: 10 }));
@@ -122,7 +122,7 @@ test("what was not watched is unknown, and what failed is not zero", () => {
   );
 });
 
-test("a figure without all sources is a lower bound", () => {
+test("a figure that lacks a source is a lower bound", () => {
   assert.equal(isFloor(usage()), false);
   assert.equal(isFloor(usage({ sources: [source(), source({ complete_until: null })] })), true);
   assert.equal(isFloor(usage({ counted: null, sources: [source({ failing: {} })] })), false);
@@ -130,7 +130,7 @@ test("a figure without all sources is a lower bound", () => {
   assert.equal(sourceState(source({ paused: true, complete_until: null }), NOW), "paused");
 });
 
-test("a loss that is ahead is said, unless the source is not swept anyway", () => {
+test("an expected loss is shown, unless the source is not swept anyway", () => {
   const losing = source({ loss_expected_at: at(-420) });
   assert.equal(isLosing(source()), false);
   assert.equal(isLosing(losing), true);
@@ -141,7 +141,7 @@ test("a loss that is ahead is said, unless the source is not swept anyway", () =
   assert.match(text, /^n8n will prune executions before the next sweep, about .*\d\d:07/);
 });
 
-test("a gap says its range, its reason and when it was found", () => {
+test("a gap is shown with its range, its reason and when it was found", () => {
   const gap = {
     reason: "epoch_ended",
     epoch: 1,
@@ -161,7 +161,7 @@ test("a gap says its range, its reason and when it was found", () => {
   assert.equal(gapsOf(usage({ sources: [source({ gaps: 2 }), source({ gaps: 1 })] })), 3);
 });
 
-test("a day's bar stands at its time and shows what failed", () => {
+test("a day's bar is placed by time and shows failures", () => {
   const period = { start: "2026-11-01T00:00:00Z", end: "2026-12-01T00:00:00Z" };
   const day = (number, counted, error = 0) => ({
     start: `2026-11-${number}T00:00:00Z`,
@@ -175,7 +175,7 @@ test("a day's bar stands at its time and shows what failed", () => {
   assert.deepEqual([first.failed * 2 === first.height, last.failed], [true, 0]);
 });
 
-test("a forecast says only what is known", () => {
+test("a forecast shows only what is known", () => {
   const [english, spanish] = [formatsOf("en"), formatsOf("es")];
   const forecast = { counted_at_end: 9300, limit_reached_on: null, cost_estimate: null, days_observed: 12 };
   assert.equal(forecastText(usage({ forecast: null }), english), "");

@@ -1,4 +1,5 @@
-// A document for the checks: as much of the DOM as dom.js and the views use, and no more. Importing it puts it in place.
+// A document for the checks: only the part of the DOM that dom.js and the views use. Importing it installs
+// it.
 
 class Node {
   parent = null;
@@ -116,6 +117,6 @@ export function elements(node) {
   return [node, ...node.children.flatMap(elements)];
 }
 
-/** Elements of a class. */
+/** The elements with a class. */
 export const withClass = (node, name) =>
   elements(node).filter((element) => (element.getAttribute("class") ?? "").split(" ").includes(name));

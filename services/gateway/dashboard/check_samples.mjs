@@ -1,4 +1,4 @@
-// Figures as the gateway answers them, for the checks.
+// Sample answers of the gateway, for the checks.
 
 export const NOW = Date.parse("2026-11-24T12:00:00Z");
 export const at = (secondsAgo) => new Date(NOW - secondsAgo * 1_000).toISOString();

@@ -34,7 +34,7 @@ function page(list) {
 const rowsOf = (view) => withClass(view.node, "tenants-body")[0].children;
 const rowOf = (view, name) => rowsOf(view).find((row) => row.textContent.includes(name));
 
-/** The console's errors are expected here. */
+/** Silences the console's errors, which are expected here. */
 function quietly(run) {
   const { error } = console;
   console.error = () => {};
@@ -45,7 +45,7 @@ function quietly(run) {
   }
 }
 
-test("a zone that this browser does not know is shown in UTC, and hides nobody", () => {
+test("a time zone that this browser does not know is shown in UTC, and hides no tenant", () => {
   for (const zone of ["localtime", "posixrules", "Factory", "right/Europe/Madrid"]) {
     const odd = usage({ name: "Odd", tenant: "odd", period: { ...usage().period, time_zone: zone } });
     const { view } = page([usage(), odd, usage({ tenant: "south", name: "South" })]);
@@ -55,7 +55,7 @@ test("a zone that this browser does not know is shown in UTC, and hides nobody",
   }
 });
 
-test("a value that cannot be shown costs its own row, which says so", () => {
+test("a value that cannot be shown affects only its own row, which says so", () => {
   for (const [what, values] of Object.entries({
     period: { period: null },
     instant: { period: { start: "soon", end: "later", time_zone: "UTC" } },
@@ -70,7 +70,7 @@ test("a value that cannot be shown costs its own row, which says so", () => {
     assert.equal(rowsOf(view).length, 3, what);
     const marked = rowsOf(view).filter((row) => withClass(row, "broken").length > 0);
     assert.equal(marked.length, 1, what);
-    assert.equal(withClass(view.node, "broken").length, 1, `${what}: the sums stand`);
+    assert.equal(withClass(view.node, "broken").length, 1, `${what}: the sums are shown`);
     assert.match(marked[0].textContent, /These figures cannot be shown/, what);
     assert.doesNotMatch(marked[0].textContent, /1,000/, "half a row is not shown");
     assert.match(rowOf(view, "South").textContent, /€41\.20/, what);
@@ -78,19 +78,19 @@ test("a value that cannot be shown costs its own row, which says so", () => {
 
     book.put(usage({ tenant: "broken", name: "Mended", as_of: at(0) }));
     view.update();
-    assert.equal(withClass(view.node, "broken").length, 0, `${what}: the next good figures are shown`);
+    assert.equal(withClass(view.node, "broken").length, 0, `${what}: the next readable figures are shown`);
     assert.match(rowOf(view, "Mended").textContent, /€41\.20/);
   }
 });
 
-test("the sums leave out what cannot be read, and say so", () => {
+test("the sums leave out tenants that cannot be read, and say so", () => {
   const { view } = quietly(() => page([usage(), usage({ tenant: "broken", name: "Broken", period: null, counted: 1_000 })]));
   const summary = withClass(view.node, "summary")[0].textContent;
   assert.match(summary, /Counted this period≥ 10/);
   assert.match(summary, /1 tenant unknown, not included/);
 });
 
-test("a workflow, a closed period or a source that cannot be shown leaves its neighbours", () => {
+test("a workflow, a closed period or a source that cannot be shown does not hide the others", () => {
   const { context } = page([usage()]);
   const workflow = (values) => ({ ...usage(), source: "n", workflow: "w", name: "W", mean_duration_ms: 5, ...values });
   const workflows = workflowsCard(context);
@@ -110,7 +110,7 @@ test("a workflow, a closed period or a source that cannot be shown leaves its ne
   assert.equal(withClass(sources.node, "broken").length, 1);
 });
 
-test("what is to be mended at a source is said in the reader's language, with the way of the clock", () => {
+test("a source's warnings are in the reader's language, with the direction of the clock error", () => {
   const said = (language, code, values = {}, others = ["south"]) => {
     const { book } = page([usage()]);
     const view = sourcesCard({ book, format: formatsOf(language), isOffline: () => false });
@@ -130,10 +130,10 @@ test("what is to be mended at a source is said in the reader's language, with th
   assert.match(said("es", "of_tomorrow"), /In the gateway's words\./);
   const none = sourcesCard(page([usage()]).context);
   none.update({ sources: [source()] });
-  assert.equal(withClass(none.node, "source-loss").length, 1, "only the place for a loss");
+  assert.equal(withClass(none.node, "source-loss").length, 1, "only the empty element for a loss");
 });
 
-test("a bar without a range has none of a meter's attributes", () => {
+test("a bar without a range has no attributes of a meter", () => {
   const bar = usageBar(formatsOf("en"));
   const ranged = () => ["aria-valuemin", "aria-valuemax", "aria-valuenow"].map((name) => bar.node.getAttribute(name));
   bar.update(usage());
@@ -144,7 +144,7 @@ test("a bar without a range has none of a meter's attributes", () => {
   }
 });
 
-test("the limit check's sentence is in the reader's language, whatever the tenant's is", () => {
+test("the limit check's sentence is in the reader's language, not the tenant's", () => {
   const answer = {
     allowed: false,
     reason: "limit_reached",
@@ -163,7 +163,7 @@ test("the limit check's sentence is in the reader's language, whatever the tenan
   assert.equal(reasonText({ ...answer, reason: "of_tomorrow" }, formatsOf("en"), NOON), answer.message);
 });
 
-test("refused runs are listed by reason and workflow, and watched ones apart", () => {
+test("refused runs are listed by reason and workflow, and shadow refusals separately", () => {
   const row = (values) => ({ reason: "limit_reached", workflow: "w1", name: null, is_further: false, refused: 4, would_be_refused: 0, ...values });
   const answer = (rows, refused, watched = 0) => ({
     rows,
@@ -174,7 +174,7 @@ test("refused runs are listed by reason and workflow, and watched ones apart", (
   const shown = () => withClass(card.node, "refusals")[0];
   card.update(answer([row({ name: "Order sync" }), row({ workflow: null }), row({ workflow: null, is_further: true })], 12));
   assert.match(shown().textContent, /Limit reachedOrder sync4.*No workflow named4.*Further workflows4.*Total12$/);
-  assert.doesNotMatch(shown().textContent, /Would have been/, "nothing was watched");
+  assert.doesNotMatch(shown().textContent, /Would have been/, "no shadow refusals");
   card.update(answer([row({ refused: 0, would_be_refused: 1_234, reason: "of_tomorrow" })], 0, 1_234));
   assert.match(shown().textContent, /^ReasonWorkflowWould have been refusedof_tomorroww11,234Total1,234$/);
   const many = Array.from({ length: 13 }, (_, index) => row({ workflow: `w${index}` }));
@@ -204,9 +204,9 @@ test("the page has a sentence for each reason of the gateway", () => {
     for (const language of ["en", "es"]) assert.ok(WORDS[language][`check_${reason}`], `${language}: ${reason}`);
 });
 
-// A day of a busy operator's page: 100,000 events of tenants that come and go. What is kept follows the tenants that there
-// are, not the events that there were.
-test("a page that stays open for 100,000 events keeps what it shows and no more", () => {
+// A day of a busy operator's page: 100,000 events of tenants that come and go. Memory must depend on the
+// present tenants, not on past events.
+test("a page that stays open for 100,000 events keeps only what it shows", () => {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc");
   const [EVENTS, TENANTS, LIST_EVERY] = [100_000, 50, 500];
@@ -250,7 +250,7 @@ test("a page that stays open for 100,000 events keeps what it shows and no more"
   }
 });
 
-/** Answers of the gateway by path; what is not named fails. */
+/** Fakes the gateway's answers by path; other paths fail. */
 async function answering(answers, run) {
   const { fetch } = globalThis;
   globalThis.fetch = async (url) => {
@@ -268,7 +268,7 @@ async function answering(answers, run) {
 
 const settled = () => new Promise((resolve) => setTimeout(resolve, 20));
 
-test("an archived tenant is listed, and opened with its figures, in both languages", async () => {
+test("an archived tenant is listed and shown with its figures, in both languages", async () => {
   for (const [language, word, count] of [
     ["en", /Archived/, /1 archived tenant/],
     ["es", /Archivado/, /1 cliente archivado/],
@@ -303,7 +303,7 @@ test("an archived tenant is listed, and opened with its figures, in both languag
   }
 });
 
-test("why a source fails is said in the reader's language", () => {
+test("a source's failure is described in the reader's language", () => {
   const failing = { reason: "unauthorized", detail: "Answered 401. Create an API key.", since: at(60), consecutive_failures: 2 };
   for (const [language, said, notSaid] of [
     ["en", /Answered 401/, /Cree una clave/],

@@ -1,18 +1,18 @@
-// The period day by day: a bar per day, with what failed, and where the period will end.
+// The period day by day: a bar per day with its failures, and the forecast of the period.
 
 import { el, setAttribute, setText, show, svg } from "./dom.js";
 import { correctionLines } from "./parts.js";
 
 const WIDTH = 620;
 const HEIGHT = 120;
-/** Share of a day's place that its bar takes. */
+/** Share of a day's width that its bar takes. */
 const BAR_SHARE = 0.78;
-/** A day on which something ran is seen, however large another day is. */
+/** The smallest bar: a day on which something ran stays visible, however large another day is. */
 const BAR_MIN = 2;
 
 const failedOf = (slice) => slice.error + slice.crashed;
 
-/** Where the days' bars stand, in a box of WIDTH by HEIGHT. Days are placed by time: one may last 23 or 25 hours. */
+/** The days' bars in a box of WIDTH by HEIGHT. Days are placed by time, because one may have 23 or 25 hours. */
 export function barsOf({ start, end }, slices) {
   const [from, to] = [Date.parse(start), Date.parse(end)];
   const peak = Math.max(...slices.map((slice) => slice.counted), 1);
@@ -77,7 +77,7 @@ export function dailyCard(context) {
     node,
     update: draw,
     updateForecast(usage) {
-      // In the period's count and in no day: days and this line add up to it.
+      // Corrections are in the period's count but in no day: the days and these lines add up to it.
       const lines = correctionLines(format, usage).map(([label, figure]) => `${label}: ${figure}`);
       setText(byHand, lines.join(" · "));
       show(byHand, lines.length > 0);
@@ -113,7 +113,7 @@ export function forecastText({ forecast }, { t, money, dateOfYear }) {
   const parts = [t("forecastEnd", { count: forecast.counted_at_end })];
   if (forecast.cost_estimate) parts.push(t("forecastCost", { cost: money(forecast.cost_estimate) }));
   if (forecast.limit_reached_on)
-    // A date is of no zone: it is read and shown in UTC.
+    // A date has no time zone: it is read and shown in UTC.
     parts.push(t("forecastLimit", { date: dateOfYear(`${forecast.limit_reached_on}T12:00:00Z`, "UTC") }));
   return parts.join(" · ");
 }

@@ -1,4 +1,4 @@
-// Elements are built by calls, never from markup, so that no figure or name can become HTML.
+// Builds elements by calls, never from markup, so that no figure or name can become HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -22,7 +22,7 @@ export function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Writes only what differs: an unchanged text must not reach a screen reader again, or drop a selection. */
+/** Writes only a changed text: an unchanged one must not be read out again by a screen reader, or drop a selection. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -32,7 +32,7 @@ export function setAttribute(node, name, value) {
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, String(value));
 }
 
-/** A custom property through the CSSOM, which a `style-src 'self'` policy allows (a style attribute it does not). */
+/** Sets a custom property through the CSSOM, which `style-src 'self'` allows, unlike a style attribute. */
 export function setVariable(node, name, value) {
   node.style.setProperty(name, value);
 }

@@ -7,12 +7,12 @@ const MINUTE_MS = 60 * SECOND_MS;
 const HOUR_MS = 60 * MINUTE_MS;
 const DAY_MS = 24 * HOUR_MS;
 
-/** What is shown where a figure is not known. Never a zero. */
+/** Shown for an unknown figure. Never a zero. */
 export const NONE = "–";
 
 const STORED = "flowmeter.language";
 
-/** Formatters of one kind that are kept: more than there are time zones in use on one page, whatever the data says. */
+/** Cached formatters of one kind: more than a page needs for its time zones, but bounded for any data. */
 const FORMATTERS_MAX = 500;
 
 export function chosenLanguage() {
@@ -26,7 +26,7 @@ export function chooseLanguage(language) {
   localStorage.setItem(STORED, language);
 }
 
-/** The reader's own variety of the language where there is one ("en-GB"), since dates and money follow it. */
+/** The reader's own variety of the language if there is one ("en-GB"), because dates and money follow it. */
 const localeOf = (language) => navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
 
 /** All formatters of a language, and its texts as `t`. */
@@ -57,7 +57,7 @@ function remembered(build) {
   };
 }
 
-// 99.96 % must not read "100 %": with failures there, the last digit rounds down.
+// Rounds down, so that 99.96 % is not shown as "100 %" although there are failures.
 function percents(locale) {
   const whole = new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 0 });
   const tenth = new Intl.NumberFormat(locale, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
@@ -69,8 +69,8 @@ function percents(locale) {
   };
 }
 
-// The exponent comes with the amount. The digits that a browser shows for a currency by itself are those that people
-// usually write: with them HUF 1,234.56 would read HUF 123,456.
+// The exponent comes with the amount. A browser's own digits for a currency are those that people usually
+// write: with them HUF 1,234.56 would be shown as HUF 123,456.
 function moneys(locale) {
   const formatOf = remembered((key) => {
     const [currency, digits] = JSON.parse(key);
@@ -78,7 +78,7 @@ function moneys(locale) {
     return new Intl.NumberFormat(locale, { style: "currency", currency: currency.toUpperCase(), ...fraction });
   });
   return (money) => {
-    // Without it (another version's answer) the amount is not known.
+    // Without an exponent (an answer of another version) the amount is not known.
     if (!Number.isInteger(money?.exponent)) return NONE;
     const { amount_minor: minor, currency, exponent } = money;
     return formatOf(JSON.stringify([currency, exponent])).format(minor / 10 ** exponent);
@@ -125,7 +125,8 @@ function instants(locale) {
   const long = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
   const dayFormat = remembered((key) => new Intl.DateTimeFormat(locale, JSON.parse(key)));
   const isZone = remembered(isKnownZone);
-  // A zone that this browser does not know, because the one or the other is old: the day in UTC, and the word.
+  // A time zone that this browser does not know, because one of the two is outdated: the day in UTC, marked
+  // as such.
   const day = (timeZone, options, write) => {
     if (timeZone === undefined || isZone(timeZone)) return write(dayFormat(JSON.stringify({ timeZone, ...options })));
     return `${write(dayFormat(JSON.stringify({ timeZone: "UTC", ...options })))} (UTC)`;
@@ -133,16 +134,16 @@ function instants(locale) {
 
   const isDayOf = (instant, now) => new Date(instant).toDateString() === new Date(now).toDateString();
   return {
-    /** The time of day, with the date where it is not today. */
+    /** The time of day, with the date if it is not today. */
     moment: (instant, now) =>
       instant === null ? NONE : (isDayOf(instant, now) ? time : dateTime).format(new Date(instant)),
     full: (instant) => full.format(new Date(instant)),
     ago: (instant, now) => relative(narrow, Math.min(Date.parse(instant) - now, 0)),
     until: (instant, now) => relative(long, Math.max(Date.parse(instant) - now, 0)),
-    /** A day, in the reader's zone or in that of the tenant whose day it is. */
+    /** A day, in the reader's time zone or in the tenant's. */
     dateOfYear: (instant, timeZone = undefined) =>
       day(timeZone, { day: "numeric", month: "short", year: "numeric" }, (format) => format.format(new Date(instant))),
-    /** First and last day of a period whose end is exclusive: days of the tenant, not of the reader. */
+    /** First and last day of a period whose end is exclusive, in the tenant's time zone. */
     days: ({ start, end, time_zone: timeZone }, options = { day: "numeric", month: "short" }) =>
       day(timeZone, options, (format) => format.formatRange(new Date(start), new Date(Date.parse(end) - 1))),
   };

@@ -1,11 +1,11 @@
-// What the limit check would answer now: a read, it reserves nothing.
+// What the limit check would answer now: a preview that reserves nothing.
 
 import { el, setAttribute, setText, show } from "./dom.js";
 import { NONE } from "./format.js";
 
 /**
- * Why the check answers so, in the reader's language: the answer's own sentence is in the tenant's. That one stands where the
- * reason is newer than this page.
+ * The reason for the answer in the reader's language; the answer's own message is in the tenant's. That message is used
+ * if the reason is newer than this page.
  */
 export function reasonText(admission, { t, moment }, now) {
   const { allowed, reason, used, limit, message } = admission;
@@ -15,7 +15,7 @@ export function reasonText(admission, { t, moment }, now) {
   const text = t(key, { used: used ?? "?", limit: limit ?? NONE, until, again });
   const own = text === key ? message : text;
   if (!admission.shadow) return own;
-  // A plan that only watches says what it would refuse as well.
+  // In shadow mode the reason for which the run would be refused is added.
   const refused = { ...admission, ...admission.shadow, allowed: false, shadow: null };
   return `${own} ${reasonText(refused, { t, moment }, now)}`;
 }

@@ -2,18 +2,18 @@
 
 import { EVENTS } from "./api.js";
 
-/** After a stream that was open; enough that many pages do not come back in the same instant. */
+/** Pause after a stream that was open, so that many pages do not reconnect at the same instant. */
 const RESUME_MS = 400;
 const RETRY_FIRST_MS = 1_000;
 const RETRY_MAX_MS = 30_000;
-/** A connection can die without a sign; asking for the whole list this often finds out. */
+/** A connection can break silently; fetching the whole list this often detects that. */
 const RESYNC_MS = 60_000;
 
 /**
- * Follows the events and tells `onStatus` one of "connecting", "live", "offline".
+ * Follows the events and calls `onStatus` with "connecting", "live" or "offline".
  *
- * `resync` fetches the whole list. It runs after each connection is open, so that nothing that happened between the
- * last event and this connection is missed; it resolves to false where the session has ended.
+ * `resync` fetches the whole list. It runs after each connection is open, so that no change between the last event and
+ * this connection is missed; it resolves to false if the session has ended.
  */
 export class Live {
   #source = null;
@@ -76,7 +76,7 @@ export class Live {
     try {
       this.onUsage(JSON.parse(data));
     } catch (error) {
-      // One event that cannot be read must not end the stream; the next list repairs it.
+      // An unreadable event must not end the stream; the next list makes up for it.
       console.warn("unreadable usage event", error);
     }
   }
@@ -95,8 +95,8 @@ export class Live {
     this.#timer = setTimeout(() => this.#check(), RESYNC_MS);
   }
 
-  // The browser's own retry neither backs off nor tells a refused session from a lost network: this does both.
-  // The gateway ends each stream after a while, so the first loss means nothing yet.
+  // The browser's own retry neither backs off nor distinguishes an ended session from a lost network; this
+  // does both. The gateway ends each stream after a while, so the first loss means nothing yet.
   #lost() {
     this.#close();
     const wasLive = this.#status === "live";

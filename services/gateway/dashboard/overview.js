@@ -8,7 +8,7 @@ import { tenantRow } from "./tenant_row.js";
 import { unmappedCard } from "./unmapped.js";
 import { STATES, WINDOW_MINUTES } from "./usage.js";
 
-/** Fewer than this are found by looking. */
+/** From this many tenants on there is a search field. */
 const FIND_FROM_TENANTS = 9;
 
 export function overview(context) {
@@ -60,7 +60,8 @@ export function overview(context) {
     archived.node,
   );
 
-  // Time moves every row; an event moves one, and with hundreds of tenants drawing them all would be felt.
+  // Time changes every row, an event only one; with hundreds of tenants a redraw of all for each event would
+  // be slow.
   function update({ timeMoved = false } = {}) {
     const all = context.book.all();
     forgetGone(all);
@@ -84,7 +85,7 @@ export function overview(context) {
     setText(nothing, t(filter.text === "" ? "noneInState" : "noMatch"));
   }
 
-  // A tenant that is removed takes its row along: over days, on a page that stays open, they would add up.
+  // Drops the rows of removed tenants: on a page that stays open for days they would add up.
   function forgetGone(all) {
     if (rows.size <= all.length) return;
     const there = new Set(all.map((usage) => usage.tenant));
@@ -111,7 +112,8 @@ function matches(usage, { state, text }) {
   return named && (state === null || usage.state === state);
 }
 
-// Moves a row only where it stands wrong: a row that is taken out and put back loses the keyboard's focus.
+// Moves a row only if it is in the wrong place: a row that is removed and inserted again loses the keyboard
+// focus.
 function place(parent, nodes) {
   const kept = new Set(nodes);
   for (const child of [...parent.children]) if (!kept.has(child)) child.remove();

@@ -1,4 +1,4 @@
-// The pieces that both views are made of. Each is built once and updated in place.
+// Pieces that both views use. Each is built once and updated in place.
 
 import { el, setAttribute, setText, setVariable, show, svg } from "./dom.js";
 import { NONE } from "./format.js";
@@ -6,7 +6,7 @@ import { BUCKETS, BUCKET_MS, WINDOW_MINUTES, failingSources, isFloor, losingSour
 
 const STATE_WORDS = { ok: "stateOk", warning: "stateWarning", over: "stateOver", unknown: "stateUnknown" };
 
-/** Shape tells the state as well as colour does. */
+/** The shape shows the state as well as the colour does. */
 const STATE_SHAPES = {
   ok: "M2.5 6.4 5 8.8 9.6 3.4",
   warning: "M6 1.6 11 10.4H1Z M6 4.8V7 M6 8.6v.1",
@@ -43,13 +43,13 @@ function chipText(usage, t) {
   return t(isFloor(usage) ? "stateOkSoFar" : "stateOk");
 }
 
-/** The count, with a sign where it may be higher, or the word "Unknown". */
+/** The count, marked if it may be higher, or the word "Unknown". */
 export function countText(usage, { t, count }) {
   if (usage.counted === null) return t("unknown");
   return isFloor(usage) ? t("atLeastMark", { count: usage.counted }) : count(usage.counted);
 }
 
-/** What is left of the limit, or how far it is passed. */
+/** What is left of the limit, or by how much it is exceeded. */
 export function leftText(usage, { t }) {
   const { counted, limit, remaining } = usage;
   if (counted === null) return t("unknownHelp");
@@ -59,8 +59,8 @@ export function leftText(usage, { t }) {
 }
 
 /**
- * Used of limit. Past the limit the bar is the whole usage and the mark says where the limit was, so that
- * "a little over" and "twice as much" look different.
+ * Usage relative to the limit. Beyond the limit the bar is the whole usage and a mark shows the limit, so that "a little
+ * over" and "twice as much" look different.
  */
 export function usageBar({ t, count, percent }) {
   const node = el(
@@ -95,7 +95,7 @@ function describeBar(node, usage, { t, count, percent }) {
   const isMeter = counted !== null && limit !== null;
   setAttribute(node, "role", isMeter ? "meter" : "img");
   setAttribute(node, "aria-label", isMeter ? t("usage") : text);
-  // A picture must have none of these: a screen reader would read a range that there is not.
+  // A picture must not have these: a screen reader would announce a range that does not exist.
   setAttribute(node, "aria-valuemin", isMeter ? 0 : null);
   setAttribute(node, "aria-valuemax", isMeter ? Math.max(limit, counted) : null);
   setAttribute(node, "aria-valuenow", isMeter ? counted : null);
@@ -109,7 +109,7 @@ function describeBar(node, usage, { t, count, percent }) {
 const CHART_HEIGHT = 32;
 const BAR_WIDTH = 3;
 
-/** Bars of the last minutes. What is not known is a dotted line, what is zero a flat one. */
+/** Bars of the last minutes. Unknown time is a dotted line, zero a flat one. */
 export function activityChart({ t, count }) {
   const bars = svg("path", { class: "chart-bars" });
   const flat = svg("path", { class: "chart-flat" });
@@ -157,8 +157,8 @@ export function peakText(series, { t }) {
 }
 
 /**
- * One sentence per source that needs a person: which, what is wrong, since when, and what the collector says to do; or
- * when it will lose executions.
+ * One sentence for each source that needs attention: what is wrong, since when, and the collector's advice; or when
+ * executions will be lost.
  */
 export function troubles(context) {
   const node = el("ul", { class: "failures" });
@@ -198,8 +198,8 @@ export function troubles(context) {
 }
 
 /**
- * The collector's own sentence is English and names details; a reader of another language gets the one for the reason, and the
- * collector's as a tooltip.
+ * The collector's own sentence is in English and has details. In another language the reader gets the sentence for the
+ * reason, and the collector's as a tooltip.
  */
 export function failureParts({ source, failing }, { t, moment, language }, now) {
   const attempts = t("attempts", { count: failing.consecutive_failures });
@@ -223,7 +223,7 @@ const lossParts = ({ source, loss_expected_at }, format, now) => ({
 
 export const lossText = (expectedAt, { t, moment }, now) => t("lossAhead", { time: moment(expectedAt, now) });
 
-/** What a source has numbered and never showed, and what its workflows say of that; empty where there is nothing. */
+/** Executions that a source never showed, and workflows that do not save theirs; empty if there are none. */
 export function unseenText(unseen, { t, moment }, now) {
   if (!unseen) return "";
   const { executions_max: max, since, unsaving_workflows: unsaving } = unseen;
@@ -233,14 +233,14 @@ export function unseenText(unseen, { t, moment }, now) {
   return lines.join(" ");
 }
 
-/** How far a source's clock is from ours; a second is within the measure. Empty where it was not measured. */
+/** The clock skew of a source; up to a second is within the measuring error. Empty if it was not measured. */
 export function clockText(skew, { t, duration }) {
   if (skew === null) return "";
   if (Math.abs(skew) < 1_000) return t("clockRight");
   return t(skew < 0 ? "clockBehind" : "clockAhead", { by: duration(Math.abs(skew)) });
 }
 
-/** What a person should mend at a source, in the reader's language; one of a later version in the gateway's own words. */
+/** A source's warning in the reader's language; an unknown one in the gateway's own words. */
 export function warningText(warning, source, { t, moment, duration }, now) {
   const { code, others, since } = warning;
   const skew = source.clock_skew_ms ?? 0;
@@ -267,8 +267,8 @@ function rangeText(first, last, t) {
 }
 
 /**
- * Draws each item by itself: one whose values cannot be shown leaves a mark in its own place, made by `mark` of a sentence,
- * and the others stand.
+ * Draws each item separately: one that cannot be shown is replaced by what `mark` makes of a sentence, and the others
+ * are shown.
  */
 export function drawEach(items, draw, mark, { t }) {
   return items.map((item) => {
@@ -281,11 +281,11 @@ export function drawEach(items, draw, mark, { t }) {
   });
 }
 
-/** What stands in the place of figures that cannot be shown. */
+/** Replaces figures that cannot be shown. */
 export const brokenMark = (error, t) =>
   el("span", { class: "broken", "data-state": "over" }, stateIcon("over"), " ", t("cannotBeShown", { reason: String(error) }));
 
-/** A card whose figures, where they cannot be shown, cost this card only. */
+/** A card that shows a note if its figures cannot be shown, without affecting other cards. */
 export function isolated(card, { t }) {
   const note = el("p", { class: "card-note", role: "status" });
   show(note, false);
@@ -298,7 +298,7 @@ export function isolated(card, { t }) {
         note.replaceChildren();
         show(note, false);
       } catch (error) {
-        // Said once: it is drawn anew every few seconds.
+        // Logged once: the card is redrawn every few seconds.
         if (note.hidden) console.error("cannot be shown", figures, error);
         note.replaceChildren(brokenMark(error, t));
         show(note, true);
@@ -322,7 +322,7 @@ export function figure(label, { hint = "" } = {}) {
   };
 }
 
-/** What was corrected by hand, as lines of their own: label and figure; none where nothing was. */
+/** The operator's corrections as lines of label and figure; none if there are no corrections. */
 export function correctionLines({ t, count }, { adjusted, voided }) {
   const lines = [
     ["adjusted", adjusted],

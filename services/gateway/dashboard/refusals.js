@@ -1,12 +1,12 @@
-// Refused runs of the current period, by reason and workflow. What a plan that only watches would have refused is a column of its own.
+// Refused runs of the current period, by reason and workflow. Shadow refusals have a column of their own.
 
 import { el, setText, show } from "./dom.js";
 import { drawEach } from "./parts.js";
 
-/** Rows that are shown; the smaller ones are one line together. */
+/** Rows that are shown; the smaller ones are summed in one line. */
 const ROWS_SHOWN = 10;
 
-/** A reason in the reader's language; one that is newer than this page by its name. */
+/** A reason in the reader's language; the name of a reason that is newer than this page. */
 export function reasonName(reason, t) {
   const key = `refusal_${reason}`;
   const text = t(key);

@@ -1,10 +1,10 @@
-// The tenant's sources: how far each is counted, why one cannot be read, and what is missing of it.
+// The tenant's sources: how far each is counted, why it cannot be read, and what is missing.
 
 import { el, setAttribute, setText, show } from "./dom.js";
 import { brokenMark, clockText, drawEach, failureParts, gapText, lossText, unseenText, warningText } from "./parts.js";
 import { isLosing, sourceState } from "./usage.js";
 
-/** Gaps that a row lists; the command line has them all. */
+/** Gaps that a row lists; the command line lists all. */
 const GAPS_LISTED = 5;
 
 const WORDS = {
@@ -44,7 +44,7 @@ export function sourcesCard(context) {
       if (nodes.length !== list.childElementCount || nodes.some((row, index) => row !== list.children[index]))
         list.replaceChildren(...nodes);
     },
-    /** Takes the latest gaps of those sources that have any. */
+    /** Updates the latest gaps of the sources that have any. */
     updateGaps(gaps) {
       const bySource = new Map(gaps.map((one) => [one.source, one]));
       for (const [source, row] of rows) row.updateGaps(bySource.get(source));
@@ -88,7 +88,7 @@ function sourceRow(context) {
         broken.replaceChildren();
         show(broken, false);
       } catch (error) {
-        // Nothing of before may stand beside it.
+        // Earlier figures must not stay beside the note.
         [state, complete, open, clock].forEach((part) => setText(part, ""));
         [failure, loss, unseen, warnings].forEach((part) => show(part, false));
         broken.replaceChildren(brokenMark(error, t));

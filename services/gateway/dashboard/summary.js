@@ -1,4 +1,4 @@
-// All tenants together: the sums over the current periods, and how metering stands.
+// All tenants together: the sums over the current periods, and the state of metering.
 
 import { el, setText } from "./dom.js";
 import { NONE } from "./format.js";
@@ -37,7 +37,7 @@ export function summaryOf(context) {
   return {
     node,
     update(tenants) {
-      // What cannot be read is said in its own row, and is not known here.
+      // A tenant that cannot be read has a note in its own row, and counts as unknown here.
       const all = tenants.filter(isReadable);
       const known = all.filter((usage) => usage.counted !== null);
       updateTotals(context, { counted, success, cost, open }, known, tenants.length - known.length);
@@ -96,7 +96,7 @@ function updateMetering({ book, isOffline, format: { t, ago } }, metering, all) 
   ].join(" · ");
   metering.node.dataset.state = isOffline() ? "unknown" : failing > 0 ? "over" : losing + waiting + stale > 0 ? "warning" : "ok";
   if (total === 0) metering.update(t("noSources"));
-  // Without a connection nobody knows whether the sources are still read.
+  // Without a connection it is not known whether the sources are still read.
   else if (isOffline()) metering.update(t("unknown"), note);
   else if (failing > 0) metering.update(t("sourcesFailing", { count: failing, total }), note);
   else if (losing > 0) metering.update(t("sourcesLosing", { count: losing, total }), note);

@@ -12,7 +12,7 @@ import { sourcesCard } from "./sources.js";
 import { WINDOW_MINUTES, isFailing, isFloor, meanDuration } from "./usage.js";
 import { workflowsCard } from "./workflows.js";
 
-/** Workflows and the limit check are asked for again after an event, at most this often. */
+/** Workflows and the limit check are fetched again after an event, at most this often. */
 const REFRESH_MIN_MS = 3_000;
 
 export function tenantView(context, tenant, { alone }) {
@@ -21,7 +21,7 @@ export function tenantView(context, tenant, { alone }) {
   return tenantPage(context, tenant, { alone, current: () => context.book.get(tenant) });
 }
 
-/** A tenant that is not among the present ones: an archived one is looked up, any other is not found. */
+/** A tenant that is not in the list: it is either archived or not found. */
 function archivedView(context, tenant) {
   const { t } = context.format;
   const node = el("div", { class: "page" }, el("p", { class: "muted" }, t("loading")));
@@ -87,7 +87,7 @@ function tenantPage(context, tenant, { alone, current }) {
     },
     fail: workflows.fail,
   };
-  // Without durations the workflows are shown all the same.
+  // The workflows are shown even without durations.
   const durations = { update: workflows.updateDurations, fail() {} };
   const refresh = throttled(REFRESH_MIN_MS, () => {
     load(context, api.tenantUsage(tenant), detail);
@@ -113,7 +113,7 @@ function tenantPage(context, tenant, { alone, current }) {
     update() {
       const now = current();
       draw();
-      // The figures of an archived tenant only change by a correction, which the next look shows.
+      // The figures of an archived tenant change only by a correction, which the next visit shows.
       if (!usage.archived) refresh();
       if (now && now.period?.start !== periodStart) {
         periodStart = now.period?.start;

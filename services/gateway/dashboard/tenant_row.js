@@ -95,7 +95,7 @@ export function tenantRow(context, tenant) {
         if (node.contains(troubleCell)) return;
         node.replaceChildren(...cells, troubleCell);
       } catch (error) {
-        // Half a row of new figures beside half of old ones would be wrong: none is shown.
+        // A row with half new and half old figures would be wrong: none is shown.
         if (node.contains(troubleCell)) console.error("a row cannot be shown", usage, error);
         node.dataset.state = "unknown";
         broken.update(usage, error);

@@ -1,10 +1,10 @@
-// Executions that belong to no tenant: for the operator, who alone can map them.
+// Executions that belong to no tenant. Only the operator can map them.
 
 import * as api from "./api.js";
 import { el, setText, show } from "./dom.js";
 import { drawEach } from "./parts.js";
 
-/** New ones come with sweeps; the answer reads one index. */
+/** New ones come with sweeps, and the request is cheap. */
 const REFRESH_MS = 60_000;
 /** The largest; the command line lists all. */
 const WORKFLOWS_LISTED = 10;
@@ -29,7 +29,7 @@ export function unmappedCard(context) {
     try {
       draw(await api.unmapped());
     } catch {
-      // What was shown stays: an aggregator that is away has mapped nothing.
+      // The last list stays visible: while the aggregator is unavailable nothing is mapped.
     }
   }
 

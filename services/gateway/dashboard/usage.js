@@ -1,11 +1,12 @@
-// What the page knows: each tenant's current period, the service's clock, and how the counts have moved of late.
+// What the page knows: each tenant's current period, the service's clock, and the recent changes of the
+// counts.
 
-/** How far back the small charts look, and how finely. */
+/** The span and the resolution of the small charts. */
 export const BUCKET_MS = 15_000;
 export const BUCKETS = 60;
 export const WINDOW_MINUTES = (BUCKET_MS * BUCKETS) / 60_000;
 
-/** Three of the collector's default polls: past it, a source that says nothing is worth a look. */
+/** Three of the collector's default polls: a source that is further behind may need attention. */
 export const STALE_SECONDS = 1_800;
 
 const STORED = "flowmeter.activity";
@@ -15,25 +16,25 @@ export const STATES = ["over", "warning", "unknown", "ok"];
 
 export const failingSources = (usage) => usage.sources.filter((source) => source.failing);
 
-/** Sources that are swept, and not often enough for what they keep. */
+/** Sources that are swept, but not often enough to see executions before they are pruned. */
 export const losingSources = (usage) => usage.sources.filter(isLosing);
 
 export const isLosing = (source) => !source.failing && !source.paused && source.loss_expected_at !== null;
 
-/** Gaps of all the sources. */
+/** The number of gaps of all sources. */
 export const gapsOf = (usage) => usage.sources.reduce((sum, source) => sum + source.gaps, 0);
 
 /** Whether a source is missing from the figure, so that the true one may be higher. */
 export const isFloor = (usage) =>
   usage.counted !== null && usage.sources.some((source) => source.failing || source.complete_until === null);
 
-/** Executions that ended badly; null where they are not known. */
+/** Failed executions; null if not known. */
 export const failedOf = ({ error, crashed }) => (error === null || crashed === null ? null : error + crashed);
 
-/** A share of failures that deserves the eye; a few of a thousand are every day's. */
+/** The failure rate that is highlighted; a few in a thousand are normal. */
 const NOTABLE_FAILURES = 0.05;
 
-/** Counted executions, without what was adjusted by hand: rates and means are of these. */
+/** Counted executions without adjustments: the base of rates and means. */
 export const executionsOf = ({ success, error, crashed, canceled }) => success + error + crashed + canceled;
 
 export const isFailing = (figures) => {
@@ -48,7 +49,7 @@ export const meanDuration = (figures) => {
 
 export const lagSeconds = (completeUntil, now) => Math.max(0, (now - Date.parse(completeUntil)) / 1_000);
 
-/** How a source stands, most urgent first: "failing", "waiting" (never swept), "stale", "paused", "current". */
+/** The state of a source: "failing", "waiting" (never swept), "stale", "paused" or "current". */
 export function sourceState(source, now) {
   if (source.failing) return "failing";
   if (source.paused) return "paused";
@@ -57,8 +58,8 @@ export function sourceState(source, now) {
 }
 
 /**
- * Whether the page can make sense of the figures. Where it cannot (another version's, a damaged value), they cost their own
- * row, and the sums over all leave them out.
+ * Whether the page can read the figures. If not (another version's answer, a damaged value), only their own row is
+ * affected, and the sums over all tenants leave them out.
  */
 export function isReadable(usage) {
   const isInstant = (instant) => !Number.isNaN(Date.parse(instant));
@@ -75,18 +76,18 @@ export function isReadable(usage) {
   }
 }
 
-/** No currency has more than four decimals; a formatter takes twenty. */
+/** A formatter's maximum; no currency has more than four decimals. */
 const EXPONENT_MAX = 20;
 
-// An amount without an exponent is of another version of the gateway, and shown as not known.
+// An amount without an exponent comes from another version of the gateway, and is shown as unknown.
 const isAmount = ({ currency, exponent = 0 }) =>
   /^[a-z]{3}$/i.test(currency) && Number.isInteger(exponent) && exponent >= 0 && exponent <= EXPONENT_MAX;
 
-/** The tenants' usage, newest wins. */
+/** The tenants' usage; the newest figures win. */
 export class UsageBook {
   #usage = new Map();
   activity = new Activity();
-  /** The service's clock minus the browser's: they differ where either is wrong, or where time is simulated. */
+  /** The service's clock minus the browser's: they differ if one is wrong, or if time is simulated. */
   #clockOffsetMs = 0;
 
   now() {
@@ -109,7 +110,7 @@ export class UsageBook {
     );
   }
 
-  /** Takes the whole list, and the service's clock from the instant at which it was made. */
+  /** Replaces the whole list, and sets the service's clock from the list's `as_of`. */
   replaceAll({ usage: list, as_of }) {
     this.#clockOffsetMs = Date.parse(as_of) - Date.now();
     const kept = new Set(list.map((usage) => usage.tenant));
@@ -136,7 +137,7 @@ export class UsageBook {
   }
 }
 
-// An event that was on its way while the list was fetched must not undo the list.
+// An event sent before the list was made must not undo the list.
 function isOlder(usage, held) {
   if (usage.as_of === null || held.as_of === null) return false;
   return Date.parse(usage.as_of) < Date.parse(held.as_of);
@@ -145,7 +146,7 @@ function isOlder(usage, held) {
 /**
  * Newly counted executions per tenant and bucket of time.
  *
- * A bucket in which nobody looked, or in which none of the tenant's sources could be read, is missing: it is not zero.
+ * A bucket in which the page was not connected, or none of the tenant's sources could be read, is missing, not zero.
  */
 export class Activity {
   /** Tenant to bucket to count. */
@@ -160,31 +161,31 @@ export class Activity {
     if (last?.start === period.start && counted > last.counted) this.#add(tenant, counted - last.counted);
   }
 
-  /** Marks the present as watched for those whose sources are read; called while connected. */
+  /** Marks the current bucket as watched for tenants with a readable source; called while connected. */
   watch(usages, now) {
     const read = usages.filter(isReadable).filter((usage) => usage.sources.some((source) => sourceState(source, now) === "current"));
     for (const usage of read) if (usage.counted !== null) this.#add(usage.tenant, 0);
     this.#forgetOld();
   }
 
-  /** After a gap the next figure is a new base: what was counted meanwhile belongs to no known moment. */
+  /** After an interruption the next figure is a new base: it is not known when the executions meanwhile were counted. */
   interrupt() {
     this.#last.clear();
   }
 
-  /** A tenant is gone: nothing of it is kept. */
+  /** Drops everything about a removed tenant. */
   forget(tenant) {
     this.#added.delete(tenant);
     this.#last.delete(tenant);
   }
 
-  /** How much is kept, for the checks: tenants and buckets. */
+  /** The numbers of tenants and buckets in memory, for the checks. */
   get kept() {
     const buckets = [...this.#added.values()].reduce((sum, held) => sum + held.size, 0);
     return { tenants: this.#last.size, buckets };
   }
 
-  /** The sum over the tenants, oldest bucket first; null where nothing is known of any. */
+  /** The sums over the tenants, oldest bucket first; null if nothing is known. */
   series(tenants) {
     const first = bucketNow() - BUCKETS + 1;
     return Array.from({ length: BUCKETS }, (_, index) => {
@@ -201,7 +202,7 @@ export class Activity {
     sessionStorage.removeItem(STORED);
   }
 
-  /** A reload keeps the last minutes. */
+  /** Stores the last minutes, so that a reload keeps them. */
   save() {
     const added = [...this.#added].map(([tenant, buckets]) => [tenant, [...buckets]]);
     sessionStorage.setItem(STORED, JSON.stringify(added));
@@ -221,7 +222,7 @@ export class Activity {
     const now = bucketNow();
     buckets.set(now, (buckets.get(now) ?? 0) + count);
     this.#added.set(tenant, buckets);
-    // Events may come while nobody watches.
+    // Events may come even if `watch` is not called.
     if (buckets.size > BUCKETS + 1) forgetBefore(buckets, now - BUCKETS);
   }
 

@@ -1,4 +1,4 @@
-// Every text of the page, in English and Spanish. A text with a count has one form per plural rule.
+// Every text of the page, in English and Spanish. A text with a count has one form for each plural rule.
 
 export const WORDS = {
   en: {

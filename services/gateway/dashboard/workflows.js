@@ -4,14 +4,14 @@ import { el, setAttribute, setText, setVariable, show } from "./dom.js";
 import { drawEach } from "./parts.js";
 import { failedOf, isFailing } from "./usage.js";
 
-/** Rows drawn at once; a tenant may have a thousand workflows, and they are drawn anew after every event. */
+/** Rows drawn at first; a tenant may have a thousand workflows, which are redrawn after every event. */
 const PAGE_ROWS = 50;
 const FIND_FROM_WORKFLOWS = 11;
 
 const keyOf = ({ source, workflow }) => JSON.stringify([source, workflow]);
 const nameOf = (workflow) => workflow.name ?? workflow.workflow;
 
-/** `read` gives what a column is sorted by; figures begin with the largest. */
+/** `read` returns the value by which a column is sorted; figures start with the largest. */
 const COLUMNS = [
   { key: "workflow", read: nameOf },
   { key: "source", read: (workflow) => workflow.source },
@@ -28,7 +28,7 @@ export function workflowsCard(context) {
   const { t, count } = context.format;
   const view = { column: COLUMNS[2], descending: true, text: "", rows: PAGE_ROWS };
   let answer = null;
-  /** From another answer, which may come first, later, or not at all. */
+  /** From another answer, which may come earlier, later, or not at all. */
   let durations = new Map();
   const heads = COLUMNS.map((column) =>
     heading(t, column, () => {
@@ -37,7 +37,7 @@ export function workflowsCard(context) {
     }),
   );
   const body = el("tbody");
-  /** What the workflows leave of the tenant's count, so that the rows add up to it. */
+  /** The rest of the tenant's count, so that the rows add up to it. */
   const foot = el("tfoot");
   const total = el("span", { class: "muted" });
   const find = el("input", {
@@ -150,11 +150,11 @@ function sorted(workflows, { column, descending }) {
     const [left, right] = [column.read(a), column.read(b)];
     return typeof left === "string" ? left.localeCompare(right, undefined, { numeric: true }) : left - right;
   };
-  // The id settles ties, so that rows do not change places from one event to the next.
+  // The id breaks ties, so that rows do not swap places from one event to the next.
   return [...workflows].sort((a, b) => sign * compare(a, b) || a.workflow.localeCompare(b.workflow));
 }
 
-/** The omitted workflows, what was adjusted by hand, the total, and what was voided, where they say anything. */
+/** The omitted workflows, the adjustment, the total and the voided executions, if there are any. */
 function footRows({ t, count }, { counted, adjusted, voided, workflows_omitted_totals: omitted }) {
   if (!omitted && !adjusted && !voided) return [];
   const lines = [

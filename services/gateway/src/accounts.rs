@@ -1,4 +1,4 @@
-//! Gives tokens out, takes them back, recognises them, and opens sessions for them.
+//! Issues, revokes and verifies tokens, and opens sessions for them.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -21,20 +21,21 @@ use crate::{
 /// How long a session lasts: a working day.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Good tokens: the list of them stays one answer. As many that were taken back are kept for a while (`purge.rs`).
+/// The most valid tokens, so that one answer can list them. As many revoked ones are kept for a while
+/// (`purge.rs`).
 pub const TOKENS_MAX: u64 = 10_000;
 
-/// Tokens in the list that were taken back, the last ones.
+/// Revoked tokens in the list, the latest ones.
 const REVOKED_LISTED_MAX: u64 = 1_000;
 
-/// Open sessions of one token: a tenant's people share it. Beyond, the one that was opened first ends.
+/// Open sessions of one token, which a tenant's people share. One more ends the oldest.
 const SESSIONS_MAX: u64 = 1_000;
 
 /// Tokens and sessions.
 pub struct Accounts {
     pool: PgPool,
     clock: Arc<dyn Clock>,
-    /// The configured operator token: works before any token was made.
+    /// The configured operator token: works before any token was created.
     operator: Hash,
     random: Mutex<StdRng>,
 }
@@ -45,8 +46,8 @@ pub enum AccountError {
     /// A token cannot be looked up.
     #[error("cannot look up the token")]
     Authenticate(#[source] sqlx::Error),
-    /// A token cannot be kept.
-    #[error("cannot keep the token")]
+    /// A token cannot be stored.
+    #[error("cannot store the token")]
     Create(#[source] sqlx::Error),
     /// The catalog cannot be read.
     #[error("cannot look up the tenant")]
@@ -55,13 +56,13 @@ pub enum AccountError {
     #[error("there is no tenant {0}")]
     UnknownTenant(TenantId),
     /// There are too many tokens.
-    #[error("there are {TOKENS_MAX} tokens; take back those that nobody uses, then make more")]
+    #[error("there are {TOKENS_MAX} tokens; revoke those that nobody uses, then create more")]
     TooMany,
     /// The tokens cannot be listed.
     #[error("cannot list the tokens")]
     List(#[source] sqlx::Error),
-    /// A token cannot be taken back.
-    #[error("cannot take the token back")]
+    /// A token cannot be revoked.
+    #[error("cannot revoke the token")]
     Revoke(#[source] sqlx::Error),
     /// A session cannot be opened or ended.
     #[error("cannot change the session")]
@@ -71,7 +72,7 @@ pub enum AccountError {
 /// An open session.
 #[derive(Debug)]
 pub struct Session {
-    /// Whose it is.
+    /// Who is signed in.
     pub principal: Principal,
     /// The token that it was opened with.
     pub token: Hash,
@@ -85,7 +86,7 @@ impl Accounts {
         Self { pool, clock, operator: Hash::of(operator_token), random: Mutex::new(random) }
     }
 
-    /// Whose token it is; nobody's where it is not a good one.
+    /// The owner of a token; `None` if it is not valid.
     pub async fn authenticate(
         &self,
         token: &SecretString,
@@ -97,12 +98,13 @@ impl Accounts {
         if !tokens::is_well_formed(token) {
             return Ok(None);
         }
-        // Boxed: what a query takes is not carried by those who need none.
+        // Boxed: requests that need no query do not carry its future.
         let principal = Box::pin(self.principal_of(&hash)).await?;
         Ok(principal.map(|principal| (principal, hash)))
     }
 
-    /// What a log calls the operator with the token of this hash: the token's id, as `flowmeter token list` shows it.
+    /// The operator's name in the log, by the token's hash: the token's id, as `flowmeter token list` shows
+    /// it.
     pub async fn name_of(&self, hash: &[u8; 32]) -> String {
         let Some(hash) = Hash::from_bytes(hash.to_vec()) else { return "unknown".to_owned() };
         if hash.matches(&self.operator) {
@@ -110,7 +112,7 @@ impl Accounts {
         }
         match store::tokens::id_of(&self.pool, &hash).await {
             Ok(Some(id)) => format!("token {id}"),
-            // A token that has been taken back by the very change still has its row; this one is in no table.
+            // Even a token that this very change revoked still has its row; this one has none.
             Ok(None) | Err(_) => "a token that cannot be looked up".to_owned(),
         }
     }
@@ -122,13 +124,13 @@ impl Accounts {
         store::tokens::find_principal(&self.pool, token).await.map_err(AccountError::Authenticate)
     }
 
-    /// Makes a token: for a tenant, or for an operator. The token itself is not kept.
+    /// Creates a token for a tenant, or for an operator. The token itself is not stored.
     pub async fn create(
         &self,
         tenant: Option<TenantId>,
     ) -> Result<(SecretString, TokenRecord), AccountError> {
         let mut transaction = self.pool.begin().await.map_err(AccountError::Create)?;
-        // A tenant that is removed meanwhile takes this token back too: its removal waits for us, or we for it.
+        // The lock orders us with a removal of the tenant, which then revokes this token too.
         store::originals::lock(&mut transaction).await.map_err(AccountError::Create)?;
         if let Some(tenant) = &tenant
             && catalog::store::find::<Tenant>(&mut *transaction, tenant.as_str()).await?.is_none()
@@ -153,22 +155,22 @@ impl Accounts {
         Ok((token, record))
     }
 
-    /// A new token with which a source pushes. It is the catalog that keeps its hash.
+    /// A new push token for a source. The catalog stores its hash.
     pub fn push_token(&self, source: &SourceId) -> SecretString {
         tokens::generate_for_push(&mut *self.random.lock().unwrap_or_else(PoisonError::into_inner), source)
     }
 
-    /// All good tokens, and the last ones that were taken back, newest first.
+    /// All valid tokens and the latest revoked ones, newest first.
     pub async fn list(&self) -> Result<Vec<TokenRecord>, AccountError> {
         store::tokens::list(&self.pool, TOKENS_MAX, REVOKED_LISTED_MAX).await.map_err(AccountError::List)
     }
 
-    /// Takes a token back, and with it every session opened with it. Tells whether there is one of this id.
+    /// Revokes a token, and with it every session opened with it. Returns whether there is one of this id.
     pub async fn revoke(&self, id: Uuid) -> Result<bool, AccountError> {
         store::tokens::revoke(&self.pool, id, self.clock.now()).await.map_err(AccountError::Revoke)
     }
 
-    /// Opens a session for a good token. Returns its secret id.
+    /// Opens a session for a valid token. Returns its secret id.
     pub async fn sign_in(
         &self,
         token: &SecretString,
@@ -186,7 +188,7 @@ impl Accounts {
         Ok(Some((secret, Session { principal, token, expires_at })))
     }
 
-    /// The session with this secret id, while it lasts and while its token is good.
+    /// The session with this secret id, while it lasts and its token is valid.
     pub async fn session(&self, secret: &SecretString) -> Result<Option<Session>, AccountError> {
         if !tokens::is_well_formed(secret) {
             return Ok(None);

@@ -1,33 +1,33 @@
 //! May this run start? The pure decision; `admit` surrounds it with memory and ledger.
 //!
-//! The check is the reservation: what was allowed here and has not been counted yet stands against the limit.
-//! With `W`, the instant up to which all sources are counted,
+//! The check is the reservation: runs that were allowed here and are not counted yet count against the limit.
+//! With the watermark `W`, the instant up to which all sources are counted,
 //!
 //! ```text
 //! used = max(counted, counted before W + running at W + allowed here since W)
 //! ```
 //!
-//! A run that was allowed before W has ended before W, and is counted, or was running at W, and is listed. One that
-//! was allowed just before W may begin just after it, on another machine's clock: `allowed since W` therefore reaches
-//! [`START_MARGIN`] back behind W. Runs of that margin stand twice until the next sweep, never not at all; where that may
-//! have refused a run, the next sweep comes soon (`doubts`).
-//! An earlier W would not see them twice, but what has been counted since and stopped before it (mapped later, of a source
-//! that is new, added by hand) would be in none of its figures: only the latest W is used.
+//! A run that was allowed before W either ended before W, and is counted, or was running at W, and is listed.
+//! One that was allowed just before W may begin just after it, by another machine's clock: `allowed since W`
+//! therefore begins [`START_MARGIN`] before W. Runs within that margin may be counted twice until the next
+//! sweep, but are never missed; where that may have refused a run, the next sweep comes soon (`doubts`). An
+//! earlier watermark would not count them twice, but would miss executions that stopped before it and were
+//! counted since (mapped later, of a new source, added by hand): only the latest one is used.
 //!
-//! Where executions say when they were allowed (`admitted_at`, which n8n's hook carries from the verdict to the push), a
-//! reservation is settled by its execution, and nothing stands twice:
+//! Where executions carry `admitted_at` (n8n's hook passes it from the verdict to the push), a reservation is
+//! settled by its execution, and nothing is counted twice:
 //!
 //! ```text
 //! used <= counted + running at W and not counted since + sum over slots since W of max(0, tallied - counted of the slot)
 //! ```
 //!
-//! A run is counted, or its unit is tallied and not settled, or it was allowed before and was running at W. A push frees a
-//! unit only by adding a counted execution, so a forged one gains nothing. The same holds for the W before, with what was
-//! running then and what was allowed since then: a run that spans W stands twice in the one and once in the other. All
-//! bounds hold; the smallest one decides (ADR 0021).
+//! Each run is counted, or its unit is tallied and not settled, or it was allowed before W and running at W.
+//! A push frees a unit only by adding a counted execution, so a forged one gains nothing. The same bound
+//! holds for the previous watermark, with the runs that were running then and allowed since: a run that spans
+//! W is counted twice by one bound and once by the other. All bounds hold; the smallest decides (ADR 0021).
 //!
-//! At the begin of a period W still lies in the one before. Then nothing is counted yet, but what was running at W
-//! and what was allowed since may end in the new period: it stands against the new limit until W has come.
+//! When a period begins, W is still in the previous one. Nothing is counted yet, but runs that were running
+//! at W or were allowed since may end in the new period: they count against its limit until W reaches it.
 
 use std::time::Duration;
 
@@ -37,17 +37,17 @@ use metering::{Calendar, Period};
 
 use crate::usage::{Counted, period_at};
 
-/// Longest time between the verdict and the begin of the run, difference of clocks included.
+/// Longest time between the verdict and the start of the run, clock skew included.
 pub const START_MARGIN: SignedDuration = SignedDuration::from_secs(5);
 
-/// What metering tells of the tenant's current period.
+/// What metering knows of the tenant's current period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
     /// The current period.
     pub period: Period,
-    /// Executions counted in it; missing where nothing has been heard of the tenant.
+    /// Executions counted in it; `None` if no figures have come for the tenant.
     pub counted: Option<u64>,
-    /// Those of them that stopped before `complete_until`, and the executions that were running then.
+    /// Those of them that stopped before `complete_until`, plus the executions that were running then.
     pub accounted_for: u64,
     /// Runs that were allowed from here on are in none of the figures above.
     pub reserved_since: Timestamp,
@@ -59,34 +59,36 @@ pub struct Known {
     pub fresh_at: Option<Timestamp>,
     /// Whether the figures are too old to decide with.
     pub stale: bool,
-    /// Executions that were running at `complete_until` and are not among the counted ones; missing where the counted ones
-    /// are those of an earlier period.
+    /// Executions that were running at `complete_until` and are not counted yet; `None` if the figures are
+    /// those of an earlier period.
     pub still_open: Option<u64>,
-    /// Of the runs allowed since `reserved_since`, those that are counted, as their executions say.
+    /// Of the runs allowed since `reserved_since`, those that are counted, by the `admitted_at` of their
+    /// executions.
     pub settled: u64,
-    /// The watermark before; missing where it is not known what was running then.
+    /// The previous watermark; `None` if it is not known what was running then.
     pub earlier: Option<Earlier>,
 }
 
-/// What is known of the watermark before the last one.
+/// What is known of the previous watermark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Earlier {
-    /// Runs that were allowed from here on were not running at it.
+    /// Runs allowed from here on were not running at that watermark.
     pub reserved_since: Timestamp,
-    /// Executions that were running at it and are not counted.
+    /// Executions that were running at that watermark and are not counted.
     pub still_open: u64,
-    /// Runs that were allowed from `reserved_since` on, before the last watermark's, and are not known to be counted. Missing
-    /// until the ledger was asked.
+    /// Runs allowed between this `reserved_since` and that of the last watermark, and not known to be
+    /// counted. `None` until the ledger is read.
     pub unsettled_between: Option<u64>,
 }
 
 impl Known {
-    /// What is known at `now`. Figures of an earlier period say that nothing is counted in this one yet.
+    /// What is known at `now`. Figures of an earlier period mean that nothing is counted in this one yet.
     pub fn at(now: Timestamp, counted: Option<&Counted>, calendar: &Calendar, stale_after: Duration) -> Self {
         let current = counted.filter(|counted| counted.is_current(now));
         let period = period_at(counted, calendar, now);
         let complete_until = counted.and_then(|counted| counted.complete_until);
-        // Without a W nothing is accounted for: every run since the period began may be a reservation.
+        // Without a watermark nothing is accounted for: every run since the period began may be a
+        // reservation.
         let accounted_for = counted.filter(|_| complete_until.is_some()).map_or(0, |counted| {
             let complete = if current.is_some() { counted.counted_complete } else { 0 };
             complete.saturating_add(counted.open_executions)
@@ -125,12 +127,13 @@ impl Known {
         self.fresh_at.is_none_or(|instant| now.duration_since(instant) > patience)
     }
 
-    /// From which instants on the ledger's units matter: for the watermark before, and for the last one.
+    /// The instants from which the ledger's units matter: for the previous watermark, and for the last one.
     pub fn since(&self) -> (Option<Timestamp>, Timestamp) {
         (self.earlier.map(|earlier| earlier.reserved_since), self.reserved_since)
     }
 
-    /// Takes in what the ledger says of units since [`Self::since`]: those that are counted, and those between the two.
+    /// Applies the ledger's figures since [`Self::since`]: units that are counted, and uncounted units
+    /// between the two.
     pub fn settle(&mut self, settled: u64, unsettled_between: u64) {
         self.settled = settled;
         if let Some(earlier) = &mut self.earlier {
@@ -138,7 +141,7 @@ impl Known {
         }
     }
 
-    /// Executions that stand against the limit, with `reserved` runs allowed since `reserved_since`.
+    /// Executions that count against the limit, with `reserved` runs allowed since `reserved_since`.
     pub fn used(&self, reserved: u64) -> Option<u64> {
         let counted = self.counted?;
         let by_time = counted.max(self.accounted_for.saturating_add(reserved));
@@ -148,7 +151,7 @@ impl Known {
             let open = earlier.still_open.saturating_add(earlier.unsettled_between?);
             Some(counted.saturating_add(open).saturating_add(self.unsettled(reserved)))
         });
-        // All are bounds from above, so the smallest one holds.
+        // All are upper bounds, so the smallest one is the best.
         [by_execution, by_earlier].into_iter().flatten().fold(by_time, u64::min).into()
     }
 
@@ -157,26 +160,26 @@ impl Known {
         reserved.saturating_sub(self.settled)
     }
 
-    /// Runs that may be under way: accounted for or allowed since, and not counted. Never too few: what ended without
-    /// being counted is in it until W has passed it.
+    /// Runs that may be in progress: accounted for or allowed since, and not counted. Never too few: a run
+    /// that ended uncounted is included until the watermark passes it.
     pub fn running(&self, reserved: u64) -> u64 {
         let used = self.used(reserved).unwrap_or_else(|| self.accounted_for.saturating_add(reserved));
         used.saturating_sub(self.counted.unwrap_or(0))
     }
 }
 
-/// What the plan says.
+/// The plan's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// Executions allowed in the period.
     pub limit: Option<u64>,
     /// What happens at the limit.
     pub kind: LimitKind,
-    /// What happens where metering cannot tell.
+    /// What happens while usage figures are missing or too old.
     pub outage_rule: OutageRule,
-    /// With a soft limit: executions allowed past it.
+    /// With a soft limit: executions allowed beyond it.
     pub overage_max: Option<u64>,
-    /// With a hard limit: runs are still allowed until then, once it was reached.
+    /// With a hard limit: once it is reached, runs are still allowed until then.
     pub grace_until: Option<Timestamp>,
     /// The open outage rule holds until then.
     pub open_until: Option<Timestamp>,
@@ -187,7 +190,7 @@ pub struct Terms {
 pub struct Marks {
     /// When the limit of the period was reached.
     pub reached_at: Option<Timestamp>,
-    /// Since when metering has told nothing of the tenant.
+    /// Since when no usage update has been received for the tenant.
     pub blind_since: Option<Timestamp>,
 }
 
@@ -211,7 +214,7 @@ impl Terms {
         }
     }
 
-    /// Executions at which runs are refused, if ever. During a grace they are not.
+    /// Executions at which runs are refused, if ever. A grace period is not considered here.
     pub fn bound(&self) -> Option<u64> {
         match self.kind {
             LimitKind::Hard => self.limit,
@@ -247,37 +250,38 @@ reasons! {
     WithinLimit = "within_limit",
     /// The plan has no limit.
     NoLimit = "no_limit",
-    /// The limit is passed, and it is a soft one.
+    /// The limit is exceeded, and it is a soft one.
     OverSoftLimit = "over_soft_limit",
-    /// The limit is reached, and the plan's grace lasts.
+    /// The limit is reached, but the plan's grace has not ended.
     Grace = "grace",
     /// The plan does not count runs of this mode.
     NotCounted = "not_counted",
     /// A run of an error workflow is never refused: that would start the error workflow again.
     ErrorWorkflow = "error_workflow",
-    /// It would have been refused, and the plan only watches.
+    /// It would have been refused, but the plan is in shadow mode.
     Shadow = "shadow",
-    /// Metering is too old to tell; the outage rule decided.
+    /// The usage figures are too old; the outage rule decided.
     MeteringStale = "metering_stale",
     /// The limit is reached.
     LimitReached = "limit_reached",
-    /// The limit seems reached, but runs that were allowed shortly before W may stand twice: a later look may allow.
+    /// The limit seems reached, but runs allowed shortly before the watermark may be counted twice: a later
+    /// check may allow.
     LimitUnsettled = "limit_unsettled",
-    /// The soft limit is passed by all that the plan allows.
+    /// The soft limit and the overage that the plan allows are used.
     OverageReached = "overage_reached",
-    /// The tenant's runs of a minute are used.
+    /// The tenant's runs for this minute are used.
     TenantMinuteCap = "tenant_minute_cap",
-    /// The tenant's runs of a day are used.
+    /// The tenant's runs for this day are used.
     TenantDayCap = "tenant_day_cap",
-    /// The tenant has as many runs under way as it may.
+    /// The tenant has as many concurrent runs as it may.
     TenantConcurrentCap = "tenant_concurrent_cap",
-    /// The workflow's runs of a minute are used.
+    /// The workflow's runs for this minute are used.
     WorkflowMinuteCap = "workflow_minute_cap",
-    /// The workflow's runs of a day are used.
+    /// The workflow's runs for this day are used.
     WorkflowDayCap = "workflow_day_cap",
-    /// The workflow has as many runs under way as it may.
+    /// The workflow has as many concurrent runs as it may.
     WorkflowConcurrentCap = "workflow_concurrent_cap",
-    /// The workflow has used its part of the limit.
+    /// The workflow has used its share of the limit.
     WorkflowShareUsed = "workflow_share_used",
     /// The workflow seems to start itself.
     LoopDetected = "loop_detected",
@@ -311,11 +315,11 @@ impl Decision {
     }
 }
 
-/// Decides on one counted run by the limit of the period, with `reserved` runs allowed since `known.reserved_since`.
+/// Decides one counted run by the period's limit, with `reserved` runs allowed since `known.reserved_since`.
 pub fn decide(terms: &Terms, known: &Known, reserved: u64, now: Timestamp) -> Decision {
     let Some(limit) = terms.limit else { return Decision::allow(Reason::NoLimit) };
     let is_hard = terms.kind == LimitKind::Hard;
-    // What is counted never becomes less, so this holds however old the figures are. Of a tenant without figures only the runs
+    // A count never decreases, so this holds however old the figures are. Of a tenant without figures only the runs
     // that were allowed since the period began are known: without them a new tenant would have no limit until its first figures.
     let least = known.counted.unwrap_or(reserved);
     let proven = terms.bound().is_some_and(|bound| least >= bound);
@@ -381,12 +385,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_at_its_limit_gets_no_other_period_with_another_calendar() {
+    fn a_tenant_at_its_limit_gets_no_new_period_by_changing_its_calendar() {
         let (now, calendar) = (at("2026-11-24T12:00:00Z"), Calendar::new("Europe/Madrid", 15).unwrap());
         let counted = november(100, 1);
         let known = Known::at(now, Some(&counted), &calendar, STALE_AFTER);
         assert_eq!((known.period, known.counted), (counted.period, Some(100)));
-        // At the roll-over the ledger's period begins where the last one ended.
+        // At the rollover the ledger's period begins where the last one ended.
         let known = Known::at(counted.period.end, Some(&counted), &calendar, STALE_AFTER);
         assert_eq!((known.period.start, known.counted), (counted.period.end, Some(0)));
     }
@@ -414,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn running_executions_stand_against_the_limit() {
+    fn running_executions_count_against_the_limit() {
         let counted = Counted { open_executions: 30, ..november(20, 1) };
         let known = Known::at(at("2026-11-24T12:00:00Z"), Some(&counted), &Calendar::utc(), STALE_AFTER);
         assert_eq!(known.used(0), Some(50));
@@ -422,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_metering_follows_the_outage_rule_but_not_against_what_is_proven() {
+    fn stale_metering_follows_the_outage_rule_unless_the_count_reaches_the_limit() {
         let late = at("2026-11-24T12:29:01Z");
         let stale = |counted: Option<&Counted>| Known::at(late, counted, &Calendar::utc(), STALE_AFTER);
         let closed = Terms { outage_rule: OutageRule::Closed, ..hard(50) };
@@ -448,9 +452,9 @@ mod tests {
         let begun = |now: &str| Known::at(at(now), Some(&november), &Calendar::utc(), STALE_AFTER);
         let known = begun("2026-12-01T00:05:00Z");
         assert_eq!(known.period.start, at("2026-12-01T00:00:00Z"));
-        // W is still in November: what was running then, and what was allowed since, may end in December.
+        // The watermark is still in November: runs running then, or allowed since, may end in December.
         assert_eq!(known.reserved_since, at("2026-11-24T11:58:55Z"));
-        assert_eq!(known.counted, Some(0), "what November has counted is not December's");
+        assert_eq!(known.counted, Some(0), "November's count is not December's");
         assert_eq!(known.used(7), Some(10));
     }
 
@@ -462,7 +466,7 @@ mod tests {
         assert_eq!((known.used(5), known.used(25)), (Some(20), Some(25)));
     }
 
-    /// What happens to a tenant: a run asks, runs end, a sweep makes the figures complete.
+    /// What happens to a tenant: a run asks to start, a run ends, a sweep completes the figures.
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Ask,
@@ -471,8 +475,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the order of requests, ends and sweeps: never more than the limit is allowed, and as long
-        /// as runs are asked for, all of the limit is.
+        /// In any order of requests, ends and sweeps: never more runs than the limit are allowed, and as long
+        /// as runs ask, all of the limit is used.
         #[test]
         fn never_more_than_the_limit_in_any_order(
             limit in 0_u64..30,
@@ -513,11 +517,12 @@ mod tests {
             prop_assert_eq!(allowed, asked.min(limit));
         }
 
-        /// Runs whose executions say when they were allowed, with pushes that come at once and sweeps at any time: the limit is
-        /// never overshot. Where no run lasts over two sweeps, none is refused while a unit is free; else no more units are
-        /// out of use than runs that were allowed shortly before the earlier W and still go on.
+        /// Runs whose executions carry `admitted_at`, pushed at once, with sweeps at any time: the limit is
+        /// never exceeded. If no run spans two sweeps, none is refused while a unit is free; otherwise no
+        /// more units are out of use than runs that were allowed shortly before the earlier watermark and are
+        /// still running.
         #[test]
-        fn settled_runs_never_overshoot_and_are_not_refused_falsely(
+        fn settled_runs_never_exceed_the_limit_and_are_not_refused_falsely(
             limit in 1_u64..30,
             is_short in any::<bool>(),
             steps in prop::collection::vec((0_i64..4, prop::sample::select(
@@ -531,7 +536,7 @@ mod tests {
             // When each run was allowed, and whether it has ended.
             let mut runs: Vec<(i64, bool)> = Vec::new();
             let (mut now, mut complete) = (0_i64, 0_u64);
-            // The watermarks: each with the places of the runs that went on then.
+            // The watermarks: each with the indices of the runs that were running then.
             let (mut last, mut earlier) = ((0_i64, Vec::<usize>::new()), None::<(i64, Vec<usize>)>);
             for (pause, step) in steps {
                 now += pause;

@@ -1,14 +1,15 @@
-//! The limit check: decides on a run from a lease in memory where there is one, and in the ledger where not.
+//! The limit check: decides a run from a lease in memory if there is one, otherwise in the ledger.
 //!
 //! # Repeated ids
 //!
-//! A repeated id gets the same answer: from the same replica at once, from memory; from another one as soon as the
-//! verdict is written down, at most [`WRITE_DELAY`] and one transaction or two after the answer. A replica that
-//! has not decided everything of a tenant in the last [`REPEAT_HORIZON`] looks ids up before it spends a unit (`lookups`:
-//! many in one statement, without a lock); it learns within [`CONTACT_INTERVAL`] that another one has begun to. Near the
-//! limit, and for every refusal, the verdict is written before the answer. Two replicas that are asked at the same moment
-//! may both allow a run from their leases: the ledger keeps one row of the id, and the other unit is free again.
-//! An answer that a crash has overtaken on its way to the ledger is decided anew; its unit stays charged.
+//! A repeated id gets the same answer: from the same replica at once, from memory; from another one once the
+//! verdict is stored, at most [`WRITE_DELAY`] and one or two transactions after the answer. A replica that
+//! was not the only one to decide for the tenant in the last [`REPEAT_HORIZON`] looks ids up before it spends
+//! a unit (`lookups`: many in one statement, without a lock); it learns within [`CONTACT_INTERVAL`] that
+//! another one has started to decide. Near the limit, and for every refusal, the verdict is stored before the
+//! answer. Two replicas that are asked at the same moment may both allow a run from their leases: the ledger
+//! keeps one row for the id, and the other unit is freed. If a crash loses an answer before it reaches the
+//! ledger, a repeat is decided again; its unit stays charged.
 
 use std::{
     collections::HashMap,
@@ -48,36 +49,36 @@ use crate::{
     write_down::{self, Unwritten},
 };
 
-/// Verdicts that were given from memory are written down within this time, or as soon as those before them are.
+/// Verdicts given from memory are stored within this time, or as soon as those before them are.
 pub const WRITE_DELAY: Duration = Duration::from_millis(10);
 
 /// A repeated id gets the same answer from every replica for at least this long.
 pub const REPEAT_HORIZON: SignedDuration = SignedDuration::from_hours(1);
 
-/// A replica that has just started waits this long to hear what metering has told before, rather than to decide by the
-/// rule for an outage.
+/// A replica that has just started waits this long for the usage updates that the broker keeps, rather than
+/// deciding by the outage rule.
 const FIGURES_WITHIN: Duration = Duration::from_secs(5);
 
-/// Transactions in the ledger at once. The others of the pool's connections are for what all tenants wait for: what is
-/// looked up, and read of the catalog.
+/// Concurrent ledger transactions. The pool's other connections are left for lookups and reads of the
+/// catalog, which all tenants wait for.
 const SETTLES_MAX: usize = 4;
 
-/// How often it is looked which leases are due.
+/// Interval for checking which leases are due.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// With more leases that are due, more of them are looked at together.
+/// Due leases for each concurrent refresh; there are at most [`SETTLES_MAX`] of those.
 const LEASES_PER_LANE: usize = 16;
 
 /// A run that wants to start.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Whose it is.
+    /// The tenant whose run it is.
     pub tenant: TenantId,
-    /// What stands for it.
+    /// The run's key.
     pub key: RunKey,
     /// Which workflow.
     pub workflow: Option<WorkflowId>,
-    /// What starts it; taken as a counted mode if missing.
+    /// What starts it; a missing mode counts.
     pub mode: Option<Mode>,
 }
 
@@ -88,13 +89,13 @@ pub struct Verdict {
     pub allowed: bool,
     /// Why.
     pub reason: Reason,
-    /// What it would have been refused for, where the plan only watches.
+    /// Why it would have been refused, if the plan is in shadow mode.
     pub shadow: Option<Reason>,
     /// When a refusal may end.
     pub retry_at: Option<Timestamp>,
-    /// Executions that stand against the limit, this one included where it was reserved.
+    /// Executions that count against the limit, this one included if it was reserved.
     pub used: Option<u64>,
-    /// Runs allowed and not yet counted, this one included where it was reserved.
+    /// Runs allowed and not yet counted, this one included if it was reserved.
     pub reserved: u64,
     /// Executions allowed in the period.
     pub limit: Option<u64>,
@@ -104,7 +105,7 @@ pub struct Verdict {
     pub as_of: Option<Timestamp>,
     /// All sources were counted up to here.
     pub complete_until: Option<Timestamp>,
-    /// When the run's unit was taken. Missing where none was.
+    /// When the run's unit was taken; `None` if none was.
     pub admitted_at: Option<Timestamp>,
 }
 
@@ -123,15 +124,15 @@ pub enum AdmitError {
     /// The ledger did not answer in time.
     #[error("the ledger of admissions does not answer")]
     TimedOut,
-    /// The request was decided together with others, and that failed.
-    #[error("cannot decide on the requests at hand")]
+    /// The request was in a batch that could not be decided.
+    #[error("cannot decide the batch of requests")]
     Together(#[source] Arc<AdmitError>),
-    /// The gateway is going away.
-    #[error("the gateway stops")]
+    /// The gateway is shutting down.
+    #[error("the gateway is shutting down")]
     Stopping,
 }
 
-/// Decides on runs.
+/// Decides runs.
 #[derive(Clone)]
 pub struct Admissions {
     pub(crate) parts: Arc<Parts>,
@@ -145,7 +146,7 @@ pub(crate) struct Parts {
     pub directory: Arc<Directory>,
     pub namespace: Namespace,
     pub stale_after: Duration,
-    /// Names this process in the ledger; a restarted one is another.
+    /// Identifies this process in the ledger; a restart gets a new id.
     pub replica: Uuid,
     pub doubts: Doubts,
     pub closing: AtomicBool,
@@ -155,12 +156,12 @@ pub(crate) struct Parts {
     remembered: Remembered,
     desks: RwLock<HashMap<TenantId, Arc<Desk>>>,
     started_at: Instant,
-    /// When the catalog's version was last asked for with success, since `started_at`.
+    /// When the catalog's version was last read, in milliseconds since `started_at`.
     contact_ms: AtomicU64,
     version: AtomicI64,
 }
 
-/// Which slots' runs are counted, as one message says.
+/// How many runs of each slot are counted, from one usage message.
 pub(crate) struct Settling(Option<Arc<Counted>>);
 
 impl Settling {
@@ -170,11 +171,11 @@ impl Settling {
     }
 }
 
-/// What memory says of a request.
+/// What memory can answer to a request.
 enum Spending {
     /// This verdict.
     Given(Verdict),
-    /// Units are in hand, and another replica may have decided it.
+    /// The desk holds units, but another replica may have decided this run.
     NotKnown,
     /// The ledger decides.
     NotHere,
@@ -213,8 +214,8 @@ impl Admissions {
         Self { parts: Arc::new(parts) }
     }
 
-    /// Decides on a run under the terms of the catalog, and reserves it where it is allowed. The same id gets the same
-    /// answer. Nothing for an unknown tenant.
+    /// Decides a run under the catalog's terms, and reserves it if it is allowed. The same id gets the same
+    /// answer. `None` for an unknown tenant.
     pub async fn admit(
         &self,
         request: Request,
@@ -222,18 +223,18 @@ impl Admissions {
     ) -> Result<Option<Verdict>, AdmitError> {
         let Some((tenant, plan)) = catalog.terms(&request.tenant) else { return Ok(None) };
         self.hear_of(&request.tenant).await;
-        // Success stands for all that a run may become: what counts at best is reserved.
+        // The run's outcome is not known yet: it is reserved if a success would count.
         if !is_counted(request.mode, plan) {
             return Ok(Some(self.not_counted(tenant, plan)));
         }
         self.decide(request, catalog, tenant, plan).await
     }
 
-    /// Waits where the gateway has just started, and metering may have told of the tenant before.
+    /// Just after a start, waits for usage updates of the tenant that the broker keeps.
     pub(crate) async fn hear_of(&self, tenant: &TenantId) {
         if self.parts.usage.of(tenant).is_none() {
             let patience_ends_at = self.parts.started_at + FIGURES_WITHIN;
-            // Over or not: what has come by then is decided on.
+            // After a timeout too, the decision uses whatever has arrived.
             let _ = Box::pin(timeout_at(patience_ends_at, self.parts.usage.wait_until_caught_up())).await;
         }
     }
@@ -268,7 +269,7 @@ impl Admissions {
         verdict.map_err(AdmitError::Together)
     }
 
-    /// A run that the plan does not count takes no unit; what is shown with it is what memory knows.
+    /// A run that the plan does not count takes no unit; its verdict shows the figures in memory.
     pub(crate) fn not_counted(&self, tenant: &Tenant, plan: &Plan) -> Verdict {
         let parts = &self.parts;
         let now = parts.clock.now();
@@ -278,14 +279,15 @@ impl Admissions {
         Verdict::new(&known, &terms, reserved, Decision::allow(Reason::NotCounted))
     }
 
-    /// Keeps leases small, the catalog current and the ledger written until `shutdown`; then gives all units back.
+    /// Until `shutdown`, refreshes leases, keeps the catalog current and stores verdicts; then returns all
+    /// units.
     pub async fn keep(self, shutdown: CancellationToken) {
         tokio::join!(
             self.keep_contact(&shutdown),
             self.keep_leases(&shutdown),
             write_down::run(&self.parts, &shutdown)
         );
-        // From here on nothing is spent from memory: what is asked is decided in the ledger.
+        // From here on nothing is spent from memory: every run is decided in the ledger.
         self.parts.closing.store(true, Ordering::SeqCst);
         if let Err(error) = write_down::finish(&self.parts).await {
             tracing::warn!(
@@ -318,8 +320,8 @@ impl Admissions {
         }
     }
 
-    /// Looks at leases again that are due, one after the other unless there are many: at once they would take all cores
-    /// from those who ask meanwhile.
+    /// Refreshes due leases, one after the other unless there are many: all at once they would take every
+    /// core from incoming requests.
     async fn keep_leases(&self, shutdown: &CancellationToken) {
         while !shutdown.is_cancelled() {
             let due: Vec<_> = self.parts.desks().into_iter().filter(|desk| desk.is_due()).collect();
@@ -336,13 +338,13 @@ impl Admissions {
     }
 }
 
-/// Whether the plan counts runs of the mode. Success stands for all that a run may become.
+/// Whether the plan counts runs of the mode, assuming that they succeed.
 pub(crate) fn is_counted(mode: Option<Mode>, plan: &Plan) -> bool {
     mode.is_none_or(|mode| plan.counting.counts(mode, Status::Success))
 }
 
 impl Parts {
-    /// The tenant's place.
+    /// The tenant's desk.
     pub fn desk(&self, tenant: &TenantId) -> Arc<Desk> {
         if let Some(desk) = self.desks.read().unwrap_or_else(PoisonError::into_inner).get(tenant) {
             return desk.clone();
@@ -351,8 +353,8 @@ impl Parts {
         desks.entry(tenant.clone()).or_insert_with(|| Arc::new(Desk::new(tenant.clone()))).clone()
     }
 
-    /// Answers a request from memory: from what was answered before, or by a unit in hand. `is_new` says that the
-    /// ledger does not know its id.
+    /// Answers a request from memory: with a verdict given before, or by spending a leased unit. `is_new`
+    /// means that the ledger does not know its id.
     fn spend(
         self: &Arc<Self>,
         desk: &Arc<Desk>,
@@ -388,12 +390,12 @@ impl Parts {
         self.remembered.place(request.key).keep(verdict, now);
     }
 
-    /// What metering tells of the tenant.
+    /// What metering knows of the tenant.
     pub fn known(&self, tenant: &Tenant, now: Timestamp) -> Known {
         self.figures(tenant, now).0
     }
 
-    /// The same, with what settles reservations: both of one message.
+    /// The same, with the slots that settle reservations, both from one message.
     pub fn figures(&self, tenant: &Tenant, now: Timestamp) -> (Known, Settling) {
         let counted = self.usage.of(&tenant.id);
         let known = Known::at(now, counted.as_deref(), &tenant.calendar, self.stale_after);
@@ -426,7 +428,7 @@ impl Parts {
 }
 
 impl Verdict {
-    /// A verdict on a run that is not reserved, with `reserved` others.
+    /// A verdict on a run that is not reserved, while `reserved` others are.
     pub fn new(known: &Known, terms: &Terms, reserved: u64, decision: Decision) -> Self {
         Self {
             allowed: decision.allowed,
@@ -445,7 +447,7 @@ impl Verdict {
 
     /// The same with the run itself reserved. Its unit is tallied at `admitted_at`.
     pub fn reserve(mut self, admitted_at: Timestamp) -> Self {
-        // As the ledger keeps it, so that a repeated id gets the same answer from everyone.
+        // In microseconds, like the ledger, so that a repeated id gets the same answer from every replica.
         self.admitted_at = Timestamp::from_microsecond(admitted_at.as_microsecond()).ok();
         self.reserved = self.reserved.saturating_add(1);
         self.used = self.used.map(|used| used.saturating_add(1));
@@ -472,7 +474,7 @@ impl Verdict {
         Figures { allowed, used, limit, resets_at, retry_at }
     }
 
-    /// The verdict that a row keeps.
+    /// The verdict stored in a row.
     pub fn of(kept: &Kept) -> Result<Self, AdmitError> {
         let parse =
             |name: &str| Reason::parse(name).ok_or_else(|| AdmitError::UnknownReason(name.to_owned()));

@@ -16,7 +16,7 @@ use crate::{
     run_key::RunKey,
 };
 
-/// A workflow that is not named matches no attribution by workflow: no id of n8n is this.
+/// Stands for an unnamed workflow. No n8n id has this value, so it matches no attribution by workflow.
 const UNNAMED: &str = "-";
 
 /// Answers `AdmissionQuestion`.

@@ -1,4 +1,4 @@
-//! The HTTP API: DTOs and handlers by what they are about, the router that puts them behind their guards.
+//! The HTTP API: DTOs and handlers by subject, and the router that puts them behind their guards.
 
 mod admission_rules;
 mod admissions;
@@ -72,10 +72,10 @@ pub use gaps::count as count_gaps;
 pub use periods::PERIODS_MAX;
 pub use quotas::Quotas;
 
-/// What every request may use.
+/// Shared by all requests.
 pub type App = Arc<AppParts>;
 
-/// What every request may use.
+/// Shared by all requests.
 pub struct AppParts {
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -97,25 +97,25 @@ pub struct AppParts {
     pub gap_counts: Arc<GapCounts>,
     /// Which tags and projects workflows have.
     pub placements: Placements,
-    /// Decides on runs.
+    /// Decides runs.
     pub admissions: Admissions,
     /// Tokens and sessions.
     pub accounts: Accounts,
-    /// Tells live listeners what has changed.
+    /// Notifies live listeners of changes.
     pub announcer: Announcer,
-    /// What one caller may take at once.
+    /// Limits on what one caller may use at once.
     pub quotas: Quotas,
     /// Seals sources' keys.
     pub sealing: SealingKey,
-    /// Whether cookies travel encrypted only.
+    /// Whether cookies are sent over HTTPS only.
     pub secure_cookies: bool,
-    /// The path under which people reach us.
+    /// The path under which the gateway is reached.
     pub base_path: BasePath,
     /// Ends live streams.
     pub shutdown: CancellationToken,
 }
 
-/// What the document says of the API as a whole.
+/// The document's description of the whole API.
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -140,8 +140,8 @@ impl Modify for Security {
     }
 }
 
-/// The API's routes. A route is behind the operator's guard, behind the guard for anyone with a token, among the few that
-/// a source may ask too, or in the short list of open ones: there is no fifth place.
+/// The API's routes. A route is behind the operator's guard, behind the guard for anyone with a token, among
+/// the few that a source may call too, or in the short list of open ones: there is no other option.
 fn routes(app: &App) -> OpenApiRouter<App> {
     let authenticated = middleware::from_fn_with_state(app.clone(), authenticate::authenticate);
     let sign_ins = middleware::from_fn_with_state(app.clone(), quotas::bound_sign_ins);
@@ -171,7 +171,7 @@ fn operator_routes() -> OpenApiRouter<App> {
         .routes(routes!(tokens::revoke))
 }
 
-/// Each of these asks `Caller` what it may see.
+/// Each of these checks with `Caller` what it may see.
 fn tenant_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(usage::list))
@@ -189,7 +189,8 @@ fn tenant_routes() -> OpenApiRouter<App> {
         .routes(routes!(session::show, session::sign_out))
 }
 
-/// A source may ask here for its own runs, with its push token; everyone else as above. Each of these takes an `Asker`.
+/// A source may call these for its own runs, with its push token; everyone else as above. Each takes an
+/// `Asker`.
 fn asker_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(admissions::admit)).routes(routes!(admissions::admit_batch))
 }
@@ -198,7 +199,7 @@ fn open_routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(session::sign_in))
 }
 
-/// The document of the API, as `/openapi.json` gives it.
+/// The OpenAPI document, as served at `/openapi.json`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     for part in [operator_routes(), tenant_routes(), asker_routes(), open_routes()] {

@@ -1,8 +1,8 @@
-//! How often runs may start: GCRA, by the crate `governor`, on states that the ledger keeps.
+//! How often runs may start: GCRA, by the crate `governor`, on state that the ledger keeps.
 //!
-//! A cap of `n` per window lets `n` runs start at once and then one each `window / n`; any window holds fewer than
-//! `2 n`, and over time `n` per window. A tenant whose plan has caps gets no leases: each
-//! run takes its cells under the tenant's lock, so a cap holds over all replicas together, and no crash loses any.
+//! A cap of `n` per window lets `n` runs start at once and then one each `window / n`; any window holds fewer
+//! than `2 n`, and over time `n` per window. A tenant whose plan has caps gets no leases: each run takes its
+//! cells under the tenant's lock, so a cap holds across all replicas, and a crash loses no cells.
 
 use std::{
     num::NonZeroU32,
@@ -45,8 +45,8 @@ impl Window {
     }
 }
 
-/// The state of one cap: the theoretical arrival time, as the ledger keeps it; zero where there is none yet. Only one
-/// task uses it: the atomic is there because a future must be movable between threads.
+/// The state of one cap: the theoretical arrival time, as the ledger keeps it; zero if there is none yet.
+/// Only one task uses it: it is atomic because a future must be `Send`.
 struct Arrival(AtomicU64);
 
 impl Arrival {
@@ -78,30 +78,30 @@ impl StateStore for Arrival {
 
 /// A cap at one instant.
 pub struct Cap {
-    /// Over which time.
+    /// The time over which it counts.
     pub window: Window,
-    /// Nothing for a cap of zero.
+    /// `None` for a cap of zero.
     quota: Option<Quota>,
     now: Timestamp,
     arrival: Arrival,
 }
 
 impl Cap {
-    /// A cap of `runs` in each `window`, with the state that the ledger keeps.
+    /// A cap of `runs` in each `window`, with the ledger's state.
     pub fn new(window: Window, runs: u64, arrival_ns: Option<u64>, now: Timestamp) -> Self {
-        // More than four thousand million in a window is no cap that anybody reaches.
+        // Nobody reaches a cap of more than four billion in a window.
         let burst = NonZeroU32::new(u32::try_from(runs).unwrap_or(u32::MAX));
         let quota = burst
             .and_then(|burst| Some(Quota::with_period(window.length() / burst.get())?.allow_burst(burst)));
         Self { window, quota, now, arrival: Arrival::new(arrival_ns) }
     }
 
-    /// Takes `cells`, or says when they may be there; nothing where they never are.
+    /// Takes `cells`, or returns when they may be available; `None` if never.
     pub fn take(&self, cells: u64) -> Result<(), Option<Timestamp>> {
         let Ok(cells) = u32::try_from(cells) else { return Err(None) };
         let Some(cells) = NonZeroU32::new(cells) else { return Ok(()) };
         let Some(quota) = self.quota else { return Err(None) };
-        // Governor measures from the instant at which a limiter is made: that one is 1970.
+        // Governor measures from the instant at which a limiter is created; here that is 1970.
         let clock = FakeRelativeClock::default();
         let state = Arrival::new(self.arrival.get());
         let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Nanos>>::new(quota, state, clock.clone());
@@ -121,18 +121,19 @@ impl Cap {
         }
     }
 
-    /// The state to keep.
+    /// The state to store.
     pub fn arrival_ns(&self) -> Option<u64> {
         self.arrival.get()
     }
 
-    /// Puts an earlier state back.
+    /// Restores an earlier state.
     pub fn restore(&self, arrival_ns: Option<u64>) {
         self.arrival.set(arrival_ns);
     }
 }
 
-/// Takes `cells` from all caps, or from none. Fails with the cap that has too few, and when it may have enough.
+/// Takes `cells` from all caps, or from none. Fails with the window of the cap that has too few, and when it
+/// may have enough.
 pub fn take_all(caps: &[Cap], cells: u64) -> Result<(), (Window, Option<Timestamp>)> {
     let before: Vec<_> = caps.iter().map(Cap::arrival_ns).collect();
     for cap in caps {
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn all_caps_or_none() {
+    fn cells_are_taken_from_all_caps_or_none() {
         let now = at("2026-11-24T12:00:00Z");
         let caps = [Cap::new(Window::Minute, 10, None, now), Cap::new(Window::Day, 3, None, now)];
         assert_eq!(take_all(&caps, 4).map_err(|(window, _)| window), Err(Window::Day));

@@ -1,4 +1,4 @@
-//! Changes the catalog: the value, its revision and the message that tells it, in one transaction.
+//! Changes the catalog: the value, its revision and the message that publishes it, in one transaction.
 
 use std::sync::Arc;
 
@@ -22,30 +22,31 @@ use crate::{
     store::{self, originals},
 };
 
-/// Values of one kind: an answer that lists them all stays bounded.
+/// The most values of one kind, so that one answer can list them.
 pub const VALUES_MAX: u64 = 10_000;
 
-/// Names that a refusal lists; the rest is a number.
+/// Names listed in a refusal; the rest is given as a number.
 const USERS_SHOWN_MAX: usize = 10;
 
-/// A kind of value, with what must hold between it and the rest.
+/// A kind of value, with the constraints between it and the others.
 #[async_trait]
 pub trait Original: Entry + PartialEq + Sync {
-    /// Whether the id of a removed value is never given to another: what was kept under it, in every service, is still the
-    /// former one's.
+    /// Whether the id of a removed value is never reused: what every service stored under it still belongs to
+    /// the former value.
     const ID_IS_GIVEN_ONCE: bool = false;
 
-    /// What comes back where a removed value is restored.
+    /// What comes back when a removed value is restored.
     const COMES_BACK: &'static str = "one";
 
-    /// The message that says that the value is gone, in both forms. `former` is the value; missing where it cannot be read.
+    /// The tombstone in both forms. `former` is the removed value; `None` if it cannot be read.
     fn tombstone(id: &str, revision: u64, former: Option<Self>, now: Timestamp)
     -> (Self::Wire, CatalogEntry);
 
-    /// Fails where the value names what does not exist.
+    /// Fails if the value refers to something that does not exist.
     async fn check_references(&self, connection: &mut PgConnection) -> Result<(), ChangeError>;
 
-    /// Fails where another value of its kind stands in its way. What stood beside it in its `present` form goes on.
+    /// Fails if the value conflicts with another of its kind. A conflict that its `present` form already has
+    /// is accepted.
     async fn check_others(
         &self,
         _connection: &mut PgConnection,
@@ -54,7 +55,7 @@ pub trait Original: Entry + PartialEq + Sync {
         Ok(())
     }
 
-    /// The ids of what names the value `id`.
+    /// What refers to the value `id`: kind and id of each.
     async fn users(connection: &mut PgConnection, id: &str) -> Result<Vec<String>, ChangeError>;
 }
 
@@ -85,7 +86,7 @@ pub struct Damaged {
     pub reason: String,
 }
 
-/// The catalog cannot be changed.
+/// Why the catalog cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// The value is not acceptable.
@@ -102,10 +103,10 @@ pub enum ChangeError {
         "tenant {0} has this Stripe customer already; to put both on one invoice, set shared_customer on both tenants"
     )]
     SameCustomer(TenantId),
-    /// There is no value of this id.
+    /// There is no value with this id.
     #[error("there is no {kind} {id}")]
     NotFound {
-        /// What it would be.
+        /// The kind of value.
         kind: &'static str,
         /// The id.
         id: String,
@@ -113,22 +114,22 @@ pub enum ChangeError {
     /// Something else needs the value.
     #[error("{kind} {id} is used by {users}; change or remove these first")]
     InUse {
-        /// What it is.
+        /// The kind of value.
         kind: &'static str,
         /// Its id.
         id: String,
         /// What needs it.
         users: String,
     },
-    /// The id was given before, to one that was removed.
+    /// The id belonged to a value that was removed.
     #[error(
         "{kind} {id} was removed, and what was metered under this id stays: use another id, or say that it is the same \
          {same} (`restore=true`, `flowmeter apply --restore {id}`)"
     )]
     Removed {
-        /// What it was.
+        /// The kind of value.
         kind: &'static str,
-        /// What comes back where it is restored.
+        /// What comes back when it is restored.
         same: &'static str,
         /// Its id.
         id: String,
@@ -136,7 +137,7 @@ pub enum ChangeError {
     /// There are too many values of the kind.
     #[error("there are {VALUES_MAX} values of kind {0}; no more can be added")]
     TooMany(&'static str),
-    /// The originals cannot be read.
+    /// The database cannot be read.
     #[error("cannot read the catalog")]
     Read(#[source] sqlx::Error),
     /// A stored value cannot be used.
@@ -156,19 +157,19 @@ pub struct Editor {
 }
 
 impl Editor {
-    /// An editor of the catalog in `pool`; `directory` is told of every change.
+    /// An editor of the catalog in `pool`; every change invalidates `directory`.
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>, namespace: Namespace, directory: Arc<Directory>) -> Self {
         Self { pool, clock, namespace, directory }
     }
 
-    /// The value of this id.
+    /// The value with this id.
     pub async fn find<E: Original>(&self, id: &str) -> Result<Revised<E>, ChangeError> {
         let found = originals::find::<E>(&self.pool, id).await.map_err(ChangeError::Read)?;
         let found = found.filter(|original| !original.removed);
         found.map_or_else(|| Err(not_found::<E>(id)), |original| decode(&original, id))
     }
 
-    /// All values of a kind, by id; a damaged one is named by itself and does not hide the others.
+    /// All values of a kind, by id; damaged ones are listed separately and do not hide the others.
     pub async fn list<E: Original>(&self) -> Result<Listing<E>, ChangeError> {
         let all = originals::list::<E>(&self.pool).await.map_err(ChangeError::Read)?;
         let mut listing = Listing { values: Vec::with_capacity(all.len()), damaged: Vec::new() };
@@ -198,7 +199,7 @@ impl Editor {
         Ok((archived, damaged))
     }
 
-    /// Puts the value that `make` makes of the present one. An equal value changes nothing.
+    /// Stores the value that `make` returns for the present one. An equal value changes nothing.
     pub async fn put<E: Original>(
         &self,
         id: &str,
@@ -207,7 +208,7 @@ impl Editor {
         self.put_with(id, false, |present| make(present).map_err(ChangeError::from)).await
     }
 
-    /// The same, where it is said that a removed value of this id comes back: its figures are its own.
+    /// The same, but a removed value of this id may come back: its figures are its own.
     pub async fn put_or_restore<E: Original>(
         &self,
         id: &str,
@@ -234,7 +235,7 @@ impl Editor {
             });
         }
         let is_there = original.as_ref().is_some_and(|original| !original.removed);
-        // A damaged value is mended by putting it again, as if it were new.
+        // A damaged value is repaired by putting it again, as if it were new.
         let present =
             original.filter(|original| !original.removed).and_then(|original| readable::<E>(&original, id));
         let value = make(present.as_ref().map(|present| &present.value))?;
@@ -255,7 +256,7 @@ impl Editor {
         Ok(Revised { value, revision })
     }
 
-    /// Changes a value that is there. An equal value changes nothing.
+    /// Changes an existing value. An equal value changes nothing.
     pub async fn change<E: Original>(
         &self,
         id: &str,
@@ -264,7 +265,8 @@ impl Editor {
         self.put_with(id, false, |present| present.map(change).ok_or_else(|| not_found::<E>(id))).await
     }
 
-    /// Removes a value that nothing needs. Its tombstone keeps the revision growing.
+    /// Removes a value that nothing refers to. Its tombstone keeps the revision, so that a restored value
+    /// continues it.
     pub async fn remove<E: Original>(&self, id: &str) -> Result<(), ChangeError> {
         let mut transaction = self.pool.begin().await.map_err(ChangeError::Write)?;
         originals::lock(&mut transaction).await.map_err(ChangeError::Write)?;
@@ -285,8 +287,8 @@ impl Editor {
         let (wire, message) = E::tombstone(id, revision, former, self.clock.now());
         self.write::<E>(&mut transaction, id, revision, true, &wire, &message).await?;
         if E::KIND == Tenant::KIND {
-            // The tenant may be restored one day; who had left by then must not come back with it. Tokens are made under the
-            // same lock, so none is made meanwhile.
+            // The tenant may be restored one day, but its old tokens must not work again. Tokens are created
+            // under the same lock, so none is created meanwhile.
             store::tokens::revoke_all_of(&mut *transaction, id, self.clock.now())
                 .await
                 .map_err(ChangeError::Write)?;
@@ -326,7 +328,7 @@ fn readable<E: Entry>(original: &originals::Original, id: &str) -> Option<Revise
                 kind = E::KIND.as_str(),
                 id,
                 error = error_chain(error),
-                "a damaged value of the catalog is replaced"
+                "ignoring a damaged catalog value"
             );
         })
         .ok()
@@ -337,7 +339,7 @@ fn decode<E: Entry>(original: &originals::Original, id: &str) -> Result<Revised<
     let value = E::Wire::decode(original.value.as_slice())
         .map_err(|error| InvalidEntry::Undecodable { kind, reason: error.to_string() })
         .and_then(E::from_wire)
-        // Not the caller's mistake: a stored value was acceptable when it was written.
+        // Not the caller's mistake: a stored value was valid when it was written.
         .map_err(|source| CatalogError::Damaged { kind, id: id.to_owned(), source })?;
     Ok(Revised { value, revision: original.revision })
 }

@@ -1,13 +1,13 @@
-//! A period beside the one before it, up to the same time since their begins. Pure.
+//! Compares a period with the previous one, up to the same elapsed time. Pure.
 //!
-//! Figures by hour are what a part of a period is made of, so both parts end with a whole hour of the tenant's clock. Both
-//! bounds are said: the periods may differ in length, and in how many hours a day of them has.
+//! Figures of a part of a period are sums by hour, so both parts end on a whole hour of the tenant's clock.
+//! The answer names both ends: the periods may differ in length, and their days in hours.
 
 use jiff::{SignedDuration, Timestamp};
 use metering::{Calendar, Money, Period, Price};
 use proto::v1;
 
-/// Until when a period is compared, of which everything is known until `known_until`.
+/// The instant up to which a period is compared, if its figures are complete until `known_until`.
 pub fn reach(period: Period, known_until: Timestamp, calendar: &Calendar) -> Timestamp {
     if known_until >= period.end {
         return period.end;
@@ -15,39 +15,39 @@ pub fn reach(period: Period, known_until: Timestamp, calendar: &Calendar) -> Tim
     calendar.hour_of(known_until).start.max(period.start)
 }
 
-/// The same point of the previous period. Whole periods are compared as a whole.
+/// The same point in the previous period. Whole periods are compared as a whole.
 pub fn same_point(previous: Period, current: Period, until: Timestamp, calendar: &Calendar) -> Timestamp {
     if until >= current.end {
         return previous.end;
     }
     let elapsed: SignedDuration = until.duration_since(current.start);
     let point = previous.start.saturating_add(elapsed).unwrap_or(previous.end).min(previous.end);
-    // The end of a period may lie within an hour.
+    // A period may end within an hour.
     if point == previous.end { point } else { calendar.hour_of(point).start.max(previous.start) }
 }
 
-/// What is compared.
+/// The figures that are compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
-    /// Counted executions, without what was adjusted by hand.
+    /// Counted executions, without adjustments.
     pub executions: u64,
-    /// Those that ended well.
+    /// Those that succeeded.
     pub success: u64,
     /// Their run time.
     pub duration_ms: u64,
-    /// What was adjusted by hand: of a whole period only.
+    /// The operator's adjustment; only for a whole period.
     pub adjusted: Option<i64>,
-    /// What that costs.
+    /// The cost of both.
     pub cost: Option<Money>,
 }
 
 impl Figures {
-    /// Of a part of a period, which has no adjustments.
+    /// Figures of a part of a period, which has no adjustments.
     pub fn of_part(totals: &v1::Totals, price: Option<Price>) -> Self {
         Self::of(totals, None, price)
     }
 
-    /// Of a whole period.
+    /// Figures of a whole period.
     pub fn of_whole(totals: &v1::Totals, price: Option<Price>) -> Self {
         Self::of(totals, Some(totals.adjusted), price)
     }
@@ -65,12 +65,12 @@ impl Figures {
         }
     }
 
-    /// success / executions; nothing where there are none.
+    /// success / executions; `None` if there are none.
     pub fn success_rate(&self) -> Option<f64> {
         (self.executions > 0).then(|| self.success as f64 / self.executions as f64)
     }
 
-    /// Nothing where there are no executions.
+    /// The mean run time; `None` if there are no executions.
     pub fn mean_duration_ms(&self) -> Option<u64> {
         self.duration_ms.checked_div(self.executions)
     }
@@ -79,9 +79,9 @@ impl Figures {
 /// How much one figure differs from another.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Change {
-    /// The one less the other.
+    /// The difference.
     pub absolute: i64,
-    /// That in percent of the other, to a tenth; nothing where the other is zero.
+    /// The difference in percent of the earlier figure, to a tenth; `None` if that is zero.
     pub percent: Option<f64>,
 }
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn both_parts_last_as_long_and_end_with_a_whole_hour() {
+    fn both_parts_are_equally_long_and_end_on_a_whole_hour() {
         let utc = Calendar::utc();
         let november = period("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z");
         let october = period("2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_period_ends_before_the_point_and_an_ended_one_is_compared_as_a_whole() {
+    fn a_shorter_period_ends_early_and_an_ended_period_is_compared_as_a_whole() {
         let utc = Calendar::utc();
         let february = period("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z");
         let march = period("2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn periods_that_begin_within_an_hour_are_cut_where_figures_by_hour_are() {
+    fn periods_that_begin_within_an_hour_are_cut_at_the_tenants_hours() {
         let calendar = Calendar::new("Asia/Kolkata", 1).unwrap();
         let current = period("2026-11-10T10:17:33Z", "2026-12-10T10:17:33Z");
         let previous = period("2026-10-10T10:17:33Z", "2026-11-10T10:17:33Z");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_in_percent_needs_something_to_compare_with() {
+    fn a_change_from_zero_has_no_percentage() {
         assert_eq!(change_of(1_234, 1_000), Change { absolute: 234, percent: Some(23.4) });
         assert_eq!(change_of(0, 3), Change { absolute: -3, percent: Some(-100.0) });
         assert_eq!(change_of(5, 0), Change { absolute: 5, percent: None });
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_period_is_charged_for_what_was_adjusted_by_hand() {
+    fn only_a_whole_period_is_charged_for_adjustments() {
         let price = Price {
             currency: Currency::parse("eur").unwrap(),
             base_fee_minor: 100,

@@ -1,5 +1,5 @@
-//! One tenant's place in a replica: the units it holds, what was spent and is not tallied, and who waits for the
-//! ledger. `lease` has the argument why that is sound, `settle` the transaction.
+//! One tenant's state in a replica: the units it holds, the units spent but not tallied, and the requests
+//! that wait for the ledger. `lease` explains why that is sound; `settle` has the transaction.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -29,7 +29,7 @@ use crate::{
     tallies::{self, Tallies},
 };
 
-/// The ledger has this long for one transaction; the caller's own patience is shorter.
+/// Timeout of one ledger transaction; callers give up sooner.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Requests that one transaction decides.
@@ -43,30 +43,30 @@ pub struct Waiting {
     pub answer: oneshot::Sender<Result<Option<Verdict>, Arc<AdmitError>>>,
 }
 
-/// What the units in hand were handed out under.
+/// The terms that the leased units were granted under.
 #[derive(Debug, Clone)]
 pub struct Footing {
-    /// Equal to what the catalog says, or no unit is spent.
+    /// No unit is spent unless the catalog's tenant equals this one.
     pub tenant: Tenant,
     /// The same for its plan.
     pub plan: Plan,
     /// The terms that follow.
     pub terms: Terms,
-    /// What metering told.
+    /// The usage at the grant.
     pub known: Known,
-    /// Units that stood against the limit, without those in hand.
+    /// Units that counted against the limit, without the leased ones.
     pub charged: u64,
     /// No unit is spent from then on.
     pub expires_at: Timestamp,
-    /// How many units were in hand at the beginning.
+    /// How many units the desk held at the start.
     pub granted: u64,
-    /// Whether so few units are free that those in hand should be given back soon.
+    /// Whether so few units are free that leased ones should be returned soon.
     pub is_near: bool,
-    /// How many runs of each workflow may be given them.
+    /// How many runs of each workflow may spend leased units.
     pub allowances: Allowances,
 }
 
-/// One tenant's place in a replica.
+/// One tenant's state in a replica.
 pub struct Desk {
     tenant: TenantId,
     state: Mutex<State>,
@@ -75,26 +75,27 @@ pub struct Desk {
 struct State {
     units: u64,
     footing: Option<Footing>,
-    /// The catalog that was last found to say what `footing` says.
+    /// The last catalog that was found to match `footing`.
     catalog: Option<Arc<Snapshot>>,
-    /// Spent since `footing` was made.
+    /// Units spent since `footing` was made.
     spent_since: u64,
-    /// What was spent since the last transaction.
+    /// Units spent since the last transaction.
     fresh: Tallies,
-    /// The latest instant that was spent at. A clock that is set back adds to no row that was forgotten.
+    /// The latest instant at which a unit was spent. Units are never spent before it, so that a clock that is
+    /// set back adds to no forgotten row.
     spent_at: Timestamp,
-    /// What the ledger tallies, or is to, of what was spent before it.
+    /// Units spent before the last transaction that the ledger has tallied, or will.
     tallies: Tallies,
-    /// Runs of each workflow that a transaction that failed was to observe.
+    /// Runs of each workflow that a failed transaction should have added to its rate.
     unobserved: BTreeMap<WorkflowId, u64>,
     queue: Vec<Waiting>,
-    /// Runs that the ledger decides now or next: nothing is spent for them.
+    /// Runs that the ledger decides now or next: no leased unit is spent for them.
     pending: HashSet<RunKey>,
     settled_at: Instant,
     busy: bool,
     refresh: bool,
     sole: Option<Sole>,
-    /// The W for which a sweep was asked for.
+    /// The watermark for which a sweep was requested.
     doubted: Option<Timestamp>,
 }
 
@@ -121,42 +122,42 @@ impl Desk {
         Self { tenant, state: Mutex::new(state) }
     }
 
-    /// Whose it is.
+    /// The desk's tenant.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
     }
 
-    /// Units in hand.
+    /// Leased units that are not spent.
     pub fn unspent(&self) -> u64 {
         self.lock().units
     }
 
-    /// Runs that memory knows to stand against the limit.
+    /// Runs that count against the limit, as far as memory knows.
     pub fn reserved(&self, known: &Known) -> u64 {
         let state = self.lock();
         let footing = state.footing.as_ref().filter(|footing| footing.known.period == known.period);
         footing.map_or(0, |footing| footing.charged.saturating_add(state.spent_since))
     }
 
-    /// Runs of the workflow that its rate does not know yet.
+    /// Runs of the workflow that are not in its rate yet.
     pub fn unobserved(&self, workflow: &WorkflowId) -> u64 {
         let state = self.lock();
         let waiting = state.unobserved.get(workflow).copied().unwrap_or(0);
         waiting.saturating_add(state.fresh.of(workflow))
     }
 
-    /// Whether units are in hand.
+    /// Whether the desk holds units.
     pub fn has_units(&self) -> bool {
         self.lock().units > 0
     }
 
-    /// Whether an id that memory does not know, which has forgotten what was before `forgot_at`, is new.
+    /// Whether an id that memory does not know must be new, if memory has forgotten runs before `forgot_at`.
     pub fn knows_all(&self, now: Timestamp, forgot_at: Option<Timestamp>) -> bool {
         let is_old = |instant: Timestamp| now.duration_since(instant) >= REPEAT_HORIZON;
         self.lock().sole.is_some_and(|sole| sole.is_long(now)) && forgot_at.is_none_or(is_old)
     }
 
-    /// Another replica decides for the tenant as well.
+    /// Notes that another replica decides for the tenant as well.
     pub fn share(&self, now: Timestamp) {
         let mut state = self.lock();
         if state.sole.is_some() {
@@ -164,7 +165,7 @@ impl Desk {
         }
     }
 
-    /// Spends a unit for the request, where one is in hand and the terms still hold.
+    /// Spends a leased unit for the request, if there is one and its terms still hold.
     pub fn spend(
         desk: &Arc<Self>,
         parts: &Parts,
@@ -210,7 +211,8 @@ impl Desk {
         state.spent_at = spent_at;
         let workflow = state.fresh.count(spent_at, request.workflow.as_ref());
         drop(state);
-        // Of texts that stay: the request's own would be allocated by one thread and freed by another, each time.
+        // The desk's own texts: the request's would be allocated by one thread and freed by another each
+        // time.
         let Request { key, mode, .. } = *request;
         parts.unwritten.add(Entry {
             tenant: desk.tenant.clone(),
@@ -223,29 +225,29 @@ impl Desk {
         Some(verdict)
     }
 
-    /// Puts a request in line for the ledger.
+    /// Queues a request for the ledger.
     pub fn queue(&self, waiting: Waiting) {
         let mut state = self.lock();
         state.pending.insert(waiting.request.key);
         state.queue.push(waiting);
     }
 
-    /// Whether the ledger is to be asked: units have been in hand for long enough to be looked at again, or it tallies too
-    /// many.
+    /// Whether the lease is due for a refresh: it was last settled long enough ago, or a refresh was
+    /// requested.
     pub fn is_due(&self) -> bool {
         let state = self.lock();
         let elapsed = state.settled_at.elapsed();
         if state.busy || elapsed < REFRESH_INTERVAL || (state.units == 0 && !state.refresh) {
             return false;
         }
-        // A lease that is used and far from the limit may wait until half of it is spent.
+        // A lease in use and far from the limit may wait until half of it is spent.
         let may_wait = state.footing.as_ref().is_some_and(|footing| {
             !footing.is_near && state.spent_since > 0 && state.units > footing.granted / 2
         });
         state.refresh || !may_wait || elapsed >= REFRESH_INTERVAL_FAR
     }
 
-    /// Looks at the units again, unless the ledger is being asked already.
+    /// Refreshes the lease, unless a transaction is already running.
     pub async fn refresh(&self, parts: &Arc<Parts>) {
         {
             let mut state = self.lock();
@@ -257,17 +259,17 @@ impl Desk {
         while self.next(parts).await {}
     }
 
-    /// Another replica has decided this run as well, and tallies it: its unit here is free again.
+    /// Another replica has decided this run as well, and tallies it: frees its unit here.
     pub fn was_known(&self, entry: &Entry) {
         let mut state = self.lock();
         let (allowed_at, workflow) = (entry.admitted_at, entry.workflow.as_ref());
-        // Where neither knows its row any more, it stands twice until W has passed it.
+        // If neither has its row any more, the run is counted twice until the watermark passes it.
         if !state.fresh.take_back(allowed_at, workflow) {
             state.refresh |= state.tallies.take_back(allowed_at, workflow);
         }
     }
 
-    /// Starts the work that is there, unless it goes on already.
+    /// Starts pending work, unless it is already running.
     pub fn wake(desk: &Arc<Self>, parts: &Arc<Parts>) {
         let mut state = desk.lock();
         if state.busy || !state.has_work() {
@@ -281,7 +283,7 @@ impl Desk {
 
     async fn next(&self, parts: &Arc<Parts>) -> bool {
         if self.settle(parts).await.is_err() {
-            // Who waited was told; what was spent is tallied as soon as the ledger answers.
+            // Waiting requests got the error; spent units are tallied once the ledger answers.
             sleep(WRITE_DELAY * 10).await;
         }
         let mut state = self.lock();
@@ -289,9 +291,9 @@ impl Desk {
         state.busy
     }
 
-    /// Tallies everything and gives every unit back.
+    /// Tallies everything and returns every unit.
     pub async fn give_back(desk: &Arc<Self>, parts: &Arc<Parts>) -> Result<(), Arc<AdmitError>> {
-        // Whoever settles now has taken what it settles; this one takes the rest, and waits for the ledger's lock.
+        // A transaction that is running settles what it took; we wait for it and settle the rest.
         loop {
             let is_busy = { mem::replace(&mut desk.lock().busy, true) };
             if !is_busy {
@@ -305,7 +307,7 @@ impl Desk {
         outcome
     }
 
-    /// One transaction in the ledger: tallies, decides, hands out and takes back. One at a time: `busy`.
+    /// One ledger transaction: tallies, decides, grants and returns units. One at a time: `busy`.
     async fn settle(&self, parts: &Arc<Parts>) -> Result<(), Arc<AdmitError>> {
         // The semaphore is never closed.
         let _place = parts.settling.acquire().await;
@@ -342,13 +344,13 @@ impl Desk {
                     footing
                 });
                 for (answer, verdict) in answers.into_iter().zip(settled.verdicts) {
-                    // Nobody may wait any more; the verdict is written all the same.
+                    // The caller may be gone; the verdict is stored all the same.
                     let _ = answer.send(Ok(verdict));
                 }
                 Ok(())
             }
             Err(error) => {
-                // Units that were taken back stay out in the ledger until it is written to again.
+                // Returned units stay outstanding in the ledger until its next transaction.
                 for (workflow, runs) in batch.asked {
                     tallies::add(&mut state.unobserved, &workflow, runs);
                 }
@@ -356,7 +358,7 @@ impl Desk {
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
-                tracing::warn!(tenant = %self.tenant, error = error_chain(&*error), "admission ledger unavailable; trying again");
+                tracing::warn!(tenant = %self.tenant, error = error_chain(&*error), "admission ledger unavailable, retrying");
                 Err(error)
             }
         }
@@ -369,7 +371,8 @@ impl Desk {
         let size = state.queue.len().min(BATCH_REQUESTS);
         let (requests, answers): (Vec<_>, Vec<_>) =
             state.queue.drain(..size).map(|waiting| (waiting.request, waiting.answer)).unzip();
-        // Units stay in hand only where more are wanted: then nobody waits for the ledger meanwhile.
+        // Units are kept only for a lease that is in use, so that its runs need not wait for this
+        // transaction.
         let is_near = state.footing.as_ref().is_none_or(|footing| footing.is_near);
         if !requests.is_empty() || state.spent_since == 0 || is_near || closing {
             state.units = 0;
@@ -393,7 +396,7 @@ impl Desk {
         };
         state.refresh = false;
         state.settled_at = Instant::now();
-        // What is spent from the units in hand meanwhile is charged on top of the old footing's figures.
+        // Units spent during the transaction are charged on top of the old footing's figures.
         if let Some(footing) = &mut state.footing {
             footing.charged = footing.charged.saturating_add(spent_since);
             footing.allowances.take(&fresh);
@@ -407,7 +410,7 @@ impl Desk {
 }
 
 impl State {
-    /// Whether there is something for the ledger beside what was spent.
+    /// Whether the ledger has something to do besides tallying spent units.
     fn has_work(&self) -> bool {
         !self.queue.is_empty() || self.refresh
     }
@@ -439,7 +442,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_spent_while_too_much_waits_to_be_written() {
+    async fn no_unit_is_spent_while_too_many_verdicts_wait_to_be_stored() {
         let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
         let pool = PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap();
         let clock = Arc::new(SimulatedClock::standing_at(now));
@@ -480,7 +483,7 @@ mod tests {
         for id in 1..WAITING_MAX {
             parts.unwritten.add(entry(id));
         }
-        assert!(spend("meanwhile").is_none(), "the ledger is to decide");
+        assert!(spend("meanwhile").is_none(), "the ledger decides");
         assert_eq!(desk.unspent(), 9);
         parts.unwritten.take();
         assert!(spend("after").is_some());

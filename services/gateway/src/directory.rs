@@ -1,5 +1,5 @@
-//! The catalog in memory, for answers that need all of it. Reloaded from the database on the first question
-//! after a change.
+//! The catalog in memory, for answers that need all of it. Reloaded from the database on the first read after
+//! a change.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::{pairs, store::originals};
 
-/// One state of the catalog.
+/// A consistent state of the catalog.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// By id.
@@ -27,9 +27,9 @@ pub struct Snapshot {
     pub sources: HashMap<TenantId, Vec<Source>>,
     /// Each source, by its own id.
     pub sources_by_id: HashMap<SourceId, Source>,
-    /// Sources that collect one n8n, each with the others.
+    /// Sources that collect the same n8n, each with the others.
     pub same_address: HashMap<SourceId, Vec<String>>,
-    /// Tenants that share a Stripe customer and do not say so, each with the others.
+    /// Tenants that share a Stripe customer without `shared_customer`, each with the others.
     pub same_customer: HashMap<TenantId, Vec<String>>,
 }
 
@@ -45,7 +45,7 @@ impl Snapshot {
         self.sources.get(tenant).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whose executions a source may run.
+    /// The tenants whose executions a source may run.
     pub fn tenants_of(&self, source: &SourceId) -> impl Iterator<Item = &TenantId> {
         let owners =
             self.sources.iter().filter(|(_, sources)| sources.iter().any(|known| known.id == *source));
@@ -56,12 +56,12 @@ impl Snapshot {
 /// The catalog in memory.
 pub struct Directory {
     pool: PgPool,
-    /// How many changes were heard of.
+    /// How many changes were announced.
     changes: AtomicU64,
-    /// How many of them `current` has for certain.
+    /// How many of them `current` includes for certain.
     loaded: AtomicU64,
     current: RwLock<Arc<Snapshot>>,
-    /// Held while the catalog is read: whoever comes meanwhile waits for it.
+    /// Held while the catalog is read: concurrent readers wait for it.
     loading: Mutex<()>,
 }
 
@@ -72,7 +72,7 @@ impl Directory {
         Self { pool, changes, loaded, current: RwLock::default(), loading: Mutex::default() }
     }
 
-    /// The catalog has changed: the next question reads it again.
+    /// The catalog has changed: the next read reloads it.
     pub fn invalidate(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
     }
@@ -80,7 +80,7 @@ impl Directory {
     /// The catalog, no older than the last [`Self::invalidate`].
     pub async fn current(&self) -> Result<Arc<Snapshot>, CatalogError> {
         if !self.is_current() {
-            // Boxed: it is rare, and every request that may do it would carry the room that it takes.
+            // Boxed: it is rare, and otherwise every request would carry its future.
             Box::pin(self.reload()).await?;
         }
         Ok(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
@@ -89,7 +89,7 @@ impl Directory {
     async fn reload(&self) -> Result<(), CatalogError> {
         let _loading = self.loading.lock().await;
         if !self.is_current() {
-            // Counted before reading: a change that comes meanwhile makes the next question read again.
+            // Loaded before reading: a change that comes meanwhile makes the next read reload.
             let changes = self.changes.load(Ordering::Acquire);
             let snapshot = Arc::new(load(&self.pool).await?);
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;

@@ -1,8 +1,8 @@
 //! Refusals that the next sweep may show to be false.
 //!
-//! Runs that were allowed within [`START_MARGIN`] before W stand twice until W moves (see `admission`). Where a run is refused
-//! meanwhile, its tenant's sources are swept soon after, and not when their interval ends: by then the refusals
-//! themselves have ended the burst, and nothing stands twice.
+//! Runs that were allowed within [`START_MARGIN`] before the watermark are counted twice until it moves (see
+//! `admission`). If a run is refused meanwhile, its tenant's sources are swept soon after, not at the end of
+//! their interval: by then the refusals themselves have ended the burst, and nothing is counted twice.
 //!
 //! [`START_MARGIN`]: crate::admission::START_MARGIN
 
@@ -14,17 +14,17 @@ use proto::{subjects::Question, v1};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// Tenants that wait to be told of. Beyond it one is told of with its next W.
+/// Tenants that wait for a sweep request. Further ones wait for their regular sweep.
 const WAITING_MAX: usize = 1_024;
 
-/// The collector only notes it.
+/// The collector only notes the request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where doubts are told.
+/// Reports doubtful refusals.
 #[derive(Debug, Clone)]
 pub struct Doubts(mpsc::Sender<TenantId>);
 
-/// Doubts to be acted on.
+/// Receives doubtful refusals.
 pub struct Doubted(mpsc::Receiver<TenantId>);
 
 /// Both ends.
@@ -34,9 +34,9 @@ pub fn channel() -> (Doubts, Doubted) {
 }
 
 impl Doubts {
-    /// A run of the tenant was refused while others may stand twice.
+    /// Reports that a run of the tenant was refused while others may be counted twice.
     pub fn tell(&self, tenant: &TenantId) {
-        // Where there is no room, or nobody listens any more, the sweep comes when its interval ends.
+        // If the queue is full or closed, the sweep comes when its interval ends.
         let _ = self.0.try_send(tenant.clone());
     }
 }
@@ -48,7 +48,7 @@ impl Doubted {
             let question = v1::SweepQuestion { tenant_id: tenant.to_string() };
             let asked: Result<(), AskError> = bus.ask(Question::Sweep, &question, ANSWER_WITHIN).await;
             if let Err(error) = asked {
-                tracing::warn!(%tenant, error = error_chain(&error), "cannot ask for the sweep that settles a refusal");
+                tracing::warn!(%tenant, error = error_chain(&error), "cannot request the sweep that settles a refusal");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Live subscriptions: everything that the broker keeps of a topic, then what comes. A broken one is made
-//! again from the start; who listens guards against repeats.
+//! Live subscriptions: everything that the broker keeps of a topic, then new messages. A broken subscription
+//! restarts from the beginning; listeners must tolerate repeats.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use proto::{consumers, streams::Stream};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Pause before a broken subscription is made again.
+/// Pause before a broken subscription is renewed.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 
-/// A quiet subscription is looked at this often: after a first missed heartbeat async-nats 0.51 returns
-/// without asking to be woken, and would never be looked at again.
+/// A quiet subscription is polled this often: after a first missed heartbeat async-nats 0.51 returns without
+/// registering a waker, and would never be polled again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A topic to follow.
@@ -27,19 +27,19 @@ pub struct Topic {
     pub name: &'static str,
 }
 
-/// Who listens to a topic.
+/// A listener of a topic.
 pub trait Listen: Send + Sync + 'static {
-    /// What the topic carries.
+    /// The topic's messages.
     type Message: Message + Default;
 
-    /// Takes a message in; it may have come before.
+    /// Applies a message, which may be a repeat.
     fn hear(&self, message: Self::Message) -> Result<(), proto::InvalidMessage>;
 
-    /// Everything that the broker keeps has been heard.
+    /// Everything that the broker keeps has been received.
     fn caught_up(&self) {}
 }
 
-/// The subscription cannot be made, or broke.
+/// The subscription cannot be created, or broke.
 #[derive(Debug, thiserror::Error)]
 enum FollowError {
     #[error("cannot open the stream")]
@@ -60,7 +60,7 @@ pub async fn follow<L: Listen>(bus: Bus, topic: Topic, listener: L, shutdown: Ca
         tokio::select! {
             () = shutdown.cancelled() => return,
             outcome = read(&bus, topic, &listener) => if let Err(error) = outcome {
-                tracing::warn!(topic = topic.name, error = error_chain(&error), "the subscription ended; subscribing again");
+                tracing::warn!(topic = topic.name, error = error_chain(&error), "subscription ended, subscribing again");
             },
         }
         tokio::select! {
@@ -95,7 +95,7 @@ async fn read<L: Listen>(bus: &Bus, topic: Topic, listener: &L) -> Result<(), Fo
     }
 }
 
-/// State cannot be a dead letter: the next message of the subject replaces it. It is told and passed over.
+/// State cannot be a dead letter: the next message of the subject replaces it. It is logged and skipped.
 fn hear<L: Listen>(topic: Topic, listener: &L, message: &jetstream::Message) {
     let outcome = match L::Message::decode(message.payload.clone()) {
         Ok(decoded) => listener.hear(decoded).map_err(|error| error.to_string()),
@@ -103,6 +103,6 @@ fn hear<L: Listen>(topic: Topic, listener: &L, message: &jetstream::Message) {
     };
     if let Err(reason) = outcome {
         metrics::counter!("flowmeter_live_messages_unreadable_total", "topic" => topic.name).increment(1);
-        tracing::warn!(topic = topic.name, subject = %message.subject, reason, "an unreadable message was skipped");
+        tracing::warn!(topic = topic.name, subject = %message.subject, reason, "skipped an unreadable message");
     }
 }

@@ -1,24 +1,24 @@
-//! Where a period's count will end, and when it reaches the limit. Pure.
+//! Forecasts a period's final count, and when it reaches the limit. Pure.
 //!
-//! What a coming day will add is the median of the same weekday's figures in the last four weeks, and where fewer than
-//! two of those are known, the median of all known days: one day of a runaway workflow, or of an outage, moves it little.
-//! Of the day that has begun, the part that is still to come is taken. Fewer than three known days say nothing.
+//! A coming day adds the median of the same weekday's figures in the last four weeks or, if fewer than two of
+//! those are known, the median of all known days: one day of a runaway workflow or an outage changes it
+//! little. The current day adds its remaining part. With fewer than three known days there is no forecast.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp, civil};
 use metering::{Calendar, Period};
 
-/// How far back days are looked at: four of each weekday.
+/// How far back days are considered: four of each weekday.
 pub const LOOK_BACK: SignedDuration = SignedDuration::from_hours(28 * 24);
 
-/// Fewer known days are no ground for a forecast.
+/// A forecast needs this many known days.
 const DAYS_MIN: usize = 3;
 
-/// Fewer figures of one weekday are no pattern.
+/// A weekday's own median needs this many figures.
 const SAME_WEEKDAY_MIN: usize = 2;
 
-/// Days of the longest period, with room: bounds the walk to its end.
+/// Days of the longest period, with a margin: bounds the loops over days.
 const DAYS_AHEAD_MAX: usize = 40;
 
 /// From a day's first instant to its middle.
@@ -30,29 +30,29 @@ pub struct Known<'a> {
     pub calendar: &'a Calendar,
     /// The current period.
     pub period: Period,
-    /// What was counted in it so far.
+    /// Executions counted in it so far.
     pub counted: u64,
-    /// Until when that is complete.
+    /// Until when the count is complete.
     pub complete_until: Timestamp,
-    /// Counted executions by the first instant of their day; a day that is missing had none.
+    /// Counted executions by the first instant of their day; a missing day had none.
     pub days: &'a BTreeMap<Timestamp, u64>,
-    /// The limit; nothing where there is none.
+    /// The limit, if there is one.
     pub limit: Option<u64>,
 }
 
-/// What will probably be.
+/// A forecast for a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forecast {
     /// Counted executions at the period's end.
     pub counted_at_end: u64,
-    /// The date in the tenant's time zone on which the limit is reached; nothing where it is not reached in this
-    /// period, or was already.
+    /// The date in the tenant's time zone on which the limit is reached; `None` if it is not reached in this
+    /// period, or was reached already.
     pub limit_reached_on: Option<civil::Date>,
-    /// How many days it rests on.
+    /// How many days it is based on.
     pub days_observed: usize,
 }
 
-/// A forecast; nothing where too little is known, or the period is over.
+/// Forecasts the period; `None` if too little is known, or the period is over.
 pub fn forecast(known: &Known<'_>) -> Option<Forecast> {
     let observed = observed_days(known);
     if observed.len() < DAYS_MIN || known.complete_until >= known.period.end {
@@ -78,7 +78,7 @@ pub fn forecast(known: &Known<'_>) -> Option<Forecast> {
     Some(Forecast { counted_at_end: counted, limit_reached_on: reached, days_observed: observed.len() })
 }
 
-/// Whole days that are completely metered, from the first one with executions on, at most four weeks back.
+/// Completely metered whole days, from the first one with executions, at most four weeks back.
 fn observed_days(known: &Known<'_>) -> Vec<(civil::Date, u64)> {
     let earliest = known.complete_until.saturating_sub(LOOK_BACK).unwrap_or(Timestamp::MIN);
     let Some((first, _)) = known.days.range(earliest..).next() else { return Vec::new() };
@@ -87,7 +87,7 @@ fn observed_days(known: &Known<'_>) -> Vec<(civil::Date, u64)> {
     let before = |instant: Timestamp| instant.saturating_sub(HALF_A_DAY).unwrap_or(instant);
     let mut day = known.calendar.day_of(middle(*first));
     while day.end <= known.complete_until && days.len() < DAYS_AHEAD_MAX {
-        // Days that the tenant's calendar before has cut are those in which most of them lies.
+        // A day cut by the tenant's former calendar belongs to the day in which most of it lies.
         let counted: u64 =
             known.days.range(before(day.start)..before(day.end)).map(|(_, counted)| counted).sum();
         days.push((known.calendar.date_of(day.start), counted));
@@ -108,7 +108,7 @@ fn expected(date: civil::Date, observed: &[(civil::Date, u64)]) -> u64 {
     median(observed.iter().map(|(_, counted)| *counted).collect())
 }
 
-/// The middle value; of two middle ones their mean, rounded down.
+/// The median; of two middle values their mean, rounded down.
 fn median(mut values: Vec<u64>) -> u64 {
     values.sort_unstable();
     let middle = values.len() / 2;
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn weekends_are_told_from_working_days() {
+    fn weekends_and_working_days_are_forecast_separately() {
         let (calendar, days) = (Calendar::utc(), november(20));
         let forecast = forecast(&known(&calendar, &days, "2026-11-21T00:00:00Z", None)).unwrap();
         // Left: 21, 22, 28 and 29 at the weekend, and six working days.
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_day_of_the_limit_is_named_once_it_lies_ahead() {
+    fn the_day_of_the_limit_is_given_only_if_it_lies_ahead() {
         let (calendar, days) = (Calendar::utc(), november(20));
         let so_far: u64 = days.values().sum();
         let on = |limit| {
@@ -177,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_rest_of_a_day_that_has_begun_is_added() {
+    fn only_the_rest_of_the_current_day_is_added() {
         let (calendar, days) = (Calendar::utc(), november(29));
         let forecast = forecast(&known(&calendar, &days, "2026-11-30T18:00:00Z", None)).unwrap();
         assert_eq!(forecast.counted_at_end, days.values().sum::<u64>() + 25);
     }
 
     #[test]
-    fn one_runaway_day_does_not_carry_the_forecast_away() {
+    fn one_runaway_day_hardly_changes_the_forecast() {
         let calendar = Calendar::utc();
         let mut days = november(20);
         let calm = forecast(&known(&calendar, &days, "2026-11-21T00:00:00Z", None)).unwrap().counted_at_end;
@@ -194,14 +194,14 @@ mod tests {
     }
 
     #[test]
-    fn too_little_is_no_ground() {
+    fn there_is_no_forecast_from_fewer_than_three_days() {
         let (calendar, two, none) = (Calendar::utc(), november(2), BTreeMap::new());
         assert_eq!(forecast(&known(&calendar, &two, "2026-11-03T12:00:00Z", None)), None);
         assert_eq!(forecast(&known(&calendar, &none, "2026-11-21T00:00:00Z", None)), None);
     }
 
     #[test]
-    fn days_of_the_time_zone_that_the_tenant_had_before_are_days_too() {
+    fn days_of_the_tenants_former_time_zone_are_used_too() {
         let (calendar, days) = (Calendar::new("America/New_York", 1).unwrap(), november(20));
         let forecast = forecast(&known(&calendar, &days, "2026-11-21T05:00:00Z", None)).unwrap();
         assert_eq!(forecast.counted_at_end, days.values().sum::<u64>() + 4 * 10 + 6 * 100);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_without_executions_counts_as_none() {
+    fn a_day_without_executions_counts_as_zero() {
         let calendar = Calendar::utc();
         let days: BTreeMap<_, _> = november(20).into_iter().filter(|(_, counted)| *counted == 100).collect();
         let forecast = forecast(&known(&calendar, &days, "2026-11-21T00:00:00Z", None)).unwrap();

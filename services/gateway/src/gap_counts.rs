@@ -1,4 +1,4 @@
-//! How many gaps each source has, in memory: every live figure says it.
+//! How many gaps each source has, in memory: every live figure includes it.
 
 use std::{
     collections::HashMap,
@@ -11,16 +11,16 @@ use tokio::sync::Notify;
 
 use crate::store::history;
 
-/// The counts as they were read last.
+/// The counts as last read.
 #[derive(Default)]
 pub struct GapCounts {
     counts: RwLock<HashMap<SourceId, u64>>,
-    /// A gap was kept.
+    /// Notified when a gap was stored.
     pub kept: Notify,
 }
 
 impl GapCounts {
-    /// Gaps that are kept of a source.
+    /// How many gaps of a source are stored.
     pub fn of(&self, source: &SourceId) -> u64 {
         self.counts.read().unwrap_or_else(PoisonError::into_inner).get(source).copied().unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Keeps gaps, to show them with their source.
+//! Stores gaps, to show them with their source.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ pub struct KeepGaps {
     counts: Arc<GapCounts>,
 }
 
-/// A gap cannot be kept.
+/// A gap cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepGapError {
-    /// The message makes no sense.
-    #[error("the gap makes no sense")]
+    /// The message is invalid.
+    #[error("invalid gap")]
     Invalid(#[from] InvalidMessage),
     /// The database failed.
-    #[error("cannot keep the gap")]
+    #[error("cannot store the gap")]
     Database(#[from] sqlx::Error),
 }
 
@@ -40,7 +40,7 @@ impl Dispose for KeepGapError {
 }
 
 impl KeepGaps {
-    /// Keeps gaps in `pool`, and lets `counts` know.
+    /// Stores gaps in `pool`, and notifies `counts`.
     pub fn new(pool: PgPool, counts: Arc<GapCounts>) -> Self {
         Self { pool, counts }
     }

@@ -1,4 +1,4 @@
-//! Keeps the final figures of closed periods.
+//! Stores the final figures of closed periods.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -18,17 +18,17 @@ pub struct KeepPeriods {
     pool: PgPool,
 }
 
-/// A period event cannot be kept.
+/// A period event cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepPeriodError {
-    /// The message makes no sense.
-    #[error("the period event makes no sense")]
+    /// The message is invalid.
+    #[error("invalid period event")]
     Invalid(#[from] InvalidMessage),
-    /// A kept period cannot be read.
-    #[error("the kept period of {0} is damaged")]
+    /// A stored period cannot be read.
+    #[error("the stored period of {0} is damaged")]
     Damaged(TenantId, #[source] prost::DecodeError),
     /// The database failed.
-    #[error("cannot keep the period")]
+    #[error("cannot store the period")]
     Database(#[from] sqlx::Error),
 }
 
@@ -43,7 +43,7 @@ impl Dispose for KeepPeriodError {
 }
 
 impl KeepPeriods {
-    /// Keeps periods in `pool`.
+    /// Stores periods in `pool`.
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
@@ -68,7 +68,7 @@ impl KeepPeriods {
             required_instant(late.found_at.as_ref(), "found_at").map_err(InvalidMessage::from)?;
         let mut transaction = self.pool.begin().await?;
         let kept = history::find_closed_for_update(&mut transaction, &tenant, period.start).await?;
-        // A period that closed before this service existed is known by its late usage only.
+        // A period that closed before this service existed is known only from its late usage.
         let closed = match kept {
             Some(row) => v1::PeriodClosed::decode(row.value.as_slice())
                 .map_err(|error| KeepPeriodError::Damaged(tenant.clone(), error))?,

@@ -1,5 +1,5 @@
-//! Looks ids up in the ledger, many in one statement: where another replica decides for the tenant as well, it may have
-//! given the verdict. Takes no lock: who waits here holds nobody up.
+//! Looks ids up in the ledger, many in one statement: if another replica decides for the tenant as well, it
+//! may have given the verdict. Takes no lock, so a lookup blocks nobody.
 
 use std::{
     collections::HashMap,
@@ -17,13 +17,13 @@ use crate::{
     store::{self, admissions::Kept},
 };
 
-/// The ledger has this long for one statement.
+/// Timeout of one statement.
 const FIND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ids in one statement.
 const IDS_MAX: usize = 512;
 
-/// Requests that wait for the ledger to say whether their ids are known.
+/// Requests that wait for their ids to be looked up.
 #[derive(Default)]
 pub struct Lookups {
     state: Mutex<State>,
@@ -41,7 +41,7 @@ struct Waiting {
 }
 
 impl Lookups {
-    /// The verdict that the ledger keeps of an id; nothing where it is new.
+    /// The verdict that the ledger has for an id; `None` if the id is new.
     pub async fn find(
         lookups: &Arc<Self>,
         pool: &PgPool,
@@ -70,7 +70,7 @@ impl Lookups {
         match timeout(FIND_TIMEOUT, find(pool, &batch)).await.unwrap_or(Err(AdmitError::TimedOut)) {
             Ok(known) => {
                 for Waiting { key, answer } in batch {
-                    // Nobody may wait any more.
+                    // The caller may be gone.
                     let _ = answer.send(Ok(known.get(&key).copied()));
                 }
             }
@@ -96,7 +96,7 @@ async fn find(pool: &PgPool, batch: &[Waiting]) -> Result<HashMap<RunKey, Verdic
     verdicts(store::admissions::find(pool, &keys).await?)
 }
 
-/// What the ledger keeps, by run.
+/// Stored verdicts, by run.
 pub fn verdicts(kept: Vec<Kept>) -> Result<HashMap<RunKey, Verdict>, AdmitError> {
     kept.into_iter().map(|kept| Ok((kept.key, Verdict::of(&kept)?))).collect()
 }

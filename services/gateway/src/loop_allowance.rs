@@ -1,15 +1,16 @@
-//! How many runs of a workflow may be given units in hand, where the plan refuses loops.
+//! How many runs of a workflow may spend leased units, if the plan refuses loops.
 //!
-//! With `T` the most runs in a minute that are no loop (`loops`), the ledger refuses run `T + 1` of a minute, one by one and
-//! under the tenant's lock. Memory allows without that look, so after each look it may allow an eighth of what is left of
-//! `T`, and of a workflow that was not looked at nothing. What it allows it tells with the next look. So at any instant a
-//! replica has allowed at most `T / 8` runs that the ledger does not know, and `R` replicas allow in a minute at most
+//! With `T` the most runs in a minute that are not a loop (`loops`), the ledger refuses run `T + 1` of a
+//! minute, one by one and under the tenant's lock. Memory allows runs without the ledger, so after each
+//! transaction it may allow an eighth of what is left of `T`, and no run of a workflow that was not part of
+//! one. It reports the runs it has allowed in the next transaction. So at any instant a replica has allowed
+//! at most `T / 8` runs that the ledger does not know, and `R` replicas together allow in a minute at most
 //!
 //! ```text
 //! T + (R - 1) * T / 8        T = max(60, 5 * usual)
 //! ```
 //!
-//! One replica knows its own: it allows `T`.
+//! A single replica knows its own runs and allows `T`.
 
 use std::collections::HashMap;
 
@@ -17,32 +18,33 @@ use metering::WorkflowId;
 
 use crate::{loops::Rate, tallies::Tallies};
 
-/// A replica may allow this part of what is left.
+/// A replica may allow one eighth of what is left.
 const SHARE: u64 = 8;
 
-/// How many runs of each workflow may be given units in hand.
+/// How many runs of each workflow may spend leased units.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowances(Option<HashMap<String, u64>>);
 
 impl Allowances {
-    /// Any number: the plan refuses no loops.
+    /// Any number: the plan does not refuse loops.
     pub fn unlimited() -> Self {
         Self(None)
     }
 
-    /// Those of these workflows, and none for others.
+    /// The allowances of these workflows; other workflows have none.
     pub fn of<'a>(rates: impl Iterator<Item = (&'a str, &'a Rate)>) -> Self {
         Self(Some(rates.map(|(workflow, rate)| (workflow.to_owned(), rate.left() / SHARE)).collect()))
     }
 
-    /// Whether one more run of the workflow may be allowed, where those in `fresh` were. A run without a workflow has no
-    /// rate.
+    /// Whether one more run of the workflow may be allowed after those in `fresh`. A run without a workflow
+    /// has no rate.
     pub fn permit(&self, workflow: Option<&WorkflowId>, fresh: &Tallies) -> bool {
         let (Some(allowances), Some(workflow)) = (&self.0, workflow) else { return true };
         allowances.get(workflow.as_str()).is_some_and(|allowed| fresh.of(workflow) < *allowed)
     }
 
-    /// The ledger is being told of the runs in `fresh`; until it has answered, only the rest is allowed.
+    /// Subtracts the runs in `fresh`, which are being sent to the ledger; until it answers, only the rest is
+    /// allowed.
     pub fn take(&mut self, fresh: &Tallies) {
         let Some(allowances) = &mut self.0 else { return };
         for (workflow, runs) in fresh.rows().flat_map(|(_, tally)| &tally.workflows) {
@@ -60,14 +62,14 @@ mod tests {
 
     use super::*;
 
-    /// One gateway: what it may allow, and what it has allowed and not told.
+    /// One gateway: what it may allow, and the runs that it has allowed and not reported.
     struct Replica {
         allowances: Allowances,
         fresh: Tallies,
     }
 
     impl Replica {
-        /// Tells the ledger what it has allowed, and asks it for one more run.
+        /// Reports the allowed runs to the ledger, and asks it for one more run.
         fn ask(&mut self, rate: &mut Rate, workflow: &WorkflowId, now: Timestamp) -> bool {
             self.tell(rate, workflow, now);
             rate.observe(now, 1);
@@ -84,9 +86,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks whom in whichever order, with looks in between.
+        /// In any order of requests to the replicas, with reports in between.
         #[test]
-        fn a_burst_is_refused_after_a_stated_number_of_runs(
+        fn a_burst_is_refused_after_the_documented_number_of_runs(
             replicas_count in 1_usize..5,
             usual in 0_u32..200,
             steps in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..20), 0..3_000),
@@ -114,13 +116,13 @@ mod tests {
                 }
             }
             let others = replicas_count as u64 - 1;
-            prop_assert!(allowed <= most + others * (most / SHARE), "{allowed} of {asked}, {most} are no loop");
+            prop_assert!(allowed <= most + others * (most / SHARE), "{allowed} of {asked}, a loop above {most}");
             prop_assert!(allowed >= asked.min(most));
         }
     }
 
     #[test]
-    fn what_is_being_told_is_not_allowed_twice() {
+    fn runs_that_are_being_reported_are_not_allowed_again() {
         let workflow = WorkflowId::parse("w1").unwrap();
         let rate = Rate::default();
         let mut allowances = Allowances::of([("w1", &rate)].into_iter());

@@ -1,26 +1,27 @@
 //! Does a workflow start itself? Its rate is compared with its own history.
 //!
-//! The history is the largest number of runs in a minute that asked to start, halved each day: a workflow that works
-//! in bursts each hour is used to its bursts. A minute far above it begins an episode, which is told once. While it
-//! lasts the history moves slowly towards the new rate, so that a rate that stays becomes the usual one after a
-//! while; it ends with the first minute that is not far above. A burst that a minute without a run follows moves it
-//! faster: a loop does not pause, a schedule does.
+//! The history is the largest number of runs in a minute that asked to start, halved each day, so hourly
+//! bursts are usual for a workflow that runs in bursts. A minute far above the history starts an episode,
+//! which is reported once. During an episode the history moves slowly towards the new rate, so that a lasting
+//! rate becomes the usual one; the episode ends with the first minute that is not far above. A burst followed
+//! by a minute without runs moves the history faster: a loop does not pause, a schedule does.
 //!
-//! Refused runs ask as well. So a limit whose refusals start an error workflow that is refused in turn is seen too.
+//! Refused runs count as well, so a loop is also detected if refusals start an error workflow that is refused
+//! in turn.
 
 use jiff::Timestamp;
 
-/// Fewer runs in a minute are no loop, whatever is usual: once a second.
+/// Up to this many runs in a minute, one a second, are never a loop, whatever is usual.
 const LOOP_RUNS_MIN: u64 = 60;
 
-/// A minute is far above the usual when it has this many times as many runs.
+/// A minute is far above the usual if it has more than this many times as many runs.
 const LOOP_FACTOR: f64 = 5.0;
 
-/// Of each minute of an episode, the history takes this part.
+/// The weight of each minute of an episode in the history.
 const LEARNING: f64 = 1.0 / 60.0;
 
-/// Of a burst that has stopped, the history takes this part: the second one of the kind is the last that is told. Not
-/// all of it, because a loop that is refused stops as well, and must be seen again.
+/// The weight of a burst that has stopped: the second such burst is the last that is reported. It is below
+/// one because a refused loop stops as well, and must be detected again.
 const LEARNING_OF_BURST: f64 = 1.0 / 5.0;
 
 /// Minutes in which the history halves.
@@ -29,11 +30,11 @@ const HALF_LIFE_MINUTES: f64 = 24.0 * 60.0;
 /// How often a workflow asks to run.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Rate {
-    /// The minute that is counted, since 1970.
+    /// The minute being counted, in minutes since 1970.
     pub minute: i64,
-    /// Runs that asked to start in it.
+    /// Runs that asked to start in that minute.
     pub asked: u64,
-    /// What is usual.
+    /// The usual number of runs in a minute.
     pub usual: f64,
     /// Since when it looks like a loop.
     pub looping_since: Option<Timestamp>,
@@ -44,11 +45,11 @@ pub struct Rate {
 pub struct Episode {
     /// Runs that asked to start in the minute so far.
     pub runs_per_minute: u64,
-    /// What is usual for it.
+    /// The usual number of runs in a minute.
     pub usual_runs_per_minute: u64,
-    /// The most runs in a minute that are no loop.
+    /// The most runs in a minute that are not a loop.
     pub most: u64,
-    /// The minute, since 1970.
+    /// The minute, in minutes since 1970.
     minute: i64,
 }
 
@@ -60,7 +61,7 @@ impl Episode {
 }
 
 impl Rate {
-    /// Takes in that `asked` runs asked to start. Returns the episode that this begins.
+    /// Adds `asked` runs that asked to start. Returns the episode that starts with them.
     pub fn observe(&mut self, now: Timestamp, asked: u64) -> Option<Episode> {
         self.turn_to(now);
         self.asked = self.asked.saturating_add(asked);
@@ -97,7 +98,7 @@ impl Rate {
         (self.minute, self.asked) = (minute, 0);
     }
 
-    /// The most runs in a minute that are no loop: one more is.
+    /// The most runs in a minute that are not a loop: one more is.
     pub fn most(&self) -> u64 {
         LOOP_RUNS_MIN.max(whole(self.usual * LOOP_FACTOR))
     }
@@ -112,7 +113,7 @@ impl Rate {
     }
 }
 
-/// Rates are estimates: they need no more digits than a float has.
+/// Rates are estimates: the precision of a float is enough.
 fn figure(runs: u64) -> f64 {
     f64::from(u32::try_from(runs).unwrap_or(u32::MAX))
 }
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_leaves_its_history_is_told_once() {
+    fn a_rate_far_above_its_history_is_reported_once() {
         let mut rate = after(60, 20);
         assert_eq!(rate.observe(minute(60), 99), None, "fewer than five times as many");
         let episode = rate.observe(minute(60), 2).unwrap();
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn few_runs_are_no_loop_and_a_rate_that_stays_becomes_usual() {
+    fn few_runs_are_not_a_loop_and_a_lasting_rate_becomes_usual() {
         assert_eq!(Rate::default().observe(minute(0), LOOP_RUNS_MIN), None);
         let mut rate = Rate::default();
         assert!(rate.observe(minute(0), 300).is_some());

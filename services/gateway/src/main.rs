@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Each answer makes and drops many small pieces of memory; a seventh of the processor time went to glibc's allocator.
+/// Each answer makes many small allocations; glibc's allocator took a seventh of the processor time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

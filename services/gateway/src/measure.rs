@@ -1,5 +1,5 @@
-//! How the tenants do, as metrics: how many are near their limit or over it, and how many admitted runs are not counted yet. No
-//! tenant has a label of its own; `flowmeter usage` names them.
+//! The tenants' usage as metrics: how many are near or over their limit, and how many admitted runs are not
+//! counted yet. No tenant has a label of its own; `flowmeter usage` names them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     usage::UsageView,
 };
 
-/// How often it is measured.
+/// Time between measurements.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// From this part of its limit on a tenant is near it, in percent: n8n's own warning level.
+/// A tenant is near its limit from this percentage on: n8n's own warning level.
 const NEAR_PERCENT: u128 = 80;
 
 /// The labels of `flowmeter_tenants`.
@@ -28,13 +28,13 @@ const STATES: [&str; 5] = ["within", "near", "over", "unlimited", "unknown"];
 
 /// Measures the tenants.
 pub struct Measure {
-    /// The ledgers.
+    /// The database with the ledgers.
     pub pool: PgPool,
-    /// Now.
+    /// The time.
     pub clock: Arc<dyn Clock>,
     /// The catalog.
     pub directory: Arc<Directory>,
-    /// What was counted.
+    /// The counted usage.
     pub usage: Arc<UsageView>,
 }
 
@@ -54,7 +54,7 @@ impl Measure {
             if let Err(error) = self.measure().await {
                 tracing::warn!(
                     error = error_chain(&error),
-                    "cannot measure the tenants, trying again in {} s",
+                    "cannot measure the tenants, retrying in {} s",
                     MEASURE_INTERVAL.as_secs()
                 );
             }
@@ -86,7 +86,7 @@ impl Measure {
     }
 }
 
-/// Where a tenant stands against its limit.
+/// A tenant's usage relative to its limit.
 fn state(catalog: &Snapshot, tenant: &metering::TenantId, used: Option<u64>, now: Timestamp) -> &'static str {
     let Some((tenant, plan)) = catalog.terms(tenant) else { return "unknown" };
     let Some(limit) = tenant.limit_override_at(now).or(plan.monthly_limit) else { return "unlimited" };
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenant_is_near_its_limit_from_four_fifths_on() {
+    fn a_tenant_is_near_its_limit_from_80_percent_on() {
         for (used, limit, expected) in [
             (79, 100, "within"),
             (80, 100, "near"),

@@ -1,5 +1,5 @@
-//! Values of the catalog that stand side by side against a rule which is older than neither of them: they were accepted before the
-//! rule was there, and are reported. Pure.
+//! Pairs of catalog values that break a rule newer than they are: they were accepted before the rule existed,
+//! and are reported. Pure.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,10 +9,11 @@ use std::{
 use catalog::{InstancePlace, Source, Tenant};
 use metering::{SourceId, TenantId};
 
-/// Others that are named with each value.
+/// How many others are named for each value.
 const OTHERS_MAX: usize = 10;
 
-/// Active sources that collect the same n8n, each with the others: every execution counts once for each of them.
+/// Active sources that collect the same n8n, each with the others: every execution is counted once for each
+/// of them.
 pub fn same_address(sources: &[Source]) -> HashMap<SourceId, Vec<String>> {
     let active = sources.iter().filter(|source| !source.paused);
     let groups = grouped(active, |source| Some(InstancePlace::of(&source.base_url)));
@@ -25,7 +26,7 @@ pub fn same_address(sources: &[Source]) -> HashMap<SourceId, Vec<String>> {
     each.filter(|(_, others): &(_, Vec<String>)| !others.is_empty()).collect()
 }
 
-/// Tenants with the Stripe customer of another one, where not both say that this is meant.
+/// Tenants with the same Stripe customer as another one, unless both have `shared_customer`.
 pub fn same_customer(tenants: &BTreeMap<TenantId, Tenant>) -> HashMap<TenantId, Vec<String>> {
     let groups = grouped(tenants.values(), |tenant| tenant.stripe_customer.clone());
     let each = groups.iter().flat_map(|group| {
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_of_one_customer_name_those_that_do_not_mean_it() {
+    fn tenants_of_one_customer_name_those_that_do_not_share_it_on_purpose() {
         let tenant = |id: &str, customer: &str, shared_customer| {
             let wire = v1::Tenant {
                 tenant_id: id.into(),

@@ -1,13 +1,13 @@
-//! Figures that add up: the sum of parts, and what is left of the whole. Pure.
+//! Figures that add up: the sum of parts, and the rest of the whole. Pure.
 
 use proto::v1;
 
-/// The parts together.
+/// The sum of the parts.
 pub fn sum<'a>(parts: impl Iterator<Item = &'a v1::Totals>) -> v1::Totals {
     parts.fold(v1::Totals::default(), |sum, part| each(&sum, part, u64::saturating_add, i64::saturating_add))
 }
 
-/// The executions that are in none of the parts. Without what was adjusted by hand: that is a line of its own.
+/// The executions that are in none of the parts, without adjustments, which are shown separately.
 pub fn rest<'a>(whole: &v1::Totals, parts: impl Iterator<Item = &'a v1::Totals>) -> v1::Totals {
     let executions = v1::Totals {
         counted: whole.counted.saturating_add_signed(whole.adjusted.saturating_neg()),

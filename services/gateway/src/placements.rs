@@ -1,8 +1,8 @@
-//! Which tags and which project a workflow has, as its source's own list says. The collector knows; what it answered
-//! is kept here for [`FRESH_FOR`], so that the limit check asks once and not before each run.
+//! A workflow's tags and project, from its source's own list. The collector knows them; its answers are
+//! cached for [`FRESH_FOR`], so that the limit check need not ask before each run.
 //!
-//! A workflow that is not known yet is asked for again after [`UNKNOWN_FOR`]. Where the collector does not answer, the
-//! last answer holds, however old it is.
+//! A workflow that is not known yet is asked for again after [`UNKNOWN_FOR`]. If the collector does not
+//! answer, the last answer is used, however old it is.
 
 use std::{
     collections::HashMap,
@@ -17,13 +17,14 @@ use metering::{Clock, SourceId, WorkflowId};
 use proto::{subjects::Question, v1};
 use tokio::sync::Semaphore;
 
-/// How long an answer holds. A workflow with new tags moves to its new tenant this long after the collector read them.
+/// How long an answer is used. A workflow with new tags moves to its new tenant this long after the collector
+/// reads them.
 const FRESH_FOR: SignedDuration = SignedDuration::from_secs(30);
 
-/// How long it holds that the collector does not know a workflow.
+/// The same for the answer that a workflow is not known.
 const UNKNOWN_FOR: SignedDuration = SignedDuration::from_secs(5);
 
-/// After a question without an answer, nobody asks for so long: runs do not wait for a collector that is away.
+/// Pause after a question without an answer, so that runs do not wait for a collector that is unavailable.
 const PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Longest wait for an answer: n8n's hook waits 250 ms for the verdict.
@@ -32,29 +33,30 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(150);
 /// Questions at once: half of what the collector answers at once.
 const QUESTIONS_MAX: usize = 32;
 
-/// Workflows kept of one source. A caller can name any workflow; beyond this its source's answers are asked for anew.
+/// Cached workflows of one source. A caller can name any workflow; beyond this the source's answers are
+/// dropped.
 const WORKFLOWS_MAX: usize = 5_000;
 
-/// Sources kept. Removed ones leave when all are asked for anew.
+/// Cached sources; beyond this all are dropped, removed ones with them.
 const SOURCES_MAX: usize = 10_000;
 
-/// What a tenant follows from.
+/// The properties of a workflow that decide its tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     /// Names of the workflow's tags.
     pub tags: Vec<String>,
-    /// Its project; missing where the source has none.
+    /// Its project; `None` if the source has none.
     pub project: Option<String>,
 }
 
-/// An answer of the collector; nothing where it does not know the workflow.
+/// An answer of the collector; without a place if it does not know the workflow.
 #[derive(Debug, Clone)]
 struct Answered {
     place: Option<Arc<Place>>,
     at: Timestamp,
 }
 
-/// What is known of workflows, in memory.
+/// The collector's answers, cached in memory.
 pub struct Placements {
     bus: Bus,
     clock: Arc<dyn Clock>,
@@ -64,13 +66,14 @@ pub struct Placements {
 }
 
 impl Placements {
-    /// Nothing known yet; asks on `bus`.
+    /// An empty cache that asks on `bus`.
     pub fn new(bus: Bus, clock: Arc<dyn Clock>) -> Self {
         let asking = Semaphore::new(QUESTIONS_MAX);
         Self { bus, clock, answers: Mutex::default(), asking, failed_at: Mutex::default() }
     }
 
-    /// What the source's list says of a workflow. Nothing where no tenant follows from it, or where it is not known.
+    /// A workflow's tags and project in the source's list. `None` if the source's tenants do not depend on
+    /// them, or if they are not known.
     pub async fn of(&self, source: &Source, workflow: &WorkflowId) -> Option<Arc<Place>> {
         if !source.depends_on_places() {
             return None;
@@ -84,14 +87,14 @@ impl Placements {
             return last;
         }
         let Ok(_place) = self.asking.acquire().await else { return last };
-        // Another run of the workflow may have asked meanwhile, or found that there is no answer.
+        // Another run may have asked meanwhile, or got no answer.
         if let Some(kept) = self.kept(&source.id, workflow).filter(|kept| self.is_fresh(kept)) {
             return kept.place;
         }
         if self.is_pausing() { last } else { self.ask(&source.id, workflow).await.unwrap_or(last) }
     }
 
-    /// The collector's answer; nothing where there is none.
+    /// The collector's answer; `None` if there is none.
     async fn ask(&self, source: &SourceId, workflow: &WorkflowId) -> Option<Option<Arc<Place>>> {
         let question =
             v1::PlacementQuestion { source_id: source.to_string(), workflow_id: workflow.to_string() };
@@ -107,7 +110,7 @@ impl Placements {
                 metrics::counter!("flowmeter_placement_questions_failed_total").increment(1);
                 tracing::warn!(
                     %source, %workflow, error = error_chain(&error),
-                    "no answer to whose the workflow is; using the last answer, or what the request says"
+                    "cannot look up the workflow's tags and project; using the last answer, or the request's"
                 );
                 *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
                 None
@@ -127,7 +130,7 @@ impl Placements {
         }
         let of_source = answers.entry(source.clone()).or_default();
         if of_source.len() >= WORKFLOWS_MAX && !of_source.contains_key(workflow) {
-            // Those that are not known first: whoever names workflows that do not exist takes the room of the others last.
+            // Unknown ones first, so that made-up workflows do not push out real ones.
             of_source.retain(|_, answered| answered.place.is_some());
             if of_source.len() >= WORKFLOWS_MAX {
                 of_source.clear();

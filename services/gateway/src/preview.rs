@@ -1,8 +1,8 @@
-//! What the limit check would say of a run now: the decision of `settle`, on the same figures, in a transaction that is taken
-//! back. Nothing is reserved, no cap loses a cell and no rate moves.
+//! What the limit check would answer now: the decision of `settle`, on the same figures, in a transaction
+//! that is rolled back. Nothing is reserved, no cap loses a cell and no rate changes.
 //!
-//! A workflow's share and cap of runs at once need sums that are only true under the tenant's lock: there a look takes it, as a
-//! decision does.
+//! A workflow's share and concurrent cap need sums that are only exact under the tenant's lock: for these a
+//! preview takes the lock, as a decision does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Admissions {
-    /// What a run would be answered now. Reserves nothing. Nothing for an unknown tenant.
+    /// The verdict that a run would get now. Reserves nothing. `None` for an unknown tenant.
     pub async fn look(
         &self,
         tenant: &TenantId,
@@ -26,7 +26,7 @@ impl Admissions {
         self.hear_of(tenant).await;
         let parts = &self.parts;
         let mut transaction = parts.pool.begin().await?;
-        // From the database, as where a run is decided: what another replica has changed holds at once.
+        // From the database, as for a decision, so that a change by another replica holds at once.
         let Some((tenant, plan)) = terms(&mut transaction, tenant).await? else { return Ok(None) };
         if !is_counted(mode, &plan) {
             return Ok(Some(self.not_counted(&tenant, &plan)));
@@ -36,8 +36,8 @@ impl Admissions {
         let now = parts.clock.now();
         let (mut known, settled) = parts.figures(&tenant, now);
         let place = parts.desk(&tenant.id);
-        // What this replica has spent and not tallied is outstanding in the ledger; what it holds is too, and is
-        // taken off here.
+        // The ledger's outstanding units include those that this replica has spent and not tallied, which
+        // count, and those that it still holds, which are subtracted here.
         let since = known.since();
         let charged =
             store::admissions::charged(&mut *transaction, &tenant.id, since, None, settled.slots()).await?;

@@ -1,5 +1,5 @@
-//! Deletes what no answer needs any more, and what is beyond a bound, in small batches. One replica at a time; a crash leaves
-//! the rest to the next round. The README lists what is kept for how long.
+//! Deletes rows that no answer needs any more, and rows beyond a bound, in small batches. One replica at a
+//! time; after a crash the next round does the rest. The README lists how long each kind of row is kept.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,50 +13,51 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{accounts::TOKENS_MAX, api::PERIODS_MAX, refusals::hour, store::purge as rows};
 
-/// Time between two rounds: so long may a tenant add rows before its bounds are looked at.
+/// Time between two rounds, in which a tenant may exceed its bounds.
 const ROUND_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// Rows that one statement deletes: short locks, short transactions.
+/// Rows that one statement deletes, to keep locks and transactions short.
 const BATCH_ROWS: u64 = 20_000;
 
-/// Statements of one kind in one round; the rest waits for the next round: at most ten thousand rows a second.
+/// Statements of one kind in one round; the next round does the rest. At most ten thousand rows a second.
 const BATCHES_MAX: usize = 300;
 
-/// A verdict of the previous period may still be asked for again; older ones may not. Twice the longest period, and a day: a
-/// period is a month by the calendar with which it began, which need not be the tenant's of now, or less.
+/// A verdict of the previous period may still be requested again; older ones may not. Twice the longest
+/// period, and a margin: a period is at most a month of the calendar with which it began, which need not be
+/// the tenant's current one.
 const VERDICTS_KEPT: SignedDuration = SignedDuration::from_hours(64 * 24);
 
-/// Gaps are shown this long; the stream keeps them as long.
+/// How long gaps are shown; the stream keeps them as long.
 const GAPS_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-/// Gaps of one source that are kept; an answer shows a thousand.
+/// Gaps kept for one source; an answer shows a thousand.
 const GAPS_MAX: u64 = 10_000;
 
-/// Caps of one tenant's workflows that are kept. Who has more makes up workflows, and could as well start each run under a new
-/// one: what its workflows are spared by forgetting the ones that are nearest to rest, it had already. The tenant's own caps
+/// Caps kept for one tenant's workflows. A tenant with more makes workflows up, and could as well use a new
+/// one for each run, so it gains nothing from the deletion of those nearest to rest. The tenant's own caps
 /// are not among them.
 const CAPS_MAX: u64 = 10_000;
 
-/// Rates of one tenant's workflows that are kept, as many and for the same reason.
+/// Rates kept for one tenant's workflows, as many and for the same reason.
 const RATES_MAX: u64 = 10_000;
 
-/// A rate halves each day: what it says after ten is a thousandth, and no loop is seen below one run a second.
+/// A rate halves each day: after ten days a thousandth is left, and no rate below one run a second is a loop.
 const RATES_KEPT: SignedDuration = SignedDuration::from_hours(10 * 24);
 
-/// Tokens that were taken back are listed so long, for those who ask what has happened.
+/// How long revoked tokens are listed, so that their revocation can be traced.
 const REVOKED_KEPT: SignedDuration = SignedDuration::from_hours(400 * 24);
 
-/// The ledger of a tenant that is gone stays longer than its verdicts, so that none of them is left without it.
+/// The ledger of a removed tenant is kept longer than its verdicts, so that no verdict is left without it.
 const GONE_KEPT: SignedDuration = SignedDuration::from_hours(65 * 24);
 
-/// What is out of date cannot be deleted.
+/// Old rows cannot be deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
     /// The catalog cannot be read.
     #[error("cannot read the tenants")]
     Tenants(#[from] catalog::store::CatalogError),
     /// Rows cannot be deleted.
-    #[error("cannot delete")]
+    #[error("cannot delete old rows")]
     Delete(#[from] sqlx::Error),
 }
 
@@ -65,22 +66,23 @@ pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, refusals_kept: Kept, shutd
     let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
     while rounds.next().await {
         tokio::select! {
-            // A round that is cut off has done what it has committed.
+            // An interrupted round keeps what it has committed.
             () = shutdown.cancelled() => return,
             outcome = round(&pool, refusals_kept, clock.now()) => if let Err(error) = outcome {
-                tracing::warn!(error = error_chain(&error), "old rows are not deleted, trying again in ten minutes");
+                tracing::warn!(error = error_chain(&error), "cannot purge, retrying in 10 min");
             },
         }
     }
 }
 
-/// One round, at `now`. Does nothing while another replica has the turn.
+/// One round, at `now`. Does nothing while another replica is purging.
 ///
 /// # Errors
 ///
-/// The database failed, or a tenant in the catalog is damaged. What was deleted is; the next round does the rest.
+/// The database failed, or a tenant in the catalog is damaged. Rows already deleted stay deleted; the next
+/// round does the rest.
 pub async fn round(pool: &PgPool, refusals_kept: Kept, now: Timestamp) -> Result<(), PurgeError> {
-    // A connection of its own: its end, also by a crash, ends the turn.
+    // A connection of its own: closing it, also by a crash, releases the lock.
     let mut connection = pool.acquire().await?.detach();
     if rows::take_turn(&mut connection).await? {
         purge(&mut connection, refusals_kept, now).await?;
@@ -89,7 +91,7 @@ pub async fn round(pool: &PgPool, refusals_kept: Kept, now: Timestamp) -> Result
     Ok(())
 }
 
-/// Runs a statement of `rows` until it deletes less than a batch.
+/// Repeats a statement of `rows` until it deletes less than a batch.
 macro_rules! all_of {
     ($statement:path, $connection:expr $(, $argument:expr)*) => {
         for _ in 0..BATCHES_MAX {
@@ -105,7 +107,7 @@ async fn purge(connection: &mut PgConnection, refusals_kept: Kept, now: Timestam
     let mut verdicts_kept = Vec::new();
     for (name, gone_since) in rows::tenants(&mut *connection).await? {
         let tenant = catalog::store::find::<Tenant>(&mut *connection, &name).await?;
-        // A tenant that is gone asks no more: it leaves verdicts only, and those go with the others' of their age.
+        // A removed tenant gets no more requests: only its verdicts are kept, as long as those of others.
         let before = kept_since(now);
         match &tenant {
             Some(_) => purge_tenant(connection, &name, before, now).await?,
@@ -134,7 +136,7 @@ async fn purge(connection: &mut PgConnection, refusals_kept: Kept, now: Timestam
     Ok(())
 }
 
-/// What a tenant's ledger holds from before its previous period, and what is beyond its bounds.
+/// Deletes rows of a tenant's ledger from before its previous period, and rows beyond its bounds.
 async fn purge_tenant(
     connection: &mut PgConnection,
     tenant: &str,
@@ -152,7 +154,7 @@ async fn purge_tenant(
     Ok(())
 }
 
-/// All that stands in the ledger of a tenant that is gone, but its verdicts.
+/// Deletes everything in the ledger of a removed tenant except its verdicts.
 async fn purge_gone(connection: &mut PgConnection, tenant: &str, now: Timestamp) -> Result<(), sqlx::Error> {
     all_of!(rows::tallies, connection, tenant, now);
     all_of!(rows::workflow_tallies, connection, tenant, now);
@@ -163,7 +165,7 @@ async fn purge_gone(connection: &mut PgConnection, tenant: &str, now: Timestamp)
     Ok(())
 }
 
-/// Whatever calendars a tenant had, its current period and the one before it began after this.
+/// The current period and the previous one began after this, whatever calendars the tenant had.
 fn kept_since(now: Timestamp) -> Timestamp {
     now.saturating_sub(VERDICTS_KEPT).unwrap_or(now)
 }
@@ -175,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_current_and_the_previous_period_are_kept_whatever_calendars_there_were() {
+    fn the_current_and_the_previous_period_are_kept_with_any_calendar() {
         for (zone, day) in [("UTC", 1), ("Europe/Madrid", 31), ("Pacific/Apia", 15), ("America/Havana", 14)] {
             let calendar = Calendar::new(zone, day).unwrap();
             let mut now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();

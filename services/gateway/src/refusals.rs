@@ -1,8 +1,8 @@
-//! Refused runs as figures: by hour, reason and workflow. Pure; `store::refusals` keeps them.
+//! Refused runs as figures: by hour, reason and workflow. Pure; `store::refusals` stores them.
 //!
-//! Every refusal is decided in the ledger, in a transaction that writes the verdicts of all requests that waited together. The
-//! figures are added in that transaction, for the verdicts that are new in it. So a repeated request, a commit whose
-//! outcome is not known and a killed gateway count nothing twice and lose nothing.
+//! Every refusal is decided in the ledger, in a transaction that stores the verdicts of a whole batch of
+//! requests. The figures are added in that transaction, only for verdicts that are new. So nothing is counted
+//! twice or lost, whether a request is repeated, the outcome of a commit is unknown or the gateway is killed.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,34 +14,35 @@ use crate::{admission::Reason, run_key::RunKey, store::write_down::Entry};
 /// Seconds of a row.
 const HOUR_SECONDS: i64 = 60 * 60;
 
-/// The hour that holds the instant, counted since 1970.
+/// The hour that contains the instant, counted since 1970.
 pub fn hour(instant: Timestamp) -> i64 {
     instant.as_second().div_euclid(HOUR_SECONDS)
 }
 
-/// The first hour that begins at the instant or after it.
+/// The first hour that begins at or after the instant.
 pub fn hour_after(instant: Timestamp) -> i64 {
     let begun = hour(instant);
     if start_of(begun) == instant { begun } else { begun.saturating_add(1) }
 }
 
-/// The begin of an hour.
+/// The start of an hour.
 pub fn start_of(hour: i64) -> Timestamp {
     Timestamp::from_second(hour.saturating_mul(HOUR_SECONDS)).unwrap_or(Timestamp::MAX)
 }
 
-/// What a run was refused for.
+/// Why and for which workflow a run was refused.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Refusal {
-    /// The plan only watches: the run was allowed.
+    /// The plan is in shadow mode: the run was allowed.
     pub is_shadow: bool,
     /// Why it was refused, or would have been.
     pub reason: Reason,
-    /// The workflow, where the request names one.
+    /// The workflow, if the request names one.
     pub workflow: Option<WorkflowId>,
 }
 
-/// The refusals among these verdicts, each with its runs. Only those of `fresh` keys: another replica may have decided the others.
+/// The refusals among these verdicts, with their numbers of runs. Only those of `fresh` keys: another replica
+/// may have decided the others.
 pub fn tally(entries: &[Entry], fresh: &HashSet<RunKey>) -> BTreeMap<Refusal, u64> {
     let mut refusals = BTreeMap::new();
     for entry in entries.iter().filter(|entry| fresh.contains(&entry.key)) {
@@ -58,17 +59,17 @@ pub fn tally(entries: &[Entry], fresh: &HashSet<RunKey>) -> BTreeMap<Refusal, u6
     refusals
 }
 
-/// Runs that were refused, and runs that would have been.
+/// Numbers of runs that were refused, and of runs that would have been.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Refused {
     /// Runs that were refused.
     pub refused: u64,
-    /// Runs that were allowed, because the plan only watches, and would have been refused.
+    /// Runs that were allowed only because the plan is in shadow mode.
     pub would_be_refused: u64,
 }
 
 impl Refused {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -77,7 +78,7 @@ impl Refused {
         }
     }
 
-    /// What is left of these without the others.
+    /// These without the others.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self {
@@ -87,7 +88,7 @@ impl Refused {
     }
 }
 
-/// Hours by the date on which they begin in the zone, oldest first.
+/// Hours summed by the date on which they begin in the zone, oldest first.
 pub fn by_day(hours: &[(i64, Refused)], zone: &TimeZone) -> Vec<(Date, Refused)> {
     let mut days: BTreeMap<Date, Refused> = BTreeMap::new();
     for (hour, refused) in hours {
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_are_cut_at_their_begin() {
+    fn an_instant_belongs_to_the_hour_that_contains_it() {
         let noon = hour(at("2026-11-24T12:00:00Z"));
         assert_eq!(hour(at("2026-11-24T12:59:59.999Z")), noon);
         assert_eq!(hour_after(at("2026-11-24T12:00:00Z")), noon);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_new_refusals_are_counted_and_watched_ones_apart() {
+    fn only_new_refusals_are_counted_and_shadow_refusals_separately() {
         let with = |id, verdict: fn(Verdict) -> Verdict| {
             let entry = entry(id);
             Entry { verdict: verdict(entry.verdict), ..entry }
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_is_of_the_day_on_which_it_begins_in_the_zone() {
+    fn an_hour_belongs_to_the_day_on_which_it_begins_in_the_zone() {
         let refused = |refused| Refused { refused, would_be_refused: 1 };
         let hours = [
             (hour(at("2026-11-23T22:00:00Z")), refused(1)),

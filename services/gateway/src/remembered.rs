@@ -1,8 +1,8 @@
 //! Verdicts in memory: a repeated id gets the same answer from the same replica at once.
 //!
-//! The newest verdicts are kept whole; of more runs it is only known that they may have been decided here, and those are
-//! looked up in the ledger. Both are bounded: two generations each, of which the older one is dropped when the younger
-//! one is full.
+//! The newest verdicts are kept in full. For many more runs memory only knows that they may have been decided
+//! here, and those are looked up in the ledger. Both are bounded: two generations each, of which the older
+//! one is dropped when the younger one is full.
 
 use std::{
     mem,
@@ -15,22 +15,22 @@ use jiff::Timestamp;
 
 use crate::{admit::Verdict, run_key::RunKey};
 
-/// Requests of different runs rarely wait for each other.
+/// Independent locks, so that requests for different runs rarely wait for each other.
 const SHARDS: usize = 16;
 
-/// Whole verdicts of one generation and shard: about 30 MB in all.
+/// Full verdicts of one generation and shard: about 30 MB in all.
 const VERDICTS_MAX: usize = 4_000;
 
-/// Runs of one generation and shard: at least 4 million in all that need no look at the ledger.
+/// Runs of one generation and shard: at least 4 million in all that need no ledger lookup.
 const RUNS_MAX: usize = 1 << 18;
 
-/// Of a Bloom filter, for each run: 13 MB in all, of which a processor's cache holds a good part.
+/// Bits of a Bloom filter for each run: 13 MB in all, a good part of which fits in a processor's cache.
 const BITS_PER_RUN: usize = 12;
 
-/// Bits that are set for each run: fewer than one new run in a hundred is looked up for nothing.
+/// Bits set for each run: fewer than one new run in a hundred is looked up for nothing.
 const BITS_SET: u32 = 4;
 
-/// The verdicts that this replica has given.
+/// The verdicts that this replica gave.
 #[derive(Default)]
 pub struct Remembered {
     shards: [Mutex<Shard>; SHARDS],
@@ -43,11 +43,11 @@ pub enum Memory {
     Given(Verdict),
     /// It may have been decided here; the ledger knows.
     Perhaps,
-    /// It was not decided here since the instant, or never since the start.
+    /// It was not decided here since this instant, or never since the start.
     NotSince(Option<Timestamp>),
 }
 
-/// A part of the memory, held while an id is decided: two requests of one id cannot both be new.
+/// A locked shard, held while an id is decided: two requests with one id cannot both be new.
 pub struct Place<'a> {
     shard: MutexGuard<'a, Shard>,
     key: RunKey,
@@ -63,7 +63,7 @@ struct Shard {
     forgot_at: Option<Timestamp>,
 }
 
-/// Runs that were decided, and with a small part of the others: takes far less room than their keys.
+/// A Bloom filter of decided runs, with a few false positives: takes far less memory than their keys.
 struct Runs {
     filter: BloomFilter,
     count: usize,
@@ -95,7 +95,7 @@ impl Runs {
 }
 
 impl Remembered {
-    /// The place of a run.
+    /// Locks the shard of a run.
     pub fn place(&self, key: RunKey) -> Place<'_> {
         let [first, _] = key.halves();
         let index = usize::try_from(first % SHARDS as u64).unwrap_or_default();
@@ -119,15 +119,15 @@ impl Place<'_> {
     /// Remembers the verdict.
     pub fn keep(mut self, verdict: Verdict, now: Timestamp) {
         let shard = &mut *self.shard;
-        // A generation that is dropped leaves its room to the next one: to grow again would hold up whoever asks, and
-        // take fresh pages for as long as anybody does.
+        // The next generation reuses the memory of the dropped one: growing again would delay requests and
+        // touch fresh pages each time.
         if shard.young.len() >= VERDICTS_MAX {
             mem::swap(&mut shard.old, &mut shard.young);
             shard.young.clear();
         }
         if shard.runs.count >= RUNS_MAX {
             if shard.old_runs.count > 0 {
-                // Runs of the dropped generation were decided before now.
+                // All runs of the dropped generation were decided before now.
                 shard.forgot_at = Some(now);
             }
             mem::swap(&mut shard.old_runs, &mut shard.runs);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn new_verdicts_are_whole_older_ones_are_known_of_and_new_runs_nearly_always_are_new() {
+    fn new_verdicts_are_kept_older_ones_looked_up_and_new_runs_nearly_always_new() {
         const KEPT: usize = 4 * SHARDS * VERDICTS_MAX;
         let remembered = Remembered::default();
         let now = "2026-11-24T12:00:00Z".parse().unwrap();
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_that_is_dropped_is_said_to_be_forgotten() {
+    fn dropping_a_generation_records_when_it_was_forgotten() {
         let mut shard = Shard::default();
         shard.runs.count = RUNS_MAX;
         let shards = Mutex::new(shard);
@@ -183,6 +183,6 @@ mod tests {
         keep(2, at("2026-11-24T12:10:00Z"));
         assert_eq!(forgot_at(), Some(at("2026-11-24T12:10:00Z")));
         let first = Place { shard: shards.lock().unwrap(), key: key(1) }.memory();
-        assert!(matches!(first, Memory::Given(_)), "its verdict is kept still: {first:?}");
+        assert!(matches!(first, Memory::Given(_)), "its verdict is still kept: {first:?}");
     }
 }

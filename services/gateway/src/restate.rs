@@ -1,14 +1,16 @@
-//! Makes the catalog in the database and the one on the broker the same again, after either was restored or created anew.
+//! Reconciles the catalog in the database with its stream on the broker, after either was restored or
+//! recreated.
 //!
-//! Every other service acts on what the catalog's stream holds, and takes a value only if its revision is larger than the one
-//! it knows. Two things can come apart:
+//! Every other service acts on the catalog's stream, and takes a value only if its revision is larger than
+//! the one it knows. The two can diverge in two ways:
 //!
-//! - The gateway's database was restored: its revisions have fallen back, so that its next changes would be passed over by
-//!   everybody. What the stream holds under a larger revision was decided here after the backup, and is what the others act
-//!   on: it is taken over, under a revision above it (ADR 0018).
-//! - The broker was created anew or restored: the stream lacks values, or holds older ones. They are published again.
+//! - The gateway's database was restored: its revisions have fallen back, so that all other services would
+//!   ignore its next changes. A value with a larger revision in the stream was decided here after the backup,
+//!   and is what the others act on: it is taken over, under a revision above that (ADR 0018).
+//! - The broker was recreated or restored: the stream lacks values, or holds older ones. They are published
+//!   again.
 //!
-//! Done before the first change is taken, and again whenever the stream is another one.
+//! Runs before the first change is accepted, and again whenever the stream was replaced.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -35,16 +37,17 @@ use crate::{
 /// The topic with all values.
 const TOPIC: &str = "catalog";
 
-/// How often it is looked whether the stream is another one: so long do services that start meanwhile lack values.
+/// Interval for checking whether the stream was replaced; services that start meanwhile lack values for this
+/// long.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
-/// A message that the broker has announced and that does not come by then breaks the reading; it begins anew.
+/// If an announced message does not arrive within this time, reading fails and starts again.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Database and broker cannot be compared.
+/// The database and the stream cannot be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum RestateError {
-    /// The stream is not there, or the broker does not answer.
+    /// The stream does not exist, or the broker does not answer.
     #[error(transparent)]
     Stream(#[from] LifeError),
     /// The stream cannot be opened.
@@ -57,7 +60,7 @@ pub enum RestateError {
     #[error("cannot read the catalog's stream")]
     Subscribe(#[source] jetstream::consumer::StreamError),
     /// The stream could not be read to its end.
-    #[error("reading the catalog's stream broke off")]
+    #[error("cannot read the catalog's stream to its end")]
     Broke,
     /// The database failed.
     #[error("cannot compare the catalog with its stream")]
@@ -81,21 +84,24 @@ pub struct Restate {
     pub bus: Bus,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Hears of changes.
+    /// Invalidated after changes.
     pub directory: Arc<Directory>,
 }
 
 type Key = (CatalogKind, String);
 
 impl Restate {
-    /// Looks whether the stream is another one, until `shutdown`.
+    /// Until `shutdown`, checks whether the stream was replaced.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut known: Option<Life> = None;
         while !shutdown.is_cancelled() {
             match self.look(known.as_ref()).await {
                 Ok(life) => known = Some(life),
                 Err(error) => {
-                    tracing::warn!(error = error_chain(&error), "cannot compare the catalog with its stream")
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "cannot compare the catalog with its stream, retrying"
+                    )
                 }
             }
             tokio::select! {
@@ -115,7 +121,7 @@ impl Restate {
         Ok(life)
     }
 
-    /// Compares once and puts right what differs.
+    /// Compares once and corrects all differences.
     pub async fn once(&self) -> Result<Restated, RestateError> {
         let held = self.read_stream().await?;
         let mut transaction = self.pool.begin().await?;
@@ -127,9 +133,9 @@ impl Restate {
         for (key, (on_stream, entry)) in &held {
             let ours = stored.get(key);
             let lost = ours.is_none_or(|ours| ours.revision < on_stream.revision);
-            // Two decisions under one number: of the time before the database was restored, and after.
+            // Two values with one revision: from before the database was restored, and from after.
             let clash = ours.is_some_and(|ours| {
-                // As this version writes both: one that was written by another version may have other bytes.
+                // Both as this version encodes them: another version may have written other bytes.
                 let same = entry_of(key.0, &ours.value).and_then(stored_of);
                 ours.revision == on_stream.revision
                     && same.is_ok_and(|(ours, _)| ours.value != on_stream.value)
@@ -147,7 +153,7 @@ impl Restate {
                 tracing::warn!(
                     kind = key.0.as_str(),
                     id = key.1,
-                    "a value of the catalog cannot be read and is left as it is"
+                    "cannot read a catalog value, leaving it as it is"
                 );
                 continue;
             };
@@ -170,7 +176,7 @@ impl Restate {
                 Err(_) => tracing::warn!(
                     kind = key.0.as_str(),
                     id = key.1,
-                    "a value of the catalog cannot be read and is not published"
+                    "cannot read a catalog value, not publishing it"
                 ),
             }
             restated.published += 1;
@@ -183,7 +189,7 @@ impl Restate {
             tracing::warn!(
                 taken_over,
                 published,
-                "the catalog and its stream had come apart; they agree again"
+                "the catalog and its stream had diverged and were reconciled"
             );
         }
         Ok(restated)
@@ -195,7 +201,7 @@ impl Restate {
         Outgoing::new(subject, message_id, entry, self.clock.now())
     }
 
-    /// The last value of each id that the stream holds.
+    /// The last value of each id in the stream.
     async fn read_stream(&self) -> Result<BTreeMap<Key, (Stored, CatalogEntry)>, RestateError> {
         let namespace = self.bus.namespace();
         let stream = self.bus.jetstream().get_stream_no_info(Stream::Catalog.name(namespace)).await;
@@ -215,7 +221,7 @@ impl Restate {
             match read {
                 Ok((stored, entry)) => drop(held.insert((stored.kind, stored.id.clone()), (stored, entry))),
                 Err(error) => {
-                    tracing::warn!(subject = %message.subject, error = error_chain(&error), "an unreadable message was skipped");
+                    tracing::warn!(subject = %message.subject, error = error_chain(&error), "skipped an unreadable message");
                 }
             }
         }
@@ -223,12 +229,12 @@ impl Restate {
     }
 }
 
-/// The stored form of a value that has travelled.
+/// The stored form of a catalog message.
 fn stored_of(entry: CatalogEntry) -> Result<(Stored, CatalogEntry), InvalidEntry> {
     catalog::stored(&entry).map(|stored| (stored, entry))
 }
 
-/// A stored value as it travels.
+/// The catalog message of a stored value.
 fn entry_of(kind: CatalogKind, value: &[u8]) -> Result<CatalogEntry, InvalidEntry> {
     use v1::catalog_entry::Entry as Of;
     let entry = match kind {

@@ -1,4 +1,4 @@
-//! What stands for a run, in memory and in the ledger.
+//! The key of a run, in memory and in the ledger.
 
 use metering::TenantId;
 use sha2::{Digest, Sha256};
@@ -7,17 +7,18 @@ use uuid::Uuid;
 /// Bytes of a key.
 const KEY_BYTES: usize = 16;
 
-/// 128 bits of the SHA-256 over the tenant and the caller's id of the run. Two runs with one key would share an answer;
-/// nobody can make such two. The ledger keeps the key and not the id: it is short whatever the caller has sent.
+/// 128 bits of the SHA-256 of the tenant and the caller's id of the run. Two runs with one key would share an
+/// answer; nobody can construct such a pair. The ledger keeps the key instead of the id: it is short whatever
+/// the caller sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunKey([u8; KEY_BYTES]);
 
 impl RunKey {
-    /// The key of a tenant's run. The migration that began with keys makes them in the same way.
+    /// The key of a tenant's run. The migration that introduced keys computes them in the same way.
     pub fn of(tenant: &TenantId, id: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update(tenant.as_str());
-        // No tenant's id has this byte: where it ends is plain.
+        // No tenant id contains this byte, so it ends the id unambiguously.
         hash.update([0]);
         hash.update(id);
         let mut key = [0; KEY_BYTES];
@@ -27,12 +28,12 @@ impl RunKey {
         Self(key)
     }
 
-    /// A key that was kept.
+    /// A stored key.
     pub fn from_uuid(kept: Uuid) -> Self {
         Self(kept.into_bytes())
     }
 
-    /// What is kept of it.
+    /// Its stored form.
     pub fn as_uuid(self) -> Uuid {
         Uuid::from_bytes(self.0)
     }
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_changes_and_tells_tenant_and_id_apart() {
+    fn a_key_never_changes_and_separates_tenant_and_id() {
         // printf 'north\0run-1' | sha256sum
         assert_eq!(key("north", "run-1").as_uuid().simple().to_string(), "89477cdebf6e32528eb76ed22cb40eec");
         assert_ne!(key("north", "1"), key("north1", ""));

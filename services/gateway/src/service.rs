@@ -50,7 +50,7 @@ impl Service for Gateway {
         let listener = TcpListener::bind(settings.listen).await.with_context(|| {
             format!("cannot listen on {} (gateway.listen); is the port taken?", settings.listen)
         })?;
-        // Before the first change: its revision must be above what the others know.
+        // Before the first change: its revision must be above those that the other services know.
         let restate = restate_of(&context, Arc::new(Directory::new(context.pool.clone())));
         let (waits, shutdown) = (context.bus.waits().clone(), context.tasks.shutdown());
         let what = "the catalog's comparison with its stream";
@@ -97,7 +97,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
     tasks.spawn(follow(bus.clone(), failing, api::FailingListener(app.clone()), tasks.shutdown()));
     let audits = Topic { stream: Stream::SourceState, name: "source.audit" };
     tasks.spawn(follow(bus.clone(), audits, api::AuditListener(app.clone()), tasks.shutdown()));
-    // Changes made by another replica; this one's own are known at once.
+    // For changes made by other replicas; this one knows its own at once.
     let catalog = Topic { stream: Stream::Catalog, name: "catalog" };
     tasks.spawn(follow(bus.clone(), catalog, api::CatalogListener(app.clone()), tasks.shutdown()));
     tasks.spawn(app.admissions.clone().keep(tasks.shutdown()));

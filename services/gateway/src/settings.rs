@@ -11,27 +11,27 @@ use url::Url;
 /// Shortest operator token: 24 random characters cannot be guessed over a network.
 const OPERATOR_TOKEN_CHARS_MIN: usize = 24;
 
-/// Different characters in it. The 48 of `openssl rand -hex 24` have practically always all 16.
+/// Fewest different characters in it. The 48 of `openssl rand -hex 24` nearly always contain all 16.
 const OPERATOR_TOKEN_DISTINCT_MIN: usize = 8;
 
-/// The current period and the one before, whatever the calendar.
+/// Covers the current period and the previous one, whatever the calendar.
 const REFUSALS_KEPT_DAYS_MIN: i32 = 64;
 
-/// What the gateway is told.
+/// The gateway's configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewaySettings {
     /// Where the API and the dashboard are served.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
-    /// Opens everything; at least 24 characters, and random.
+    /// Grants full access; random, at least 24 characters.
     pub operator_token: SecretString,
-    /// Where people reach the gateway. With `https`, session cookies travel encrypted only. Its path is that under which a
-    /// proxy serves it.
+    /// The gateway's public address. With `https`, session cookies are sent encrypted only. Its path is the
+    /// one under which a proxy serves the gateway.
     pub public_url: Option<Url>,
     /// Sources' API keys are sealed with it; only the collector can open them.
     pub collector_public_key: String,
-    /// The limit check does not trust figures that are older.
+    /// The limit check does not rely on older figures.
     #[serde(default = "default_metering_stale_after", with = "chassis::duration")]
     pub metering_stale_after: Duration,
     /// How long figures of refused runs are kept.
@@ -63,7 +63,7 @@ fn check_public_url(url: &Url) -> Result<(), String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err("public_url must end with its path: without `?` and `#`".to_owned());
     }
-    // The path stands in a cookie and is compared with paths of requests: one spelling only.
+    // The path is used in a cookie and compared with request paths, so it must have only one spelling.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
     if !url.path().chars().all(is_plain) || url.path().contains("//") {
         return Err("the path of public_url must be of letters, digits and `-._~/`".to_owned());
@@ -71,7 +71,8 @@ fn check_public_url(url: &Url) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses what is no random text. Nobody can see that a text is random, but these are not, and have been chosen before.
+/// Refuses tokens that are obviously not random. Randomness cannot be proven, but people have used tokens
+/// like these.
 fn check_operator_token(token: &str) -> Result<(), String> {
     let advice = "`openssl rand -hex 24` makes one";
     let characters: Vec<char> = token.chars().collect();
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_not_random_is_refused_with_the_reason() {
+    fn an_operator_token_that_is_not_random_is_refused_with_the_reason() {
         let refusal = |token: &str| {
             GatewaySettings { operator_token: token.into(), ..settings() }.validate().unwrap_err()
         };

@@ -1,5 +1,5 @@
-//! The transaction of the limit check: under the tenant's lock it tallies what was spent, decides what waits, and hands
-//! out the next lease.
+//! The transaction of the limit check: under the tenant's lock it tallies spent units, decides waiting
+//! requests, and grants the next lease.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry as MapEntry},
@@ -28,62 +28,63 @@ use crate::{
     tallies::Tallies,
 };
 
-/// A refusal whose end nobody can know is worth asking again after this time.
+/// Time until `retry_at` of a refusal whose end is not known.
 const RETRY_SOON: SignedDuration = SignedDuration::from_secs(10);
 
-/// A workflow that seems to start itself is worth asking again after the minute.
+/// The same for a workflow that seems to start itself.
 const RETRY_LOOP: SignedDuration = SignedDuration::from_secs(60);
 
-/// A refusal that may be false is worth asking again after the sweep that it asks for.
+/// The same for a refusal that may be false: after the sweep that it requests.
 const RETRY_SWEPT: SignedDuration = SignedDuration::from_secs(20);
 
-/// Runs allowed since W are added up from a sum that is kept where W is older than this: a source that is broken for weeks,
-/// or was never swept. Otherwise there are a few hundred slots, and W moves with each sweep.
+/// If the watermark is older than this (a source that is broken for weeks, or was never swept), the runs
+/// allowed since are kept as a stored sum. Otherwise there are only a few hundred slots, and the watermark
+/// moves with each sweep.
 const SUMMED_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
-/// What one transaction has to do.
+/// The work of one transaction.
 #[derive(Debug)]
 pub struct Batch {
     /// Requests to decide, in this order.
     pub requests: Vec<Request>,
-    /// What was spent, as the ledger is to tally it.
+    /// Spent units to tally.
     pub tallies: Tallies,
-    /// Runs of each workflow that were given units in hand since the last transaction.
+    /// Runs of each workflow that spent leased units since the last transaction.
     pub asked: BTreeMap<WorkflowId, u64>,
-    /// Units that stay in hand meanwhile.
+    /// Leased units that stay with the replica meanwhile.
     pub held: u64,
-    /// Units needed since the last transaction, and how long that was.
+    /// Units needed since the last transaction.
     pub spent_count: u64,
     /// Time since the last transaction.
     pub elapsed: Duration,
-    /// Whether no more units shall be handed out.
+    /// Whether to grant no more units.
     pub closing: bool,
-    /// The W for which a doubt was told already.
+    /// The watermark for which a sweep was requested already.
     pub doubted: Option<Timestamp>,
 }
 
-/// What one transaction has done.
+/// The outcome of one transaction.
 pub struct Settled {
-    /// For each request; nothing where there is no such tenant.
+    /// For each request; `None` if there is no such tenant.
     pub verdicts: Vec<Option<Verdict>>,
-    /// What the units in hand stand on.
+    /// The terms of the leased units.
     pub footing: Option<Footing>,
     /// Units that were added.
     pub granted: u64,
     /// Whether other replicas decide as well.
     pub sole: Sole,
-    /// The W before which runs may stand twice, where one was refused for the limit.
+    /// The watermark before which runs may be counted twice, if a run was refused for the limit.
     pub doubted: Option<Timestamp>,
 }
 
-/// What a decision rests on, and what the decisions before it have changed.
+/// The figures that decisions are based on, as changed by the decisions before.
 pub struct Desk {
     tenant: Tenant,
     plan: Plan,
     known: Known,
     marks: Marks,
     now: Timestamp,
-    /// Units that stand against the limit, those of this batch included.
+    /// Units that count against the limit, those of this batch included.
     charged: u64,
     settled: Settling,
     tenant_caps: Vec<Cap>,
@@ -95,8 +96,9 @@ pub struct Desk {
 #[derive(Default)]
 struct Workflow {
     caps: Vec<Cap>,
-    /// Runs allowed in the period, and since W.
+    /// Runs allowed in the period.
     admitted: u64,
+    /// Runs allowed since the watermark.
     admitted_since: u64,
     rate: Rate,
     episode: Option<Episode>,
@@ -107,7 +109,7 @@ struct Workflow {
 pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<Settled, AdmitError> {
     let mut transaction = parts.pool.begin().await?;
     let ledger = store::admissions::open(&mut transaction, tenant, parts.replica, parts.clock.now()).await?;
-    // After the wait for the lock: the margin behind W is for what comes after the verdict.
+    // After the wait for the lock: the margin before the watermark only covers what comes after the verdict.
     let now = parts.clock.now();
     if !batch.tallies.is_empty() {
         store::admissions::tally(&mut *transaction, tenant, parts.replica, &batch.tallies).await?;
@@ -155,7 +157,7 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
     Ok(Settled { verdicts, footing: Some(footing), granted, sole: ledger.sole, doubted })
 }
 
-/// Whether it is a refusal that a smaller figure of what is used would not be.
+/// Whether a smaller usage figure could have avoided the refusal.
 fn is_for_the_limit(verdict: &Verdict) -> bool {
     matches!(verdict.reason, Reason::LimitReached | Reason::OverageReached)
 }
@@ -207,18 +209,18 @@ async fn prepare(
     Ok(desk)
 }
 
-/// Whether a plan asks for more than the limit of the period. Then every run is decided in the ledger.
+/// Whether a plan has caps or shares besides the period's limit. Then every run is decided in the ledger.
 fn is_capped(rule: &AdmissionRule) -> bool {
     rule.tenant_caps != RunCaps::default() || is_workflow_capped(rule)
 }
 
-/// Whether decisions need what a workflow was allowed in the period.
+/// Whether decisions need the number of a workflow's runs in the period.
 pub fn is_workflow_capped(rule: &AdmissionRule) -> bool {
     rule.workflow_caps != RunCaps::default() || rule.workflow_share_percent.is_some()
 }
 
 impl Desk {
-    /// What decisions of this instant rest on, with `charged` units against the limit.
+    /// The figures for decisions at `now`, with `charged` units against the limit.
     pub fn new(
         parts: &Parts,
         tenant: Tenant,
@@ -253,8 +255,8 @@ impl Desk {
         }
     }
 
-    /// Reads what the plan's caps and the loop detection need of the workflows in `asked`. `spent` of them were given units in
-    /// hand since their rates were last kept.
+    /// Reads what the plan's caps and the loop detection need for the workflows in `asked`. `spent` are their
+    /// runs that spent leased units since their rates were last stored.
     pub async fn load(
         &mut self,
         connection: &mut PgConnection,
@@ -301,8 +303,8 @@ impl Desk {
         Ok(())
     }
 
-    /// W, where some of these runs were refused for the limit while others may stand twice, because they were allowed
-    /// shortly before it. Then the sweep that is asked for may end the refusals.
+    /// The watermark, if some of these runs were refused for the limit while others may be counted twice,
+    /// because they were allowed shortly before it. The sweep that is then requested may end the refusals.
     pub async fn doubt<'a>(
         &self,
         connection: &mut PgConnection,
@@ -325,7 +327,7 @@ impl Desk {
         if !store::admissions::any_between(connection, &self.tenant.id, since, until, settled).await? {
             return Ok(None);
         }
-        // What is counted alone reaches the bound: that refusal stands.
+        // If the count alone reaches the bound, the refusal is final.
         let is_proven = self.terms().bound().is_some_and(|bound| self.known.counted >= Some(bound));
         let swept_at = self.now.saturating_add(RETRY_SWEPT).ok();
         for verdict in refused {
@@ -341,7 +343,7 @@ impl Desk {
         Terms::of(&self.tenant, &self.plan, &self.known, self.marks, self.now)
     }
 
-    /// Decides on one run; one that may start takes its unit and its cells.
+    /// Decides one run; one that may start takes its unit and its cells.
     fn decide(&mut self, request: &Request) -> Verdict {
         let verdict = self.answer(request);
         if !verdict.allowed {
@@ -356,8 +358,8 @@ impl Desk {
         verdict.reserve(self.now)
     }
 
-    /// The one decision on a run, without its unit: of what is decided here, of what `preview` shows, and of what may be
-    /// spent from a lease, which is handed out only where this would allow.
+    /// The one decision on a run, without taking its unit: for requests decided here, for `preview`, and for
+    /// runs from a lease, which is granted only where this would allow them.
     pub fn answer(&mut self, request: &Request) -> Verdict {
         let terms = self.terms();
         let workflow = request.workflow.as_ref().map(ToString::to_string);
@@ -375,7 +377,8 @@ impl Desk {
         verdict
     }
 
-    /// Every run that asks moves the rate of its workflow, so that the first one too many is the first that is refused.
+    /// Every run that asks to start raises the rate of its workflow, so that the first run too many is
+    /// refused.
     fn observe(&mut self, workflow: Option<&str>) {
         if self.plan.admission.loop_rule == LoopRule::Off {
             return;
@@ -398,7 +401,7 @@ impl Desk {
             Reason::Grace | Reason::LimitReached if self.marks.reached_at.is_none() => {
                 self.marks.reached_at = Some(self.now);
             }
-            // A limit that is not reached any more, because it was raised, may be reached again.
+            // A limit that was raised may be reached again.
             Reason::WithinLimit => self.marks.reached_at = None,
             _ => {}
         }
@@ -429,7 +432,7 @@ impl Desk {
         (decision, None)
     }
 
-    /// What stands in the way beside the limit and the caps on rates.
+    /// A reason to refuse besides the limit and the caps on rates.
     fn too_many(&self, terms: &Terms, part: Option<(&str, &Workflow)>) -> Option<Reason> {
         let rule = &self.plan.admission;
         let running = self.known.running(self.charged);
@@ -444,7 +447,7 @@ impl Desk {
                 return Some(Reason::WorkflowShareUsed);
             }
         }
-        // Each of these is at least what is running; what was allowed before W and still runs is in the first two.
+        // Each of these is an upper bound of the running runs.
         let accounted = self.known.accounted_for.saturating_sub(self.known.counted.unwrap_or(0));
         let since = part.admitted_since.saturating_add(accounted);
         let running = running.min(part.admitted.saturating_sub(counted)).min(since);
@@ -454,7 +457,7 @@ impl Desk {
             .then_some(Reason::WorkflowConcurrentCap)
     }
 
-    /// The states of caps to keep: (workflow or empty, window, arrival).
+    /// The states of caps to store: (workflow or empty, window, arrival).
     fn kept_caps(&self) -> Vec<(&str, &'static str, u64)> {
         let of_workflows = self
             .workflows
@@ -464,7 +467,7 @@ impl Desk {
         caps.filter_map(|(workflow, cap)| Some((workflow, cap.window.as_str(), cap.arrival_ns()?))).collect()
     }
 
-    /// Writes what the decisions have changed, and tells of loops.
+    /// Stores what the decisions have changed, and reports loops.
     async fn keep(
         &mut self,
         connection: &mut PgConnection,
@@ -472,7 +475,7 @@ impl Desk {
         before: Marks,
     ) -> Result<(), AdmitError> {
         let terms = self.terms();
-        // A limit that is not reached any more, because it was raised, may be reached again.
+        // A limit that was raised may be reached again.
         let used = self.known.used(self.charged).unwrap_or(0);
         if terms.limit.is_none_or(|limit| used < limit) {
             self.marks.reached_at = None;
@@ -521,7 +524,7 @@ impl Desk {
         Outgoing::new(parts.namespace.admission(&tenant), message_id, &event, self.now)
     }
 
-    /// How many runs of each workflow may be given units in hand.
+    /// How many runs of each workflow may spend leased units.
     fn allowances(&self) -> Allowances {
         match self.plan.admission.loop_rule {
             LoopRule::Refuse => {
@@ -532,7 +535,7 @@ impl Desk {
         }
     }
 
-    /// How many units the replica gets, and what they stand on.
+    /// How many units the replica is granted, and their terms.
     fn hand_out(&self, batch: &Batch) -> (Footing, u64) {
         let terms = self.terms();
         let bound = terms.bound();
@@ -554,7 +557,7 @@ impl Desk {
         ];
         let footing = Footing {
             expires_at: ends.into_iter().flatten().min().unwrap_or(self.now),
-            // The units in hand are not spent yet.
+            // Units that the replica holds are not spent yet.
             charged: self.charged.saturating_sub(batch.held),
             granted: 0,
             is_near: free.is_some_and(|free| free < NEAR || free < (batch.held + granted).saturating_mul(4)),
@@ -586,7 +589,7 @@ fn caps(rule: &RunCaps, workflow: &str, states: &[(String, String, u64)], now: T
     windows.into_iter().filter_map(cap).collect()
 }
 
-/// Workflows whose runs asked to start, in the order of names: every replica locks in the same order.
+/// Workflows whose runs asked to start, sorted by id, so that every replica locks in the same order.
 fn asked(batch: &Batch) -> BTreeSet<WorkflowId> {
     let requested = batch.requests.iter().filter_map(|request| request.workflow.as_ref());
     batch.asked.keys().chain(requested).cloned().collect()

@@ -1,9 +1,10 @@
-//! A cost by parts of what it was charged for. Pure.
+//! Splits a cost by quantities. Pure.
 //!
-//! Whole minor units that add up to the whole: each part has its exact share rounded down, and what is left goes, one unit
-//! each, to the parts that lost most by that; of equal ones to the first.
+//! The shares are whole minor units that add up to the cost: each part gets its exact share rounded down, and
+//! the remaining units go, one each, to the parts that lost most by rounding, of equal ones to the first.
 
-/// The shares of `amount_minor` by `quantities`, in their order. All are zero where the quantities are together.
+/// The shares of `amount_minor` by `quantities`, in their order. All are zero if the quantities add up to
+/// zero.
 pub fn by_quantity(amount_minor: i64, quantities: &[i64]) -> Vec<i64> {
     let whole: i128 = quantities.iter().copied().map(i128::from).sum();
     if whole == 0 {
@@ -14,7 +15,7 @@ pub fn by_quantity(amount_minor: i64, quantities: &[i64]) -> Vec<i64> {
     let mut by_loss: Vec<(i128, usize)> =
         quantities.iter().enumerate().map(|(place, of)| (exact(*of).rem_euclid(whole), place)).collect();
     by_loss.sort_by_key(|(loss, place)| (std::cmp::Reverse(*loss), *place));
-    // Less than one unit for each part was cut.
+    // Rounding has cut less than one unit from each part.
     let left = usize::try_from(i128::from(amount_minor) - shares.iter().sum::<i128>()).unwrap_or(0);
     for (_, place) in by_loss.into_iter().take(left) {
         if let Some(share) = shares.get_mut(place) {
@@ -32,10 +33,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_rounding_leaves_goes_to_the_parts_that_lost_most() {
+    fn units_left_by_rounding_go_to_the_parts_that_lost_most() {
         assert_eq!(by_quantity(100, &[1, 1, 1]), [34, 33, 33]);
         assert_eq!(by_quantity(10, &[6, 3, 2]), [5, 3, 2]);
-        // 48 executions, of which 3 were taken away by hand.
+        // 48 executions, adjusted by -3.
         assert_eq!(by_quantity(450, &[40, 8, -3]), [400, 80, -30]);
         assert_eq!(by_quantity(0, &[5, -5]), [0, 0]);
     }

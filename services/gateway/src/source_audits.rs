@@ -11,18 +11,18 @@ use proto::{InvalidMessage, instant, required_instant, v1};
 
 use crate::sources::Unseen;
 
-/// An audit of one source, as the collector last told of it.
+/// An audit of one source, as the collector last reported it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Audit {
     /// When it began.
     pub started_at: Timestamp,
-    /// When it ended; nothing while it goes on.
+    /// When it ended; `None` while it is running.
     pub ended_at: Option<Timestamp>,
-    /// When the collector last told of it.
+    /// When the collector last reported it.
     pub updated_at: Timestamp,
     /// Ids that the source never showed.
     pub unseen: Option<Unseen>,
-    /// The rest, as it was told.
+    /// The whole report.
     pub told: v1::SourceAudit,
 }
 
@@ -41,7 +41,7 @@ impl TryFrom<v1::SourceAudit> for Audit {
     }
 }
 
-/// The last audit of every source; empty after a start until the broker has repeated what it keeps.
+/// The last audit of every source; empty after a start until the broker has replayed what it keeps.
 #[derive(Default)]
 pub struct AuditView {
     audits: RwLock<HashMap<SourceId, Arc<Audit>>>,
@@ -53,13 +53,13 @@ impl AuditView {
         self.audits.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
     }
 
-    /// Takes an audit in, unless a later state is there.
+    /// Applies a report, unless a later one is known.
     pub fn apply(&self, wire: v1::SourceAudit) -> Result<(), InvalidMessage> {
         let source = SourceId::parse(&wire.source_id)?;
         let audit = Audit::try_from(wire)?;
         let mut audits = self.audits.write().unwrap_or_else(PoisonError::into_inner);
         let known = audits.get(&source);
-        // By the later begin, then the later word: two audits may overlap where a collector was replaced.
+        // By the later start, then the later report: two audits may overlap if a collector was replaced.
         if known
             .is_none_or(|known| (known.started_at, known.updated_at) <= (audit.started_at, audit.updated_at))
         {
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_word_changes_nothing() {
+    fn an_older_report_changes_nothing() {
         let view = AuditView::default();
         let source = SourceId::parse("north-n8n").unwrap();
         let newer = told("2026-11-24T12:00:00Z", "2026-11-24T12:00:05Z");

@@ -1,4 +1,4 @@
-//! How the sweeps of each source go, in memory: the last `SourceSynced` and `SourceFailing`.
+//! The sweep state of each source, in memory: the last `SourceSynced` and `SourceFailing`.
 
 use std::{
     collections::HashMap,
@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use metering::SourceId;
 use proto::{InvalidMessage, instant, required_instant, v1};
 
-/// A sweep that ended well.
+/// A successful sweep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synced {
-    /// Every execution that stopped before has been published.
+    /// Every execution that stopped before this instant has been published.
     pub complete_until: Timestamp,
     /// Executions that were running then.
     pub open_executions: u32,
@@ -22,24 +22,25 @@ pub struct Synced {
     pub ended_at: Timestamp,
     /// Final executions that it published.
     pub executions_published: u32,
-    /// The life of the source's id sequence.
+    /// The epoch of the source's id sequence.
     pub epoch: u32,
-    /// When the source is expected to prune what was not seen.
+    /// When the source is expected to prune executions that were not seen.
     pub loss_expected_at: Option<Timestamp>,
-    /// Ids that it never showed; nothing before the first sweep that looks at them.
+    /// Ids that it never showed; `None` before the first sweep that looks for them.
     pub unseen: Option<Unseen>,
-    /// How it stands apart from its executions.
+    /// Checks of the source itself.
     pub checks: Checks,
 }
 
-/// Whether a source's clock is right, and whether its push token is used by one n8n and for one source.
+/// Whether a source's clock is right, and whether its push token is used by only one n8n, which pushes only
+/// for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checks {
     /// How far its clock is ahead, in milliseconds; negative where it is behind.
     pub clock_skew_ms: Option<i64>,
     /// When that was measured.
     pub clock_measured_at: Option<Timestamp>,
-    /// Since when it is too far.
+    /// Since when the clock is wrong.
     pub clock_wrong_since: Option<Timestamp>,
     /// Since when several n8n push with its token.
     pub token_shared_since: Option<Timestamp>,
@@ -47,7 +48,7 @@ pub struct Checks {
     pub instances: Vec<String>,
     /// Since when its n8n pushes for other sources too.
     pub counted_twice_since: Option<Timestamp>,
-    /// These sources.
+    /// Those sources.
     pub same_instance: Vec<String>,
 }
 
@@ -77,7 +78,7 @@ pub struct Unseen {
 }
 
 impl Unseen {
-    /// As a message says it.
+    /// Reads the fields of a message.
     pub fn read(
         executions_max: u64,
         since: Option<&prost_types::Timestamp>,
@@ -91,29 +92,30 @@ impl Unseen {
 /// A source that could not be swept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub reason: v1::FailureReason,
     /// For a person.
     pub detail: String,
-    /// The first failure in the row.
+    /// The first of the consecutive failures.
     pub since: Timestamp,
     /// The last one.
     pub failed_at: Timestamp,
-    /// Failures in the row.
+    /// How many consecutive failures there are.
     pub consecutive_failures: u32,
 }
 
 /// What is known of one source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceState {
-    /// The last sweep that ended well.
+    /// The last successful sweep.
     pub synced: Option<Synced>,
     /// The last failure.
     last_failure: Option<Failing>,
 }
 
 impl SourceState {
-    /// When the source is expected to prune executions that were not seen; nothing where sweeps come often enough.
+    /// When the source is expected to prune executions that were not seen; `None` if sweeps come often
+    /// enough.
     pub fn loss_expected_at(&self) -> Option<Timestamp> {
         self.synced.as_ref().and_then(|synced| synced.loss_expected_at)
     }
@@ -123,19 +125,19 @@ impl SourceState {
         self.synced.as_ref().and_then(|synced| synced.unseen)
     }
 
-    /// How it stands apart from its executions; nothing before the first sweep.
+    /// Checks of the source itself; `None` before the first sweep.
     pub fn checks(&self) -> Option<&Checks> {
         self.synced.as_ref().map(|synced| &synced.checks)
     }
 
-    /// The failure that holds now: a sweep that ended well after it has cleared it.
+    /// The current failure; a later successful sweep clears it.
     pub fn failing(&self) -> Option<&Failing> {
         let cleared_at = self.synced.as_ref().map(|synced| synced.ended_at);
         self.last_failure.as_ref().filter(|failure| cleared_at.is_none_or(|at| at < failure.failed_at))
     }
 }
 
-/// What is known of every source; empty after a start until the broker has repeated what it keeps.
+/// What is known of every source; empty after a start until the broker has replayed what it keeps.
 #[derive(Default)]
 pub struct SourceView {
     sources: RwLock<HashMap<SourceId, SourceState>>,
@@ -147,7 +149,7 @@ impl SourceView {
         self.sources.read().unwrap_or_else(PoisonError::into_inner).get(source).cloned().unwrap_or_default()
     }
 
-    /// Takes a sweep in, unless a later one is there. Returns whose it is.
+    /// Applies a sweep, unless a later one is known. Returns its source.
     pub fn apply_synced(&self, wire: &v1::SourceSynced) -> Result<SourceId, InvalidMessage> {
         let source = SourceId::parse(&wire.source_id)?;
         let synced = Synced {
@@ -169,7 +171,7 @@ impl SourceView {
         Ok(source)
     }
 
-    /// Takes a failure in, unless a later one is there. Returns whose it is.
+    /// Applies a failure, unless a later one is known. Returns its source.
     pub fn apply_failing(&self, wire: v1::SourceFailing) -> Result<SourceId, InvalidMessage> {
         let source = SourceId::parse(&wire.source_id)?;
         let failed_at = required_instant(wire.failed_at.as_ref(), "failed_at")?;
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_sweep_clears_a_failure_in_either_order_of_arrival() {
+    fn a_successful_sweep_clears_a_failure_in_either_order_of_arrival() {
         for failure_first in [true, false] {
             let view = SourceView::default();
             if failure_first {
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expected_loss_holds_until_the_next_good_sweep() {
+    fn an_expected_loss_holds_until_the_next_successful_sweep() {
         let view = SourceView::default();
         let risk = v1::SourceSynced {
             loss_expected_at: at("2026-11-24T12:07:00Z"),
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_its_instants_is_refused() {
+    fn a_message_without_required_instants_is_refused() {
         let view = SourceView::default();
         assert!(
             view.apply_synced(&v1::SourceSynced { sweep_ended_at: None, ..synced("2026-11-24T12:00:00Z") })

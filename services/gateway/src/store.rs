@@ -1,4 +1,4 @@
-//! All SQL of the gateway, by what it keeps.
+//! All SQL of the gateway, by subject.
 
 pub mod admissions;
 pub mod history;
@@ -12,12 +12,12 @@ pub mod write_down;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 
-/// Figures are unsigned; the database counts to 2^63.
+/// Figures are unsigned; the database's integers are signed.
 fn to_db(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// A figure from the database; none is negative.
+/// A figure from the database, where none is negative.
 fn from_db(value: i64) -> u64 {
     value.try_into().unwrap_or_default()
 }

@@ -1,20 +1,21 @@
-//! How many runs a replica has allowed from units in hand, as the ledger tallies them.
+//! How many runs a replica has allowed from leased units, as the ledger tallies them.
 //!
-//! The rows of `tallies` and `workflow_tallies` that name the replica are its own, and it writes them whole: to write them
-//! again, after a commit that was not heard of, changes nothing.
+//! Rows of `tallies` and `workflow_tallies` with a replica's id are written only by that replica, with
+//! absolute figures: writing them again after a commit with an unknown outcome changes nothing.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use metering::WorkflowId;
 
-/// How much time one row stands for. Migrations name it as a number.
+/// The time that one row covers. Migrations contain it as a number.
 const SLOT_SECONDS: i64 = 5;
 
-/// Rows are known for so long: a run may be found to be another replica's once its row is written.
+/// How long rows are kept in memory: a run may turn out to be another replica's only when its verdict is
+/// stored.
 const KEPT: SignedDuration = SignedDuration::from_secs(15);
 
-/// The row that holds the instant.
+/// The row of an instant.
 pub fn slot(instant: Timestamp) -> i64 {
     instant.as_second().div_euclid(SLOT_SECONDS)
 }
@@ -28,20 +29,19 @@ pub struct Tallies(BTreeMap<i64, Tally>);
 pub struct Tally {
     /// All of them.
     pub units: u64,
-    /// Those of each workflow that requests named.
+    /// Those of each workflow that was named.
     pub workflows: BTreeMap<WorkflowId, u64>,
 }
 
 impl Tallies {
-    /// Counts one run. Returns the workflow's id as it is kept here, which is the same one for many runs: what holds it
-    /// holds no text of its own.
+    /// Counts one run. Returns the workflow's id as stored here, so that many runs share one text.
     pub fn count(&mut self, allowed_at: Timestamp, workflow: Option<&WorkflowId>) -> Option<WorkflowId> {
         let tally = self.0.entry(slot(allowed_at)).or_default();
         tally.add(1, workflow.map(|id| (id, 1)));
         tally.workflows.get_key_value(workflow?).map(|(kept, _)| kept.clone())
     }
 
-    /// Counts what `newer` has counted.
+    /// Adds the figures of `newer`.
     pub fn add(&mut self, newer: &Self) {
         for (slot, tally) in &newer.0 {
             let workflows = tally.workflows.iter().map(|(workflow, units)| (workflow, *units));
@@ -49,7 +49,7 @@ impl Tallies {
         }
     }
 
-    /// Does not count a run any more. Returns whether it was counted here.
+    /// Uncounts a run. Returns whether it was counted here.
     pub fn take_back(&mut self, allowed_at: Timestamp, workflow: Option<&WorkflowId>) -> bool {
         let Some(tally) = self.0.get_mut(&slot(allowed_at)).filter(|tally| tally.units > 0) else {
             return false;
@@ -64,13 +64,13 @@ impl Tallies {
         true
     }
 
-    /// Forgets rows that nothing is added to any more.
+    /// Forgets rows that can no longer change.
     pub fn forget_old(&mut self, now: Timestamp) {
         let first = slot(now.saturating_sub(KEPT).unwrap_or(now));
         self.0.retain(|slot, _| *slot >= first);
     }
 
-    /// Runs of the workflow in all rows.
+    /// The workflow's runs in all rows.
     pub fn of(&self, workflow: &WorkflowId) -> u64 {
         self.0.values().filter_map(|tally| tally.workflows.get(workflow)).sum()
     }
@@ -111,7 +111,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Each row: its place, all runs, and those of `w1`.
+    /// Each row: its slot, all runs, and those of `w1`.
     fn rows(tallies: &Tallies) -> Vec<(i64, u64, u64)> {
         let workflow = WorkflowId::parse("w1").unwrap();
         let row = |(slot, tally): (i64, &Tally)| {

@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-/// Makes a token recognisable where it has leaked to.
+/// Makes a leaked token recognisable.
 const PREFIX: &str = "fm_";
 
-/// The same for a token with which a source pushes. The collector reads the source's id behind it.
+/// The same for a source's push token. The collector reads the source's id that follows it.
 const PUSH_PREFIX: &str = "fmp_";
 
 /// 256 bits of randomness.
@@ -23,7 +23,7 @@ const SECRET_BYTES: usize = 32;
 /// 32 bytes in base64 without padding.
 const SECRET_CHARS: usize = 43;
 
-/// As whom a request is made.
+/// The identity behind a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
     /// Sees and changes everything.
@@ -33,7 +33,7 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// The tenant, where it is one.
+    /// The tenant, if it is one.
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::Operator => None,
@@ -47,16 +47,16 @@ impl Principal {
     }
 }
 
-/// What is kept of a token.
+/// The stored record of a token.
 #[derive(Debug, Clone)]
 pub struct TokenRecord {
-    /// Names it.
+    /// Identifies it.
     pub id: Uuid,
-    /// Whose it is.
+    /// The owner.
     pub principal: Principal,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was taken back.
+    /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -70,22 +70,22 @@ impl Hash {
         Self(Sha256::digest(secret.expose_secret().as_bytes()).into())
     }
 
-    /// A hash as it was kept.
+    /// A stored hash.
     pub fn from_bytes(bytes: Vec<u8>) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The hash itself, for those who compare it elsewhere.
+    /// The hash itself, for comparison elsewhere.
     pub fn into_bytes(self) -> [u8; 32] {
         self.0
     }
 
-    /// The bytes to keep.
+    /// The bytes to store.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether both are the same, in a time that does not tell where they differ.
+    /// Whether both are equal, compared in constant time.
     pub fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -102,12 +102,13 @@ pub fn generate(random: &mut impl CryptoRng) -> SecretString {
     format!("{PREFIX}{}", secret(random)).into()
 }
 
-/// A new token with which a source pushes. It names its source: the collector then needs one row to check it.
+/// A new push token for a source. It contains the source's id, so that the collector needs one row to check
+/// it.
 pub fn generate_for_push(random: &mut impl CryptoRng, source: &SourceId) -> SecretString {
     format!("{PUSH_PREFIX}{source}.{}", secret(random)).into()
 }
 
-/// The source that a push token names; nothing where it is no push token.
+/// The source that a push token names; `None` if it is not a push token.
 pub fn source_of_push_token(token: &str) -> Option<SourceId> {
     let (source, _) = token.strip_prefix(PUSH_PREFIX)?.split_once('.')?;
     SourceId::parse(source).ok()
@@ -119,7 +120,7 @@ fn secret(random: &mut impl CryptoRng) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Whether the text could be one of ours; saves asking the database for what cannot be there.
+/// Whether the text could be a token of ours; saves a query for one that cannot exist.
 pub fn is_well_formed(text: &SecretString) -> bool {
     text.expose_secret()
         .strip_prefix(PREFIX)
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_token_names_its_source_and_opens_nothing_here() {
+    fn a_push_token_names_its_source_and_is_no_api_token() {
         let source = SourceId::parse("north-n8n").unwrap();
         let token = generate_for_push(&mut StdRng::seed_from_u64(7), &source);
         let secret = token.expose_secret().strip_prefix("fmp_north-n8n.").unwrap();
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_sees_itself_only() {
+    fn a_tenant_sees_only_itself() {
         let (north, south) = (TenantId::parse("north").unwrap(), TenantId::parse("south").unwrap());
         assert!(Principal::Operator.may_see(&south));
         assert!(Principal::Tenant(north.clone()).may_see(&north));

@@ -17,11 +17,11 @@ const SETTLED_MAX: usize = 120;
 /// The figures of one tenant's period, as last counted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Counted {
-    /// Whose they are.
+    /// The tenant.
     pub tenant: TenantId,
     /// The period they belong to.
     pub period: Period,
-    /// The larger revision is the newer.
+    /// A larger revision is newer.
     pub revision: u64,
     /// Sums over all workflows.
     pub totals: v1::Totals,
@@ -39,15 +39,15 @@ pub struct Counted {
     pub open_executions: u64,
     /// How complete each source is.
     pub sources: Vec<Freshness>,
-    /// Counted executions by the slot of the tallies in which they were allowed.
+    /// Counted executions, by the tally slot in which they were allowed.
     pub settled: Vec<(i64, u64)>,
-    /// Of `open_executions`, those that are counted by now.
+    /// Of `open_executions`, those that have been counted since.
     pub open_and_counted: u64,
-    /// What `complete_until` was before, where it is known which executions were running then.
+    /// The previous `complete_until`, if it is known which executions were running then.
     pub earlier_complete_until: Option<Timestamp>,
     /// Executions that were running then and are not counted.
     pub earlier_open: u64,
-    /// The zone that cut the period; missing in a message of a version before.
+    /// The time zone that the period was cut in; `None` from an aggregator of the previous version.
     pub time_zone: Option<String>,
 }
 
@@ -101,9 +101,9 @@ impl TryFrom<v1::SourceFreshness> for Freshness {
 }
 
 impl Counted {
-    /// Whether these figures replace `other`. Of one period the larger revision wins, and of equal ones the later
-    /// read, because freshness may move while the figures stand. Of two periods the later read wins: the later
-    /// start would be wrong where a tenant's anchor day has moved.
+    /// Whether these figures replace `other`. Within a period the larger revision wins, and of equal ones the
+    /// later read, because freshness may advance without a new count. Of two periods the later read wins: the
+    /// later start would be wrong if a tenant's anchor day has moved.
     fn replaces(&self, other: &Self) -> bool {
         if self.period == other.period {
             (self.revision, self.as_of) >= (other.revision, other.as_of)
@@ -112,16 +112,16 @@ impl Counted {
         }
     }
 
-    /// Whether they speak of the period that holds `now`. Figures of a period that has not begun by this
-    /// machine's clock do too: the aggregator's clock is then ahead.
+    /// Whether these are figures of the period that contains `now`. A period that has not begun by this
+    /// machine's clock is current too: the aggregator's clock is then ahead.
     pub fn is_current(&self, now: Timestamp) -> bool {
         now < self.period.end
     }
 }
 
-/// The tenant's period at `now`: the one that was counted last while it goes on. After its end, by the tenant's calendar from
-/// there on, as the aggregator continues it. A period that the calendar of now would have cut otherwise keeps its bounds, and
-/// the ledger of admissions its key.
+/// The tenant's period at `now`: the last counted period until it ends; after that, the tenant's calendar
+/// continues from its end, as in the aggregator. A period that the current calendar would have cut
+/// differently keeps its bounds, and so the ledger of admissions keeps its key.
 pub fn period_at(counted: Option<&Counted>, calendar: &Calendar, now: Timestamp) -> Period {
     match counted {
         Some(counted) if counted.is_current(now) => counted.period,
@@ -130,8 +130,8 @@ pub fn period_at(counted: Option<&Counted>, calendar: &Calendar, now: Timestamp)
     }
 }
 
-/// The last figures of every tenant. Fed by a live subscription: after a start a tenant is unknown, not at
-/// zero, until the broker has repeated what it keeps.
+/// The last figures of every tenant, from a live subscription: after a start a tenant is unknown, not at
+/// zero, until the broker has replayed what it keeps.
 pub struct UsageView {
     tenants: RwLock<HashMap<TenantId, Arc<Counted>>>,
     caught_up: watch::Sender<bool>,
@@ -144,7 +144,7 @@ impl Default for UsageView {
 }
 
 impl UsageView {
-    /// Takes figures in, unless newer ones are there. Tells whether they were taken.
+    /// Applies figures, unless newer ones are known. Returns whether they were applied.
     pub fn apply(&self, counted: Counted) -> bool {
         let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
         if tenants.get(&counted.tenant).is_some_and(|known| !counted.replaces(known)) {
@@ -154,18 +154,18 @@ impl UsageView {
         true
     }
 
-    /// All figures that the broker keeps have come.
+    /// Notes that all figures that the broker keeps have been received.
     pub fn caught_up(&self) {
         self.caught_up.send_if_modified(|caught_up| !mem::replace(caught_up, true));
     }
 
-    /// Waits until all figures that the broker keeps have come since the start.
+    /// Waits until all figures that the broker keeps have been received once.
     pub async fn wait_until_caught_up(&self) {
-        // Its sender is here: it cannot be gone.
+        // The sender is ours, so the channel cannot be closed.
         let _ = self.caught_up.subscribe().wait_for(|caught_up| *caught_up).await;
     }
 
-    /// The last figures of a tenant; nothing where none have come.
+    /// The last figures of a tenant; `None` if none have been received.
     pub fn of(&self, tenant: &TenantId) -> Option<Arc<Counted>> {
         self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
     }
@@ -244,7 +244,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn freshness_may_move_while_the_figures_stand() {
+    fn freshness_may_advance_without_a_new_count() {
         let view = UsageView::default();
         view.apply(november(20, 2));
         let later = Counted { as_of: "2026-11-24T12:10:00Z".parse().unwrap(), ..november(20, 2) };

@@ -1,4 +1,4 @@
-//! What a verdict says to a person, in the tenant's language and time zone.
+//! The text of a verdict for a person, in the tenant's language and time zone.
 
 use catalog::{
     Language, Tenant,
@@ -8,12 +8,12 @@ use jiff::Timestamp;
 
 use crate::admission::Reason;
 
-/// The figures that a sentence may name.
+/// The figures that a sentence may contain.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
     /// Whether the run may start.
     pub allowed: bool,
-    /// Executions that stand against the limit.
+    /// Executions that count against the limit.
     pub used: Option<u64>,
     /// Executions allowed in the period.
     pub limit: Option<u64>,
@@ -51,7 +51,7 @@ pub fn hint(tenant: &Tenant, retry_at: Timestamp) -> String {
     }
 }
 
-/// What a client says of a run that it refuses because the limit check cannot be reached.
+/// The message of a client that refuses a run because the limit check cannot be reached.
 pub fn away(language: Language) -> &'static str {
     match language {
         Language::English => "Refused: whether this run is within its limit cannot be checked at the moment.",
@@ -61,7 +61,7 @@ pub fn away(language: Language) -> &'static str {
     }
 }
 
-/// What sentences name, instants after a verb: `on 1 December 2026 at 00:00 (Europe/Madrid)`.
+/// The parts of sentences. Instants are as they follow a verb: `on 1 December 2026 at 00:00 (Europe/Madrid)`.
 struct Words {
     used: String,
     limit: String,
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_speaks_the_tenants_language_and_time() {
+    fn a_refusal_is_in_the_tenants_language_and_time_zone() {
         let english = sentence(&tenant("en", "Europe/Madrid"), Reason::LimitReached, refused());
         assert_eq!(
             english,
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn no_sentence_has_an_instant_of_a_machine() {
+    fn no_sentence_contains_a_raw_timestamp() {
         for language in ["en", "es"] {
             for reason in Reason::ALL {
                 for allowed in [true, false] {

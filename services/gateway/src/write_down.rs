@@ -1,7 +1,7 @@
-//! Writes down what was decided in memory: the runs of all tenants in one statement.
+//! Stores the verdicts that were decided in memory: the runs of all tenants in one statement.
 //!
-//! Little at a time: a large one takes a core away from those who ask meanwhile. What the runs stand for against the limit
-//! is tallied by each desk; rows let a repeated id find its answer, on another replica too.
+//! Statements are small: a large one takes a core away from incoming requests. Each desk tallies its runs
+//! against the limit; the rows stored here let a repeated id find its answer, on another replica too.
 
 use std::{
     collections::VecDeque,
@@ -27,20 +27,19 @@ use crate::{
     store::{self, write_down::Entry},
 };
 
-/// The ledger has this long for one statement.
+/// Timeout of one statement.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Verdicts in one statement: as many as take a core for two or three milliseconds.
+/// Verdicts in one statement, which take a core for two or three milliseconds.
 const ROWS_USUAL: usize = 384;
 
-/// The same where writing is behind: what each statement costs by itself, a commit on the disk, is shared by more.
+/// The same while writing is behind, so that more rows share the cost of a commit.
 const ROWS_LATE: usize = 2_048;
 
-/// With so many that wait nothing is decided in memory: the ledger does not keep up, and is to say how fast it can. About
-/// 25 MB.
+/// Backlog at which runs are decided in the ledger instead of in memory (back-pressure). About 25 MB.
 pub const WAITING_MAX: usize = 100_000;
 
-/// Verdicts that are to be written down.
+/// Verdicts that wait to be stored.
 #[derive(Default)]
 pub struct Unwritten {
     waiting: Mutex<Waiting>,
@@ -51,19 +50,19 @@ pub struct Unwritten {
 #[derive(Default)]
 struct Waiting {
     entries: VecDeque<Entry>,
-    /// So many of the first ones may have been written: that was not heard of.
+    /// How many of the first ones may already be stored: the outcome of their commit is unknown.
     unsure: usize,
 }
 
-/// What one statement writes.
+/// The verdicts of one statement.
 pub struct Batch {
     entries: Vec<Entry>,
-    /// Some of them may have been written before.
+    /// Whether some of them may already be stored.
     is_unsure: bool,
 }
 
 impl Unwritten {
-    /// A verdict was given.
+    /// Adds a verdict that was given.
     pub fn add(&self, entry: Entry) {
         let mut waiting = self.lock();
         waiting.entries.push_back(entry);
@@ -75,7 +74,7 @@ impl Unwritten {
         }
     }
 
-    /// Whether so many wait that no more are to come.
+    /// Whether the backlog is full.
     pub fn is_full(&self) -> bool {
         self.is_full.load(Ordering::Relaxed)
     }
@@ -87,14 +86,14 @@ impl Unwritten {
         }
     }
 
-    /// Waits until there is something to be written.
+    /// Waits until there is something to write.
     async fn filled(&self) {
         while self.lock().entries.is_empty() {
             self.filled.notified().await;
         }
     }
 
-    /// What has waited for the longest time.
+    /// The oldest verdicts.
     pub fn take(&self) -> Batch {
         let mut waiting = self.lock();
         let rows = if waiting.entries.len() > ROWS_LATE { ROWS_LATE } else { ROWS_USUAL };
@@ -106,10 +105,10 @@ impl Unwritten {
         Batch { entries, is_unsure }
     }
 
-    /// Takes back what could not be written, as far as is known.
+    /// Puts back verdicts that could not be stored, or whose commit has an unknown outcome.
     fn put_back(&self, entries: Vec<Entry>) {
         let mut waiting = self.lock();
-        // Those behind them were not taken meanwhile: one writes at a time.
+        // Nothing behind them was taken meanwhile: there is only one writer at a time.
         waiting.unsure += entries.len();
         for entry in entries.into_iter().rev() {
             waiting.entries.push_front(entry);
@@ -124,28 +123,28 @@ impl Unwritten {
 
 /// Writes until `shutdown`.
 ///
-/// On a thread and a connection of its own: a worker that answers requests looks at its sockets once in many of them,
-/// and a statement waits for the ledger several times.
+/// On a thread and a connection of its own: a worker that answers requests polls its sockets only once in
+/// many requests, and a statement waits for the ledger several times.
 pub async fn run(parts: &Arc<Parts>, shutdown: &CancellationToken) {
     let writer = Writer { parts: parts.clone(), shutdown: shutdown.clone() };
     let (ended, end) = oneshot::channel();
     let thread = thread::Builder::new().name("write-down".to_owned()).spawn(move || {
         let written =
             Builder::new_current_thread().enable_all().build().map(|runtime| runtime.block_on(writer.run()));
-        // Nobody listens where the gateway was dropped.
+        // The receiver is gone if the gateway was dropped.
         let _ = ended.send(written);
     });
     match thread.map(|_| end) {
         Ok(end) => match end.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "cannot start to store decisions on runs"),
-            Err(error) => tracing::error!(%error, "decisions on runs are not stored any more"),
+            Err(error) => tracing::error!(%error, "decisions on runs are no longer stored"),
         },
         Err(error) => tracing::error!(%error, "cannot start to store decisions on runs"),
     }
 }
 
-/// Writes what is left, once nothing is decided in memory any more.
+/// Writes the rest, once nothing is decided in memory any more.
 pub async fn finish(parts: &Parts) -> Result<(), AdmitError> {
     while write(parts, &parts.pool).await? > 0 {}
     Ok(())
@@ -168,13 +167,10 @@ impl Writer {
             }
             match write(&self.parts, &pool).await {
                 Ok(rows) if rows >= ROWS_USUAL => {}
-                // Those that come meanwhile share the next statement.
+                // Verdicts given during the pause share the next statement.
                 Ok(_) => sleep(WRITE_DELAY).await,
                 Err(error) => {
-                    tracing::warn!(
-                        error = error_chain(&error),
-                        "cannot store decisions on runs; trying again"
-                    );
+                    tracing::warn!(error = error_chain(&error), "cannot store decisions on runs, retrying");
                     sleep(WRITE_DELAY * 10).await;
                 }
             }
@@ -183,7 +179,7 @@ impl Writer {
     }
 }
 
-/// Writes what is due. Returns how many verdicts.
+/// Writes one batch. Returns the number of verdicts.
 async fn write(parts: &Parts, pool: &PgPool) -> Result<usize, AdmitError> {
     let Batch { entries, is_unsure } = parts.unwritten.take();
     if entries.is_empty() {
@@ -194,14 +190,14 @@ async fn write(parts: &Parts, pool: &PgPool) -> Result<usize, AdmitError> {
     metrics::histogram!("flowmeter_ledger_write_seconds").record(begun_at.elapsed());
     match written.map_err(|_| AdmitError::TimedOut).and_then(|outcome| outcome.map_err(AdmitError::Ledger)) {
         Ok(known) => {
-            // What may have been written before is there because of that.
+            // A row of a batch that may already be stored can be our own, not another replica's.
             for entry in entries.iter().filter(|entry| !is_unsure && known.contains(&entry.key)) {
                 parts.desk(&entry.tenant).was_known(entry);
             }
             Ok(entries.len())
         }
         Err(error) => {
-            // Made again: rows are recognised by their keys.
+            // Writing them again is safe: rows are recognised by their keys.
             parts.unwritten.put_back(entries);
             Err(error)
         }
@@ -218,13 +214,17 @@ mod tests {
     }
 
     #[test]
-    fn what_may_have_been_written_goes_first_and_is_known_as_such() {
+    fn verdicts_that_may_be_stored_already_go_first_and_are_marked() {
         let unwritten = Unwritten::default();
         for id in 0..=ROWS_LATE {
             unwritten.add(entry(id));
         }
         let late = unwritten.take();
-        assert_eq!((late.entries.len(), late.is_unsure), (ROWS_LATE, false), "much waits: more at a time");
+        assert_eq!(
+            (late.entries.len(), late.is_unsure),
+            (ROWS_LATE, false),
+            "a large backlog: more at a time"
+        );
         let all = keys(&late);
         unwritten.put_back(late.entries.into_iter().take(ROWS_USUAL + 1).collect());
 
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_that_does_not_keep_up_ends_what_is_decided_in_memory_until_it_does() {
+    fn nothing_is_decided_in_memory_while_the_backlog_is_full() {
         let unwritten = Unwritten::default();
         let one = entry(0);
         for _ in 1..WAITING_MAX {

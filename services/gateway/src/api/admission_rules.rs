@@ -11,21 +11,23 @@ use super::duration;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdmissionRuleJson {
-    /// Decide and write down, never refuse.
+    /// Shadow mode: decide and record, but never refuse.
     pub shadow: bool,
-    /// With a soft limit: executions allowed past it; null for any number.
+    /// With a soft limit: executions allowed beyond it; null for any number.
     pub overage_max: Option<u64>,
-    /// With a hard limit: how long runs are still allowed after it was reached, e.g. `24h`; null for not at all.
+    /// With a hard limit: how long runs are still allowed after it is reached, e.g. `24h`; null for not at
+    /// all.
     pub grace: Option<String>,
-    /// How long the open outage rule holds after metering was last fresh, e.g. `6h`; null for as long as it takes.
+    /// How long the open outage rule holds after the usage was last up to date, e.g. `6h`; null for no limit.
     pub open_at_most: Option<String>,
-    /// Over all workflows of a tenant.
+    /// Caps over all workflows of a tenant.
     pub tenant_caps: RunCapsJson,
-    /// For each workflow.
+    /// Caps for each workflow.
     pub workflow_caps: RunCapsJson,
-    /// The largest part of the monthly limit that one workflow may use, in percent: 1 to 100; null for all of it.
+    /// The largest share of the monthly limit that one workflow may use, in percent: 1 to 100; null for all
+    /// of it.
     pub workflow_share_percent: Option<u32>,
-    /// What happens where a workflow seems to start itself over and over.
+    /// What happens if a workflow seems to start itself in a loop.
     pub loop_rule: LoopRuleJson,
 }
 
@@ -41,21 +43,21 @@ pub struct RunCapsJson {
     pub concurrent: Option<u64>,
 }
 
-/// What happens where a workflow seems to start itself over and over.
+/// What happens if a workflow seems to start itself in a loop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoopRuleJson {
-    /// It is told.
+    /// It is reported.
     #[default]
     Tell,
-    /// It is told, and the workflow's runs are refused until its rate is its own again.
+    /// It is reported, and the workflow's runs are refused until its rate is back to usual.
     Refuse,
-    /// Nobody looks.
+    /// Loops are not detected.
     Off,
 }
 
 impl AdmissionRuleJson {
-    /// The rule for the wire, where its bounds are checked.
+    /// The rule in its wire form, where its bounds are checked.
     pub fn into_wire(self) -> Result<v1::AdmissionRule, InvalidEntry> {
         let span = |field, text: Option<String>| text.map(|text| duration::to_wire(field, &text)).transpose();
         Ok(v1::AdmissionRule {

@@ -1,9 +1,10 @@
 //! The limit check over HTTP: `POST /v1/admissions` before a run, `POST /v1/admissions/batch` for many,
-//! `GET /v1/admissions/{tenant}` to look only.
+//! `GET /v1/admissions/{tenant}` for a preview.
 //!
-//! A refusal is an answer, not an error: HTTP 200 with `allowed: false`, or 429 or 402 where the caller asks for it
-//! with `?status=429` or `?status=402`. Headers `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`
-//! (seconds) say the same where there is a limit, `Retry-After` when a refusal may end.
+//! A refusal is an answer, not an error: HTTP 200 with `allowed: false`, or 429 or 402 if the caller asks for
+//! it with `?status=429` or `?status=402`. If there is a limit, the headers `RateLimit-Limit`,
+//! `RateLimit-Remaining` and `RateLimit-Reset` (seconds) give the same figures; `Retry-After` is when a
+//! refusal may end.
 
 use axum::{
     Json,
@@ -44,20 +45,20 @@ const BATCH_MAX: usize = 100;
 /// Tags that one request may name.
 const TAGS_MAX: usize = 100;
 
-/// Lines of the report of what would have been refused.
+/// Rows in the report of runs that would have been refused.
 const SHADOW_ROWS_MAX: u64 = 1_000;
 
-/// A workflow that is not named matches no attribution by workflow: no id of n8n is this.
+/// Stands for an unnamed workflow. No n8n id has this value, so it matches no attribution by workflow.
 const UNNAMED: &str = "-";
 
 /// May this run start?
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdmissionInput {
-    /// The tenant's id; or name the source.
+    /// The tenant's id. Give either the tenant or the source.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// The source that wants to run it. Its attributions say whose it is. Not needed with a push token.
+    /// The source of the run; its attributions determine the tenant. Not needed with a push token.
     #[serde(default)]
     pub source: Option<String>,
     /// Identifies the run, so that a repeated request gets the same answer: 1 to 200 printable characters.
@@ -65,13 +66,15 @@ pub struct AdmissionInput {
     /// The workflow that wants to run.
     #[serde(default)]
     pub workflow: Option<String>,
-    /// What starts the run, as n8n names it (`webhook`, `trigger`, `manual`, ...). Counted if missing.
+    /// What starts the run, as n8n names it (`webhook`, `trigger`, `manual`, ...). A run without a mode
+    /// counts.
     #[serde(default)]
     pub mode: Option<String>,
-    /// Names of the workflow's tags, for attributions by tag. Used only while the source's own list says nothing of it.
+    /// Names of the workflow's tags, for attributions by tag. Used only while the workflow is not in the
+    /// source's own list.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// The workflow's project, for attributions by project. Used as the tags are.
+    /// The workflow's project, for attributions by project. Used under the same condition as the tags.
     #[serde(default)]
     pub project: Option<String>,
 }
@@ -91,7 +94,7 @@ pub struct BatchJson {
     pub verdicts: Vec<AdmissionJson>,
 }
 
-/// Which run is looked at.
+/// The run to preview.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LookQuery {
@@ -101,11 +104,12 @@ pub struct LookQuery {
     mode: Option<String>,
 }
 
-/// How the verdict is told.
+/// How the verdict is returned.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdmissionQuery {
-    /// 429 (or 1) or 402: a refusal has this status instead of 200. One that may be false (`limit_unsettled`) never has 402.
+    /// 429 (or 1) or 402: a refusal has this status instead of 200. One that may be false (`limit_unsettled`)
+    /// never gets 402.
     #[serde(default)]
     pub status: u16,
 }
@@ -113,9 +117,9 @@ pub struct AdmissionQuery {
 /// The verdict.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AdmissionJson {
-    /// The tenant's id; null where no attribution of the source matches.
+    /// The tenant's id; null if no attribution of the source matches.
     pub tenant: Option<String>,
-    /// The request's id; null where nothing was asked to run.
+    /// The request's id; null in a preview.
     pub id: Option<String>,
     /// Whether the run may start.
     pub allowed: bool,
@@ -127,31 +131,31 @@ pub struct AdmissionJson {
     pub reason: &'static str,
     /// Why, for a person, in the tenant's language and time zone.
     pub message: String,
-    /// Whether a soft limit is passed.
+    /// Whether a soft limit is exceeded.
     pub over_limit: bool,
-    /// Executions that stand against the limit, this run included where it was allowed; null where metering
-    /// knows nothing of the period yet.
+    /// Executions that count against the limit, this run included if it was allowed; null if nothing is known
+    /// of the period yet.
     pub used: Option<u64>,
-    /// Runs that were allowed here and that metering has not seen yet, this one included.
+    /// Runs that were allowed here and are not counted yet, this one included.
     pub reserved: u64,
     /// Counted executions allowed in the period; null for no limit.
     pub limit: Option<u64>,
-    /// `limit` - `used`; null without a limit or where `used` is not known.
+    /// `limit` - `used`; null without a limit or if `used` is not known.
     pub remaining: Option<u64>,
-    /// When the period ends and the limit begins anew; null for an unknown tenant.
+    /// When the period ends and the limit resets; null for an unknown tenant.
     pub resets_at: Option<Timestamp>,
-    /// When a refusal may end; null where the run is allowed or nobody knows.
+    /// When a refusal may end; null if the run is allowed or that is not known.
     pub retry_at: Option<Timestamp>,
     /// The same for a person, in the tenant's language and time zone.
     pub hint: Option<String>,
-    /// When the run was allowed and reserved; null where it was not. Push it with the execution as `admitted_at`, and the
-    /// reservation ends as soon as the execution is counted.
+    /// When the run was allowed and reserved; null if it was not. Push it with the execution as
+    /// `admitted_at`, and the reservation ends as soon as the execution is counted.
     pub admitted_at: Option<Timestamp>,
-    /// Where the plan only watches and the run would have been refused: why.
+    /// Why the run would have been refused, if the plan were not in shadow mode; null if it would not.
     pub shadow: Option<ShadowJson>,
     /// What to do while the limit check cannot be reached; null for an unknown tenant.
     pub outage: Option<OutageJson>,
-    /// When the usage behind the verdict was read; null where there is none yet.
+    /// When the usage behind the verdict was read; null if there is none yet.
     pub as_of: Option<Timestamp>,
     /// Time since the instant up to which all sources are counted; null until each has been swept once.
     pub lag_seconds: Option<u64>,
@@ -171,13 +175,13 @@ pub struct ShadowJson {
 pub struct OutageJson {
     /// `open`: let runs start. `closed`: do not.
     pub rule: &'static str,
-    /// How long `open` holds; null for as long as it takes.
+    /// How long `open` holds; null for no limit.
     pub open_at_most_seconds: Option<u64>,
-    /// What to say of a run that is refused meanwhile, in the tenant's language.
+    /// The message for a run that is refused meanwhile, in the tenant's language.
     pub message: String,
 }
 
-/// What would have been refused in the current period.
+/// Runs that would have been refused in the current period.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ShadowReportJson {
     /// The tenant's id.
@@ -193,14 +197,14 @@ pub struct ShadowReportJson {
 pub struct ShadowRowJson {
     /// Why.
     pub reason: String,
-    /// Which workflow; null where the requests name none.
+    /// The workflow; null if the requests name none.
     pub workflow: Option<String>,
     /// How many.
     pub runs: u64,
 }
 
 impl AdmissionInput {
-    /// Whose run it is, and the request; no request where no attribution matches.
+    /// The request with its tenant; `None` if no attribution matches.
     async fn into_request(
         self,
         app: &App,
@@ -248,14 +252,14 @@ impl AdmissionInput {
         };
         let Some(known) = catalog.sources_by_id.get(&source) else {
             return match asker {
-                // Who may not see it is not told whether it exists.
+                // Who may not see it does not learn whether it exists.
                 Asker::Caller(caller) if caller.principal.tenant().is_some() => Err(ApiError::Forbidden),
                 _ => Err(ApiError::field("source", format!("there is no source {source}"))),
             };
         };
         let unnamed = WorkflowId::parse(UNNAMED)?;
-        // What the source's list says holds. The request's own word is a hint for a workflow that nobody has listed yet:
-        // otherwise whoever asks could charge another tenant, or run free of its own limit.
+        // The source's own list decides. The request's tags and project are a hint only for a workflow that
+        // is not listed yet: otherwise a caller could charge another tenant, or evade its own limit.
         let listed = match workflow {
             Some(workflow) => Box::pin(app.placements.of(known, workflow)).await,
             None => None,
@@ -345,13 +349,13 @@ impl AdmissionJson {
         }
     }
 
-    /// A tenant without a plan has nothing to run on.
+    /// The verdict for a tenant that does not exist or has no plan.
     fn unknown(tenant: &TenantId, id: Option<String>) -> Self {
         let message = format!("Refused: there is no tenant {tenant}.");
         Self::without_terms(Some(tenant), id, false, "unknown_tenant", message)
     }
 
-    /// What belongs to nobody yet stands against no limit; its executions wait for an attribution.
+    /// A run that belongs to no tenant yet counts against no limit; its executions wait for an attribution.
     fn not_attributed(id: String) -> Self {
         let message = "Allowed: no attribution of the source says whose run this is.".to_owned();
         Self::without_terms(None, Some(id), true, "not_attributed", message)
@@ -391,9 +395,9 @@ pub fn is_admission_id(text: &str) -> bool {
         && !text.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
-/// The verdict as the tenant itself may see it. Of a source that it shares with others only the number of all running executions
-/// is known, and `used` has it: without it stands what is counted and what was allowed. A refusal for the limit still
-/// shows the limit as used, which says no more than the refusal.
+/// The verdict as the tenant itself may see it. For a source that it shares with others, `used` includes all
+/// running executions, also those of others: the tenant sees only its counted and reserved runs. A refusal
+/// for the limit still shows the limit as used, which reveals no more than the refusal.
 fn for_tenant(app: &App, catalog: &Snapshot, tenant: &TenantId, mut verdict: Verdict) -> Verdict {
     if !catalog.sources_of(tenant).iter().any(is_shared) {
         return verdict;
@@ -429,14 +433,14 @@ async fn decide(app: &App, asker: &Asker, input: AdmissionInput) -> Result<Admis
     Ok(json)
 }
 
-/// May this run start? Allowing it reserves it; the same id gets the same answer.
+/// May this run start? An allowed run is reserved; the same id gets the same answer.
 #[utoipa::path(post, path = "/v1/admissions", operation_id = "admit", tag = "limit check", params(
         ("status" = Option<u16>, Query, description = "429 (or 1) or 402: a refusal has this status instead of 200."),
     ),
     request_body = AdmissionInput, responses(
     (status = 200, body = AdmissionJson),
-    (status = 402, body = AdmissionJson, description = "Refused, where `status=402` asks for it."),
-    (status = 429, body = AdmissionJson, description = "Refused, where `status=429` asks for it."),
+    (status = 402, body = AdmissionJson, description = "Refused, if `status=402` asks for it."),
+    (status = 429, body = AdmissionJson, description = "Refused, if `status=429` asks for it."),
     (status = "default", body = ErrorJson),
 ))]
 pub async fn admit(
@@ -452,7 +456,7 @@ pub async fn admit(
         _ => return Err(ApiError::InvalidRequest("`status` is 429 or 402".to_owned())),
     };
     let json = decide(&app, &asking.asker, input).await?;
-    // Nobody has to pay for a refusal that the next look may end.
+    // 402 would ask for payment although the next check may allow the run.
     let is_unsettled = json.reason == Reason::LimitUnsettled.as_str();
     let refused = if is_unsettled && refused == StatusCode::PAYMENT_REQUIRED {
         StatusCode::TOO_MANY_REQUESTS
@@ -462,7 +466,7 @@ pub async fn admit(
     Ok(json.into_response(refused, app.clock.now()))
 }
 
-/// May these runs start? At most 100; each is decided for itself.
+/// May these runs start? At most 100; each is decided separately.
 #[utoipa::path(post, path = "/v1/admissions/batch", operation_id = "admit_batch", tag = "limit check",
     request_body = BatchInput, responses(
     (status = 200, body = BatchJson),
@@ -483,8 +487,8 @@ pub async fn admit_batch(
 /// What `POST /v1/admissions` would answer now. Reserves nothing.
 #[utoipa::path(get, path = "/v1/admissions/{tenant}", operation_id = "look_at_limit", tag = "limit check", params(
         ("tenant" = String, Path),
-        ("workflow" = Option<String>, Query, description = "The workflow that would run: its caps, its share and its loops are looked at too."),
-        ("mode" = Option<String>, Query, description = "What would start it, as n8n names it. Counted if missing."),
+        ("workflow" = Option<String>, Query, description = "The workflow that would run: its caps, its share and its loops are checked too."),
+        ("mode" = Option<String>, Query, description = "What would start it, as n8n names it. A run without a mode counts."),
     ), responses(
     (status = 200, body = AdmissionJson),
     (status = "default", body = ErrorJson),
@@ -509,7 +513,7 @@ pub async fn look(
     Ok(AdmissionJson::new(&tenant, None, &verdict, &catalog, now).into_response(StatusCode::OK, now))
 }
 
-/// What would have been refused in the current period, where the plan only watches.
+/// Runs that would have been refused in the current period, for a plan in shadow mode.
 #[utoipa::path(get, path = "/v1/tenants/{id}/admissions/shadow", operation_id = "shadow_report", tag = "limit check", params(("id" = String, Path)), responses(
     (status = 200, body = ShadowReportJson),
     (status = "default", body = ErrorJson),

@@ -1,4 +1,4 @@
-//! Who asks the limit check: anyone with a token, or a source with the token with which it pushes.
+//! Who calls the limit check: anyone with a token, or a source with its push token.
 
 use axum::{
     extract::FromRequestParts,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::tokens::{self, Hash, Principal};
 
-/// Who asks.
+/// Who calls the limit check.
 #[derive(Debug, Clone)]
 pub enum Asker {
     /// Someone with a token or a session.
@@ -31,15 +31,15 @@ impl Asker {
     }
 }
 
-/// An asker whose request is counted among its requests in hand until this is dropped.
+/// An asker whose request counts as in progress until this is dropped.
 pub struct Asking {
-    /// Who asks.
+    /// Who calls.
     pub asker: Asker,
     _in_hand: InHand,
 }
 
-/// There is no other way to have one than to authenticate. An extractor and not a layer around the routes: it is made
-/// before each run, and a layer would cost it a boxed future and a copy of the routes within.
+/// The only way to get one is to authenticate. An extractor and not a layer around the routes: this request
+/// is made before each run, and a layer would cost a boxed future and a copy of the inner routes.
 impl FromRequestParts<App> for Asking {
     type Rejection = ApiError;
 

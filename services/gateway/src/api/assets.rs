@@ -1,4 +1,4 @@
-//! The dashboard's files and the API's document: public, the same for everyone, built into the binary.
+//! The dashboard's files and the OpenAPI document: public, the same for everyone, built into the binary.
 
 use axum::{
     Json, Router,
@@ -25,7 +25,7 @@ struct Asset {
 /// Written by `build.rs`.
 static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/dashboard.rs"));
 
-/// Asked for again on every visit; the tag makes that cheap, and a new version shows at once.
+/// Revalidated on every visit, which the `ETag` makes cheap, so that a new version shows at once.
 const CACHE: &str = "no-cache";
 
 /// `/`, `/{file}` and `/openapi.json`.

@@ -1,4 +1,4 @@
-//! Whose the executions of a shared source are, as JSON.
+//! Which tenants the executions of a shared source belong to, as JSON.
 
 use catalog::{Attribution, InvalidEntry, Scope};
 use jiff::Timestamp;
@@ -7,9 +7,9 @@ use proto::{timestamp, v1, v1::attribution::Scope as WireScope};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Executions of one source that belong to one tenant: those of a `workflow`, a `tag` or a `project`, or all where
-/// none of the three is named. Of those that match, the narrowest wins, in this order, then the latest `from`, then
-/// the first in the list.
+/// Executions of one source that belong to one tenant: those of a `workflow`, a `tag` or a `project`, or all
+/// if none of the three is given. Of several attributions that match, the narrowest wins, in this order, then
+/// the latest `from`, then the first in the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttributionJson {
@@ -30,7 +30,7 @@ pub struct AttributionJson {
 }
 
 impl AttributionJson {
-    /// The attribution for the wire, where its bounds are checked.
+    /// The attribution in its wire form, where its bounds are checked.
     pub fn into_wire(self) -> Result<v1::Attribution, InvalidEntry> {
         let tenant = TenantId::parse(&self.tenant)
             .map_err(|error| InvalidEntry::field("attributions.tenant", error.to_string()))?;
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_is_one_or_none() {
+    fn an_attribution_has_at_most_one_scope() {
         let project = read(r#"{"tenant": "north", "project": "p", "from": "2026-11-01T00:00:00Z"}"#).unwrap();
         assert_eq!(project.scope, Some(WireScope::ProjectId("p".into())));
         assert!(project.from.is_some());

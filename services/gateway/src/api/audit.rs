@@ -1,4 +1,4 @@
-//! Audits over HTTP: `POST /v1/sources/{id}/audit` begins one, `GET` tells how far the last one has come.
+//! Audits over HTTP: `POST /v1/sources/{id}/audit` starts one, `GET` returns the progress of the last one.
 
 use std::time::Duration;
 
@@ -20,26 +20,27 @@ use super::{
 };
 use crate::{follow::Listen, source_audits::Audit};
 
-/// The collector answers as soon as the audit has begun.
+/// The collector answers as soon as the audit has started.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// The collector tells of an audit every few seconds; after this time without a word it is not running any more.
+/// The collector reports on an audit every few seconds; after this time without a report it is not running
+/// any more.
 const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
-/// How a source compares with the count.
+/// The comparison of a source with the counted executions.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditJson {
     /// The source's id.
     pub source: String,
     /// The audit's id.
     pub id: String,
-    /// How it stands.
+    /// Its state.
     pub state: AuditState,
-    /// When it began.
+    /// When it started.
     pub started_at: Timestamp,
-    /// When it ended; null while it goes on.
+    /// When it ended; null while it is running.
     pub ended_at: Option<Timestamp>,
-    /// When the collector last told of it.
+    /// When the collector last reported it.
     pub updated_at: Timestamp,
     /// Final executions that the source has shown so far.
     pub listed: u64,
@@ -47,22 +48,22 @@ pub struct AuditJson {
     pub equal: u64,
     /// The first differences, at most 1,000.
     pub differences: Vec<DifferenceJson>,
-    /// All differences.
+    /// The number of all differences.
     pub differences_total: u64,
-    /// Executions that the source has numbered and never showed, so that no audit can compare them; null where there
-    /// are none.
+    /// Executions that the source has numbered but never showed, so that no audit can compare them; null if
+    /// there are none.
     pub unseen: Option<UnseenJson>,
-    /// Why it ended before everything was compared; null where it did not.
+    /// Why it ended before everything was compared; null if it did not.
     pub failure: Option<String>,
 }
 
-/// How an audit stands.
+/// The state of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditState {
-    /// It goes on.
+    /// It is running.
     Running,
-    /// It has not been heard of for a minute: the collector has stopped. Begin another.
+    /// The collector has not reported it for a minute, because it has stopped. Start another.
     Stalled,
     /// It ended before everything was compared.
     Failed,
@@ -70,16 +71,16 @@ pub enum AuditState {
     Done,
 }
 
-/// One execution that the source and the count do not agree on.
+/// One execution on which the source and the count differ.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DifferenceJson {
-    /// The life of the source's id sequence that the id belongs to.
+    /// The epoch of the source's id sequence that the id belongs to.
     pub epoch: u32,
     /// Its id there.
     pub execution: String,
     /// `not_recorded`, `different`, `not_shown` or `unspecified`.
     pub finding: &'static str,
-    /// For a person: how the source has it, and how the count.
+    /// For a person: the execution at the source, and as counted.
     pub detail: String,
 }
 
@@ -128,7 +129,7 @@ impl From<&v1::AuditDifference> for DifferenceJson {
     }
 }
 
-/// Begins to compare all that a source shows with what was counted.
+/// Starts to compare all executions that a source shows with the counted ones.
 #[utoipa::path(post, path = "/v1/sources/{id}/audit", operation_id = "begin_audit", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 202, body = AuditJson),
     (status = "default", body = ErrorJson),
@@ -146,7 +147,7 @@ pub async fn begin(
     Ok((StatusCode::ACCEPTED, Json(AuditJson::new(&audit, app.clock.now()))))
 }
 
-/// How far the last audit of a source has come.
+/// The progress of a source's last audit.
 #[utoipa::path(get, path = "/v1/sources/{id}/audit", operation_id = "get_audit", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 200, body = AuditJson),
     (status = "default", body = ErrorJson),
@@ -158,7 +159,7 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Audi
     Ok(Json(AuditJson::new(&audit, app.clock.now())))
 }
 
-/// Takes `SourceAudit` into the view.
+/// Applies `SourceAudit` to the view.
 pub struct AuditListener(pub App);
 
 impl Listen for AuditListener {
@@ -176,11 +177,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_is_a_stall_and_a_reason_a_failure() {
+    fn an_unreported_audit_has_stalled_and_one_with_a_reason_has_failed() {
         let at = |text: &str| Some(timestamp(text.parse().unwrap()));
         let running = v1::SourceAudit { started_at: at("2026-11-24T12:00:00Z"), ..Default::default() };
         let ended = v1::SourceAudit { ended_at: at("2026-11-24T12:00:30Z"), ..running.clone() };
-        let failed = v1::SourceAudit { failure: "n8n is away".into(), ..ended.clone() };
+        let failed = v1::SourceAudit { failure: "n8n is unreachable".into(), ..ended.clone() };
         for (wire, now, expected) in [
             (&running, "2026-11-24T12:01:00Z", AuditState::Running),
             (&running, "2026-11-24T12:01:01Z", AuditState::Stalled),

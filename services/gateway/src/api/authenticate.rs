@@ -17,23 +17,23 @@ use crate::tokens::Principal;
 /// The cookie that carries the session's secret id.
 pub const SESSION_COOKIE: &str = "flowmeter_session";
 
-/// What a page of another origin cannot send without being asked first.
+/// A page of another origin cannot send this header without a preflight request.
 const CSRF_HEADER: &str = "x-flowmeter";
 
-/// Who is calling. Put there by [`authenticate`] and by nothing else.
+/// Who is calling. Only [`authenticate`] adds it to a request.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// As whom.
+    /// Its identity.
     pub principal: Principal,
-    /// What its quotas are counted by.
+    /// The caller for its quotas.
     pub who: Who,
-    /// The end of its session; nothing where it sent a token.
+    /// The end of its session; `None` if it sent a token.
     pub session_ends_at: Option<Timestamp>,
 }
 
 impl Caller {
-    /// Refuses what the caller may not see. Asked before anything is looked up, so that an answer does not tell
-    /// which tenants exist.
+    /// Refuses what the caller may not see. Called before anything is looked up, so that an answer does not
+    /// reveal which tenants exist.
     pub fn check_may_see(&self, tenant: &TenantId) -> Result<(), ApiError> {
         if self.principal.may_see(tenant) { Ok(()) } else { Err(ApiError::Forbidden) }
     }
@@ -47,7 +47,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Lets requests through that say who they are.
+/// Lets authenticated requests through.
 pub async fn authenticate(
     State(app): State<App>,
     request: Request,
@@ -60,7 +60,7 @@ pub async fn authenticate(
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
-/// Who makes the request. A failure is told of.
+/// Who makes the request. A failure is logged.
 pub async fn caller_of(app: &App, parts: &Parts) -> Result<Caller, ApiError> {
     let caller = caller(app, &parts.method, &parts.headers).await;
     if matches!(caller, Err(ApiError::Unauthorized)) {
@@ -69,7 +69,7 @@ pub async fn caller_of(app: &App, parts: &Parts) -> Result<Caller, ApiError> {
     caller
 }
 
-/// Lets the operator through, and writes each change into the log: of plans, tenants, sources, tokens and figures.
+/// Lets the operator through, and logs each change of plans, tenants, sources, tokens and figures.
 pub async fn require_operator(
     State(app): State<App>,
     caller: Caller,
@@ -81,7 +81,7 @@ pub async fn require_operator(
     if matches!(method, Method::GET | Method::HEAD) {
         return Ok(next.run(request).await);
     }
-    // Without its query, and without what was sent: that may hold a key.
+    // Without the query and the body, which may contain a key.
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     if response.status().is_success() {
@@ -95,10 +95,10 @@ pub async fn require_operator(
     Ok(response)
 }
 
-/// Tells of a failed authentication, without what was sent.
+/// Logs and counts a failed authentication, without the credentials.
 pub fn refused(method: &str, path: &str) {
     metrics::counter!("flowmeter_authentication_failures_total").increment(1);
-    tracing::warn!(method, path, "a request without a good token was refused");
+    tracing::warn!(method, path, "refused a request without a valid token");
 }
 
 async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
@@ -123,8 +123,8 @@ fn bearer(headers: &HeaderMap) -> Option<SecretString> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
 }
 
-/// The session's secret id, where the request carries one. Browsers send the cookie of the longest path first: ours, where
-/// another Flowmeter is served from the same host above our path.
+/// The session's secret id, if the request carries one. Browsers send the cookie of the longest path first:
+/// ours, if another Flowmeter is served from the same host above our path.
 pub fn session_secret(headers: &HeaderMap) -> Option<SecretString> {
     let sent = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut cookies = sent.flat_map(Cookie::split_parse).filter_map(Result::ok);
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_two_sessions_of_one_host_the_one_of_our_path_counts() {
+    fn of_two_session_cookies_of_one_host_the_one_of_our_path_is_used() {
         let mut headers = HeaderMap::new();
         headers.append(
             header::COOKIE,

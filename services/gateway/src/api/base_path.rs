@@ -1,8 +1,8 @@
-//! The path under which people reach the gateway, where a proxy puts it beside others: `/meter` of
+//! The path under which the gateway is reached, if a proxy serves it beside others: `/meter` of
 //! `https://example.com/meter/`.
 //!
-//! Some proxies take the path off before they pass a request on, some leave it. Both work: a request is answered with
-//! the path and without it.
+//! Some proxies strip the path before they forward a request, some leave it. Both work: a request is answered
+//! with and without the path.
 
 use axum::{
     Router,
@@ -13,18 +13,18 @@ use axum::{
 };
 use url::Url;
 
-/// Without a slash at its end; empty where the gateway has an origin of its own.
+/// Without a trailing slash; empty if the gateway has an origin of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BasePath(String);
 
 /// What to do with a path.
 #[derive(Debug, PartialEq, Eq)]
 enum Turn {
-    /// It is answered as it is.
+    /// Answer it unchanged.
     Stay,
-    /// It is answered as this.
+    /// Answer this path instead.
     Rewrite(String),
-    /// The page's files are named relative to it, and so it must end with a slash.
+    /// Redirect here: the page refers to its files by relative paths, so its own must end with a slash.
     Redirect(String),
 }
 
@@ -39,7 +39,7 @@ impl BasePath {
         self.0.is_empty()
     }
 
-    /// Where cookies are sent: to us, and not to what else the proxy serves on the same host.
+    /// The path for cookies, so that they are not sent to other services on the same host.
     pub fn cookie_path(&self) -> &str {
         if self.is_root() { "/" } else { &self.0 }
     }
@@ -55,12 +55,13 @@ impl BasePath {
     }
 }
 
-/// The router, answering under the path as well.
+/// Lets the router answer under the path as well.
 pub fn under(base: &BasePath, router: Router) -> Router {
     if base.is_root() {
         return router;
     }
-    // Routes are matched inside the fallback, after the path was taken off: a layer of the router itself comes too late.
+    // Routes are matched inside the fallback, after the path is stripped: a layer of the router itself runs
+    // too late.
     let outer = Router::new().fallback_service(router);
     outer.layer(middleware::from_fn_with_state(base.clone(), take_off))
 }
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_of_the_public_address_counts_with_and_without_a_slash() {
+    fn the_path_of_the_public_address_may_end_with_a_slash() {
         for url in ["https://example.com/meter", "https://example.com/meter/"] {
             assert_eq!(base(url).cookie_path(), "/meter");
         }
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_is_taken_off_where_it_is_the_first_part() {
+    fn the_path_is_stripped_only_as_a_prefix() {
         let base = base("https://example.com/a/meter/");
         let turn = |path: &str| base.turn(path);
         assert_eq!(turn("/a/meter/v1/usage?x=/a/meter"), Turn::Rewrite("/v1/usage?x=/a/meter".to_owned()));

@@ -1,4 +1,4 @@
-//! A period beside the one before it: `GET /v1/tenants/{id}/usage/comparison`.
+//! A period compared with the previous one: `GET /v1/tenants/{id}/usage/comparison`.
 
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
@@ -29,7 +29,7 @@ use crate::{
     usage::period_at,
 };
 
-/// The period before the one that is asked about begins within this time before it: three of the longest.
+/// The previous period begins at most this long before the requested instant: three of the longest periods.
 const LOOK_BACK: SignedDuration = SignedDuration::from_hours(3 * 32 * 24);
 
 /// Which period.
@@ -37,59 +37,60 @@ const LOOK_BACK: SignedDuration = SignedDuration::from_hours(3 * 32 * 24);
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ComparisonQuery {
-    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    /// An instant (RFC 3339) or date in the period; by default the current period.
     period: Option<String>,
-    /// In which form.
+    /// The format of the answer.
     #[serde(default)]
     #[param(inline)]
     format: FormatJson,
 }
 
-/// A period beside the one before it.
+/// A period compared with the previous one.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ComparisonJson {
     /// The tenant's id.
     pub tenant: String,
-    /// Everything that was counted until then is in.
+    /// Includes everything that was counted until then.
     pub as_of: Option<Timestamp>,
-    /// The period that is asked about, as far as all its sources are counted, and to a whole hour.
+    /// The requested period, up to the last whole hour for which all sources are counted.
     pub current: SideJson,
-    /// The period before it, up to the same time since its begin; null where none is known, or its hours are not kept any more.
+    /// The previous period, up to the same elapsed time; null if none is known, or its hours are not kept any
+    /// more.
     pub previous: Option<SideJson>,
-    /// The period before it, as a whole.
+    /// The whole previous period.
     pub previous_whole: Option<SideJson>,
-    /// From `previous` to `current`; null where one of them has no figures.
+    /// From `previous` to `current`; null if one of them has no figures.
     pub change: Option<ChangesJson>,
     /// From `previous_whole` to `current`.
     pub change_to_whole: Option<ChangesJson>,
 }
 
-/// A period, or its begin.
+/// A period, or its first part.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SideJson {
-    /// The stored period: it may be longer or shorter than the other.
+    /// The stored period; it may be longer or shorter than the other.
     pub period: PeriodJson,
-    /// The figures are of the time from the period's start until here, exclusive.
+    /// The figures cover the time from the period's start until here, exclusive.
     pub until: Timestamp,
-    /// Null where nothing is known of that time yet.
+    /// Null if nothing is known of that time yet.
     pub figures: Option<ComparedJson>,
 }
 
-/// What is compared.
+/// The figures that are compared.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ComparedJson {
-    /// Counted executions, without what was adjusted by hand.
+    /// Counted executions, without adjustments.
     pub executions: u64,
-    /// What was adjusted by hand; null for a part of a period.
+    /// The operator's adjustment; null for a part of a period.
     pub adjusted: Option<i64>,
-    /// Run time of the executions together.
+    /// Total run time of the executions.
     pub duration_ms: u64,
-    /// Mean run time; null where there are no executions.
+    /// Mean run time; null if there are no executions.
     pub mean_duration_ms: Option<u64>,
-    /// success / executions, 0 to 1; null where there are none.
+    /// success / executions, 0 to 1; null if there are none.
     pub success_rate: Option<f64>,
-    /// At the price that the tenant's plan has now, base fee included, so that only usage makes a difference; null without a
-    /// price. The invoice is Stripe's.
+    /// At the current price of the tenant's plan, base fee included, so that only usage makes a difference;
+    /// null without a price. Stripe issues the invoice.
     pub cost: Option<MoneyJson>,
 }
 
@@ -100,9 +101,9 @@ pub struct ChangesJson {
     pub executions: ChangeJson,
     /// Of `duration_ms`.
     pub duration_ms: ChangeJson,
-    /// Of `mean_duration_ms`; null where one of the two has none.
+    /// Of `mean_duration_ms`; null if one of the two has none.
     pub mean_duration_ms: Option<ChangeJson>,
-    /// Of `success_rate`, in percentage points; null where one of the two has none.
+    /// Of `success_rate`, in percentage points; null if one of the two has none.
     pub success_rate_points: Option<f64>,
     /// Of `cost`, in the currency's minor unit; null without a price.
     pub cost_minor: Option<ChangeJson>,
@@ -111,9 +112,9 @@ pub struct ChangesJson {
 /// How one figure has changed.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct ChangeJson {
-    /// What it is now less what it was.
+    /// The current figure minus the previous one.
     pub absolute: i64,
-    /// That in percent of what it was, to a tenth; null where it was zero.
+    /// The change in percent of the previous figure, to a tenth; null if that was zero.
     pub percent: Option<f64>,
 }
 
@@ -151,11 +152,11 @@ impl ChangesJson {
     }
 }
 
-/// A period or its begin, with what is known of it.
+/// A period or its first part, with its figures.
 #[derive(Debug, Clone)]
 struct Side {
     period: Period,
-    /// The zone that cut it; empty where it is not known.
+    /// The time zone that it was cut in; empty if that is not known.
     time_zone: String,
     until: Timestamp,
     figures: Option<Figures>,
@@ -174,7 +175,7 @@ impl Side {
 /// A stored period.
 struct Stored {
     period: Period,
-    /// The zone that cut it; empty from an aggregator of the version before.
+    /// The time zone that it was cut in; empty from an aggregator of the previous version.
     time_zone: String,
     totals: v1::Totals,
 }
@@ -198,7 +199,8 @@ impl Asking<'_> {
         ask(self.app, self.caller, Question::Usage, &question, ANSWER_WITHIN).await
     }
 
-    /// Periods that begin before `instant` or at it, oldest first, and until when everything is in their figures.
+    /// Periods that begin at or before the instant, oldest first, and the instant until which everything is
+    /// in their figures.
     async fn periods_until(
         &self,
         instant_in: Timestamp,
@@ -230,7 +232,7 @@ impl Asking<'_> {
         for slice in answer.slices {
             let Some(span) = slice.span else { continue };
             let span = Period::try_from(span).map_err(ApiError::unavailable)?;
-            // An hour of another time zone that the tenant had may end later.
+            // An hour of the tenant's former time zone may end later.
             if span.end > until {
                 until = span.start.max(period.start);
                 break;
@@ -292,7 +294,7 @@ fn lines(comparison: &ComparisonJson) -> Vec<Vec<String>> {
     sides.into_iter().filter_map(|(name, side)| Some(line((name, side?)))).collect()
 }
 
-/// A period beside the one before it, up to the same time since their begins, and as a whole.
+/// Compares a period with the previous one, up to the same elapsed time and as a whole.
 #[utoipa::path(get, path = "/v1/tenants/{id}/usage/comparison", operation_id = "compare_usage", tag = "usage", params(("id" = String, Path), ComparisonQuery), responses(
     (status = 200, body = ComparisonJson, description = "With `format=csv` the periods as lines of CSV (RFC 4180)."),
     (status = "default", body = ErrorJson),
@@ -322,7 +324,7 @@ pub async fn get(
     };
     let as_of_or_now = as_of.unwrap_or(now).min(now);
     let complete_until = counted.as_ref().and_then(|counted| counted.complete_until);
-    // Without a word from its sources nothing is known of a period that goes on.
+    // Before its sources are counted, nothing is known of a current period.
     let unknown = if current.period.end <= as_of_or_now { as_of_or_now } else { current.period.start };
     let known_until = complete_until.unwrap_or(unknown).min(as_of_or_now);
     let until = reach(current.period, known_until, calendar);
@@ -333,7 +335,7 @@ pub async fn get(
         let point = same_point(previous.period, current.period, current.until, calendar);
         part = match asking.side(&previous, point).await {
             Ok(side) => Some(side),
-            // Hours of so long ago are not kept any more.
+            // Figures by hour are not kept that long.
             Err(ApiError::NotFound(_)) => None,
             Err(error) => return Err(error),
         };

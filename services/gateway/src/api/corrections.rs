@@ -1,5 +1,5 @@
-//! Corrections by an operator: `POST` and `GET /v1/tenants/{id}/corrections`. Nothing is taken back: another correction
-//! says the opposite.
+//! Corrections by an operator: `POST` and `GET /v1/tenants/{id}/corrections`. A correction cannot be deleted;
+//! another one reverses it.
 
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
@@ -22,20 +22,20 @@ use super::{
     usage::PeriodJson,
 };
 
-/// A correction as it is written. Either `void` or `adjust`.
+/// A new correction. Either `void` or `adjust`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorrectionInput {
-    /// Chosen by the caller: the same id again changes nothing.
+    /// Chosen by the caller; a repeat of the same id changes nothing.
     pub id: String,
-    /// Who does it.
+    /// Who makes the correction.
     pub author: String,
     /// Why.
     pub reason: String,
-    /// Whether the tenant may read the reason. It never reads the author.
+    /// Whether the tenant may read the reason. The author is never shown to it.
     #[serde(default)]
     pub public: bool,
-    /// An execution that counts no more.
+    /// An execution that no longer counts.
     #[serde(default)]
     pub void: Option<VoidInput>,
     /// A change of a period's count.
@@ -49,7 +49,7 @@ pub struct CorrectionInput {
 pub struct VoidInput {
     /// The source that ran it.
     pub source: String,
-    /// Which life of the source's ids, as `explain` shows it.
+    /// The epoch of the source's id sequence, as `explain` shows it.
     pub epoch: u32,
     /// Its id there.
     pub execution: u64,
@@ -59,42 +59,42 @@ pub struct VoidInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdjustInput {
-    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    /// An instant (RFC 3339) or date in the period; by default the current period.
     #[serde(default)]
     pub period: Option<String>,
-    /// Added to the count; negative to take away.
+    /// Added to the count; negative to subtract.
     pub quantity: i64,
 }
 
 /// A correction that was made.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CorrectionJson {
-    /// Chosen by who made it; null for the tenant where the reason is not public.
+    /// Chosen by the author; null for the tenant if the reason is not public.
     pub id: Option<String>,
     /// Who made it; null for the tenant.
     pub author: Option<String>,
-    /// Why; null for the tenant where it is not public.
+    /// Why; null for the tenant if it is not public.
     pub reason: Option<String>,
     /// Whether the tenant may read the reason.
     pub public: bool,
     /// When.
     pub corrected_at: Timestamp,
-    /// The period that it changes: inclusive.
+    /// The start of the corrected period, inclusive.
     pub period_start: Timestamp,
-    /// Exclusive.
+    /// The end of the corrected period, exclusive.
     pub period_end: Timestamp,
-    /// The execution that counts no more.
+    /// The execution that no longer counts.
     pub void: Option<VoidedJson>,
-    /// What was added to the count.
+    /// The number added to the count.
     pub adjusted: Option<i64>,
 }
 
-/// An execution that counts no more.
+/// An execution that no longer counts.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct VoidedJson {
     /// The source that ran it.
     pub source: String,
-    /// Which life of the source's ids.
+    /// The epoch of the source's id sequence.
     pub epoch: u32,
     /// Its id there.
     pub execution: String,
@@ -105,7 +105,7 @@ pub struct VoidedJson {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct CorrectionsQuery {
-    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    /// An instant (RFC 3339) or date in the period; by default the current period.
     period: Option<String>,
 }
 
@@ -148,8 +148,8 @@ impl TryFrom<v1::Correction> for CorrectionJson {
 }
 
 impl CorrectionJson {
-    /// As the tenant itself may see it: that its figures were corrected, when and by how much. Who did it, the name they gave it
-    /// and their reason are the operator's own words, unless they are meant for the tenant.
+    /// As the tenant itself may see it: that its figures were corrected, when and by how much. The author is
+    /// the operator's own matter, and so are id and reason unless the reason is public.
     #[must_use]
     pub fn for_tenant(mut self) -> Self {
         self.author = None;
@@ -182,7 +182,7 @@ pub async fn create(
         (None, Some(adjust)) => {
             let instant = instant_in(adjust.period.as_deref(), &tenant.calendar, now)?;
             Change::AdjustCount(v1::AdjustCount {
-                // For an aggregator of the version before.
+                // For an aggregator of the previous version.
                 period_start: Some(timestamp(tenant.calendar.period_of(instant).start)),
                 period_at: Some(timestamp(instant)),
                 quantity: adjust.quantity,
@@ -216,10 +216,10 @@ pub async fn list(
     let (metered, _) = metered_tenant(&app, &caller, &id).await?;
     let (now, tenant) = (metered.now(&app), metered.tenant);
     let instant = instant_in(query.period.as_deref(), &tenant.calendar, now)?;
-    // The first page of an explanation brings them; one execution is the least that can be asked for.
+    // They come with the first page of an explanation; a page has at least one execution.
     let question = v1::ExplainQuestion {
         tenant_id: tenant.id.to_string(),
-        // For an aggregator of the version before.
+        // For an aggregator of the previous version.
         period_start: Some(timestamp(tenant.calendar.period_of(instant).start)),
         period_at: Some(timestamp(instant)),
         count_max: 1,

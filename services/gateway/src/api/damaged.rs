@@ -1,11 +1,11 @@
-//! Stored values that cannot be read, as a list names them.
+//! Stored values that cannot be read, as listed.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::change_catalog::Damaged;
 
-/// A stored value that cannot be read. Putting it again mends it.
+/// A stored value that cannot be read. Putting it again repairs it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DamagedJson {
     /// Its id.

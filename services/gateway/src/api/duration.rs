@@ -1,18 +1,18 @@
-//! Spans of time as people write them: `10m`, `1h 30m`.
+//! Durations as people write them: `10m`, `1h 30m`.
 
 use std::time::Duration;
 
 use catalog::InvalidEntry;
 use jiff::SignedDuration;
 
-/// The span that `text` writes, for the wire, where the bounds of `field` are checked.
+/// The duration in `text`, in its wire form, where the bounds of `field` are checked.
 pub fn to_wire(field: &'static str, text: &str) -> Result<prost_types::Duration, InvalidEntry> {
     let invalid = || InvalidEntry::field(field, "use a duration such as `24h`, `10m` or `30s`");
     let span: SignedDuration = text.parse().map_err(|_| invalid())?;
     Ok(prost_types::Duration { seconds: span.as_secs(), nanos: span.subsec_nanos() })
 }
 
-/// The span as text that [`to_wire`] reads back.
+/// The duration as text that [`to_wire`] can read.
 pub fn text(span: Duration) -> String {
     SignedDuration::try_from(span).map_or_else(|_| String::new(), |signed| format!("{signed:#}"))
 }

@@ -1,4 +1,4 @@
-//! Every failure has one shape: `{"error": {"code": "...", "message": "...", "field": "..."}}`.
+//! Every failure has the same shape: `{"error": {"code": "...", "message": "...", "field": "..."}}`.
 
 use std::error::Error;
 
@@ -27,12 +27,12 @@ pub struct ErrorJson {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorDetail {
     /// For programs: `unauthorized`, `forbidden`, `csrf_header_missing`, `not_found`, `method_not_allowed`,
-    /// `invalid_request`, `invalid_json`, `invalid_value`, `too_large`, `unsupported_media_type`, `in_use`, `removed`,
-    /// `too_many`, `too_many_requests`, `overloaded`, `timeout`, `unavailable`.
+    /// `invalid_request`, `invalid_json`, `invalid_value`, `too_large`, `unsupported_media_type`, `in_use`,
+    /// `taken`, `removed`, `too_many`, `too_many_requests`, `overloaded`, `timeout`, `unavailable`.
     pub code: &'static str,
     /// For people: what happened and what to do.
     pub message: String,
-    /// The field that is not acceptable, where it is one.
+    /// The invalid field, if it is a single one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }
@@ -40,31 +40,31 @@ pub struct ErrorDetail {
 /// Why a request fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// No token, or not a good one.
+    /// No token, or not a valid one.
     #[error("a token is needed: send it as `Authorization: Bearer ...`, or sign in")]
     Unauthorized,
     /// The caller may not see or do this.
-    #[error("this token may not do that")]
+    #[error("this token does not allow that")]
     Forbidden,
-    /// A change with a cookie alone could come from a page of somebody else.
-    #[error("a change that is made with a session needs the header `X-Flowmeter: 1`")]
+    /// A change with only a cookie could come from a page of another origin.
+    #[error("a change with a session cookie needs the header `X-Flowmeter: 1`")]
     CsrfHeaderMissing,
     /// There is nothing here.
     #[error("{0}")]
     NotFound(String),
-    /// The path is right, the method is not.
-    #[error("this path does not take that method")]
+    /// The path exists, but not with this method.
+    #[error("this path does not support that method")]
     MethodNotAllowed,
-    /// The path or query is not acceptable.
+    /// The path or query is invalid.
     #[error("{0}")]
     InvalidRequest(String),
     /// The body is not JSON.
     #[error("the body is not JSON: {0}")]
     InvalidJson(String),
-    /// The body is JSON of another shape, or a value in it is not acceptable.
+    /// The body is JSON of the wrong shape, or contains an invalid value.
     #[error("{reason}")]
     InvalidValue {
-        /// Where, if it is one field.
+        /// The invalid field, if it is a single one.
         field: Option<&'static str>,
         /// What is wrong, and what to use instead.
         reason: String,
@@ -72,23 +72,23 @@ pub enum ApiError {
     /// The body is too large.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
-    /// The body is not said to be JSON.
+    /// The content type is not JSON.
     #[error("send the body as `Content-Type: application/json`")]
     UnsupportedMediaType,
     /// Something else needs the value.
     #[error("{0}")]
     InUse(String),
-    /// Another value has what this one asks for.
+    /// Conflicts with another value.
     #[error("{0}")]
     Taken(String),
-    /// The id was given before, to one that was removed.
+    /// The id belonged to a value that was removed.
     #[error("{0}")]
     Removed(String),
-    /// A bound on how many there may be is reached.
+    /// The maximum number of values is reached.
     #[error("{0}")]
     TooMany(String),
-    /// This caller has too much in hand.
-    #[error("too many requests of yours at once; wait for answers before you ask for more")]
+    /// This caller has too many requests in progress.
+    #[error("you have too many requests in progress; wait for answers before you send more")]
     TooManyAtOnce,
     /// Too many requests are being answered.
     #[error("too many requests at once; try again in a moment")]
@@ -96,23 +96,23 @@ pub enum ApiError {
     /// The answer took too long.
     #[error("the answer took too long; try again")]
     Timeout,
-    /// The database does not answer as it should. The reason is for the log, not for the caller.
+    /// The database or another service failed. The cause is logged, not shown to the caller.
     #[error("the gateway cannot answer now; try again in a moment")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
 }
 
 impl ApiError {
-    /// A field that is not acceptable.
+    /// An invalid field.
     pub fn field(field: &'static str, reason: impl ToString) -> Self {
         Self::InvalidValue { field: Some(field), reason: reason.to_string() }
     }
 
-    /// A failure of our own.
+    /// An internal failure.
     pub fn unavailable(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Unavailable(Box::new(error))
     }
 
-    /// There is no tenant of this id.
+    /// There is no tenant with this id.
     pub fn no_tenant(id: impl std::fmt::Display) -> Self {
         Self::NotFound(format!("there is no tenant {id}"))
     }
@@ -144,7 +144,7 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if let Self::Unavailable(source) = &self {
-            tracing::warn!(error = error_chain(source.as_ref()), "a request failed; its caller got 503");
+            tracing::warn!(error = error_chain(source.as_ref()), "request failed with 503");
         }
         let (status, code) = self.status_and_code();
         let message = self.to_string();
@@ -238,17 +238,17 @@ impl From<AdmitError> for ApiError {
     }
 }
 
-/// What a path gets that leads nowhere.
+/// The answer for an unknown path.
 pub fn not_here() -> ApiError {
-    ApiError::NotFound("there is nothing here; /openapi.json lists what there is".to_owned())
+    ApiError::NotFound("no such path; /openapi.json lists all paths".to_owned())
 }
 
-/// The handler for paths that no route has.
+/// The handler for unknown paths.
 pub async fn no_route() -> ApiError {
     not_here()
 }
 
-/// The handler for methods that a path does not take.
+/// The handler for methods that a path does not support.
 pub async fn no_method() -> ApiError {
     ApiError::MethodNotAllowed
 }

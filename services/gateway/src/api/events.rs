@@ -1,4 +1,4 @@
-//! Live usage over HTTP: `GET /v1/events`, server-sent events. The event `usage` carries the same JSON as one
+//! Live usage over HTTP: `GET /v1/events`, server-sent events. The event `usage` has the same JSON as one
 //! element of `GET /v1/usage`. A listener first gets every tenant that it may see, then each change; one that
 //! falls behind gets all of them again.
 
@@ -34,22 +34,23 @@ use crate::{directory::Snapshot, follow::Listen};
 /// The event's name.
 const EVENT: &str = "usage";
 
-/// Tells proxies of the nginx kind to pass each event on at once.
+/// Makes nginx and similar proxies forward each event at once.
 const UNBUFFERED: [(&str, &str); 1] = [("x-accel-buffering", "no")];
 
-/// Changes that a slow listener may fall behind by; then it gets a fresh start instead of a queue.
+/// How many changes a slow listener may fall behind; then it gets all figures again instead of a longer
+/// queue.
 const BACKLOG_MAX: usize = 1_024;
 
-/// Keeps proxies from closing a quiet stream, and finds out which listeners are gone.
+/// Keeps proxies from closing a quiet stream, and detects listeners that are gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// A stream ends after this time and the browser opens another: what was taken back meanwhile no longer opens.
+/// A stream ends after this time and the browser opens another, which a revoked token cannot.
 const STREAM_AGE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// Changes of one tenant within this time are told as one.
+/// Changes of one tenant within this time are sent as one.
 const COALESCE: Duration = Duration::from_millis(100);
 
-/// One tenant's new element, made once for all listeners.
+/// One tenant's new element, serialised once for all listeners.
 #[derive(Debug, Clone)]
 struct Announcement {
     tenant: TenantId,
@@ -57,7 +58,8 @@ struct Announcement {
     for_tenant: Arc<str>,
 }
 
-/// What has changed since the last announcement. Sets: bounded by the catalog, however often a thing changes.
+/// What has changed since the last announcement. Sets are bounded by the catalog, however often something
+/// changes.
 #[derive(Debug, Default)]
 struct Changed {
     tenants: BTreeSet<TenantId>,
@@ -66,7 +68,7 @@ struct Changed {
 }
 
 impl Changed {
-    /// The tenants whose elements differ now.
+    /// The tenants whose elements have changed.
     fn resolve(self, catalog: &Snapshot) -> BTreeSet<TenantId> {
         let mut tenants = self.tenants;
         tenants.extend(self.sources.iter().flat_map(|source| catalog.tenants_of(source)).cloned());
@@ -78,7 +80,7 @@ impl Changed {
     }
 }
 
-/// Tells live listeners which tenants have changed.
+/// Notifies live listeners of tenants that have changed.
 pub struct Announcer {
     changed: Mutex<Changed>,
     wake: Notify,
@@ -98,7 +100,7 @@ impl Announcer {
         }
     }
 
-    /// What is shown of a source has changed.
+    /// Notes that a source's shown state has changed.
     pub fn source_changed(&self, source: SourceId) {
         self.tell(|changed| changed.sources.insert(source));
     }
@@ -126,7 +128,7 @@ pub async fn announce(app: App) {
         if let Err(error) = announce_changed(&app).await {
             tracing::warn!(
                 error = error_chain(&error),
-                "cannot read the catalog for live listeners; trying again"
+                "cannot read the catalog for live listeners, retrying"
             );
         }
         tokio::select! {
@@ -137,7 +139,7 @@ pub async fn announce(app: App) {
 }
 
 async fn announce_changed(app: &App) -> Result<(), catalog::store::CatalogError> {
-    // Taken before the catalog is read: what changes in between is announced again, with the newer catalog.
+    // Taken before the catalog is read: a change in between is announced again, with the newer catalog.
     let changed = app.announcer.take();
     if app.announcer.sender.receiver_count() == 0 {
         return Ok(());
@@ -155,7 +157,7 @@ async fn announce_changed(app: &App) -> Result<(), catalog::store::CatalogError>
             && let Ok(for_tenant) = serde_json::to_string(&usage.for_tenant())
         {
             let (for_operator, for_tenant) = (for_operator.into(), for_tenant.into());
-            // Fails only where the last listener has just gone.
+            // Fails only if the last listener has just gone.
             let _ = app.announcer.sender.send(Announcement { tenant, for_operator, for_tenant });
         }
     }
@@ -170,7 +172,7 @@ async fn announce_changed(app: &App) -> Result<(), catalog::store::CatalogError>
 ))]
 pub async fn stream(State(app): State<App>, caller: Caller) -> Result<impl IntoResponse, ApiError> {
     let place = app.quotas.listeners.enter(caller.who.clone()).await?;
-    // Subscribed before the first look: a change in between comes twice rather than never.
+    // Subscribed before the first read: a change in between comes twice rather than never.
     let changes = BroadcastStream::new(app.announcer.sender.subscribe());
     let first = all(&app, &caller).await;
     let shutdown = app.shutdown.clone();
@@ -208,7 +210,10 @@ async fn all(app: &App, caller: &Caller) -> Vec<Event> {
             .map(|json| usage_event(&json))
             .collect(),
         Err(error) => {
-            tracing::warn!(error = error_chain(&error), "a live listener starts without figures");
+            tracing::warn!(
+                error = error_chain(&error),
+                "cannot read the catalog, a live listener starts without figures"
+            );
             Vec::new()
         }
     }
@@ -218,7 +223,7 @@ fn usage_event(json: &str) -> Event {
     Event::default().event(EVENT).data(json)
 }
 
-/// Takes `UsageCounted` into the view.
+/// Applies `UsageCounted` to the view.
 pub struct UsageListener(pub App);
 
 impl Listen for UsageListener {
@@ -238,7 +243,7 @@ impl Listen for UsageListener {
     }
 }
 
-/// Takes `SourceSynced` into the view.
+/// Applies `SourceSynced` to the view.
 pub struct SyncedListener(pub App);
 
 impl Listen for SyncedListener {
@@ -251,7 +256,7 @@ impl Listen for SyncedListener {
     }
 }
 
-/// Takes `SourceFailing` into the view.
+/// Applies `SourceFailing` to the view.
 pub struct FailingListener(pub App);
 
 impl Listen for FailingListener {
@@ -264,7 +269,7 @@ impl Listen for FailingListener {
     }
 }
 
-/// Learns that the catalog has changed, on this replica or another.
+/// Notes changes of the catalog by any replica.
 pub struct CatalogListener(pub App);
 
 impl Listen for CatalogListener {

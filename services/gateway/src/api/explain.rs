@@ -1,4 +1,4 @@
-//! What a figure is made of: `GET /v1/tenants/{id}/usage/explain`, down to the executions' ids.
+//! The executions behind a figure: `GET /v1/tenants/{id}/usage/explain`.
 
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
@@ -20,21 +20,21 @@ use super::{
     usage::PeriodJson,
 };
 
-/// Executions in one answer where nothing is said.
+/// Executions in one answer by default.
 const EXECUTIONS_SHOWN: u32 = 100;
 
-/// Which figure.
+/// The figure to explain.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ExplainQuery {
-    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    /// An instant (RFC 3339) or date in the period; by default the current period.
     period: Option<String>,
     /// Only this workflow, by its id at its source.
     workflow: Option<String>,
-    /// The workflow's source; needed where the tenant has several.
+    /// The workflow's source; needed if the tenant has several.
     source: Option<String>,
-    /// Executions in one answer, 1 to 1,000; 100 where nothing is said.
+    /// Executions in one answer, 1 to 1,000; by default 100.
     limit: Option<u32>,
     /// `next_page` of an earlier answer.
     page: Option<String>,
@@ -47,34 +47,34 @@ pub struct Explanation {
     pub tenant: String,
     /// The period.
     pub period: PeriodJson,
-    /// The figure that is explained: its counted executions, and what was adjusted.
+    /// The figure: its executions and adjustments.
     pub totals: TotalsJson,
-    /// What operators have changed by hand; with the first page only.
+    /// Corrections by operators; only with the first page.
     pub corrections: Vec<CorrectionJson>,
     /// Executions in the order in which they stopped.
     pub executions: Vec<ExplainedJson>,
-    /// Ask with this for the next page; null at the end.
+    /// The `page` of the next request; null at the end.
     pub next_page: Option<String>,
 }
 
-/// An execution, and what became of it.
+/// An execution, and how it was counted.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ExplainedJson {
     /// The source that ran it.
     pub source: String,
-    /// Which life of the source's ids.
+    /// The epoch of the source's id sequence.
     pub epoch: u32,
     /// Its id there.
     pub execution: String,
     /// The workflow's id there.
     pub workflow: String,
-    /// The workflow's name; null where the source did not say.
+    /// The workflow's name; null if the source did not give it.
     pub name: Option<String>,
     /// `success`, `error`, `crashed` or `canceled`.
     pub status: String,
     /// What started it, as n8n names it.
     pub mode: String,
-    /// When it started; null where it never did.
+    /// When it started; null if it never did.
     pub started_at: Option<Timestamp>,
     /// When it stopped.
     pub stopped_at: Timestamp,
@@ -82,7 +82,7 @@ pub struct ExplainedJson {
     pub counted: bool,
     /// Whether it was found after the period had closed.
     pub late: bool,
-    /// Whether an operator has voided it: then it counts no more.
+    /// Whether an operator has voided it, so that it no longer counts.
     pub voided: bool,
     /// When it was counted.
     pub recorded_at: Timestamp,
@@ -128,7 +128,7 @@ pub async fn get(
     let (source_id, workflow_id) = workflow_of(&catalog, &tenant, query.source, query.workflow)?;
     let question = v1::ExplainQuestion {
         tenant_id: tenant.id.to_string(),
-        // For an aggregator of the version before.
+        // For an aggregator of the previous version.
         period_start: Some(timestamp(tenant.calendar.period_of(instant).start)),
         period_at: Some(timestamp(instant)),
         source_id,

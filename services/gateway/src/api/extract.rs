@@ -1,4 +1,4 @@
-//! Reads requests, and fails in the API's own shape.
+//! Extractors whose failures have the API's own shape.
 
 use axum::{
     body::{Body, Bytes},
@@ -13,10 +13,10 @@ use super::error::ApiError;
 /// The largest body: a plan or tenant is a few kilobytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// The database keeps no text with a NUL, so no request may carry one: it would fail as if we were to blame.
+/// The database cannot store text with a NUL, so a request with one would fail as an internal error.
 pub const NUL: &str = "the request holds a NUL character, which no text may hold";
 
-/// Whether a string of this JSON holds a NUL.
+/// Whether a string in this JSON contains a NUL.
 fn holds_nul(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(place) = rest.iter().position(|byte| *byte == b'\\') {
@@ -24,7 +24,7 @@ fn holds_nul(json: &[u8]) -> bool {
         if rest.starts_with(b"u0000") {
             return true;
         }
-        // What is escaped, which may be a backslash.
+        // Skip the escaped character, which may be a backslash.
         rest = rest.get(1..).unwrap_or_default();
     }
     false
@@ -37,7 +37,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, ApiError> {
-        // Also keeps forms of other pages out: a browser asks before it sends JSON to another origin.
+        // Also blocks forms of other pages: a browser sends JSON to another origin only after a preflight
+        // request.
         if !is_json(request.headers()) {
             return Err(ApiError::UnsupportedMediaType);
         }
@@ -99,7 +100,7 @@ mod tests {
     use super::holds_nul;
 
     #[test]
-    fn a_nul_is_found_however_it_is_written() {
+    fn an_escaped_nul_is_found() {
         for (json, expected) in [
             (r#"{"name": "a\u0000b"}"#, true),
             (r#"{"name": "\\\u0000"}"#, true),

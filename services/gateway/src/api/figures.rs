@@ -1,5 +1,5 @@
-//! Figures over time: `GET /v1/tenants/{id}/usage/series`, and what all questions about figures have in common. The aggregator
-//! has them; the gateway asks, and says whose they are.
+//! Figures over time: `GET /v1/tenants/{id}/usage/series`, and what all requests for figures have in common.
+//! The aggregator has the figures; the gateway asks for them and checks who may see them.
 
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{directory::Snapshot, parts, usage::period_at};
 
-/// The aggregator answers in milliseconds; a person waits no longer than this.
+/// The aggregator answers in milliseconds; a user does not wait longer than this.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// What a series shows where nothing is said: two days of hours, a year of periods.
+/// The default span of a series: two days of hours, a year of periods.
 const HOURS_SHOWN: SignedDuration = SignedDuration::from_hours(48);
 const PERIODS_SHOWN: SignedDuration = SignedDuration::from_hours(366 * 24);
 
@@ -34,7 +34,7 @@ const PERIODS_SHOWN: SignedDuration = SignedDuration::from_hours(366 * 24);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GrainJson {
-    /// Hours in the tenant's time zone; not kept by workflow.
+    /// Hours in the tenant's time zone; not available by workflow.
     Hour,
     /// Days in the tenant's time zone.
     #[default]
@@ -43,7 +43,7 @@ pub enum GrainJson {
     Period,
 }
 
-/// Which figures.
+/// The figures to return.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -58,7 +58,7 @@ pub struct SeriesQuery {
     to: Option<String>,
     /// Only this workflow, by its id at its source.
     workflow: Option<String>,
-    /// The workflow's source; needed where the tenant has several.
+    /// The workflow's source; needed if the tenant has several.
     source: Option<String>,
 }
 
@@ -75,25 +75,26 @@ pub struct SeriesJson {
     pub to: Timestamp,
     /// The tenant's time zone, by its IANA name.
     pub time_zone: String,
-    /// Everything that was counted until then is in.
+    /// Includes everything that was counted until then.
     pub as_of: Option<Timestamp>,
     /// Slices without executions are left out.
     pub slices: Vec<SliceJson>,
-    /// The slices together.
+    /// The sum of the slices.
     pub totals: TotalsJson,
-    /// Periods that were adjusted by hand and begin in the span. Of hours and days, `totals` does not have them: over a whole
-    /// period, the slices' `counted` and this `adjusted` add up to the period's.
+    /// Periods that begin in the span and were adjusted by an operator. For hours and days, `totals` does not
+    /// include the adjustments: over a whole period, the slices' `counted` and this `adjusted` add up to the
+    /// period's `counted`.
     pub adjustments: Vec<AdjustedPeriodJson>,
 }
 
-/// What was adjusted by hand in a period.
+/// The adjustment of a period.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AdjustedPeriodJson {
     /// Inclusive.
     pub start: Timestamp,
     /// Exclusive.
     pub end: Timestamp,
-    /// Added to the period's count, or taken from it.
+    /// Added to the period's count; negative if subtracted.
     pub adjusted: i64,
 }
 
@@ -104,12 +105,13 @@ pub struct SliceJson {
     pub start: Timestamp,
     /// Exclusive.
     pub end: Timestamp,
-    /// The start by the tenant's clock, with its offset from UTC (RFC 3339): an hour may come twice where the clocks go back.
+    /// The start by the tenant's clock, with its offset from UTC (RFC 3339): an hour may occur twice when the
+    /// clocks go back.
     pub local_start: String,
     /// The figures.
     #[serde(flatten)]
     pub totals: TotalsJson,
-    /// Half of the counted executions took no longer; null where there are none, or it is not kept.
+    /// Half of the counted executions took no longer; null if there are none, or if it is not kept.
     pub duration_p50_ms: Option<u64>,
     /// 95 of 100 counted executions took no longer.
     pub duration_p95_ms: Option<u64>,
@@ -118,13 +120,13 @@ pub struct SliceJson {
 /// Figures over a set of executions.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TotalsJson {
-    /// What counts: `executions` + `adjusted`.
+    /// The count: `executions` + `adjusted`.
     pub counted: u64,
     /// Counted executions, by how they ended: `success` + `error` + `crashed` + `canceled`.
     pub executions: u64,
     /// Executions that the plan does not count.
     pub uncounted: u64,
-    /// Counted executions that ended well.
+    /// Counted executions that succeeded.
     pub success: u64,
     /// Counted executions that ended with an error.
     pub error: u64,
@@ -134,14 +136,14 @@ pub struct TotalsJson {
     pub canceled: u64,
     /// Counted executions that were found after their period had closed.
     pub late: u64,
-    /// Executions that an operator has voided: in none of the other figures.
+    /// Executions that an operator has voided; not in any other figure.
     pub voided: u64,
-    /// What an operator has added to `counted`, or taken from it, by hand. Only whole periods have it: no hour, day or
-    /// workflow is adjusted.
+    /// The number that an operator has added to `counted`; negative if subtracted. Only for whole periods:
+    /// hours, days and workflows are not adjusted.
     pub adjusted: i64,
-    /// Run time of the counted executions together.
+    /// Total run time of the counted executions.
     pub duration_ms: u64,
-    /// success / executions, 0 to 1; null where there are none. What was adjusted by hand is no execution.
+    /// success / executions, 0 to 1; null if there are none. Adjustments are not executions.
     pub success_rate: Option<f64>,
 }
 
@@ -187,7 +189,7 @@ impl TryFrom<v1::AdjustedPeriod> for AdjustedPeriodJson {
     }
 }
 
-/// The tenant of a path, once the caller may see it.
+/// The tenant of a path, after checking that the caller may see it.
 pub async fn tenant_of(app: &App, caller: &Caller, id: &str) -> Result<(Tenant, Arc<Snapshot>), ApiError> {
     let id = TenantId::parse(id)?;
     caller.check_may_see(&id)?;
@@ -196,7 +198,7 @@ pub async fn tenant_of(app: &App, caller: &Caller, id: &str) -> Result<(Tenant, 
     Ok((tenant, catalog))
 }
 
-/// The tenant of a path whose figures are asked for: an archived one keeps them.
+/// The same for requests of figures, which archived tenants keep.
 pub async fn metered_tenant(
     app: &App,
     caller: &Caller,
@@ -213,22 +215,22 @@ pub async fn metered_tenant(
     Ok((Metered { tenant: archived.tenant, until: archived.archived_at }, catalog))
 }
 
-/// A tenant whose figures are asked for.
+/// A tenant whose figures are requested.
 pub struct Metered {
     /// The tenant.
     pub tenant: Tenant,
-    /// When it was archived; missing where it was not.
+    /// When it was archived; `None` if it was not.
     pub until: Option<Timestamp>,
 }
 
 impl Metered {
-    /// What "now" is for a question about it: what is shown where no period is named is the last one of an archived tenant.
+    /// "Now" for a request about it, so that an archived tenant's default period is its last one.
     pub fn now(&self, app: &App) -> Timestamp {
         self.until.unwrap_or_else(|| app.clock.now())
     }
 }
 
-/// An instant, or a date's first instant in the calendar's time zone.
+/// The instant in the text, or the first instant of a date in the calendar's time zone.
 pub fn moment(text: &str, calendar: &Calendar, field: &'static str) -> Result<Timestamp, ApiError> {
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant);
@@ -239,8 +241,9 @@ pub fn moment(text: &str, calendar: &Calendar, field: &'static str) -> Result<Ti
     Ok(calendar.start_of(date))
 }
 
-/// An instant of the period that the text names; now where nothing is said. Which period that is, the aggregator knows. Of a
-/// date it is the middle, because periods begin at midnight, be it the midnight of a time zone that the tenant had before.
+/// An instant within the period that the text names, by default now. Only the aggregator knows which period
+/// that is. For a date it is the middle of the day, because periods begin at midnight, possibly in a former
+/// time zone of the tenant.
 pub fn instant_in(text: Option<&str>, calendar: &Calendar, now: Timestamp) -> Result<Timestamp, ApiError> {
     let Some(text) = text else { return Ok(now) };
     let instant = moment(text, calendar, "period")?;
@@ -251,7 +254,8 @@ pub fn instant_in(text: Option<&str>, calendar: &Calendar, now: Timestamp) -> Re
     Ok(instant.saturating_add(half_a_day).unwrap_or(instant))
 }
 
-/// The period that the aggregator has answered for. One of a version before answers without it: then the calendar's.
+/// The period of the aggregator's answer. An aggregator of the previous version does not send it: then the
+/// calendar's.
 pub fn answered_period(
     period: Option<v1::Period>,
     calendar: &Calendar,
@@ -260,7 +264,7 @@ pub fn answered_period(
     period.map_or_else(|| Ok(calendar.period_of(instant)), Period::try_from).map_err(ApiError::unavailable)
 }
 
-/// Source and workflow of a query. The source may be left out where the tenant has only one.
+/// Source and workflow of a query. The source may be left out if the tenant has only one.
 pub fn workflow_of(
     catalog: &Snapshot,
     tenant: &Tenant,
@@ -339,7 +343,7 @@ pub async fn series(
     };
     let answer: v1::UsageAnswer = ask(&app, &caller, Question::Usage, &question, ANSWER_WITHIN).await?;
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
-    // A name that this machine does not know is read as UTC, as everywhere.
+    // A time zone that this machine does not know is read as UTC, as everywhere.
     let zone = TimeZone::get(tenant.calendar.time_zone_name()).unwrap_or(TimeZone::UTC);
     let together = parts::sum(answer.slices.iter().filter_map(|slice| slice.totals.as_ref()));
     let adjustments = answer.adjustments.into_iter().map(AdjustedPeriodJson::try_from);

@@ -1,4 +1,4 @@
-//! The forecast in a tenant's usage, from its figures by day.
+//! The forecast of a tenant's usage, from its figures by day.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,24 +17,25 @@ use crate::{
     usage::Counted,
 };
 
-/// The rest of the answer does not wait longer for it.
+/// The rest of the answer does not wait longer for the forecast.
 const FIGURES_WITHIN: Duration = Duration::from_millis(500);
 
-/// Where the period will end if the coming days are like the last four weeks'.
+/// The forecast of the period, if the coming days are like those of the last four weeks.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ForecastJson {
     /// Counted executions at the period's end.
     pub counted_at_end: u64,
-    /// The date in the tenant's time zone on which the limit is reached; null where it is not reached in this period,
-    /// or was already.
+    /// The date in the tenant's time zone on which the limit is reached; null if it is not reached in this
+    /// period, or was reached already.
     pub limit_reached_on: Option<civil::Date>,
-    /// What the period will have cost; null without a price.
+    /// The cost of the whole period; null without a price.
     pub cost_estimate: Option<MoneyJson>,
-    /// How many days it rests on.
+    /// How many days it is based on.
     pub days_observed: usize,
 }
 
-/// The forecast of a tenant's current period; nothing where too little is known, or the aggregator does not answer.
+/// The forecast of a tenant's current period; `None` if too little is known, or the aggregator does not
+/// answer.
 pub async fn of(
     app: &App,
     caller: &Caller,
@@ -43,12 +44,16 @@ pub async fn of(
     counted: &Counted,
 ) -> Option<ForecastJson> {
     let complete_until = counted.complete_until?.min(counted.as_of);
-    // Waiting for one of the caller's places is part of the time.
+    // The timeout includes the wait for one of the caller's places.
     let days = timeout(FIGURES_WITHIN, days(app, caller, tenant, complete_until)).await;
     let days = match days.unwrap_or(Err(ApiError::Timeout)) {
         Ok(days) => days,
         Err(error) => {
-            tracing::warn!(tenant = %tenant.id, error = error_chain(&error), "usage is shown without a forecast");
+            tracing::warn!(
+                tenant = %tenant.id,
+                error = error_chain(&error),
+                "cannot read figures by day, showing usage without a forecast"
+            );
             return None;
         }
     };

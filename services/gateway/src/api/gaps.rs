@@ -1,4 +1,4 @@
-//! Gaps over HTTP: executions that were gone before they were seen.
+//! Gaps over HTTP: executions that disappeared before they were seen.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -21,13 +21,13 @@ use crate::store::history::{self, GapRow};
 /// Gaps shown with their source.
 const GAPS_SHOWN_MAX: u64 = 20;
 
-/// Gaps listed by themselves.
+/// Gaps in a list of their own.
 const GAPS_LISTED_MAX: u64 = 1_000;
 
-/// What another replica has kept, and what was deleted, is learned this often.
+/// Interval for learning of gaps that another replica stored, and of deleted ones.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Executions that were gone before they were seen.
+/// Executions that disappeared before they were seen.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct GapsJson {
     /// How many gaps are kept (90 days).
@@ -41,11 +41,11 @@ pub struct GapsJson {
 pub struct GapJson {
     /// `open_execution_vanished`, `pruned_before_seen`, `epoch_ended` or `unspecified`.
     pub reason: String,
-    /// The life of the source's id sequence that the ids belong to.
+    /// The epoch of the source's id sequence that the ids belong to.
     pub epoch: u32,
     /// First id of the range.
     pub first_execution_id: String,
-    /// Last id of the range, inclusive; empty where no end is known.
+    /// Last id of the range, inclusive; empty if no end is known.
     pub last_execution_id: String,
     /// When it was found.
     pub found_at: Timestamp,
@@ -62,7 +62,7 @@ pub struct GapList {
     pub gaps: Vec<GapJson>,
 }
 
-/// The latest gaps of each source that has any, by its id.
+/// The latest gaps of each source that has any, by source id.
 pub async fn recent(
     pool: &PgPool,
     sources: &[String],
@@ -97,15 +97,17 @@ pub async fn list(State(app): State<App>, PathId(id): PathId) -> Result<Json<Gap
     Ok(Json(GapList { source, count, gaps: recent }))
 }
 
-/// Keeps the counts of gaps up to date until shutdown, and tells live listeners of each change.
+/// Keeps the gap counts up to date until shutdown, and notifies live listeners of each change.
 pub async fn count(app: App) {
     while !app.shutdown.is_cancelled() {
         match app.gap_counts.refresh(&app.pool).await {
             Ok(changed) => changed.into_iter().for_each(|source| app.announcer.source_changed(source)),
-            Err(error) => tracing::warn!(
-                error = error_chain(&error),
-                "cannot read the counts of gaps; the last ones are shown"
-            ),
+            Err(error) => {
+                tracing::warn!(
+                    error = error_chain(&error),
+                    "cannot read the gap counts, showing the last ones"
+                )
+            }
         }
         tokio::select! {
             () = app.shutdown.cancelled() => {}

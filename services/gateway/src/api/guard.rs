@@ -1,4 +1,4 @@
-//! What surrounds every request: bounds on time, size and number, headers for browsers, a span and metrics.
+//! Surrounds every request: bounds on time, size and number, headers for browsers, a span and metrics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,13 +22,14 @@ use super::{
     meters,
 };
 
-/// Requests answered at once. Most wait for one of few database connections, so more would only wait longer.
+/// Concurrent requests. Most wait for one of few database connections, so more would only wait longer.
 const REQUESTS_MAX: usize = 512;
 
-/// An answer that has not begun by then will not help its caller. The body of a live stream may last longer.
+/// An answer that has not begun by then is of no use to its caller. The body of a live stream may last
+/// longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// For browsers: nothing from elsewhere, in no frame, no address passed on.
+/// For browsers: no content from other origins, no frames, no referrer.
 const BROWSER_HEADERS: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -40,11 +41,11 @@ const BROWSER_HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Asked by programs before each run, and most often answered from memory: a span of each would cost more than the answer,
-/// and headers that only a browser obeys a part of it. What is asked of the ledger for it has a span.
+/// Called by programs before each run, and mostly answered from memory: a span would cost more than the
+/// answer, and headers for browsers would add to it. The ledger transactions have their own spans.
 const ROUTES_OF_RUNS: [&str; 2] = ["/v1/admissions", "/v1/admissions/batch"];
 
-/// Puts the guards around a router. One layer for all of them: each would cost every request a boxed future.
+/// Adds the guards to a router. One layer for all of them, because each costs every request a boxed future.
 pub fn around(router: Router<App>) -> Router<App> {
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
     router
@@ -55,7 +56,7 @@ pub fn around(router: Router<App>) -> Router<App> {
 async fn surround(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     let started_at = Instant::now();
     let method = known_method(request.method());
-    // The route, not the path: labels must stay few.
+    // The route, not the path, to keep the number of labels small.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("none", MatchedPath::as_str);
     let mut response = if ROUTES_OF_RUNS.contains(&route) {
@@ -71,20 +72,20 @@ async fn surround(State(places): State<Arc<Semaphore>>, request: Request, next: 
     meters::answered(method, route, response.status(), started_at.elapsed());
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // What an answer says is true now and belongs to its caller. A handler may say otherwise.
+    // By default answers are private and only current now.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
 fn span(request: &Request) -> Span {
-    // The path without its query, and no headers: a span must not carry what opens anything.
+    // The path without its query, and no headers: a span must not contain credentials.
     let path = request.uri().path();
     let method = request.method();
     tracing::info_span!("request", otel.name = format!("{method} {path}"), %method, path)
 }
 
 async fn bound(places: &Semaphore, request: Request, next: Next) -> Response {
-    // Refused at once rather than queued: the caller knows better what to do with a full gateway.
+    // Refused at once rather than queued: the caller decides what to do about a full gateway.
     let Ok(_place) = places.try_acquire() else {
         return ApiError::Overloaded.into_response();
     };
@@ -97,12 +98,12 @@ async fn bound(places: &Semaphore, request: Request, next: Next) -> Response {
     }
 }
 
-/// Whether the path or the query holds a NUL, which only stands there percent-encoded.
+/// Whether the path or the query contains a NUL, which can only be percent-encoded there.
 fn names_nul(uri: &Uri) -> bool {
     [Some(uri.path()), uri.query()].into_iter().flatten().any(|part| part.contains("%00"))
 }
 
-/// A label must be one of few: anybody can make a method up.
+/// Bounds the metric's labels: anybody can make a method up.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -1,7 +1,7 @@
-//! What is counted of every answer.
+//! Metrics of every answer.
 //!
-//! To look a metric up by its labels costs more than to count in it. So each thread keeps those that it has found: few,
-//! because routes, methods, statuses and reasons are.
+//! Looking a metric up by its labels costs more than incrementing it. So each thread caches the metrics that
+//! it has looked up: there are few, like routes, methods, statuses and reasons.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -9,14 +9,14 @@ use axum::http::StatusCode;
 use foldhash::{HashMap, HashMapExt};
 use metrics::{Counter, Histogram};
 
-/// What is counted of the answers of one route.
+/// The metrics of one route.
 struct Route {
     seconds: Histogram,
     /// By method and status.
     requests: HashMap<(&'static str, u16), Counter>,
 }
 
-/// A verdict is counted as such, and a refusal once more by its reason.
+/// A verdict is counted, and a refusal also by its reason.
 struct Verdict {
     answers: Counter,
     refusals: Option<Counter>,
@@ -27,7 +27,7 @@ thread_local! {
     static VERDICTS: RefCell<HashMap<(bool, &'static str), Verdict>> = RefCell::new(HashMap::new());
 }
 
-/// Counts an answer, and how long it took.
+/// Records an answer and its duration.
 pub fn answered(method: &'static str, route: &str, status: StatusCode, taken: Duration) {
     ROUTES.with_borrow_mut(|routes| {
         if let Some(known) = routes.get_mut(route) {

@@ -1,4 +1,4 @@
-//! Ending a tenant's current period before its time: `POST /v1/tenants/{id}/periods/end`.
+//! Ends a tenant's current period early: `POST /v1/tenants/{id}/periods/end`.
 
 use axum::{Json, extract::State};
 use jiff::Timestamp;
@@ -20,30 +20,31 @@ use super::{
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PeriodEndInput {
-    /// Chosen by the caller: the same id again changes nothing.
+    /// Chosen by the caller; a repeat of the same id changes nothing.
     pub id: String,
-    /// Who does it.
+    /// Who ends it.
     pub author: String,
     /// Why.
     pub reason: String,
 }
 
-/// A period that was ended by hand. Nothing takes it back.
+/// A period that an operator has ended. This cannot be undone.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PeriodEndJson {
-    /// Chosen by who ended it.
+    /// Chosen by the author.
     pub id: String,
     /// Who ended it.
     pub author: String,
     /// Why.
     pub reason: String,
-    /// When it was asked for.
+    /// When it was requested.
     pub asked_at: Timestamp,
-    /// Where the period begins that was ended.
+    /// The start of the ended period.
     pub period_start: Timestamp,
-    /// Where it ends now, and the next one begins: a whole minute, after everything that was counted in it.
+    /// Its new end, and the start of the next period: a whole minute, after everything that was counted in
+    /// it.
     pub period_end: Timestamp,
-    /// Where the next one ends: the first boundary of the tenant's calendar.
+    /// The end of the next period: the first boundary of the tenant's calendar.
     pub next_end: Timestamp,
 }
 
@@ -66,8 +67,8 @@ impl TryFrom<v1::PeriodEnd> for PeriodEndJson {
     }
 }
 
-/// Ends the tenant's current period within a minute, so that a changed calendar holds at once. The next one runs on to the
-/// calendar's first boundary.
+/// Ends the tenant's current period within a minute, so that a changed calendar takes effect. The next period
+/// lasts until the calendar's first boundary.
 #[utoipa::path(post, path = "/v1/tenants/{id}/periods/end", operation_id = "end_period", tag = "usage", params(("id" = String, Path)), request_body = PeriodEndInput, responses(
     (status = 200, body = PeriodEndJson),
     (status = "default", body = ErrorJson),

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::store::history::{self, ClosedRow};
 
-/// Periods in one answer, and kept of one tenant: five years.
+/// Periods in one answer, and kept for one tenant: five years.
 pub const PERIODS_MAX: u64 = 60;
 
 /// The closed periods of one tenant, newest first, at most 60.
@@ -37,17 +37,17 @@ pub struct PeriodList {
 pub struct ClosedPeriodJson {
     /// The period.
     pub period: PeriodJson,
-    /// The plan that held at its end; null where it is not known.
+    /// The plan at its end; null if not known.
     pub plan: Option<String>,
     /// When it was closed.
     pub closed_at: Timestamp,
-    /// What counts: `executions` + `adjusted`, the late ones included.
+    /// The count: `executions` + `adjusted`, late ones included.
     pub counted: u64,
     /// Counted executions, by how they ended: `success` + `error` + `crashed` + `canceled`.
     pub executions: u64,
     /// Executions that the plan does not count.
     pub uncounted: u64,
-    /// Counted executions that ended well.
+    /// Counted executions that succeeded.
     pub success: u64,
     /// Counted executions that ended with an error.
     pub error: u64,
@@ -57,28 +57,28 @@ pub struct ClosedPeriodJson {
     pub canceled: u64,
     /// Counted executions that were found after the period had closed; part of `counted`.
     pub late: u64,
-    /// Executions that an operator has voided: in none of the other figures.
+    /// Executions that an operator has voided; not in any other figure.
     pub voided: u64,
-    /// What an operator has added to `counted`, or taken from it, by hand.
+    /// The number that an operator has added to `counted`; negative if subtracted.
     pub adjusted: i64,
-    /// When the last late execution was found, or the figures were corrected; null where neither happened.
+    /// When the last late execution was found, or the figures were corrected; null if neither happened.
     pub late_found_at: Option<Timestamp>,
-    /// Run time of the counted executions together.
+    /// Total run time of the counted executions.
     pub duration_ms: u64,
-    /// success / executions, 0 to 1; null where there are none. What was adjusted by hand is no execution.
+    /// success / executions, 0 to 1; null if there are none. Adjustments are not executions.
     pub success_rate: Option<f64>,
     /// Sources that were not complete past the period's end when it was closed.
     pub incomplete_sources: Vec<String>,
 }
 
-/// A kept period cannot be shown.
+/// A stored period cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowPeriodError {
     /// It is not protobuf.
-    #[error("a kept period cannot be decoded")]
+    #[error("cannot decode a stored period")]
     Decode(#[from] prost::DecodeError),
     /// A part is missing.
-    #[error("a kept period makes no sense")]
+    #[error("invalid stored period")]
     Invalid(#[from] InvalidMessage),
 }
 

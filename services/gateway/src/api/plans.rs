@@ -16,11 +16,11 @@ use super::{
 };
 use crate::change_catalog::Revised;
 
-/// A plan as it is written: `PUT /v1/plans/{id}`.
+/// The body of `PUT /v1/plans/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanInput {
-    /// For people.
+    /// The name shown to people.
     pub name: String,
     /// Counted executions in a period; null for no limit.
     #[serde(default)]
@@ -34,13 +34,13 @@ pub struct PlanInput {
     /// Which executions count, beyond production runs.
     #[serde(default)]
     pub counting: CountingJson,
-    /// What usage costs; null where the plan has no price.
+    /// The price of usage; null if the plan has none.
     #[serde(default)]
     pub price: Option<PriceJson>,
-    /// The event name of the Stripe meter; null where usage is not billed.
+    /// The event name of the Stripe meter; null if usage is not billed.
     #[serde(default)]
     pub meter_event_name: Option<String>,
-    /// What the limit check answers where metering cannot tell.
+    /// The limit check's answer while usage figures are missing or too old.
     #[serde(default)]
     pub outage_rule: OutageRuleJson,
     /// How the limit check decides, beyond the monthly limit.
@@ -51,11 +51,11 @@ pub struct PlanInput {
 /// A plan.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PlanJson {
-    /// The operator's word for it.
+    /// Chosen by the operator.
     pub id: String,
     /// Grows with every change.
     pub revision: u64,
-    /// For people.
+    /// The name shown to people.
     pub name: String,
     /// Counted executions in a period; null for no limit.
     pub monthly_limit: Option<u64>,
@@ -65,11 +65,11 @@ pub struct PlanJson {
     pub thresholds_percent: Vec<u32>,
     /// Which executions count, beyond production runs.
     pub counting: CountingJson,
-    /// What usage costs.
+    /// The price of usage.
     pub price: Option<PriceJson>,
     /// The event name of the Stripe meter.
     pub meter_event_name: Option<String>,
-    /// What the limit check answers where metering cannot tell.
+    /// The limit check's answer while usage figures are missing or too old.
     pub outage_rule: OutageRuleJson,
     /// How the limit check decides, beyond the monthly limit.
     pub admission: AdmissionRuleJson,
@@ -91,11 +91,11 @@ pub enum LimitKindJson {
     /// The limit check refuses.
     #[default]
     Hard,
-    /// The limit check allows, and says that the limit is passed.
+    /// The limit check allows, and reports that the limit is exceeded.
     Soft,
 }
 
-/// What the limit check answers where metering cannot tell.
+/// The limit check's answer while usage figures are missing or too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutageRuleJson {
@@ -128,8 +128,8 @@ pub struct CountingJson {
 pub struct PriceJson {
     /// ISO 4217, lower case, e.g. `eur`.
     pub currency: String,
-    /// How many digits of the amounts stand after the decimal point: ISO 4217's exponent of the currency. Always in an
-    /// answer; in a request it may be left out, and must be the currency's own.
+    /// The number of digits after the decimal point in the amounts: ISO 4217's exponent of the currency.
+    /// Always in an answer; in a request it may be left out, but otherwise must be the currency's own.
     #[serde(default)]
     pub exponent: Option<u32>,
     /// Charged whatever the usage.
@@ -138,7 +138,7 @@ pub struct PriceJson {
     /// Executions that the base fee covers.
     #[serde(default)]
     pub included_executions: u64,
-    /// For each 1,000 executions past the included ones.
+    /// For each 1,000 executions beyond the included ones.
     #[serde(default)]
     pub overage_per_thousand_minor: i64,
 }
@@ -191,7 +191,8 @@ impl PlanInput {
     }
 }
 
-/// Who says an exponent has computed the amounts with it: another than the currency's makes them wrong by powers of ten.
+/// A given exponent was used to compute the amounts: if it is not the currency's, they are wrong by powers of
+/// ten.
 fn check_exponent(said: Option<u32>, price: Option<&Price>) -> Result<(), InvalidEntry> {
     let (Some(said), Some(price)) = (said, price) else { return Ok(()) };
     let (code, own) = (price.currency.as_str(), price.currency.exponent());
@@ -274,7 +275,7 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Plan
     Ok(Json(app.editor.find::<Plan>(&id).await?.into()))
 }
 
-/// Makes or changes a plan. An equal one changes nothing.
+/// Creates or changes a plan. An equal one changes nothing.
 #[utoipa::path(put, path = "/v1/plans/{id}", operation_id = "put_plan", tag = "catalog", params(("id" = String, Path)),
     request_body = PlanInput, responses(
     (status = 200, body = PlanJson),
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_survives_the_way_out_and_in() {
+    fn a_plan_survives_a_round_trip() {
         let json = r#"{"name": "Pro", "monthly_limit": 2500, "limit_kind": "soft", "thresholds_percent": [100, 80],
             "counting": {"manual": true}, "meter_event_name": "executions", "outage_rule": "closed",
             "price": {"currency": "eur", "base_fee_minor": 2000, "included_executions": 2500, "overage_per_thousand_minor": 150},
@@ -328,14 +329,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_has_a_default() {
+    fn missing_fields_have_defaults() {
         let plan = plan(r#"{"name": "Free"}"#).unwrap();
         assert_eq!((plan.monthly_limit, plan.limit_kind, plan.price), (None, LimitKind::Hard, None));
         assert_eq!((plan.thresholds.len(), plan.admission), (2, catalog::AdmissionRule::default()));
     }
 
     #[test]
-    fn a_mistake_names_its_field() {
+    fn an_error_names_its_field() {
         for (json, field) in [
             (r#"{"name": ""}"#, "name"),
             (r#"{"name": "x", "thresholds_percent": [0]}"#, "thresholds_percent"),

@@ -1,4 +1,4 @@
-//! Tokens with which sources push their executions to the collector. The catalog carries their hashes there.
+//! Tokens with which sources push their executions to the collector. The catalog distributes their hashes.
 
 use axum::{Json, extract::State, http::StatusCode};
 use catalog::Source;
@@ -21,8 +21,8 @@ pub struct PushTokenJson {
     pub token: String,
 }
 
-/// Makes the token with which a source pushes its executions, and shows it this once. An earlier one is refused
-/// from then on.
+/// Creates the token with which a source pushes its executions, and shows it only now. The previous token is
+/// no longer accepted.
 #[utoipa::path(post, path = "/v1/sources/{id}/push-token", operation_id = "create_push_token", tag = "catalog",
     params(("id" = String, Path)), responses(
     (status = 201, body = PushTokenJson),
@@ -40,7 +40,7 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(PushTokenJson { token: token.expose_secret().to_owned() })))
 }
 
-/// Takes a source's push token back. Its executions are still polled.
+/// Revokes a source's push token. Its executions are still polled.
 #[utoipa::path(delete, path = "/v1/sources/{id}/push-token", operation_id = "revoke_push_token", tag = "catalog",
     params(("id" = String, Path)), responses(
     (status = 204),

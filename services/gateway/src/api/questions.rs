@@ -1,5 +1,5 @@
-//! Questions to other services on behalf of a caller. There is no other way for a route to ask one: each caller has a few
-//! places, and one that asks for more is refused before it slows the answers to the others.
+//! Questions to other services on behalf of a caller. Routes ask only through here: each caller has a few
+//! places, and one that wants more is refused before it slows the answers to others.
 
 use std::time::Duration;
 

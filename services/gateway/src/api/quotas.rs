@@ -1,5 +1,5 @@
-//! What one caller may take at once, before what all together may: one that asks for too much is refused and the others are
-//! served.
+//! Limits on what one caller may use at once, within the limits for all callers: one that wants too much is
+//! refused, and the others are served.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -23,27 +23,29 @@ use tokio::time::timeout;
 use super::{App, error::ApiError};
 use crate::tokens::{Hash, Principal};
 
-/// Questions to other services. Fewer of one caller than the aggregator has connections for questions, so that one is always
-/// left for the others. A page of the dashboard asks four at once: some wait.
+/// Questions to other services. One caller may ask fewer at once than the aggregator has connections for
+/// questions, so that one is always left for others. A page of the dashboard asks four at once, so some wait.
 const QUESTIONS: PlaceBounds = PlaceBounds { each_max: 3, each_waiting_max: 12, all_max: 32 };
 
-/// Live listeners. Each holds a connection and its backlog. One caller's are the open tabs of all that use its token.
+/// Live listeners. Each holds a connection and its backlog. A caller has one for each open tab of everyone
+/// who uses its token.
 const LISTENERS: PlaceBounds = PlaceBounds { each_max: 100, each_waiting_max: 0, all_max: 1_000 };
 
-/// Sign-ins of one address, which may be a proxy for many people. They take milliseconds; only a body that does not come holds
-/// its place.
+/// Sign-ins from one address, which may be a proxy for many people. They take milliseconds, unless the body
+/// does not arrive.
 const SIGN_INS: PlaceBounds = PlaceBounds { each_max: 16, each_waiting_max: 16, all_max: 64 };
 
-/// A sign-in has this long for its body and its answer.
+/// Timeout of a sign-in, including its body.
 const SIGN_IN_WITHIN: Duration = Duration::from_secs(5);
 
-/// Requests of one caller at once: half of all, because one source of a large host asks over many connections.
+/// Concurrent requests of one caller: half of all, because a large source may send many over many
+/// connections.
 pub const REQUESTS_EACH_MAX: usize = 256;
 
-/// Counters of requests in hand. Two callers may share one; then they share its bound.
+/// Counters of requests in progress. Two callers may share one; then they share its bound.
 const COUNTERS: usize = 4_096;
 
-/// Who is counted as one caller.
+/// What counts as one caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Who {
     /// An operator's token and the sessions that were opened with it.
@@ -52,12 +54,12 @@ pub enum Who {
     Tenant(TenantId),
     /// A source with its push token.
     Source(SourceId),
-    /// Somebody who has not said who they are.
+    /// A caller that is not authenticated.
     Address(IpAddr),
 }
 
 impl Who {
-    /// The caller behind a good token.
+    /// The caller behind a valid token.
     pub fn of(principal: &Principal, token: Hash) -> Self {
         match principal {
             Principal::Operator => Self::Operator(token.into_bytes()),
@@ -65,7 +67,7 @@ impl Who {
         }
     }
 
-    /// The network that a request comes from: of IPv6 the part that is given to one customer.
+    /// The network that a request comes from: for IPv6 the prefix that is assigned to one customer.
     fn at(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(ip) => Self::Address(IpAddr::V6(((u128::from(ip) >> 64) << 64).into())),
@@ -96,16 +98,17 @@ impl Default for Quotas {
 }
 
 impl Quotas {
-    /// Counts a request of this caller until what is returned is dropped.
+    /// Counts a request of this caller until the returned guard is dropped.
     pub fn request(&self, who: &Who) -> Result<InHand, ApiError> {
         self.requests.take(who).ok_or(ApiError::TooManyAtOnce)
     }
 }
 
-/// Requests in hand by caller. Counters and no map: a limit check is answered in microseconds, and would wait for the map.
+/// Requests in progress by caller. Counters instead of a map: a limit check is answered in microseconds, and
+/// would wait for the map's lock.
 struct Requests {
     counters: Box<[AtomicUsize]>,
-    /// Nobody can choose a name to share a counter with another.
+    /// Random, so that nobody can choose a name that shares another caller's counter.
     random: RandomState,
 }
 
@@ -148,7 +151,7 @@ impl From<NoPlace> for ApiError {
     }
 }
 
-/// Bounds what somebody may hold who has not signed in yet, before the body is read.
+/// Bounds the resources of callers that have not signed in yet, before the body is read.
 pub async fn bound_sign_ins(State(app): State<App>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let who = Who::at(peer.unwrap_or(IpAddr::from([0, 0, 0, 0])));
@@ -167,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_with_half_of_all_requests_gets_no_more_until_one_ends() {
+    fn a_caller_gets_at_most_half_of_all_concurrent_requests() {
         let quotas = Quotas::default();
         let (one, other) = (Who::Tenant(TenantId::parse("one").unwrap()), Who::at([192, 0, 2, 1].into()));
         let mut in_hand: Vec<_> =
@@ -175,11 +178,11 @@ mod tests {
         assert!(matches!(quotas.request(&one), Err(ApiError::TooManyAtOnce)));
         assert!(quotas.request(&other).is_ok());
         in_hand.pop();
-        assert!(quotas.request(&one).is_ok(), "and a refusal has taken nothing");
+        assert!(quotas.request(&one).is_ok(), "and a refusal takes nothing");
     }
 
     #[test]
-    fn an_address_is_counted_by_what_one_customer_is_given() {
+    fn an_address_is_counted_by_its_customers_network() {
         let who = |text: &str| Who::at(text.parse().unwrap());
         assert_eq!(who("2001:db8:1:2::1"), who("2001:db8:1:2:ffff::9"));
         assert_ne!(who("2001:db8:1:2::1"), who("2001:db8:1:3::1"));

@@ -28,40 +28,40 @@ use crate::{
     usage::{Counted, period_at},
 };
 
-/// Rows in one answer; the others are in `omitted`.
+/// Rows in one answer; the rest is summed in `omitted`.
 const ROWS_MAX: u64 = 1_000;
 
-/// The longest time that one answer is about: it bounds what is read.
+/// The longest time that one answer covers, to bound what is read.
 const SPAN_MAX: SignedDuration = SignedDuration::from_hours(400 * 24);
 
-/// Which refusals.
+/// The refusals to return.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RefusalsQuery {
-    /// From this instant (RFC 3339) or date (in the tenant's time zone) on, rounded down to a whole hour of UTC. The begin of the
-    /// current period where nothing is said.
+    /// From this instant (RFC 3339) or date (in the tenant's time zone) on, rounded down to a whole hour in
+    /// UTC. By default the start of the current period.
     from: Option<String>,
-    /// Until this instant or date, exclusive, rounded up to a whole hour. Now where nothing is said.
+    /// Until this instant or date, exclusive, rounded up to a whole hour. By default now.
     to: Option<String>,
-    /// What rows are divided by; by reason and workflow where nothing is said.
+    /// How rows are grouped; by default by reason and workflow.
     #[param(inline)]
     group: Option<GroupJson>,
-    /// In which form.
+    /// The format of the answer.
     #[serde(default)]
     #[param(inline)]
     format: FormatJson,
 }
 
-/// What refusals are divided by.
+/// How refusals are grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupJson {
-    /// Reasons.
+    /// By reason.
     Reason,
-    /// Workflows.
+    /// By workflow.
     Workflow,
-    /// Dates in the tenant's time zone, oldest first.
+    /// By date in the tenant's time zone, oldest first.
     Day,
 }
 
@@ -76,15 +76,15 @@ pub struct RefusalsJson {
     pub to: Timestamp,
     /// The tenant's time zone, by its IANA name.
     pub time_zone: String,
-    /// All that was refused until then is in.
+    /// Includes everything that was refused until then.
     pub as_of: Timestamp,
-    /// What rows are divided by; null: by reason and workflow.
+    /// How rows are grouped; null: by reason and workflow.
     pub group: Option<GroupJson>,
-    /// All of them together.
+    /// The sum of all refusals.
     pub totals: RefusedJson,
-    /// The most first, at most 1,000; days in their order.
+    /// The most first, at most 1,000; days in chronological order.
     pub rows: Vec<RefusalRowJson>,
-    /// Those that are in no row.
+    /// Refusals that are in no row.
     pub omitted: RefusedJson,
 }
 
@@ -93,22 +93,25 @@ pub struct RefusalsJson {
 pub struct RefusedJson {
     /// Runs that were refused.
     pub refused: u64,
-    /// Runs that were allowed because the plan only watches, and would have been refused otherwise.
+    /// Runs that were allowed only because the plan is in shadow mode.
     pub would_be_refused: u64,
 }
 
 /// Refused runs of one reason, workflow or day.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RefusalRowJson {
-    /// The reason, as in the answer of the limit check; null where rows are not divided by it.
+    /// The reason, as in the limit check's answer; null if not grouped by reason.
     pub reason: Option<String>,
-    /// The workflow's id; null where the requests named none, in the rows of further workflows, and where rows are not divided by it.
+    /// The workflow's id; null if the requests named none, in rows of further workflows, and if not grouped
+    /// by workflow.
     pub workflow: Option<String>,
-    /// Its name; null where it is not known.
+    /// Its name; null if not known.
     pub name: Option<String>,
-    /// Further workflows together: an hour has figures of the first 100 pairs of reason and workflow.
+    /// Whether this is the sum of further workflows: an hour has separate figures for the first 100 pairs of
+    /// reason and workflow.
     pub is_further: bool,
-    /// The date in the tenant's time zone; null where rows are not divided by it. An hour belongs to the date on which it begins.
+    /// The date in the tenant's time zone; null if not grouped by day. An hour belongs to the date on which
+    /// it begins.
     pub day: Option<Date>,
     /// How many.
     #[serde(flatten)]
@@ -147,7 +150,8 @@ impl RefusalRowJson {
     }
 }
 
-/// Names of the workflows that ran in the period. A request names no source, so an id that two sources have stands without a name.
+/// Names of the workflows that ran in the period. A request names no source, so an id that two sources have
+/// gets no name.
 fn names(counted: Option<&Counted>) -> HashMap<&str, &str> {
     let mut names: HashMap<&str, &str> = HashMap::new();
     for usage in counted.iter().flat_map(|counted| &counted.workflows) {
@@ -190,7 +194,8 @@ fn lines(refusals: &RefusalsJson) -> Vec<Vec<String>> {
     lines
 }
 
-/// A tenant's refused runs, by reason and workflow. Runs that a plan which only watches would have refused are figures of their own.
+/// A tenant's refused runs, by reason and workflow. Runs that a plan in shadow mode would have refused are
+/// counted separately.
 #[utoipa::path(get, path = "/v1/tenants/{id}/refusals", operation_id = "list_refusals", tag = "limit check", params(("id" = String, Path), RefusalsQuery), responses(
     (status = 200, body = RefusalsJson, description = "With `format=csv` the rows as CSV (RFC 4180), and a line with the total."),
     (status = "default", body = ErrorJson),
@@ -221,7 +226,7 @@ pub async fn get(
             format!("ask for at most {} days at once", SPAN_MAX.as_hours() / 24),
         ));
     }
-    // The hour that goes on is in, also at its first instant.
+    // The current hour is included, even at its first instant.
     let end = if query.to.is_some() { hour_after(span.end) } else { hour(now).saturating_add(1) };
     let hours = hour(span.start)..end;
     let zone = TimeZone::get(calendar.time_zone_name()).unwrap_or(TimeZone::UTC);

@@ -1,6 +1,6 @@
-//! Sessions of the dashboard: `POST /v1/session` changes a token for a cookie, `GET` tells who is signed in,
-//! `DELETE` signs out. A request that changes something and carries the cookie instead of a token needs the
-//! header `X-Flowmeter: 1`, which a page of another origin cannot send.
+//! Sessions of the dashboard: `POST /v1/session` exchanges a token for a cookie, `GET` returns who is signed
+//! in, `DELETE` signs out. A request that changes something and carries the cookie instead of a token needs
+//! the header `X-Flowmeter: 1`, which a page of another origin cannot send.
 
 use axum::{
     Json,
@@ -42,7 +42,7 @@ pub struct SessionJson {
     pub kind: TokenKindJson,
     /// The tenant's id; null for an operator.
     pub tenant: Option<String>,
-    /// When the session ends; null where the request carried a token.
+    /// When the session ends; null if the request carried a token.
     pub expires_at: Option<Timestamp>,
 }
 
@@ -52,7 +52,7 @@ impl SessionJson {
     }
 }
 
-/// No script reads it, no other site sends it.
+/// Scripts cannot read it, and it is not sent with requests from other sites.
 fn cookie(app: &App, value: String) -> Cookie<'static> {
     Cookie::build((SESSION_COOKIE, value))
         .path(app.base_path.cookie_path().to_owned())
@@ -62,7 +62,7 @@ fn cookie(app: &App, value: String) -> Cookie<'static> {
         .build()
 }
 
-/// Signs in: changes a token for a session cookie.
+/// Signs in: exchanges a token for a session cookie.
 #[utoipa::path(post, path = "/v1/session", operation_id = "sign_in", tag = "session", request_body = SessionInput,
     security(()), responses(
     (status = 200, body = SessionJson),

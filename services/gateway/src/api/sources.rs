@@ -1,4 +1,4 @@
-//! Sources over HTTP. The API key goes in and never comes out.
+//! Sources over HTTP. The API key is write-only.
 
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
@@ -33,64 +33,65 @@ use crate::{
     sources::{Failing, SourceState, Synced},
 };
 
-/// Longest API key; n8n's are tokens of some hundred characters.
+/// Longest API key; n8n's are tokens of a few hundred characters.
 const API_KEY_CHARS_MAX: usize = 4_096;
 
-/// A source as it is written: `PUT /v1/sources/{id}`.
+/// The body of `PUT /v1/sources/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceInput {
-    /// The id of the tenant whose executions it runs, where no attribution says otherwise; it must exist. Null where
-    /// only attributions name tenants: what none of them matches is kept, and belongs to nobody until one does.
+    /// The id of the tenant of executions that no attribution matches; it must exist. Null if only
+    /// attributions name tenants: executions that none of them matches are kept, and belong to no tenant
+    /// until one matches.
     #[serde(default)]
     pub tenant: Option<String>,
-    /// Parts of it that belong to other tenants; at most 1,000.
+    /// Executions that belong to other tenants; at most 1,000.
     #[serde(default)]
     pub attributions: Vec<AttributionJson>,
-    /// What software it runs.
+    /// The software that it runs.
     pub kind: SourceKindJson,
     /// Without the API's path, e.g. `https://n8n.example.com`.
     pub base_url: String,
-    /// Needed for a new source and where `base_url` moves to another host; the sealed key is kept otherwise.
+    /// Needed for a new source and if `base_url` moves to another host; otherwise the sealed key is kept.
     #[serde(default)]
     #[schema(value_type = Option<String>, write_only)]
     pub api_key: Option<SecretString>,
     /// Time between sweeps, e.g. `10m`; null for the collector's default.
     #[serde(default)]
     pub poll_interval: Option<String>,
-    /// Not swept while paused.
+    /// A paused source is not swept.
     #[serde(default)]
     pub paused: bool,
 }
 
-/// A source and how its metering goes.
+/// A source and its metering state.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SourceJson {
-    /// The operator's word for it.
+    /// Chosen by the operator.
     pub id: String,
     /// Grows with every change.
     pub revision: u64,
-    /// The id of the tenant whose executions it runs, where no attribution says otherwise.
+    /// The id of the tenant of executions that no attribution matches.
     pub tenant: Option<String>,
-    /// Parts of it that belong to other tenants.
+    /// Executions that belong to other tenants.
     pub attributions: Vec<AttributionJson>,
-    /// What software it runs.
+    /// The software that it runs.
     pub kind: SourceKindJson,
     /// Without the API's path.
     pub base_url: String,
-    /// Whether a key is kept; the key itself is never shown.
+    /// Whether a key is stored; the key itself is never shown.
     pub has_api_key: bool,
-    /// Whether there is a token with which it may push: `POST /v1/sources/{id}/push-token`.
+    /// Whether it has a push token: `POST /v1/sources/{id}/push-token`.
     pub has_push_token: bool,
     /// Time between sweeps, e.g. `10m`.
     pub poll_interval: Option<String>,
-    /// Not swept while paused.
+    /// A paused source is not swept.
     pub paused: bool,
-    /// How its metering goes.
+    /// Its metering state.
     pub status: SourceStatusJson,
 }
 
-/// How the metering of a source goes.
+/// The metering state of a source.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct SourceStatusJson {
     /// Every execution that stopped before this instant has been collected; null before the first sweep.
@@ -99,26 +100,27 @@ pub struct SourceStatusJson {
     pub lag_seconds: Option<u64>,
     /// Executions that were running at `complete_until`.
     pub open_executions: Option<u64>,
-    /// The last sweep that ended well.
+    /// The last successful sweep.
     pub last_sweep: Option<SweepJson>,
-    /// Why it cannot be swept now; null where it can.
+    /// Why it cannot be swept now; null if it can.
     pub failing: Option<FailingJson>,
-    /// When it is expected to prune executions that were not seen, at its present rate; null where sweeps come
+    /// When it is expected to prune executions that were not seen, at its current rate; null if sweeps come
     /// often enough.
     pub loss_expected_at: Option<Timestamp>,
-    /// Executions that it has numbered and never showed; null where there are none.
+    /// Executions that it has numbered but never showed; null if there are none.
     pub unseen: Option<UnseenJson>,
-    /// Executions that were gone before they were seen.
+    /// Executions that disappeared before they were seen.
     pub gaps: GapsJson,
-    /// How far its clock is ahead of Flowmeter's, negative where it is behind, as measured last; null where that is not known.
+    /// How far its clock is ahead of Flowmeter's at the last measurement, negative if it is behind; null if
+    /// not known.
     pub clock_skew_ms: Option<i64>,
     /// When that was measured.
     pub clock_measured_at: Option<Timestamp>,
-    /// What a person should mend.
+    /// Problems that a person should fix.
     pub warnings: Vec<WarningJson>,
 }
 
-/// A sweep that ended well.
+/// A successful sweep.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SweepJson {
     /// When it started.
@@ -127,7 +129,7 @@ pub struct SweepJson {
     pub ended_at: Timestamp,
     /// Final executions that it published, repeats included.
     pub executions_published: u32,
-    /// The life of the source's id sequence.
+    /// The epoch of the source's id sequence.
     pub epoch: u32,
 }
 
@@ -141,7 +143,7 @@ pub struct FailingJson {
     pub detail: String,
     /// Since when.
     pub since: Timestamp,
-    /// Failures in a row.
+    /// Consecutive failures.
     pub consecutive_failures: u32,
 }
 
@@ -154,7 +156,7 @@ pub struct SourceList {
     pub damaged: Vec<DamagedJson>,
 }
 
-/// What software a source runs.
+/// The software that a source runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKindJson {
@@ -163,7 +165,7 @@ pub enum SourceKindJson {
 }
 
 impl SourceInput {
-    /// The source, checked as every service checks it. `present` lends its sealed key where none is given.
+    /// The source, checked as every service checks it. Takes the sealed key of `present` if none is given.
     fn into_source(
         self,
         id: &SourceId,
@@ -197,14 +199,14 @@ impl SourceInput {
             push_token_sha256: Default::default(),
             attributions: attributions.collect::<Result<_, _>>()?,
         })?;
-        // What people paste from the address bar.
+        // People paste the page of the editor from the address bar.
         let source = match catalog::of_editor_page(&source.base_url) {
             Some(base_url) => Source { base_url, ..source },
             None => source,
         };
         let api_key = match (given, present) {
             (Some(key), _) => key,
-            // Whoever may move a source must not be able to have its key sent to a machine of theirs.
+            // Otherwise someone who may move a source could have its key sent to a machine of theirs.
             (None, Some(present)) if present.base_url.origin() == source.base_url.origin() => {
                 present.api_key.clone()
             }
@@ -213,7 +215,7 @@ impl SourceInput {
             }
             (None, None) => return Err(InvalidEntry::field("api_key", "is needed for a new source")),
         };
-        // Issued and taken back by itself, so that a change of the rest leaves it alone.
+        // Created and revoked separately, so that a change of the source keeps it.
         let push_token_sha256 = present.and_then(|present| present.push_token_sha256);
         Ok(Source { api_key, push_token_sha256, ..source })
     }
@@ -231,7 +233,7 @@ fn sealed(key: &SecretString, sealing: &SealingKey) -> Result<Sealed, InvalidEnt
     }
 }
 
-/// As it was written: without the slash that the parser adds to an address without a path.
+/// As it was given: without the slash that the parser adds to an address without a path.
 fn shown_url(url: &Url) -> String {
     match url.path() {
         "/" => url.as_str().trim_end_matches('/').to_owned(),
@@ -308,7 +310,7 @@ impl From<&Failing> for FailingJson {
     }
 }
 
-/// Adds to each source how its metering goes.
+/// Adds each source's metering state.
 async fn with_status(app: &App, sources: Vec<Revised<Source>>) -> Result<Vec<SourceJson>, ApiError> {
     let ids: Vec<String> = sources.iter().map(|source| source.value.id.to_string()).collect();
     let mut gaps = gaps::shown(app, &ids).await?;
@@ -329,7 +331,7 @@ async fn one_with_status(app: &App, source: Revised<Source>) -> Result<Json<Sour
     shown.map(Json).ok_or_else(|| ApiError::NotFound("the source is gone".to_owned()))
 }
 
-/// All sources, with how their metering goes.
+/// All sources, with their metering state.
 #[utoipa::path(get, path = "/v1/sources", operation_id = "list_sources", tag = "catalog", responses(
     (status = 200, body = SourceList),
     (status = "default", body = ErrorJson),
@@ -342,7 +344,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<SourceList>, ApiError> 
     }))
 }
 
-/// One source, with how its metering goes.
+/// One source, with its metering state.
 #[utoipa::path(get, path = "/v1/sources/{id}", operation_id = "get_source", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 200, body = SourceJson),
     (status = "default", body = ErrorJson),
@@ -352,8 +354,9 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Sour
     one_with_status(&app, source).await
 }
 
-/// Makes or changes a source, which is then swept at once. With `api_key` it is a change even where the key is
-/// the same: a sealed key cannot be compared. The id of a source that was removed is not given to another n8n.
+/// Creates or changes a source, which is then swept at once. With `api_key` it is a change even if the key is
+/// the same, because a sealed key cannot be compared. The id of a removed source cannot be used for another
+/// n8n.
 #[utoipa::path(put, path = "/v1/sources/{id}", operation_id = "put_source", tag = "catalog", params(("id" = String, Path), PutQuery),
     request_body = SourceInput, responses(
     (status = 200, body = SourceJson),
@@ -374,7 +377,7 @@ pub async fn put(
     one_with_status(&app, source).await
 }
 
-/// Removes a source. What it has reported stays counted, and its id is not given to another n8n.
+/// Removes a source. Its executions stay counted, and its id cannot be used for another n8n.
 #[utoipa::path(delete, path = "/v1/sources/{id}", operation_id = "remove_source", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 204),
     (status = "default", body = ErrorJson),
@@ -399,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_the_editor_and_an_address_of_the_api_are_that_of_the_instance() {
+    fn an_editor_page_or_api_address_is_reduced_to_that_of_the_instance() {
         let sealing = SealingKey::parse(&KeyPair::generate().public).unwrap();
         let at = |base_url: &str| {
             let json =
@@ -458,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_debugged_does_not_hold_the_key() {
+    fn debug_output_does_not_contain_the_key() {
         let input =
             input(r#"{"tenant": "north", "kind": "n8n", "base_url": "https://x", "api_key": "key-north"}"#);
         assert!(!format!("{input:?}").contains("key-north"));

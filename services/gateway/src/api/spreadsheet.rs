@@ -1,4 +1,4 @@
-//! Figures as CSV (RFC 4180) that a spreadsheet opens as what they are.
+//! Figures as CSV (RFC 4180) that is safe to open in a spreadsheet.
 
 use axum::{
     http::header::{CONTENT_DISPOSITION, CONTENT_TYPE},
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::usage::MoneyJson;
 
-/// In which form an answer is asked for.
+/// The format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FormatJson {
@@ -20,10 +20,11 @@ pub enum FormatJson {
     Csv,
 }
 
-/// With one of these at its start, a spreadsheet reads a cell as a formula.
+/// A spreadsheet reads a cell that starts with one of these as a formula.
 const FORMULA_STARTS: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
 
-/// A text as a cell that no spreadsheet takes for a formula: an apostrophe comes before what looks like one.
+/// A text as a cell that no spreadsheet reads as a formula: text that looks like one is prefixed with an
+/// apostrophe.
 pub fn cell(text: &str) -> String {
     let looks_like_one = text.starts_with(FORMULA_STARTS) || text.trim_start().starts_with(FORMULA_STARTS);
     if looks_like_one { format!("'{text}") } else { text.to_owned() }
@@ -48,7 +49,7 @@ pub fn to_csv(header: &[&str], lines: &[Vec<String>]) -> Result<Vec<u8>, csv::Er
     writer.into_inner().map_err(|error| error.into_error().into())
 }
 
-/// An answer that a browser saves under this name.
+/// An answer that a browser saves as a file with this name.
 pub fn file(name: &str, csv: Vec<u8>) -> Response {
     let headers = [
         (CONTENT_TYPE, "text/csv; charset=utf-8; header=present".to_owned()),
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn an_amount_has_the_places_of_its_currency() {
+    fn an_amount_has_the_decimal_places_of_its_currency() {
         let shown =
             |amount_minor, exponent| decimal(&MoneyJson { amount_minor, currency: "x".into(), exponent });
         assert_eq!(

@@ -1,5 +1,6 @@
-//! A period as CSV, for an accountant: `GET /v1/tenants/{id}/usage/statement`. One line for each workflow, and those that
-//! make the lines add up: the workflows that are not listed, what was adjusted by hand, the base fee, the total.
+//! A period as CSV, for an accountant: `GET /v1/tenants/{id}/usage/statement`. One line for each workflow,
+//! and lines that make them add up: the workflows that are not listed, the adjustments, the base fee, the
+//! total.
 
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
@@ -19,16 +20,16 @@ use super::{
     usage::{MoneyJson, WorkflowJson},
 };
 
-/// Of which period.
+/// The period of a statement.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StatementQuery {
-    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    /// An instant (RFC 3339) or date in the period; by default the current period.
     pub period: Option<String>,
 }
 
-/// What the columns are.
+/// The columns.
 const HEADER: [&str; 20] = [
     "tenant",
     "period_start",
@@ -85,14 +86,14 @@ fn of_totals(of: &TotalsJson) -> [String; FIGURES] {
     .map(|figure| figure.to_string())
 }
 
-/// Only a count, or not even that.
+/// The figures of a line that has only a count, which may be zero.
 fn only(counted: i64) -> [String; FIGURES] {
     let mut figures = [(); FIGURES].map(|()| "0".to_owned());
     figures[0] = counted.to_string();
     figures
 }
 
-/// RFC 4180, with a header. Costs are empty where the plan has no price.
+/// RFC 4180, with a header. Costs are empty if the plan has no price.
 fn to_csv(top: &TopWorkflows) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
     writer.write_record(HEADER)?;
@@ -136,7 +137,7 @@ pub async fn get(
     let top = top_workflows(&app, &caller, &id, &query).await?;
     let zone = TimeZone::get(&top.period.time_zone).unwrap_or(TimeZone::UTC);
     let begins = top.period.start.to_zoned(zone).date();
-    // An id has no character that a header or a file name could not have.
+    // All characters of a tenant id are safe in a header and a file name.
     let name = format!("usage-{}-{begins}.csv", top.tenant);
     Ok(file(&name, to_csv(&top).map_err(ApiError::unavailable)?))
 }

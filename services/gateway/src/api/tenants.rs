@@ -19,11 +19,11 @@ use super::{
 };
 use crate::{change_catalog::Revised, directory::Snapshot};
 
-/// A tenant as it is written: `PUT /v1/tenants/{id}`.
+/// The body of `PUT /v1/tenants/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TenantInput {
-    /// For people.
+    /// The name shown to people.
     pub name: String,
     /// The id of its plan, which must exist.
     pub plan: String,
@@ -36,19 +36,20 @@ pub struct TenantInput {
     /// Language of mails and messages: `en` or `es`; `en` if missing.
     #[serde(default)]
     pub language: Option<String>,
-    /// Who is warned, as mail addresses.
+    /// Mail addresses that receive alerts.
     #[serde(default)]
     pub alert_recipients: Vec<String>,
-    /// Its customer id at Stripe; null where it is not billed.
+    /// Its Stripe customer id; null if it is not billed.
     #[serde(default)]
     pub stripe_customer_id: Option<String>,
-    /// Whether other tenants may have the same customer at Stripe: one invoice for all of them. Each of them has to say so.
+    /// Whether other tenants may have the same Stripe customer, with one invoice for all. Each of them must
+    /// set this.
     #[serde(default)]
     pub shared_customer: bool,
     /// Replaces the plan's limit; null for the plan's own.
     #[serde(default)]
     pub limit_override: Option<u64>,
-    /// When the override ends and the plan's limit holds again; null for as long as it stands.
+    /// When the override ends and the plan's limit holds again; null for never.
     #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub limit_override_until: Option<Timestamp>,
@@ -57,11 +58,11 @@ pub struct TenantInput {
 /// A tenant.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TenantJson {
-    /// The operator's word for it.
+    /// Chosen by the operator.
     pub id: String,
     /// Grows with every change.
     pub revision: u64,
-    /// For people.
+    /// The name shown to people.
     pub name: String,
     /// The id of its plan.
     pub plan: String,
@@ -69,26 +70,26 @@ pub struct TenantJson {
     pub time_zone: String,
     /// Day of the month on which periods start; in shorter months the last day.
     pub anchor_day: u32,
-    /// From when the calendar holds, where the current period began with another one; null where it holds, or where nothing
-    /// is known of the period yet.
+    /// When this calendar takes effect, if the current period still follows another one; null if it is in
+    /// effect, or if nothing is known of the period yet.
     pub calendar_from: Option<Timestamp>,
     /// Language of mails and messages.
     pub language: String,
-    /// Who is warned.
+    /// Mail addresses that receive alerts.
     pub alert_recipients: Vec<String>,
-    /// Its customer id at Stripe.
+    /// Its Stripe customer id.
     pub stripe_customer_id: Option<String>,
-    /// Whether other tenants may have the same customer at Stripe.
+    /// Whether other tenants may have the same Stripe customer.
     pub shared_customer: bool,
     /// Replaces the plan's limit.
     pub limit_override: Option<u64>,
-    /// When the override ends and the plan's limit holds again; null for as long as it stands.
+    /// When the override ends and the plan's limit holds again; null for never.
     pub limit_override_until: Option<Timestamp>,
-    /// What a person should mend.
+    /// Problems that a person should fix.
     pub warnings: Vec<WarningJson>,
-    /// Whether it was removed: its figures stay readable, its id is not given to another.
+    /// Whether it was removed: its figures stay readable, its id cannot be used for another tenant.
     pub archived: bool,
-    /// When it was archived; null where it was not, and for one that was removed before this was kept.
+    /// When it was archived; null if it was not, or if it was removed before this was recorded.
     pub archived_at: Option<Timestamp>,
 }
 
@@ -101,12 +102,12 @@ pub struct TenantList {
     pub damaged: Vec<DamagedJson>,
 }
 
-/// Which tenants.
+/// The tenants to list.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Those that were removed, at most 10,000, instead of those that are there.
+    /// Archived tenants, at most 10,000, instead of the others.
     #[serde(default)]
     archived: bool,
 }
@@ -116,8 +117,8 @@ impl TenantInput {
     fn into_tenant(self, id: &TenantId) -> Result<Tenant, ApiError> {
         let plan = PlanId::parse(&self.plan).map_err(|error| ApiError::field("plan", error))?;
         let time_zone = self.time_zone.unwrap_or_else(|| "UTC".to_owned());
-        // Stricter than what is read back: a name from before this check, or from before a release of the database, must
-        // not make its tenant unreadable.
+        // Stricter than reading: a name from before this check, or from an older time zone database, must not
+        // make its tenant unreadable.
         metering::check_time_zone(&time_zone).map_err(|error| ApiError::field("time_zone", error))?;
         let tenant = Tenant::from_wire(v1::Tenant {
             tenant_id: id.to_string(),
@@ -127,7 +128,7 @@ impl TenantInput {
             plan_id: plan.to_string(),
             time_zone,
             anchor_day: match self.anchor_day {
-                // On the wire 0 is "not said"; here it is a mistake.
+                // On the wire 0 means "not set"; here it is an error.
                 Some(0) => return Err(ApiError::field("anchor_day", "use 1 to 31")),
                 day => day.unwrap_or(1),
             },
@@ -174,13 +175,14 @@ impl From<ArchivedTenant> for TenantJson {
 }
 
 impl TenantJson {
-    /// With what a person should mend.
+    /// With warnings.
     fn warned(catalog: &Snapshot, tenant: Revised<Tenant>) -> Self {
         let warnings = warnings::of_tenant(catalog, &tenant.value.id);
         Self { warnings, ..Self::from(tenant) }
     }
 
-    /// With what a person should mend, and the instant from which its calendar holds: a changed one decides the next period.
+    /// With warnings, and the instant from which its calendar holds: a changed one only takes effect with the
+    /// next period.
     async fn dated(app: &App, tenant: Revised<Tenant>) -> Result<Json<Self>, ApiError> {
         let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
         let now = app.clock.now();
@@ -222,18 +224,19 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Tena
     TenantJson::dated(&app, tenant).await
 }
 
-/// Whether a removed value may come back.
+/// Whether a removed value may be restored.
 #[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PutQuery {
-    /// A removed tenant of this id is the same customer, a removed source the same n8n: it comes back, with its figures.
-    /// Without it the id of a removed one is refused.
+    /// A removed tenant of this id is the same customer, or a removed source the same n8n: it is restored,
+    /// with its figures. Without this, the id of a removed one is refused.
     #[serde(default)]
     pub restore: bool,
 }
 
-/// Makes or changes a tenant. An equal one changes nothing. The id of a tenant that was removed is not given to another.
+/// Creates or changes a tenant. An equal one changes nothing. The id of a removed tenant cannot be used for
+/// another.
 #[utoipa::path(put, path = "/v1/tenants/{id}", operation_id = "put_tenant", tag = "catalog", params(("id" = String, Path), PutQuery),
     request_body = TenantInput, responses(
     (status = 200, body = TenantJson),
@@ -257,8 +260,8 @@ pub async fn put(
     TenantJson::dated(&app, tenant).await
 }
 
-/// Removes a tenant that has no sources, and takes its tokens back. It is archived: its figures stay readable for the operator,
-/// what it owes is still billed, and its id is not given to another.
+/// Removes a tenant that has no sources, and revokes its tokens. It is archived: its figures stay readable
+/// for the operator, its open usage is still billed, and its id cannot be used for another tenant.
 #[utoipa::path(delete, path = "/v1/tenants/{id}", operation_id = "remove_tenant", tag = "catalog", params(("id" = String, Path)), responses(
     (status = 204),
     (status = "default", body = ErrorJson),
@@ -268,8 +271,8 @@ pub async fn remove(State(app): State<App>, PathId(id): PathId) -> Result<Status
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Refuses an override that has ended already: a mistyped year would quietly change nothing. One that has ended meanwhile
-/// may stay where it stands, so that the same file can be applied again.
+/// Refuses an override that has already ended, because a mistyped year would silently have no effect. A
+/// stored override that has ended since may be sent again, so that the same file can be applied twice.
 fn current(tenant: Tenant, present: Option<&Tenant>, now: Timestamp) -> Result<Tenant, InvalidEntry> {
     let is_kept = |until| present.is_some_and(|present| present.limit_override_until == Some(until));
     match tenant.limit_override_until {
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_survives_the_way_out_and_in() {
+    fn a_tenant_survives_a_round_trip() {
         let json = r#"{"name": "North", "plan": "pro", "time_zone": "Europe/Madrid", "anchor_day": 31, "language": "es",
             "alert_recipients": ["ops@north.example"], "stripe_customer_id": "cus_north", "limit_override": 0,
             "limit_override_until": "2026-12-01T00:00:00Z"}"#;
@@ -306,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_that_has_ended_is_refused_and_one_that_ends_may_stay() {
+    fn an_ended_override_is_refused_unless_it_is_already_stored() {
         let until = |until: &str| {
             let json = format!(
                 r#"{{"name": "N", "plan": "pro", "limit_override": 9, "limit_override_until": "{until}"}}"#
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_names_its_field() {
+    fn an_error_names_its_field() {
         for (change, field) in [
             (r#""plan": "A b""#, "plan"),
             (r#""plan": "pro", "time_zone": "Mars/Olympus""#, "time_zone"),

@@ -1,4 +1,4 @@
-//! Tokens over HTTP. A token is shown once, when it is made.
+//! Tokens over HTTP. A token is shown once, when it is created.
 
 use axum::{Json, extract::State, http::StatusCode};
 use jiff::Timestamp;
@@ -29,34 +29,34 @@ pub struct TokenInput {
 pub struct NewTokenJson {
     /// Shown only now.
     pub token: String,
-    /// What is known of it.
+    /// Its details.
     #[serde(flatten)]
     pub details: TokenJson,
 }
 
-/// What is known of a token.
+/// The details of a token.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TokenJson {
-    /// Names it, for taking it back: `DELETE /v1/tokens/{id}`.
+    /// Identifies it, e.g. to revoke it: `DELETE /v1/tokens/{id}`.
     pub id: Uuid,
-    /// Whose it is.
+    /// An operator's or a tenant's.
     pub kind: TokenKindJson,
     /// The tenant's id; null for an operator's token.
     pub tenant: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// When it was taken back; null while it is good.
+    /// When it was revoked; null while it is valid.
     pub revoked_at: Option<Timestamp>,
 }
 
-/// Good tokens and some that were taken back, newest first.
+/// Valid tokens and the latest revoked ones, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TokenList {
     /// The tokens.
     pub tokens: Vec<TokenJson>,
 }
 
-/// Whose a token is.
+/// The owner of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenKindJson {
@@ -87,7 +87,8 @@ impl From<TokenRecord> for TokenJson {
     }
 }
 
-/// All good tokens, and the thousand that were taken back last, newest first. The configured operator token is not among them.
+/// All valid tokens, and the thousand that were revoked last, newest first. The configured operator token is
+/// not among them.
 #[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "tokens", responses(
     (status = 200, body = TokenList),
     (status = "default", body = ErrorJson),
@@ -97,7 +98,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<TokenList>, ApiError> {
     Ok(Json(TokenList { tokens: tokens.into_iter().map(TokenJson::from).collect() }))
 }
 
-/// Makes a token, and shows it this once.
+/// Creates a token, and shows it only now.
 #[utoipa::path(post, path = "/v1/tokens", operation_id = "create_token", tag = "tokens", request_body = TokenInput, responses(
     (status = 201, body = NewTokenJson),
     (status = "default", body = ErrorJson),
@@ -113,13 +114,13 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(shown)))
 }
 
-/// Takes a token back, and ends every session that was opened with it.
+/// Revokes a token, and ends every session that was opened with it.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", operation_id = "revoke_token", tag = "tokens", params(("id" = Uuid, Path)), responses(
     (status = 204),
     (status = "default", body = ErrorJson),
 ))]
 pub async fn revoke(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
-    let unknown = || ApiError::NotFound("there is no token of this id".to_owned());
+    let unknown = || ApiError::NotFound("there is no token with this id".to_owned());
     let id = Uuid::parse_str(&id).map_err(|_| unknown())?;
     if app.accounts.revoke(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
 }

@@ -1,4 +1,4 @@
-//! The workflows of a period, with their parts of its cost: `GET /v1/tenants/{id}/usage/workflows`.
+//! The workflows of a period, with their shares of its cost: `GET /v1/tenants/{id}/usage/workflows`.
 
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
@@ -20,35 +20,35 @@ use super::{
 };
 use crate::{parts, shares};
 
-/// Workflows where nothing is said, and at most.
+/// Workflows in one answer by default.
 const WORKFLOWS_SHOWN: u32 = 20;
 
-/// Workflows in one answer at most: the aggregator gives no more.
+/// Workflows in one answer at most: the aggregator sends no more.
 pub const WORKFLOWS_MAX: u32 = 1_000;
 
-/// Which workflows.
+/// The workflows to return.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WorkflowsQuery {
-    /// An instant (RFC 3339) or date in the period; the current period where nothing is said.
+    /// An instant (RFC 3339) or date in the period; by default the current period.
     pub period: Option<String>,
-    /// How many, 1 to 1,000; 20 where nothing is said.
+    /// How many, 1 to 1,000; by default 20.
     pub limit: Option<u32>,
-    /// Which come first.
+    /// The order.
     #[serde(default)]
     #[param(inline)]
     pub sort: SortJson,
 }
 
-/// Which workflows come first.
+/// The order of workflows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SortJson {
-    /// Those with the most counted executions.
+    /// The most counted executions first.
     #[default]
     Counted,
-    /// Those with the most failures (`error` and `crashed`); others are not listed.
+    /// The most failures (`error` and `crashed`) first; workflows without failures are not listed.
     Failures,
 }
 
@@ -59,30 +59,31 @@ pub struct TopWorkflows {
     pub tenant: String,
     /// The period.
     pub period: PeriodJson,
-    /// Everything that was counted until then is in.
+    /// Includes everything that was counted until then.
     pub as_of: Option<Timestamp>,
     /// The workflows.
     pub workflows: Vec<TopWorkflow>,
-    /// How many there are.
+    /// How many workflows there are.
     pub workflows_total: u64,
-    /// The figures of the workflows that are not listed, together.
+    /// The sum of the workflows that are not listed.
     pub omitted: TotalsJson,
     /// The period's figures: the workflows, `omitted` and `adjusted` add up to its `counted`.
     pub totals: TotalsJson,
-    /// What it costs at the price that the tenant's plan has now; null without a price. The invoice is Stripe's.
+    /// The cost at the current price of the tenant's plan; null without a price. Stripe issues the invoice.
     pub cost: Option<CostsJson>,
 }
 
-/// A period's cost, and the parts of it that no listed workflow has. The workflows' costs and these add up to the total.
+/// A period's cost, and the shares of it that belong to no listed workflow. The workflows' costs and these
+/// add up to the total.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CostsJson {
-    /// Of the whole period.
+    /// The cost of the whole period.
     pub total: MoneyJson,
-    /// Charged whatever the usage: no workflow's.
+    /// Charged whatever the usage, so it belongs to no workflow.
     pub base_fee: MoneyJson,
-    /// Of the workflows that are not listed.
+    /// The share of the workflows that are not listed.
     pub omitted: MoneyJson,
-    /// Of what was adjusted by hand; negative where something was taken away.
+    /// The share of the adjustments; negative if they subtract executions.
     pub adjusted: MoneyJson,
 }
 
@@ -92,16 +93,16 @@ pub struct TopWorkflow {
     /// Its figures.
     #[serde(flatten)]
     pub figures: WorkflowJson,
-    /// Half of its counted executions took no longer; null where there are none.
+    /// Half of its counted executions took no longer; null if there are none.
     pub duration_p50_ms: Option<u64>,
     /// 95 of 100 of its counted executions took no longer.
     pub duration_p95_ms: Option<u64>,
-    /// Its part of the period's cost without the base fee, by its share in what counts; null without a price. Rounded to whole
-    /// minor units so that all parts add up.
+    /// Its share of the period's cost without the base fee, in proportion to its count; null without a price.
+    /// Rounded to whole minor units so that all shares add up.
     pub cost: Option<MoneyJson>,
 }
 
-/// A period's workflows with the most counted executions, and how long those take.
+/// A period's workflows with the most counted executions, and their run times.
 #[utoipa::path(get, path = "/v1/tenants/{id}/usage/workflows", operation_id = "list_top_workflows", tag = "usage", params(("id" = String, Path), WorkflowsQuery), responses(
     (status = 200, body = TopWorkflows),
     (status = "default", body = ErrorJson),
@@ -115,7 +116,7 @@ pub async fn list(
     top_workflows(&app, &caller, &id, &query).await.map(Json)
 }
 
-/// A period's workflows, with their parts of its cost.
+/// A period's workflows, with their shares of its cost.
 pub async fn top_workflows(
     app: &App,
     caller: &Caller,
@@ -127,7 +128,7 @@ pub async fn top_workflows(
     let within = instant_in(query.period.as_deref(), &tenant.calendar, now)?;
     let question = v1::WorkflowsQuestion {
         tenant_id: tenant.id.to_string(),
-        // For an aggregator of the version before.
+        // For an aggregator of the previous version.
         period_start: Some(timestamp(tenant.calendar.period_of(within).start)),
         period_at: Some(timestamp(within)),
         count_max: query.limit.unwrap_or(WORKFLOWS_SHOWN),
@@ -137,7 +138,7 @@ pub async fn top_workflows(
     let period = answered_period(answer.period, &tenant.calendar, within)?;
     let as_of = instant(answer.as_of.as_ref(), "as_of").map_err(ApiError::unavailable)?;
     let listed = || answer.workflows.iter().filter_map(|workflow| workflow.usage.as_ref()?.totals.as_ref());
-    // One of the version before answers without it: then nothing is known of the others.
+    // An aggregator of the previous version does not send them: then nothing is known of the other workflows.
     let totals = answer.totals.unwrap_or_else(|| parts::sum(listed()));
     let omitted = parts::rest(&totals, listed());
     let price = catalog.plans.get(&tenant.plan).and_then(|plan| plan.price);
@@ -169,8 +170,8 @@ pub async fn top_workflows(
     })
 }
 
-/// The costs of a period, and of each of its workflows. `quantities` are those of the omitted workflows, of what was adjusted,
-/// and of the workflows.
+/// The costs of a period, and of each of its workflows. `quantities` are those of the omitted workflows, of
+/// the adjustments, and of each workflow.
 fn costs(price: Price, counted: u64, quantities: &[i64]) -> (CostsJson, Vec<MoneyJson>) {
     let total = price.cost(counted);
     let money = |amount_minor| MoneyJson::from(Money { amount_minor, ..total });
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn costs_of_parts_add_up_to_the_periods() {
+    fn all_shares_add_up_to_the_periods_cost() {
         let price = Price {
             currency: Currency::parse("eur").unwrap(),
             base_fee_minor: 1_900,

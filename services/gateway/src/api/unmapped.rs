@@ -1,5 +1,5 @@
-//! Executions that no attribution gives to a tenant: `GET /v1/unmapped`. They are kept, and counted as soon as they
-//! are mapped.
+//! Executions that no attribution maps to a tenant: `GET /v1/unmapped`. They are kept, and counted as soon as
+//! they are mapped.
 
 #![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
 
@@ -23,7 +23,7 @@ use super::{
 /// The aggregator reads one index.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Which.
+/// The executions to return.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -32,34 +32,34 @@ pub struct UnmappedQuery {
     source: Option<String>,
 }
 
-/// Executions that belong to nobody yet.
+/// Executions that belong to no tenant yet.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UnmappedList {
     /// When these figures were read.
     pub as_of: Timestamp,
-    /// All of them.
+    /// How many there are.
     pub executions: u64,
-    /// Executions that were pushed for sources which several tenants share, and wait until a poll shows them. They are in none
-    /// of the other figures.
+    /// Executions that were pushed for shared sources, and are held until a poll shows them. They are not in
+    /// any other figure.
     pub executions_held: u64,
-    /// How many workflows they are of.
+    /// How many workflows they belong to.
     pub workflows_total: u64,
     /// The workflows with the most of them, at most 1,000.
     pub workflows: Vec<UnmappedJson>,
 }
 
-/// Executions of one workflow that belong to nobody yet.
+/// Executions of one workflow that belong to no tenant yet.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UnmappedJson {
     /// The source that runs it.
     pub source: String,
     /// Its id there.
     pub workflow: String,
-    /// Its name; null where it is not known.
+    /// Its name; null if not known.
     pub name: Option<String>,
     /// The names of its tags.
     pub tags: Vec<String>,
-    /// The id of its project; null where it is not known.
+    /// The id of its project; null if not known.
     pub project: Option<String>,
     /// How many.
     pub executions: u64,
@@ -103,7 +103,7 @@ impl TryFrom<v1::UnmappedWorkflow> for UnmappedJson {
     }
 }
 
-/// Executions that no attribution gives to a tenant, by workflow.
+/// Executions that no attribution maps to a tenant, by workflow.
 #[utoipa::path(get, path = "/v1/unmapped", operation_id = "list_unmapped", tag = "catalog", params(UnmappedQuery), responses(
     (status = 200, body = UnmappedList),
     (status = "default", body = ErrorJson),

@@ -1,4 +1,4 @@
-//! Executions that a source has numbered and never showed.
+//! Executions that a source has numbered but never showed.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -6,21 +6,21 @@ use utoipa::ToSchema;
 
 use crate::sources::Unseen;
 
-/// Executions that a source has numbered and never showed: most often it does not save them. They are not counted unless
-/// they are pushed. Save them, or let n8n push.
+/// Executions that a source has numbered but never showed, usually because it does not save them. They are
+/// not counted unless they are pushed. Save them, or let n8n push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct UnseenJson {
-    /// How many there are at most: an id that was deleted at once, or belonged to a test, is among them.
+    /// How many there are at most: this includes ids that were deleted at once or belonged to a test.
     pub executions_max: u64,
-    /// Since when they are counted: the first sweep, or the beginning of the month (UTC).
+    /// Since when they are counted: the first sweep, or the start of the month (UTC).
     pub since: Timestamp,
-    /// Workflows whose own settings say that some of their executions are not saved. The instance's settings, which
-    /// hold for the others, are not known.
+    /// Workflows whose own settings exclude some of their executions from saving. The instance's settings,
+    /// which apply to the others, are not known.
     pub unsaving_workflows: u32,
 }
 
 impl UnseenJson {
-    /// Nothing where there is nothing to say.
+    /// `None` if there is nothing to report.
     pub fn of(unseen: Option<Unseen>) -> Option<Self> {
         let Unseen { executions_max, since, unsaving_workflows } = unseen?;
         let is_news = executions_max > 0 || unsaving_workflows > 0;

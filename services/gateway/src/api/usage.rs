@@ -1,5 +1,5 @@
 //! Usage over HTTP: `GET /v1/usage` (operator: all tenants; tenant: itself), `GET /v1/usage/{tenant}` with
-//! workflows. What is not known is null, never zero.
+//! workflows. Unknown figures are null, never zero.
 
 use axum::{Json, extract::State};
 use catalog::{ArchivedTenant, Plan, Source, Tenant};
@@ -41,23 +41,23 @@ pub struct UsageList {
 pub struct UsageJson {
     /// The tenant's id.
     pub tenant: String,
-    /// For people.
+    /// The name shown to people.
     pub name: String,
     /// The id of its plan.
     pub plan: String,
-    /// Whether the tenant was removed. Its figures are those of the period in which that was.
+    /// Whether the tenant was removed. Its figures are then those of its last period.
     pub archived: bool,
-    /// When it was archived; null where it was not, and for one that was removed before this was kept.
+    /// When it was archived; null if it was not, or if it was removed before this was recorded.
     pub archived_at: Option<Timestamp>,
     /// The current period.
     pub period: PeriodJson,
-    /// What counts: `executions` + `adjusted`; null where nothing is known of this period yet.
+    /// The count: `executions` + `adjusted`; null if nothing is known of this period yet.
     pub counted: Option<u64>,
     /// Counted executions, by how they ended: `success` + `error` + `crashed` + `canceled`.
     pub executions: Option<u64>,
     /// Executions that the plan does not count.
     pub uncounted: Option<u64>,
-    /// Counted executions that ended well.
+    /// Counted executions that succeeded.
     pub success: Option<u64>,
     /// Counted executions that ended with an error.
     pub error: Option<u64>,
@@ -67,13 +67,13 @@ pub struct UsageJson {
     pub canceled: Option<u64>,
     /// Counted executions that were found after their period had closed.
     pub late: Option<u64>,
-    /// Executions that an operator has voided: in none of the other figures.
+    /// Executions that an operator has voided; not in any other figure.
     pub voided: Option<u64>,
-    /// What an operator has added to `counted`, or taken from it, by hand.
+    /// The number that an operator has added to `counted`; negative if subtracted.
     pub adjusted: Option<i64>,
-    /// success / executions, 0 to 1; null where there are none. What was adjusted by hand is no execution.
+    /// success / executions, 0 to 1; null if there are none. Adjustments are not executions.
     pub success_rate: Option<f64>,
-    /// Run time of the counted executions together.
+    /// Total run time of the counted executions.
     pub duration_ms: Option<u64>,
     /// Counted executions allowed in the period; null for no limit.
     pub limit: Option<u64>,
@@ -81,11 +81,11 @@ pub struct UsageJson {
     pub used_percent: Option<f64>,
     /// Executions left until the limit.
     pub remaining: Option<u64>,
-    /// How usage stands to the limit.
+    /// Usage relative to the limit.
     pub state: UsageState,
-    /// What the period has cost so far; the invoice is Stripe's. Null without a price, or if not known.
+    /// The cost of the period so far; Stripe issues the invoice. Null without a price, or if not known.
     pub cost_estimate: Option<MoneyJson>,
-    /// When these figures were read; null where nothing is known yet.
+    /// When these figures were read; null if nothing is known yet.
     pub as_of: Option<Timestamp>,
     /// All sources are counted up to here; null until each has been swept once.
     pub complete_until: Option<Timestamp>,
@@ -97,15 +97,15 @@ pub struct UsageJson {
     pub sources: Vec<SourceFreshnessJson>,
 }
 
-/// How usage stands to the limit.
+/// Usage relative to the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageState {
     /// Below the lowest threshold of the plan, or no limit.
     Ok,
-    /// At or past the lowest threshold of the plan.
+    /// At or above the lowest threshold of the plan.
     Warning,
-    /// At or past the limit.
+    /// At or above the limit.
     Over,
     /// Nothing is known of this period yet.
     Unknown,
@@ -124,18 +124,19 @@ pub struct SourceFreshnessJson {
     pub open_executions: Option<u64>,
     /// Whether it is paused.
     pub paused: bool,
-    /// Why it cannot be swept now; null where it can.
+    /// Why it cannot be swept now; null if it can.
     pub failing: Option<FailingJson>,
-    /// When it is expected to prune executions that were not seen, at its present rate; null where sweeps come
+    /// When it is expected to prune executions that were not seen, at its current rate; null if sweeps come
     /// often enough.
     pub loss_expected_at: Option<Timestamp>,
-    /// Executions that it has numbered and never showed; null where there are none, and of a source that others share.
+    /// Executions that it has numbered but never showed; null if there are none, and for a shared source.
     pub unseen: Option<UnseenJson>,
-    /// How many gaps are kept of it (90 days): executions that were gone before they were seen.
+    /// How many gaps it has (kept for 90 days): executions that disappeared before they were seen.
     pub gaps: u64,
-    /// How far its clock is ahead of Flowmeter's, negative where it is behind; null where that is not known, and for tenants.
+    /// How far its clock is ahead of Flowmeter's, negative if it is behind; null if not known, and for
+    /// tenants.
     pub clock_skew_ms: Option<i64>,
-    /// What the operator should mend; empty for tenants.
+    /// Problems that the operator should fix; empty for tenants.
     pub warnings: Vec<WarningJson>,
     /// Whether other tenants' executions run there too.
     #[serde(skip)]
@@ -148,14 +149,14 @@ pub struct UsageDetail {
     /// The tenant's usage.
     #[serde(flatten)]
     pub usage: UsageJson,
-    /// Where the period will end; null where too little is known.
+    /// The forecast of the period; null if too little is known.
     pub forecast: Option<ForecastJson>,
     /// The workflows with the most counted executions, at most 1,000.
     pub workflows: Vec<WorkflowJson>,
     /// Workflows that are not listed.
     pub workflows_omitted: u32,
-    /// Their figures together; null where all are listed. The `counted` of the workflows, of these and `adjusted` add up to the
-    /// tenant's `counted`.
+    /// The sum of their figures; null if all are listed. The `counted` of the workflows, of this sum and
+    /// `adjusted` add up to the tenant's `counted`.
     pub workflows_omitted_totals: Option<TotalsJson>,
     /// The sources that have gaps, with the latest of each.
     pub gaps: Vec<SourceGapsJson>,
@@ -178,13 +179,13 @@ pub struct WorkflowJson {
     pub source: String,
     /// Its id there.
     pub workflow: String,
-    /// Its name; null where the source did not say.
+    /// Its name; null if the source did not give it.
     pub name: Option<String>,
     /// Executions that count.
     pub counted: u64,
     /// Executions that the plan does not count.
     pub uncounted: u64,
-    /// Counted executions that ended well.
+    /// Counted executions that succeeded.
     pub success: u64,
     /// Counted executions that ended with an error.
     pub error: u64,
@@ -194,13 +195,13 @@ pub struct WorkflowJson {
     pub canceled: u64,
     /// Counted executions that were found after their period had closed.
     pub late: u64,
-    /// Executions that an operator has voided: in none of the other figures.
+    /// Executions that an operator has voided; not in any other figure.
     pub voided: u64,
-    /// Run time of the counted executions together.
+    /// Total run time of the counted executions.
     pub duration_ms: u64,
-    /// `duration_ms` / executions, rounded down; null where there are none.
+    /// `duration_ms` / executions, rounded down; null if there are none.
     pub mean_duration_ms: Option<u64>,
-    /// success / executions, 0 to 1; null where there are none. What was adjusted by hand is no execution.
+    /// success / executions, 0 to 1; null if there are none.
     pub success_rate: Option<f64>,
 }
 
@@ -211,7 +212,8 @@ pub struct PeriodJson {
     pub start: Timestamp,
     /// Exclusive.
     pub end: Timestamp,
-    /// The time zone that cut the period, by its IANA name: there it begins at midnight. A tenant's new zone cuts the next one.
+    /// The IANA name of the time zone in which the period begins at midnight. A tenant's new time zone takes
+    /// effect with the next period.
     pub time_zone: String,
 }
 
@@ -222,32 +224,33 @@ pub struct MoneyJson {
     pub amount_minor: i64,
     /// ISO 4217, lower case.
     pub currency: String,
-    /// The amount is `amount_minor` divided by 10 to the power of this: ISO 4217's exponent of the currency. The digits
-    /// that a library shows for a currency by itself may be others.
+    /// The amount is `amount_minor` divided by 10 to the power of this: ISO 4217's exponent of the currency.
+    /// A library's own number of digits for the currency may differ.
     pub exponent: u32,
 }
 
 /// The limit itself, as a threshold.
 const WHOLE_PERCENT: u32 = 100;
 
-/// Whole seconds from `instant` to `now`; zero where it lies ahead, because clocks differ a little.
+/// Whole seconds from `instant` to `now`; zero if it lies ahead, because clocks differ a little.
 pub fn seconds_since(instant: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(now.duration_since(instant).as_secs()).unwrap_or_default()
 }
 
-/// Counted executions: `counted` without what was adjusted by hand.
+/// Counted executions: `counted` without adjustments.
 pub fn executions(totals: &v1::Totals) -> u64 {
     [totals.success, totals.error, totals.crashed, totals.canceled].into_iter().fold(0, u64::saturating_add)
 }
 
-/// success / executions, for showing. An adjustment is no execution: it neither succeeds nor fails.
+/// success / executions, for display. An adjustment is not an execution: it neither succeeds nor fails.
 pub fn success_rate(totals: &v1::Totals) -> Option<f64> {
     let executions = executions(totals);
     (executions > 0).then(|| totals.success as f64 / executions as f64)
 }
 
 impl PeriodJson {
-    /// A period that was cut in this zone. Where that is not known, it is taken for the zone of the tenant's calendar of now.
+    /// A period that was cut in this time zone; if that is not known, in that of the tenant's current
+    /// calendar.
     pub fn new(period: Period, time_zone: Option<&str>, calendar: &Calendar) -> Self {
         let time_zone = time_zone.filter(|zone| !zone.is_empty()).unwrap_or(calendar.time_zone_name());
         Self { start: period.start, end: period.end, time_zone: time_zone.to_owned() }
@@ -264,13 +267,13 @@ impl From<Money> for MoneyJson {
     }
 }
 
-/// What one element is made of.
+/// The parts of one element.
 pub struct Ingredients<'a> {
     /// The tenant.
     pub tenant: &'a Tenant,
-    /// Its plan; missing for an archived tenant whose plan was removed too.
+    /// Its plan; `None` for an archived tenant whose plan was removed too.
     pub plan: Option<&'a Plan>,
-    /// Its last figures, of whatever period.
+    /// Its last figures, of any period.
     pub counted: Option<&'a Counted>,
     /// Its sources.
     pub sources: Vec<SourceFreshnessJson>,
@@ -278,8 +281,8 @@ pub struct Ingredients<'a> {
     pub now: Timestamp,
 }
 
-/// The totals of the current period, where anything is known of it. Figures of an earlier period say that this
-/// one has none so far, but only where metering is complete past its start.
+/// The totals of the current period, if anything is known of it. Figures of an earlier period mean that this
+/// one has none so far, but only if metering is complete beyond its start.
 fn current_totals(counted: Option<&Counted>, period: Period, now: Timestamp) -> Option<v1::Totals> {
     let counted = counted?;
     if counted.is_current(now) {
@@ -338,11 +341,11 @@ impl UsageJson {
 }
 
 impl UsageJson {
-    /// As the tenant itself may see it. What a shared source says of itself as a whole tells of others too: how many
-    /// executions run there, and the words of a failure, which may name an address or a workflow.
+    /// As the tenant itself may see it. The state of a shared source as a whole also reveals others: how many
+    /// executions run there, and the text of a failure, which may name an address or a workflow.
     #[must_use]
     pub fn for_tenant(mut self) -> Self {
-        // They name other sources, and are the operator's to mend.
+        // Warnings name other sources, and only the operator can fix them.
         for source in &mut self.sources {
             source.clock_skew_ms = None;
             source.warnings.clear();
@@ -363,7 +366,7 @@ pub fn is_shared(source: &Source) -> bool {
     source.tenants().len() > 1 || source.tenant.is_none()
 }
 
-/// What a tenant reads of a failure of a source that it shares.
+/// What a tenant sees of a failure of a shared source.
 const SHARED_FAILURE: &str = "the instance cannot be read at the moment; its operator knows more";
 
 /// In tenths of a percent, rounded down: 100 is shown only once it is reached.
@@ -393,7 +396,7 @@ impl SourceFreshnessJson {
         counted: Option<&Counted>,
         now: Timestamp,
     ) -> Self {
-        // What is counted, not what was collected: the figures beside it rest on that.
+        // How far executions are counted, not collected, because that is what the figures are based on.
         let freshness = counted
             .and_then(|counted| counted.sources.iter().find(|known| known.source == source.id.as_str()));
         let complete_until = freshness.and_then(|known| known.complete_until);
@@ -407,7 +410,7 @@ impl SourceFreshnessJson {
             paused: source.paused,
             failing: state.failing().map(FailingJson::from),
             loss_expected_at: state.loss_expected_at(),
-            // Of a shared one it would say how much others run.
+            // For a shared source it would reveal how much others run.
             unseen: UnseenJson::of(state.unseen()).filter(|_| !is_shared),
             gaps: app.gap_counts.of(&source.id),
             clock_skew_ms: state.checks().and_then(|checks| checks.clock_skew_ms),
@@ -439,7 +442,7 @@ impl From<&v1::WorkflowUsage> for WorkflowJson {
     }
 }
 
-/// The element of one tenant, as known now; nothing for an unknown tenant.
+/// The current element of one tenant; `None` for an unknown tenant.
 pub fn element(app: &App, catalog: &Snapshot, id: &TenantId) -> Option<UsageJson> {
     let tenant = catalog.tenants.get(id)?;
     let plan = catalog.plans.get(&tenant.plan)?;
@@ -454,7 +457,7 @@ pub fn element(app: &App, catalog: &Snapshot, id: &TenantId) -> Option<UsageJson
     Some(UsageJson::new(Ingredients { tenant, plan: Some(plan), counted, sources, now }))
 }
 
-/// The element of an archived tenant, as of its last moment: its last period stays what is shown.
+/// The element of an archived tenant at its last moment: its last period stays visible.
 fn archived_element(app: &App, catalog: &Snapshot, archived: &ArchivedTenant) -> UsageJson {
     let ArchivedTenant { tenant, archived_at, .. } = archived;
     let counted = app.usage.of(&tenant.id);
@@ -467,11 +470,12 @@ fn archived_element(app: &App, catalog: &Snapshot, archived: &ArchivedTenant) ->
         sources: Vec::new(),
         now: last_moment(*archived_at, counted.as_deref(), now),
     });
-    // How far behind metering is, is no question any more.
+    // Lag has no meaning for an archived tenant.
     UsageJson { archived: true, archived_at: *archived_at, lag_seconds: None, ..usage }
 }
 
-/// When an archived tenant was there for the last time. Of one that was removed before that was kept: when it was last counted.
+/// The last moment of an archived tenant; if it was removed before that was recorded, when it was last
+/// counted.
 fn last_moment(archived_at: Option<Timestamp>, counted: Option<&Counted>, now: Timestamp) -> Timestamp {
     archived_at.or_else(|| counted.map(|counted| counted.as_of)).unwrap_or(now).min(now)
 }
@@ -484,7 +488,7 @@ pub fn visible(app: &App, catalog: &Snapshot, caller: &Caller) -> Vec<UsageJson>
     }
 }
 
-/// The figures of the workflows that are not listed, together: what the listed ones leave of the tenant's executions.
+/// The sum of the workflows that are not listed: the tenant's executions minus the listed ones.
 fn omitted(counted: &Counted) -> Option<TotalsJson> {
     if counted.workflows_omitted == 0 {
         return None;
@@ -527,7 +531,7 @@ pub async fn get(
     };
     let is_tenant = caller.principal.tenant().is_some();
     let usage = if is_tenant { usage.for_tenant() } else { usage };
-    // The ids of a shared source's gaps tell how much others run, and a lost execution may be theirs.
+    // The ids of a shared source's gaps reveal how much others run, and a lost execution may be theirs.
     let shown = usage.sources.iter().filter(|source| !(is_tenant && source.is_shared));
     let sources: Vec<String> = shown.map(|source| source.source.clone()).collect();
     let mut gaps = gaps::shown(&app, &sources).await?;
@@ -597,14 +601,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_known_is_not_zero() {
+    fn unknown_usage_is_not_zero() {
         let usage = shown(None, Some(100), "2026-11-24T12:00:00Z");
         assert_eq!((usage.counted, usage.remaining, usage.state), (None, None, UsageState::Unknown));
         assert_eq!(usage.period.end, at("2026-12-01T00:00:00Z"));
     }
 
     #[test]
-    fn a_new_period_is_zero_only_once_metering_reaches_into_it() {
+    fn a_new_period_is_zero_only_once_the_watermark_is_in_it() {
         let old = november(50, 1);
         assert_eq!(shown(Some(&old), Some(100), "2026-12-01T00:05:00Z").state, UsageState::Unknown);
         let reaching = Counted { complete_until: Some(at("2026-12-01T00:04:00Z")), ..old };
@@ -629,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn success_is_of_executions_whatever_was_adjusted() {
+    fn the_success_rate_ignores_adjustments() {
         let totals = v1::Totals { success: 30, error: 5, counted: 35, ..v1::Totals::default() };
         for adjusted in [-35, -5, -3, 0, 7] {
             let counted = 35_u64.saturating_add_signed(adjusted);

@@ -1,4 +1,4 @@
-//! What a person should mend at a source or a tenant. Each says what is wrong and what to do.
+//! Problems of a source or a tenant that a person should fix. Each warning says what is wrong and what to do.
 
 use std::time::Duration;
 
@@ -10,20 +10,21 @@ use utoipa::ToSchema;
 use super::duration;
 use crate::{directory::Snapshot, sources::SourceState};
 
-/// Something that a person should mend.
+/// A problem that a person should fix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct WarningJson {
-    /// For programs: `clock`, `shared_push_token`, `same_instance`, `same_address` of a source, `same_customer` of a tenant.
+    /// For programs: `clock`, `shared_push_token`, `same_instance`, `same_address` for a source,
+    /// `same_customer` for a tenant.
     pub code: &'static str,
     /// For a person: what is wrong and what to do.
     pub detail: String,
-    /// Since when; null where that is not known.
+    /// Since when; null if not known.
     pub since: Option<Timestamp>,
-    /// The other sources, instances or tenants that it is about, at most ten.
+    /// The other sources, instances or tenants concerned, at most ten.
     pub others: Vec<String>,
 }
 
-/// What there is to mend at a source.
+/// The warnings of a source.
 pub fn of_source(catalog: &Snapshot, source: &SourceId, state: &SourceState) -> Vec<WarningJson> {
     let address = catalog.same_address.get(source).map(|others| same_address(others));
     let Some(checks) = state.checks() else { return address.into_iter().collect() };
@@ -51,7 +52,7 @@ pub fn of_source(catalog: &Snapshot, source: &SourceId, state: &SourceState) -> 
     [clock, token, instance, address].into_iter().flatten().collect()
 }
 
-/// What there is to mend at a tenant.
+/// The warnings of a tenant.
 pub fn of_tenant(catalog: &Snapshot, tenant: &TenantId) -> Vec<WarningJson> {
     let others = catalog.same_customer.get(tenant);
     let warning = others.map(|others| WarningJson {
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_clock_is_said_with_its_way_and_the_remedy() {
+    fn a_clock_warning_names_the_direction_and_the_remedy() {
         let since = "2026-11-24T12:00:00Z".parse().unwrap();
         let ahead = clock(Some(300_400), since).detail;
         assert!(

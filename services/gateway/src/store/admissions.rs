@@ -18,20 +18,20 @@ use crate::{
     tallies::{Tallies, slot},
 };
 
-/// A verdict as the ledger keeps it.
+/// A verdict as stored in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// What stands for the run.
+    /// The run's key.
     pub key: RunKey,
     /// Whether the run may start.
     pub allowed: bool,
     /// Why.
     pub reason: String,
-    /// Executions that stand against the limit, this one included where allowed.
+    /// Executions that count against the limit, this one included if allowed.
     pub used: Option<u64>,
-    /// Runs allowed and not yet counted, this one included where allowed.
+    /// Runs allowed and not yet counted, this one included if allowed.
     pub reserved: u64,
-    /// The limit that held.
+    /// The limit at the decision.
     pub limit: Option<u64>,
     /// The end of the period.
     pub resets_at: Timestamp,
@@ -39,7 +39,7 @@ pub struct Kept {
     pub as_of: Option<Timestamp>,
     /// All sources were counted up to here.
     pub complete_until: Option<Timestamp>,
-    /// What it would have been refused for, where the plan only watches.
+    /// Why it would have been refused, if the plan is in shadow mode.
     pub shadow_reason: Option<String>,
     /// When a refusal may end.
     pub retry_at: Option<Timestamp>,
@@ -47,7 +47,7 @@ pub struct Kept {
     pub admitted_at: Option<Timestamp>,
 }
 
-/// The verdicts that were given on these runs.
+/// The verdicts on these runs, for those that have one.
 pub async fn find(executor: impl PgExecutor<'_>, keys: &[RunKey]) -> Result<Vec<Kept>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT key, allowed, reason, used_units, reserved_units, limit_units, resets_at, as_of, complete_until,
@@ -77,12 +77,12 @@ fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
     })
 }
 
-/// What the ledger holds of a tenant beside its rows.
+/// A tenant's row in the ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Ledger {
-    /// What only the ledger knows of the limit.
+    /// What only the ledger knows about the limit.
     pub marks: Marks,
-    /// Whether this replica has decided all that is remembered, or all since the instant.
+    /// Since when this replica has been the only one to decide.
     pub sole: Sole,
 }
 
@@ -91,12 +91,12 @@ pub struct Ledger {
 pub enum Sole {
     /// Since the ledger began.
     Always,
-    /// Since then.
+    /// Since this instant.
     Since(Timestamp),
 }
 
 impl Sole {
-    /// Whether that is so long that an id which memory does not know is new.
+    /// Whether that is long enough that an id which memory does not know must be new.
     pub fn is_long(self, now: Timestamp) -> bool {
         match self {
             Self::Always => true,
@@ -105,7 +105,7 @@ impl Sole {
     }
 }
 
-/// Locks the tenant's ledger until the transaction ends, and says that `replica` decides.
+/// Locks the tenant's ledger until the transaction ends, and records that `replica` decides.
 pub async fn open(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -131,7 +131,7 @@ pub async fn open(
     Ok(Ledger { marks, sole: since.map_or(Sole::Always, Sole::Since) })
 }
 
-/// Keeps the marks.
+/// Stores the marks.
 pub async fn mark(executor: impl PgExecutor<'_>, tenant: &TenantId, marks: Marks) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE ledgers SET reached_at = $2, blind_since = $3 WHERE tenant = $1")
         .bind(tenant.as_str())
@@ -142,7 +142,7 @@ pub async fn mark(executor: impl PgExecutor<'_>, tenant: &TenantId, marks: Marks
     Ok(())
 }
 
-/// Units of the ledger.
+/// Units in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charged {
     /// Runs allowed, and units that may have been spent.
@@ -153,9 +153,10 @@ pub struct Charged {
     pub unsettled_between: u64,
 }
 
-/// Units that stand against the limit since `since`: runs that are tallied, and units of leases that may have been spent
-/// since. Both in one statement, so that a unit that is being tallied is in one of them. Units that `without`
-/// holds are left out. With `earlier`, also what stood from then to `since` and is not known to be counted.
+/// Units that count against the limit since `since`: tallied runs, and leased units that may have been spent
+/// since. Both in one statement, so that a unit that is being tallied is in one of them. Units that the
+/// replica `without` holds are left out. With `earlier`, also units from then to `since` that are not known
+/// to be counted.
 pub async fn charged(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -198,8 +199,8 @@ pub async fn charged(
     Ok(Charged { units: from_db(units), settled: from_db(settled), unsettled_between })
 }
 
-/// Whether a run that is not known to be counted was tallied as allowed from `since` to `until`: the rows that hold the two
-/// count whole.
+/// Whether a run that is not known to be counted was tallied as allowed from `since` to `until`, including
+/// the whole rows of both instants.
 pub async fn any_between(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -225,8 +226,8 @@ pub async fn any_between(
     .await
 }
 
-/// Writes the replica's own rows of the tallies, whole. In the transaction that says what it has outstanding: a unit is in
-/// one of the two.
+/// Writes the replica's own tally rows with absolute figures. In the transaction that records its outstanding
+/// units, so that a unit is in one of the two.
 pub async fn tally(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -239,7 +240,7 @@ pub async fn tally(
         tally.workflows.iter().map(move |(workflow, units)| (workflow.as_str(), slot, to_db(*units)))
     });
     let mut by_workflow: Vec<_> = by_workflow.collect();
-    // Whoever writes locks in the same order.
+    // All writers lock in the same order.
     by_workflow.sort_unstable();
     sqlx::query(
         "WITH tallied AS (
@@ -264,7 +265,7 @@ pub async fn tally(
     Ok(())
 }
 
-/// Units that were tallied since each tenant's instant, all together.
+/// The sum of all units that were tallied since each tenant's instant.
 pub async fn tallied_since(
     executor: impl PgExecutor<'_>,
     counted_until: &[(&str, Timestamp)],
@@ -282,8 +283,9 @@ pub async fn tallied_since(
     Ok(u64::try_from(units).unwrap_or_default())
 }
 
-/// Runs that each of these workflows was allowed in the period, and those of them since `since`. What another replica
-/// has spent and not tallied yet is in neither. The caller holds the tenant's ledger.
+/// Runs of each of these workflows that were allowed in the period, and those of them since `since`. Units
+/// that another replica has spent and not tallied yet are in neither. The caller holds the lock of the
+/// tenant's ledger.
 pub async fn admitted_of(
     connection: &mut PgConnection,
     tenant: &TenantId,
@@ -312,7 +314,7 @@ pub async fn admitted_of(
         .collect())
 }
 
-/// Runs of the workflow that were allowed since the instant, which begins a row of the tallies, as far as they are tallied.
+/// Tallied runs of the workflow that were allowed since the instant, which must be the start of a tally row.
 pub async fn started_since(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -331,8 +333,8 @@ pub async fn started_since(
     Ok(from_db(units))
 }
 
-/// What only the ledger knows of a tenant's limit, read without a change. `locks` keeps others from changing it until the
-/// transaction ends.
+/// Reads what only the ledger knows about a tenant's limit. `locks` prevents changes until the transaction
+/// ends.
 pub async fn marks(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -351,7 +353,7 @@ pub async fn marks(
     })
 }
 
-/// Says how many units the replica holds, or has spent and not tallied.
+/// Records how many units the replica holds, or has spent and not tallied.
 pub async fn lease(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -373,7 +375,7 @@ pub async fn lease(
     Ok(())
 }
 
-/// The state of the tenant's own caps, and of those of these workflows: (workflow or empty, window, arrival).
+/// The state of the tenant's own caps and of these workflows' caps: (workflow or empty, window, arrival).
 pub async fn caps(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -389,7 +391,7 @@ pub async fn caps(
     Ok(rows.into_iter().map(|(workflow, kind, arrival)| (workflow, kind, from_db(arrival))).collect())
 }
 
-/// Keeps the states of caps: (workflow or empty, window, arrival).
+/// Stores the states of caps: (workflow or empty, window, arrival).
 pub async fn keep_caps(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -410,7 +412,7 @@ pub async fn keep_caps(
     Ok(())
 }
 
-/// The histories of the rates of these workflows, where they have any. The caller holds the tenant's ledger.
+/// The rates of these workflows, for those that have one. The caller holds the lock of the tenant's ledger.
 pub async fn rates(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -436,7 +438,7 @@ pub async fn rates(
     rows.iter().map(rate).collect()
 }
 
-/// Keeps the histories of the rates of workflows.
+/// Stores the rates of workflows.
 pub async fn keep_rates(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -474,7 +476,8 @@ pub async fn contact(
     Ok((version, shared))
 }
 
-/// What would have been refused since `since`: (reason, workflow, runs), the most first, at most `rows_max`.
+/// Runs that would have been refused since `since`: (reason, workflow, runs), the most first, at most
+/// `rows_max`.
 pub async fn shadowed(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,

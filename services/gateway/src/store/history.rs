@@ -7,12 +7,12 @@ use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
 
 use super::{from_db, instant_from_db, instant_to_db, to_db};
 
-/// A closed period as it is kept.
+/// A closed period as stored.
 #[derive(Debug, Clone)]
 pub struct ClosedRow {
     /// The period.
     pub period: Period,
-    /// The larger revision is the newer.
+    /// A larger revision is newer.
     pub revision: u64,
     /// When the last late execution was found.
     pub late_found_at: Option<Timestamp>,
@@ -49,7 +49,7 @@ pub async fn find_closed_for_update(
     row.as_ref().map(closed_row).transpose()
 }
 
-/// Keeps a closed period unless a newer revision is there.
+/// Stores a closed period, unless a newer revision is stored.
 pub async fn put_closed(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -91,12 +91,12 @@ pub async fn list_closed(
     rows.iter().map(closed_row).collect()
 }
 
-/// Executions that were gone before they were seen.
+/// Executions that disappeared before they were seen.
 #[derive(Debug, Clone)]
 pub struct Gap {
-    /// Whose they were.
+    /// The source that ran them.
     pub source: SourceId,
-    /// The life of the source's id sequence.
+    /// The epoch of the source's id sequence.
     pub epoch: u32,
     /// First id of the range.
     pub first_execution_id: String,
@@ -108,7 +108,7 @@ pub struct Gap {
     pub found_at: Timestamp,
 }
 
-/// Keeps a gap; the same one once.
+/// Stores a gap; a repeat changes nothing.
 pub async fn put_gap(executor: impl PgExecutor<'_>, gap: &Gap) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO gaps (source, epoch, first_execution_id, last_execution_id, reason, found_at)
@@ -128,11 +128,11 @@ pub async fn put_gap(executor: impl PgExecutor<'_>, gap: &Gap) -> Result<(), sql
 /// A gap of one of several sources, with how many gaps that source has.
 #[derive(Debug, Clone)]
 pub struct GapRow {
-    /// Whose it is.
+    /// The source.
     pub source: String,
-    /// All gaps of that source.
+    /// The number of all gaps of that source.
     pub count: u64,
-    /// The life of the source's id sequence.
+    /// The epoch of the source's id sequence.
     pub epoch: u32,
     /// First id of the range.
     pub first_execution_id: String,

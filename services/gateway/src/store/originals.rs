@@ -1,4 +1,4 @@
-//! The originals of the catalog, with their revisions. Reading alone goes through `catalog::store`.
+//! The originals of the catalog, with their revisions. Reads without revisions go through `catalog::store`.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +18,8 @@ pub struct Original {
     pub value: Vec<u8>,
 }
 
-/// Makes changes of the catalog wait for each other until the transaction ends. They are rare and short, and
-/// so a revision is never given twice and a reference never dangles.
+/// Serialises changes of the catalog until the transaction ends, so that a revision is never used twice and
+/// no reference dangles. Changes are rare and short.
 pub async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.catalog'))")
         .execute(connection)
@@ -27,7 +27,7 @@ pub async fn lock(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// The value with this id, also when it was removed.
+/// The value with this id, even if it was removed.
 pub async fn find<E: Entry>(
     executor: impl PgExecutor<'_>,
     id: &str,
@@ -76,7 +76,7 @@ pub async fn list<E: Entry>(executor: impl PgExecutor<'_>) -> Result<Vec<(String
         .collect()
 }
 
-/// Every value of every kind, removed ones as well.
+/// Every value of every kind, including removed ones.
 pub async fn all(
     connection: &mut PgConnection,
 ) -> Result<BTreeMap<(CatalogKind, String), Original>, sqlx::Error> {
@@ -96,7 +96,7 @@ pub async fn all(
     Ok(all)
 }
 
-/// Makes the transaction see one state of the catalog, whatever is changed meanwhile.
+/// Makes the transaction see one state of the catalog, despite concurrent changes.
 pub async fn snapshot(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(connection).await?;
     Ok(())

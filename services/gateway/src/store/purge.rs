@@ -1,6 +1,6 @@
-//! What is deleted because it is old, or because there is too much of it. Each statement deletes at most `rows_max` rows,
-//! finds them by an index, and returns how many there were. Rows that a decision holds are left for the next round: the
-//! purge waits for nobody who holds a tenant's ledger.
+//! Deletes rows that are old or too many. Each statement deletes at most `rows_max` rows, finds them by an
+//! index, and returns how many it deleted. Rows that a decision has locked are left for the next round: the
+//! purge never waits for a tenant's ledger.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -9,14 +9,15 @@ use sqlx::{PgConnection, PgExecutor};
 use super::{instant_from_db, to_db};
 use crate::tallies::slot;
 
-/// Takes the purge's turn among all replicas, for the life of the connection; not given while another has it.
+/// Takes the lock that lets one replica purge, for the life of the connection. Returns `false` if another has
+/// it.
 pub async fn take_turn(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext(current_schema() || '.purge'))")
         .fetch_one(connection)
         .await
 }
 
-/// A tenant that has asked, and since when the purge finds it gone from the catalog.
+/// A tenant with a ledger, and since when the purge has found it missing in the catalog.
 pub type Asked = (String, Option<Timestamp>);
 
 /// Every tenant that has a ledger.
@@ -26,7 +27,7 @@ pub async fn tenants(executor: impl PgExecutor<'_>) -> Result<Vec<Asked>, sqlx::
     Ok(rows.into_iter().map(|(tenant, gone_since)| (tenant, instant_from_db(gone_since))).collect())
 }
 
-/// Notes since when the tenant is gone; nothing where it is there.
+/// Records since when the tenant is missing in the catalog; `None` if it exists.
 pub async fn note_gone(
     executor: impl PgExecutor<'_>,
     tenant: &str,
@@ -40,7 +41,7 @@ pub async fn note_gone(
     Ok(())
 }
 
-/// Deletes the ledger of a tenant that is gone.
+/// Deletes the ledger of a removed tenant.
 pub async fn ledger(executor: impl PgExecutor<'_>, tenant: &str) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM ledgers WHERE tenant = $1 AND gone_since IS NOT NULL")
         .bind(tenant)
@@ -49,7 +50,7 @@ pub async fn ledger(executor: impl PgExecutor<'_>, tenant: &str) -> Result<(), s
     Ok(())
 }
 
-/// Verdicts, of each of these tenants those from before its instant.
+/// Verdicts of each of these tenants from before its instant.
 pub async fn verdicts(
     executor: impl PgExecutor<'_>,
     before: &[(String, Timestamp)],
@@ -57,7 +58,7 @@ pub async fn verdicts(
 ) -> Result<u64, sqlx::Error> {
     let (tenants, instants): (Vec<_>, Vec<_>) =
         before.iter().map(|(tenant, before)| (tenant.as_str(), before.to_sqlx())).unzip();
-    // The latest of them by itself: where old rows lie is known by instant only.
+    // The latest instant separately: the index on old rows has only the instant.
     let latest = before.iter().map(|(_, before)| before).max().map(|before| before.to_sqlx());
     let outcome = sqlx::query(
         "DELETE FROM admissions WHERE key IN
@@ -124,7 +125,7 @@ pub async fn workflow_tallies(
     below(executor, delete_below!("workflow_tallies", "slot"), tenant, slot(before), rows_max).await
 }
 
-/// Sums of a tenant's tallies that begin before an instant. One that is needed after all is made again.
+/// Sums of a tenant's tallies that begin before an instant. A sum that is still needed is computed again.
 pub async fn sums(
     executor: impl PgExecutor<'_>,
     tenant: &str,
@@ -134,7 +135,7 @@ pub async fn sums(
     below(executor, delete_below!("tally_sums", "since_slot"), tenant, slot(before), rows_max).await
 }
 
-/// Caps of a tenant that are at rest: an arrival that has passed says as much as none.
+/// Caps of a tenant that are at rest: a past arrival time is the same as none.
 pub async fn rested_caps(
     executor: impl PgExecutor<'_>,
     tenant: &str,
@@ -145,7 +146,7 @@ pub async fn rested_caps(
     below(executor, delete_below!("caps", "arrival_ns"), tenant, now_ns, rows_max).await
 }
 
-/// Rates of a tenant's workflows that have not asked since an instant.
+/// Rates of a tenant's workflows that have not asked to run since an instant.
 pub async fn idle_rates(
     executor: impl PgExecutor<'_>,
     tenant: &str,
@@ -156,8 +157,8 @@ pub async fn idle_rates(
     below(executor, delete_below!("workflows", "minute"), tenant, minute, rows_max).await
 }
 
-/// Deletes what a tenant has beyond its first `$kept` rows, by the column the greatest first. The tenant's own caps have no
-/// workflow, and stay.
+/// Deletes a tenant's rows except the `$2` with the greatest values of the column. The tenant's own caps have
+/// no workflow, and stay.
 macro_rules! delete_beyond {
     ($table:literal, $column:literal) => {
         concat!(
@@ -188,7 +189,7 @@ macro_rules! delete_beyond {
     };
 }
 
-/// Caps of a tenant's workflows beyond the `kept` that are the furthest from rest.
+/// Caps of a tenant's workflows beyond the `kept` that are furthest from rest.
 pub async fn caps_beyond(
     executor: impl PgExecutor<'_>,
     tenant: &str,
@@ -201,7 +202,7 @@ pub async fn caps_beyond(
     Ok(outcome.rows_affected())
 }
 
-/// Rates beyond the `kept` of the workflows that asked last.
+/// Rates of a tenant's workflows beyond the `kept` that asked to run last.
 pub async fn rates_beyond(
     executor: impl PgExecutor<'_>,
     tenant: &str,
@@ -214,7 +215,7 @@ pub async fn rates_beyond(
     Ok(outcome.rows_affected())
 }
 
-/// Leases of a tenant's replicas that are gone since before an instant.
+/// Leases of a tenant that expired before an instant.
 pub async fn leases(
     executor: impl PgExecutor<'_>,
     tenant: &str,
@@ -255,7 +256,7 @@ pub async fn closed_beyond(
     Ok(outcome.rows_affected())
 }
 
-/// Refused runs of hours before this one, of any tenant: those of one that is gone stay as long.
+/// Refused runs of hours before this one, of all tenants, removed ones included.
 pub async fn refusals(executor: impl PgExecutor<'_>, before: i64, rows_max: u64) -> Result<u64, sqlx::Error> {
     let outcome = sqlx::query(
         "DELETE FROM refusals WHERE ctid = ANY(ARRAY(
@@ -323,7 +324,7 @@ pub async fn sessions(
     Ok(outcome.rows_affected())
 }
 
-/// Tokens that were taken back before an instant, and those beyond the `kept` that were taken back last.
+/// Tokens that were revoked before an instant, and those beyond the `kept` that were revoked last.
 pub async fn revoked_tokens(
     executor: impl PgExecutor<'_>,
     before: Timestamp,

@@ -9,11 +9,12 @@ use sqlx::{PgExecutor, Row};
 use super::{from_db, to_db};
 use crate::refusals::{Refusal, Refused, hour};
 
-/// Rows of one hour of a tenant, one for each reason and workflow: who has more makes up workflows. Those that come after share a row
-/// of their reason.
+/// Rows of one hour of a tenant, one for each reason and workflow: a tenant with more makes workflows up.
+/// Further workflows share one row for each reason.
 const ROWS_PER_HOUR_MAX: u64 = 100;
 
-/// Adds refusals to the hour of `now`. In the transaction that writes their verdicts and holds the tenant's ledger.
+/// Adds refusals to the hour of `now`. In the transaction that stores their verdicts and holds the lock of
+/// the tenant's ledger.
 pub async fn add(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -35,7 +36,7 @@ pub async fn add(
     Ok(())
 }
 
-/// What rows are divided by.
+/// How rows are grouped.
 #[derive(Debug, Clone, Copy)]
 pub struct Division {
     /// By reason.
@@ -44,20 +45,21 @@ pub struct Division {
     pub by_workflow: bool,
 }
 
-/// Refused runs of one reason and workflow, as far as they are divided by these.
+/// Refused runs of one group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedRow {
-    /// The reason's name.
+    /// The reason's name, if grouped by reason.
     pub reason: Option<String>,
-    /// The workflow's id; empty where the requests named none.
+    /// The workflow's id, if grouped by workflow; empty if the requests named none.
     pub workflow: Option<String>,
-    /// The workflows of hours with too many of them, together.
+    /// Whether this is the shared row of further workflows.
     pub is_rest: bool,
     /// How many.
     pub runs: Refused,
 }
 
-/// The refused runs of a tenant's hours, the most first, at most `rows_max` rows; and how many runs there are in all rows.
+/// The refused runs of a tenant's hours, the most first, at most `rows_max` rows; and the number of runs in
+/// all rows.
 pub async fn list(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,

@@ -1,8 +1,8 @@
-//! Sums of tallies from an instant on, kept so that a decision under the tenant's lock costs the same on the last day of a
-//! period as on the first.
+//! Stored sums of tallies from an instant on, so that a decision under the tenant's lock costs the same on
+//! the last day of a period as on the first.
 //!
-//! Triggers keep a sum true once it is there (migration 1045). It is made by the first decision that needs it, which holds the
-//! tenant's ledger: everyone who tallies does too, so nothing is missed in between.
+//! Triggers keep an existing sum up to date (migration 1045). The first decision that needs a sum creates it
+//! while holding the lock of the tenant's ledger. Everyone who tallies holds it too, so nothing is missed.
 
 use jiff::Timestamp;
 use metering::TenantId;
@@ -10,12 +10,12 @@ use sqlx::{PgConnection, PgExecutor};
 
 use crate::tallies::slot;
 
-/// From which instant on a sum is kept.
+/// The instant from which a sum is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Span {
-    /// The beginning of the period.
+    /// The start of the period.
     Period,
-    /// The end of what is complete.
+    /// Since the watermark, with its margin.
     Since,
 }
 
@@ -29,7 +29,8 @@ impl Span {
     }
 }
 
-/// Makes the sum of the tenant's runs since `since`, where it is not there. The caller holds the tenant's ledger.
+/// Creates the sum of the tenant's runs since `since`, if it does not exist. The caller holds the lock of the
+/// tenant's ledger.
 pub async fn keep_of_tenant(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
@@ -50,8 +51,8 @@ pub async fn keep_of_tenant(
     Ok(())
 }
 
-/// Makes the sums of these workflows, where they are not there. One without a run has none. The caller holds the tenant's
-/// ledger.
+/// Creates missing sums of these workflows; a workflow without a run gets none. The caller holds the lock of
+/// the tenant's ledger.
 pub async fn keep_of_workflows(
     connection: &mut PgConnection,
     tenant: &TenantId,

@@ -26,7 +26,7 @@ fn kind(principal: &Principal) -> &'static str {
     }
 }
 
-/// Who a good token belongs to, by its hash.
+/// The owner of a valid token, by its hash.
 pub async fn find_principal(
     executor: impl PgExecutor<'_>,
     hash: &Hash,
@@ -38,18 +38,18 @@ pub async fn find_principal(
     row.as_ref().map(principal).transpose()
 }
 
-/// The id of the token with this hash, also of one that was taken back.
+/// The id of the token with this hash, even if it was revoked.
 pub async fn id_of(executor: impl PgExecutor<'_>, hash: &Hash) -> Result<Option<Uuid>, sqlx::Error> {
     let id = sqlx::query_scalar("SELECT id FROM tokens WHERE hash = $1").bind(hash.as_bytes());
     id.fetch_optional(executor).await
 }
 
-/// How many tokens are good: those that were taken back are not counted.
+/// How many valid tokens there are, without revoked ones.
 pub async fn count(executor: impl PgExecutor<'_>) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("SELECT count(*) FROM tokens WHERE revoked_at IS NULL").fetch_one(executor).await
 }
 
-/// Keeps a new token's hash.
+/// Stores a new token's hash.
 pub async fn insert(
     executor: impl PgExecutor<'_>,
     record: &TokenRecord,
@@ -66,7 +66,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// All good tokens, at most `rows_max`, and those that were taken back last, at most `revoked_max`; newest first.
+/// All valid tokens, at most `rows_max`, and the latest revoked ones, at most `revoked_max`; newest first.
 pub async fn list(
     executor: impl PgExecutor<'_>,
     rows_max: u64,
@@ -97,7 +97,7 @@ pub async fn list(
         .collect()
 }
 
-/// Takes a token back; once is enough. Tells whether there is one of this id.
+/// Revokes a token; a repeat changes nothing. Returns whether there is one of this id.
 pub async fn revoke(executor: impl PgExecutor<'_>, id: Uuid, now: Timestamp) -> Result<bool, sqlx::Error> {
     let outcome = sqlx::query("UPDATE tokens SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1")
         .bind(id)
@@ -107,7 +107,7 @@ pub async fn revoke(executor: impl PgExecutor<'_>, id: Uuid, now: Timestamp) -> 
     Ok(outcome.rows_affected() == 1)
 }
 
-/// Takes every token of a tenant back.
+/// Revokes every token of a tenant.
 pub async fn revoke_all_of(
     executor: impl PgExecutor<'_>,
     tenant: &str,
@@ -137,7 +137,7 @@ pub async fn insert_session(
     Ok(())
 }
 
-/// Ends the sessions of a token beyond the `kept` that end last.
+/// Ends a token's sessions beyond the `kept` that expire last.
 pub async fn end_sessions_beyond(
     executor: impl PgExecutor<'_>,
     token: &Hash,
@@ -154,7 +154,7 @@ pub async fn end_sessions_beyond(
     Ok(())
 }
 
-/// The token that an open session stands for, and the session's end.
+/// The token of an open session, and the session's end.
 pub async fn find_session(
     executor: impl PgExecutor<'_>,
     session: &Hash,

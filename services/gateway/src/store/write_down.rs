@@ -1,4 +1,4 @@
-//! Writes verdicts into the ledger.
+//! Stores verdicts in the ledger.
 
 use std::collections::HashSet;
 
@@ -15,19 +15,19 @@ use crate::{
     run_key::RunKey,
 };
 
-/// Of a row in a copy, about, with the lengths of its fields.
+/// Approximate size of a row in a copy, with its field lengths.
 const ROW_BYTES: usize = 220;
 
-/// A verdict and the run that it is about.
+/// A verdict and its run.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Whose run it is.
+    /// The tenant whose run it is.
     pub tenant: TenantId,
-    /// What stands for the run.
+    /// The run's key.
     pub key: RunKey,
-    /// The workflow, where the request names one.
+    /// The workflow, if the request names one.
     pub workflow: Option<WorkflowId>,
-    /// What starts it, where the request says so.
+    /// What starts it, if the request says so.
     pub mode: Option<Mode>,
     /// When it was decided.
     pub admitted_at: Timestamp,
@@ -43,9 +43,9 @@ impl Entry {
     }
 }
 
-/// Writes verdicts down that were decided under the tenant's lock, and tallies the runs that were allowed, each once.
-/// Those that are there already change nothing, except that a run that was allowed stands against the limit from then on.
-/// Returns the runs that were not there.
+/// Stores verdicts that were decided under the tenant's lock, and tallies each allowed run once. A verdict
+/// that is already stored is left unchanged, except that a run allowed now counts against the limit from now
+/// on. Returns the runs that were new or changed.
 pub async fn write_decided(
     executor: impl PgExecutor<'_>,
     entries: &[Entry],
@@ -54,8 +54,9 @@ pub async fn write_decided(
     Ok(fresh.into_iter().map(RunKey::from_uuid).collect())
 }
 
-/// Writes verdicts down that were given from units in hand. Their replica tallies them. Returns the runs that were there:
-/// another replica has decided them as well, or they are written again after a commit that was not heard of.
+/// Stores verdicts that were given from leased units; their replica tallies them. Returns the runs that were
+/// already stored: another replica has decided them as well, or they are written again after a commit with an
+/// unknown outcome.
 pub async fn write_spent(pool: &PgPool, entries: &[Entry]) -> Result<HashSet<RunKey>, sqlx::Error> {
     let rows = sorted(entries);
     match copy(pool, &rows).await {
@@ -67,8 +68,9 @@ pub async fn write_spent(pool: &PgPool, entries: &[Entry]) -> Result<HashSet<Run
     Ok(rows.iter().map(|entry| entry.key).filter(|key| !fresh.contains(&key.as_uuid())).collect())
 }
 
-/// Whoever writes locks in the same order. One verdict on a run, the first: no statement takes two rows of one key, and a
-/// replica that has forgotten what it could not write yet may decide a run again.
+/// Sorted, so that all writers lock in the same order. Only the first verdict on a run: a statement cannot
+/// take two rows of one key, and a replica that has forgotten a verdict which it could not store yet may
+/// decide the run again.
 fn sorted(entries: &[Entry]) -> Vec<&Entry> {
     let mut rows: Vec<_> = entries.iter().collect();
     rows.sort_by_key(|entry| entry.key);
@@ -81,7 +83,7 @@ fn is_known_key(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
-/// As if all runs were new: a copy asks for none of them. Fails where one is there.
+/// Assumes that all runs are new, because a copy cannot check. Fails if one is already stored.
 ///
 /// `sqlx` does not set `TCP_NODELAY`, so over TCP the end of a copy waits until the kernel acknowledges its data, up to
 /// 40 ms. It costs no processor time, and nobody waits for it.
@@ -119,7 +121,7 @@ async fn copy(pool: &PgPool, rows: &[&Entry]) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Returns the keys that were new, or stand against the limit from now on.
+/// Returns the keys that were new, or count against the limit from now on.
 async fn insert(
     executor: impl PgExecutor<'_>,
     rows: &[&Entry],
@@ -189,7 +191,7 @@ mod tests {
     use crate::admit::tests::entry;
 
     #[test]
-    fn a_run_that_was_decided_again_is_written_once() {
+    fn a_run_that_was_decided_again_is_stored_once() {
         let again = Entry { verdict: Verdict { reserved: 2, ..entry(1).verdict }, ..entry(1) };
         let entries = [entry(2), entry(1), again, entry(3)];
         let rows = sorted(&entries);

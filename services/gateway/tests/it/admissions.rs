@@ -20,7 +20,7 @@ fn verdict(answer: &Value) -> (bool, &str) {
 }
 
 #[tokio::test]
-async fn two_hundred_at_once_against_a_limit_of_fifty() {
+async fn of_two_hundred_concurrent_runs_a_limit_of_fifty_allows_fifty() {
     let world = World::start().await;
     world.with_tenants(50).await;
     world.counted(usage("north", 0, 1)).await;
@@ -62,7 +62,7 @@ async fn a_raised_limit_holds_at_once_and_refused_runs_never_count() {
     assert_eq!(verdict(&admit(&world, "e").await), (true, "within_limit"));
     assert_eq!(verdict(&admit(&world, "f").await), (false, "limit_reached"));
 
-    // A sweep that has seen both runs takes the place of their reservations.
+    // A sweep that has seen both runs replaces their reservations.
     world.bench.clock.advance(SignedDuration::from_mins(10));
     let swept = v1::UsageCounted {
         as_of: at("2026-11-24T12:10:00Z"),
@@ -135,7 +135,7 @@ async fn stale_metering_follows_the_plan() {
 }
 
 #[tokio::test]
-async fn a_refusal_can_be_a_429_and_headers_say_the_same() {
+async fn a_refusal_can_be_a_429_and_headers_have_the_same_figures() {
     let world = World::start().await;
     world.with_tenants(1).await;
     world.counted(usage("north", 0, 1)).await;
@@ -166,7 +166,7 @@ async fn a_refusal_can_be_a_429_and_headers_say_the_same() {
 }
 
 #[tokio::test]
-async fn a_new_period_begins_anew() {
+async fn a_new_period_has_its_whole_limit() {
     let world = World::start().await;
     world.with_tenants(2).await;
     world.counted(usage("north", 2, 1)).await;
@@ -182,7 +182,7 @@ async fn a_new_period_begins_anew() {
     assert_eq!(
         (&shown["state"], &shown["counted"]),
         (&json!("unknown"), &Value::Null),
-        "not known is not zero"
+        "unknown is not zero"
     );
     for id in ["b", "c"] {
         assert_eq!(verdict(&admit(&world, id).await), (true, "within_limit"));
@@ -202,7 +202,7 @@ async fn two_gateways_share_one_ledger_and_one_catalog() {
     world.counted(usage("north", 0, 1)).await;
     let second = world.replica().await;
     let see = |path: &'static str| answer(world.request_to(&second, Method::GET, path).bearer_auth(OPERATOR));
-    eventually("the second gateway has heard the figures", || async {
+    eventually("the second gateway has the figures", || async {
         (see("/v1/usage/north").await.1["counted"] == 0).then_some(())
     })
     .await;
@@ -214,7 +214,8 @@ async fn two_gateways_share_one_ledger_and_one_catalog() {
     let verdicts = futures_util::future::join_all(requests).await;
     assert_eq!(verdicts.iter().filter(|(_, verdict)| verdict["allowed"] == true).count(), 20);
 
-    // Changed on the first, it holds on the second: at once in the check, within a moment in what is shown.
+    // A change on the first holds on the second: at once in the limit check, within a moment in the shown
+    // usage.
     world.put("/v1/plans/pro", plan(21)).await;
     assert_eq!(see("/v1/admissions/north").await.1["allowed"], true);
     eventually("the second gateway shows the limit", || async {
@@ -225,7 +226,7 @@ async fn two_gateways_share_one_ledger_and_one_catalog() {
 }
 
 #[tokio::test]
-async fn verdicts_of_long_ago_are_deleted() {
+async fn old_verdicts_are_deleted() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.counted(usage("north", 0, 1)).await;

@@ -1,4 +1,5 @@
-//! Removed tenants and sources, and values that cannot be read: what stays readable, and what is not given again.
+//! Removed tenants and sources, and values that cannot be read: what stays readable, and which ids cannot be
+//! reused.
 
 use proto::{
     streams::Stream,
@@ -62,14 +63,14 @@ async fn a_removed_tenant_is_archived_and_its_figures_stay_readable() {
     assert_eq!(
         world.get("/v1/usage").await["usage"].as_array().unwrap().len(),
         1,
-        "only those that are there"
+        "without archived tenants"
     );
     assert_eq!(world.get("/v1/usage/north/periods").await["periods"], periods["periods"]);
-    // What was known of it stays what is shown, also when its month is over.
+    // Its last figures stay visible, even when their month is over.
     world.bench.clock.set("2027-01-15T00:00:00Z".parse().unwrap());
     let later = world.get("/v1/usage/north").await;
     assert_eq!((&later["counted"], &later["period"]), (&figures["counted"], &figures["period"]));
-    // Its tokens were taken back; nobody else's opens it.
+    // Its tokens were revoked, and no other tenant's token has access.
     let south = world.token_of("south").await;
     for token in [token, south] {
         let status = world.ask_as(&token, Method::GET, "/v1/usage/north", None).await.0;
@@ -95,7 +96,7 @@ async fn a_removed_plan_hides_no_archived_tenant() {
     }
     let figures = world.get("/v1/usage/north").await;
     assert_eq!((&figures["counted"], &figures["limit"]), (&json!(42), &Value::Null), "{figures}");
-    // A tombstone of a version before has nothing but the id.
+    // A tombstone of the previous version has only the id.
     sqlx::query("UPDATE catalog SET value = $1 WHERE kind = 'tenant' AND id = 'south'")
         .bind(prost::Message::encode_to_vec(&v1::Tenant {
             tenant_id: "south".into(),
@@ -117,7 +118,7 @@ async fn a_removed_plan_hides_no_archived_tenant() {
 }
 
 #[tokio::test]
-async fn the_id_of_a_removed_source_is_given_to_the_same_n8n_only() {
+async fn the_id_of_a_removed_source_is_reused_only_for_the_same_n8n() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.put("/v1/sources/north-n8n", source("https://n8n.north.example")).await;
@@ -136,7 +137,7 @@ async fn the_id_of_a_removed_source_is_given_to_the_same_n8n_only() {
 }
 
 #[tokio::test]
-async fn a_damaged_value_costs_only_itself_and_is_mended_by_putting_it_again() {
+async fn a_damaged_value_affects_only_itself_and_is_repaired_by_putting_it_again() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.put("/v1/plans/free", json!({"name": "Free"})).await;
@@ -157,13 +158,13 @@ async fn a_damaged_value_costs_only_itself_and_is_mended_by_putting_it_again() {
         assert_eq!((ids(&list, what), ids(&list, "damaged")), (vec![good.to_owned()], vec![bad.to_owned()]));
         assert!(!list["damaged"][0]["reason"].as_str().unwrap().is_empty(), "{list}");
     }
-    // A replica that starts now reads the catalog anew: the others are served all the same.
+    // A replica that starts now reads the whole catalog and serves the other values all the same.
     let replica = world.replica().await;
     let ask = world.request_to(&replica, Method::GET, "/v1/usage").bearer_auth(crate::support::OPERATOR);
     let (status, list) = crate::support::answer(ask).await;
     let tenants: Vec<&Value> = list["usage"].as_array().unwrap().iter().map(|one| &one["tenant"]).collect();
     assert_eq!((status, tenants), (200, vec![&json!("north")]));
-    // A check of the others goes on, and so does a change.
+    // Other values can still be changed, with all checks.
     world.put("/v1/tenants/north", north()).await;
     world.put("/v1/tenants/south", json!({"name": "South", "plan": "pro"})).await;
     world.put("/v1/plans/free", json!({"name": "Free"})).await;
@@ -179,14 +180,17 @@ async fn a_damaged_value_costs_only_itself_and_is_mended_by_putting_it_again() {
 }
 
 #[tokio::test]
-async fn a_running_period_shows_the_zone_that_cut_it() {
+async fn the_current_period_shows_the_time_zone_that_it_was_cut_in() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.put("/v1/tenants/north", north()).await;
     let counted = v1::UsageCounted { time_zone: "UTC".into(), period: november(), ..usage("north", 5, 1) };
     world.counted(counted).await;
     let figures = world.get("/v1/usage/north").await;
-    assert_eq!(figures["period"]["time_zone"], "UTC", "the tenant's new zone cuts the next period");
+    assert_eq!(
+        figures["period"]["time_zone"], "UTC",
+        "the tenant's new time zone takes effect with the next period"
+    );
     world.bench.clock.set("2026-12-02T00:00:00Z".parse().unwrap());
     assert_eq!(world.get("/v1/usage/north").await["period"]["time_zone"], "Europe/Madrid");
     world.finish().await;

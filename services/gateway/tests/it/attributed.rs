@@ -1,4 +1,4 @@
-//! The limit check of a source that several tenants share: whose a run is, the source's own list says.
+//! The limit check of a source that several tenants share: the source's own list decides the tenant of a run.
 
 use std::{
     collections::HashMap,
@@ -40,7 +40,7 @@ impl Answerer for Collector {
 }
 
 impl Collector {
-    /// One that answers from now on.
+    /// Starts one and waits until it answers.
     async fn start(world: &World) -> Self {
         let collector = Self::default();
         let context = &world.bench.context;
@@ -62,7 +62,7 @@ impl Collector {
     }
 }
 
-/// North and south share a source by tag; what has no tag is north's.
+/// North and south share a source by tag; workflows without a tag are north's.
 async fn shared(world: &World) -> String {
     world.with_tenants(100).await;
     let source = json!({"kind": "n8n", "base_url": "https://n8n.example", "api_key": "key", "tenant": "north",
@@ -85,7 +85,7 @@ fn of(tenant: &str, allowed: bool) -> (String, bool) {
 }
 
 #[tokio::test]
-async fn a_limit_holds_for_a_tenant_by_tag_where_the_request_names_no_tags() {
+async fn a_limit_holds_for_a_tenant_by_tag_even_if_the_request_names_no_tags() {
     let world = World::start().await;
     let token = shared(&world).await;
     let collector = Collector::start(&world).await;
@@ -94,14 +94,14 @@ async fn a_limit_holds_for_a_tenant_by_tag_where_the_request_names_no_tags() {
     world.counted(usage("north", 0, 1)).await;
     assert_eq!(run(&world, &token, "run-1", "orders", &[]).await, of("south", true));
     assert_eq!(run(&world, &token, "run-2", "orders", &[]).await, of("south", false));
-    // A request that names another tenant's tag neither charges that one nor frees the right one.
+    // Naming another tenant's tag neither charges that tenant nor evades the right one's limit.
     assert_eq!(run(&world, &token, "run-3", "orders", &["north"]).await, of("south", false));
-    assert_eq!(collector.asked.load(Ordering::SeqCst), 1, "an answer is kept");
+    assert_eq!(collector.asked.load(Ordering::SeqCst), 1, "an answer is cached");
     world.finish().await;
 }
 
 #[tokio::test]
-async fn a_workflow_with_a_new_tag_moves_to_its_new_tenant_and_an_unknown_one_follows_the_hint() {
+async fn a_retagged_workflow_changes_its_tenant_and_an_unknown_one_follows_the_hint() {
     let world = World::start().await;
     let token = shared(&world).await;
     let collector = Collector::start(&world).await;
@@ -119,7 +119,7 @@ async fn a_workflow_with_a_new_tag_moves_to_its_new_tenant_and_an_unknown_one_fo
 }
 
 #[tokio::test]
-async fn without_an_answer_the_request_s_own_word_decides() {
+async fn without_an_answer_the_requests_own_tags_decide() {
     let world = World::start().await;
     let token = shared(&world).await;
     assert_eq!(run(&world, &token, "run-1", "orders", &["south"]).await, of("south", true));

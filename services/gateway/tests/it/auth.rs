@@ -104,7 +104,7 @@ async fn nothing_is_open_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_tenant_sees_itself_only() {
+async fn a_tenant_sees_only_itself() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let token = world.token_of("north").await;
@@ -131,13 +131,13 @@ async fn a_tenant_sees_itself_only() {
         let (status, body) = world.ask_as(&token, method.clone(), &path, Some(json!({}))).await;
         assert_eq!(status, 403, "{method} {path}: {body}");
     }
-    // The refusal does not tell which tenants exist.
+    // The refusal does not reveal which tenants exist.
     assert_eq!(world.ask_as(&token, Method::GET, "/v1/usage/nobody", None).await.0, 403);
     world.finish().await;
 }
 
 #[tokio::test]
-async fn a_token_is_shown_once_and_ends_when_taken_back() {
+async fn a_token_is_shown_once_and_is_refused_once_revoked() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let (_, made) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
@@ -152,7 +152,7 @@ async fn a_token_is_shown_once_and_ends_when_taken_back() {
     let path = format!("/v1/tokens/{}", made["id"].as_str().unwrap());
     assert_eq!(world.ask(Method::DELETE, &path, None).await.0, 204);
     assert_eq!(world.ask_as(token, Method::GET, "/v1/plans", None).await.0, 401);
-    assert_eq!(world.ask(Method::DELETE, &path, None).await.0, 204, "once is enough");
+    assert_eq!(world.ask(Method::DELETE, &path, None).await.0, 204, "a repeat changes nothing");
     assert_eq!(world.ask(Method::DELETE, "/v1/tokens/nonsense", None).await.0, 404);
     let unknown = world.ask(Method::POST, "/v1/tokens", Some(json!({"tenant": "nobody"}))).await;
     assert_eq!((unknown.0, &unknown.1["error"]["field"]), (422, &json!("tenant")));
@@ -160,7 +160,7 @@ async fn a_token_is_shown_once_and_ends_when_taken_back() {
 }
 
 #[tokio::test]
-async fn removing_a_tenant_takes_its_tokens_back() {
+async fn removing_a_tenant_revokes_its_tokens() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let token = world.token_of("north").await;
@@ -171,10 +171,10 @@ async fn removing_a_tenant_takes_its_tokens_back() {
 }
 
 #[tokio::test]
-async fn a_token_made_while_its_tenant_is_removed_is_taken_back_too() {
+async fn a_token_created_while_its_tenant_is_removed_is_revoked_too() {
     let world = World::start().await;
     world.with_tenants(100).await;
-    // Making a token stops where the tenant has been looked up and the token is not kept yet.
+    // Creating a token blocks after the tenant was looked up and before the token is stored.
     let mut gate = world.bench.pool().begin().await.unwrap();
     for statement in [
         "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
@@ -193,7 +193,7 @@ async fn a_token_made_while_its_tenant_is_removed_is_taken_back_too() {
     let making = world.ask(Method::POST, "/v1/tokens", Some(json!({"tenant": "north"})));
     let removed = AtomicBool::new(false);
     let removing = async {
-        eventually("the token is about to be kept", || waiting(1)).await;
+        eventually("the token is about to be stored", || waiting(1)).await;
         let status = world.ask(Method::DELETE, "/v1/tenants/north", None).await.0;
         removed.store(true, Ordering::SeqCst);
         status
@@ -227,7 +227,7 @@ async fn sign_in(world: &World, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_session_stands_for_its_token() {
+async fn a_session_has_the_rights_of_its_token_and_ends_with_it() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let (_, made) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
@@ -253,7 +253,7 @@ async fn a_session_stands_for_its_token() {
 }
 
 #[tokio::test]
-async fn a_session_ends_by_signing_out_and_by_time() {
+async fn a_session_ends_by_signing_out_and_by_expiry() {
     let world = World::start().await;
     let cookie = sign_in(&world, OPERATOR).await;
     let with = |method: Method| world.request(method, "/v1/session").header(header::COOKIE, &cookie);
@@ -269,7 +269,7 @@ async fn a_session_ends_by_signing_out_and_by_time() {
 }
 
 #[tokio::test]
-async fn the_dashboard_is_open_and_strict() {
+async fn the_dashboard_needs_no_token_and_has_strict_headers() {
     let world = World::start().await;
     let response = world.request(Method::GET, "/").send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -291,7 +291,7 @@ async fn the_dashboard_is_open_and_strict() {
 }
 
 #[tokio::test]
-async fn a_nul_in_a_path_a_query_or_a_body_is_the_caller_s_mistake() {
+async fn a_nul_in_a_path_a_query_or_a_body_is_a_bad_request() {
     let world = World::start().await;
     for (method, path) in operations("a%00b") {
         let path = if path.contains("%00") { path } else { format!("{path}?q=a%00b") };

@@ -11,7 +11,7 @@ const PUBLIC: &str = "https://apps.example.com/meter/";
 async fn every_part_answers_under_the_path_and_without_it() {
     let world = World::at(PUBLIC).await;
     world.with_tenants(100).await;
-    // A proxy leaves the path, or takes it off.
+    // A proxy keeps the path, or strips it.
     for path in ["/meter", ""] {
         let page = world.request(Method::GET, &format!("{path}/")).send().await.unwrap();
         assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8", "{path}");
@@ -34,7 +34,7 @@ async fn every_part_answers_under_the_path_and_without_it() {
 }
 
 #[tokio::test]
-async fn a_session_belongs_to_the_path() {
+async fn a_session_cookie_is_limited_to_the_path() {
     let world = World::at(PUBLIC).await;
     let sign_in = world.request(Method::POST, "/meter/v1/session").json(&json!({"token": OPERATOR}));
     let signed_in = sign_in.send().await.unwrap();
@@ -53,7 +53,7 @@ async fn a_session_belongs_to_the_path() {
 }
 
 #[tokio::test]
-async fn the_path_without_its_slash_leads_to_the_page() {
+async fn the_path_without_its_slash_redirects_to_the_page() {
     let world = World::at(PUBLIC).await;
     let client = reqwest::Client::builder().redirect(redirect::Policy::none()).build().unwrap();
     let bare = client.get(format!("{}/meter", world.base())).send().await.unwrap();

@@ -1,4 +1,4 @@
-//! Plans, tenants and sources: written, told, removed.
+//! Plans, tenants and sources: stored, published, removed.
 
 use catalog::sealing::{OpeningKey, Sealed};
 use proto::{
@@ -26,14 +26,14 @@ fn plan_of(message: v1::CatalogEntry) -> v1::Plan {
 }
 
 #[tokio::test]
-async fn a_change_is_told_once_and_an_equal_put_is_none() {
+async fn a_change_is_published_once_and_an_equal_put_changes_nothing() {
     let world = World::start().await;
     let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog").await;
     assert_eq!(world.put("/v1/plans/pro", plan(100)).await["revision"], 1);
     assert_eq!(plan_of(told.next().await).revision, 1);
     assert_eq!(world.put("/v1/plans/pro", plan(100)).await["revision"], 1);
     assert_eq!(world.put("/v1/plans/pro", plan(200)).await["revision"], 2);
-    // The next message is the second revision: the equal put has told nothing.
+    // The next message is the second revision: the equal put has published nothing.
     let second = plan_of(told.next().await);
     assert_eq!((second.revision, second.monthly_limit), (2, Some(200)));
     assert_eq!(world.get("/v1/plans/pro").await["monthly_limit"], 200);
@@ -62,7 +62,7 @@ async fn concurrent_changes_never_share_a_revision() {
 }
 
 #[tokio::test]
-async fn references_hold() {
+async fn references_must_exist_and_are_not_removed() {
     let world = World::start().await;
     let homeless =
         world.ask(Method::PUT, "/v1/tenants/north", Some(json!({"name": "North", "plan": "pro"}))).await;
@@ -87,7 +87,7 @@ async fn references_hold() {
 }
 
 #[tokio::test]
-async fn the_id_of_a_removed_tenant_is_given_to_the_same_customer_only() {
+async fn the_id_of_a_removed_tenant_is_reused_only_for_the_same_customer() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.counted(usage("north", 42, 1)).await;
@@ -103,14 +103,18 @@ async fn the_id_of_a_removed_tenant_is_given_to_the_same_customer_only() {
     let restored = world.put("/v1/tenants/north?restore=true", another.clone()).await;
     assert_eq!((&restored["name"], &restored["revision"]), (&json!("Another"), &json!(3)));
     assert_eq!(world.get("/v1/usage/north").await["counted"], 42, "the same customer has its figures");
-    assert_eq!(world.put("/v1/tenants/north", another).await["revision"], 3, "it is there: no more to say");
+    assert_eq!(
+        world.put("/v1/tenants/north", another).await["revision"],
+        3,
+        "it exists: no `restore` needed"
+    );
     let east = json!({"name": "East", "plan": "pro"});
     assert_eq!(world.put("/v1/tenants/east?restore=true", east).await["revision"], 1, "a new one is new");
     world.finish().await;
 }
 
 #[tokio::test]
-async fn a_secret_goes_in_and_never_comes_out() {
+async fn an_api_key_is_sealed_and_never_returned() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.source").await;
@@ -133,7 +137,8 @@ async fn a_secret_goes_in_and_never_comes_out() {
         );
     }
 
-    // Without the key everything but the key changes; the equal value is no change; a given key always is.
+    // Without a key everything but the key changes, and an equal value changes nothing; a given key is always
+    // a change.
     let mut without_key = source();
     without_key.as_object_mut().unwrap().remove("api_key");
     assert_eq!(world.put("/v1/sources/north-n8n", without_key.clone()).await["revision"], 1);
@@ -150,7 +155,7 @@ async fn a_secret_goes_in_and_never_comes_out() {
 }
 
 #[tokio::test]
-async fn bad_input_gets_one_shape_of_error() {
+async fn all_bad_input_gets_the_same_shape_of_error() {
     let world = World::start().await;
     let put = |body: &str| {
         world
@@ -188,7 +193,7 @@ async fn bad_input_gets_one_shape_of_error() {
 }
 
 #[tokio::test]
-async fn a_push_token_is_shown_once_and_the_catalog_carries_its_hash() {
+async fn a_push_token_is_shown_once_and_the_catalog_has_its_hash() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let path = "/v1/sources/north-n8n/push-token";
@@ -212,7 +217,7 @@ async fn a_push_token_is_shown_once_and_the_catalog_carries_its_hash() {
     }
     assert_ne!(tokens[0], tokens[1]);
 
-    // A change of the rest leaves it alone, and it is never shown again.
+    // A change of the source keeps it, and it is never shown again.
     let mut paused = source();
     paused["paused"] = json!(true);
     let shown = world.put("/v1/sources/north-n8n", paused).await;
@@ -224,13 +229,13 @@ async fn a_push_token_is_shown_once_and_the_catalog_carries_its_hash() {
     assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204);
     let Some(Entry::Source(wire)) = told.next().await.entry else { panic!("not a source") };
     assert_eq!((wire.revision, wire.push_token_sha256.is_empty()), (5, true));
-    assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204, "taken back already");
+    assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204, "already revoked");
     assert_eq!(world.get("/v1/sources/north-n8n").await["revision"], 5);
     world.finish().await;
 }
 
 #[tokio::test]
-async fn a_shared_source_holds_its_tenants_and_keeps_them_apart() {
+async fn a_shared_source_keeps_its_tenants_and_hides_them_from_each_other() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let shared = |tenant: &str| {
@@ -278,7 +283,7 @@ async fn a_shared_source_holds_its_tenants_and_keeps_them_apart() {
 }
 
 #[tokio::test]
-async fn an_audit_is_shown_as_the_collector_tells_it() {
+async fn an_audit_is_shown_as_the_collector_reports_it() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.put("/v1/sources/north-n8n", source()).await;
@@ -312,7 +317,7 @@ async fn an_audit_is_shown_as_the_collector_tells_it() {
 }
 
 #[tokio::test]
-async fn a_recipient_that_no_mail_server_takes_is_refused_by_name() {
+async fn a_recipient_that_no_mail_server_accepts_is_refused_by_name() {
     let world = World::start().await;
     world.with_tenants(100).await;
     for bad in

@@ -1,4 +1,4 @@
-//! A period beside the one before it.
+//! A period compared with the previous one.
 
 use messaging::ask::Refusal;
 use proto::{
@@ -15,7 +15,7 @@ use crate::{
 
 const PATH: &str = "/v1/tenants/north/usage/comparison";
 
-/// Runs of half a second each, one of ten of them failed.
+/// Runs of half a second each, one in ten of them failed.
 fn runs(count: u64) -> Option<v1::Totals> {
     let error = count / 10;
     let totals = v1::Totals {
@@ -78,7 +78,7 @@ async fn world() -> World {
 }
 
 #[tokio::test]
-async fn a_period_is_compared_with_the_one_before_up_to_the_same_point_and_as_a_whole() {
+async fn a_period_is_compared_with_the_previous_one_in_part_and_as_a_whole() {
     let world = world().await;
     Played::start(&world, Question::Usage, ten_and_twenty);
     let shown = get(&world, PATH).await;
@@ -96,14 +96,14 @@ async fn a_period_is_compared_with_the_one_before_up_to_the_same_point_and_as_a_
         [Value::Null, json!(-40)]
     );
     let zone = &shown["previous"]["period"]["time_zone"];
-    assert_eq!(zone, "Europe/Lisbon", "the zone that cut the period, not the tenant's present one");
+    assert_eq!(zone, "Europe/Lisbon", "the zone that the period was cut in, not the tenant's current one");
     let cost = |side: &str| figures(side, "cost")["amount_minor"].as_u64().unwrap();
     assert_eq!(["current", "previous", "previous_whole"].map(cost), [1_626, 1_063, 1_240]);
     let change = &shown["change"];
     assert_eq!(change["executions"], json!({"absolute": 5_630, "percent": 100.0}));
     assert_eq!(change["duration_ms"], json!({"absolute": 2_815_000, "percent": 100.0}));
     assert_eq!(change["mean_duration_ms"], json!({"absolute": 0, "percent": 0.0}));
-    // One of ten hourly runs fails, two of twenty: nothing has changed.
+    // One in ten hourly runs fails, and two in twenty: nothing has changed.
     assert_eq!(change["success_rate_points"], json!(0.0));
     assert_eq!(change["cost_minor"], json!({"absolute": 563, "percent": 53.0}));
     assert_eq!(shown["change_to_whole"]["executions"], json!({"absolute": 3_820, "percent": 51.3}));
@@ -111,7 +111,7 @@ async fn a_period_is_compared_with_the_one_before_up_to_the_same_point_and_as_a_
 }
 
 #[tokio::test]
-async fn what_is_not_known_is_not_compared_and_only_its_tenant_sees_it() {
+async fn unknown_figures_are_not_compared_and_only_the_tenant_sees_its_own() {
     let world = world().await;
     Played::start(&world, Question::Usage, ten_and_twenty);
     let whole = get(&world, &format!("{PATH}?period=2026-10-10")).await;
@@ -123,7 +123,7 @@ async fn what_is_not_known_is_not_compared_and_only_its_tenant_sees_it() {
     for side in ["previous", "previous_whole", "change", "change_to_whole"] {
         assert_eq!(whole[side], Value::Null, "{side}");
     }
-    // Of `south` nothing was heard: what the roll-ups have of its period may be far from all.
+    // No usage update was received for `south`: the rollups of its period may be far from complete.
     let silent = get(&world, "/v1/tenants/south/usage/comparison").await;
     assert_eq!((&silent["current"]["figures"], &silent["change"]), (&Value::Null, &Value::Null), "{silent}");
     assert_eq!(silent["previous_whole"]["figures"]["executions"], json!(7_440));

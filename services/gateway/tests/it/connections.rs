@@ -1,4 +1,5 @@
-//! With one connection to Postgres: who holds it while waiting for another waits in vain.
+//! With one connection to Postgres, a request that holds it while waiting for another would never be
+//! answered.
 
 use gateway::Gateway;
 use reqwest::{Method, header};
@@ -20,7 +21,7 @@ async fn with_one_connection_every_operation_is_answered() {
     world.counted(usage("north", 7, 1)).await;
     let token = world.token_of("north").await;
     for (method, path) in operations("north") {
-        // What asks another service is answered once nobody is found there; a stream has no end.
+        // Questions to other services fail at once, as nobody answers; a stream has no end.
         if path == "/v1/events" || is_sign_in(&method, &path) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! A refusal that may be false asks for a sweep.
+//! A refusal that may be false requests a sweep.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::support::{World, usage};
 
-/// A collector that tells whose sources it was asked to sweep.
+/// A collector that reports the tenants whose sources it was asked to sweep.
 struct Collector(mpsc::UnboundedSender<String>);
 
 #[async_trait]
@@ -27,11 +27,11 @@ impl Answerer for Collector {
     }
 }
 
-/// The sweeps that a collector is asked for.
+/// The sweeps that a collector was asked for.
 struct Asked(mpsc::UnboundedReceiver<String>);
 
 impl Asked {
-    /// From a collector that answers from now on.
+    /// Starts a collector and waits until it answers.
     async fn of(world: &World) -> Self {
         let (told, asked) = mpsc::unbounded_channel();
         let context = &world.bench.context;
@@ -47,7 +47,7 @@ impl Asked {
         asked
     }
 
-    /// Whose sources are to be swept next.
+    /// The tenant of the next requested sweep.
     async fn next(&mut self) -> String {
         timeout(Duration::from_secs(30), self.0.recv()).await.expect("nobody was asked").unwrap()
     }
@@ -57,7 +57,7 @@ fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
-/// A sweep that ends now has found so many runs of the tenant.
+/// A sweep that ends now has found this many runs of the tenant.
 async fn sweep(world: &World, tenant: &str, counted: u64) {
     let now = world.bench.clock.now();
     let at = Some(proto::timestamp(now));
@@ -78,7 +78,7 @@ async fn is_allowed(world: &World, tenant: &str, id: &str) -> bool {
     ask(world, tenant, id).await["allowed"].as_bool().unwrap()
 }
 
-/// The status and the reason for a caller that asked for 402 where a run is refused.
+/// The status and the reason for a caller that asks for 402 as the status of a refusal.
 async fn refused_with_402(world: &World, id: &str) -> (u16, Value) {
     let body = json!({ "tenant": "north", "id": id });
     let (status, mut verdict) = world.ask(Method::POST, "/v1/admissions?status=402", Some(body)).await;
@@ -86,7 +86,7 @@ async fn refused_with_402(world: &World, id: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_sweep() {
+async fn runs_that_may_be_counted_twice_request_one_sweep_which_frees_them() {
     let world = World::start().await;
     let mut asked = Asked::of(&world).await;
     world.with_tenants(3).await;
@@ -95,23 +95,23 @@ async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_swee
     }
     world.bench.clock.advance(seconds(30));
 
-    // A sweep in the middle of a burst sees runs that were allowed just before it: they stand twice.
+    // A sweep in the middle of a burst sees runs that were allowed just before it: they are counted twice.
     assert!(is_allowed(&world, "north", "a").await && is_allowed(&world, "north", "b").await);
     world.bench.clock.advance(seconds(1));
     sweep(&world, "north", 2).await;
     for id in ["c", "d", "c"] {
         let refused = ask(&world, "north", id).await;
         assert_eq!(refused["reason"], "limit_unsettled");
-        assert_eq!(refused["retry_at"], "2026-11-24T12:00:51Z", "after the sweep that is asked for");
+        assert_eq!(refused["retry_at"], "2026-11-24T12:00:51Z", "after the requested sweep");
     }
     assert_eq!(
         refused_with_402(&world, "c").await,
         (429, "limit_unsettled".into()),
-        "not known to be used up"
+        "the limit may not be used up"
     );
     assert_eq!(asked.next().await, "north");
 
-    // The sweep that was asked for: the unit is free again, and the refusal after it is true.
+    // The requested sweep: the unit is free again, and the next refusal is true.
     world.bench.clock.advance(seconds(15));
     sweep(&world, "north", 2).await;
     world.bench.clock.advance(seconds(5));
@@ -119,7 +119,7 @@ async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_swee
     let refused = ask(&world, "north", "f").await;
     assert_eq!((&refused["allowed"], &refused["retry_at"]), (&json!(false), &json!("2026-12-01T00:00:00Z")));
 
-    // Each W once: nothing was asked for meanwhile.
+    // One request for each watermark: nothing was requested meanwhile.
     world.bench.clock.advance(seconds(1));
     sweep(&world, "north", 3).await;
     assert!(!is_allowed(&world, "north", "g").await);
@@ -134,7 +134,7 @@ async fn runs_that_stand_twice_are_told_of_once_and_are_free_after_the_next_swee
 }
 
 #[tokio::test]
-async fn runs_whose_executions_are_counted_do_not_stand_twice() {
+async fn runs_whose_executions_are_counted_are_not_counted_twice() {
     let world = World::start().await;
     world.with_tenants(3).await;
     sweep(&world, "north", 0).await;
@@ -156,7 +156,7 @@ async fn runs_whose_executions_are_counted_do_not_stand_twice() {
     let last = ask(&world, "north", "c").await;
     assert_eq!((&last["allowed"], &last["used"], &last["reserved"]), (&json!(true), &json!(3), &json!(1)));
 
-    // All of it is known to be used: that refusal is definite, and nobody is asked to try again.
+    // The limit is known to be used up: the refusal is final, without a hint to retry soon.
     assert_eq!(refused_with_402(&world, "d").await, (402, "limit_reached".into()));
     let refused = ask(&world, "north", "d").await;
     assert_eq!((&refused["reason"], &refused["admitted_at"]), (&json!("limit_reached"), &json!(null)));
@@ -165,7 +165,7 @@ async fn runs_whose_executions_are_counted_do_not_stand_twice() {
 }
 
 #[tokio::test]
-async fn a_run_that_spans_a_sweep_does_not_stand_twice() {
+async fn a_run_that_spans_a_sweep_is_not_counted_twice() {
     let world = World::start().await;
     world.with_tenants(3).await;
     sweep(&world, "north", 0).await;

@@ -1,4 +1,5 @@
-//! Figures over time, by workflow, explained and corrected: what the aggregator is asked, and what becomes of its answer.
+//! Figures over time, by workflow, explained and corrected: the questions to the aggregator, and the use of
+//! its answers.
 
 use messaging::ask::Refusal;
 use proto::{
@@ -46,7 +47,7 @@ fn ten_a_day(question: &v1::UsageQuestion) -> Result<v1::UsageAnswer, Refusal> {
 }
 
 #[tokio::test]
-async fn a_series_is_asked_for_and_only_its_tenant_sees_it() {
+async fn a_series_comes_from_the_aggregator_and_only_its_tenant_sees_it() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let played = Played::start(&world, Question::Usage, ten_a_day);
@@ -81,7 +82,7 @@ async fn a_series_is_asked_for_and_only_its_tenant_sees_it() {
 }
 
 #[tokio::test]
-async fn usage_says_where_the_period_will_end_once_enough_is_known() {
+async fn usage_has_a_forecast_once_enough_is_known() {
     let world = World::start().await;
     world.with_tenants(260).await;
     world.counted(usage("north", 230, 1)).await;
@@ -136,7 +137,7 @@ async fn the_largest_workflows_come_with_their_durations() {
 }
 
 #[tokio::test]
-async fn only_the_operator_corrects_and_the_aggregators_refusal_is_told() {
+async fn only_the_operator_corrects_and_the_aggregators_refusal_is_passed_on() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let played =
@@ -215,7 +216,7 @@ async fn only_the_operator_ends_a_period_and_the_new_bounds_are_shown() {
 }
 
 #[tokio::test]
-async fn a_tenant_at_its_limit_is_refused_and_shows_its_month_with_another_calendar() {
+async fn a_changed_calendar_takes_effect_at_the_end_of_the_current_period() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.counted(usage("north", 100, 2)).await;
@@ -227,7 +228,7 @@ async fn a_tenant_at_its_limit_is_refused_and_shows_its_month_with_another_calen
         (&shown["counted"], &shown["state"], &shown["period"]["start"], &shown["period"]["end"]),
         (&json!(100), &json!("over"), &json!("2026-11-01T00:00:00Z"), &json!("2026-12-01T00:00:00Z"))
     );
-    // At the roll-over, before anything of the new period was counted, it begins where the old one ended.
+    // At the rollover, before anything is counted in the new period, it begins where the old one ended.
     world.bench.clock.set("2026-12-01T00:00:01Z".parse().unwrap());
     let shown = world.get("/v1/usage/north").await;
     assert_eq!(
@@ -268,7 +269,7 @@ async fn a_statement_adds_up_and_is_safe_for_a_spreadsheet() {
         })
     });
     let shown = get(&world, "/v1/tenants/north/usage/workflows?limit=1000").await;
-    assert_eq!(shown["totals"]["success_rate"], json!(1.0), "48 of 48 executions, whatever was adjusted");
+    assert_eq!(shown["totals"]["success_rate"], json!(1.0), "48 of 48 executions, adjustments ignored");
     let own = world.token_of("north").await;
     let path = "/v1/tenants/north/usage/statement?period=2026-11-10";
     let answer = world.request(Method::GET, path).bearer_auth(&own).send().await.unwrap();

@@ -1,4 +1,5 @@
-//! What grows with time or with what tenants send: a decision costs the same however much there is, and what is old goes.
+//! Data that grows with time or with requests: a decision costs the same however much there is, and old rows
+//! are deleted.
 
 use chassis::Kept;
 use gateway::purge_round;
@@ -13,7 +14,7 @@ use crate::support::{NOW, World, plan, usage};
 /// Decisions of one measurement.
 const DECISIONS: i64 = 20;
 
-/// The hour of [`NOW`], less the 400 days for which figures of refused runs are kept, at its midnight.
+/// The first hour for which figures of refused runs are kept: 400 days before the midnight of [`NOW`].
 const REFUSALS_FROM: i64 = 1_795_521_600 / 3_600 - 12 - 400 * 24;
 
 fn kept() -> Kept {
@@ -54,13 +55,13 @@ async fn capped() -> (World, Counted) {
     (world, counted)
 }
 
-/// How much more a hundred times as many rows may cost: the depth of an index, and what goes on beside.
+/// How much more a hundred times as many rows may cost: the depth of an index, and background work.
 fn assert_flat(few: i64, many: i64) {
     assert!(many <= few * 2 + 2_000, "{few} rows were read with few, {many} with a hundred times as many");
 }
 
 #[tokio::test]
-async fn a_decision_reads_its_own_caps_however_many_workflows_there_are() {
+async fn a_decision_reads_only_its_own_caps() {
     let (world, counted) = capped().await;
     world.counted(usage("north", 0, 1)).await;
     let fill = |from: u32, to: u32| {
@@ -80,7 +81,7 @@ async fn a_decision_reads_its_own_caps_however_many_workflows_there_are() {
 }
 
 #[tokio::test]
-async fn a_refusal_reads_no_more_with_a_hundred_times_as_many_hours_of_refusals() {
+async fn a_refusal_costs_the_same_with_a_hundred_times_as_many_hours_of_refusals() {
     let world = World::start().await;
     world.with_tenants(0).await;
     world.counted(usage("north", 0, 1)).await;
@@ -111,10 +112,10 @@ async fn a_refusal_reads_no_more_with_a_hundred_times_as_many_hours_of_refusals(
 }
 
 #[tokio::test]
-async fn a_decision_at_the_end_of_a_period_reads_no_more_than_at_its_begin() {
+async fn a_decision_at_the_end_of_a_period_reads_no_more_than_at_its_start() {
     let (world, counted) = capped().await;
     world.counted(usage("north", 0, 1)).await;
-    // Slots of this period, long before W.
+    // Slots of this period, long before the watermark.
     let fill = |from: i64, to: i64| {
         format!(
             "INSERT INTO workflow_tallies SELECT 'north', 'w1', {NOW_SLOT} - 1000 - n, gen_random_uuid(), 1
@@ -123,7 +124,7 @@ async fn a_decision_at_the_end_of_a_period_reads_no_more_than_at_its_begin() {
         )
     };
     counted.run(&fill(1, 100)).await;
-    // The first decision of a period, or after a change of its begin, adds up what there is.
+    // The first decision of a period, or after a change of its start, computes the sum.
     read_by_decisions(&world, &counted, "first").await;
     let few = read_by_decisions(&world, &counted, "few").await;
     counted.run(&fill(101, 10_000)).await;
@@ -132,7 +133,7 @@ async fn a_decision_at_the_end_of_a_period_reads_no_more_than_at_its_begin() {
     let kept =
         number(world.bench.pool(), "SELECT units FROM tally_sums WHERE workflow = 'w1' AND span = 'period'");
     let slots = "SELECT sum(units)::bigint FROM workflow_tallies WHERE workflow = 'w1'";
-    assert_eq!(kept.await, number(world.bench.pool(), slots).await, "the sum is what it stands for");
+    assert_eq!(kept.await, number(world.bench.pool(), slots).await, "the stored sum is correct");
     counted.pool.close().await;
     world.finish().await;
 }
@@ -158,13 +159,13 @@ async fn a_source_that_was_never_complete_does_not_make_decisions_slower() {
         .ask(Method::POST, "/v1/admissions", Some(json!({"tenant": "north", "id": "last", "workflow": "w1"})))
         .await;
     let slots = number(world.bench.pool(), "SELECT sum(units)::bigint FROM tallies").await;
-    assert_eq!(verdict["used"], slots, "what was allowed since the period began stands against the limit");
+    assert_eq!(verdict["used"], slots, "runs allowed since the period began count against the limit");
     counted.pool.close().await;
     world.finish().await;
 }
 
 #[tokio::test]
-async fn ten_thousand_tokens_that_were_taken_back_do_not_hinder_the_next() {
+async fn ten_thousand_revoked_tokens_do_not_prevent_a_new_one() {
     let world = World::start().await;
     world.with_tenants(10).await;
     let living = world.token_of("north").await;
@@ -180,7 +181,7 @@ async fn ten_thousand_tokens_that_were_taken_back_do_not_hinder_the_next() {
     let listed = world.get("/v1/tokens").await;
     let living_ones =
         listed["tokens"].as_array().unwrap().iter().filter(|token| token["revoked_at"].is_null());
-    assert_eq!(living_ones.count(), 2, "those that are good are listed, however many are not");
+    assert_eq!(living_ones.count(), 2, "valid tokens are listed, however many are revoked");
     assert_eq!(world.ask_as(&living, Method::GET, "/v1/usage/north", None).await.0, 200);
 
     run(
@@ -190,13 +191,13 @@ async fn ten_thousand_tokens_that_were_taken_back_do_not_hinder_the_next() {
     )
     .await;
     let (status, refused) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
-    assert_ne!(status, 201, "ten thousand good ones are the bound");
-    assert!(refused.to_string().contains("take back"), "{refused}");
+    assert_ne!(status, 201, "ten thousand valid tokens are the limit");
+    assert!(refused.to_string().contains("revoke"), "{refused}");
     world.finish().await;
 }
 
 #[tokio::test]
-async fn a_token_has_a_thousand_sessions_and_the_first_ones_end() {
+async fn a_token_has_at_most_a_thousand_sessions_and_the_oldest_end() {
     let world = World::start().await;
     world.with_tenants(10).await;
     let token = world.token_of("north").await;
@@ -211,11 +212,11 @@ async fn a_token_has_a_thousand_sessions_and_the_first_ones_end() {
     let pool = world.bench.pool();
     assert_eq!(number(pool, "SELECT count(*) FROM sessions").await, 1_000);
     let first = "SELECT count(*) FROM sessions WHERE expires_at < '2026-11-24T12:03:00Z'";
-    assert_eq!(number(pool, first).await, 0, "the ones that were opened first");
+    assert_eq!(number(pool, first).await, 0, "the oldest sessions have ended");
     world.finish().await;
 }
 
-/// Rows of two tenants, `north` and the removed `gone`, that are old, and as many that are not.
+/// Old rows of two tenants, `north` and the removed `gone`, and as many recent ones.
 const FILLED: &str = "
 INSERT INTO ledgers (tenant, decider) VALUES ('north', gen_random_uuid()), ('gone', gen_random_uuid());
 INSERT INTO admissions (key, admitted_at, reserved_units, resets_at, allowed, reserved, tenant, reason)
@@ -246,7 +247,7 @@ INSERT INTO tokens (id, kind, hash, created_at, revoked_at) SELECT gen_random_uu
     FROM generate_series(1, 90) AS n;
 ";
 
-/// Refused runs of a tenant that is there and of one that is gone, in an hour that is old and in one that is not.
+/// Refused runs of an existing and a removed tenant, in an old and in a recent hour.
 fn refused() -> String {
     format!(
         "INSERT INTO refusals SELECT tenant, hour, false, 'limit_reached', false, 'w' || n, 1
@@ -279,7 +280,7 @@ async fn sizes(pool: &PgPool) -> Vec<(&'static str, i64)> {
     sizes
 }
 
-/// A bench without a gateway: nobody purges but the test.
+/// A bench without a gateway, so that only the test purges.
 async fn with_tenant() -> Bench {
     let bench = Bench::of::<gateway::Gateway>(NOW).await;
     let tenant = proto::v1::Tenant {
@@ -297,7 +298,7 @@ async fn with_tenant() -> Bench {
 }
 
 #[tokio::test]
-async fn the_purge_takes_what_is_old_and_leaves_the_rest() {
+async fn the_purge_deletes_old_rows_and_keeps_the_rest() {
     let bench = with_tenant().await;
     let now: Timestamp = NOW.parse().unwrap();
     run(bench.pool(), FILLED).await;
@@ -305,7 +306,7 @@ async fn the_purge_takes_what_is_old_and_leaves_the_rest() {
     purge_round(bench.pool(), kept(), now).await.unwrap();
     let left = [
         ("admissions", 60),
-        // Of the tenant that is gone nothing but verdicts and leases that run.
+        // Of the removed tenant only verdicts and unexpired leases.
         ("tallies", 30),
         ("workflow_tallies", 30),
         ("tally_sums", 30),
@@ -317,7 +318,7 @@ async fn the_purge_takes_what_is_old_and_leaves_the_rest() {
         ("sessions", 30),
         ("tokens", 60),
         ("ledgers", 2),
-        // Also of the tenant that is gone: figures stay readable for as long as the others'.
+        // Of the removed tenant too: its figures stay readable as long as those of others.
         ("refusals", 60),
     ];
     assert_eq!(sizes(bench.pool()).await, left);
@@ -329,7 +330,7 @@ async fn the_purge_takes_what_is_old_and_leaves_the_rest() {
     let later: Timestamp = "2027-01-29T12:00:00Z".parse().unwrap();
     purge_round(bench.pool(), kept(), later).await.unwrap();
     let ledgers = "SELECT count(*) FROM ledgers WHERE tenant = 'gone'";
-    assert_eq!(number(bench.pool(), ledgers).await, 0, "no verdict of it can be left after two months");
+    assert_eq!(number(bench.pool(), ledgers).await, 0, "after two months none of its verdicts can be left");
     assert_eq!(number(bench.pool(), "SELECT count(*) FROM admissions").await, 0);
     bench.finish().await;
 }
@@ -355,7 +356,7 @@ async fn a_tenant_keeps_ten_thousand_caps_and_rates_and_its_own_cap() {
 }
 
 #[tokio::test]
-async fn a_purge_with_nothing_to_do_reads_no_more_of_a_hundred_times_as_many_rows() {
+async fn a_purge_with_nothing_to_do_costs_the_same_for_a_hundred_times_the_rows() {
     let bench = with_tenant().await;
     let counted = Counted::beside(bench.pool()).await;
     let fill = |from: i64, to: i64| {

@@ -1,4 +1,4 @@
-//! The limit check on several gateways: leases, kills, and what is left afterwards.
+//! The limit check on several gateways: leases, kills, and the units left afterwards.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -17,7 +17,7 @@ use crate::support::{Killable, OPERATOR, World, answer, at, usage};
 
 const LIMIT: u64 = 1_000;
 
-/// Asks at a gateway; nothing where it is not there any more.
+/// Asks a gateway; `None` if it is gone.
 async fn ask(world: &World, base: &str, id: usize) -> Option<Value> {
     let body = json!({"tenant": "north", "id": format!("run-{id}")});
     let request = world.request_to(base, Method::POST, "/v1/admissions").bearer_auth(OPERATOR).json(&body);
@@ -40,7 +40,7 @@ async fn allowed_of(world: &World, bases: &[String], first: usize, count: usize)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_gateways_never_overshoot_while_they_are_killed() {
+async fn three_gateways_never_exceed_the_limit_while_they_are_killed() {
     let world = World::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
@@ -75,7 +75,7 @@ async fn three_gateways_never_overshoot_while_they_are_killed() {
     assert!(allowed <= LIMIT, "{allowed} runs of {LIMIT} were allowed");
     assert!(allowed > 0, "somebody was allowed");
 
-    // Every run that was allowed has ended and is counted; W has passed the leases of the dead.
+    // Every allowed run has ended and is counted; the watermark has passed the leases of the killed gateways.
     world.bench.clock.advance(SignedDuration::from_mins(10));
     let swept = v1::UsageCounted {
         as_of: at("2026-11-24T12:10:00Z"),
@@ -85,7 +85,7 @@ async fn three_gateways_never_overshoot_while_they_are_killed() {
     };
     world.counted(swept).await;
     let bases: Vec<String> = gateways.lock().await.iter().map(|gateway| gateway.base.clone()).collect();
-    eventually("all gateways have heard the figures", || async {
+    eventually("all gateways have the figures", || async {
         for base in &bases {
             let request = world.request_to(base, Method::GET, "/v1/admissions/north").bearer_auth(OPERATOR);
             if answer(request).await.1["as_of"] != "2026-11-24T12:10:00Z" {
@@ -95,7 +95,7 @@ async fn three_gateways_never_overshoot_while_they_are_killed() {
         Some(())
     })
     .await;
-    // Units that a living gateway holds come back within a moment: what is refused meanwhile asks again.
+    // Units that a living gateway holds are returned within a moment: refused runs ask again.
     let mut rest = 0;
     for round in 0..20 {
         rest += allowed_of(&world, &bases, 20_000 + round * 2_000, 1_200).await as u64;
@@ -104,7 +104,7 @@ async fn three_gateways_never_overshoot_while_they_are_killed() {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    assert_eq!(allowed + rest, LIMIT, "all of the limit is usable after the leases have returned");
+    assert_eq!(allowed + rest, LIMIT, "all of the limit is usable once the leases are returned");
     for gateway in gateways.into_inner() {
         gateway.kill();
     }
@@ -129,13 +129,13 @@ async fn another_gateway_gives_a_repeated_id_the_same_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_killed_gateway_spent_in_memory_is_not_given_again() {
+async fn units_that_a_killed_gateway_spent_in_memory_are_not_granted_again() {
     let world = World::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
     let gateway = Killable::start(&world).await;
     let mut allowed = 0;
-    // With the ledger locked, only units in hand can answer, and none of them can be written down.
+    // With the ledger locked, only leased units can answer, and no verdict on them can be stored.
     let mut ids = 0..;
     let lock = loop {
         allowed += allowed_of(&world, std::slice::from_ref(&gateway.base), ids.next().unwrap(), 1).await;
@@ -151,7 +151,7 @@ async fn what_a_killed_gateway_spent_in_memory_is_not_given_again() {
             allowed += 1;
             break lock;
         }
-        assert!(ids.start < 40, "no unit is in hand");
+        assert!(ids.start < 40, "no unit is leased");
     };
     gateway.kill();
     lock.rollback().await.unwrap();
@@ -161,7 +161,7 @@ async fn what_a_killed_gateway_spent_in_memory_is_not_given_again() {
     world.finish().await;
 }
 
-/// Runs that stand against the limit, by their rows and by the tallies.
+/// Runs that count against the limit, by their rows and by the tallies.
 async fn written_down(world: &World) -> (i64, i64) {
     sqlx::query_as(
         "SELECT (SELECT count(*) FROM admissions WHERE reserved),
@@ -173,7 +173,7 @@ async fn written_down(world: &World) -> (i64, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_was_decided_elsewhere_meanwhile_is_tallied_once_and_holds_nobody_up() {
+async fn an_id_that_another_gateway_also_decided_is_tallied_once() {
     let world = World::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
@@ -188,22 +188,20 @@ async fn an_id_that_was_decided_elsewhere_meanwhile_is_tallied_once_and_holds_no
          INSERT INTO tallies (tenant, slot, replica, units)
          SELECT 'north', floor(extract(epoch FROM admitted_at) / 5)::bigint, gen_random_uuid(), count(*)
          FROM decided GROUP BY 2";
-    eventually("the first runs are written down", || async {
+    eventually("the first runs are stored", || async {
         (written_down(&world).await == (20, 20)).then_some(())
     })
     .await;
     sqlx::query(decided_elsewhere).execute(world.bench.pool()).await.unwrap();
-    // This gateway has decided alone so far, and takes them for new where it has units in hand.
+    // This gateway has decided alone so far, and takes the ids for new if it holds units.
     assert_eq!(allowed_of(&world, &bases, 100, 40).await, 40);
-    eventually("the others are written down", || async {
-        (written_down(&world).await == (60, 60)).then_some(())
-    })
-    .await;
+    eventually("the others are stored", || async { (written_down(&world).await == (60, 60)).then_some(()) })
+        .await;
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_break_lose_no_run_and_tally_none_twice() {
+async fn broken_connections_lose_no_run_and_tally_none_twice() {
     let world = World::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
@@ -220,7 +218,7 @@ async fn connections_that_break_lose_no_run_and_tally_none_twice() {
         })
         .buffer_unordered(16)
         .fold(0_i64, |sum, allowed| async move { sum + i64::from(allowed) });
-    // Of this test's database; whoever watches it loses its connection as well, and gets another one.
+    // All connections of this test's database; monitoring loses its connection as well, and reconnects.
     let breaks = async {
         for after in [50, 150, 300, 450] {
             while asked.load(Ordering::Relaxed) < after {
@@ -235,7 +233,7 @@ async fn connections_that_break_lose_no_run_and_tally_none_twice() {
     };
     let (allowed, ()) = tokio::join!(requests, breaks);
     assert!(allowed > 0, "somebody was allowed");
-    let (rows, tallied) = eventually("every run is written down and tallied", || async {
+    let (rows, tallied) = eventually("every run is stored and tallied", || async {
         let (rows, tallied) = written_down(&world).await;
         (rows == tallied && rows >= allowed).then_some((rows, tallied))
     })
@@ -244,7 +242,7 @@ async fn connections_that_break_lose_no_run_and_tally_none_twice() {
     world.finish().await;
 }
 
-/// What each replica has outstanding, by the ledger.
+/// The outstanding units of each replica in the ledger.
 async fn outstanding(world: &World) -> Vec<u64> {
     let held: Vec<i64> = sqlx::query_scalar("SELECT outstanding FROM leases WHERE outstanding > 0")
         .fetch_all(world.bench.pool())
@@ -253,20 +251,20 @@ async fn outstanding(world: &World) -> Vec<u64> {
     held.into_iter().map(|units| u64::try_from(units).unwrap()).collect()
 }
 
-/// A free number for an id, and asks there.
+/// Asks for a run with a new id.
 async fn next_allowed(world: &World, base: &str, ids: &AtomicUsize) -> bool {
     ask(world, base, ids.fetch_add(1, Ordering::Relaxed)).await.unwrap()["allowed"] == true
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_gateways_hold_units_at_once_and_refuse_falsely_no_more_than_is_out() {
+async fn false_refusals_of_two_gateways_are_bounded_by_their_outstanding_units() {
     let world = World::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
     let second = world.replica().await;
     let look =
         || answer(world.request_to(&second, Method::GET, "/v1/admissions/north").bearer_auth(OPERATOR));
-    eventually("the second gateway has heard the figures", || async {
+    eventually("the second gateway has the figures", || async {
         (look().await.1["used"] == 0).then_some(())
     })
     .await;
@@ -281,7 +279,7 @@ async fn two_gateways_hold_units_at_once_and_refuse_falsely_no_more_than_is_out(
     .await;
     allowed += ids.load(Ordering::Relaxed) as u64;
 
-    // The first one asks now and then, and keeps its units; the second uses up all that it can get.
+    // The first gateway gets a request now and then, and keeps its units; the second uses up all it can get.
     let falsely_refused_max = loop {
         allowed += u64::from(next_allowed(&world, world.base(), &ids).await);
         let before: u64 = outstanding(&world).await.iter().sum();
@@ -298,11 +296,11 @@ async fn two_gateways_hold_units_at_once_and_refuse_falsely_no_more_than_is_out(
     };
     assert!(
         LIMIT - allowed <= falsely_refused_max,
-        "{allowed} of {LIMIT}, and {falsely_refused_max} were out"
+        "{allowed} of {LIMIT} allowed, {falsely_refused_max} units outstanding"
     );
     assert!(falsely_refused_max <= LIMIT / 8 * 2);
 
-    // What is out comes back, and then all of the limit is used.
+    // Outstanding units are returned, and then all of the limit is used.
     eventually("the rest is allowed", || async {
         next_allowed(&world, &second, &ids).await;
         (look().await.1["remaining"] == 0).then_some(())
@@ -310,7 +308,7 @@ async fn two_gateways_hold_units_at_once_and_refuse_falsely_no_more_than_is_out(
     .await;
     assert_eq!(look().await.1["used"], LIMIT);
 
-    // Whichever gateway is asked for an id again, its answer is the first one.
+    // Both gateways repeat the first answer to an id.
     for id in [0, 1, 2, 3] {
         let given = [ask(&world, world.base(), id).await.unwrap(), ask(&world, &second, id).await.unwrap()];
         assert_eq!((&given[0]["allowed"], &given[0]["used"]), (&json!(true), &given[1]["used"]));

@@ -1,4 +1,4 @@
-//! How many runs of a burst start where the plan refuses loops.
+//! How many runs of a burst start if the plan refuses loops.
 
 use jiff::SignedDuration;
 use proto::{streams::Stream, v1};
@@ -8,10 +8,10 @@ use testkit::eventually;
 
 use crate::support::{OPERATOR, World, answer, plan, usage};
 
-/// The most runs in a minute that are no loop, of a workflow without a history.
+/// The most runs in a minute that are not a loop, for a workflow without a history.
 const MOST: usize = 60;
 
-/// The plan refuses loops, and its limit is far away.
+/// A tenant whose plan has this rule, and a limit that is far away.
 async fn refusing(rule: Value) -> World {
     let world = World::start().await;
     let mut terms = plan(1_000_000);
@@ -22,7 +22,7 @@ async fn refusing(rule: Value) -> World {
     world
 }
 
-/// Many runs of one workflow at once; how many may start.
+/// Many runs of one workflow at once. Returns how many may start.
 async fn burst(world: &World, base: &str, workflow: &str, runs: usize) -> usize {
     let run = || json!({"tenant": "north", "id": uuid::Uuid::new_v4().to_string(), "workflow": workflow});
     let mut started = 0;
@@ -40,11 +40,11 @@ async fn burst(world: &World, base: &str, workflow: &str, runs: usize) -> usize 
     started
 }
 
-/// Another workflow asks until the replica holds units of the tenant.
+/// Other workflows ask until the replica holds units of the tenant.
 async fn with_units_in_hand(world: &World, base: &str, workflow: &str) {
     let next = std::cell::Cell::new(0_u32);
-    eventually("units are in hand", || async {
-        // Each from a workflow of its own, as that no rate is far above anything.
+    eventually("the replica holds units", || async {
+        // Each burst from a workflow of its own, so that none has a rate far above the usual.
         let name = format!("{workflow}-{}", next.replace(next.get() + 1));
         burst(world, base, &name, 20).await;
         let held: i64 = sqlx::query_scalar("SELECT coalesce(sum(outstanding), 0)::bigint FROM leases")
@@ -60,7 +60,7 @@ async fn with_units_in_hand(world: &World, base: &str, workflow: &str) {
 async fn of_a_burst_of_400_runs_60_start() {
     let world = refusing(json!({"loop_rule": "refuse"})).await;
     assert_eq!(burst(&world, world.base(), "w1", 400).await, MOST);
-    // The other workflows go on, and it begins anew once it has paused.
+    // Other workflows are not affected, and the workflow may start again after a pause.
     assert_eq!(burst(&world, world.base(), "w2", 50).await, 50);
     world.bench.clock.advance(SignedDuration::from_secs(180));
     assert_eq!(burst(&world, world.base(), "w1", 50).await, 50);
@@ -68,7 +68,7 @@ async fn of_a_burst_of_400_runs_60_start() {
 }
 
 #[tokio::test]
-async fn units_in_hand_let_no_more_of_a_loop_start() {
+async fn leased_units_let_no_more_runs_of_a_loop_start() {
     let world = refusing(json!({"loop_rule": "refuse"})).await;
     with_units_in_hand(&world, world.base(), "other").await;
     assert_eq!(burst(&world, world.base(), "w1", 400).await, MOST);
@@ -76,10 +76,10 @@ async fn units_in_hand_let_no_more_of_a_loop_start() {
 }
 
 #[tokio::test]
-async fn two_gateways_let_at_most_an_eighth_more_start() {
+async fn two_gateways_let_at_most_an_eighth_more_runs_of_a_loop_start() {
     let world = refusing(json!({"loop_rule": "refuse"})).await;
     let second = world.replica().await;
-    eventually("the second gateway has heard the figures", || async {
+    eventually("the second gateway has the figures", || async {
         let look = world.request_to(&second, Method::GET, "/v1/admissions/north").bearer_auth(OPERATOR);
         (answer(look).await.1["used"].is_u64()).then_some(())
     })
@@ -94,7 +94,7 @@ async fn two_gateways_let_at_most_an_eighth_more_start() {
 }
 
 #[tokio::test]
-async fn the_event_says_how_many_started_and_what_becomes_of_the_others() {
+async fn the_event_has_the_number_of_started_runs_and_whether_others_are_refused() {
     for (rule, refusing_now, shadow) in [
         (json!({"loop_rule": "refuse"}), true, false),
         (json!({"loop_rule": "refuse", "shadow": true}), false, true),

@@ -1,4 +1,4 @@
-//! `GET /v1/admissions/{tenant}` says what the next `POST /v1/admissions` decides, whatever the plan and the state.
+//! `GET /v1/admissions/{tenant}` returns what the next `POST /v1/admissions` decides, for any plan and state.
 
 use jiff::SignedDuration;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
@@ -10,7 +10,7 @@ use crate::support::{NOW, World, at, plan, usage};
 
 const CASES: usize = 48;
 
-/// A plan, what metering says, and what happens.
+/// A plan, a usage, and the steps to play.
 #[derive(Debug, Clone)]
 struct Case {
     limit: Option<u64>,
@@ -25,11 +25,11 @@ struct Case {
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// One run, of this workflow and mode: looked at, then asked for.
+    /// One run of this workflow and mode: previewed, then decided.
     Ask { workflow: Option<&'static str>, mode: Option<&'static str> },
     /// As many runs of `w1` as make a loop.
     Burst,
-    /// Time passes, within the patience for old figures or beyond a grace.
+    /// Time passes, while the figures are fresh enough or beyond a grace.
     Wait(i64),
 }
 
@@ -123,14 +123,14 @@ async fn play(world: &World, number: usize, case: &Case) {
                     json!({"tenant": tenant, "id": step.to_string(), "workflow": workflow, "mode": mode});
                 let (_, decided) = world.ask(Method::POST, "/v1/admissions", Some(run)).await;
                 assert_eq!(told(&looked), told(&decided), "case {number}, step {step} of {case:#?}");
-                assert_eq!(told(&again), told(&looked), "a look changes nothing");
+                assert_eq!(told(&again), told(&looked), "a preview changes nothing");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_look_says_what_the_next_run_is_answered() {
+async fn a_preview_is_the_verdict_on_the_next_run() {
     let world = World::start().await;
     let mut runner = TestRunner::deterministic();
     let begin = NOW.parse().unwrap();
@@ -142,7 +142,7 @@ async fn a_look_says_what_the_next_run_is_answered() {
     world.finish().await;
 }
 
-/// A plan with a rule, and nothing counted of the tenant `north`.
+/// A plan with a rule, and nothing counted for the tenant `north`.
 async fn ruled(limit: u64, rule: Value) -> World {
     let world = World::start().await;
     let mut terms = plan(limit);
@@ -154,7 +154,7 @@ async fn ruled(limit: u64, rule: Value) -> World {
 }
 
 #[tokio::test]
-async fn a_look_at_a_plan_that_only_watches_is_no_refusal() {
+async fn a_preview_of_a_plan_in_shadow_mode_is_no_refusal() {
     let world = ruled(0, json!({"shadow": true})).await;
     let looked = world.get("/v1/admissions/north").await;
     assert_eq!((&looked["allowed"], &looked["reason"]), (&json!(true), &json!("shadow")), "{looked}");
@@ -163,7 +163,7 @@ async fn a_look_at_a_plan_that_only_watches_is_no_refusal() {
 }
 
 #[tokio::test]
-async fn a_look_at_a_cap_that_is_used_up_is_a_refusal() {
+async fn a_preview_of_a_used_up_cap_is_a_refusal() {
     let world = ruled(100, json!({"tenant_caps": {"per_minute": 1}})).await;
     let run = json!({"tenant": "north", "id": "a"});
     assert_eq!(world.ask(Method::POST, "/v1/admissions", Some(run)).await.1["allowed"], true);

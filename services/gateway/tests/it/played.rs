@@ -1,4 +1,4 @@
-//! An aggregator that a test plays.
+//! A fake aggregator.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use testkit::eventually;
 
 use crate::support::World;
 
-/// An aggregator that a test plays: it keeps what it was asked, and says what it was told to say.
+/// A fake aggregator that records its questions and answers by a function.
 pub struct Played<Q, A> {
     asked: Mutex<Vec<Q>>,
     answer: Says<Q, A>,
@@ -39,7 +39,7 @@ where
     Q: prost::Message + Default + Clone + 'static,
     A: prost::Message + 'static,
 {
-    /// Answers the question of a world until its end.
+    /// Answers a world's questions until the world ends.
     pub fn start(
         world: &World,
         question: Question,
@@ -52,13 +52,13 @@ where
         played
     }
 
-    /// What it was asked last.
+    /// The last question.
     pub fn last(&self) -> Q {
         self.asked.lock().unwrap().last().cloned().expect("was asked")
     }
 }
 
-/// Asks until the played aggregator listens.
+/// Repeats a request until the fake aggregator answers.
 pub async fn get(world: &World, path: &str) -> Value {
     eventually("the aggregator answers", || async {
         let (status, body) = world.ask(Method::GET, path, None).await;

@@ -1,4 +1,4 @@
-//! One caller that asks for too much is refused, and the others are served.
+//! One caller that sends too much is refused, and the others are served.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::support::{OPERATOR, World, answer};
 
-/// An aggregator with four connections for questions: each answer of `north` holds one until it is let go.
+/// An aggregator with four connections for questions: each question of `north` holds one until `open`.
 struct Slow {
     connections: Semaphore,
     open: watch::Receiver<bool>,
@@ -40,7 +40,7 @@ const EXPLAIN_NORTH: &str = "/v1/tenants/north/usage/explain";
 const EXPLAIN_SOUTH: &str = "/v1/tenants/south/usage/explain";
 
 #[tokio::test]
-async fn who_explains_too_much_at_once_is_refused_and_others_are_answered() {
+async fn a_caller_with_too_many_questions_is_refused_and_others_are_answered() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let (north, south) = (world.token_of("north").await, world.token_of("south").await);
@@ -71,13 +71,13 @@ async fn who_explains_too_much_at_once_is_refused_and_others_are_answered() {
     }
     open.send(true).unwrap();
     while let Some(response) = asked.next().await {
-        assert_eq!(response.unwrap().status(), 200, "those that waited have their turn");
+        assert_eq!(response.unwrap().status(), 200, "those that waited are answered");
     }
     world.finish().await;
 }
 
 #[tokio::test]
-async fn one_callers_listeners_leave_the_places_of_the_others() {
+async fn one_callers_listeners_leave_places_for_others() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let (north, south) = (world.token_of("north").await, world.token_of("south").await);
@@ -99,7 +99,7 @@ async fn one_callers_listeners_leave_the_places_of_the_others() {
     world.finish().await;
 }
 
-/// A sign-in whose body does not come.
+/// A sign-in whose body never arrives.
 async fn stuck_sign_in(world: &World) -> TcpStream {
     let mut stream = TcpStream::connect(world.base().trim_start_matches("http://")).await.unwrap();
     let head = "POST /v1/session HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n";
@@ -108,7 +108,7 @@ async fn stuck_sign_in(world: &World) -> TcpStream {
 }
 
 #[tokio::test]
-async fn sign_ins_that_do_not_come_to_their_end_hold_few_places_and_not_for_long() {
+async fn stuck_sign_ins_hold_few_places_and_not_for_long() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let mut stuck = Vec::new();
@@ -119,7 +119,7 @@ async fn sign_ins_that_do_not_come_to_their_end_hold_few_places_and_not_for_long
     let mut said = [0; 12];
     tokio::time::timeout(Duration::from_secs(5), last.read_exact(&mut said)).await.unwrap().unwrap();
     assert_eq!(&said, b"HTTP/1.1 429");
-    // All 512 places of the gateway would be taken.
+    // Without the bound they would take all 512 places of the gateway.
     assert_eq!(world.ask(Method::GET, "/v1/usage", None).await.0, 200);
     let sign_in = || async {
         let body = serde_json::json!({"token": OPERATOR});

@@ -1,4 +1,4 @@
-//! Refused runs as figures: each once, by tenant, reason, workflow and day.
+//! Refused runs as figures: each counted once, by tenant, reason, workflow and day.
 
 use jiff::SignedDuration;
 use reqwest::Method;
@@ -10,7 +10,7 @@ fn run(workflow: Option<&str>, id: &str) -> Value {
     json!({"tenant": "north", "id": id, "workflow": workflow})
 }
 
-/// Asks for these runs at a gateway, in one request. Returns whether each is allowed.
+/// Asks a gateway for these runs in one request. Returns whether each is allowed.
 async fn ask(world: &World, base: &str, runs: &[Value]) -> Vec<bool> {
     let request = world.request_to(base, Method::POST, "/v1/admissions/batch").bearer_auth(OPERATOR);
     let (status, body) = answer(request.json(&json!({"admissions": runs}))).await;
@@ -38,7 +38,7 @@ async fn refusing() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_refused_run_is_counted_once_whoever_repeats_it() {
+async fn each_refused_run_is_counted_once_even_if_it_is_repeated() {
     let world = refusing().await;
     let runs: Vec<Value> = [Some("w1"), Some("w1"), Some("w2"), None, Some("w1")]
         .into_iter()
@@ -48,7 +48,7 @@ async fn each_refused_run_is_counted_once_whoever_repeats_it() {
     let killed = Killable::start(&world).await;
     assert_eq!(ask(&world, &killed.base, &runs[..3]).await, [false; 3]);
     killed.kill();
-    // The others ask again: they do not know what was answered.
+    // The runs are repeated at other gateways, as if the answers were lost.
     let second = world.replica().await;
     for base in [world.base(), &second, world.base()] {
         assert_eq!(ask(&world, base, &runs).await, [false; 5]);
@@ -68,7 +68,7 @@ async fn each_refused_run_is_counted_once_whoever_repeats_it() {
 }
 
 #[tokio::test]
-async fn what_a_watching_plan_would_refuse_stands_apart() {
+async fn refusals_of_a_plan_in_shadow_mode_are_counted_separately() {
     let world = refusing().await;
     assert_eq!(ask(&world, world.base(), &[run(Some("w1"), "a")]).await, [false]);
     let mut watching = plan(0);
@@ -131,7 +131,7 @@ async fn refusals_are_shown_by_day_and_as_csv_to_their_tenant_only() {
 
     let path = "/v1/tenants/south/refusals";
     assert_eq!(world.ask_as(&own, Method::GET, path, None).await.0, 403);
-    assert_eq!(rows(&world.get(path).await), [], "the refusals of one are not those of another");
+    assert_eq!(rows(&world.get(path).await), [], "each tenant has its own refusals");
     for (query, status) in [
         ("from=2026-11-20&to=2026-11-10", 422),
         ("from=2020-01-01", 422),

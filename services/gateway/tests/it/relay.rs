@@ -1,4 +1,4 @@
-//! The catalog's messages reach the broker in the order of their revisions, whatever relays there are.
+//! The catalog's messages reach the broker in the order of their revisions, however many relays there are.
 
 use gateway::Gateway;
 use messaging::{Outgoing, outbox};
@@ -22,12 +22,12 @@ async fn enqueue(bench: &Bench, id: &str, revision: u64) {
 }
 
 #[tokio::test]
-async fn a_revision_waits_for_an_earlier_one_that_another_relay_has_in_hand() {
+async fn a_revision_waits_for_an_earlier_one_that_another_relay_holds() {
     let bench = Bench::of::<Gateway>(NOW).await;
     enqueue(&bench, "pro", 1).await;
     enqueue(&bench, "pro", 2).await;
     enqueue(&bench, "other", 1).await;
-    // What a relay does that has taken the first revision and does not come to publish it.
+    // Like a relay that has taken the first revision and has not published it yet.
     let mut relay = bench.pool().begin().await.unwrap();
     sqlx::query("SELECT 1 FROM outbox ORDER BY id LIMIT 1 FOR UPDATE").execute(&mut *relay).await.unwrap();
 

@@ -1,4 +1,4 @@
-//! A gateway's database or a broker that was restored or created anew.
+//! A gateway's database or a broker that was restored or recreated.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn execute(world: &World, sql: &'static str) {
 }
 
 #[tokio::test]
-async fn a_restored_database_takes_over_what_was_decided_after_the_backup() {
+async fn a_restored_database_takes_over_changes_made_after_the_backup() {
     let world = World::start().await;
     world.with_tenants(100).await;
     published(&world).await;
@@ -74,9 +74,9 @@ async fn a_restored_database_takes_over_what_was_decided_after_the_backup() {
     assert_eq!(world.get("/v1/tenants/west").await["name"], "West");
     assert_eq!(world.ask(Method::GET, "/v1/tenants/south", None).await.0, 404);
     let (status, _) = world.ask_as(&token, Method::GET, "/v1/usage/south", None).await;
-    assert_eq!(status, 401, "the tokens of a tenant that was removed open nothing");
+    assert_eq!(status, 401, "tokens of a removed tenant are refused");
 
-    // The next change is above everything that the others know.
+    // The next revision is above all that the other services know.
     let revision = world.put("/v1/plans/pro", plan(400)).await["revision"].as_u64().unwrap();
     assert!(revision > 3, "{revision}");
     let (revision, limit) = next_plan(&mut catalog(&world).await, 3).await;
@@ -85,18 +85,18 @@ async fn a_restored_database_takes_over_what_was_decided_after_the_backup() {
 }
 
 #[tokio::test]
-async fn a_change_of_the_same_revision_as_one_that_was_lost_is_published_above_it() {
+async fn a_change_with_the_revision_of_a_lost_one_is_published_above_it() {
     let world = World::start().await;
     world.put("/v1/plans/pro", plan(100)).await;
     world.put("/v1/plans/pro", plan(200)).await;
     published(&world).await;
     execute(&world, "DELETE FROM catalog").await;
-    // As a gateway did that was restored and went on with its old revisions.
+    // Like a restored gateway that continued with its old revisions.
     for limit in [150, 250] {
         world.put("/v1/plans/pro", plan(limit)).await;
     }
     published(&world).await;
-    // The broker's copy is the other one.
+    // The broker has the lost one.
     let lost = v1::Plan {
         plan_id: "pro".to_owned(),
         revision: 2,
@@ -114,7 +114,7 @@ async fn a_change_of_the_same_revision_as_one_that_was_lost_is_published_above_i
 }
 
 #[tokio::test]
-async fn a_broker_created_anew_gets_the_whole_catalog_again() {
+async fn a_recreated_broker_gets_the_whole_catalog_again() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.put("/v1/plans/pro", plan(200)).await;
@@ -125,6 +125,6 @@ async fn a_broker_created_anew_gets_the_whole_catalog_again() {
     start_again(&world).await;
     published(&world).await;
     assert_eq!(bus.life(Stream::Catalog).await.unwrap().last_sequence, 3);
-    assert_eq!(next_plan(&mut catalog(&world).await, 0).await, (2, Some(200)), "as it was");
+    assert_eq!(next_plan(&mut catalog(&world).await, 0).await, (2, Some(200)), "unchanged");
     world.finish().await;
 }

@@ -1,4 +1,4 @@
-//! What plans say beyond the monthly limit: overage, grace, overrides that end, caps, shares, loops.
+//! Plan rules beyond the monthly limit: overage, grace, overrides that end, caps, shares, loops.
 
 use std::{
     cell::Cell,
@@ -13,7 +13,7 @@ use testkit::eventually;
 
 use crate::support::{OPERATOR, World, at, plan, usage};
 
-/// After so long nothing is spent under a limit that was changed, whatever the machine does.
+/// After this time nothing is spent under a changed limit, however slow the machine is.
 const CHANGED_HOLDS_WITHIN: Duration = Duration::from_millis(1_000);
 
 /// An id that nobody has used.
@@ -31,7 +31,7 @@ async fn admit(world: &World, input: Value) -> Value {
     verdict
 }
 
-/// What is said of a run of `w1`.
+/// The outcome and the reason for a run of `w1`.
 async fn told(world: &World, id: &str) -> String {
     told_of(world, "w1", id).await
 }
@@ -72,7 +72,7 @@ async fn put_plan(world: &World, limit: u64, kind: &str, rule: Value) {
     world.put("/v1/plans/pro", ruled).await;
 }
 
-/// Moves the clock, and lets a sweep find these runs ended and those under way, all until that instant.
+/// Sets the clock, and publishes the figures of a sweep at that instant with these ended and running runs.
 async fn swept(world: &World, now: &str, revision: u64, ended: u64, under_way: u64) {
     world.bench.clock.set(now.parse().unwrap());
     let figures = v1::UsageCounted {
@@ -98,9 +98,9 @@ async fn an_overage_has_a_cap_and_a_refusal_can_be_a_402() {
     let refused = ask_for(&world, 402, "e").await;
     let said = |name: &str| refused.headers()[name].to_str().unwrap().to_owned();
     assert_eq!((said("ratelimit-limit"), said("ratelimit-remaining")), ("2".to_owned(), "0".to_owned()));
-    // The limit begins anew in December, six and a half days from now.
+    // The limit resets in December, six and a half days from now.
     assert_eq!((said("ratelimit-reset"), said("retry-after")), ("561600".to_owned(), "561600".to_owned()));
-    assert_eq!(ask_for(&world, 402, "a").await.status(), 200, "what was allowed stays allowed");
+    assert_eq!(ask_for(&world, 402, "a").await.status(), 200, "an allowed run stays allowed");
     world.finish().await;
 }
 
@@ -115,7 +115,7 @@ async fn a_grace_begins_when_the_limit_is_reached_and_ends() {
     swept(&world, "2026-11-24T13:10:00Z", 4, 3, 0).await;
     assert_eq!(told(&world, "d").await, "refused: limit_reached");
 
-    // A limit that is not reached any more may be reached again, with a grace of its own.
+    // A raised limit may be reached again, with a new grace.
     put_plan(&world, 5, "hard", json!({"grace": "1h"})).await;
     assert_eq!(told(&world, "e").await, "allowed: within_limit");
     assert_eq!(told(&world, "f").await, "allowed: within_limit");
@@ -124,12 +124,12 @@ async fn a_grace_begins_when_the_limit_is_reached_and_ends() {
 }
 
 #[tokio::test]
-async fn an_override_ends_at_its_instant_also_for_units_in_hand() {
+async fn an_override_ends_at_its_instant_for_leased_units_too() {
     let world = ruled(10, "hard", json!({})).await;
     let raised = json!({"name": "north", "plan": "pro", "limit_override": 100_000,
                         "limit_override_until": "2026-11-24T12:00:05Z"});
     world.put("/v1/tenants/north", raised).await;
-    eventually("units are in hand", || async {
+    eventually("the gateway holds units", || async {
         for _ in 0..10 {
             assert_eq!(told(&world, &fresh()).await, "allowed: within_limit");
         }
@@ -145,7 +145,7 @@ async fn an_override_ends_at_its_instant_also_for_units_in_hand() {
     world.finish().await;
 }
 
-/// Units that were handed out and are neither written down nor given back.
+/// Units that were granted and are neither tallied nor returned.
 async fn outstanding(world: &World) -> i64 {
     sqlx::query_scalar("SELECT coalesce(sum(outstanding), 0)::bigint FROM leases")
         .fetch_one(world.bench.pool())
@@ -154,7 +154,7 @@ async fn outstanding(world: &World) -> i64 {
 }
 
 #[tokio::test]
-async fn caps_by_minute_and_by_day_let_runs_start_again_one_by_one() {
+async fn used_up_caps_by_minute_and_by_day_let_runs_start_one_by_one() {
     let caps = json!({"tenant_caps": {"per_minute": 2, "per_day": 4}, "workflow_caps": {"per_day": 3}});
     let world = ruled(1_000, "hard", caps).await;
     assert_eq!(told(&world, "a").await, "allowed: within_limit");
@@ -172,7 +172,7 @@ async fn caps_by_minute_and_by_day_let_runs_start_again_one_by_one() {
     world.bench.clock.advance(SignedDuration::from_secs(60));
     let refused = admit(&world, run("w2", "g")).await;
     assert_eq!(refused["reason"], "tenant_day_cap");
-    // Four a day are one in six hours, from the first one on.
+    // Four a day are one every six hours, from the first one on.
     assert_eq!(refused["retry_at"], "2026-11-24T18:00:00Z");
     swept(&world, "2026-11-24T18:00:00Z", 2, 4, 0).await;
     assert_eq!(told_of(&world, "w2", "h").await, "allowed: within_limit");
@@ -181,7 +181,7 @@ async fn caps_by_minute_and_by_day_let_runs_start_again_one_by_one() {
 }
 
 #[tokio::test]
-async fn runs_at_once_are_capped_until_a_sweep_finds_that_some_have_ended() {
+async fn concurrent_runs_are_capped_until_a_sweep_finds_that_some_have_ended() {
     let caps = json!({"tenant_caps": {"concurrent": 3}, "workflow_caps": {"concurrent": 2}});
     let world = ruled(1_000, "hard", caps).await;
     assert_eq!(told(&world, "a").await, "allowed: within_limit");
@@ -196,7 +196,7 @@ async fn runs_at_once_are_capped_until_a_sweep_finds_that_some_have_ended() {
 }
 
 #[tokio::test]
-async fn one_workflow_cannot_use_what_is_left_for_the_others() {
+async fn one_workflow_cannot_use_more_than_its_share_of_the_limit() {
     let world = ruled(10, "hard", json!({"workflow_share_percent": 50})).await;
     assert_eq!(batch(&world, "w1", 0..8).await, 5);
     let refused = admit(&world, run("w1", "more")).await;
@@ -212,10 +212,10 @@ async fn one_workflow_cannot_use_what_is_left_for_the_others() {
 }
 
 #[tokio::test]
-async fn a_share_that_a_plan_gets_later_counts_what_was_spent_in_memory_before() {
+async fn a_share_added_to_a_plan_includes_runs_allowed_in_memory_before() {
     let world = ruled(1_000, "hard", json!({})).await;
     assert_eq!(batch(&world, "w1", 0..50).await, 50);
-    eventually("units are in hand", || async {
+    eventually("the gateway holds units", || async {
         assert_eq!(told_of(&world, "w2", &fresh()).await, "allowed: within_limit");
         (outstanding(&world).await > 0).then_some(())
     })
@@ -228,7 +228,7 @@ async fn a_share_that_a_plan_gets_later_counts_what_was_spent_in_memory_before()
 }
 
 #[tokio::test]
-async fn a_loop_is_told_once_and_refuses_nothing_unless_the_plan_says_so() {
+async fn a_loop_is_reported_once_and_refused_only_if_the_plan_says_so() {
     let world = ruled(100_000, "hard", json!({})).await;
     let mut events = world.bench.topic::<v1::AdmissionEvent>(Stream::Admissions, "admission").await;
     assert_eq!(batch(&world, "w1", 0..90).await, 90);
@@ -238,7 +238,7 @@ async fn a_loop_is_told_once_and_refuses_nothing_unless_the_plan_says_so() {
     let detected = next().await;
     assert_eq!((detected.tenant_id.as_str(), detected.workflow_id.as_str()), ("north", "w1"));
     assert!(detected.runs_per_minute > 60 && !detected.refusing, "{detected:?}");
-    assert_eq!(batch(&world, "w1", 100..190).await, 90, "a loop that is told is not refused");
+    assert_eq!(batch(&world, "w1", 100..190).await, 90, "a loop that is only reported is not refused");
 
     put_plan(&world, 100_000, "hard", json!({"loop_rule": "refuse"})).await;
     eventually("the first workflow is refused", || async {
@@ -248,25 +248,30 @@ async fn a_loop_is_told_once_and_refuses_nothing_unless_the_plan_says_so() {
     assert_eq!(told_of(&world, "w2", "other").await, "allowed: within_limit");
     batch(&world, "w2", 0..90).await;
     let detected = next().await;
-    assert_eq!((detected.workflow_id.as_str(), detected.refusing), ("w2", true), "the first was told once");
-    // The units in hand are spent first, up to some thousand; many at once, so that it does not take as many requests.
+    assert_eq!(
+        (detected.workflow_id.as_str(), detected.refusing),
+        ("w2", true),
+        "the first was reported once"
+    );
+    // Leased units are spent first, up to a few thousand; in batches, so that this does not take as many
+    // requests.
     let next = Cell::new(1_000);
     let more = || {
         let from = next.replace(next.get() + 90);
         batch(&world, "w2", from..from + 90)
     };
     eventually("the second workflow is refused", || async { (more().await == 0).then_some(()) }).await;
-    // The minute after, with a pause: it has stopped.
+    // After a pause of minutes the loop has stopped.
     world.bench.clock.advance(SignedDuration::from_secs(180));
     assert_eq!(told_of(&world, "w2", "later").await, "allowed: within_limit");
     world.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_limit_that_another_gateway_lowers_ends_spending_in_memory_within_a_second() {
+async fn a_limit_lowered_by_another_gateway_ends_spending_in_memory_within_a_second() {
     let world = ruled(100_000, "hard", json!({})).await;
     let second = world.replica().await;
-    eventually("units are in hand", || async {
+    eventually("the gateway holds units", || async {
         assert_eq!(told(&world, &fresh()).await, "allowed: within_limit");
         (outstanding(&world).await > 0).then_some(())
     })
@@ -275,7 +280,7 @@ async fn a_limit_that_another_gateway_lowers_ends_spending_in_memory_within_a_se
         world.request_to(&second, Method::PUT, "/v1/plans/pro").bearer_auth(OPERATOR).json(&plan(1));
     assert_eq!(lowered.send().await.unwrap().status(), 200);
     let lowered_at = Instant::now();
-    eventually("a second has passed, and nothing is spent any more", || async {
+    eventually("a second has passed and nothing is spent any more", || async {
         let sent_at = Instant::now();
         let refused = told(&world, &fresh()).await == "refused: limit_reached";
         let sent_after = sent_at.duration_since(lowered_at);

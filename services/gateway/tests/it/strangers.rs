@@ -1,4 +1,4 @@
-//! What a tenant is not shown of the others, and of the operator.
+//! What a tenant must not see of others, and of the operator.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn shared() -> Value {
 }
 
 #[tokio::test]
-async fn an_answer_does_not_say_whether_others_have_what_is_asked_for() {
+async fn an_answer_does_not_reveal_whether_something_of_others_exists() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.put("/v1/plans/gold", json!({"name": "Gold"})).await;
@@ -35,7 +35,7 @@ async fn an_answer_does_not_say_whether_others_have_what_is_asked_for() {
     world.counted(usage("south", 7, 1)).await;
     let (_, made) = world.ask(Method::POST, "/v1/tokens", Some(json!({"tenant": "south"}))).await;
     let token = world.token_of("north").await;
-    // The token itself and its session are the caller's own; the bodies of the limit check are asked below.
+    // These paths are the caller's own; the limit check is tested below.
     let own_paths = ["/v1/usage", "/v1/events", "/v1/session", "/v1/admissions", "/v1/admissions/batch"];
     let alike = |one: (u16, Value), there: &str, other: (u16, Value), nowhere: &str| {
         let said = one.1.to_string().replace(there, nowhere);
@@ -75,7 +75,7 @@ async fn an_answer_does_not_say_whether_others_have_what_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_runs_in_a_shared_source_is_not_told_by_the_limit_check() {
+async fn the_limit_check_does_not_reveal_running_executions_of_a_shared_source() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.put("/v1/sources/shared", shared()).await;
@@ -93,19 +93,19 @@ async fn what_runs_in_a_shared_source_is_not_told_by_the_limit_check() {
     let (used, remaining, message) = look(Some(&token)).await;
     assert_eq!((used, remaining), (Some(12), Some(88)), "{message}");
     assert!(!message.contains("50"), "{message}");
-    assert_eq!(look(None).await.0, Some(50), "the operator sees what stands against the limit");
+    assert_eq!(look(None).await.0, Some(50), "the operator sees what counts against the limit");
 
     let run = Some(json!({"tenant": "north", "id": "run-1"}));
     let (_, verdict) = world.ask_as(&token, Method::POST, "/v1/admissions", run).await;
     assert_eq!((&verdict["allowed"], &verdict["used"]), (&json!(true), &json!(12)), "{verdict}");
 
-    // Full with what runs: the refusal says that the limit is reached, not by how much of others.
+    // The limit is reached by running executions: the refusal says so, but not how many of them are others'.
     world.put("/v1/plans/pro", json!({"name": "Pro", "monthly_limit": 30, "limit_kind": "hard"})).await;
     let run = Some(json!({"tenant": "north", "id": "run-2"}));
     let (_, verdict) = world.ask_as(&token, Method::POST, "/v1/admissions", run).await;
     assert_eq!((&verdict["allowed"], &verdict["used"]), (&json!(false), &json!(30)), "{verdict}");
 
-    // A source of its own is its own to see.
+    // Of a source of its own it sees everything.
     world.put("/v1/plans/pro", json!({"name": "Pro", "monthly_limit": 100})).await;
     let own = json!({"kind": "n8n", "tenant": "north", "base_url": "https://n8n.example"});
     world.put("/v1/sources/shared", own).await;
@@ -113,7 +113,7 @@ async fn what_runs_in_a_shared_source_is_not_told_by_the_limit_check() {
     world.finish().await;
 }
 
-/// An aggregator with two corrections: one for the operator's own use, one that is meant for the tenant.
+/// An aggregator with two corrections: one with an internal reason, one with a public reason.
 struct Corrected;
 
 #[async_trait]
@@ -147,7 +147,7 @@ impl Answerer for Corrected {
 }
 
 #[tokio::test]
-async fn a_tenant_sees_that_it_was_corrected_and_by_how_much_but_not_by_whom() {
+async fn a_tenant_sees_its_corrections_and_their_amounts_but_not_the_author() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let context = &world.bench.context;

@@ -1,4 +1,4 @@
-//! The settings of streams follow the configuration of their owner.
+//! Stream settings follow the configuration of the stream's owner.
 
 use std::{env, time::Duration};
 
@@ -32,9 +32,9 @@ async fn a_stream_follows_the_settings_of_its_owner() {
     assert_eq!(info(&bench).await.config.max_bytes, 20 * 1024 * 1024);
 
     bus(&bench, "alerts", 30 * MIB).await.ensure_streams().await.unwrap();
-    assert_eq!(info(&bench).await.config.max_bytes, 20 * 1024 * 1024, "alerts reads it, and does not own it");
+    assert_eq!(info(&bench).await.config.max_bytes, 20 * 1024 * 1024, "alerts reads it, but does not own it");
 
-    // What the contract says is put right, what an operator has added stays.
+    // Settings of the contract are restored, an operator's additions stay.
     let changed = Config {
         max_age: Duration::from_secs(60 * 60),
         description: Some("ours".to_owned()),
@@ -66,18 +66,18 @@ async fn a_stream_is_not_made_smaller_than_what_it_holds() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_deleted_comes_back_while_its_owner_runs() {
+async fn a_deleted_stream_is_recreated_while_its_owner_runs() {
     let bench = Bench::of::<Gateway>(NOW).await;
     let bus = bench.context.bus.clone();
     let name = Stream::Admissions.name(bus.namespace());
     bus.jetstream().delete_stream(&name).await.unwrap();
     bench.context.tasks.spawn(bus.clone().keep_streams(bench.context.tasks.shutdown()));
-    eventually("the stream is there", || async { bus.jetstream().get_stream(&name).await.ok() }).await;
+    eventually("the stream exists", || async { bus.jetstream().get_stream(&name).await.ok() }).await;
     bench.finish().await;
 }
 
 #[tokio::test]
-async fn a_stream_that_is_nearly_full_says_so() {
+async fn the_fullness_of_a_stream_is_measured() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     // The tasks of this test run on its own thread.

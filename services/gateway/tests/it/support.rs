@@ -1,4 +1,4 @@
-//! A running gateway and a client of it.
+//! A running gateway and a client for it.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use url::Url;
 /// The configured operator token of every test.
 pub const OPERATOR: &str = "operator-token-for-tests-only";
 
-/// Where the clock stands.
+/// The time of the simulated clock.
 pub const NOW: &str = "2026-11-24T12:00:00Z";
 
-/// A gateway that serves, and what surrounds it.
+/// A running gateway and its environment.
 pub struct World {
     pub bench: Bench,
     pub keys: KeyPair,
@@ -38,7 +38,7 @@ impl World {
         Self { bench, keys, base, http: reqwest::Client::new() }
     }
 
-    /// A gateway that people reach at this address.
+    /// A gateway with this public address.
     pub async fn at(public_url: &str) -> Self {
         let (bench, keys) = (Bench::of::<Gateway>(NOW).await, KeyPair::generate());
         let public_url = Some(public_url.parse().unwrap());
@@ -123,8 +123,8 @@ impl World {
     }
 }
 
-/// A gateway with threads, connections and a subscription of its own, that can be killed: nothing of it goes on,
-/// nothing is given back.
+/// A gateway with threads, connections and a subscription of its own that can be killed: it stops at once and
+/// returns no units.
 pub struct Killable {
     pub base: String,
     runtime: tokio::runtime::Runtime,
@@ -147,7 +147,7 @@ impl Killable {
         Self { base: started.await.unwrap(), runtime }
     }
 
-    /// Stops everything where it stands.
+    /// Stops everything immediately.
     pub fn kill(self) {
         self.runtime.shutdown_background();
     }
@@ -176,7 +176,7 @@ async fn serve_at(context: chassis::Context, public_key: String, public_url: Opt
     format!("http://{listen}")
 }
 
-/// Status and JSON of an answer; null where the body is empty.
+/// Status and JSON of an answer; null if the body is empty.
 pub async fn answer(request: RequestBuilder) -> (u16, Value) {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();

@@ -1,4 +1,4 @@
-//! Time zones that not everybody knows.
+//! Time zones that not every system knows.
 
 use prost::Message;
 use proto::v1;
@@ -23,7 +23,7 @@ async fn a_zone_that_browsers_do_not_know_is_refused() {
 }
 
 #[tokio::test]
-async fn a_zone_stored_before_it_was_refused_hides_no_tenant() {
+async fn a_stored_zone_that_is_now_refused_hides_no_tenant() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let stored: Vec<u8> =

@@ -1,4 +1,4 @@
-//! One n8n as two sources counts twice, and one Stripe customer for two tenants pays twice.
+//! One n8n as two sources would be counted twice, and one Stripe customer for two tenants would pay twice.
 
 use catalog::{Entry, Source, Tenant, store::Stored};
 use prost::Message;
@@ -12,7 +12,7 @@ async fn put(world: &World, path: &str, body: Value) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn one_n8n_cannot_be_two_sources_however_its_address_is_written() {
+async fn one_n8n_cannot_be_two_sources_with_any_spelling_of_its_address() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let at = |tenant: &str, base_url: &str| json!({"kind": "n8n", "tenant": tenant, "base_url": base_url, "api_key": "key"});
@@ -24,17 +24,17 @@ async fn one_n8n_cannot_be_two_sources_however_its_address_is_written() {
         assert!(message.contains("north-n8n") && message.contains("attributions"), "{message}");
     }
     world.put("/v1/sources/south-n8n", at("south", "http://localhost:5679")).await;
-    // Neither may a source move to another's address; its own it may write otherwise.
+    // Nor may a source move to another's address, but it may change the spelling of its own.
     assert_eq!(put(&world, "/v1/sources/south-n8n", at("south", "http://127.0.0.1:5678")).await.0, 409);
     world.put("/v1/sources/north-n8n", at("north", "http://127.0.0.1:5678")).await;
-    // A removed source leaves its address.
+    // A removed source frees its address.
     assert_eq!(world.ask(Method::DELETE, "/v1/sources/north-n8n", None).await.0, 204);
     world.put("/v1/sources/south-n8n", at("south", "http://127.0.0.1:5678")).await;
     world.finish().await;
 }
 
 #[tokio::test]
-async fn one_stripe_customer_for_two_tenants_is_refused_unless_both_say_so() {
+async fn one_stripe_customer_for_two_tenants_is_refused_unless_both_allow_it() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let tenant = |shared: bool| json!({"name": "N", "plan": "pro", "stripe_customer_id": "cus_1", "shared_customer": shared});
@@ -47,7 +47,7 @@ async fn one_stripe_customer_for_two_tenants_is_refused_unless_both_say_so() {
     }
     world.put("/v1/tenants/north", tenant(true)).await;
     assert_eq!(world.put("/v1/tenants/south", tenant(true)).await["shared_customer"], true);
-    // Who shares goes on until the others do not.
+    // While another tenant shares the customer, `shared_customer` cannot be unset; other changes are allowed.
     assert_eq!(put(&world, "/v1/tenants/north", tenant(false)).await.0, 409);
     let renamed = json!({"name": "North Ltd", "plan": "pro", "stripe_customer_id": "cus_1",
         "shared_customer": true});
@@ -55,7 +55,7 @@ async fn one_stripe_customer_for_two_tenants_is_refused_unless_both_say_so() {
     world.finish().await;
 }
 
-/// Writes a value as a version before the checks could.
+/// Writes a value without the checks, like an earlier version.
 async fn write<E: Entry>(world: &World, id: &str, change: impl FnOnce(&mut E)) {
     let mut connection = world.bench.pool().acquire().await.unwrap();
     let mut value = catalog::store::find::<E>(&mut *connection, id).await.unwrap().unwrap();
@@ -71,7 +71,7 @@ async fn write<E: Entry>(world: &World, id: &str, change: impl FnOnce(&mut E)) {
 }
 
 #[tokio::test]
-async fn pairs_from_before_the_checks_are_reported_at_each_of_them() {
+async fn conflicting_pairs_from_before_the_checks_are_reported_on_both() {
     let world = World::start().await;
     world.with_tenants(100).await;
     for (tenant, customer) in [("north", "cus_1"), ("south", "cus_2")] {

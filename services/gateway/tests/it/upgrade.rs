@@ -1,4 +1,4 @@
-//! From what earlier versions have left behind.
+//! Migration of data from earlier versions.
 
 use gateway::MIGRATOR;
 use jiff_sqlx::Timestamp;
@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use crate::support::NOW;
 
-/// The last version that found a run by tenant and id.
+/// The last migration with which runs were found by tenant and id.
 const BEFORE_KEYS: i64 = 1021;
 
-/// Of the tenant `north` and the id `run-1`.
+/// The key of the tenant `north` and the id `run-1`.
 const KEY: &str = "89477cde-bf6e-3252-8eb7-6ed22cb40eec";
 
 const ROWS: &str = "
@@ -34,7 +34,7 @@ fn migrations(up_to: i64) -> Migrator {
 }
 
 #[tokio::test]
-async fn runs_of_the_version_before_are_found_by_their_keys_and_counted_by_workflow() {
+async fn runs_of_an_earlier_version_are_found_by_key_and_counted_by_workflow() {
     let bench = Bench::of::<gateway::Gateway>(NOW).await;
     let options: PgConnectOptions = bench.database_url.parse().unwrap();
     let options = options.options([("search_path", "upgraded")]);

@@ -1,4 +1,4 @@
-//! Usage from the aggregator's messages: asked for, and live.
+//! Usage from the aggregator's messages, by request and live.
 
 use futures_util::{Stream, StreamExt};
 use proto::{streams::Stream as Kept, v1};
@@ -93,7 +93,7 @@ async fn figures_are_shown_with_their_freshness() {
 }
 
 #[tokio::test]
-async fn a_source_shows_how_its_metering_goes() {
+async fn a_source_shows_its_metering_state() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world
@@ -208,7 +208,7 @@ async fn gaps_are_listed_with_their_range_and_reason() {
         };
         world.bench.publish(subject.clone(), &gap).await;
     }
-    let list = eventually("all gaps are kept", || async {
+    let list = eventually("all gaps are stored", || async {
         let list = world.get("/v1/sources/north-n8n/gaps").await;
         (list["count"] == 25).then_some(list)
     })
@@ -219,7 +219,7 @@ async fn gaps_are_listed_with_their_range_and_reason() {
     });
     assert_eq!((list["gaps"].as_array().unwrap().len(), &list["gaps"][0]), (25, &newest));
 
-    // The tenant sees its own, the latest ones, and not the operator's list.
+    // The tenant sees its own latest gaps, but not the operator's list.
     let token = world.token_of("north").await;
     let (_, own) = world.ask_as(&token, Method::GET, "/v1/usage/north", None).await;
     assert_eq!((&own["gaps"][0]["source"], &own["gaps"][0]["count"]), (&json!("north-n8n"), &json!(25)));
@@ -231,7 +231,7 @@ async fn gaps_are_listed_with_their_range_and_reason() {
 }
 
 #[tokio::test]
-async fn closed_periods_are_kept_and_late_usage_corrects_them() {
+async fn closed_periods_are_stored_and_late_usage_corrects_them() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let october = period("2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z");
@@ -259,7 +259,7 @@ async fn closed_periods_are_kept_and_late_usage_corrects_them() {
     };
     let late = v1::PeriodEvent { event: Some(v1::period_event::Event::Late(late)) };
     world.bench.publish(subject.clone(), &late).await;
-    // Bad input goes to the dead letters, and the rest goes on.
+    // An invalid message becomes a dead letter, and the others are handled.
     let nonsense = v1::PeriodEvent { event: None };
     world.bench.publish(subject, &nonsense).await;
     let shown = eventually("the late usage is shown", || async {
@@ -304,18 +304,18 @@ async fn next_where(
 ) -> Value {
     timeout(PATIENCE, async {
         loop {
-            let event = events.next().await.expect("the stream goes on");
+            let event = events.next().await.expect("the stream continues");
             if wanted(&event) {
                 return event;
             }
         }
     })
     .await
-    .expect("the event comes")
+    .expect("the event arrives")
 }
 
 #[tokio::test]
-async fn changes_arrive_live_and_only_where_they_may() {
+async fn changes_arrive_live_and_only_for_those_who_may_see_them() {
     let world = World::start().await;
     world.with_tenants(100).await;
     let token = world.token_of("north").await;
@@ -346,7 +346,7 @@ async fn changes_arrive_live_and_only_where_they_may() {
 }
 
 #[tokio::test]
-async fn a_restart_knows_what_was_told_before() {
+async fn after_a_restart_earlier_figures_are_known() {
     let world = World::start().await;
     world.with_tenants(100).await;
     world.counted(v1::UsageCounted { period: november(), ..usage("north", 42, 3) }).await;

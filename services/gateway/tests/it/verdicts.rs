@@ -1,4 +1,4 @@
-//! The limit check beyond the monthly limit: who may ask and how, caps, and a plan that only watches.
+//! The limit check beyond the monthly limit: who may call it and how, caps, and shadow mode.
 
 use std::time::Duration;
 
@@ -61,10 +61,10 @@ async fn a_source_asks_with_its_push_token_for_its_own_runs_only() {
     }
     assert_eq!(ask(format!("{token}x"), json!({"id": "c"})).await.0, 401);
     let look = world.ask_as(&token, Method::GET, "/v1/admissions/north", None).await;
-    assert_eq!(look.0, 401, "a push token opens nothing else");
+    assert_eq!(look.0, 401, "a push token gives no other access");
 
     assert_eq!(world.ask(Method::DELETE, PUSH_TOKEN, None).await.0, 204);
-    eventually("the token opens nothing any more", || async {
+    eventually("the token is refused", || async {
         (ask(token.clone(), json!({"id": "d"})).await.0 == 401).then_some(())
     })
     .await;
@@ -72,7 +72,7 @@ async fn a_source_asks_with_its_push_token_for_its_own_runs_only() {
 }
 
 #[tokio::test]
-async fn a_batch_is_decided_one_by_one_and_is_bounded() {
+async fn a_batch_is_decided_run_by_run_and_is_bounded() {
     let world = ruled(2, json!({})).await;
     let batch = |ids: Vec<String>| {
         let admissions: Vec<Value> = ids.into_iter().map(|id| json!({"tenant": "north", "id": id})).collect();
@@ -100,7 +100,7 @@ async fn a_cap_of_a_workflow_holds_on_every_gateway() {
     let elsewhere = |input: Value| {
         world.request_to(&second, Method::POST, "/v1/admissions").bearer_auth(OPERATOR).json(&input)
     };
-    eventually("the second gateway has heard the figures", || async {
+    eventually("the second gateway has the figures", || async {
         let look = world.request_to(&second, Method::GET, "/v1/admissions/north").bearer_auth(OPERATOR);
         (answer(look).await.1["used"] == 0).then_some(())
     })
@@ -119,7 +119,7 @@ async fn a_cap_of_a_workflow_holds_on_every_gateway() {
 }
 
 #[tokio::test]
-async fn a_plan_that_only_watches_refuses_nothing_and_reports_it() {
+async fn a_plan_in_shadow_mode_refuses_nothing_and_reports_it() {
     let world = ruled(1, json!({"shadow": true})).await;
     assert_eq!(verdict(&admit(&world, json!({"tenant": "north", "id": "a"})).await), (true, "within_limit"));
     for id in ["b", "c"] {
@@ -135,7 +135,7 @@ async fn a_plan_that_only_watches_refuses_nothing_and_reports_it() {
 }
 
 #[tokio::test]
-async fn a_service_that_asks_on_the_bus_gets_the_answer_of_the_api() {
+async fn a_question_on_the_bus_gets_the_same_answer_as_the_api() {
     let world = ruled(1, json!({})).await;
     let ask = async |id: &str| {
         let question = v1::AdmissionQuestion {
