@@ -19,12 +19,13 @@ use metering::{Clock, Period, Timeline};
 use sqlx::{Connection, PgConnection, PgPool};
 
 use crate::{
-    asked::Asked,
-    correct,
-    fold::{FoldError, fold_waiting},
-    rollup::{Cell, Changes, DamagedChange, Figures},
+    figures::{
+        rollup::{Cell, Changes, DamagedChange, Figures},
+        totals::Totals,
+    },
+    questions::{correct, subject::Asked},
+    rollups::fold::{FoldError, fold_waiting},
     store,
-    totals::Totals,
 };
 
 /// Executions collected before they are added to the figures: bounds memory.

@@ -12,11 +12,17 @@ use proto::{consumers::Consumer, subjects::Question};
 use sqlx::migrate::Migrator;
 
 use crate::{
-    AggregatorSettings, Difference, MIGRATOR, Rebuild, answer_recorded::AnswerRecorded,
-    answer_unmapped::AnswerUnmapped, answer_usage::AnswerUsage, answer_workflows::AnswerWorkflows,
-    attribution::Attribution, calendars, close::Closer, correct::Correct, end_period::EndPeriod,
-    explain::Explain, fold::Folder, intake::Executions, leases::Leases, map_unmapped::Mapper, pools::Pools,
-    progress::SyncedHandler, publish::Publisher, restate::Restate, retention::Retention,
+    AggregatorSettings, Difference, MIGRATOR, Rebuild,
+    attribution::{follow_catalog::Attribution, map_unmapped::Mapper},
+    periods::{calendars, close::Closer, progress::SyncedHandler, publish::Publisher, restate::Restate},
+    pools::Pools,
+    questions::{
+        correct::Correct, end_period::EndPeriod, explain::Explain, recorded::AnswerRecorded,
+        unmapped::AnswerUnmapped, usage::AnswerUsage, workflows::AnswerWorkflows,
+    },
+    recording::{intake::Executions, partition_leases::Leases},
+    retention::rounds::Retention,
+    rollups::fold::Folder,
 };
 
 /// The aggregator.

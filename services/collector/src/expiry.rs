@@ -11,7 +11,7 @@ use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    instances::KEPT_FOR,
+    checks::instances::KEPT_FOR,
     store::{self, expiry as rows},
 };
 

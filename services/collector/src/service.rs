@@ -15,19 +15,19 @@ use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::{
     MIGRATOR, Settings,
-    activity::FollowCatalog,
-    audit::{AUDITS_MAX, AnswerAudit, Auditor},
+    audit::run::{AUDITS_MAX, AnswerAudit, Auditor},
+    checks::senders::Senders,
+    events::Publisher,
     expiry::Expiry,
-    limits::{AnswerSweep, FollowUsage},
     measure::Measure,
-    n8n::{Client, ClientLimits},
-    placement::AnswerPlacement,
-    publish::Publisher,
-    push,
-    receive::Receive,
-    replay::Replay,
-    schedule::{Schedule, Work},
-    senders::Senders,
+    n8n::client::{Client, ClientLimits},
+    push::{self, receive::Receive},
+    schedule::{
+        follow_catalog::FollowCatalog,
+        near_limit::{AnswerSweep, FollowUsage},
+        rounds::{Schedule, Work},
+    },
+    sweep::{placement::AnswerPlacement, replay::Replay},
 };
 
 /// The service.

@@ -12,9 +12,9 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    directory::{Directory, Snapshot},
+    directory::snapshot::{Directory, Snapshot},
     store,
-    usage::UsageView,
+    usage::live::UsageView,
 };
 
 /// Time between measurements.

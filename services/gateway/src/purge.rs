@@ -11,7 +11,9 @@ use metering::Clock;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::{accounts::TOKENS_MAX, api::PERIODS_MAX, refusals::hour, store::purge as rows};
+use crate::{
+    access::access_tokens::TOKENS_MAX, admission::refusals::hour, api::PERIODS_MAX, store::purge as rows,
+};
 
 /// Time between two rounds, in which a tenant may exceed its bounds.
 const ROUND_INTERVAL: Duration = Duration::from_secs(10 * 60);

@@ -14,23 +14,20 @@ use tokio::net::TcpListener;
 
 use crate::{
     GatewaySettings, MIGRATOR,
-    accounts::Accounts,
-    admit::Admissions,
-    answer_admissions::AnswerAdmissions,
+    access::access_tokens::Accounts,
+    admission::{
+        admissions::Admissions,
+        answer::AnswerAdmissions,
+        placements::Placements,
+        resweep::{self, Doubts},
+    },
     api::{self, Announcer, App, AppParts, BasePath, Quotas},
-    change_catalog::Editor,
-    directory::Directory,
-    doubts::{self, Doubts},
+    directory::{editor::Editor, restate::Restate, snapshot::Directory},
     follow::{Topic, follow},
-    keep_gaps::KeepGaps,
-    keep_periods::KeepPeriods,
     measure::Measure,
-    placements::Placements,
     purge,
-    restate::Restate,
-    source_audits::AuditView,
-    sources::SourceView,
-    usage::UsageView,
+    sources::{audits::AuditView, keep_gaps::KeepGaps, status::SourceView},
+    usage::{keep_periods::KeepPeriods, live::UsageView},
 };
 
 /// The HTTP face of Flowmeter.

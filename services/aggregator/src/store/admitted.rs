@@ -8,7 +8,7 @@ use metering::Period;
 use sqlx::PgConnection;
 
 use super::Key;
-use crate::admitted::MARGIN_SECONDS;
+use crate::recording::admitted::MARGIN_SECONDS;
 
 /// What settles reservations in a tenant's period.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use metering::Period;
 use sqlx::{PgConnection, PgExecutor};
 
 use super::status_of;
-use crate::totals::Totals;
+use crate::figures::totals::Totals;
 
 type SqlInstant = jiff_sqlx::Timestamp;
 

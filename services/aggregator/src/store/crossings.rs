@@ -7,7 +7,7 @@ use jiff_sqlx::ToSqlx;
 use metering::{Percent, Period};
 use sqlx::PgConnection;
 
-use crate::{tally::PeriodKey, thresholds::Crossing};
+use crate::{figures::tally::PeriodKey, periods::thresholds::Crossing};
 
 fn percent(threshold: Percent) -> i32 {
     i32::try_from(threshold.get()).unwrap_or(i32::MAX)

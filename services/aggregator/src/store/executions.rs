@@ -8,7 +8,7 @@ use jiff_sqlx::ToSqlx;
 use metering::{Mode, Period, Status};
 use sqlx::PgConnection;
 
-use crate::tally::{Decided, Ended, Placed};
+use crate::figures::tally::{Decided, Ended, Placed};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 type SqlDate = jiff_sqlx::Date;

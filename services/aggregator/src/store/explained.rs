@@ -6,7 +6,7 @@ use metering::{Execution, ExecutionId, NAME_CHARS_MAX, Period, SafeText, Workflo
 use sqlx::{PgConnection, PgPool};
 
 use super::{mode_of, status_of};
-use crate::totals::Totals;
+use crate::figures::totals::Totals;
 
 type SqlInstant = jiff_sqlx::Timestamp;
 

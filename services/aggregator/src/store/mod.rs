@@ -4,8 +4,9 @@
 /// `canceled`, `duration_ms`.
 macro_rules! bind_recorded {
     ($query:expr, $totals:expr) => {{
-        let totals: &[crate::totals::Totals] = $totals;
-        let column = |value: fn(&crate::totals::Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
+        let totals: &[crate::figures::totals::Totals] = $totals;
+        let column =
+            |value: fn(&crate::figures::totals::Totals) -> i64| totals.iter().map(value).collect::<Vec<_>>();
         $query
             .bind(column(|totals| totals.counted))
             .bind(column(|totals| totals.uncounted))
@@ -20,7 +21,7 @@ macro_rules! bind_recorded {
 /// Binds the columns of totals: those of [`bind_recorded`], `late`, `voided`.
 macro_rules! bind_totals {
     ($query:expr, $totals:expr) => {{
-        let totals: &[crate::totals::Totals] = $totals;
+        let totals: &[crate::figures::totals::Totals] = $totals;
         bind_recorded!($query, totals)
             .bind(totals.iter().map(|totals| totals.late).collect::<Vec<_>>())
             .bind(totals.iter().map(|totals| totals.voided).collect::<Vec<_>>())

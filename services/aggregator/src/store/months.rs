@@ -4,7 +4,7 @@ use jiff::{Timestamp, civil::Date};
 use jiff_sqlx::ToSqlx;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::decide::month_after;
+use crate::recording::decide::month_after;
 
 /// The names of the monthly tables, before their year and month.
 const PREFIX: &str = "executions_";

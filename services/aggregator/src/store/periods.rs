@@ -9,10 +9,12 @@ use sqlx::{PgConnection, PgPool};
 
 use super::{TermsRow, since};
 use crate::{
-    rollup::{PeriodHour, WorkflowPeriod},
-    tally::PeriodKey,
-    thresholds::Terms,
-    totals::Totals,
+    figures::{
+        rollup::{PeriodHour, WorkflowPeriod},
+        tally::PeriodKey,
+        totals::Totals,
+    },
+    periods::thresholds::Terms,
 };
 
 type SqlInstant = jiff_sqlx::Timestamp;

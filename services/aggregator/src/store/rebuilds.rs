@@ -9,7 +9,7 @@ use metering::Period;
 use sqlx::{PgConnection, PgExecutor};
 
 use super::{add_figures, read_durations, status_of};
-use crate::{
+use crate::figures::{
     rollup::{Cell, Figures, Share, WorkflowDay, WorkflowPeriod},
     totals::Totals,
 };

@@ -12,10 +12,12 @@ use sqlx::PgConnection;
 
 use super::TermsRow;
 use crate::{
-    memory::{Ownership, Workflow},
-    tally::{PeriodChange, PeriodKey},
-    thresholds::Terms,
-    totals::Totals,
+    figures::{
+        tally::{PeriodChange, PeriodKey},
+        totals::Totals,
+    },
+    periods::thresholds::Terms,
+    recording::source_cache::{Ownership, Workflow},
 };
 
 type SqlInstant = jiff_sqlx::Timestamp;

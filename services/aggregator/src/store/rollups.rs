@@ -7,7 +7,7 @@ use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, PgExecutor};
 
 use super::since::add_period_hours;
-use crate::{
+use crate::figures::{
     durations::Durations,
     rollup::{Cell, Changes, Figures, WorkflowDay, WorkflowPeriod},
     totals::Totals,

@@ -7,7 +7,7 @@ use jiff_sqlx::ToSqlx;
 use metering::Period;
 use sqlx::PgConnection;
 
-use crate::rollup::{Figures, PeriodHour, hour_after};
+use crate::figures::rollup::{Figures, PeriodHour, hour_after};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 

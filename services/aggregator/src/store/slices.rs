@@ -6,7 +6,7 @@ use metering::{Period, TenantId};
 use sqlx::{PgPool, Postgres, postgres::PgArguments, query::QueryAs};
 
 use super::read_durations;
-use crate::{durations::Durations, totals::Totals};
+use crate::figures::{durations::Durations, totals::Totals};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, PgPool};
 
-use crate::restate::Raise;
+use crate::periods::restate::Raise;
 
 /// Stores a tenant, and locks it; its plan or limit may have changed, which is news. Returns its number.
 pub(crate) async fn put_tenant(connection: &mut PgConnection, tenant: &Tenant) -> Result<i32, sqlx::Error> {

@@ -4,7 +4,7 @@ use jiff_sqlx::ToSqlx;
 use metering::{Percent, Period};
 use sqlx::PgConnection;
 
-use crate::thresholds::Terms;
+use crate::periods::thresholds::Terms;
 
 /// The columns of a period's terms.
 #[derive(Debug, Clone, Default, sqlx::FromRow)]

@@ -6,7 +6,7 @@ use metering::WorkflowId;
 use sqlx::{PgConnection, PgPool};
 
 use super::{mode_of, status_of};
-use crate::tally::{Decided, Ended};
+use crate::figures::tally::{Decided, Ended};
 
 type SqlInstant = jiff_sqlx::Timestamp;
 type SqlDate = jiff_sqlx::Date;

@@ -10,7 +10,7 @@ use messaging::error_chain;
 use serde::Serialize;
 
 use super::{BODY_BYTES_MAX, EXECUTIONS_MAX, item::Item};
-use crate::receive::ReceiveError;
+use crate::push::receive::ReceiveError;
 
 /// When to try again: a database or broker that restarts is back within seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("2");

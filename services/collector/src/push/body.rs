@@ -4,7 +4,10 @@ use axum::http::{HeaderMap, header};
 use serde_json::{Map, Value};
 
 use super::{EXECUTIONS_MAX, answer::Refusal};
-use crate::{instances::InstanceId, json, senders::Sender};
+use crate::{
+    checks::{instances::InstanceId, senders::Sender},
+    n8n::json,
+};
 
 /// The type of an event that holds a finished execution.
 const EVENT_TYPE: &str = "io.flowmeter.execution.finished.v1";

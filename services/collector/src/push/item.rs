@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use metering::{Execution, NAME_CHARS_MAX, SafeText};
 use serde_json::Value;
 
-use crate::row::Row;
+use crate::n8n::row::Row;
 
 /// Both spellings of a field: ours, and n8n's own.
 const SPELLINGS: [(&str, &str); 7] = [

@@ -1,4 +1,4 @@
-//! The running audits: see [`crate::audit`].
+//! The running audits: see [`crate::audit::run`].
 
 use metering::SourceId;
 use sqlx::PgPool;

@@ -1,4 +1,4 @@
-//! What is known of a source's clock and of who pushes for it: see [`crate::checks`].
+//! What is known of a source's clock and of who pushes for it: see [`crate::checks::standing`].
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -6,10 +6,10 @@ use metering::SourceId;
 use sqlx::{PgPool, Row};
 
 use super::instant;
-use crate::{
-    checks::Standing,
+use crate::checks::{
     clock_skew::Reading,
     instances::{INSTANCES_MAX, InstanceId, PUSHES_FOR, Seen},
+    standing::Standing,
 };
 
 /// What is stored about a source.
@@ -149,7 +149,7 @@ pub async fn pushing(pool: &PgPool, source: &SourceId, now: Timestamp) -> Result
 }
 
 /// Other active sources for which an instance of this source pushes at the same time, at most `count_max`, by id. By the same
-/// rule as [`crate::instances::beside_each_other`].
+/// rule as [`crate::checks::instances::beside_each_other`].
 pub async fn same_instance(
     pool: &PgPool,
     source: &SourceId,

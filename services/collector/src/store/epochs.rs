@@ -1,4 +1,4 @@
-//! Epochs, and the latest start that was published: see [`crate::epochs`] for why these keep executions from
+//! Epochs, and the latest start that was published: see [`crate::sweep::epochs`] for why these keep executions from
 //! being counted twice.
 
 use jiff::Timestamp;
@@ -7,7 +7,7 @@ use metering::SourceId;
 use sqlx::{PgExecutor, PgPool, Row};
 
 use super::Claim;
-use crate::{cursor::Begin, epochs::Epochs, failure::SweepError};
+use crate::sweep::{cursor::Begin, epochs::Epochs, failure::SweepError};
 
 /// The source's epochs.
 pub async fn of(executor: impl PgExecutor<'_>, source: &SourceId) -> Result<Epochs, sqlx::Error> {

@@ -1,4 +1,4 @@
-//! Tenants near their limit: see [`crate::limits`].
+//! Tenants near their limit: see [`crate::schedule::near_limit`].
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;

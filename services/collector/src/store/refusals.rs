@@ -1,4 +1,4 @@
-//! Executions that a source's hook says it refused: see [`crate::refusals`].
+//! Executions that a source's hook says it refused: see [`crate::sweep::refusals`].
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use jiff_sqlx::ToSqlx;
 use metering::SourceId;
 use sqlx::{PgExecutor, PgPool, Row};
 
-use crate::row::RunId;
+use crate::n8n::row::RunId;
 
 /// Claims that are kept for one source: more than n8n keeps rows by default. Further ones are not kept, so
 /// their rows count as the list shows them.

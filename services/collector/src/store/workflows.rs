@@ -1,4 +1,4 @@
-//! Workflows as they were published last: see [`crate::workflows`].
+//! Workflows as they were published last: see [`crate::sweep::workflows`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,10 @@ use metering::{NAME_CHARS_MAX, SafeText, SourceId, WorkflowId};
 use sqlx::{PgExecutor, PgPool, Row, postgres::PgRow};
 
 use super::{instant, seconds_before};
-use crate::{failure::SweepError, workflow::Workflow, workflows::News};
+use crate::{
+    n8n::workflow::Workflow,
+    sweep::{failure::SweepError, workflows::News},
+};
 
 /// Separates tags that are passed joined: a control character, which no tag that is kept contains.
 const TAGS_BETWEEN: &str = "\u{1f}";

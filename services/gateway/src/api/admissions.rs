@@ -29,11 +29,14 @@ use super::{
     usage::{is_shared, seconds_since},
 };
 use crate::{
-    admission::{Known, Reason},
-    admit::{Request, Verdict},
-    directory::Snapshot,
-    run_key::RunKey,
-    store, wording,
+    admission::{
+        admissions::{Request, Verdict},
+        decision::{Known, Reason},
+        message,
+        run_key::RunKey,
+    },
+    directory::snapshot::Snapshot,
+    store,
 };
 
 /// Longest id of a run.

@@ -13,7 +13,7 @@ use super::{
     error::ApiError,
     quotas::{InHand, Who},
 };
-use crate::tokens::{self, Hash, Principal};
+use crate::access::token::{self, Hash, Principal};
 
 /// Who calls the limit check.
 #[derive(Debug, Clone)]

@@ -18,7 +18,7 @@ use super::{
     questions::ask,
     unseen::UnseenJson,
 };
-use crate::{follow::Listen, source_audits::Audit};
+use crate::{follow::Listen, sources::audits::Audit};
 
 /// The collector answers as soon as the audit has started.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

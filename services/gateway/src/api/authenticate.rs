@@ -12,7 +12,7 @@ use metering::TenantId;
 use secrecy::SecretString;
 
 use super::{App, error::ApiError, quotas::Who};
-use crate::tokens::Principal;
+use crate::access::token::Principal;
 
 /// The cookie that carries the session's secret id.
 pub const SESSION_COOKIE: &str = "flowmeter_session";

@@ -23,10 +23,10 @@ use super::{
     spreadsheet::{FormatJson, cell, decimal, file, to_csv},
     usage::{MoneyJson, PeriodJson},
 };
-use crate::{
+use crate::usage::{
     comparison::{Change, Figures, change, change_of, points, reach, same_point},
+    live::period_at,
     parts,
-    usage::period_at,
 };
 
 /// The previous period begins at most this long before the requested instant: three of the longest periods.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::change_catalog::Damaged;
+use crate::directory::editor::Damaged;
 
 /// A stored value that cannot be read. Putting it again repairs it.
 #[derive(Debug, Clone, Serialize, ToSchema)]

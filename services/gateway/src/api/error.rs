@@ -14,7 +14,9 @@ use proto::v1::RefusalKind;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{accounts::AccountError, admit::AdmitError, change_catalog::ChangeError};
+use crate::{
+    access::access_tokens::AccountError, admission::admissions::AdmitError, directory::editor::ChangeError,
+};
 
 /// The body of every answer that is not a success.
 #[derive(Debug, Serialize, ToSchema)]

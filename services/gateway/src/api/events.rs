@@ -29,7 +29,7 @@ use super::{
     error::{ApiError, ErrorJson},
     usage::{UsageJson, element, visible},
 };
-use crate::{directory::Snapshot, follow::Listen};
+use crate::{directory::snapshot::Snapshot, follow::Listen};
 
 /// The event's name.
 const EVENT: &str = "usage";
@@ -230,7 +230,7 @@ impl Listen for UsageListener {
     type Message = v1::UsageCounted;
 
     fn hear(&self, message: v1::UsageCounted) -> Result<(), InvalidMessage> {
-        let counted = crate::usage::Counted::try_from(message)?;
+        let counted = crate::usage::live::Counted::try_from(message)?;
         let tenant = counted.tenant.clone();
         if self.0.usage.apply(counted) {
             self.0.announcer.tell(|changed| changed.tenants.insert(tenant));

@@ -21,7 +21,10 @@ use super::{
     questions::ask,
     usage::{executions, success_rate},
 };
-use crate::{directory::Snapshot, parts, usage::period_at};
+use crate::{
+    directory::snapshot::Snapshot,
+    usage::{live::period_at, parts},
+};
 
 /// The aggregator answers in milliseconds; a user does not wait longer than this.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{App, authenticate::Caller, error::ApiError, questions::ask, usage::MoneyJson};
-use crate::{
+use crate::usage::{
     forecast::{self, Known, LOOK_BACK},
-    usage::Counted,
+    live::Counted,
 };
 
 /// The rest of the answer does not wait longer for the forecast.

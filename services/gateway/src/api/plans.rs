@@ -14,7 +14,7 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId},
 };
-use crate::change_catalog::Revised;
+use crate::directory::editor::Revised;
 
 /// The body of `PUT /v1/plans/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]

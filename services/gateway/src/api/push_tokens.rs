@@ -12,7 +12,7 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::PathId,
 };
-use crate::tokens::Hash;
+use crate::access::token::Hash;
 
 /// A new push token.
 #[derive(Debug, Serialize, ToSchema)]

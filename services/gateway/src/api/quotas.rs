@@ -21,7 +21,7 @@ use metering::{SourceId, TenantId};
 use tokio::time::timeout;
 
 use super::{App, error::ApiError};
-use crate::tokens::{Hash, Principal};
+use crate::access::token::{Hash, Principal};
 
 /// Questions to other services. One caller may ask fewer at once than the aggregator has connections for
 /// questions, so that one is always left for others. A page of the dashboard asks four at once, so some wait.

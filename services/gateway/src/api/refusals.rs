@@ -23,9 +23,9 @@ use super::{
     spreadsheet::{FormatJson, cell, file, to_csv},
 };
 use crate::{
-    refusals::{Refused, by_day, hour, hour_after, start_of},
+    admission::refusals::{Refused, by_day, hour, hour_after, start_of},
     store::refusals::{Division, RefusedRow, by_hour, list},
-    usage::{Counted, period_at},
+    usage::live::{Counted, period_at},
 };
 
 /// Rows in one answer; the rest is summed in `omitted`.

@@ -24,7 +24,7 @@ use super::{
     extract::JsonBody,
     tokens::TokenKindJson,
 };
-use crate::{accounts::SESSION_LIFETIME, tokens::Principal};
+use crate::access::{access_tokens::SESSION_LIFETIME, token::Principal};
 
 /// `POST /v1/session`
 #[derive(Debug, Deserialize, ToSchema)]

@@ -29,8 +29,8 @@ use super::{
     warnings::{self, WarningJson},
 };
 use crate::{
-    change_catalog::Revised,
-    sources::{Failing, SourceState, Synced},
+    directory::editor::Revised,
+    sources::status::{Failing, SourceState, Synced},
 };
 
 /// Longest API key; n8n's are tokens of a few hundred characters.

@@ -17,7 +17,7 @@ use super::{
     extract::{JsonBody, PathId, QueryOf},
     warnings::{self, WarningJson},
 };
-use crate::{change_catalog::Revised, directory::Snapshot};
+use crate::directory::{editor::Revised, snapshot::Snapshot};
 
 /// The body of `PUT /v1/tenants/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]

@@ -13,7 +13,7 @@ use super::{
     error::{ApiError, ErrorJson},
     extract::{JsonBody, PathId},
 };
-use crate::tokens::{Principal, TokenRecord};
+use crate::access::token::{Principal, TokenRecord};
 
 /// `POST /v1/tokens`
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]

@@ -18,7 +18,7 @@ use super::{
     questions::ask,
     usage::{MoneyJson, PeriodJson, WorkflowJson},
 };
-use crate::{parts, shares};
+use crate::usage::{parts, shares};
 
 /// Workflows in one answer by default.
 const WORKFLOWS_SHOWN: u32 = 20;

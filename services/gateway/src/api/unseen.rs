@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::sources::Unseen;
+use crate::sources::status::Unseen;
 
 /// Executions that a source has numbered but never showed, usually because it does not save them. They are
 /// not counted unless they are pushed. Save them, or let n8n push.

@@ -22,9 +22,11 @@ use super::{
     warnings::{self, WarningJson},
 };
 use crate::{
-    directory::Snapshot,
-    parts,
-    usage::{Counted, period_at},
+    directory::snapshot::Snapshot,
+    usage::{
+        live::{Counted, period_at},
+        parts,
+    },
 };
 
 /// The usage of the current period of every tenant that the caller may see, by tenant id.
@@ -566,7 +568,7 @@ mod tests {
     use catalog::Entry;
 
     use super::*;
-    use crate::usage::tests::november;
+    use crate::usage::live::tests::november;
 
     fn tenant() -> Tenant {
         Tenant::from_wire(v1::Tenant {

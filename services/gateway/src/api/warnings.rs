@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::duration;
-use crate::{directory::Snapshot, sources::SourceState};
+use crate::{directory::snapshot::Snapshot, sources::status::SourceState};
 
 /// A problem that a person should fix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]

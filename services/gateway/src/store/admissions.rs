@@ -10,12 +10,14 @@ use uuid::Uuid;
 
 use super::{from_db, instant_from_db, instant_to_db, to_db};
 use crate::{
-    admission::Marks,
-    admit::REPEAT_HORIZON,
-    loops::Rate,
-    run_key::RunKey,
+    admission::{
+        admissions::REPEAT_HORIZON,
+        decision::Marks,
+        loop_detection::Rate,
+        run_key::RunKey,
+        tallies::{Tallies, slot},
+    },
     store::sums::{self, Span},
-    tallies::{Tallies, slot},
 };
 
 /// A verdict as stored in the ledger.

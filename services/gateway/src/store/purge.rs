@@ -7,7 +7,7 @@ use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, PgExecutor};
 
 use super::{instant_from_db, to_db};
-use crate::tallies::slot;
+use crate::admission::tallies::slot;
 
 /// Takes the lock that lets one replica purge, for the life of the connection. Returns `false` if another has
 /// it.

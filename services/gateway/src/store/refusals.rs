@@ -7,7 +7,7 @@ use metering::{TenantId, WorkflowId};
 use sqlx::{PgExecutor, Row};
 
 use super::{from_db, to_db};
-use crate::refusals::{Refusal, Refused, hour};
+use crate::admission::refusals::{Refusal, Refused, hour};
 
 /// Rows of one hour of a tenant, one for each reason and workflow: a tenant with more makes workflows up.
 /// Further workflows share one row for each reason.

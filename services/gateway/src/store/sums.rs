@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use metering::TenantId;
 use sqlx::{PgConnection, PgExecutor};
 
-use crate::tallies::slot;
+use crate::admission::tallies::slot;
 
 /// The instant from which a sum is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use sqlx::{PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{instant_from_db, to_db};
-use crate::tokens::{Hash, Principal, TokenRecord};
+use crate::access::token::{Hash, Principal, TokenRecord};
 
 fn principal(row: &PgRow) -> Result<Principal, sqlx::Error> {
     match row.try_get::<Option<String>, _>("tenant")? {
