@@ -1,6 +1,6 @@
 //! The consume loop: one message at a time, acknowledged after its handler returned.
 
-use std::{error::Error, fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{marker::PhantomData, sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
     self, AckKind, ErrorCode,

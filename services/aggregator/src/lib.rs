@@ -6,6 +6,7 @@
 //! [`periods::close`] closes the period once every source is complete past its end ([`periods::progress`]).
 
 mod attribution;
+mod events;
 mod figures;
 mod periods;
 mod pools;

@@ -3,6 +3,7 @@
 
 mod audit;
 mod checks;
+mod events;
 mod expiry;
 mod measure;
 mod n8n;

@@ -60,7 +60,7 @@ impl Service for Gateway {
 
 /// Starts every loop of the gateway, serving on a port that is open already.
 pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettings) -> anyhow::Result<()> {
-    let (doubts, doubted) = doubts::channel();
+    let (doubts, doubted) = resweep::channel();
     let app = app(&context, &settings, doubts)?;
     let restate = restate_of(&context, app.directory.clone());
     context.tasks.spawn(restate.run(context.tasks.shutdown()));

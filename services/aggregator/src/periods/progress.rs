@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_trait::async_trait;
-use messaging::{Bus, Delivery, Dispose, Disposition, Handler, consume};
+use messaging::{Bus, Delivery, Dispose, Disposition, Handler, consume, error_chain};
 use metering::{InvalidId, SourceId};
 use proto::{
     InvalidTimestamp, consumers::Consumer, required_instant, streams::Stream, subjects::partition, v1,

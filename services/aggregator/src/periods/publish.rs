@@ -228,7 +228,7 @@ impl Publisher {
             current.iter().map(|current| (current.news.number, current.period)).collect();
         self.unfolded.read(&mut snapshot).await?;
         let unfolded = (&self.unfolded.of(&periods), &self.unfolded.by_hour(&periods));
-        let mut snapshots = store::snapshots(&mut snapshot, &periods, unfolded, wire::WORKFLOWS_MAX).await?;
+        let mut snapshots = store::snapshots(&mut snapshot, &periods, unfolded, events::WORKFLOWS_MAX).await?;
         let is_asked: HashSet<i32> = current
             .iter()
             .filter(|Current { news, tenant, .. }| {
@@ -253,7 +253,7 @@ impl Publisher {
             settled.entry(*tenant).or_default().earlier_until = earlier_until;
         }
         let numbers: Vec<i32> = periods.keys().copied().collect();
-        let mut ended = store::ended_periods(&mut snapshot, &numbers, now, wire::ENDED_MAX).await?;
+        let mut ended = store::ended_periods(&mut snapshot, &numbers, now, events::ENDED_MAX).await?;
         let of_ended = ended.iter().flat_map(|(tenant, ended)| {
             ended.iter().map(|ended| (*tenant, ended.period.start)).collect::<Vec<PeriodKey>>()
         });
@@ -319,7 +319,7 @@ impl Publisher {
         let Bulletin { news, tenant, plan, period, time_zone, snapshot, settled, ended, .. } = bulletin;
         let (namespace, now) = (self.bus.namespace(), self.clock.now());
         let limit = plan.as_ref().and_then(|plan| plan.limit_for(tenant, now));
-        let message = wire::usage_counted(
+        let message = events::usage_counted(
             namespace,
             tenant,
             limit,
@@ -354,14 +354,14 @@ impl Publisher {
             }
             for row in store::ensure_periods(&mut transaction, number, &[period].into(), now).await? {
                 if row.opened {
-                    messages.push(wire::period_opened(namespace, tenant.id.as_str(), period, now));
+                    messages.push(events::period_opened(namespace, tenant.id.as_str(), period, now));
                 }
                 // If it was closed in the meantime, its figures are final.
                 let Some(terms) = terms.as_ref().filter(|_| !row.closed) else { continue };
                 store::put_terms(&mut transaction, number, period, terms).await?;
                 let crossed =
                     thresholds::evaluate(&mut transaction, number, &tenant.id, terms, period, now).await?;
-                messages.extend(crossed.iter().map(|crossing| wire::threshold_crossed(namespace, crossing)));
+                messages.extend(crossed.iter().map(|crossing| events::threshold_crossed(namespace, crossing)));
             }
         }
         outbox::enqueue(&mut transaction, &messages).await?;

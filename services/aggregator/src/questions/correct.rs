@@ -125,7 +125,7 @@ impl Correct {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let told = told(connection, &self.bus, asked, &[period], (now, self.grace)).await;
-        let messages = told.map_err(asked::no_catalog)?;
+        let messages = told.map_err(subject::no_catalog)?;
         outbox::enqueue(connection, &messages).await?;
         Ok(())
     }
@@ -148,7 +148,7 @@ pub(crate) async fn told(
         if row.closed {
             let totals = store::totals(connection, *number, row.period).await?;
             let namespace = bus.namespace();
-            messages.push(wire::late_usage(
+            messages.push(events::late_usage(
                 namespace,
                 tenant.id.as_str(),
                 row.period,
@@ -163,7 +163,7 @@ pub(crate) async fn told(
             let crossed =
                 thresholds::evaluate(connection, *number, &tenant.id, &terms, row.period, now).await?;
             messages
-                .extend(crossed.iter().map(|crossing| wire::threshold_crossed(bus.namespace(), crossing)));
+                .extend(crossed.iter().map(|crossing| events::threshold_crossed(bus.namespace(), crossing)));
         }
     }
     Ok(messages)
@@ -178,9 +178,9 @@ impl Answerer for Correct {
         check_text("correction_id", &question.correction_id, NAME_CHARS_MAX)?;
         check_text("author", &question.author, NAME_CHARS_MAX)?;
         check_text("reason", &question.reason, REASON_CHARS_MAX)?;
-        let mut asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let mut asked = subject::tenant(&self.pool, &question.tenant_id).await?;
         let correction = self.correct(&mut asked, &question).await?;
-        Ok(wire::correction(asked.tenant.id.as_str(), &correction))
+        Ok(events::correction(asked.tenant.id.as_str(), &correction))
     }
 }
 
@@ -262,7 +262,7 @@ async fn open_period(
         return Err(Refusal::invalid(format!("no past or current period of the tenant starts at {start}")));
     }
     store::ensure_periods(connection, asked.number, &[period].into(), now).await?;
-    let opened = wire::period_opened(bus.namespace(), asked.tenant.id.as_str(), period, now);
+    let opened = events::period_opened(bus.namespace(), asked.tenant.id.as_str(), period, now);
     outbox::enqueue(connection, &[opened]).await?;
     Ok(period)
 }

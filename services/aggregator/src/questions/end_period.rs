@@ -74,7 +74,7 @@ impl EndPeriod {
         for row in store::ensure_periods(&mut transaction, number, &[period].into(), now).await? {
             if row.opened {
                 let tenant = asked.tenant.id.as_str();
-                let opened = wire::period_opened(self.bus.namespace(), tenant, row.period, now);
+                let opened = events::period_opened(self.bus.namespace(), tenant, row.period, now);
                 outbox::enqueue(&mut transaction, &[opened]).await?;
             }
         }
@@ -107,7 +107,7 @@ impl Answerer for EndPeriod {
         check_text("end_id", &question.end_id, NAME_CHARS_MAX)?;
         check_text("author", &question.author, NAME_CHARS_MAX)?;
         check_text("reason", &question.reason, REASON_CHARS_MAX)?;
-        let mut asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let mut asked = subject::tenant(&self.pool, &question.tenant_id).await?;
         if asked.archived {
             return Err(Refusal::not_found(format!("tenant {} is archived", asked.tenant.id)));
         }

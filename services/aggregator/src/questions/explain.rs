@@ -39,14 +39,14 @@ impl Answerer for Explain {
             return Err(Refusal::invalid(format!("ask for 1 to {EXECUTIONS_MAX} executions")));
         }
         let after = read_page(&question.page)?;
-        let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let asked = subject::tenant(&self.pool, &question.tenant_id).await?;
         let start = asked.period_start(question.period_start.as_ref(), question.period_at.as_ref())?;
         if !question.workflow_id.is_empty() {
             // Before the workflow is looked up: its first run may not be folded yet.
             fold::catch_up(&self.pool).await?;
         }
         let workflow =
-            asked::workflow(&self.pool, &asked, &question.source_id, &question.workflow_id).await?;
+            subject::workflow(&self.pool, &asked, &question.source_id, &question.workflow_id).await?;
         let kept_since = store::kept_since(&self.pool).await?;
         if start < kept_since {
             let reason =
@@ -84,10 +84,10 @@ impl Answerer for Explain {
             executions: rows.into_iter().map(execution).collect(),
             corrections: corrections
                 .iter()
-                .map(|correction| wire::correction(asked.tenant.id.as_str(), correction))
+                .map(|correction| events::correction(asked.tenant.id.as_str(), correction))
                 .collect(),
             next_page,
-            totals: Some(wire::totals(&totals)),
+            totals: Some(events::totals(&totals)),
             period: Some(period.into()),
             time_zone: asked.zone_at(start),
         })

@@ -91,11 +91,11 @@ impl Answerer for AnswerUsage {
         let span = question.span.ok_or_else(|| Refusal::invalid("the span is missing"))?;
         let span = Period::try_from(span).map_err(Refusal::invalid)?;
         check_span(span, grain)?;
-        let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let asked = subject::tenant(&self.pool, &question.tenant_id).await?;
         let workflow =
-            asked::workflow(&self.pool, &asked, &question.source_id, &question.workflow_id).await?;
+            subject::workflow(&self.pool, &asked, &question.source_id, &question.workflow_id).await?;
         // Read before the figures: changes folded in between only make them fresher.
-        let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
+        let as_of = subject::as_of(&self.pool, self.clock.now()).await?;
         let slices = self.slices(&asked, grain, span, workflow).await?;
         let adjustments = match workflow {
             None => store::adjusted_periods(&self.pool, asked.number, span).await?,
@@ -152,7 +152,7 @@ fn to_wire(slice: Slice, grain: Grain, is_partial: bool, timeline: &Timeline) ->
     };
     v1::UsageSlice {
         span: Some(Period { start: slice.start, end }.into()),
-        totals: Some(wire::totals(&slice.totals)),
+        totals: Some(events::totals(&slice.totals)),
         duration_p50_ms: quantile(50),
         duration_p95_ms: quantile(95),
         time_zone,

@@ -34,9 +34,9 @@ impl Answerer for AnswerWorkflows {
         if !(1..=WORKFLOWS_MAX).contains(&question.count_max) {
             return Err(Refusal::invalid(format!("ask for 1 to {WORKFLOWS_MAX} workflows")));
         }
-        let asked = asked::tenant(&self.pool, &question.tenant_id).await?;
+        let asked = subject::tenant(&self.pool, &question.tenant_id).await?;
         let start = asked.period_start(question.period_start.as_ref(), question.period_at.as_ref())?;
-        let as_of = asked::as_of(&self.pool, self.clock.now()).await?;
+        let as_of = subject::as_of(&self.pool, self.clock.now()).await?;
         let (rows, total, totals) = store::top_workflows(
             &self.pool,
             asked.number,
@@ -53,7 +53,7 @@ impl Answerer for AnswerWorkflows {
                     source_id: row.source_id,
                     workflow_id: row.workflow_id,
                     workflow_name: row.workflow_name.unwrap_or_default(),
-                    totals: Some(wire::totals(&row.totals)),
+                    totals: Some(events::totals(&row.totals)),
                 }),
             }
         });
@@ -61,7 +61,7 @@ impl Answerer for AnswerWorkflows {
             workflows: workflows.collect(),
             workflows_total: u64::try_from(total).unwrap_or(0),
             as_of: Some(timestamp(as_of)),
-            totals: Some(wire::totals(&totals)),
+            totals: Some(events::totals(&totals)),
             period: Some(asked.timeline.period_of(start).into()),
             time_zone: asked.zone_at(start),
         })

@@ -65,7 +65,7 @@ pub(crate) async fn note(
         );
         if let Some(step) = step_reached(executions - count, executions) {
             let found = Contradicted { source_id, executions, step, example, found_at: now };
-            messages.push(wire::source_contradicted(bus.namespace(), &found));
+            messages.push(events::source_contradicted(bus.namespace(), &found));
         }
     }
     outbox::enqueue(connection, &messages).await?;

@@ -238,11 +238,11 @@ impl Figures {
         let (tenant, namespace) = (&card.tenant, bus.namespace());
         let first = messages.len();
         if changed.opened {
-            messages.push(wire::period_opened(namespace, tenant.id.as_str(), changed.period, now));
+            messages.push(events::period_opened(namespace, tenant.id.as_str(), changed.period, now));
         }
         if changed.closed {
             let id = tenant.id.as_str();
-            messages.push(wire::late_usage(namespace, id, changed.period, revision, &changed.totals, now));
+            messages.push(events::late_usage(namespace, id, changed.period, revision, &changed.totals, now));
         }
         let (kept, plan) = (changed.terms.clone(), card.plan.as_ref());
         let terms = Terms::of_period(kept, plan, tenant, changed.period, now, self.grace);
@@ -253,7 +253,7 @@ impl Figures {
                 let (number, period) = (changed.tenant, changed.period);
                 let crossed =
                     thresholds::evaluate(connection, number, &tenant.id, &terms, period, now).await?;
-                messages.extend(crossed.iter().map(|crossing| wire::threshold_crossed(namespace, crossing)));
+                messages.extend(crossed.iter().map(|crossing| events::threshold_crossed(namespace, crossing)));
             }
         }
         if let Some(trace) = self.traces.get(&changed.tenant) {

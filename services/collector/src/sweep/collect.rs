@@ -348,7 +348,7 @@ impl Collecting<'_> {
         let forecast =
             before.zip(sight(&cursor)).and_then(|(before, now)| Forecast::of(before, now, work.rows_kept));
         let terms = Terms { skew_max: work.clock_skew_warning, pushes: work.pushes, now: work.clock.now() };
-        let standing = checks::settle(work.pool, work.source, work.n8n.skew_ms(), terms).await?;
+        let standing = standing::settle(work.pool, work.source, work.n8n.skew_ms(), terms).await?;
         let synced = Synced {
             epoch: cursor.epochs.current(),
             complete_until: cursor.complete_until.unwrap_or(started_at),

@@ -95,7 +95,7 @@ impl Accounts {
         if hash.matches(&self.operator) {
             return Ok(Some((Principal::Operator, hash)));
         }
-        if !tokens::is_well_formed(token) {
+        if !token::is_well_formed(token) {
             return Ok(None);
         }
         // Boxed: requests that need no query do not carry its future.
@@ -157,7 +157,7 @@ impl Accounts {
 
     /// A new push token for a source. The catalog stores its hash.
     pub fn push_token(&self, source: &SourceId) -> SecretString {
-        tokens::generate_for_push(&mut *self.random.lock().unwrap_or_else(PoisonError::into_inner), source)
+        token::generate_for_push(&mut *self.random.lock().unwrap_or_else(PoisonError::into_inner), source)
     }
 
     /// All valid tokens and the latest revoked ones, newest first.
@@ -190,7 +190,7 @@ impl Accounts {
 
     /// The session with this secret id, while it lasts and its token is valid.
     pub async fn session(&self, secret: &SecretString) -> Result<Option<Session>, AccountError> {
-        if !tokens::is_well_formed(secret) {
+        if !token::is_well_formed(secret) {
             return Ok(None);
         }
         let found = store::tokens::find_session(&self.pool, &Hash::of(secret), self.clock.now())
@@ -207,7 +207,7 @@ impl Accounts {
     }
 
     fn generate(&self) -> SecretString {
-        tokens::generate(&mut *self.random.lock().unwrap_or_else(PoisonError::into_inner))
+        token::generate(&mut *self.random.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn random_id(&self) -> Uuid {

@@ -287,11 +287,11 @@ impl Admissions {
         tokio::join!(
             self.keep_contact(&shutdown),
             self.keep_leases(&shutdown),
-            write_down::run(&self.parts, &shutdown)
+            write_behind::run(&self.parts, &shutdown)
         );
         // From here on nothing is spent from memory: every run is decided in the ledger.
         self.parts.closing.store(true, Ordering::SeqCst);
-        if let Err(error) = write_down::finish(&self.parts).await {
+        if let Err(error) = write_behind::finish(&self.parts).await {
             tracing::warn!(
                 error = error_chain(&error),
                 "cannot store decisions on runs; a repeated request is decided again"

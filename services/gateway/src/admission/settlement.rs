@@ -135,7 +135,7 @@ pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<S
     let verdicts = fresh.iter_mut().map(|entry| &mut entry.verdict);
     let doubted = desk.doubt(&mut transaction, verdicts).await?;
     if !fresh.is_empty() {
-        let written = store::write_down::write_decided(&mut *transaction, &fresh).await?;
+        let written = store::write_behind::write_decided(&mut *transaction, &fresh).await?;
         let refusals = refusals::tally(&fresh, &written);
         if !refusals.is_empty() {
             store::refusals::add(&mut *transaction, &desk.tenant.id, &refusals, now).await?;
@@ -545,7 +545,7 @@ impl Desk {
         let free = bound.map(|bound| bound.saturating_sub(used));
         let rule = &self.plan.admission;
         let every_run_is_asked_for = self.known.stale || is_capped(rule);
-        let size = lease::size(batch.spent_count, batch.elapsed, free.map(|free| free + batch.held));
+        let size = lease_size::size(batch.spent_count, batch.elapsed, free.map(|free| free + batch.held));
         let granted = match batch.closing || every_run_is_asked_for {
             true => 0,
             false => size.saturating_sub(batch.held),

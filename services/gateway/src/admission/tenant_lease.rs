@@ -453,7 +453,7 @@ mod tests {
         let usage = Arc::new(UsageView::default());
         usage.apply(november(0, 1));
         let directory = Arc::new(Directory::new(pool.clone()));
-        let (doubts, _doubted) = doubts::channel();
+        let (doubts, _doubted) = resweep::channel();
         let admissions =
             Admissions::new(pool, clock, usage, directory, Namespace::default(), STALE_AFTER, doubts);
         let parts = &admissions.parts;

@@ -155,7 +155,7 @@ mod tests {
         let remembered = Remembered::default();
         let now = "2026-11-24T12:00:00Z".parse().unwrap();
         for id in 0..KEPT {
-            remembered.place(key(id)).keep(admit::tests::verdict(), now);
+            remembered.place(key(id)).keep(admissions::tests::verdict(), now);
         }
         let last = remembered.place(key(KEPT - 1)).memory();
         assert!(matches!(last, Memory::Given(_)), "{last:?}");
@@ -174,7 +174,7 @@ mod tests {
         let at = |text: &str| text.parse().unwrap();
         let keep = |id, now| {
             let shard = shards.lock().unwrap();
-            Place { shard, key: key(id) }.keep(admit::tests::verdict(), now);
+            Place { shard, key: key(id) }.keep(admissions::tests::verdict(), now);
         };
         let forgot_at = || shards.lock().unwrap().forgot_at;
         keep(1, at("2026-11-24T12:00:00Z"));

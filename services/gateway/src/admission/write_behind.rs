@@ -186,7 +186,7 @@ async fn write(parts: &Parts, pool: &PgPool) -> Result<usize, AdmitError> {
         return Ok(0);
     }
     let begun_at = Instant::now();
-    let written = timeout(WRITE_TIMEOUT, store::write_down::write_spent(pool, &entries)).await;
+    let written = timeout(WRITE_TIMEOUT, store::write_behind::write_spent(pool, &entries)).await;
     metrics::histogram!("flowmeter_ledger_write_seconds").record(begun_at.elapsed());
     match written.map_err(|_| AdmitError::TimedOut).and_then(|outcome| outcome.map_err(AdmitError::Ledger)) {
         Ok(known) => {

@@ -64,7 +64,7 @@ async fn source(app: &App, headers: &HeaderMap) -> Result<Option<SourceId>, ApiE
     let Some(token) = value.split_once(' ').map(|(_, token)| SecretString::from(token.trim())) else {
         return Ok(None);
     };
-    let Some(named) = tokens::source_of_push_token(token.expose_secret()) else { return Ok(None) };
+    let Some(named) = token::source_of_push_token(token.expose_secret()) else { return Ok(None) };
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let kept = catalog.sources_by_id.get(&named).and_then(|source| source.push_token_sha256);
     let is_good = kept

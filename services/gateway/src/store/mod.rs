@@ -8,7 +8,6 @@ pub mod refusals;
 pub mod sums;
 pub mod tokens;
 pub mod write_behind;
-pub mod write_behind;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
