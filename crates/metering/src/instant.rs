@@ -1,21 +1,21 @@
 //! Arithmetic of instants that ends at the calendar's ends instead of failing.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
+use jiff::{Timestamp, TimestampArithmetic};
 
 /// `instant + by`, stopping at the end of the calendar.
-pub fn later(instant: Timestamp, by: Duration) -> Timestamp {
+pub fn later(instant: Timestamp, by: impl Into<TimestampArithmetic>) -> Timestamp {
     instant.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// `instant - by`, stopping at the beginning of the calendar.
-pub fn earlier(instant: Timestamp, by: Duration) -> Timestamp {
+pub fn earlier(instant: Timestamp, by: impl Into<TimestampArithmetic>) -> Timestamp {
     instant.saturating_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -20,7 +20,8 @@ use crate::control::{ClockReading, Controls};
 use crate::mail::Mail;
 use crate::n8n::{N8n, Registry};
 use crate::otlp::Spans;
-use crate::snapshot::{Changes, Snapshot, SnapshotError};
+use crate::changes::Changes;
+use crate::snapshot::{Snapshot, SnapshotError};
 use crate::stripe::Stripe;
 use crate::{control, demo, mail, n8n, otlp, snapshot, stripe};
 

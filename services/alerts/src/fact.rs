@@ -5,7 +5,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::{cmp::Ordering, time::Duration};
+use std::cmp::Ordering;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use metering::{InvalidId, SafeText, SourceId, TenantId, WorkflowId};
@@ -17,7 +17,7 @@ use crate::RefusedMail;
 
 /// Facts that belong together arrive together: a notice waits this long for more of them, unless it is
 /// urgent.
-pub const SETTLE: Duration = Duration::from_secs(60);
+pub const SETTLE: SignedDuration = SignedDuration::from_mins(1);
 
 /// One topic sends at most one mail per subject in this time; facts found meanwhile are in the next one.
 pub const SPACING: SignedDuration = SignedDuration::from_hours(1);

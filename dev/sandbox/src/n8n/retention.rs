@@ -1,9 +1,8 @@
 //! What an instance forgets: n8n's own pruning, and the bounds of what the stand-in remembers.
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use super::execution::{Execution, Gone, Mode, Status};
+use super::execution::Gone;
 use super::instance::Instance;
 use super::tally::{Tally, tally};
 

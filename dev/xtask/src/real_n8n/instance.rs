@@ -1,14 +1,7 @@
 //! Which n8n a task runs, where it is installed, and its SQLite database. Each task begins with new data: figures of an
 //! earlier task would falsify its own.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
-    fs,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     decide::Decision,
     identifier::Identifier,
-    minutes::{free_instant, minute_of},
+    minutes::{self, free_instant, minute_of},
     owed::{Owed, Part, Route},
 };
 
