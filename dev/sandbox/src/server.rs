@@ -14,13 +14,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::changes::Changes;
 use crate::clock::SandboxClock;
 use crate::connection::{Connection, CuttableListener};
 use crate::control::{ClockReading, Controls};
 use crate::mail::Mail;
 use crate::n8n::{N8n, Registry};
 use crate::otlp::Spans;
-use crate::changes::Changes;
 use crate::snapshot::{Snapshot, SnapshotError};
 use crate::stripe::Stripe;
 use crate::{control, demo, mail, n8n, otlp, snapshot, stripe};

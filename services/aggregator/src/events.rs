@@ -9,7 +9,12 @@ use proto::{
     v1::{self, correction_question::Change, period_event::Event},
 };
 
-use crate::{figures::totals::Totals, periods::thresholds::Crossing, recording::contradictions::Contradicted, store::{Correcting, Correction, DuePeriod, Ended, Settled, Snapshot}};
+use crate::{
+    figures::totals::Totals,
+    periods::thresholds::Crossing,
+    recording::word::Contradicted,
+    store::{Correcting, Correction, DuePeriod, Ended, Settled, Snapshot},
+};
 
 /// Workflows in one message: the largest ones; keeps a message far below the broker's 1 MB.
 pub(crate) const WORKFLOWS_MAX: i64 = 1_000;

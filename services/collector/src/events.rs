@@ -9,7 +9,11 @@ use prost::Message;
 use proto::{subjects::Question, timestamp, v1};
 use sha2::{Digest, Sha256};
 
-use crate::{checks::standing::Standing, n8n::row::{RowError, RunId}, sweep::failure::Failure};
+use crate::{
+    checks::standing::Standing,
+    n8n::row::{RowError, RunId},
+    sweep::failure::Failure,
+};
 
 /// Executions in one message: a page of n8n's list. More would come near the broker's largest message.
 pub const BATCH_EXECUTIONS_MAX: usize = 250;

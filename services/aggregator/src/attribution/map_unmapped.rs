@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     figures::tally::{Decided, Placed},
     recording::{
-        record::RecordError,
+        error::RecordError,
         source_cache::{Ownership, Workflow},
         tenant_cache::{Card, Directory},
         write::Figures,

@@ -74,13 +74,15 @@ impl Closer {
         let period = [(due.tenant_number, due.period)].into();
         unfolded.read(&mut transaction).await?;
         let waiting = (&unfolded.of(&period), &unfolded.by_hour(&period));
-        let mut snapshots = store::snapshots(&mut transaction, &period, waiting, events::WORKFLOWS_MAX).await?;
+        let mut snapshots =
+            store::snapshots(&mut transaction, &period, waiting, events::WORKFLOWS_MAX).await?;
         let snapshot = snapshots.remove(&due.tenant_number).unwrap_or_default();
         let timeline = store::timeline(&mut *transaction, due.tenant_number).await?;
         let calendar = timeline.as_ref().map(|timeline| timeline.calendar_at(due.period.start));
         let time_zone = calendar.map_or("", |calendar| calendar.time_zone_name());
         let closed = (due, time_zone);
-        let message = events::period_closed(self.bus.namespace(), closed, revision, &snapshot, incomplete, now);
+        let message =
+            events::period_closed(self.bus.namespace(), closed, revision, &snapshot, incomplete, now);
         outbox::enqueue(&mut transaction, &[message]).await?;
         transaction.commit().await?;
         tracing::info!(tenant = due.tenant_id, period_start = %due.period.start, "period closed");

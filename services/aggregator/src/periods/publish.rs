@@ -228,7 +228,8 @@ impl Publisher {
             current.iter().map(|current| (current.news.number, current.period)).collect();
         self.unfolded.read(&mut snapshot).await?;
         let unfolded = (&self.unfolded.of(&periods), &self.unfolded.by_hour(&periods));
-        let mut snapshots = store::snapshots(&mut snapshot, &periods, unfolded, events::WORKFLOWS_MAX).await?;
+        let mut snapshots =
+            store::snapshots(&mut snapshot, &periods, unfolded, events::WORKFLOWS_MAX).await?;
         let is_asked: HashSet<i32> = current
             .iter()
             .filter(|Current { news, tenant, .. }| {
@@ -361,7 +362,8 @@ impl Publisher {
                 store::put_terms(&mut transaction, number, period, terms).await?;
                 let crossed =
                     thresholds::evaluate(&mut transaction, number, &tenant.id, terms, period, now).await?;
-                messages.extend(crossed.iter().map(|crossing| events::threshold_crossed(namespace, crossing)));
+                messages
+                    .extend(crossed.iter().map(|crossing| events::threshold_crossed(namespace, crossing)));
             }
         }
         outbox::enqueue(&mut transaction, &messages).await?;

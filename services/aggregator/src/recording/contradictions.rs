@@ -11,7 +11,10 @@ use sqlx::PgConnection;
 use crate::{
     events,
     figures::tally::Changed,
-    recording::{record::RecordError, word::Correction},
+    recording::{
+        error::RecordError,
+        word::{Contradicted, Correction},
+    },
     store::{self, Key},
 };
 
@@ -22,19 +25,6 @@ const REPORTED_FROM: i64 = 10;
 
 /// The next report of the day comes at this many times as many, so that a day has only a handful of reports.
 const REPORTED_AGAIN: i64 = 10;
-
-/// Pushed executions of one source that the poll contradicts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Contradicted {
-    pub(crate) source_id: String,
-    /// On this UTC day so far.
-    pub(crate) executions: i64,
-    /// The number of contradictions at which this report is due: each is reported once a day.
-    pub(crate) step: i64,
-    /// One of them.
-    pub(crate) example: Key,
-    pub(crate) found_at: Timestamp,
-}
 
 /// Counts what the poll has corrected, by kind, and puts reports into the outbox. The sources are locked.
 pub(crate) async fn note(

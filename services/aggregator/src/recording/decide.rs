@@ -11,7 +11,7 @@ use crate::{
     figures::tally::{Decided, Ended, Placed, replaces},
     recording::{
         batch::Parcel,
-        record::RecordError,
+        error::RecordError,
         source_cache::Remembered,
         tenant_cache::{Card, Directory},
         word::Word,

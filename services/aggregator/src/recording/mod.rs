@@ -5,6 +5,7 @@ pub mod admitted;
 pub mod batch;
 pub mod contradictions;
 pub mod decide;
+pub mod error;
 pub mod intake;
 pub mod partition_leases;
 pub mod record;

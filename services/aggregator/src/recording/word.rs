@@ -5,10 +5,13 @@
 //! of equal weight only a crash is replaced. So for an execution that the poll shows, the outcome is that of
 //! the poll alone, whatever is pushed in whatever order.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use metering::Mode;
 
-use crate::figures::tally::{Decided, Ended, Placed, replaces};
+use crate::{
+    figures::tally::{Decided, Ended, Placed, replaces},
+    store::Key,
+};
 
 /// How far the end in an honest push may be from the one in the source's list: the clocks of n8n's processes
 /// may differ, and the hook reads its own if n8n does not report when a run stopped.
@@ -114,6 +117,19 @@ impl Word {
         }
         Decided { placed: self.placed, counted: self.counted, late: false, ..shown }
     }
+}
+
+/// Pushed executions of one source that the poll contradicts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Contradicted {
+    pub(crate) source_id: String,
+    /// On this UTC day so far.
+    pub(crate) executions: i64,
+    /// The number of contradictions at which this report is due: each is reported once a day.
+    pub(crate) step: i64,
+    /// One of them.
+    pub(crate) example: Key,
+    pub(crate) found_at: Timestamp,
 }
 
 #[cfg(test)]

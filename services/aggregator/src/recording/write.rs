@@ -20,7 +20,7 @@ use crate::{
     recording::{
         contradictions,
         decide::{Decisions, month_of},
-        record::RecordError,
+        error::RecordError,
         tenant_cache::{Card, Directory},
         word::Word,
     },
@@ -253,7 +253,8 @@ impl Figures {
                 let (number, period) = (changed.tenant, changed.period);
                 let crossed =
                     thresholds::evaluate(connection, number, &tenant.id, &terms, period, now).await?;
-                messages.extend(crossed.iter().map(|crossing| events::threshold_crossed(namespace, crossing)));
+                messages
+                    .extend(crossed.iter().map(|crossing| events::threshold_crossed(namespace, crossing)));
             }
         }
         if let Some(trace) = self.traces.get(&changed.tenant) {

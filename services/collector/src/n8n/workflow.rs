@@ -131,6 +131,15 @@ fn elements(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
+/// What the settings of a source's workflows say about the executions that it saves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SaveSettings {
+    /// Workflows that say that they do not save some of their executions.
+    pub unsaving: u32,
+    /// Whether every workflow was listed and says that it saves all.
+    pub all: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

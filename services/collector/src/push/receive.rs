@@ -18,8 +18,8 @@ use subtle::ConstantTimeEq;
 
 use crate::{
     checks::{
+        check,
         senders::{Sender, Senders},
-        standing,
     },
     events::{BATCH_EXECUTIONS_MAX, Publisher, Received},
     n8n::row::{RunId, born_at},
@@ -117,7 +117,7 @@ impl Receive {
     pub async fn hear(&self, pusher: &Pusher, sender: Sender, received_at: Timestamp) {
         let source = &pusher.source;
         let note = self.senders.hear(source, sender, received_at);
-        let noted = standing::note(&self.pool, source, note, self.clock_skew_warning, self.clock.now()).await;
+        let noted = check::note(&self.pool, source, note, self.clock_skew_warning, self.clock.now()).await;
         if let Err(error) = noted {
             tracing::debug!(%source, error = error_chain(&error), "cannot record who pushes");
         }

@@ -18,14 +18,13 @@ use sqlx::{PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
-    n8n::row::RunId,
+    n8n::{row::RunId, workflow::SaveSettings},
     schedule::pace::Pace,
     sweep::{
         cursor::{Backlog, Cursor, State, Tracked},
         failure::SweepError,
         stream_life::{Anchor, StreamMark},
         unseen::{IdRanges, Unseen},
-        workflows::Kept,
     },
 };
 use metering::later;
@@ -236,7 +235,7 @@ fn unseen(row: &PgRow) -> Result<Unseen, sqlx::Error> {
         pending: IdRanges::new(ranges.collect()),
         ids_max: unsigned(row.try_get("unseen_ids")?),
         since: instant(row, "unseen_since")?,
-        kept: Kept {
+        kept: SaveSettings {
             unsaving: u32::try_from(row.try_get::<i32, _>("unsaving_workflows")?).unwrap_or(0),
             all: row.try_get("all_saved")?,
         },

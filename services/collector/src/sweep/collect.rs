@@ -17,7 +17,7 @@ use sqlx::PgPool;
 use url::Url;
 
 use crate::{
-    checks::standing::{self, Terms},
+    checks::check::{self, Terms},
     events::{BATCH_EXECUTIONS_MAX, BadRow, Publisher, Received, Synced, digest},
     n8n::{
         client::{Listing, N8n, N8nError, OpenStatus, PAGE_ROWS_MAX},
@@ -348,7 +348,7 @@ impl Collecting<'_> {
         let forecast =
             before.zip(sight(&cursor)).and_then(|(before, now)| Forecast::of(before, now, work.rows_kept));
         let terms = Terms { skew_max: work.clock_skew_warning, pushes: work.pushes, now: work.clock.now() };
-        let standing = standing::settle(work.pool, work.source, work.n8n.skew_ms(), terms).await?;
+        let standing = check::settle(work.pool, work.source, work.n8n.skew_ms(), terms).await?;
         let synced = Synced {
             epoch: cursor.epochs.current(),
             complete_until: cursor.complete_until.unwrap_or(started_at),

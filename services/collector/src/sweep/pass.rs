@@ -9,11 +9,11 @@ use metering::Execution;
 
 use crate::{
     n8n::row::{Row, RunId, born_at},
+    n8n::workflow::SaveSettings,
     sweep::{
         cursor::{Backlog, Begin, Cursor, OVERLAP_IDS, State, Tracked},
         epochs::Epochs,
         unseen::{Found, IdRanges},
-        workflows::Kept,
     },
 };
 
@@ -370,7 +370,7 @@ impl Sweep {
         published_through: u64,
         latest_start: Option<Timestamp>,
         backlog: Option<Backlog>,
-        kept: Kept,
+        kept: SaveSettings,
     ) -> Cursor {
         let floor = self.next_floor();
         let found = Found {

@@ -12,7 +12,7 @@
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
-use crate::{n8n::row::RunId, sweep::workflows::Kept};
+use crate::n8n::{row::RunId, workflow::SaveSettings};
 
 /// Ranges of holes that wait to be settled. More are only counted, as if none of them had been pushed: a
 /// source that saves every other execution has as many ranges as executions.
@@ -78,7 +78,7 @@ pub struct Unseen {
     /// Since when they are counted: the first sweep, or the first of the month.
     pub since: Option<Timestamp>,
     /// What the workflows' settings keep, as they were read last.
-    pub kept: Kept,
+    pub kept: SaveSettings,
 }
 
 /// What one sweep has found out about them.
@@ -91,7 +91,7 @@ pub struct Found {
     /// Whether the settled ones have to wait for another sweep, because it is not known which of them were pushed.
     pub is_unsure: bool,
     /// What the workflows' settings keep now.
-    pub kept: Kept,
+    pub kept: SaveSettings,
 }
 
 impl Unseen {
@@ -165,15 +165,15 @@ mod tests {
 
     #[test]
     fn if_all_workflows_save_everything_a_hole_is_no_execution() {
-        let all = Kept { all: true, ..Kept::default() };
-        let counted = |before: Kept, now: Kept| {
+        let all = SaveSettings { all: true, ..SaveSettings::default() };
+        let counted = |before: SaveSettings, now: SaveSettings| {
             let unseen = Unseen { kept: before, ..Unseen::default() };
             let found = Found { kept: now, ..found((4, 43), (1, 0)) };
             unseen.after(found, at("2026-11-24T12:00:00Z"), None).ids_max
         };
         assert_eq!(counted(all, all), 0);
-        assert_eq!(counted(Kept::default(), all), 40, "they may have been set since");
-        assert_eq!(counted(all, Kept::default()), 40);
+        assert_eq!(counted(SaveSettings::default(), all), 40, "they may have been set since");
+        assert_eq!(counted(all, SaveSettings::default()), 40);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::{
     n8n::{
         client::{N8n, N8nError},
         pages::Pages,
-        workflow::{self, Saving, Workflow},
+        workflow::{self, SaveSettings, Saving, Workflow},
     },
     store,
     sweep::failure::SweepError,
@@ -55,7 +55,7 @@ pub struct Workflows<'a> {
     /// Whether this sweep has read the list, or tried to.
     has_listed: bool,
     /// What the settings keep, if this sweep has read the list.
-    kept: Option<Kept>,
+    kept: Option<SaveSettings>,
 }
 
 /// The result of a reading.
@@ -68,22 +68,13 @@ pub struct News {
     /// When the list was read; `None` if it was not.
     pub read_at: Option<Timestamp>,
     /// What the workflows' settings keep.
-    pub kept: Kept,
-}
-
-/// What the settings of a source's workflows say about the executions that it saves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// Workflows that say that they do not save some of their executions.
-    pub unsaving: u32,
-    /// Whether every workflow was listed and says that it saves all.
-    pub all: bool,
+    pub kept: SaveSettings,
 }
 
 /// What the source answered.
 enum Listed {
     /// Its workflows, as far as they may be read.
-    Given(BTreeMap<WorkflowId, Workflow>, Kept),
+    Given(BTreeMap<WorkflowId, Workflow>, SaveSettings),
     /// Nothing, this time.
     Failed,
 }
@@ -152,7 +143,7 @@ impl<'a> Workflows<'a> {
     }
 
     /// What the workflows' settings keep; `None` if this sweep has not read their list.
-    pub fn kept(&self) -> Option<Kept> {
+    pub fn kept(&self) -> Option<SaveSettings> {
         self.kept
     }
 
@@ -215,7 +206,7 @@ impl<'a> Workflows<'a> {
             }
         }
         let all = is_whole && unsaving == 0 && others == 0;
-        Listed::Given(workflows, Kept { unsaving, all })
+        Listed::Given(workflows, SaveSettings { unsaving, all })
     }
 }
 

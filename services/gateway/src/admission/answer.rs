@@ -11,10 +11,10 @@ use proto::v1::{self, admission_question::Subject};
 
 use crate::{
     admission::{
-        admissions::{Admissions, Request},
-        run_key::RunKey,
+        admissions::Admissions,
+        run_key::{RunKey, is_admission_id},
+        verdict::Request,
     },
-    api::is_admission_id,
     directory::snapshot::Snapshot,
 };
 
@@ -35,7 +35,7 @@ impl Answerer for AnswerAdmissions {
         }
         let named = Some(question.workflow_id.as_str()).filter(|id| !id.is_empty());
         let workflow = named.map(WorkflowId::parse).transpose().map_err(Refusal::invalid)?;
-        let catalog = self.0.parts.directory.current().await;
+        let catalog = self.0.resources.directory.current().await;
         let catalog = catalog.map_err(|_| Refusal::unavailable("the catalog cannot be read; ask again"))?;
         let tenant = self.tenant_of(question.subject, workflow.as_ref(), &catalog)?;
         let mode = Some(question.mode.as_str()).filter(|mode| !mode.is_empty()).map(Mode::parse);
@@ -79,7 +79,7 @@ impl AnswerAdmissions {
         let unnamed = WorkflowId::parse(UNNAMED).map_err(Refusal::invalid)?;
         let placement = Placement { workflow: workflow.unwrap_or(&unnamed), tags: &[], project: None };
         known
-            .tenant_of(placement, self.0.parts.clock.now())
+            .tenant_of(placement, self.0.resources.clock.now())
             .cloned()
             .ok_or_else(|| Refusal::not_found("no attribution of the source says whose run this is"))
     }

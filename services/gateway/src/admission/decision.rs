@@ -187,7 +187,7 @@ pub struct Terms {
 
 /// What only the ledger knows, because every replica must see the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Marks {
+pub struct LimitState {
     /// When the limit of the period was reached.
     pub reached_at: Option<Timestamp>,
     /// Since when no usage update has been received for the tenant.
@@ -196,7 +196,7 @@ pub struct Marks {
 
 impl Terms {
     /// The terms of a tenant at `now`.
-    pub fn of(tenant: &Tenant, plan: &Plan, known: &Known, marks: Marks, now: Timestamp) -> Self {
+    pub fn of(tenant: &Tenant, plan: &Plan, known: &Known, marks: LimitState, now: Timestamp) -> Self {
         let after = |begin: Timestamp, length: Duration| {
             SignedDuration::try_from(length)
                 .ok()

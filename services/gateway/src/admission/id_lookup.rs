@@ -13,10 +13,11 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     admission::{
-        admissions::{AdmitError, Verdict},
         run_key::RunKey,
+        stored::verdicts,
+        verdict::{AdmitError, Verdict},
     },
-    store::{self, admissions::Kept},
+    store,
 };
 
 /// Timeout of one statement.
@@ -96,9 +97,4 @@ impl Lookups {
 async fn find(pool: &PgPool, batch: &[Waiting]) -> Result<HashMap<RunKey, Verdict>, AdmitError> {
     let keys: Vec<RunKey> = batch.iter().map(|waiting| waiting.key).collect();
     verdicts(store::admissions::find(pool, &keys).await?)
-}
-
-/// Stored verdicts, by run.
-pub fn verdicts(kept: Vec<Kept>) -> Result<HashMap<RunKey, Verdict>, AdmitError> {
-    kept.into_iter().map(|kept| Ok((kept.key, Verdict::of(&kept)?))).collect()
 }

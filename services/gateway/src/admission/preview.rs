@@ -1,4 +1,4 @@
-//! What the limit check would answer now: the decision of `settle`, on the same figures, in a transaction
+//! What the limit check would answer now: the decision of `settlement`, on the same figures, in a transaction
 //! that is rolled back. Nothing is reserved, no cap loses a cell and no rate changes.
 //!
 //! A workflow's share and concurrent cap need sums that are only exact under the tenant's lock: for these a
@@ -10,9 +10,10 @@ use metering::{Mode, TenantId, WorkflowId};
 
 use crate::{
     admission::{
-        admissions::{Admissions, AdmitError, Request, Verdict, is_counted},
+        admissions::{Admissions, is_counted},
         run_key::RunKey,
-        settlement::{Desk, is_workflow_capped, terms},
+        settlement::{Settlement, is_workflow_capped, terms},
+        verdict::{AdmitError, Request, Verdict},
     },
     store,
 };
@@ -26,8 +27,8 @@ impl Admissions {
         mode: Option<Mode>,
     ) -> Result<Option<Verdict>, AdmitError> {
         self.hear_of(tenant).await;
-        let parts = &self.parts;
-        let mut transaction = parts.pool.begin().await?;
+        let resources = &self.resources;
+        let mut transaction = resources.pool.begin().await?;
         // From the database, as for a decision, so that a change by another replica holds at once.
         let Some((tenant, plan)) = terms(&mut transaction, tenant).await? else { return Ok(None) };
         if !is_counted(mode, &plan) {
@@ -35,9 +36,9 @@ impl Admissions {
         }
         let locks = workflow.is_some() && is_workflow_capped(&plan.admission);
         let marks = store::admissions::marks(&mut *transaction, &tenant.id, locks).await?;
-        let now = parts.clock.now();
-        let (mut known, settled) = parts.figures(&tenant, now);
-        let place = parts.desk(&tenant.id);
+        let now = resources.clock.now();
+        let (mut known, settled) = resources.figures(&tenant, now);
+        let place = self.lease(&tenant.id);
         // The ledger's outstanding units include those that this replica has spent and not tallied, which
         // count, and those that it still holds, which are subtracted here.
         let since = known.since();
@@ -49,10 +50,10 @@ impl Admissions {
         let spent: BTreeMap<WorkflowId, u64> =
             asked.iter().map(|workflow| (workflow.clone(), place.unobserved(workflow))).collect();
         let request = Request { key: RunKey::of(&tenant.id, ""), tenant: tenant.id.clone(), workflow, mode };
-        let mut desk = Desk::new(parts, tenant, plan, (known, settled), marks, charged, now);
-        desk.load(&mut transaction, &asked, &spent).await?;
-        let mut verdict = desk.answer(&request);
-        desk.doubt(&mut transaction, std::iter::once(&mut verdict)).await?;
+        let mut settlement = Settlement::new(resources, tenant, plan, (known, settled), marks, charged, now);
+        settlement.load(&mut transaction, &asked, &spent).await?;
+        let mut verdict = settlement.answer(&request);
+        settlement.doubt(&mut transaction, std::iter::once(&mut verdict)).await?;
         transaction.rollback().await?;
         Ok(Some(verdict))
     }

@@ -50,6 +50,15 @@ impl RunKey {
     }
 }
 
+/// Longest id of a run.
+pub const ID_CHARS_MAX: usize = 200;
+
+/// Whether the text may identify a run: 1 to 200 printable characters.
+pub fn is_admission_id(text: &str) -> bool {
+    (1..=ID_CHARS_MAX).contains(&text.chars().count())
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

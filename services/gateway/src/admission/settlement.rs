@@ -15,19 +15,19 @@ use sqlx::PgConnection;
 
 use crate::{
     admission::{
-        admissions::{AdmitError, Parts, Request, Settling, Verdict},
-        decision::{Decision, Known, Marks, Reason, Terms, decide},
-        id_lookup::verdicts,
+        decision::{Decision, Known, LimitState, Reason, Terms, decide},
         lease_size::{self, LEASE_TIME, NEAR},
         loop_allowance::Allowances,
         loop_detection::{Episode, Rate},
         rate_caps::{Cap, Window, take_all},
         refusals,
+        resources::{Resources, Settling},
         run_key::RunKey,
+        stored::verdicts,
         tallies::Tallies,
-        tenant_lease::Footing,
+        verdict::{AdmitError, Request, Verdict},
     },
-    store::{self, admissions::Sole, write_behind::Entry},
+    store::{self, admissions::Exclusivity, write_behind::Entry},
 };
 
 /// Time until `retry_at` of a refusal whose end is not known.
@@ -70,21 +70,21 @@ pub struct Settled {
     /// For each request; `None` if there is no such tenant.
     pub verdicts: Vec<Option<Verdict>>,
     /// The terms of the leased units.
-    pub footing: Option<Footing>,
+    pub footing: Option<LeaseTerms>,
     /// Units that were added.
     pub granted: u64,
     /// Whether other replicas decide as well.
-    pub sole: Sole,
+    pub sole: Exclusivity,
     /// The watermark before which runs may be counted twice, if a run was refused for the limit.
     pub doubted: Option<Timestamp>,
 }
 
 /// The figures that decisions are based on, as changed by the decisions before.
-pub struct Desk {
+pub struct Settlement {
     tenant: Tenant,
     plan: Plan,
     known: Known,
-    marks: Marks,
+    marks: LimitState,
     now: Timestamp,
     /// Units that count against the limit, those of this batch included.
     charged: u64,
@@ -108,49 +108,50 @@ struct Workflow {
 
 /// Settles one batch of a tenant.
 #[tracing::instrument(skip_all, fields(tenant = %tenant, requests = batch.requests.len()))]
-pub async fn settle(parts: &Parts, tenant: &TenantId, batch: &Batch) -> Result<Settled, AdmitError> {
-    let mut transaction = parts.pool.begin().await?;
-    let ledger = store::admissions::open(&mut transaction, tenant, parts.replica, parts.clock.now()).await?;
+pub async fn settle(resources: &Resources, tenant: &TenantId, batch: &Batch) -> Result<Settled, AdmitError> {
+    let mut transaction = resources.pool.begin().await?;
+    let ledger =
+        store::admissions::open(&mut transaction, tenant, resources.replica, resources.clock.now()).await?;
     // After the wait for the lock: the margin before the watermark only covers what comes after the verdict.
-    let now = parts.clock.now();
+    let now = resources.clock.now();
     if !batch.tallies.is_empty() {
-        store::admissions::tally(&mut *transaction, tenant, parts.replica, &batch.tallies).await?;
+        store::admissions::tally(&mut *transaction, tenant, resources.replica, &batch.tallies).await?;
     }
     // Read under the lock: a limit that was changed meanwhile holds.
     let Some((tenant, plan)) = terms(&mut transaction, tenant).await? else {
-        store::admissions::lease(&mut *transaction, tenant, parts.replica, 0, now).await?;
+        store::admissions::lease(&mut *transaction, tenant, resources.replica, 0, now).await?;
         transaction.commit().await?;
         let verdicts = vec![None; batch.requests.len()];
         return Ok(Settled { verdicts, footing: None, granted: 0, sole: ledger.sole, doubted: None });
     };
     let mut given = find(&mut transaction, &batch.requests).await?;
-    let mut desk = prepare(&mut transaction, parts, tenant, plan, ledger.marks, now, batch).await?;
+    let mut settlement = prepare(&mut transaction, resources, tenant, plan, ledger.marks, now, batch).await?;
     let mut fresh = Vec::new();
     for request in &batch.requests {
         if let MapEntry::Vacant(place) = given.entry(request.key) {
-            let verdict = *place.insert(desk.decide(request));
+            let verdict = *place.insert(settlement.decide(request));
             fresh.push(Entry::of(request, verdict, now));
         }
     }
     let verdicts = fresh.iter_mut().map(|entry| &mut entry.verdict);
-    let doubted = desk.doubt(&mut transaction, verdicts).await?;
+    let doubted = settlement.doubt(&mut transaction, verdicts).await?;
     if !fresh.is_empty() {
         let written = store::write_behind::write_decided(&mut *transaction, &fresh).await?;
         let refusals = refusals::tally(&fresh, &written);
         if !refusals.is_empty() {
-            store::refusals::add(&mut *transaction, &desk.tenant.id, &refusals, now).await?;
+            store::refusals::add(&mut *transaction, &settlement.tenant.id, &refusals, now).await?;
         }
     }
     given.extend(fresh.iter().map(|entry| (entry.key, entry.verdict)));
     let verdicts = batch.requests.iter().map(|request| given.get(&request.key).copied()).collect();
-    desk.keep(&mut transaction, parts, ledger.marks).await?;
+    settlement.keep(&mut transaction, resources, ledger.marks).await?;
     let doubted = doubted.filter(|until| Some(*until) != batch.doubted);
-    let (footing, granted) = desk.hand_out(batch);
+    let (footing, granted) = settlement.hand_out(batch);
     let outstanding = batch.held.saturating_add(granted);
     store::admissions::lease(
         &mut *transaction,
-        &desk.tenant.id,
-        parts.replica,
+        &settlement.tenant.id,
+        resources.replica,
         outstanding,
         footing.expires_at,
     )
@@ -189,26 +190,31 @@ pub async fn terms(
 
 async fn prepare(
     connection: &mut PgConnection,
-    parts: &Parts,
+    resources: &Resources,
     tenant: Tenant,
     plan: Plan,
-    marks: Marks,
+    marks: LimitState,
     now: Timestamp,
     batch: &Batch,
-) -> Result<Desk, AdmitError> {
-    let (mut known, settled) = parts.figures(&tenant, now);
+) -> Result<Settlement, AdmitError> {
+    let (mut known, settled) = resources.figures(&tenant, now);
     if now.duration_since(known.reserved_since) > SUMMED_AFTER {
         store::sums::keep_of_tenant(&mut *connection, &tenant.id, known.reserved_since).await?;
     }
     let since = known.since();
-    let others =
-        store::admissions::charged(&mut *connection, &tenant.id, since, Some(parts.replica), settled.slots())
-            .await?;
+    let others = store::admissions::charged(
+        &mut *connection,
+        &tenant.id,
+        since,
+        Some(resources.replica),
+        settled.slots(),
+    )
+    .await?;
     known.settle(others.settled, others.unsettled_between);
     let charged = others.units.saturating_add(batch.held);
-    let mut desk = Desk::new(parts, tenant, plan, (known, settled), marks, charged, now);
-    desk.load(connection, &asked(batch), &batch.asked).await?;
-    Ok(desk)
+    let mut settlement = Settlement::new(resources, tenant, plan, (known, settled), marks, charged, now);
+    settlement.load(connection, &asked(batch), &batch.asked).await?;
+    Ok(settlement)
 }
 
 /// Whether a plan has caps or shares besides the period's limit. Then every run is decided in the ledger.
@@ -221,23 +227,46 @@ pub fn is_workflow_capped(rule: &AdmissionRule) -> bool {
     rule.workflow_caps != RunCaps::default() || rule.workflow_share_percent.is_some()
 }
 
-impl Desk {
+/// The terms that the leased units were granted under.
+#[derive(Debug, Clone)]
+pub struct LeaseTerms {
+    /// No unit is spent unless the catalog's tenant equals this one.
+    pub tenant: Tenant,
+    /// The same for its plan.
+    pub plan: Plan,
+    /// The terms that follow.
+    pub terms: Terms,
+    /// The usage at the grant.
+    pub known: Known,
+    /// Units that counted against the limit, without the leased ones.
+    pub charged: u64,
+    /// No unit is spent from then on.
+    pub expires_at: Timestamp,
+    /// How many units the lease held at the start.
+    pub granted: u64,
+    /// Whether so few units are free that leased ones should be returned soon.
+    pub is_near: bool,
+    /// How many runs of each workflow may spend leased units.
+    pub allowances: Allowances,
+}
+
+impl Settlement {
     /// The figures for decisions at `now`, with `charged` units against the limit.
     pub fn new(
-        parts: &Parts,
+        resources: &Resources,
         tenant: Tenant,
         plan: Plan,
         (known, settled): (Known, Settling),
-        marks: Marks,
+        marks: LimitState,
         charged: u64,
         now: Timestamp,
     ) -> Self {
         // A mark of an earlier period says nothing of this one.
-        let marks = Marks {
+        let marks = LimitState {
             reached_at: marks.reached_at.filter(|instant| known.period.contains(*instant)),
             blind_since: if known.fresh_at.is_none() { marks.blind_since.or(Some(now)) } else { None },
         };
-        let counted = parts.usage.of(&tenant.id).filter(|counted| counted.period == known.period);
+        let counted = resources.usage.of(&tenant.id).filter(|counted| counted.period == known.period);
         let mut counted_workflows: HashMap<String, u64> = HashMap::new();
         for usage in counted.iter().flat_map(|counted| &counted.workflows) {
             *counted_workflows.entry(usage.workflow_id.clone()).or_default() +=
@@ -473,8 +502,8 @@ impl Desk {
     async fn keep(
         &mut self,
         connection: &mut PgConnection,
-        parts: &Parts,
-        before: Marks,
+        resources: &Resources,
+        before: LimitState,
     ) -> Result<(), AdmitError> {
         let terms = self.terms();
         // A limit that was raised may be reached again.
@@ -495,7 +524,8 @@ impl Desk {
                 let begin = episode.minute_start();
                 let started =
                     store::admissions::started_since(&mut *connection, tenant, workflow, begin).await?;
-                outbox::enqueue(&mut *connection, &[self.told(parts, workflow, episode, started)]).await?;
+                outbox::enqueue(&mut *connection, &[self.told(resources, workflow, episode, started)])
+                    .await?;
             }
         }
         if self.plan.admission.loop_rule != LoopRule::Off && !self.workflows.is_empty() {
@@ -506,7 +536,7 @@ impl Desk {
         Ok(())
     }
 
-    fn told(&self, parts: &Parts, workflow: &str, episode: Episode, started: u64) -> Outgoing {
+    fn told(&self, resources: &Resources, workflow: &str, episode: Episode, started: u64) -> Outgoing {
         let rule = &self.plan.admission;
         let tenant = self.tenant.id.to_string();
         let detected = v1::LoopDetected {
@@ -523,7 +553,7 @@ impl Desk {
         };
         let message_id = format!("loop:{tenant}:{workflow}:{}", self.now.as_microsecond());
         let event = v1::AdmissionEvent { event: Some(v1::admission_event::Event::LoopDetected(detected)) };
-        Outgoing::new(parts.namespace.admission(&tenant), message_id, &event, self.now)
+        Outgoing::new(resources.namespace.admission(&tenant), message_id, &event, self.now)
     }
 
     /// How many runs of each workflow may spend leased units.
@@ -538,7 +568,7 @@ impl Desk {
     }
 
     /// How many units the replica is granted, and their terms.
-    fn hand_out(&self, batch: &Batch) -> (Footing, u64) {
+    fn hand_out(&self, batch: &Batch) -> (LeaseTerms, u64) {
         let terms = self.terms();
         let bound = terms.bound();
         let used = self.known.used(self.charged).unwrap_or(0);
@@ -557,7 +587,7 @@ impl Desk {
             terms.grace_until.filter(|until| *until > self.now),
             terms.open_until.filter(|until| *until > self.now),
         ];
-        let footing = Footing {
+        let footing = LeaseTerms {
             expires_at: ends.into_iter().flatten().min().unwrap_or(self.now),
             // Units that the replica holds are not spent yet.
             charged: self.charged.saturating_sub(batch.held),

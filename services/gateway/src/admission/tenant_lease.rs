@@ -19,16 +19,16 @@ use tokio::{
 
 use crate::{
     admission::{
-        admissions::{AdmitError, Parts, REPEAT_HORIZON, Request, Verdict, WRITE_DELAY},
-        decision::{Decision, Known, Reason, Terms, decide},
+        decision::{Decision, Known, Reason, decide},
         lease_size::{REFRESH_INTERVAL, REFRESH_INTERVAL_FAR},
-        loop_allowance::Allowances,
+        resources::Resources,
         run_key::RunKey,
-        settlement::{Batch, settle},
+        settlement::{Batch, LeaseTerms, settle},
         tallies::{self, Tallies},
+        verdict::{AdmitError, REPEAT_HORIZON, Request, Verdict, WRITE_DELAY},
     },
     directory::snapshot::Snapshot,
-    store::{admissions::Sole, write_behind::Entry},
+    store::{admissions::Exclusivity, write_behind::Entry},
 };
 
 /// Timeout of one ledger transaction; callers give up sooner.
@@ -45,38 +45,15 @@ pub struct Waiting {
     pub answer: oneshot::Sender<Result<Option<Verdict>, Arc<AdmitError>>>,
 }
 
-/// The terms that the leased units were granted under.
-#[derive(Debug, Clone)]
-pub struct Footing {
-    /// No unit is spent unless the catalog's tenant equals this one.
-    pub tenant: Tenant,
-    /// The same for its plan.
-    pub plan: Plan,
-    /// The terms that follow.
-    pub terms: Terms,
-    /// The usage at the grant.
-    pub known: Known,
-    /// Units that counted against the limit, without the leased ones.
-    pub charged: u64,
-    /// No unit is spent from then on.
-    pub expires_at: Timestamp,
-    /// How many units the desk held at the start.
-    pub granted: u64,
-    /// Whether so few units are free that leased ones should be returned soon.
-    pub is_near: bool,
-    /// How many runs of each workflow may spend leased units.
-    pub allowances: Allowances,
-}
-
 /// One tenant's state in a replica.
-pub struct Desk {
+pub struct TenantLease {
     tenant: TenantId,
     state: Mutex<State>,
 }
 
 struct State {
     units: u64,
-    footing: Option<Footing>,
+    footing: Option<LeaseTerms>,
     /// The last catalog that was found to match `footing`.
     catalog: Option<Arc<Snapshot>>,
     /// Units spent since `footing` was made.
@@ -96,13 +73,13 @@ struct State {
     settled_at: Instant,
     busy: bool,
     refresh: bool,
-    sole: Option<Sole>,
+    sole: Option<Exclusivity>,
     /// The watermark for which a sweep was requested.
     doubted: Option<Timestamp>,
 }
 
-impl Desk {
-    /// An empty desk: the first request goes to the ledger.
+impl TenantLease {
+    /// An empty lease: the first request goes to the ledger.
     pub fn new(tenant: TenantId) -> Self {
         let state = State {
             units: 0,
@@ -124,7 +101,7 @@ impl Desk {
         Self { tenant, state: Mutex::new(state) }
     }
 
-    /// The desk's tenant.
+    /// The lease's tenant.
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
     }
@@ -148,7 +125,7 @@ impl Desk {
         waiting.saturating_add(state.fresh.of(workflow))
     }
 
-    /// Whether the desk holds units.
+    /// Whether the lease holds units.
     pub fn has_units(&self) -> bool {
         self.lock().units > 0
     }
@@ -163,23 +140,26 @@ impl Desk {
     pub fn share(&self, now: Timestamp) {
         let mut state = self.lock();
         if state.sole.is_some() {
-            state.sole = Some(Sole::Since(now));
+            state.sole = Some(Exclusivity::Since(now));
         }
     }
 
     /// Spends a leased unit for the request, if there is one and its terms still hold.
     pub fn spend(
-        desk: &Arc<Self>,
-        parts: &Parts,
+        lease: &Arc<Self>,
+        resources: &Resources,
         request: &Request,
         (catalog, tenant, plan): (&Arc<Snapshot>, &Tenant, &Plan),
         now: Timestamp,
     ) -> Option<Verdict> {
-        if parts.unwritten.is_full() {
+        if resources.unwritten.is_full() {
             return None;
         }
-        let mut state = desk.lock();
-        if state.units == 0 || state.pending.contains(&request.key) || parts.closing.load(Ordering::SeqCst) {
+        let mut state = lease.lock();
+        if state.units == 0
+            || state.pending.contains(&request.key)
+            || resources.closing.load(Ordering::SeqCst)
+        {
             return None;
         }
         let footing = state.footing.as_ref().filter(|footing| now < footing.expires_at)?;
@@ -194,8 +174,10 @@ impl Desk {
             return None;
         }
         let mut known = footing.known;
-        known.stale = known.is_stale(now, parts.stale_after);
-        if let Some(counted) = parts.usage.of(&desk.tenant).filter(|counted| counted.period == known.period) {
+        known.stale = known.is_stale(now, resources.stale_after);
+        if let Some(counted) =
+            resources.usage.of(&lease.tenant).filter(|counted| counted.period == known.period)
+        {
             known.counted = known.counted.map(|before| before.max(counted.totals.counted));
         }
         let reserved = footing.charged.saturating_add(state.spent_since);
@@ -213,11 +195,11 @@ impl Desk {
         state.spent_at = spent_at;
         let workflow = state.fresh.count(spent_at, request.workflow.as_ref());
         drop(state);
-        // The desk's own texts: the request's would be allocated by one thread and freed by another each
+        // The lease's own texts: the request's would be allocated by one thread and freed by another each
         // time.
         let Request { key, mode, .. } = *request;
-        parts.unwritten.add(Entry {
-            tenant: desk.tenant.clone(),
+        resources.unwritten.add(Entry {
+            tenant: lease.tenant.clone(),
             key,
             workflow,
             mode,
@@ -250,7 +232,7 @@ impl Desk {
     }
 
     /// Refreshes the lease, unless a transaction is already running.
-    pub async fn refresh(&self, parts: &Arc<Parts>) {
+    pub async fn refresh(&self, resources: &Arc<Resources>) {
         {
             let mut state = self.lock();
             if mem::replace(&mut state.busy, true) {
@@ -258,7 +240,7 @@ impl Desk {
             }
             state.refresh = true;
         }
-        while self.next(parts).await {}
+        while self.next(resources).await {}
     }
 
     /// Another replica has decided this run as well, and tallies it: frees its unit here.
@@ -272,19 +254,19 @@ impl Desk {
     }
 
     /// Starts pending work, unless it is already running.
-    pub fn wake(desk: &Arc<Self>, parts: &Arc<Parts>) {
-        let mut state = desk.lock();
+    pub fn wake(lease: &Arc<Self>, resources: &Arc<Resources>) {
+        let mut state = lease.lock();
         if state.busy || !state.has_work() {
             return;
         }
         state.busy = true;
         drop(state);
-        let (desk, parts) = (desk.clone(), parts.clone());
-        tokio::spawn(async move { while desk.next(&parts).await {} });
+        let (lease, resources) = (lease.clone(), resources.clone());
+        tokio::spawn(async move { while lease.next(&resources).await {} });
     }
 
-    async fn next(&self, parts: &Arc<Parts>) -> bool {
-        if self.settle(parts).await.is_err() {
+    async fn next(&self, resources: &Arc<Resources>) -> bool {
+        if self.settle(resources).await.is_err() {
             // Waiting requests got the error; spent units are tallied once the ledger answers.
             sleep(WRITE_DELAY * 10).await;
         }
@@ -294,35 +276,35 @@ impl Desk {
     }
 
     /// Tallies everything and returns every unit.
-    pub async fn give_back(desk: &Arc<Self>, parts: &Arc<Parts>) -> Result<(), Arc<AdmitError>> {
+    pub async fn give_back(lease: &Arc<Self>, resources: &Arc<Resources>) -> Result<(), Arc<AdmitError>> {
         // A transaction that is running settles what it took; we wait for it and settle the rest.
         loop {
-            let is_busy = { mem::replace(&mut desk.lock().busy, true) };
+            let is_busy = { mem::replace(&mut lease.lock().busy, true) };
             if !is_busy {
                 break;
             }
             sleep(WRITE_DELAY).await;
         }
-        let outcome = desk.settle(parts).await;
-        desk.lock().busy = false;
-        Desk::wake(desk, parts);
+        let outcome = lease.settle(resources).await;
+        lease.lock().busy = false;
+        TenantLease::wake(lease, resources);
         outcome
     }
 
     /// One ledger transaction: tallies, decides, grants and returns units. One at a time: `busy`.
-    async fn settle(&self, parts: &Arc<Parts>) -> Result<(), Arc<AdmitError>> {
+    async fn settle(&self, resources: &Arc<Resources>) -> Result<(), Arc<AdmitError>> {
         // The semaphore is never closed.
-        let _place = parts.settling.acquire().await;
-        let (batch, answers) = self.take(parts);
-        let outcome = match timeout(SETTLE_TIMEOUT, settle(parts, &self.tenant, &batch)).await {
+        let _place = resources.settling.acquire().await;
+        let (batch, answers) = self.take(resources);
+        let outcome = match timeout(SETTLE_TIMEOUT, settle(resources, &self.tenant, &batch)).await {
             Ok(outcome) => outcome.map_err(Arc::new),
             Err(_) => Err(Arc::new(AdmitError::TimedOut)),
         };
         if let Ok(settled) = &outcome {
-            let now = parts.clock.now();
+            let now = resources.clock.now();
             for (request, verdict) in batch.requests.iter().zip(&settled.verdicts) {
                 if let Some(verdict) = verdict {
-                    parts.remember(request, *verdict, now);
+                    resources.remember(request, *verdict, now);
                 }
             }
         }
@@ -335,10 +317,10 @@ impl Desk {
                 let granted = settled.granted;
                 state.units += granted;
                 state.sole = Some(settled.sole);
-                state.tallies.forget_old(parts.clock.now());
+                state.tallies.forget_old(resources.clock.now());
                 if settled.doubted.is_some() {
                     state.doubted = settled.doubted;
-                    parts.doubts.tell(&self.tenant);
+                    resources.doubts.tell(&self.tenant);
                 }
                 state.catalog = None;
                 state.footing = settled.footing.map(|mut footing| {
@@ -367,9 +349,12 @@ impl Desk {
     }
 
     #[expect(clippy::type_complexity, reason = "a batch and where its answers go")]
-    fn take(&self, parts: &Parts) -> (Batch, Vec<oneshot::Sender<Result<Option<Verdict>, Arc<AdmitError>>>>) {
+    fn take(
+        &self,
+        resources: &Resources,
+    ) -> (Batch, Vec<oneshot::Sender<Result<Option<Verdict>, Arc<AdmitError>>>>) {
         let mut state = self.lock();
-        let closing = parts.closing.load(Ordering::SeqCst);
+        let closing = resources.closing.load(Ordering::SeqCst);
         let size = state.queue.len().min(BATCH_REQUESTS);
         let (requests, answers): (Vec<_>, Vec<_>) =
             state.queue.drain(..size).map(|waiting| (waiting.request, waiting.answer)).unzip();
@@ -428,10 +413,12 @@ mod tests {
     use super::*;
     use crate::{
         admission::{
-            admissions::{Admissions, tests::entry},
-            decision::Marks,
+            admissions::Admissions,
+            decision::{LimitState, Terms},
+            loop_allowance::Allowances,
             resweep,
-            write_behind::WAITING_MAX,
+            unwritten::WAITING_MAX,
+            verdict::tests::entry,
         },
         directory::snapshot::Directory,
         usage::live::{UsageView, tests::november},
@@ -456,20 +443,20 @@ mod tests {
         let (doubts, _doubted) = resweep::channel();
         let admissions =
             Admissions::new(pool, clock, usage, directory, Namespace::default(), STALE_AFTER, doubts);
-        let parts = &admissions.parts;
+        let resources = &admissions.resources;
         let (name, plan_id) = ("North".to_owned(), "pro".to_owned());
         let tenant = v1::Tenant { tenant_id: "north".to_owned(), name, plan_id, ..v1::Tenant::default() };
         let tenant = Tenant::from_wire(tenant).unwrap();
         let (name, plan_id) = ("Pro".to_owned(), "pro".to_owned());
         let plan = v1::Plan { plan_id, name, monthly_limit: Some(1_000), ..v1::Plan::default() };
         let plan = Plan::from_wire(plan).unwrap();
-        let known = parts.known(&tenant, now);
-        let desk = parts.desk(&tenant.id);
+        let known = resources.known(&tenant, now);
+        let lease = admissions.lease(&tenant.id);
         {
-            let mut state = desk.lock();
+            let mut state = lease.lock();
             state.units = 10;
-            state.footing = Some(Footing {
-                terms: Terms::of(&tenant, &plan, &known, Marks::default(), now),
+            state.footing = Some(LeaseTerms {
+                terms: Terms::of(&tenant, &plan, &known, LimitState::default(), now),
                 known,
                 tenant: tenant.clone(),
                 plan: plan.clone(),
@@ -481,16 +468,16 @@ mod tests {
             });
         }
         let catalog = Arc::new(Snapshot::default());
-        let spend = |id| Desk::spend(&desk, parts, &request(id), (&catalog, &tenant, &plan), now);
+        let spend = |id| TenantLease::spend(&lease, resources, &request(id), (&catalog, &tenant, &plan), now);
 
         assert!(spend("before").is_some());
         for id in 1..WAITING_MAX {
-            parts.unwritten.add(entry(id));
+            resources.unwritten.add(entry(id));
         }
         assert!(spend("meanwhile").is_none(), "the ledger decides");
-        assert_eq!(desk.unspent(), 9);
-        parts.unwritten.take();
+        assert_eq!(lease.unspent(), 9);
+        resources.unwritten.take();
         assert!(spend("after").is_some());
-        assert_eq!(desk.unspent(), 8);
+        assert_eq!(lease.unspent(), 8);
     }
 }

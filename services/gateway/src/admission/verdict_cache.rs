@@ -13,7 +13,7 @@ use fastbloom::BloomFilter;
 use foldhash::HashMap;
 use jiff::Timestamp;
 
-use crate::admission::{admissions::Verdict, run_key::RunKey};
+use crate::admission::{run_key::RunKey, verdict::Verdict};
 
 /// Independent locks, so that requests for different runs rarely wait for each other.
 const SHARDS: usize = 16;
@@ -32,7 +32,7 @@ const BITS_SET: u32 = 4;
 
 /// The verdicts that this replica gave.
 #[derive(Default)]
-pub struct Remembered {
+pub struct VerdictCache {
     shards: [Mutex<Shard>; SHARDS],
 }
 
@@ -94,7 +94,7 @@ impl Runs {
     }
 }
 
-impl Remembered {
+impl VerdictCache {
     /// Locks the shard of a run.
     pub fn place(&self, key: RunKey) -> Place<'_> {
         let [first, _] = key.halves();
@@ -143,7 +143,7 @@ mod tests {
     use metering::TenantId;
 
     use super::*;
-    use crate::admission::admissions;
+    use crate::admission::verdict;
 
     fn key(id: usize) -> RunKey {
         RunKey::of(&TenantId::parse("north").unwrap(), &id.to_string())
@@ -152,16 +152,16 @@ mod tests {
     #[test]
     fn new_verdicts_are_kept_older_ones_looked_up_and_new_runs_nearly_always_new() {
         const KEPT: usize = 4 * SHARDS * VERDICTS_MAX;
-        let remembered = Remembered::default();
+        let cache = VerdictCache::default();
         let now = "2026-11-24T12:00:00Z".parse().unwrap();
         for id in 0..KEPT {
-            remembered.place(key(id)).keep(admissions::tests::verdict(), now);
+            cache.place(key(id)).keep(verdict::tests::verdict(), now);
         }
-        let last = remembered.place(key(KEPT - 1)).memory();
+        let last = cache.place(key(KEPT - 1)).memory();
         assert!(matches!(last, Memory::Given(_)), "{last:?}");
-        let first = remembered.place(key(0)).memory();
+        let first = cache.place(key(0)).memory();
         assert!(matches!(first, Memory::Perhaps), "{first:?}");
-        let is_new = |id: &usize| matches!(remembered.place(key(*id)).memory(), Memory::NotSince(None));
+        let is_new = |id: &usize| matches!(cache.place(key(*id)).memory(), Memory::NotSince(None));
         let new = (KEPT..KEPT + 10_000).filter(is_new).count();
         assert!(new > 9_900, "{new} of 10,000");
     }
@@ -174,7 +174,7 @@ mod tests {
         let at = |text: &str| text.parse().unwrap();
         let keep = |id, now| {
             let shard = shards.lock().unwrap();
-            Place { shard, key: key(id) }.keep(admissions::tests::verdict(), now);
+            Place { shard, key: key(id) }.keep(verdict::tests::verdict(), now);
         };
         let forgot_at = || shards.lock().unwrap().forgot_at;
         keep(1, at("2026-11-24T12:00:00Z"));

@@ -30,17 +30,14 @@ use super::{
 };
 use crate::{
     admission::{
-        admissions::{Request, Verdict},
         decision::{Known, Reason},
         message,
-        run_key::RunKey,
+        run_key::{ID_CHARS_MAX, RunKey, is_admission_id},
+        verdict::{Request, Verdict},
     },
     directory::snapshot::Snapshot,
     store,
 };
-
-/// Longest id of a run.
-const ID_CHARS_MAX: usize = 200;
 
 /// Requests in one batch.
 const BATCH_MAX: usize = 100;
@@ -392,12 +389,6 @@ impl AdmissionJson {
     }
 }
 
-/// Whether the text may identify a run: 1 to 200 printable characters.
-pub fn is_admission_id(text: &str) -> bool {
-    (1..=ID_CHARS_MAX).contains(&text.chars().count())
-        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
-}
-
 /// The verdict as the tenant itself may see it. For a source that it shares with others, `used` includes all
 /// running executions, also those of others: the tenant sees only its counted and reserved runs. A refusal
 /// for the limit still shows the limit as used, which reveals no more than the refusal.
@@ -531,7 +522,7 @@ pub async fn shadow(
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let (known, _) = catalog.terms(&tenant).ok_or_else(|| ApiError::no_tenant(&tenant))?;
     let now = app.clock.now();
-    let Known { period, .. } = app.admissions.parts.known(known, now);
+    let Known { period, .. } = app.admissions.resources.known(known, now);
     let rows = store::admissions::shadowed(&app.pool, &tenant, period.start, SHADOW_ROWS_MAX).await;
     let rows = rows.map_err(ApiError::unavailable)?.into_iter();
     Ok(Json(ShadowReportJson {

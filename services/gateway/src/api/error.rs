@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    access::access_tokens::AccountError, admission::admissions::AdmitError, directory::editor::ChangeError,
+    access::access_tokens::AccountError, admission::verdict::AdmitError, directory::editor::ChangeError,
 };
 
 /// The body of every answer that is not a success.

@@ -66,7 +66,6 @@ use crate::{
     usage::live::UsageView,
 };
 
-pub use admissions::is_admission_id;
 pub use audit::AuditListener;
 pub use base_path::BasePath;
 pub use events::{Announcer, CatalogListener, FailingListener, SyncedListener, UsageListener, announce};

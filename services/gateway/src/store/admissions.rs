@@ -11,11 +11,11 @@ use uuid::Uuid;
 use super::{from_db, instant_from_db, instant_to_db, to_db};
 use crate::{
     admission::{
-        admissions::REPEAT_HORIZON,
-        decision::Marks,
+        decision::LimitState,
         loop_detection::Rate,
         run_key::RunKey,
         tallies::{Tallies, slot},
+        verdict::REPEAT_HORIZON,
     },
     store::sums::{self, Span},
 };
@@ -83,21 +83,21 @@ fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
 #[derive(Debug, Clone, Copy)]
 pub struct Ledger {
     /// What only the ledger knows about the limit.
-    pub marks: Marks,
+    pub marks: LimitState,
     /// Since when this replica has been the only one to decide.
-    pub sole: Sole,
+    pub sole: Exclusivity,
 }
 
 /// Since when no other replica has decided for a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sole {
+pub enum Exclusivity {
     /// Since the ledger began.
     Always,
     /// Since this instant.
     Since(Timestamp),
 }
 
-impl Sole {
+impl Exclusivity {
     /// Whether that is long enough that an id which memory does not know must be new.
     pub fn is_long(self, now: Timestamp) -> bool {
         match self {
@@ -126,15 +126,19 @@ pub async fn open(
     .fetch_one(connection)
     .await?;
     let since = instant_from_db(row.try_get("decider_since")?);
-    let marks = Marks {
+    let marks = LimitState {
         reached_at: instant_from_db(row.try_get("reached_at")?),
         blind_since: instant_from_db(row.try_get("blind_since")?),
     };
-    Ok(Ledger { marks, sole: since.map_or(Sole::Always, Sole::Since) })
+    Ok(Ledger { marks, sole: since.map_or(Exclusivity::Always, Exclusivity::Since) })
 }
 
 /// Stores the marks.
-pub async fn mark(executor: impl PgExecutor<'_>, tenant: &TenantId, marks: Marks) -> Result<(), sqlx::Error> {
+pub async fn mark(
+    executor: impl PgExecutor<'_>,
+    tenant: &TenantId,
+    marks: LimitState,
+) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE ledgers SET reached_at = $2, blind_since = $3 WHERE tenant = $1")
         .bind(tenant.as_str())
         .bind(instant_to_db(marks.reached_at))
@@ -341,15 +345,15 @@ pub async fn marks(
     executor: impl PgExecutor<'_>,
     tenant: &TenantId,
     locks: bool,
-) -> Result<Marks, sqlx::Error> {
+) -> Result<LimitState, sqlx::Error> {
     let sql = match locks {
         true => "SELECT reached_at, blind_since FROM ledgers WHERE tenant = $1 FOR UPDATE",
         false => "SELECT reached_at, blind_since FROM ledgers WHERE tenant = $1",
     };
     let Some(row) = sqlx::query(sql).bind(tenant.as_str()).fetch_optional(executor).await? else {
-        return Ok(Marks::default());
+        return Ok(LimitState::default());
     };
-    Ok(Marks {
+    Ok(LimitState {
         reached_at: instant_from_db(row.try_get("reached_at")?),
         blind_since: instant_from_db(row.try_get("blind_since")?),
     })

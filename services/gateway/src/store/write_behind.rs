@@ -10,9 +10,9 @@ use uuid::Uuid;
 
 use super::{instant_to_db, to_db};
 use crate::admission::{
-    admissions::{Request, Verdict},
     decision::Reason,
     run_key::RunKey,
+    verdict::{Request, Verdict},
 };
 
 /// Approximate size of a row in a copy, with its field lengths.

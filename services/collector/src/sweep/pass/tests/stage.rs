@@ -176,7 +176,7 @@ impl<'a> Stage<'a> {
             0,
             self.cursor.latest_start,
             backlog,
-            crate::sweep::workflows::Kept::default(),
+            crate::n8n::workflow::SaveSettings::default(),
         );
         if next.backlog.is_none() && !self.is_obscure() {
             self.check_completeness(next.complete_until.unwrap());
