@@ -32,7 +32,7 @@ pub struct Audit {
 }
 
 #[derive(Debug, Deserialize)]
-struct Told {
+struct Progress {
     id: String,
     state: String,
     updated_at: String,
@@ -60,26 +60,26 @@ impl Audit {
         let answer: Value =
             if self.last { client.get(&path).await? } else { client.post(&path, &Value::Null).await? };
         let answer = self.follow(client, answer).await?;
-        let told: Told = serde_json::from_value(answer.clone())?;
+        let progress: Progress = serde_json::from_value(answer.clone())?;
         if json {
             writeln!(out, "{answer:#}")?;
         } else {
-            writeln!(out, "{}", table::or_none(&difference_table(&told.differences), "No differences."))?;
-            writeln!(out, "{}", summary(&told))?;
-            if let Some(unseen) = &told.unseen {
+            writeln!(out, "{}", table::or_none(&difference_table(&progress.differences), "No differences."))?;
+            writeln!(out, "{}", summary(&progress))?;
+            if let Some(unseen) = &progress.unseen {
                 writeln!(out, "{}", unseen.sentence(&self.id))?;
             }
         }
-        match told.state.as_str() {
-            "done" if told.differences_total == 0 => Ok(ExitCode::SUCCESS),
+        match progress.state.as_str() {
+            "done" if progress.differences_total == 0 => Ok(ExitCode::SUCCESS),
             "done" => Ok(ExitCode::FAILURE),
             "stalled" => bail!(
                 "no progress of the audit since {}: the collector was stopped. Start another",
-                told.updated_at
+                progress.updated_at
             ),
             _ => bail!(
                 "the audit ended before everything was compared: {}",
-                told.failure.as_deref().unwrap_or("no reason was given")
+                progress.failure.as_deref().unwrap_or("no reason was given")
             ),
         }
     }
@@ -87,18 +87,18 @@ impl Audit {
     /// Polls until the audit has ended, and shows its progress.
     async fn follow(&self, client: &Client, begun: Value) -> Result<Value> {
         let path = ["sources", self.id.as_str(), "audit"];
-        let id = serde_json::from_value::<Told>(begun.clone())?.id;
+        let id = serde_json::from_value::<Progress>(begun.clone())?.id;
         let mut answer = begun;
         let on_terminal = io::stderr().is_terminal();
         for _ in 0..LOOKS_MAX {
-            let told: Told = serde_json::from_value(answer.clone())?;
-            if told.id != id {
+            let progress: Progress = serde_json::from_value(answer.clone())?;
+            if progress.id != id {
                 bail!("another audit of {} has started; `--last` follows it", self.id);
             }
             if on_terminal {
-                eprint!("\r{}", terminal::safe(&summary(&told)));
+                eprint!("\r{}", terminal::safe(&summary(&progress)));
             }
-            if told.state != "running" {
+            if progress.state != "running" {
                 if on_terminal {
                     eprintln!();
                 }
@@ -111,8 +111,9 @@ impl Audit {
     }
 }
 
-fn summary(told: &Told) -> String {
-    let [listed, equal, differences] = [told.listed, told.equal, told.differences_total].map(table::number);
+fn summary(progress: &Progress) -> String {
+    let [listed, equal, differences] =
+        [progress.listed, progress.equal, progress.differences_total].map(table::number);
     format!("{listed} executions listed, {equal} equal, {differences} differences")
 }
 

@@ -8,7 +8,7 @@ use messaging::Bus;
 use serde_json::json;
 
 use crate::{
-    letter::{Letter, LetterError, Letters},
+    dead_letters::{Letter, LetterError, Letters},
     payload, table,
 };
 
@@ -146,7 +146,7 @@ impl Replay {
 }
 
 /// A damaged letter is reported and skipped, so that it does not hide the others.
-async fn next_readable(reading: &mut crate::letter::Reading) -> Result<Option<Letter>, LetterError> {
+async fn next_readable(reading: &mut crate::dead_letters::Reading) -> Result<Option<Letter>, LetterError> {
     loop {
         match reading.next().await {
             Err(LetterError::Undecodable { sequence, source }) => {

@@ -118,7 +118,7 @@ pub async fn line(client: &Client, tenant: &str) -> Option<String> {
 }
 
 fn sentence(answer: &Answer) -> Option<String> {
-    let told = |name: &str, runs: fn(&Runs) -> u64| {
+    let line = |name: &str, runs: fn(&Runs) -> u64| {
         let rows = answer.rows.iter().filter(|row| runs(&row.runs) > 0);
         let reasons = rows.map(|row| {
             format!("{} {}", table::number(runs(&row.runs)), row.reason.as_deref().unwrap_or("other"))
@@ -127,8 +127,8 @@ fn sentence(answer: &Answer) -> Option<String> {
         let total = runs(&answer.totals);
         (total > 0).then(|| format!("{name}: {} ({reasons}).", table::number(total)))
     };
-    let refused = told("Refused runs", |runs| runs.refused);
-    let watched = told("Would have been refused", |runs| runs.would_be_refused);
+    let refused = line("Refused runs", |runs| runs.refused);
+    let watched = line("Would have been refused", |runs| runs.would_be_refused);
     let sentences: Vec<_> = refused.into_iter().chain(watched).collect();
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }

@@ -175,6 +175,21 @@ pub struct LiveReader {
 }
 
 impl LiveReader {
+    /// The gateway's figures.
+    pub const GATEWAY_USAGE: Self = Self::of("gateway", Stream::UsageState, "usage.counted");
+    /// The gateway's view of sweeps.
+    pub const GATEWAY_SYNCED: Self = Self::of("gateway", Stream::SourceState, "source.synced");
+    /// The gateway's view of failing sources.
+    pub const GATEWAY_FAILING: Self = Self::of("gateway", Stream::SourceState, "source.failing");
+    /// The gateway's view of audits.
+    pub const GATEWAY_AUDITS: Self = Self::of("gateway", Stream::SourceState, "source.audit");
+    /// Changes of the catalog by other replicas of the gateway.
+    pub const GATEWAY_CATALOG: Self = Self::of("gateway", Stream::Catalog, "catalog");
+
+    const fn of(service: &'static str, stream: Stream, topic: &'static str) -> Self {
+        Self { service, stream, topic }
+    }
+
     /// The subjects that it reads.
     pub fn filter(&self, namespace: &Namespace) -> String {
         namespace.all(self.topic)
@@ -183,11 +198,11 @@ impl LiveReader {
 
 /// Every service that follows a topic with [`live`]. The broker's permissions are generated from it.
 pub const LIVE_READERS: [LiveReader; 5] = [
-    LiveReader { service: "gateway", stream: Stream::UsageState, topic: "usage.counted" },
-    LiveReader { service: "gateway", stream: Stream::SourceState, topic: "source.synced" },
-    LiveReader { service: "gateway", stream: Stream::SourceState, topic: "source.failing" },
-    LiveReader { service: "gateway", stream: Stream::SourceState, topic: "source.audit" },
-    LiveReader { service: "gateway", stream: Stream::Catalog, topic: "catalog" },
+    LiveReader::GATEWAY_USAGE,
+    LiveReader::GATEWAY_SYNCED,
+    LiveReader::GATEWAY_FAILING,
+    LiveReader::GATEWAY_AUDITS,
+    LiveReader::GATEWAY_CATALOG,
 ];
 
 /// A reader without a durable consumer, for live views: everything that is kept now, then everything new.

@@ -226,9 +226,9 @@ mod tests {
     #[test]
     fn an_instant_is_named_with_its_seconds_and_its_zone() {
         let madrid = time_zone("Europe/Madrid");
-        let told = |text: &str| on_instant(English, text.parse().unwrap(), &madrid);
-        assert_eq!(told("2026-11-30T23:00:00Z"), "on 1 December 2026 at 00:00 (Europe/Madrid)");
-        assert_eq!(told("2026-11-24T12:00:29.5Z"), "on 24 November 2026 at 13:00:30 (Europe/Madrid)");
+        let said = |text: &str| on_instant(English, text.parse().unwrap(), &madrid);
+        assert_eq!(said("2026-11-30T23:00:00Z"), "on 1 December 2026 at 00:00 (Europe/Madrid)");
+        assert_eq!(said("2026-11-24T12:00:29.5Z"), "on 24 November 2026 at 13:00:30 (Europe/Madrid)");
         let unknown = time_zone("Mars/Olympus");
         let spanish = on_instant(Spanish, "2026-11-24T12:00:00Z".parse().unwrap(), &unknown);
         assert_eq!(spanish, "el 24 de noviembre de 2026 a las 12:00 (UTC)");

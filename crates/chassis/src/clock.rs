@@ -15,7 +15,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Deserialize)]
-struct Told {
+struct Answer {
     offset_ms: i64,
 }
 
@@ -58,6 +58,6 @@ async fn keep_following(
 }
 
 async fn offset(client: &reqwest::Client, url: &Url) -> Result<SignedDuration, reqwest::Error> {
-    let told: Told = client.get(url.clone()).send().await?.error_for_status()?.json().await?;
-    Ok(SignedDuration::from_millis(told.offset_ms))
+    let answer: Answer = client.get(url.clone()).send().await?.error_for_status()?.json().await?;
+    Ok(SignedDuration::from_millis(answer.offset_ms))
 }

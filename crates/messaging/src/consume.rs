@@ -226,7 +226,7 @@ impl<H: Handler> Reader<H> {
         let started_at = tokio::time::Instant::now();
         let delivery = match delivery_of::<H::Message>(message) {
             Ok(delivery) => delivery,
-            Err(reason) => return self.settler.bury(message, 1, reason).await,
+            Err(reason) => return self.settler.write_dead_letter(message, 1, reason).await,
         };
         let (deliveries, place) = (delivery.deliveries, delivery.place);
         let outcome = self.handle_with_progress(message, delivery).await;

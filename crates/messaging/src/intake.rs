@@ -86,8 +86,8 @@ impl<M: Message + Default> Intake<M> {
                         return Some(InHand { delivery, settler: self.settler.clone(), raw });
                     }
                     Err(reason) => {
-                        let answer = self.settler.bury(&raw, 1, reason).await;
-                        tell(self.settler.name(), &raw, answer).await;
+                        let answer = self.settler.write_dead_letter(&raw, 1, reason).await;
+                        settle(self.settler.name(), &raw, answer).await;
                     }
                 },
                 Some(Err(error)) => {
@@ -119,23 +119,23 @@ impl<M> InHand<M> {
     /// Its effects are committed.
     pub async fn handled(self) {
         let answer = self.settler.handled(self.delivery.place);
-        tell(self.settler.name(), &self.raw, answer).await;
+        settle(self.settler.name(), &self.raw, answer).await;
     }
 
     /// Handling has failed: the error's disposition decides what happens to it.
     pub async fn failed(self, error: &dyn Dispose) {
         let answer = self.settler.failed(&self.raw, self.delivery.deliveries, error).await;
-        tell(self.settler.name(), &self.raw, answer).await;
+        settle(self.settler.name(), &self.raw, answer).await;
     }
 
     /// Not started: another process may take it at once.
     pub async fn hand_back(self) {
-        tell(self.settler.name(), &self.raw, AckKind::Nak(None)).await;
+        settle(self.settler.name(), &self.raw, AckKind::Nak(None)).await;
     }
 
     /// Still in progress: the consumer's ack wait starts over.
     pub async fn progress(&self) {
-        tell(self.settler.name(), &self.raw, AckKind::Progress).await;
+        settle(self.settler.name(), &self.raw, AckKind::Progress).await;
     }
 
     /// Its bytes, for a dead letter of a part of it.
@@ -159,7 +159,7 @@ async fn subscribe(puller: &PullConsumer, name: &str) -> Option<pull::Stream> {
 }
 
 /// A lost acknowledgement means one more delivery, which the handler must tolerate anyway.
-async fn tell(consumer: &str, message: &jetstream::Message, answer: AckKind) {
+async fn settle(consumer: &str, message: &jetstream::Message, answer: AckKind) {
     if let Err(error) = message.ack_with(answer).await {
         tracing::warn!(consumer, %error, "cannot acknowledge a message; it will be delivered again");
     }

@@ -9,11 +9,13 @@
 
 mod address;
 pub mod ask;
+mod backoff;
 mod bus;
 pub mod consume;
 pub mod dead;
 mod disposition;
 mod error_chain;
+pub mod follow;
 pub mod intake;
 mod life;
 pub mod outbox;
@@ -27,6 +29,7 @@ mod waits;
 
 pub use address::{AddressError, check_brokers};
 pub use ask::{Answerer, AskError, Refusal};
+pub use backoff::doubling;
 pub use bus::{Bus, BusConfig, ConnectError, PublishError};
 pub use consume::{Delivery, Handler};
 pub use disposition::{Dispose, Disposition};

@@ -7,7 +7,9 @@ use metering::Clock;
 use metrics::Counter;
 use tokio::time::Instant;
 
-use crate::{Bus, Dispose, Disposition, dead, error_chain, patience::Patience, place::Place};
+use crate::{
+    Bus, Dispose, Disposition, backoff::doubling, dead, error_chain, patience::Patience, place::Place,
+};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -67,7 +69,7 @@ impl Settler {
     ) -> AckKind {
         let failures = match error.disposition() {
             Disposition::Ignore => {
-                tracing::debug!(consumer = self.name, error = error.told(), "message ignored");
+                tracing::debug!(consumer = self.name, error = error.with_sources(), "message ignored");
                 self.patience.settled(place_of(message));
                 self.outcomes.ignored.increment(1);
                 return AckKind::Ack;
@@ -76,22 +78,24 @@ impl Settler {
             Disposition::Retry => self.patience.failed(place_of(message), Instant::now()),
             Disposition::Wait => Some(deliveries),
         };
-        let Some(failures) = failures else { return self.bury(message, deliveries, error.told()).await };
+        let Some(failures) = failures else {
+            return self.write_dead_letter(message, deliveries, error.with_sources()).await;
+        };
         tracing::warn!(
             consumer = self.name,
             deliveries,
-            error = error.told(),
+            error = error.with_sources(),
             "cannot handle a message; it will be delivered again"
         );
         self.outcomes.retried.increment(1);
-        AckKind::Nak(Some(backoff(failures)))
+        AckKind::Nak(Some(doubling(BACKOFF_FIRST, failures, BACKOFF_MAX)))
     }
 
     /// Writes the dead letter first, then takes the message off the consumer. After a crash between the two,
     /// the same letter is written again under the same id, which the broker knows for two minutes; a message
     /// that comes again later than that has a second letter. A replay is a new message, with a letter of its
     /// own.
-    pub(crate) async fn bury(
+    pub(crate) async fn write_dead_letter(
         &self,
         message: &jetstream::Message,
         deliveries: u64,
@@ -118,19 +122,19 @@ impl Settler {
                     error = error_chain(&error),
                     "cannot write a dead letter"
                 );
-                AckKind::Nak(Some(backoff(deliveries)))
+                AckKind::Nak(Some(doubling(BACKOFF_FIRST, deliveries, BACKOFF_MAX)))
             }
         }
     }
 }
 
 /// An error with all its sources, whatever its type.
-trait Told {
-    fn told(&self) -> String;
+trait WithSources {
+    fn with_sources(&self) -> String;
 }
 
-impl Told for dyn Dispose + '_ {
-    fn told(&self) -> String {
+impl WithSources for dyn Dispose + '_ {
+    fn with_sources(&self) -> String {
         error_chain(&self)
     }
 }
@@ -138,21 +142,4 @@ impl Told for dyn Dispose + '_ {
 /// The message's place in its stream: the same for every delivery.
 fn place_of(message: &jetstream::Message) -> Place {
     message.info().map(|info| Place::of(&info)).unwrap_or_default()
-}
-
-fn backoff(failures: u64) -> Duration {
-    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    BACKOFF_FIRST.saturating_mul(2_u32.pow(doublings)).min(BACKOFF_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn backoff_doubles_up_to_its_bound() {
-        assert_eq!(backoff(1), Duration::from_millis(500));
-        assert_eq!(backoff(3), Duration::from_secs(2));
-        assert_eq!(backoff(u64::MAX), BACKOFF_MAX);
-    }
 }

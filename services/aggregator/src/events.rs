@@ -23,7 +23,8 @@ pub(crate) const WORKFLOWS_MAX: i64 = 1_000;
 /// from a new source, and close at once.
 pub(crate) const ENDED_MAX: i64 = 24;
 
-fn unsigned(value: i64) -> u64 {
+/// A figure from the database. None is negative.
+pub(crate) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 

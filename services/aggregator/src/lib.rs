@@ -19,7 +19,7 @@ mod service;
 mod settings;
 mod store;
 
-pub use chassis::{InvalidKept, Kept};
+pub use chassis::{InvalidKeepFor, KeepFor};
 pub use pools::PoolSettings;
 pub use rebuild::{Difference, Rebuild, RebuildError};
 pub use retention::retire::Dropped;

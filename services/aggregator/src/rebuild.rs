@@ -100,7 +100,7 @@ impl From<FoldError> for RebuildError {
 impl Rebuild {
     /// Rebuilds the figures of all tenants, and calls `tell` with each difference. One rebuild runs at a
     /// time; another waits.
-    pub async fn run(&self, mut tell: impl FnMut(&Difference) + Send) -> Result<(), RebuildError> {
+    pub async fn run(&self, mut report: impl FnMut(&Difference) + Send) -> Result<(), RebuildError> {
         // Its own connection, used for everything: the lock ends when it closes, even by a crash.
         let mut own = PgConnection::connect_with(&self.pool.connect_options()).await?;
         store::hold_rebuild(&mut own).await?;
@@ -112,7 +112,7 @@ impl Rebuild {
             let timeline = timeline.unwrap_or_else(|| Timeline::new(tenant.calendar.clone()));
             let mut asked = Asked { number, tenant, archived: false, timeline };
             let (snapshot, shadow) = add_up(&mut own, &asked).await?;
-            self.swap(&mut own, &mut asked, &snapshot, shadow).await?.iter().for_each(&mut tell);
+            self.swap(&mut own, &mut asked, &snapshot, shadow).await?.iter().for_each(&mut report);
         }
         own.close().await?;
         Ok(())
@@ -152,7 +152,7 @@ impl Rebuild {
             let now = self.clock.now();
             // Ended periods are compared by the publisher, which sees the new revision.
             let when = (now, SignedDuration::ZERO);
-            let messages = correct::told(&mut transaction, &self.bus, asked, &changed, when).await?;
+            let messages = correct::messages(&mut transaction, &self.bus, asked, &changed, when).await?;
             outbox::enqueue(&mut transaction, &messages).await?;
         }
         transaction.commit().await?;

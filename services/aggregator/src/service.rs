@@ -108,11 +108,11 @@ impl Service for Aggregator {
         anyhow::ensure!(task == "rebuild", "the aggregator has no task {task:?}; its task is `rebuild`");
         let Context { clock, pool, bus, .. } = context;
         let mut count = 0_u64;
-        let tell = |difference: &Difference| {
+        let report = |difference: &Difference| {
             count += 1;
             println!("{difference}");
         };
-        Rebuild { pool, bus, clock }.run(tell).await?;
+        Rebuild { pool, bus, clock }.run(report).await?;
         match count {
             0 => println!("All figures match the stored executions."),
             _ => println!("{count} figures corrected."),

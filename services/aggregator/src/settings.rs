@@ -5,7 +5,7 @@ use std::time::Duration;
 use chassis::Validate;
 use serde::Deserialize;
 
-use crate::{Kept, PoolSettings};
+use crate::{KeepFor, PoolSettings};
 
 /// Keeps the whole previous period, with its grace, whatever the anchor day.
 const EXECUTIONS_KEPT_DAYS_MIN: i32 = 92;
@@ -34,10 +34,10 @@ pub struct AggregatorSettings {
     pub rollup_interval: Duration,
     /// How long executions are kept one by one, to explain figures, void executions and rebuild. A month is
     /// dropped as a whole once all of it is older. The figures stay, and the ids are known for ever.
-    pub executions_kept: Kept,
+    pub executions_kept: KeepFor,
     /// How long figures by hour, and those of workflows by day, are kept. Those of tenants by day, and those by period, stay for
     /// ever.
-    pub hours_kept: Kept,
+    pub hours_kept: KeepFor,
     /// Connections to the database, by purpose.
     pub pools: PoolSettings,
 }
@@ -49,8 +49,8 @@ impl Default for AggregatorSettings {
             close_grace: Duration::from_secs(6 * 60 * 60),
             publish_interval: Duration::from_millis(250),
             rollup_interval: Duration::from_secs(2),
-            executions_kept: Kept::days(KEPT_DAYS),
-            hours_kept: Kept::days(KEPT_DAYS),
+            executions_kept: KeepFor::days(KEPT_DAYS),
+            hours_kept: KeepFor::days(KEPT_DAYS),
             pools: PoolSettings::default(),
         }
     }
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn a_retention_that_is_too_short_is_refused_by_name() {
         let settings = |executions: u16, hours: u16| AggregatorSettings {
-            executions_kept: Kept::days(executions),
-            hours_kept: Kept::days(hours),
+            executions_kept: KeepFor::days(executions),
+            hours_kept: KeepFor::days(hours),
             ..AggregatorSettings::default()
         };
         assert_eq!(AggregatorSettings::default().validate(), Ok(()));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use messaging::doubling;
+
 use crate::MessageId;
 
 /// Attempts of one mail; with the waits below the last comes about a day after the first. A mail server that is
@@ -22,8 +24,7 @@ pub fn wait_after(attempt: u32, message: &MessageId) -> Option<Duration> {
     if attempt >= ATTEMPTS_MAX {
         return None;
     }
-    let doublings = attempt.saturating_sub(1).min(16);
-    let wait = WAIT_FIRST.saturating_mul(2_u32.pow(doublings)).min(WAIT_MAX);
+    let wait = doubling(WAIT_FIRST, attempt.into(), WAIT_MAX);
     let permille = 1_000 - SPREAD_PERMILLE + scatter(attempt, message) % (2 * SPREAD_PERMILLE + 1);
     Some(wait * permille / 1_000)
 }

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use messaging::{error_chain, outbox};
+use messaging::{doubling, error_chain, outbox};
 use metering::Clock;
 use proto::Namespace;
 use sha2::{Digest, Sha256};
@@ -374,8 +374,7 @@ fn describe(outcome: &Outcome) -> (&'static str, Option<&str>) {
 /// The pause before the next attempt: doubling, and spread over its second half, so that customers who failed
 /// together do not come back together. The spread is a hash, not random: a test can repeat it.
 fn backoff(identifier: &Identifier, attempts: u32) -> Duration {
-    let doublings = attempts.saturating_sub(1).min(16);
-    let full = BACKOFF_FIRST.saturating_mul(2_u32.pow(doublings)).min(BACKOFF_MAX);
+    let full = doubling(BACKOFF_FIRST, attempts.into(), BACKOFF_MAX);
     let hash = Sha256::digest(format!("{identifier}:{attempts}"));
     let share = hash.first().copied().map_or(0.0, f64::from) / 255.0;
     full.mul_f64(0.5 + share / 2.0)

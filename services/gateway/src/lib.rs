@@ -5,7 +5,6 @@ mod access;
 mod admission;
 mod api;
 mod directory;
-mod follow;
 mod measure;
 mod purge;
 mod service;

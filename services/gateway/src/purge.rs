@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use catalog::Tenant;
-use chassis::{Kept, Rounds};
+use chassis::{KeepFor, Rounds};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use messaging::error_chain;
 use metering::Clock;
@@ -64,7 +64,7 @@ pub enum PurgeError {
 }
 
 /// Deletes until `shutdown`.
-pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, refusals_kept: Kept, shutdown: CancellationToken) {
+pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, refusals_kept: KeepFor, shutdown: CancellationToken) {
     let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
     while rounds.next().await {
         tokio::select! {
@@ -83,7 +83,7 @@ pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, refusals_kept: Kept, shutd
 ///
 /// The database failed, or a tenant in the catalog is damaged. Rows already deleted stay deleted; the next
 /// round does the rest.
-pub async fn round(pool: &PgPool, refusals_kept: Kept, now: Timestamp) -> Result<(), PurgeError> {
+pub async fn round(pool: &PgPool, refusals_kept: KeepFor, now: Timestamp) -> Result<(), PurgeError> {
     // A connection of its own: closing it, also by a crash, releases the lock.
     let mut connection = pool.acquire().await?.detach();
     if rows::take_turn(&mut connection).await? {
@@ -104,7 +104,11 @@ macro_rules! all_of {
     };
 }
 
-async fn purge(connection: &mut PgConnection, refusals_kept: Kept, now: Timestamp) -> Result<(), PurgeError> {
+async fn purge(
+    connection: &mut PgConnection,
+    refusals_kept: KeepFor,
+    now: Timestamp,
+) -> Result<(), PurgeError> {
     let ago = |kept| now.saturating_sub(kept).unwrap_or(now);
     let mut verdicts_kept = Vec::new();
     for (name, gone_since) in rows::tenants(&mut *connection).await? {

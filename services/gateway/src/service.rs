@@ -6,8 +6,11 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use catalog::sealing::SealingKey;
 use chassis::{Context, Service};
-use messaging::{ask, consume, outbox};
-use proto::{consumers::Consumer, streams::Stream, subjects::Question};
+use messaging::{ask, consume, follow::follow, outbox};
+use proto::{
+    consumers::{Consumer, LiveReader},
+    subjects::Question,
+};
 use rand::{SeedableRng, rngs::StdRng};
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
@@ -19,11 +22,10 @@ use crate::{
         admissions::Admissions,
         answer::AnswerAdmissions,
         placements::Placements,
-        resweep::{self, Doubts},
+        resweep::{self, Resweeps},
     },
     api::{self, Announcer, App, AppParts, BasePath, Quotas},
     directory::{editor::Editor, restate::Restate, snapshot::Directory},
-    follow::{Topic, follow},
     measure::Measure,
     purge,
     sources::{audits::AuditView, keep_gaps::KeepGaps, status::SourceView},
@@ -60,8 +62,8 @@ impl Service for Gateway {
 
 /// Starts every loop of the gateway, serving on a port that is open already.
 pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettings) -> anyhow::Result<()> {
-    let (doubts, doubted) = resweep::channel();
-    let app = app(&context, &settings, doubts)?;
+    let (resweeps, doubted) = resweep::channel();
+    let app = app(&context, &settings, resweeps)?;
     let restate = restate_of(&context, app.directory.clone());
     context.tasks.spawn(restate.run(context.tasks.shutdown()));
     let Context { clock, pool, bus, tasks } = context;
@@ -86,17 +88,37 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
             tasks.shutdown(),
         ),
     );
-    let counted = Topic { stream: Stream::UsageState, name: "usage.counted" };
-    tasks.spawn(follow(bus.clone(), counted, api::UsageListener(app.clone()), tasks.shutdown()));
-    let synced = Topic { stream: Stream::SourceState, name: "source.synced" };
-    tasks.spawn(follow(bus.clone(), synced, api::SyncedListener(app.clone()), tasks.shutdown()));
-    let failing = Topic { stream: Stream::SourceState, name: "source.failing" };
-    tasks.spawn(follow(bus.clone(), failing, api::FailingListener(app.clone()), tasks.shutdown()));
-    let audits = Topic { stream: Stream::SourceState, name: "source.audit" };
-    tasks.spawn(follow(bus.clone(), audits, api::AuditListener(app.clone()), tasks.shutdown()));
+    tasks.spawn(follow(
+        bus.clone(),
+        LiveReader::GATEWAY_USAGE,
+        api::UsageListener(app.clone()),
+        tasks.shutdown(),
+    ));
+    tasks.spawn(follow(
+        bus.clone(),
+        LiveReader::GATEWAY_SYNCED,
+        api::SyncedListener(app.clone()),
+        tasks.shutdown(),
+    ));
+    tasks.spawn(follow(
+        bus.clone(),
+        LiveReader::GATEWAY_FAILING,
+        api::FailingListener(app.clone()),
+        tasks.shutdown(),
+    ));
+    tasks.spawn(follow(
+        bus.clone(),
+        LiveReader::GATEWAY_AUDITS,
+        api::AuditListener(app.clone()),
+        tasks.shutdown(),
+    ));
     // For changes made by other replicas; this one knows its own at once.
-    let catalog = Topic { stream: Stream::Catalog, name: "catalog" };
-    tasks.spawn(follow(bus.clone(), catalog, api::CatalogListener(app.clone()), tasks.shutdown()));
+    tasks.spawn(follow(
+        bus.clone(),
+        LiveReader::GATEWAY_CATALOG,
+        api::CatalogListener(app.clone()),
+        tasks.shutdown(),
+    ));
     tasks.spawn(app.admissions.clone().keep(tasks.shutdown()));
     tasks.spawn(doubted.ask(bus.clone(), tasks.shutdown()));
     let answers = Arc::new(AnswerAdmissions(app.admissions.clone()));
@@ -120,7 +142,7 @@ fn restate_of(context: &Context, directory: Arc<Directory>) -> Restate {
     Restate { pool, bus, clock, directory }
 }
 
-fn app(context: &Context, settings: &GatewaySettings, doubts: Doubts) -> anyhow::Result<App> {
+fn app(context: &Context, settings: &GatewaySettings, resweeps: Resweeps) -> anyhow::Result<App> {
     let Context { clock, pool, bus, tasks } = context.clone();
     let directory = Arc::new(Directory::new(pool.clone()));
     let usage = Arc::new(UsageView::default());
@@ -134,7 +156,7 @@ fn app(context: &Context, settings: &GatewaySettings, doubts: Doubts) -> anyhow:
             directory.clone(),
             bus.namespace().clone(),
             settings.metering_stale_after,
-            doubts,
+            resweeps,
         ),
         accounts: Accounts::new(pool.clone(), clock.clone(), &settings.operator_token, random),
         sealing: SealingKey::parse(&settings.collector_public_key)?,

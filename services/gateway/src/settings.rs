@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use catalog::sealing::SealingKey;
-use chassis::{Kept, Validate};
+use chassis::{KeepFor, Validate};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
@@ -36,7 +36,7 @@ pub struct GatewaySettings {
     pub metering_stale_after: Duration,
     /// How long figures of refused runs are kept.
     #[serde(default = "default_refusals_kept")]
-    pub refusals_kept: Kept,
+    pub refusals_kept: KeepFor,
 }
 
 impl Validate for GatewaySettings {
@@ -102,8 +102,8 @@ fn default_listen() -> SocketAddr {
 }
 
 /// A year, and the period before it.
-fn default_refusals_kept() -> Kept {
-    Kept::days(400)
+fn default_refusals_kept() -> KeepFor {
+    KeepFor::days(400)
 }
 
 /// Three sweeps at the collector's default interval.
@@ -151,7 +151,7 @@ mod tests {
         }
         let blind = GatewaySettings { metering_stale_after: Duration::ZERO, ..settings() };
         assert!(blind.validate().unwrap_err().contains("metering_stale_after"));
-        let kept = |days| GatewaySettings { refusals_kept: Kept::days(days), ..settings() }.validate();
+        let kept = |days| GatewaySettings { refusals_kept: KeepFor::days(days), ..settings() }.validate();
         assert!(kept(63).unwrap_err().contains("refusals_kept"));
         assert_eq!(kept(64), Ok(()));
     }

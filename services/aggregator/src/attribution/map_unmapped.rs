@@ -21,7 +21,7 @@ use crate::{
     recording::{
         error::RecordError,
         source_cache::{Ownership, Workflow},
-        tenant_cache::{Card, Directory},
+        tenant_cache::{Directory, TenantTerms},
         write::Figures,
     },
     store::{self, Place},
@@ -144,13 +144,13 @@ impl Mapper {
         let mut directory = Directory::default();
         let tenants: Vec<TenantId> = ownership.tenants().into_iter().cloned().collect();
         directory.load(&mut transaction, tenants).await?;
-        let mut cards: BTreeMap<i32, Arc<Card>> = BTreeMap::new();
+        let mut cards: BTreeMap<i32, Arc<TenantTerms>> = BTreeMap::new();
         let mut mapped: Vec<Decided> = page
             .into_iter()
             .filter_map(|unmapped| {
-                let card = card_of(&ownership, &directory, workflow, &known, &unmapped)?;
-                cards.entry(card.number).or_insert_with(|| card.clone());
-                Some(given_to(card, unmapped))
+                let terms_of_tenant = card_of(&ownership, &directory, workflow, &known, &unmapped)?;
+                cards.entry(terms_of_tenant.number).or_insert_with(|| terms_of_tenant.clone());
+                Some(given_to(terms_of_tenant, unmapped))
             })
             .collect();
         let figures = Figures { cards, traces: Default::default(), settled: Vec::new(), grace: self.grace };
@@ -203,14 +203,14 @@ fn card_of<'a>(
     workflow: &WorkflowId,
     known: &Workflow,
     unmapped: &Decided,
-) -> Option<&'a Arc<Card>> {
+) -> Option<&'a Arc<TenantTerms>> {
     let tenant = ownership.tenant_of(workflow, Some(known), unmapped.ended.stopped_at)?;
-    directory.card(tenant).filter(|card| card.plan.is_some())
+    directory.terms_of_tenant(tenant).filter(|terms_of_tenant| terms_of_tenant.plan.is_some())
 }
 
-fn given_to(card: &Card, unmapped: Decided) -> Decided {
-    let period = card.timeline.period_of(unmapped.ended.stopped_at);
+fn given_to(terms_of_tenant: &TenantTerms, unmapped: Decided) -> Decided {
+    let period = terms_of_tenant.timeline.period_of(unmapped.ended.stopped_at);
     let counts = |plan: &catalog::Plan| plan.counting.counts(unmapped.mode, unmapped.ended.status);
-    let counted = card.plan.as_ref().is_some_and(counts);
-    Decided { placed: Some(Placed { tenant: card.number, period }), counted, ..unmapped }
+    let counted = terms_of_tenant.plan.as_ref().is_some_and(counts);
+    Decided { placed: Some(Placed { tenant: terms_of_tenant.number, period }), counted, ..unmapped }
 }

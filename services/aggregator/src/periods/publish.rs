@@ -53,11 +53,11 @@ pub(crate) struct Publisher {
     progress: Progress,
     unfolded: Unfolded,
     /// Published but not noted yet, because the tenant was locked: not to be published again.
-    told: BTreeMap<i32, Published>,
+    published: BTreeMap<i32, Published>,
 }
 
 /// A tenant with news, and everything that may be published about it.
-struct Bulletin {
+struct UsageSnapshot {
     news: News,
     tenant: Tenant,
     plan: Option<Plan>,
@@ -84,7 +84,7 @@ struct Current {
     archived: bool,
 }
 
-impl Bulletin {
+impl UsageSnapshot {
     /// The periods to compare with a limit at `now`, each with its terms and whether it is settled: it is
     /// open, these terms are stored, and exactly the thresholds that are reached are recorded as crossed.
     fn compared(&self, now: Timestamp, grace: SignedDuration) -> Vec<(Period, Option<Terms>, bool)> {
@@ -123,7 +123,7 @@ impl Publisher {
             bus,
             clock,
             grace,
-            told: BTreeMap::new(),
+            published: BTreeMap::new(),
         }
     }
 
@@ -148,14 +148,14 @@ impl Publisher {
         }
         self.progress.advance(&self.pool).await.context("cannot read the sources' progress")?;
         store::touch_tenants_in_new_period(&self.pool, self.clock.now()).await?;
-        let (bulletins, unknown) = self.read().await.context("cannot read the usage")?;
-        let told: Vec<Option<Published>> = stream::iter(bulletins)
-            .map(|bulletin| self.tell(bulletin))
+        let (snapshots, unknown) = self.read().await.context("cannot read the usage")?;
+        let published: Vec<Option<Published>> = stream::iter(snapshots)
+            .map(|snapshot| self.publish_one(snapshot))
             .buffer_unordered(IN_FLIGHT_MAX)
             .collect()
             .await;
-        let told = told.into_iter().flatten().chain(unknown);
-        self.told.extend(told.map(|published| (published.tenant, published)));
+        let published = published.into_iter().flatten().chain(unknown);
+        self.published.extend(published.map(|published| (published.tenant, published)));
         self.note().await?;
         turn.commit().await?;
         Ok(())
@@ -163,12 +163,12 @@ impl Publisher {
 
     /// Notes what was published, except of tenants that are locked.
     async fn note(&mut self) -> Result<(), sqlx::Error> {
-        if self.told.is_empty() {
+        if self.published.is_empty() {
             return Ok(());
         }
-        let told: Vec<Published> = self.told.values().copied().collect();
-        for tenant in store::published(&self.pool, &told).await? {
-            self.told.remove(&tenant);
+        let published: Vec<Published> = self.published.values().copied().collect();
+        for tenant in store::published(&self.pool, &published).await? {
+            self.published.remove(&tenant);
         }
         Ok(())
     }
@@ -176,12 +176,12 @@ impl Publisher {
     /// Reads what to publish about tenants with news. An archived tenant is published until its last period
     /// is final: executions from before its removal may still arrive, and it is billed for them. A tenant
     /// that the catalog never had is skipped.
-    async fn read(&mut self) -> anyhow::Result<(Vec<Bulletin>, Vec<Published>)> {
+    async fn read(&mut self) -> anyhow::Result<(Vec<UsageSnapshot>, Vec<Published>)> {
         let now = self.clock.now();
         let mut snapshot = self.pool.begin().await?;
         store::read_one_snapshot(&mut snapshot).await?;
-        let told: Vec<Published> = self.told.values().copied().collect();
-        let news = store::tenants_with_news(&mut snapshot, &told, TENANTS_PER_ROUND).await?;
+        let published: Vec<Published> = self.published.values().copied().collect();
+        let news = store::tenants_with_news(&mut snapshot, &published, TENANTS_PER_ROUND).await?;
         if news.is_empty() {
             return Ok((Vec::new(), Vec::new()));
         }
@@ -266,7 +266,7 @@ impl Publisher {
         {
             standing.entry(tenant).or_default().insert(start, thresholds);
         }
-        let bulletins = current.into_iter().filter_map(|current| {
+        let snapshots = current.into_iter().filter_map(|current| {
             let Current { news, tenant, period, time_zone, archived } = current;
             let snapshot = snapshots.remove(&news.number)?;
             let settled = settled.remove(&news.number).unwrap_or_default();
@@ -275,7 +275,7 @@ impl Publisher {
             // The last period of an archived tenant is published as its current one.
             ended.retain(|ended| ended.period != period);
             let plan = plans.get(tenant.plan.as_str()).map(|plan| (*plan).clone());
-            Some(Bulletin {
+            Some(UsageSnapshot {
                 news,
                 tenant,
                 plan,
@@ -288,36 +288,36 @@ impl Publisher {
                 standing,
             })
         });
-        Ok((bulletins.collect(), unknown))
+        Ok((snapshots.collect(), unknown))
     }
 
     /// Publishes one tenant's usage. Returns `None` if that failed; the next round tries again.
-    async fn tell(&self, bulletin: Bulletin) -> Option<Published> {
+    async fn publish_one(&self, snapshot: UsageSnapshot) -> Option<Published> {
         let outcome = async {
-            let compared = bulletin.compared(self.clock.now(), self.grace);
-            if !bulletin.archived && compared.iter().any(|(.., is_settled)| !is_settled) {
-                self.settle(&bulletin, compared).await?;
+            let compared = snapshot.compared(self.clock.now(), self.grace);
+            if !snapshot.archived && compared.iter().any(|(.., is_settled)| !is_settled) {
+                self.settle(&snapshot, compared).await?;
             }
-            self.publish(&bulletin).await?;
+            self.publish(&snapshot).await?;
             anyhow::Ok(())
         };
         match outcome.await {
             Ok(()) => Some(Published {
-                tenant: bulletin.news.number,
-                revision: bulletin.news.revision,
+                tenant: snapshot.news.number,
+                revision: snapshot.news.revision,
                 // An archived tenant has no next period.
-                period_end: (!bulletin.archived).then_some(bulletin.period.end),
+                period_end: (!snapshot.archived).then_some(snapshot.period.end),
             }),
             Err(error) => {
-                let (tenant, error) = (&bulletin.news.tenant_id, error_chain(error.as_ref()));
+                let (tenant, error) = (&snapshot.news.tenant_id, error_chain(error.as_ref()));
                 tracing::warn!(tenant, error, "cannot publish this tenant's usage; trying again");
                 None
             }
         }
     }
 
-    async fn publish(&self, bulletin: &Bulletin) -> Result<(), PublishError> {
-        let Bulletin { news, tenant, plan, period, time_zone, snapshot, settled, ended, .. } = bulletin;
+    async fn publish(&self, snapshot: &UsageSnapshot) -> Result<(), PublishError> {
+        let UsageSnapshot { news, tenant, plan, period, time_zone, snapshot, settled, ended, .. } = snapshot;
         let (namespace, now) = (self.bus.namespace(), self.clock.now());
         let limit = plan.as_ref().and_then(|plan| plan.limit_for(tenant, now));
         let message = events::usage_counted(
@@ -337,10 +337,10 @@ impl Publisher {
     /// terms. The resulting events go into the outbox.
     async fn settle(
         &self,
-        bulletin: &Bulletin,
+        snapshot: &UsageSnapshot,
         compared: Vec<(Period, Option<Terms>, bool)>,
     ) -> anyhow::Result<()> {
-        let Bulletin { news, tenant, period, .. } = bulletin;
+        let UsageSnapshot { news, tenant, period, .. } = snapshot;
         let (number, namespace, now) = (news.number, self.bus.namespace(), self.clock.now());
         let mut transaction = self.pool.begin().await?;
         store::lock_tenant(&mut transaction, number).await?;

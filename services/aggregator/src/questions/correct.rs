@@ -85,7 +85,7 @@ impl Correct {
             change,
         };
         store::keep_correction(&mut transaction, &correction).await?;
-        self.tell(&mut transaction, asked, period, now).await?;
+        self.publish(&mut transaction, asked, period, now).await?;
         transaction.commit().await?;
         tracing::info!(tenant = %asked.tenant.id, correction = correction.id, author = correction.author, "an operator corrected a figure");
         Ok(correction)
@@ -117,15 +117,15 @@ impl Correct {
     }
 
     /// Writes the resulting messages to the outbox: late usage of a closed period, crossed thresholds.
-    async fn tell(
+    async fn publish(
         &self,
         connection: &mut PgConnection,
         asked: &Asked,
         period: Period,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let told = told(connection, &self.bus, asked, &[period], (now, self.grace)).await;
-        let messages = told.map_err(subject::no_catalog)?;
+        let messages = messages(connection, &self.bus, asked, &[period], (now, self.grace)).await;
+        let messages = messages.map_err(subject::no_catalog)?;
         outbox::enqueue(connection, &messages).await?;
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Correct {
 
 /// Gives the tenant a new revision after figures of these periods changed. Returns the messages: late usage
 /// of closed periods, crossed thresholds of the others. The caller holds the tenant's lock.
-pub(crate) async fn told(
+pub(crate) async fn messages(
     connection: &mut PgConnection,
     bus: &Bus,
     asked: &Asked,

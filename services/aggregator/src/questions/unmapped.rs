@@ -8,7 +8,10 @@ use metering::Clock;
 use proto::{timestamp, v1};
 use sqlx::PgPool;
 
-use crate::store::{self, UnmappedWorkflow};
+use crate::{
+    events::unsigned,
+    store::{self, UnmappedWorkflow},
+};
 
 /// Workflows in one answer: keeps it far below the broker's 1 MB.
 const WORKFLOWS_MAX: i64 = 1_000;
@@ -60,8 +63,4 @@ fn workflow(row: UnmappedWorkflow) -> v1::UnmappedWorkflow {
         first_stopped_at: Some(timestamp(row.first_stopped_at.to_jiff())),
         last_stopped_at: Some(timestamp(row.last_stopped_at.to_jiff())),
     }
-}
-
-fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
 }

@@ -12,7 +12,7 @@ const TAGS_MAX: usize = 100;
 
 /// Executions and workflows of one source.
 #[derive(Debug)]
-pub(crate) struct Parcel {
+pub(crate) struct Batch {
     pub(crate) source: SourceId,
     pub(crate) epoch: i32,
     /// Whether a poll of the source's own list has shown them. A push is only a claim.
@@ -53,10 +53,10 @@ impl Dispose for ParcelError {
     }
 }
 
-impl Parcel {
+impl Batch {
     /// Reads a message received at `now`.
     pub(crate) fn read(message: v1::ExecutionBatch, now: Timestamp) -> Result<Self, ParcelError> {
-        let mut parcel = Self {
+        let mut batch = Self {
             source: SourceId::parse(&message.source_id)?,
             epoch: i32::try_from(message.epoch).map_err(|_| ParcelError::Epoch(message.epoch))?,
             // A replayed row is one that a poll has read.
@@ -68,20 +68,20 @@ impl Parcel {
         };
         for (place, row) in message.executions.into_iter().enumerate() {
             match read_execution(row, now) {
-                Ok(execution) => parcel.executions.push(execution),
-                Err(reason) => parcel.unreadable.push((place, reason)),
+                Ok(execution) => batch.executions.push(execution),
+                Err(reason) => batch.unreadable.push((place, reason)),
             }
         }
         for workflow in message.workflows {
             // Facts only refine what is known; the source repeats them.
-            match read_facts(workflow, parcel.received_at, now) {
-                Ok(facts) => parcel.workflows.push(facts),
+            match read_facts(workflow, batch.received_at, now) {
+                Ok(facts) => batch.workflows.push(facts),
                 Err(error) => {
-                    tracing::warn!(source = %parcel.source, %error, "skipped the invalid facts of a workflow")
+                    tracing::warn!(source = %batch.source, %error, "skipped the invalid facts of a workflow")
                 }
             }
         }
-        Ok(parcel)
+        Ok(batch)
     }
 }
 

@@ -10,10 +10,10 @@ use metering::{Execution, Period, Status};
 use crate::{
     figures::tally::{Decided, Ended, Placed, replaces},
     recording::{
-        batch::Parcel,
+        batch::Batch,
         error::RecordError,
         source_cache::Remembered,
-        tenant_cache::{Card, Directory},
+        tenant_cache::{Directory, TenantTerms},
         word::Word,
     },
     store::Key,
@@ -24,9 +24,9 @@ use crate::{
 pub(crate) struct Decisions {
     pub(crate) fresh: Vec<Decided>,
     /// Observations of executions that were recorded before and may change, in order of arrival.
-    pub(crate) heard: BTreeMap<Key, Vec<Word>>,
+    pub(crate) observed: BTreeMap<Key, Vec<Word>>,
     /// The tenants of the fresh executions, and those that an observation assigns an execution to.
-    pub(crate) cards: BTreeMap<i32, Arc<Card>>,
+    pub(crate) cards: BTreeMap<i32, Arc<TenantTerms>>,
     /// The trace of the message that first affected a tenant.
     pub(crate) traces: HashMap<i32, String>,
     /// Tenants of recorded executions whose time of admission became known only now.
@@ -47,33 +47,33 @@ impl Decisions {
     /// Decides about all executions of one message, or about none if one of them cannot be placed.
     pub(crate) fn add(
         &mut self,
-        parcel: &Parcel,
+        batch: &Batch,
         source: i32,
         memory: &mut Remembered,
         directory: &Directory,
         trace: Option<&str>,
     ) -> Result<(), RecordError> {
-        let (epoch, polled) = (parcel.epoch, parcel.polled);
+        let (epoch, polled) = (batch.epoch, batch.polled);
         // A pushed execution of a shared source has no tenant until a poll has shown it.
         let may_place = polled || !memory.ownership.is_shared();
-        let mut placed = Vec::with_capacity(parcel.executions.len());
-        for (id, execution) in &parcel.executions {
+        let mut placed = Vec::with_capacity(batch.executions.len());
+        for (id, execution) in &batch.executions {
             let is_placed = !memory.knows(epoch, *id) || (polled && memory.is_only_pushed(epoch, *id));
             placed.push(if may_place && is_placed { card_of(memory, directory, execution)? } else { None });
         }
-        for ((id, execution), card) in parcel.executions.iter().zip(placed) {
+        for ((id, execution), terms_of_tenant) in batch.executions.iter().zip(placed) {
             if memory.knows(epoch, *id) && !may_change(memory, epoch, *id, execution.status, polled) {
                 continue;
             }
-            let word = self.word(execution, card, memory, polled);
+            let word = self.word(execution, terms_of_tenant, memory, polled);
             let key = (source, epoch, *id);
             if memory.knows(epoch, *id) {
                 self.again(key, word, memory);
             } else {
                 self.first(key, word, memory);
             }
-            if let (Some(card), Some(trace)) = (card, trace) {
-                self.traces.entry(card.number).or_insert_with(|| trace.to_owned());
+            if let (Some(terms_of_tenant), Some(trace)) = (terms_of_tenant, trace) {
+                self.traces.entry(terms_of_tenant.number).or_insert_with(|| trace.to_owned());
             }
         }
         Ok(())
@@ -83,11 +83,11 @@ impl Decisions {
     fn word(
         &mut self,
         execution: &Execution,
-        card: Option<&Arc<Card>>,
+        terms_of_tenant: Option<&Arc<TenantTerms>>,
         memory: &Remembered,
         polled: bool,
     ) -> Word {
-        let plan = card.and_then(|card| card.plan.as_ref());
+        let plan = terms_of_tenant.and_then(|terms_of_tenant| terms_of_tenant.plan.as_ref());
         Word {
             polled,
             workflow: memory.number_of(&execution.workflow),
@@ -97,8 +97,10 @@ impl Decisions {
                 started_at: execution.started_at,
                 stopped_at: execution.stopped_at,
             },
-            placed: card
-                .map(|card| Placed { tenant: card.number, period: self.period(card, execution.stopped_at) }),
+            placed: terms_of_tenant.map(|terms_of_tenant| Placed {
+                tenant: terms_of_tenant.number,
+                period: self.period(terms_of_tenant, execution.stopped_at),
+            }),
             counted: plan.is_some_and(|plan| plan.counting.counts(execution.mode, execution.status)),
         }
     }
@@ -137,17 +139,17 @@ impl Decisions {
                     *fresh = after;
                 }
             }
-            None => self.heard.entry(key).or_default().push(word),
+            None => self.observed.entry(key).or_default().push(word),
         }
     }
 
-    fn period(&mut self, card: &Arc<Card>, stopped_at: Timestamp) -> Period {
-        match self.periods.get(&card.number) {
+    fn period(&mut self, terms_of_tenant: &Arc<TenantTerms>, stopped_at: Timestamp) -> Period {
+        match self.periods.get(&terms_of_tenant.number) {
             Some(period) if period.contains(stopped_at) => *period,
             _ => {
-                self.cards.entry(card.number).or_insert_with(|| card.clone());
-                let period = card.timeline.period_of(stopped_at);
-                self.periods.insert(card.number, period);
+                self.cards.entry(terms_of_tenant.number).or_insert_with(|| terms_of_tenant.clone());
+                let period = terms_of_tenant.timeline.period_of(stopped_at);
+                self.periods.insert(terms_of_tenant.number, period);
                 period
             }
         }
@@ -196,11 +198,12 @@ fn card_of<'a>(
     memory: &Remembered,
     directory: &'a Directory,
     execution: &Execution,
-) -> Result<Option<&'a Arc<Card>>, RecordError> {
+) -> Result<Option<&'a Arc<TenantTerms>>, RecordError> {
     let Some(tenant) = memory.tenant_of(&execution.workflow, execution.stopped_at) else { return Ok(None) };
-    let card = directory.card(tenant).ok_or_else(|| RecordError::UnknownTenant(tenant.clone()))?;
-    match card.plan {
-        Some(_) => Ok(Some(card)),
-        None => Err(RecordError::UnknownPlan(card.tenant.plan.clone())),
+    let terms_of_tenant =
+        directory.terms_of_tenant(tenant).ok_or_else(|| RecordError::UnknownTenant(tenant.clone()))?;
+    match terms_of_tenant.plan {
+        Some(_) => Ok(Some(terms_of_tenant)),
+        None => Err(RecordError::UnknownPlan(terms_of_tenant.tenant.plan.clone())),
     }
 }

@@ -1,5 +1,5 @@
 //! From partitions to transactions: a task reads each leased partition, and each worker gathers the messages
-//! of its partitions into batches and records one batch while it gathers the next.
+//! of its partitions into groups and records one group while it gathers the next.
 
 use std::{
     collections::BTreeSet,
@@ -22,8 +22,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::recording::{
-    batch::Parcel,
-    record::{Item, PROGRESS_INTERVAL, Recorder, tell_progress},
+    batch::Batch,
+    record::{Item, PROGRESS_INTERVAL, Recorder, report_progress},
 };
 
 /// Maximum executions in one transaction. A transaction updates the rows of all its sources, tenants and
@@ -31,24 +31,24 @@ use crate::recording::{
 /// than [`RECORDING_TIME`].
 const EXECUTIONS_PER_BATCH: usize = 120_000;
 
-/// Maximum messages in one transaction: bounds batches of messages with no execution or only one.
+/// Maximum messages in one transaction: bounds groups of messages with no execution or only one.
 const MESSAGES_PER_BATCH: usize = 20_000;
 
-/// Target time for recording a batch. Messages that are read but not recorded must not wait until the broker
-/// redelivers them: one batch being recorded and one being gathered stay well within the consumer's ack wait.
+/// Target time for recording a group. Messages that are read but not recorded must not wait until the broker
+/// redelivers them: one group being recorded and one being gathered stay well within the consumer's ack wait.
 const RECORDING_TIME: Duration = Duration::from_secs(1);
 
-/// Smallest limit of a batch, as a percentage of the largest, however long recording takes.
+/// Smallest limit of a group, as a percentage of the largest, however long recording takes.
 const FILL_PERCENT_MIN: usize = 5;
 
 /// How long an idle worker waits for more messages: a few milliseconds of delay for far fewer commits.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// The same under load: every batch touches the rows of all its sources and tenants, so larger ones cost
+/// The same under load: every group touches the rows of all its sources and tenants, so larger ones cost
 /// less.
 const LINGER_BUSY: Duration = Duration::from_millis(150);
 
-/// A batch of at least this many executions counts as load.
+/// A group of at least this many executions counts as load.
 const BUSY_EXECUTIONS: usize = 1_000;
 
 /// Messages queued for a worker, besides those that its partitions have fetched.
@@ -82,9 +82,9 @@ impl Executions {
         let mut inboxes = Vec::new();
         for _ in 0..workers {
             let (inbox, messages) = mpsc::channel(WAITING_MAX);
-            let (batches, recorded) = mpsc::channel(1);
+            let (groups, recorded) = mpsc::channel(1);
             let fill = Arc::new(Fill::default());
-            tasks.spawn(gather(messages, batches, fill.clone(), self.clock.clone()));
+            tasks.spawn(gather(messages, groups, fill.clone(), self.clock.clone()));
             let recorder = Recorder::new(self.pool.clone(), self.bus.clone(), self.clock.clone(), self.grace);
             tasks.spawn(record(recorder, recorded, fill));
             inboxes.push(inbox);
@@ -154,22 +154,22 @@ impl Reader {
     }
 }
 
-/// Gathers messages into batches. While the recorder is busy, a batch grows up to its limits and its messages
-/// are reported to the broker as in progress; while it is idle, a batch is recorded after a few milliseconds.
+/// Gathers messages into groups. While the recorder is busy, a group grows up to its limits and its messages
+/// are reported to the broker as in progress; while it is idle, a group is recorded after a few milliseconds.
 async fn gather(
     mut messages: mpsc::Receiver<Message>,
-    batches: mpsc::Sender<Batch>,
+    groups: mpsc::Sender<Group>,
     fill: Arc<Fill>,
     clock: Arc<dyn Clock>,
 ) {
     let mut busy = false;
     while let Some(first) = messages.recv().await {
-        let mut batch = Batch::default();
-        batch.add(first, clock.as_ref()).await;
+        let mut group = Group::default();
+        group.add(first, clock.as_ref()).await;
         let until = Instant::now() + if busy { LINGER_BUSY } else { LINGER };
-        while !batch.is_full(&fill) {
+        while !group.is_full(&fill) {
             match timeout_at(until, messages.recv()).await {
-                Ok(Some(message)) => batch.add(message, clock.as_ref()).await,
+                Ok(Some(message)) => group.add(message, clock.as_ref()).await,
                 Ok(None) | Err(_) => break,
             }
         }
@@ -177,29 +177,29 @@ async fn gather(
         let place = loop {
             tokio::select! {
                 biased;
-                place = batches.reserve() => break place,
-                _ = progress.tick() => tell_progress(&batch.items).await,
-                Some(message) = messages.recv(), if !batch.is_full(&fill) => batch.add(message, clock.as_ref()).await,
+                place = groups.reserve() => break place,
+                _ = progress.tick() => report_progress(&group.items).await,
+                Some(message) = messages.recv(), if !group.is_full(&fill) => group.add(message, clock.as_ref()).await,
             }
         };
         let Ok(place) = place else { return };
-        busy = batch.executions >= BUSY_EXECUTIONS;
-        place.send(batch);
+        busy = group.executions >= BUSY_EXECUTIONS;
+        place.send(group);
     }
 }
 
 #[derive(Default)]
-struct Batch {
+struct Group {
     items: Vec<Item>,
     executions: usize,
 }
 
-impl Batch {
+impl Group {
     fn is_full(&self, fill: &Fill) -> bool {
         self.percent() >= fill.percent()
     }
 
-    /// Its size as a percentage of the largest batch.
+    /// Its size as a percentage of the largest group.
     fn percent(&self) -> usize {
         let of_executions = self.executions * 100 / EXECUTIONS_PER_BATCH;
         of_executions.max(self.items.len() * 100 / MESSAGES_PER_BATCH)
@@ -207,17 +207,17 @@ impl Batch {
 
     async fn add(&mut self, mut in_hand: Message, clock: &dyn Clock) {
         let message = std::mem::take(&mut in_hand.delivery.message);
-        match Parcel::read(message, clock.now()) {
-            Ok(parcel) => {
-                self.executions += parcel.executions.len();
-                self.items.push(Item { in_hand, parcel });
+        match Batch::read(message, clock.now()) {
+            Ok(batch) => {
+                self.executions += batch.executions.len();
+                self.items.push(Item { in_hand, batch });
             }
             Err(error) => in_hand.failed(&error).await,
         }
     }
 }
 
-/// The percentage of the largest batch that this machine currently records in [`RECORDING_TIME`].
+/// The percentage of the largest group that this machine currently records in [`RECORDING_TIME`].
 struct Fill(AtomicUsize);
 
 impl Default for Fill {
@@ -231,7 +231,7 @@ impl Fill {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Learns from the time that a batch of `percent` took. Small batches are ignored: most of their time is
+    /// Learns from the time that a group of `percent` took. Small groups are ignored: most of their time is
     /// fixed cost.
     fn learn(&self, percent: usize, took: Duration) {
         if percent * 2 < self.percent() {
@@ -243,10 +243,10 @@ impl Fill {
     }
 }
 
-async fn record(mut recorder: Recorder, mut batches: mpsc::Receiver<Batch>, fill: Arc<Fill>) {
-    while let Some(batch) = batches.recv().await {
-        let (started_at, percent) = (Instant::now(), batch.percent());
-        recorder.record(batch.items).await;
+async fn record(mut recorder: Recorder, mut groups: mpsc::Receiver<Group>, fill: Arc<Fill>) {
+    while let Some(group) = groups.recv().await {
+        let (started_at, percent) = (Instant::now(), group.percent());
+        recorder.record(group.items).await;
         let took = started_at.elapsed();
         fill.learn(percent, took);
         metrics::histogram!("flowmeter_recording_seconds").record(took.as_secs_f64());
@@ -263,7 +263,7 @@ mod tests {
         fill.learn(100, RECORDING_TIME * 4);
         assert_eq!(fill.percent(), 25);
         fill.learn(3, RECORDING_TIME);
-        assert_eq!(fill.percent(), 25, "a small batch is ignored");
+        assert_eq!(fill.percent(), 25, "a small group is ignored");
         fill.learn(25, Duration::MAX);
         assert_eq!(fill.percent(), FILL_PERCENT_MIN);
         fill.learn(FILL_PERCENT_MIN, RECORDING_TIME / 4);

@@ -24,7 +24,7 @@ use crate::{
     figures::tally::Decided,
     recording::{
         admitted,
-        batch::Parcel,
+        batch::Batch,
         decide::{Decisions, month_of},
         error::RecordError,
         source_cache::{Memory, place_of},
@@ -43,11 +43,11 @@ pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_millis(1_500);
 /// A message and its content.
 pub(crate) struct Item {
     pub(crate) in_hand: InHand<v1::ExecutionBatch>,
-    pub(crate) parcel: Parcel,
+    pub(crate) batch: Batch,
 }
 
 /// Reports these messages to the broker as in progress.
-pub(crate) async fn tell_progress(items: &[Item]) {
+pub(crate) async fn report_progress(items: &[Item]) {
     for item in items {
         item.in_hand.progress().await;
     }
@@ -121,11 +121,11 @@ impl Recorder {
     /// by then, so that a message that waits for the database or for its source does not leave a letter with
     /// each attempt.
     async fn put_aside(&self, item: &Item) -> Result<(), PublishError> {
-        let Some((_, first_reason)) = item.parcel.unreadable.first() else { return Ok(()) };
+        let Some((_, first_reason)) = item.batch.unreadable.first() else { return Ok(()) };
         let Ok(message) = v1::ExecutionBatch::decode(item.in_hand.payload()) else { return Ok(()) };
         let total = message.executions.len();
-        let reason = format!("{} of {total} executions: {first_reason}", item.parcel.unreadable.len());
-        let places: HashSet<usize> = item.parcel.unreadable.iter().map(|(place, _)| *place).collect();
+        let reason = format!("{} of {total} executions: {first_reason}", item.batch.unreadable.len());
+        let places: HashSet<usize> = item.batch.unreadable.iter().map(|(place, _)| *place).collect();
         let executions = message.executions.into_iter().enumerate();
         let executions =
             executions.filter(|(place, _)| places.contains(place)).map(|(_, execution)| execution).collect();
@@ -154,7 +154,7 @@ impl Recorder {
         loop {
             tokio::select! {
                 outcome = &mut committing => return outcome,
-                _ = progress.tick() => tell_progress(items).await,
+                _ = progress.tick() => report_progress(items).await,
             }
         }
     }
@@ -171,7 +171,7 @@ impl Recorder {
                 Err(error) => {
                     // It may have committed all the same: only the database knows what is recorded.
                     self.memory.forget(
-                        items.iter().filter_map(|item| self.numbers.get(&item.parcel.source).copied()),
+                        items.iter().filter_map(|item| self.numbers.get(&item.batch.source).copied()),
                     );
                     self.months.clear();
                     if !error.is_stale() || attempts >= ATTEMPTS_MAX {
@@ -225,10 +225,10 @@ impl Recorder {
     ) -> Result<Vec<i32>, sqlx::Error> {
         let mut claims: BTreeMap<store::Key, i64> = BTreeMap::new();
         for item in items {
-            let Some(source) = self.numbers.get(&item.parcel.source).copied() else { continue };
-            for (id, execution) in &item.parcel.executions {
+            let Some(source) = self.numbers.get(&item.batch.source).copied() else { continue };
+            for (id, execution) in &item.batch.executions {
                 if let Some(slot) = admitted::claimed(execution.admitted_at, now) {
-                    claims.entry((source, item.parcel.epoch, *id)).or_insert(slot);
+                    claims.entry((source, item.batch.epoch, *id)).or_insert(slot);
                 }
             }
         }
@@ -248,7 +248,7 @@ impl Recorder {
     }
 
     async fn ensure_months(&mut self, items: &[Item]) -> Result<(), sqlx::Error> {
-        let executions = items.iter().flat_map(|item| &item.parcel.executions);
+        let executions = items.iter().flat_map(|item| &item.batch.executions);
         let mut last = None;
         for (_, execution) in executions {
             let day = execution.stopped_at.as_second().div_euclid(24 * 60 * 60);
@@ -270,7 +270,7 @@ impl Recorder {
     async fn hold(&mut self, connection: &mut PgConnection, items: &[Item]) -> Result<Vec<i32>, sqlx::Error> {
         let unknown: BTreeSet<&SourceId> = items
             .iter()
-            .map(|item| &item.parcel.source)
+            .map(|item| &item.batch.source)
             .filter(|source| !self.numbers.contains_key(*source))
             .collect();
         if !unknown.is_empty() {
@@ -278,7 +278,7 @@ impl Recorder {
             self.numbers.extend(store::source_numbers(connection, &unknown).await?);
         }
         let sources: BTreeSet<i32> =
-            items.iter().filter_map(|item| self.numbers.get(&item.parcel.source).copied()).collect();
+            items.iter().filter_map(|item| self.numbers.get(&item.batch.source).copied()).collect();
         let sources: Vec<i32> = sources.into_iter().collect();
         let versions: HashMap<i32, i64> =
             store::lock_sources(connection, &sources).await?.into_iter().collect();
@@ -299,10 +299,10 @@ impl Recorder {
     async fn learn(&mut self, connection: &mut PgConnection, items: &[Item]) -> Result<Moved, sqlx::Error> {
         let mut wanted: BTreeSet<(i32, WorkflowId)> = BTreeSet::new();
         for item in items {
-            let Some(number) = self.numbers.get(&item.parcel.source).copied() else { continue };
+            let Some(number) = self.numbers.get(&item.batch.source).copied() else { continue };
             let Some(source) = self.memory.of(number) else { continue };
-            let runs = item.parcel.executions.iter().map(|(_, execution)| &execution.workflow);
-            let facts = item.parcel.workflows.iter().map(|facts| &facts.workflow);
+            let runs = item.batch.executions.iter().map(|(_, execution)| &execution.workflow);
+            let facts = item.batch.workflows.iter().map(|facts| &facts.workflow);
             for workflow in runs.chain(facts) {
                 if !source.workflows.contains_key(workflow) {
                     wanted.insert((number, workflow.clone()));
@@ -326,17 +326,17 @@ impl Recorder {
         let mut moved = Moved::default();
         let mut dirty: BTreeSet<(i32, WorkflowId)> = BTreeSet::new();
         for item in items {
-            let Some(number) = self.numbers.get(&item.parcel.source).copied() else { continue };
+            let Some(number) = self.numbers.get(&item.batch.source).copied() else { continue };
             let Some(source) = self.memory.of(number) else { continue };
-            for facts in &item.parcel.workflows {
+            for facts in &item.batch.workflows {
                 if source.learn(facts.clone()) {
                     moved.map_again.insert(number);
                 }
                 dirty.insert((number, facts.workflow.clone()));
             }
-            for (_, execution) in &item.parcel.executions {
-                let (name, received_at) = (execution.workflow_name.as_ref(), item.parcel.received_at);
-                let workflow = source.name(&execution.workflow, name, received_at, item.parcel.polled);
+            for (_, execution) in &item.batch.executions {
+                let (name, received_at) = (execution.workflow_name.as_ref(), item.batch.received_at);
+                let workflow = source.name(&execution.workflow, name, received_at, item.batch.polled);
                 if source.workflows.get(&workflow).is_some_and(|known| known.dirty) {
                     dirty.insert((number, workflow));
                 }
@@ -362,10 +362,10 @@ impl Recorder {
     ) -> Result<(), sqlx::Error> {
         let mut wanted: BTreeSet<store::ChunkKey> = BTreeSet::new();
         for item in items {
-            let Some(number) = self.numbers.get(&item.parcel.source).copied() else { continue };
+            let Some(number) = self.numbers.get(&item.batch.source).copied() else { continue };
             let Some(source) = self.memory.of(number) else { continue };
-            let epoch = item.parcel.epoch;
-            let chunks = item.parcel.executions.iter().map(|(id, _)| place_of(*id).0);
+            let epoch = item.batch.epoch;
+            let chunks = item.batch.executions.iter().map(|(id, _)| place_of(*id).0);
             wanted.extend(
                 chunks
                     .filter(|chunk| !source.chunks.contains_key(&(epoch, *chunk)))
@@ -383,17 +383,17 @@ impl Recorder {
     }
 
     fn decide(&mut self, items: &[Item]) -> (Decisions, Vec<(usize, RecordError)>) {
-        let executions = items.iter().map(|item| item.parcel.executions.len()).sum();
+        let executions = items.iter().map(|item| item.batch.executions.len()).sum();
         let (mut decisions, mut refused) = (Decisions::with_room(executions), Vec::new());
         for (place, item) in items.iter().enumerate() {
-            let parcel = &item.parcel;
-            let number = self.numbers.get(&parcel.source).copied();
+            let batch = &item.batch;
+            let number = self.numbers.get(&batch.source).copied();
             let known = number.and_then(|number| Some((number, self.memory.of(number)?)));
             let outcome = match known {
-                None => Err(RecordError::UnknownSource(parcel.source.clone())),
+                None => Err(RecordError::UnknownSource(batch.source.clone())),
                 Some((number, memory)) => {
                     let trace = item.in_hand.delivery.traceparent.as_deref();
-                    decisions.add(parcel, number, memory, &self.directory, trace)
+                    decisions.add(batch, number, memory, &self.directory, trace)
                 }
             };
             if let Err(error) = outcome {

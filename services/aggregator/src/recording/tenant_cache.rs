@@ -11,7 +11,7 @@ use crate::store::{self, Dated};
 
 /// A tenant with its plan.
 #[derive(Debug)]
-pub(crate) struct Card {
+pub(crate) struct TenantTerms {
     pub(crate) number: i32,
     pub(crate) tenant: Tenant,
     /// Which calendar applies to its periods from when.
@@ -26,7 +26,7 @@ pub(crate) struct Card {
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
     version: Option<i64>,
-    cards: HashMap<TenantId, Option<Arc<Card>>>,
+    cards: HashMap<TenantId, Option<Arc<TenantTerms>>>,
 }
 
 impl Directory {
@@ -67,14 +67,14 @@ impl Directory {
                 .remove(&number)
                 .unwrap_or_else(|| Dated { version: 0, timeline: Timeline::new(tenant.calendar.clone()) });
             let id = tenant.id.clone();
-            let card = Card { number, tenant, timeline, calendar_version: version, plan };
-            self.cards.insert(id, Some(Arc::new(card)));
+            let terms_of_tenant = TenantTerms { number, tenant, timeline, calendar_version: version, plan };
+            self.cards.insert(id, Some(Arc::new(terms_of_tenant)));
         }
         Ok(())
     }
 
     /// The tenant, if the catalog has it. It must have been loaded.
-    pub(crate) fn card(&self, tenant: &TenantId) -> Option<&Arc<Card>> {
+    pub(crate) fn terms_of_tenant(&self, tenant: &TenantId) -> Option<&Arc<TenantTerms>> {
         self.cards.get(tenant)?.as_ref()
     }
 }

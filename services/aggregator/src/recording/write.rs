@@ -21,7 +21,7 @@ use crate::{
         contradictions,
         decide::{Decisions, month_of},
         error::RecordError,
-        tenant_cache::{Card, Directory},
+        tenant_cache::{Directory, TenantTerms},
         word::Word,
     },
     store::{self, ChangedPeriod, Key},
@@ -46,9 +46,9 @@ pub(crate) async fn write(
     grace: SignedDuration,
     now: Timestamp,
 ) -> Result<Written, RecordError> {
-    let heard = std::mem::take(&mut decisions.heard);
+    let observed = std::mem::take(&mut decisions.observed);
     let (confirmed, mut changed): (Vec<Changed>, Vec<Changed>) =
-        changes(connection, &heard).await?.into_iter().partition(Changed::only_confirms);
+        changes(connection, &observed).await?.into_iter().partition(Changed::only_confirms);
     let fresh = &mut decisions.fresh;
     fresh.sort_unstable_by_key(Decided::key);
     let mut cards = std::mem::take(&mut decisions.cards);
@@ -71,14 +71,14 @@ pub(crate) async fn write(
 /// The changes that new observations make to executions recorded before. The sources are locked.
 async fn changes(
     connection: &mut PgConnection,
-    heard: &BTreeMap<Key, Vec<Word>>,
+    observed: &BTreeMap<Key, Vec<Word>>,
 ) -> Result<Vec<Changed>, RecordError> {
     let likely_in = |words: &Vec<Word>| words.first().map(|word| month_of(word.ended.stopped_at));
-    let wanted: Vec<_> = heard.iter().filter_map(|(key, words)| Some((*key, likely_in(words)?))).collect();
+    let wanted: Vec<_> = observed.iter().filter_map(|(key, words)| Some((*key, likely_in(words)?))).collect();
     let kept = store::changeable(connection, &wanted).await?;
     let changed = kept.into_iter().filter_map(|before| {
         let mut after = before.clone();
-        for word in heard.get(&before.key())? {
+        for word in observed.get(&before.key())? {
             after = word.applied_to(&after).unwrap_or(after);
         }
         (before != after).then_some(Changed { before, after })
@@ -90,7 +90,7 @@ async fn changes(
 async fn find_cards(
     connection: &mut PgConnection,
     directory: &mut Directory,
-    cards: &mut BTreeMap<i32, std::sync::Arc<Card>>,
+    cards: &mut BTreeMap<i32, std::sync::Arc<TenantTerms>>,
     changed: &[Changed],
 ) -> Result<(), RecordError> {
     let tenants: BTreeSet<i32> = changed
@@ -103,8 +103,8 @@ async fn find_cards(
     }
     let ids = store::tenant_ids(connection, &tenants.into_iter().collect::<Vec<_>>()).await?;
     directory.load(connection, ids.clone()).await?;
-    for card in ids.iter().filter_map(|id| directory.card(id)) {
-        cards.insert(card.number, card.clone());
+    for terms_of_tenant in ids.iter().filter_map(|id| directory.terms_of_tenant(id)) {
+        cards.insert(terms_of_tenant.number, terms_of_tenant.clone());
     }
     Ok(())
 }
@@ -138,7 +138,7 @@ async fn settle_late(connection: &mut PgConnection, changed: &mut [Changed]) -> 
 /// Adds executions to the figures of their tenants.
 pub(crate) struct Figures {
     /// The tenants, as far as the catalog has them.
-    pub(crate) cards: BTreeMap<i32, std::sync::Arc<Card>>,
+    pub(crate) cards: BTreeMap<i32, std::sync::Arc<TenantTerms>>,
     /// The trace of the message that first affected a tenant.
     pub(crate) traces: HashMap<i32, String>,
     /// Further tenants with news: the time of admission of a recorded execution became known.
@@ -164,10 +164,12 @@ impl Figures {
         }
         let raised = store::raise_revisions(connection, &tenants).await?;
         // Checked under the tenants' locks, so that no calendar can change from here on.
-        let is_other = |card: &Card| {
-            raised.get(&card.number).is_some_and(|held| held.calendar_version != card.calendar_version)
+        let is_other = |terms_of_tenant: &TenantTerms| {
+            raised
+                .get(&terms_of_tenant.number)
+                .is_some_and(|held| held.calendar_version != terms_of_tenant.calendar_version)
         };
-        if self.cards.values().any(|card| is_other(card)) {
+        if self.cards.values().any(|terms_of_tenant| is_other(terms_of_tenant)) {
             return Err(RecordError::CalendarChanged);
         }
         settle_late(connection, changed).await?;
@@ -188,7 +190,7 @@ impl Figures {
         for period in &periods {
             let delta = changes.get(&(period.tenant, period.period.start)).map(|change| change.totals);
             let revision = raised.get(&period.tenant).map_or(0, |held| held.revision);
-            self.tell(connection, bus, period, delta.unwrap_or_default(), revision, now, &mut messages)
+            self.publish(connection, bus, period, delta.unwrap_or_default(), revision, now, &mut messages)
                 .await?;
         }
         outbox::enqueue(connection, &messages).await?;
@@ -201,7 +203,8 @@ impl Figures {
         let mut changes = Changes::default();
         let mut add = |decided: &Decided, totals: Totals| {
             let Some(placed) = decided.placed else { return };
-            let timeline = self.cards.get(&placed.tenant).map_or(&utc, |card| &card.timeline);
+            let timeline =
+                self.cards.get(&placed.tenant).map_or(&utc, |terms_of_tenant| &terms_of_tenant.timeline);
             let share = Share {
                 tenant: placed.tenant,
                 workflow: decided.workflow,
@@ -224,7 +227,7 @@ impl Figures {
 
     /// The messages that follow from a period's new figures: opened, late usage, crossed thresholds.
     #[expect(clippy::too_many_arguments, reason = "one period of one transaction, in all its parts")]
-    async fn tell(
+    async fn publish(
         &self,
         connection: &mut PgConnection,
         bus: &Bus,
@@ -234,8 +237,8 @@ impl Figures {
         now: Timestamp,
         messages: &mut Vec<Outgoing>,
     ) -> Result<(), RecordError> {
-        let Some(card) = self.cards.get(&changed.tenant) else { return Ok(()) };
-        let (tenant, namespace) = (&card.tenant, bus.namespace());
+        let Some(terms_of_tenant) = self.cards.get(&changed.tenant) else { return Ok(()) };
+        let (tenant, namespace) = (&terms_of_tenant.tenant, bus.namespace());
         let first = messages.len();
         if changed.opened {
             messages.push(events::period_opened(namespace, tenant.id.as_str(), changed.period, now));
@@ -244,7 +247,7 @@ impl Figures {
             let id = tenant.id.as_str();
             messages.push(events::late_usage(namespace, id, changed.period, revision, &changed.totals, now));
         }
-        let (kept, plan) = (changed.terms.clone(), card.plan.as_ref());
+        let (kept, plan) = (changed.terms.clone(), terms_of_tenant.plan.as_ref());
         let terms = Terms::of_period(kept, plan, tenant, changed.period, now, self.grace);
         if let Some(terms) = terms.filter(|_| !changed.closed) {
             // A changed limit is news of its own, which the publisher handles.

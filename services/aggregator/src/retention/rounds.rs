@@ -13,7 +13,7 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Kept,
+    KeepFor,
     recording::{
         admitted,
         decide::{month_after, month_of, start_of},
@@ -48,9 +48,9 @@ pub struct Retention {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// How long executions are kept one by one.
-    pub executions_kept: Kept,
+    pub executions_kept: KeepFor,
     /// How long figures by hour, and those of workflows by day, are kept.
-    pub hours_kept: Kept,
+    pub hours_kept: KeepFor,
 }
 
 impl Retention {
@@ -159,7 +159,7 @@ async fn remove_admitted(connection: &mut PgConnection, now: Timestamp) -> Resul
 }
 
 async fn remove_crossings(connection: &mut PgConnection, now: Timestamp) -> Result<(), sqlx::Error> {
-    let Some(cutoff) = Kept::days(CROSSINGS_KEPT_DAYS).cutoff(now) else { return Ok(()) };
+    let Some(cutoff) = KeepFor::days(CROSSINGS_KEPT_DAYS).cutoff(now) else { return Ok(()) };
     while store::remove_crossings(connection, start_of(cutoff), CROSSINGS_PER_BATCH).await? > 0 {}
     Ok(())
 }

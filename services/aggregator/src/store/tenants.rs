@@ -162,7 +162,7 @@ pub(crate) async fn raise_revisions_above(pool: &PgPool, raises: &[Raise]) -> Re
 /// Tenants with news, those with the most unpublished revisions first; at most `limit`.
 pub(crate) async fn tenants_with_news(
     connection: &mut PgConnection,
-    told: &[Published],
+    published: &[Published],
     limit: i64,
 ) -> Result<Vec<News>, sqlx::Error> {
     sqlx::query_as(
@@ -171,8 +171,8 @@ pub(crate) async fn tenants_with_news(
          WHERE has_news AND coalesce(told_revision, 0) < revision
          ORDER BY greatest(published_revision, told_revision) - revision, number LIMIT $3",
     )
-    .bind(told.iter().map(|published| published.tenant).collect::<Vec<_>>())
-    .bind(told.iter().map(|published| published.revision).collect::<Vec<_>>())
+    .bind(published.iter().map(|published| published.tenant).collect::<Vec<_>>())
+    .bind(published.iter().map(|published| published.revision).collect::<Vec<_>>())
     .bind(limit)
     .fetch_all(connection)
     .await

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aggregator::{Kept, Retention};
+use aggregator::{KeepFor, Retention};
 use catalog::{Attribution, Scope, Source};
 use futures_util::future::join_all;
 use messaging::AskError;
@@ -79,8 +79,8 @@ async fn with_one_connection_old_months_are_dropped_and_figures_are_rebuilt() {
     let retention = Retention {
         pool: running.bench.context.pool.clone(),
         clock: running.bench.context.clock.clone(),
-        executions_kept: Kept::days(400),
-        hours_kept: Kept::days(400),
+        executions_kept: KeepFor::days(400),
+        hours_kept: KeepFor::days(400),
     };
     eventually("the old month is dropped", || async {
         (!retention.round().await.expect("a round").is_empty()).then_some(())

@@ -1,7 +1,7 @@
 //! What grows with time or with the input: publishing and recording cost the same however much there is, and
 //! old data is removed.
 
-use aggregator::{Kept, Retention};
+use aggregator::{KeepFor, Retention};
 use jiff::Timestamp;
 use proto::{subjects::Question, v1};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
@@ -230,8 +230,8 @@ async fn only_crossings_and_hours_of_old_periods_are_removed() {
     let retention = Retention {
         pool: pool.clone(),
         clock: running.bench.context.clock.clone(),
-        executions_kept: Kept::Forever,
-        hours_kept: Kept::Forever,
+        executions_kept: KeepFor::Forever,
+        hours_kept: KeepFor::Forever,
     };
     eventually("a round gets the turn", || async {
         retention.round().await.unwrap();
@@ -271,8 +271,8 @@ async fn workflow_days_are_removed_with_hours_and_tenant_days_stay() {
     let retention = Retention {
         pool: pool.clone(),
         clock: running.bench.context.clock.clone(),
-        executions_kept: Kept::Forever,
-        hours_kept: Kept::days(400),
+        executions_kept: KeepFor::Forever,
+        hours_kept: KeepFor::days(400),
     };
     let old = "SELECT count(*) FROM workflow_days WHERE day_start = '2025-10-19Z'";
     eventually("a round gets the turn", || async {

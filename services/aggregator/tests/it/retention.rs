@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use aggregator::{Dropped, Kept, Retention};
+use aggregator::{Dropped, KeepFor, Retention};
 use catalog::{Attribution, Scope, Source};
 use metering::TenantId;
 use proto::{
@@ -29,8 +29,8 @@ impl Running {
         Retention {
             pool: self.bench.pool().clone(),
             clock: self.bench.context.clock.clone(),
-            executions_kept: Kept::days(400),
-            hours_kept: Kept::days(400),
+            executions_kept: KeepFor::days(400),
+            hours_kept: KeepFor::days(400),
         }
     }
 
@@ -375,7 +375,7 @@ async fn old_hours_are_removed_and_days_stay() {
     let running = Running::start(None).await;
     running.record(vec![execution(1, "2026-10-01T08:00:00Z"), execution(2, "2026-11-20T08:00:00Z")]).await;
     assert_eq!(running.rebuilt().await, [], "and everything is folded");
-    let retention = Retention { hours_kept: Kept::days(32), ..running.retention() };
+    let retention = Retention { hours_kept: KeepFor::days(32), ..running.retention() };
     eventually("the old hour is removed", || async {
         retention.round().await.unwrap();
         (running.number("SELECT count(*) FROM usage_hours").await == 1).then_some(())
@@ -401,7 +401,7 @@ async fn executions_that_are_kept_for_ever_stay() {
     let running = Running::start(None).await;
     running.record(old(1..=3)).await;
     let retention =
-        Retention { executions_kept: Kept::Forever, hours_kept: Kept::Forever, ..running.retention() };
+        Retention { executions_kept: KeepFor::Forever, hours_kept: KeepFor::Forever, ..running.retention() };
     assert_eq!(retention.round().await.unwrap(), []);
     assert_eq!(running.number("SELECT count(*) FROM executions").await, 3);
     running.bench.finish().await;

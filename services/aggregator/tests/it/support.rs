@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aggregator::{Aggregator, AggregatorSettings, Difference, Kept, PoolSettings, Rebuild};
+use aggregator::{Aggregator, AggregatorSettings, Difference, KeepFor, PoolSettings, Rebuild};
 use catalog::{Entry, Plan, Source, Tenant};
 use chassis::Service;
 use jiff::{SignedDuration, Timestamp};
@@ -55,8 +55,8 @@ impl Running {
             publish_interval: Duration::from_millis(20),
             rollup_interval: Duration::from_millis(20),
             // The tests of retention set their own.
-            executions_kept: Kept::Forever,
-            hours_kept: Kept::Forever,
+            executions_kept: KeepFor::Forever,
+            hours_kept: KeepFor::Forever,
             pools,
             ..AggregatorSettings::default()
         };

@@ -101,7 +101,7 @@ impl Page {
                     continue;
                 }
                 _ if !due(execution.stopped_at) => continue,
-                Some(recorded) => (AuditFinding::Different, format!("recorded as {}", told(recorded))),
+                Some(recorded) => (AuditFinding::Different, format!("recorded as {}", describe(recorded))),
                 None => (AuditFinding::NotRecorded, "not recorded".to_owned()),
             };
             compared.listed += 1;
@@ -113,7 +113,7 @@ impl Page {
             let stopped_at = instant(recorded.stopped_at.as_ref(), "stopped_at").ok().flatten();
             let is_shown = self.finals.contains_key(key) || self.others.contains(&key.1);
             if !is_shown && stopped_at.is_some_and(&due) {
-                let detail = format!("recorded as {}, not shown", told(recorded));
+                let detail = format!("recorded as {}, not shown", describe(recorded));
                 compared.differences.push(difference(*key, AuditFinding::NotShown, detail));
             }
         }
@@ -139,17 +139,17 @@ fn shown(execution: &Execution) -> String {
     format!("{} at {stopped_at} ({} of workflow {workflow})", status.as_str(), mode.as_str())
 }
 
-fn told(recorded: &Recorded) -> String {
+fn describe(recorded: &Recorded) -> String {
     let word = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_ascii_lowercase();
-    let mut told = word(recorded.status().as_str_name(), "EXECUTION_STATUS_");
+    let mut described = word(recorded.status().as_str_name(), "EXECUTION_STATUS_");
     if let Ok(Some(stopped_at)) = instant(recorded.stopped_at.as_ref(), "stopped_at") {
-        told = format!("{told} at {stopped_at}");
+        described = format!("{described} at {stopped_at}");
     }
     if recorded.workflow_id.is_empty() {
-        return told;
+        return described;
     }
     let mode = word(recorded.mode().as_str_name(), "EXECUTION_MODE_");
-    format!("{told} ({mode} of workflow {})", recorded.workflow_id)
+    format!("{described} ({mode} of workflow {})", recorded.workflow_id)
 }
 
 fn difference((epoch, execution_id): (u32, u64), finding: AuditFinding, detail: String) -> AuditDifference {

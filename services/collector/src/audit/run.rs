@@ -107,7 +107,7 @@ struct Audit {
     complete_until: Timestamp,
     left_out_before: Option<Timestamp>,
     progress: v1::SourceAudit,
-    told_at: Instant,
+    published_at: Instant,
     confirmed_pages: u32,
     _place: OwnedSemaphorePermit,
 }
@@ -175,7 +175,7 @@ impl Auditor {
             complete_until,
             left_out_before: cursor.left_out_before,
             progress,
-            told_at: Instant::now(),
+            published_at: Instant::now(),
             confirmed_pages: 0,
             _place: place,
         })
@@ -204,7 +204,7 @@ impl Auditor {
             return;
         }
         audit.progress.ended_at = Some(timestamp(self.clock.now()));
-        if let Err(error) = self.tell(&mut audit).await {
+        if let Err(error) = self.publish(&mut audit).await {
             tracing::warn!(source = %audit.source, error = error_chain(&error), "cannot publish that an audit has ended");
         }
     }
@@ -221,11 +221,11 @@ impl Auditor {
                 page.refused(&store::refusals::proven_between(&self.pool, &audit.source, page.ids).await?);
                 self.compare(audit, &page).await?;
             }
-            if audit.told_at.elapsed() >= PROGRESS_INTERVAL {
+            if audit.published_at.elapsed() >= PROGRESS_INTERVAL {
                 if !store::audits::renew(&self.pool, &audit.source, audit.id).await? {
                     return Err(AuditError::Replaced);
                 }
-                self.tell(audit).await?;
+                self.publish(audit).await?;
             }
             if !pages.advance(answer.next_cursor)? {
                 break;
@@ -280,10 +280,10 @@ impl Auditor {
         Ok(records)
     }
 
-    async fn tell(&self, audit: &mut Audit) -> Result<(), AuditError> {
+    async fn publish(&self, audit: &mut Audit) -> Result<(), AuditError> {
         let now = self.clock.now();
         audit.progress.updated_at = Some(timestamp(now));
-        audit.told_at = Instant::now();
+        audit.published_at = Instant::now();
         Ok(self.publisher.audit(&audit.source, &audit.progress, now).await?)
     }
 }

@@ -58,21 +58,21 @@ struct Known {
 
 impl Senders {
     /// Takes one push into account. Returns what is to be stored.
-    pub fn hear(&self, source: &SourceId, sender: Sender, received_at: Timestamp) -> Note {
+    pub fn note_sender(&self, source: &SourceId, sender: Sender, received_at: Timestamp) -> Note {
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sources.len() >= SOURCES_MAX && !sources.contains_key(source) {
             sources.clear();
         }
         let known = sources.entry(source.clone()).or_default();
         Note {
-            skew: sender.sent_at.and_then(|sent_at| known.hear_clock(sent_at, received_at)),
-            instance: sender.instance.and_then(|instance| known.hear_instance(instance, received_at)),
+            skew: sender.sent_at.and_then(|sent_at| known.note_clock(sent_at, received_at)),
+            instance: sender.instance.and_then(|instance| known.note_instance(instance, received_at)),
         }
     }
 }
 
 impl Known {
-    fn hear_clock(&mut self, sent_at: Timestamp, received_at: Timestamp) -> Option<Reading> {
+    fn note_clock(&mut self, sent_at: Timestamp, received_at: Timestamp) -> Option<Reading> {
         let skew_ms = self.clock.take(sent_at, received_at);
         if !is_due(self.clock_noted_at, received_at) {
             return None;
@@ -81,7 +81,7 @@ impl Known {
         Some(Reading { skew_ms, at: received_at })
     }
 
-    fn hear_instance(&mut self, instance: InstanceId, received_at: Timestamp) -> Option<InstanceId> {
+    fn note_instance(&mut self, instance: InstanceId, received_at: Timestamp) -> Option<InstanceId> {
         if !is_due(self.instances.get(&instance).copied(), received_at) {
             return None;
         }
@@ -111,18 +111,18 @@ mod tests {
     fn the_same_is_stored_once_a_minute() {
         let senders = Senders::default();
         let north = SourceId::parse("north").unwrap();
-        let hear = |instance: &str, second| {
+        let note_sender = |instance: &str, second| {
             let instance = InstanceId::parse(instance);
-            senders.hear(&north, Sender { sent_at: Some(at(second)), instance }, at(second))
+            senders.note_sender(&north, Sender { sent_at: Some(at(second)), instance }, at(second))
         };
-        let first = hear("a", 0);
+        let first = note_sender("a", 0);
         assert_eq!(first.skew, Some(Reading { skew_ms: 0, at: at(0) }));
         assert_eq!(first.instance, InstanceId::parse("a"));
-        assert!(hear("a", 59).is_empty());
-        let another = hear("b", 59);
+        assert!(note_sender("a", 59).is_empty());
+        let another = note_sender("b", 59);
         assert_eq!((another.skew, another.instance), (None, InstanceId::parse("b")));
-        assert!(!hear("a", 60).is_empty());
-        assert!(senders.hear(&north, Sender::default(), at(500)).is_empty());
+        assert!(!note_sender("a", 60).is_empty());
+        assert!(senders.note_sender(&north, Sender::default(), at(500)).is_empty());
     }
 
     #[test]
@@ -130,12 +130,12 @@ mod tests {
         let senders = Senders::default();
         for number in 0..=SOURCES_MAX {
             let source = SourceId::parse(&format!("s{number}")).unwrap();
-            senders.hear(&source, Sender::default(), at(0));
+            senders.note_sender(&source, Sender::default(), at(0));
         }
         assert_eq!(senders.0.lock().unwrap().len(), 1);
         let mut known = Known::default();
         for number in 0..100 {
-            known.hear_instance(InstanceId::parse(&number.to_string()).unwrap(), at(number));
+            known.note_instance(InstanceId::parse(&number.to_string()).unwrap(), at(number));
         }
         assert_eq!(known.instances.len(), INSTANCES_MAX);
     }

@@ -122,7 +122,7 @@ async fn handle(pushed: &Pushed, request: Request) -> Result<ReceivedJson, Refus
     let mut answer = ReceivedJson::of(&items);
     let pushed = items.into_iter().filter_map(Item::into_pushed).collect();
     answer.leave(receive.publish(&pusher, pushed).await?);
-    receive.hear(&pusher, body.sender, received_at).await;
+    receive.note_sender(&pusher, body.sender, received_at).await;
     answer.count();
     Ok(answer)
 }

@@ -114,9 +114,9 @@ impl Receive {
 
     /// Records who has sent a request that arrived at `received_at`. A failure loses nothing else: the
     /// executions are durable.
-    pub async fn hear(&self, pusher: &Pusher, sender: Sender, received_at: Timestamp) {
+    pub async fn note_sender(&self, pusher: &Pusher, sender: Sender, received_at: Timestamp) {
         let source = &pusher.source;
-        let note = self.senders.hear(source, sender, received_at);
+        let note = self.senders.note_sender(source, sender, received_at);
         let noted = check::note(&self.pool, source, note, self.clock_skew_warning, self.clock.now()).await;
         if let Err(error) = noted {
             tracing::debug!(%source, error = error_chain(&error), "cannot record who pushes");
@@ -137,7 +137,7 @@ impl Receive {
             // Before they are published: the sweep may find them at any moment.
             store::refusals::claim(&self.pool, source, &refused, self.clock.now()).await?;
         }
-        let epochs = store::epochs::tell(&self.pool, source, latest_start).await?;
+        let epochs = store::epochs::raise_latest_start(&self.pool, source, latest_start).await?;
         let mut by_epoch: BTreeMap<u32, Vec<Execution>> = BTreeMap::new();
         for pushed in pushed {
             match epoch_of(&epochs, &pushed) {
@@ -193,8 +193,8 @@ impl Receive {
             let workflow = known.get(&execution.workflow).and_then(Option::as_ref);
             execution.workflow_name = workflow.and_then(|(workflow, _)| workflow.name.clone().non_empty());
         }
-        let told = known.iter().filter_map(|(id, known)| known.as_ref().map(|known| (id, known)));
-        Ok(told.map(|(id, (workflow, read_at))| workflow.to_wire(id, *read_at)).collect())
+        let found = known.iter().filter_map(|(id, known)| known.as_ref().map(|known| (id, known)));
+        Ok(found.map(|(id, (workflow, read_at))| workflow.to_wire(id, *read_at)).collect())
     }
 }
 

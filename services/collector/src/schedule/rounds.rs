@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use catalog::{Source, sealing::OpeningKey};
 use chassis::Rounds;
 use jiff::SignedDuration;
-use messaging::error_chain;
+use messaging::{doubling, error_chain};
 use metering::Clock;
 use rand::{Rng, rngs::StdRng};
 use sqlx::PgPool;
@@ -327,8 +327,7 @@ impl Work {
 /// The pause after `failures` failed sweeps in a row.
 fn pause(interval: Duration, failures: u32, failure: &Failure) -> Duration {
     let cap = interval.saturating_mul(3).clamp(BACKOFF_CAP_MIN, BACKOFF_CAP_MAX);
-    let doublings = failures.saturating_sub(1).min(16);
-    let own = BACKOFF_FIRST.min(interval).saturating_mul(2_u32.pow(doublings)).min(cap);
+    let own = doubling(BACKOFF_FIRST.min(interval), failures.into(), cap);
     own.max(failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 

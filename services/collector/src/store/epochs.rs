@@ -39,7 +39,11 @@ pub async fn announce(pool: &PgPool, claim: &Claim, latest_start: Timestamp) -> 
 
 /// To be called before anybody else publishes executions that started as late as this. Returns the epochs to
 /// publish them under.
-pub async fn tell(pool: &PgPool, source: &SourceId, latest_start: Timestamp) -> Result<Epochs, sqlx::Error> {
+pub async fn raise_latest_start(
+    pool: &PgPool,
+    source: &SourceId,
+    latest_start: Timestamp,
+) -> Result<Epochs, sqlx::Error> {
     // Locks the row: an epoch that begins at the same time begins either after this start or before the
     // epochs are read.
     sqlx::query("UPDATE sources SET latest_start = greatest(latest_start, $2) WHERE source_id = $1")

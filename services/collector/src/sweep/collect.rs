@@ -294,7 +294,7 @@ impl Collecting<'_> {
         for (id, question) in self.sweep.questions() {
             match self.ask(id, question).await? {
                 Answer::Publish(execution) => news.push(*execution),
-                Answer::Vanished => self.tell_gap(GapReason::OpenExecutionVanished, (id, id)).await?,
+                Answer::Vanished => self.publish_gap(GapReason::OpenExecutionVanished, (id, id)).await?,
                 Answer::Nothing => self.check()?,
             }
             if news.len() == BATCH_EXECUTIONS_MAX {
@@ -321,13 +321,13 @@ impl Collecting<'_> {
         backlog: Option<Backlog>,
     ) -> Result<Collected, SweepError> {
         if let Some(range) = self.sweep.pruned() {
-            self.tell_gap(GapReason::PrunedBeforeSeen, range).await?;
+            self.publish_gap(GapReason::PrunedBeforeSeen, range).await?;
         }
         for id in self.sweep.replaced().collect::<Vec<_>>() {
-            self.tell_gap(GapReason::OpenExecutionVanished, (id, id)).await?;
+            self.publish_gap(GapReason::OpenExecutionVanished, (id, id)).await?;
         }
         // Even without executions: names, tags and projects change without them.
-        self.tell_workflows(&[]).await?;
+        self.publish_workflows(&[]).await?;
         self.look_for_unseen().await;
         let kept = self.workflows.kept().unwrap_or(self.sweep.before().unseen.kept);
         let Collecting { work, sweep, found, executions_published, published_through, latest_start, .. } =
@@ -393,7 +393,7 @@ impl Collecting<'_> {
     }
 
     async fn publish(&mut self, mut news: Vec<Execution>) -> Result<(), SweepError> {
-        self.tell_workflows(&news).await?;
+        self.publish_workflows(&news).await?;
         self.workflows.name(&mut news);
         self.look_at_refusals(&mut news).await?;
         self.raise_latest_start(&news).await?;
@@ -454,7 +454,7 @@ impl Collecting<'_> {
     }
 
     /// Publishes workflows before their executions, and stores them afterwards: a tenant may depend on them.
-    async fn tell_workflows(&mut self, executions: &[Execution]) -> Result<(), SweepError> {
+    async fn publish_workflows(&mut self, executions: &[Execution]) -> Result<(), SweepError> {
         let news = self.workflows.learn(executions).await?;
         let Some(read_at) = news.read_at else { return Ok(()) };
         let Collect { source, publisher, clock, .. } = self.work;
@@ -479,7 +479,7 @@ impl Collecting<'_> {
         Ok(())
     }
 
-    async fn tell_gap(&mut self, reason: GapReason, range: (RunId, RunId)) -> Result<(), SweepError> {
+    async fn publish_gap(&mut self, reason: GapReason, range: (RunId, RunId)) -> Result<(), SweepError> {
         let Collect { source, publisher, clock, .. } = self.work;
         tracing::warn!(%source, first = %range.0, last = %range.1, reason = reason.as_str_name(), "executions were gone before they were read; reported as a gap");
         Ok(publisher.gap(source, self.sweep.before().epochs.current(), reason, range, clock.now()).await?)
@@ -499,13 +499,13 @@ impl Collecting<'_> {
                 Err(Unreadable { error: RowError::ForeignId(id), .. }) => {
                     return Err(SweepError::ForeignIds(id));
                 }
-                Err(unreadable) => self.bury(&value, &unreadable).await?,
+                Err(unreadable) => self.dead_letter(&value, &unreadable).await?,
             }
         }
         Ok(rows)
     }
 
-    async fn bury(&mut self, value: &Value, unreadable: &Unreadable) -> Result<(), SweepError> {
+    async fn dead_letter(&mut self, value: &Value, unreadable: &Unreadable) -> Result<(), SweepError> {
         let Collect { source, publisher, pool, clock, .. } = self.work;
         if let Some(id) = unreadable.id {
             self.sweep.met_unreadable(id);

@@ -80,7 +80,7 @@ impl SweepError {
     pub fn failure(&self) -> Failure {
         let named = what_to_do_by_name(self);
         let (reason, what_to_do) = match self {
-            Self::Read(error) => told(error),
+            Self::Read(error) => advice(error),
             Self::OpenKey(_) => (
                 FailureReason::SecretUnreadable,
                 "Set the source's API key again, or restore the collector's secret key.",
@@ -139,7 +139,7 @@ fn what_to_do_by_name(error: &SweepError) -> Option<String> {
     }
 }
 
-fn told(error: &N8nError) -> (FailureReason, &'static str) {
+fn advice(error: &N8nError) -> (FailureReason, &'static str) {
     match error {
         N8nError::Address(_) => (
             FailureReason::Unreachable,

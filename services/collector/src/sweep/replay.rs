@@ -74,7 +74,7 @@ impl Handler for Replay {
             Row::Open(id, _) => return Err(ReplayError::NotFinal(id)),
         };
         let born_at = born_at(&execution);
-        let epoch = store::epochs::tell(&self.pool, &source, born_at).await?.of(born_at);
+        let epoch = store::epochs::raise_latest_start(&self.pool, &source, born_at).await?.of(born_at);
         let received = Received { epoch, origin: Origin::Replay, at: self.clock.now() };
         let sequence = self.publisher.executions(&source, received, &[execution], Vec::new()).await?;
         Ok(store::published(&self.pool, &source, sequence).await?)

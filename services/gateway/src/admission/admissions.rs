@@ -39,7 +39,7 @@ use crate::{
         id_lookup::Lookups,
         lease_size::{CONTACT_AGE_MAX, CONTACT_INTERVAL},
         resources::Resources,
-        resweep::Doubts,
+        resweep::Resweeps,
         tenant_lease::{TenantLease, Waiting},
         unwritten::Unwritten,
         verdict::{AdmitError, Request, Verdict},
@@ -105,7 +105,7 @@ impl Admissions {
         directory: Arc<Directory>,
         namespace: Namespace,
         stale_after: Duration,
-        doubts: Doubts,
+        resweeps: Resweeps,
     ) -> Self {
         let resources = Resources {
             pool,
@@ -115,7 +115,7 @@ impl Admissions {
             namespace,
             stale_after,
             replica: Uuid::new_v4(),
-            doubts,
+            resweeps,
             closing: AtomicBool::new(false),
             unwritten: Unwritten::default(),
             settling: Semaphore::new(SETTLES_MAX),
@@ -144,7 +144,7 @@ impl Admissions {
         catalog: &Arc<Snapshot>,
     ) -> Result<Option<Verdict>, AdmitError> {
         let Some((tenant, plan)) = catalog.terms(&request.tenant) else { return Ok(None) };
-        self.hear_of(&request.tenant).await;
+        self.await_figures(&request.tenant).await;
         // The run's outcome is not known yet: it is reserved if a success would count.
         if !is_counted(request.mode, plan) {
             return Ok(Some(self.not_counted(tenant, plan)));
@@ -153,7 +153,7 @@ impl Admissions {
     }
 
     /// Just after a start, waits for usage updates of the tenant that the broker keeps.
-    pub(crate) async fn hear_of(&self, tenant: &TenantId) {
+    pub(crate) async fn await_figures(&self, tenant: &TenantId) {
         let usage = &self.resources.usage;
         if usage.of(tenant).is_none() {
             let patience_ends_at = self.contact.started_at + FIGURES_WITHIN;

@@ -10,7 +10,7 @@
 //! A run that was allowed before W either ended before W, and is counted, or was running at W, and is listed.
 //! One that was allowed just before W may begin just after it, by another machine's clock: `allowed since W`
 //! therefore begins [`START_MARGIN`] before W. Runs within that margin may be counted twice until the next
-//! sweep, but are never missed; where that may have refused a run, the next sweep comes soon (`doubts`). An
+//! sweep, but are never missed; where that may have refused a run, the next sweep comes soon (`resweeps`). An
 //! earlier watermark would not count them twice, but would miss executions that stopped before it and were
 //! counted since (mapped later, of a new source, added by hand): only the latest one is used.
 //!

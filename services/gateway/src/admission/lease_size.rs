@@ -47,7 +47,7 @@
 //!                               = 0 once the free units have been below NEAR at each grant
 //!                               + runs allowed in the START_MARGIN before W, and at most a row of tallies before that
 //!                                 (not those that are counted with an `admitted_at`)
-//!                               = 0 from the sweep on that such a refusal requests (`doubts`)
+//!                               = 0 from the sweep on that such a refusal requests (`resweeps`)
 //! ```
 //!
 //! Units that another replica has spent and not tallied are part of what it holds: they count until the

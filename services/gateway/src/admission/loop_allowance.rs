@@ -71,14 +71,14 @@ mod tests {
     impl Replica {
         /// Reports the allowed runs to the ledger, and asks it for one more run.
         fn ask(&mut self, rate: &mut Rate, workflow: &WorkflowId, now: Timestamp) -> bool {
-            self.tell(rate, workflow, now);
+            self.report(rate, workflow, now);
             rate.observe(now, 1);
             let allowed = rate.looping_since.is_none();
             self.allowances = Allowances::of([(workflow.as_str(), &*rate)].into_iter());
             allowed
         }
 
-        fn tell(&mut self, rate: &mut Rate, workflow: &WorkflowId, now: Timestamp) {
+        fn report(&mut self, rate: &mut Rate, workflow: &WorkflowId, now: Timestamp) {
             rate.observe(now, self.fresh.of(workflow));
             self.fresh = Tallies::default();
             self.allowances = Allowances::of([(workflow.as_str(), &*rate)].into_iter());
@@ -105,7 +105,7 @@ mod tests {
                 let now = noon + SignedDuration::from_millis(number as i64);
                 let replica = index.get_mut(&mut replicas);
                 if *look == 0 {
-                    replica.tell(&mut rate, &workflow, now);
+                    replica.report(&mut rate, &workflow, now);
                 }
                 asked += 1;
                 if replica.allowances.permit(Some(&workflow), &replica.fresh) {

@@ -52,7 +52,7 @@ pub fn hint(tenant: &Tenant, retry_at: Timestamp) -> String {
 }
 
 /// The message of a client that refuses a run because the limit check cannot be reached.
-pub fn away(language: Language) -> &'static str {
+pub fn unavailable(language: Language) -> &'static str {
     match language {
         Language::English => "Refused: whether this run is within its limit cannot be checked at the moment.",
         Language::Spanish => {

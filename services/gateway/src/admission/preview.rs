@@ -26,7 +26,7 @@ impl Admissions {
         workflow: Option<WorkflowId>,
         mode: Option<Mode>,
     ) -> Result<Option<Verdict>, AdmitError> {
-        self.hear_of(tenant).await;
+        self.await_figures(tenant).await;
         let resources = &self.resources;
         let mut transaction = resources.pool.begin().await?;
         // From the database, as for a decision, so that a change by another replica holds at once.

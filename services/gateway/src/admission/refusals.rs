@@ -104,7 +104,7 @@ pub fn by_day(hours: &[(i64, Refused)], zone: &TimeZone) -> Vec<(Date, Refused)>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::{admissions::tests::entry, verdict::Verdict};
+    use crate::admission::verdict::{Verdict, tests::entry};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

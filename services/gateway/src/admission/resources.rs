@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     admission::{
         decision::Known,
-        resweep::Doubts,
+        resweep::Resweeps,
         unwritten::Unwritten,
         verdict::{Request, Verdict},
         verdict_cache::VerdictCache,
@@ -35,7 +35,7 @@ pub(crate) struct Resources {
     pub stale_after: Duration,
     /// Identifies this process in the ledger; a restart gets a new id.
     pub replica: Uuid,
-    pub doubts: Doubts,
+    pub resweeps: Resweeps,
     pub closing: AtomicBool,
     pub unwritten: Unwritten,
     /// Places for concurrent ledger transactions.

@@ -22,26 +22,26 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reports doubtful refusals.
 #[derive(Debug, Clone)]
-pub struct Doubts(mpsc::Sender<TenantId>);
+pub struct Resweeps(mpsc::Sender<TenantId>);
 
 /// Receives doubtful refusals.
-pub struct Doubted(mpsc::Receiver<TenantId>);
+pub struct ResweepRequests(mpsc::Receiver<TenantId>);
 
 /// Both ends.
-pub fn channel() -> (Doubts, Doubted) {
+pub fn channel() -> (Resweeps, ResweepRequests) {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
-    (Doubts(sender), Doubted(receiver))
+    (Resweeps(sender), ResweepRequests(receiver))
 }
 
-impl Doubts {
+impl Resweeps {
     /// Reports that a run of the tenant was refused while others may be counted twice.
-    pub fn tell(&self, tenant: &TenantId) {
+    pub fn request(&self, tenant: &TenantId) {
         // If the queue is full or closed, the sweep comes when its interval ends.
         let _ = self.0.try_send(tenant.clone());
     }
 }
 
-impl Doubted {
+impl ResweepRequests {
     /// Asks for sweeps until `shutdown`.
     pub async fn ask(mut self, bus: Bus, shutdown: CancellationToken) {
         while let Some(Some(tenant)) = shutdown.run_until_cancelled(self.0.recv()).await {

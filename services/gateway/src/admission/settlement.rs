@@ -524,8 +524,11 @@ impl Settlement {
                 let begin = episode.minute_start();
                 let started =
                     store::admissions::started_since(&mut *connection, tenant, workflow, begin).await?;
-                outbox::enqueue(&mut *connection, &[self.told(resources, workflow, episode, started)])
-                    .await?;
+                outbox::enqueue(
+                    &mut *connection,
+                    &[self.loop_detected(resources, workflow, episode, started)],
+                )
+                .await?;
             }
         }
         if self.plan.admission.loop_rule != LoopRule::Off && !self.workflows.is_empty() {
@@ -536,7 +539,13 @@ impl Settlement {
         Ok(())
     }
 
-    fn told(&self, resources: &Resources, workflow: &str, episode: Episode, started: u64) -> Outgoing {
+    fn loop_detected(
+        &self,
+        resources: &Resources,
+        workflow: &str,
+        episode: Episode,
+        started: u64,
+    ) -> Outgoing {
         let rule = &self.plan.admission;
         let tenant = self.tenant.id.to_string();
         let detected = v1::LoopDetected {

@@ -8,28 +8,28 @@ use crate::{
         run_key::RunKey,
         verdict::{AdmitError, Verdict},
     },
-    store::admissions::Kept,
+    store::admissions::StoredVerdict,
 };
 
 /// Stored verdicts, by run.
-pub fn verdicts(kept: Vec<Kept>) -> Result<HashMap<RunKey, Verdict>, AdmitError> {
-    kept.into_iter().map(|kept| Ok((kept.key, verdict(&kept)?))).collect()
+pub fn verdicts(stored: Vec<StoredVerdict>) -> Result<HashMap<RunKey, Verdict>, AdmitError> {
+    stored.into_iter().map(|stored| Ok((stored.key, verdict(&stored)?))).collect()
 }
 
 /// The verdict stored in a row.
-fn verdict(kept: &Kept) -> Result<Verdict, AdmitError> {
+fn verdict(stored: &StoredVerdict) -> Result<Verdict, AdmitError> {
     let parse = |name: &str| Reason::parse(name).ok_or_else(|| AdmitError::UnknownReason(name.to_owned()));
     Ok(Verdict {
-        allowed: kept.allowed,
-        reason: parse(&kept.reason)?,
-        shadow: kept.shadow_reason.as_deref().map(parse).transpose()?,
-        retry_at: kept.retry_at,
-        used: kept.used,
-        reserved: kept.reserved,
-        limit: kept.limit,
-        resets_at: kept.resets_at,
-        as_of: kept.as_of,
-        complete_until: kept.complete_until,
-        admitted_at: kept.admitted_at,
+        allowed: stored.allowed,
+        reason: parse(&stored.reason)?,
+        shadow: stored.shadow_reason.as_deref().map(parse).transpose()?,
+        retry_at: stored.retry_at,
+        used: stored.used,
+        reserved: stored.reserved,
+        limit: stored.limit,
+        resets_at: stored.resets_at,
+        as_of: stored.as_of,
+        complete_until: stored.complete_until,
+        admitted_at: stored.admitted_at,
     })
 }

@@ -320,7 +320,7 @@ impl TenantLease {
                 state.tallies.forget_old(resources.clock.now());
                 if settled.doubted.is_some() {
                     state.doubted = settled.doubted;
-                    resources.doubts.tell(&self.tenant);
+                    resources.resweeps.request(&self.tenant);
                 }
                 state.catalog = None;
                 state.footing = settled.footing.map(|mut footing| {
@@ -440,9 +440,9 @@ mod tests {
         let usage = Arc::new(UsageView::default());
         usage.apply(november(0, 1));
         let directory = Arc::new(Directory::new(pool.clone()));
-        let (doubts, _doubted) = resweep::channel();
+        let (resweeps, _doubted) = resweep::channel();
         let admissions =
-            Admissions::new(pool, clock, usage, directory, Namespace::default(), STALE_AFTER, doubts);
+            Admissions::new(pool, clock, usage, directory, Namespace::default(), STALE_AFTER, resweeps);
         let resources = &admissions.resources;
         let (name, plan_id) = ("North".to_owned(), "pro".to_owned());
         let tenant = v1::Tenant { tenant_id: "north".to_owned(), name, plan_id, ..v1::Tenant::default() };

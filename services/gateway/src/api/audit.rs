@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::{Json, extract::State, http::StatusCode};
 use catalog::Source;
 use jiff::{SignedDuration, Timestamp};
+use messaging::follow::Listen;
 use metering::SourceId;
 use proto::{InvalidMessage, subjects::Question, v1};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use super::{
     questions::ask,
     unseen::UnseenJson,
 };
-use crate::{follow::Listen, sources::audits::Audit};
+use crate::sources::audits::Audit;
 
 /// The collector answers as soon as the audit has started.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -86,27 +87,27 @@ pub struct DifferenceJson {
 
 impl AuditJson {
     fn new(audit: &Audit, now: Timestamp) -> Self {
-        let told = &audit.told;
+        let published = &audit.published;
         Self {
-            source: told.source_id.clone(),
-            id: told.audit_id.clone(),
+            source: published.source_id.clone(),
+            id: published.audit_id.clone(),
             state: state(audit, now),
             started_at: audit.started_at,
             ended_at: audit.ended_at,
             updated_at: audit.updated_at,
-            listed: told.listed,
-            equal: told.equal,
-            differences: told.differences.iter().map(DifferenceJson::from).collect(),
-            differences_total: told.differences_total,
+            listed: published.listed,
+            equal: published.equal,
+            differences: published.differences.iter().map(DifferenceJson::from).collect(),
+            differences_total: published.differences_total,
             unseen: UnseenJson::of(audit.unseen),
-            failure: (!told.failure.is_empty()).then(|| told.failure.clone()),
+            failure: (!published.failure.is_empty()).then(|| published.failure.clone()),
         }
     }
 }
 
 fn state(audit: &Audit, now: Timestamp) -> AuditState {
     match audit.ended_at {
-        Some(_) if audit.told.failure.is_empty() => AuditState::Done,
+        Some(_) if audit.published.failure.is_empty() => AuditState::Done,
         Some(_) => AuditState::Failed,
         None if now.duration_since(audit.updated_at) > STALLED_AFTER => AuditState::Stalled,
         None => AuditState::Running,
@@ -165,7 +166,7 @@ pub struct AuditListener(pub App);
 impl Listen for AuditListener {
     type Message = v1::SourceAudit;
 
-    fn hear(&self, message: v1::SourceAudit) -> Result<(), InvalidMessage> {
+    fn apply_message(&self, message: v1::SourceAudit) -> Result<(), InvalidMessage> {
         self.0.audits.apply(message)
     }
 }

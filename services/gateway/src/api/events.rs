@@ -17,7 +17,7 @@ use axum::{
     },
 };
 use futures_util::{StreamExt, stream};
-use messaging::error_chain;
+use messaging::{error_chain, follow::Listen};
 use metering::{PlanId, SourceId, TenantId};
 use proto::{InvalidMessage, v1, v1::catalog_entry};
 use tokio::sync::{Notify, broadcast};
@@ -29,7 +29,7 @@ use super::{
     error::{ApiError, ErrorJson},
     usage::{UsageJson, element, visible},
 };
-use crate::{directory::snapshot::Snapshot, follow::Listen};
+use crate::directory::snapshot::Snapshot;
 
 /// The event's name.
 const EVENT: &str = "usage";
@@ -94,7 +94,7 @@ impl Default for Announcer {
 }
 
 impl Announcer {
-    fn tell(&self, add: impl FnOnce(&mut Changed) -> bool) {
+    fn announce(&self, add: impl FnOnce(&mut Changed) -> bool) {
         if add(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner)) {
             self.wake.notify_one();
         }
@@ -102,7 +102,7 @@ impl Announcer {
 
     /// Notes that a source's shown state has changed.
     pub fn source_changed(&self, source: SourceId) {
-        self.tell(|changed| changed.sources.insert(source));
+        self.announce(|changed| changed.sources.insert(source));
     }
 
     fn put_back(&self, not_told: Changed) {
@@ -229,11 +229,11 @@ pub struct UsageListener(pub App);
 impl Listen for UsageListener {
     type Message = v1::UsageCounted;
 
-    fn hear(&self, message: v1::UsageCounted) -> Result<(), InvalidMessage> {
+    fn apply_message(&self, message: v1::UsageCounted) -> Result<(), InvalidMessage> {
         let counted = crate::usage::live::Counted::try_from(message)?;
         let tenant = counted.tenant.clone();
         if self.0.usage.apply(counted) {
-            self.0.announcer.tell(|changed| changed.tenants.insert(tenant));
+            self.0.announcer.announce(|changed| changed.tenants.insert(tenant));
         }
         Ok(())
     }
@@ -249,9 +249,9 @@ pub struct SyncedListener(pub App);
 impl Listen for SyncedListener {
     type Message = v1::SourceSynced;
 
-    fn hear(&self, message: v1::SourceSynced) -> Result<(), InvalidMessage> {
+    fn apply_message(&self, message: v1::SourceSynced) -> Result<(), InvalidMessage> {
         let source = self.0.sources.apply_synced(&message)?;
-        self.0.announcer.tell(|changed| changed.sources.insert(source));
+        self.0.announcer.announce(|changed| changed.sources.insert(source));
         Ok(())
     }
 }
@@ -262,9 +262,9 @@ pub struct FailingListener(pub App);
 impl Listen for FailingListener {
     type Message = v1::SourceFailing;
 
-    fn hear(&self, message: v1::SourceFailing) -> Result<(), InvalidMessage> {
+    fn apply_message(&self, message: v1::SourceFailing) -> Result<(), InvalidMessage> {
         let source = self.0.sources.apply_failing(message)?;
-        self.0.announcer.tell(|changed| changed.sources.insert(source));
+        self.0.announcer.announce(|changed| changed.sources.insert(source));
         Ok(())
     }
 }
@@ -275,20 +275,20 @@ pub struct CatalogListener(pub App);
 impl Listen for CatalogListener {
     type Message = v1::CatalogEntry;
 
-    fn hear(&self, message: v1::CatalogEntry) -> Result<(), InvalidMessage> {
+    fn apply_message(&self, message: v1::CatalogEntry) -> Result<(), InvalidMessage> {
         self.0.directory.invalidate();
         match message.entry.ok_or(InvalidMessage::Missing("entry"))? {
             catalog_entry::Entry::Tenant(tenant) => {
                 let tenant = TenantId::parse(&tenant.tenant_id)?;
-                self.0.announcer.tell(|changed| changed.tenants.insert(tenant));
+                self.0.announcer.announce(|changed| changed.tenants.insert(tenant));
             }
             catalog_entry::Entry::Plan(plan) => {
                 let plan = PlanId::parse(&plan.plan_id)?;
-                self.0.announcer.tell(|changed| changed.plans.insert(plan));
+                self.0.announcer.announce(|changed| changed.plans.insert(plan));
             }
             catalog_entry::Entry::Source(source) => {
                 let source = SourceId::parse(&source.source_id)?;
-                self.0.announcer.tell(|changed| changed.sources.insert(source));
+                self.0.announcer.announce(|changed| changed.sources.insert(source));
             }
         }
         Ok(())

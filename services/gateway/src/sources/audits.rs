@@ -23,7 +23,7 @@ pub struct Audit {
     /// Ids that the source never showed.
     pub unseen: Option<Unseen>,
     /// The whole report.
-    pub told: v1::SourceAudit,
+    pub published: v1::SourceAudit,
 }
 
 impl TryFrom<v1::SourceAudit> for Audit {
@@ -36,7 +36,7 @@ impl TryFrom<v1::SourceAudit> for Audit {
             ended_at: instant(wire.ended_at.as_ref(), "ended_at")?,
             updated_at: instant(wire.updated_at.as_ref(), "updated_at")?.unwrap_or(started_at),
             unseen: Unseen::read(wire.unseen_ids_max, wire.unseen_since.as_ref(), wire.unsaving_workflows)?,
-            told: wire,
+            published: wire,
         })
     }
 }
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    fn told(started_at: &str, updated_at: &str) -> v1::SourceAudit {
+    fn wire(started_at: &str, updated_at: &str) -> v1::SourceAudit {
         let at = |text: &str| Some(timestamp(text.parse().unwrap()));
         v1::SourceAudit {
             source_id: "north-n8n".into(),
@@ -89,11 +89,11 @@ mod tests {
     fn an_older_report_changes_nothing() {
         let view = AuditView::default();
         let source = SourceId::parse("north-n8n").unwrap();
-        let newer = told("2026-11-24T12:00:00Z", "2026-11-24T12:00:05Z");
+        let newer = wire("2026-11-24T12:00:00Z", "2026-11-24T12:00:05Z");
         view.apply(newer.clone()).unwrap();
-        view.apply(told("2026-11-24T12:00:00Z", "2026-11-24T12:00:01Z")).unwrap();
-        view.apply(told("2026-11-24T11:00:00Z", "2026-11-24T12:30:00Z")).unwrap();
-        assert_eq!(view.of(&source).unwrap().told, newer);
+        view.apply(wire("2026-11-24T12:00:00Z", "2026-11-24T12:00:01Z")).unwrap();
+        view.apply(wire("2026-11-24T11:00:00Z", "2026-11-24T12:30:00Z")).unwrap();
+        assert_eq!(view.of(&source).unwrap().published, newer);
         assert!(view.apply(v1::SourceAudit::default()).is_err());
     }
 }

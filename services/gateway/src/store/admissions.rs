@@ -22,7 +22,7 @@ use crate::{
 
 /// A verdict as stored in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredVerdict {
     /// The run's key.
     pub key: RunKey,
     /// Whether the run may start.
@@ -50,7 +50,7 @@ pub struct Kept {
 }
 
 /// The verdicts on these runs, for those that have one.
-pub async fn find(executor: impl PgExecutor<'_>, keys: &[RunKey]) -> Result<Vec<Kept>, sqlx::Error> {
+pub async fn find(executor: impl PgExecutor<'_>, keys: &[RunKey]) -> Result<Vec<StoredVerdict>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT key, allowed, reason, used_units, reserved_units, limit_units, resets_at, as_of, complete_until,
                 shadow_reason, retry_at, CASE WHEN reserved THEN admitted_at END AS admitted_at
@@ -62,8 +62,8 @@ pub async fn find(executor: impl PgExecutor<'_>, keys: &[RunKey]) -> Result<Vec<
     rows.iter().map(kept).collect()
 }
 
-fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
-    Ok(Kept {
+fn kept(row: &PgRow) -> Result<StoredVerdict, sqlx::Error> {
+    Ok(StoredVerdict {
         key: RunKey::from_uuid(row.try_get("key")?),
         allowed: row.try_get("allowed")?,
         reason: row.try_get("reason")?,

@@ -188,7 +188,7 @@ async fn insert(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::admissions::tests::entry;
+    use crate::admission::verdict::tests::entry;
 
     #[test]
     fn a_run_that_was_decided_again_is_stored_once() {

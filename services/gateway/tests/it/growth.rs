@@ -1,7 +1,7 @@
 //! Data that grows with time or with requests: a decision costs the same however much there is, and old rows
 //! are deleted.
 
-use chassis::Kept;
+use chassis::KeepFor;
 use gateway::purge_round;
 use jiff::Timestamp;
 use reqwest::Method;
@@ -17,8 +17,8 @@ const DECISIONS: i64 = 20;
 /// The first hour for which figures of refused runs are kept: 400 days before the midnight of [`NOW`].
 const REFUSALS_FROM: i64 = 1_795_521_600 / 3_600 - 12 - 400 * 24;
 
-fn kept() -> Kept {
-    Kept::days(400)
+fn kept() -> KeepFor {
+    KeepFor::days(400)
 }
 
 /// The slot of [`NOW`]: five seconds each.

@@ -19,7 +19,7 @@ async fn start_again(world: &World) {
         public_url: None,
         collector_public_key: world.keys.public.clone(),
         metering_stale_after: Duration::from_secs(30 * 60),
-        refusals_kept: chassis::Kept::days(400),
+        refusals_kept: chassis::KeepFor::days(400),
     };
     Gateway::start(world.bench.context.clone(), settings).await.unwrap();
 }

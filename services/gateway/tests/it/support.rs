@@ -170,7 +170,7 @@ async fn serve_at(context: chassis::Context, public_key: String, public_url: Opt
         public_url,
         collector_public_key: public_key,
         metering_stale_after: Duration::from_secs(30 * 60),
-        refusals_kept: chassis::Kept::days(400),
+        refusals_kept: chassis::KeepFor::days(400),
     };
     start_on(listener, context, settings).unwrap();
     format!("http://{listen}")

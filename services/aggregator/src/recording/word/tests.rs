@@ -36,7 +36,7 @@ fn first(word: &Word) -> Decided {
 }
 
 /// What is stored after all these observations, in this order.
-fn heard<'a>(words: impl IntoIterator<Item = &'a Word>) -> Decided {
+fn observed<'a>(words: impl IntoIterator<Item = &'a Word>) -> Decided {
     let mut words = words.into_iter();
     let mut kept = first(words.next().expect("a word"));
     for word in words {
@@ -80,15 +80,15 @@ proptest! {
         shuffle(&mut all, seed);
         // The polls alone, in the same order.
         let polled: Vec<&Word> = all.iter().filter(|word| word.polled).collect();
-        let expected = heard(polled);
-        prop_assert_eq!(&heard(&all), &expected);
-        let (status, in_order) = (expected.ended.status, heard(&alone).ended.status);
+        let expected = observed(polled);
+        prop_assert_eq!(&observed(&all), &expected);
+        let (status, in_order) = (expected.ended.status, observed(&alone).ended.status);
         prop_assert_eq!(status, in_order);
     }
 
     #[test]
     fn an_execution_that_is_only_pushed_stays_a_claim(pushes in vec(any_word(false), 1..5)) {
-        let kept = heard(&pushes);
+        let kept = observed(&pushes);
         prop_assert!(!kept.confirmed);
         // The first claim wins; only a crash is replaced.
         let expected = pushes.iter().map(|word| word.ended.status).find(|status| *status != Status::Crashed);

@@ -10,7 +10,7 @@ const FOREVER: &str = "forever";
 
 /// How long something is kept: a span of whole days, weeks, months or years, such as `400d` or `13 months`; or `forever`.
 #[derive(Debug, Clone, Copy)]
-pub enum Kept {
+pub enum KeepFor {
     /// Nothing is removed.
     Forever,
     /// Anything older is removed.
@@ -20,9 +20,9 @@ pub enum Kept {
 /// The text is not a retention time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a retention time: use whole days, such as `400d`, or `forever`")]
-pub struct InvalidKept(String);
+pub struct InvalidKeepFor(String);
 
-impl Kept {
+impl KeepFor {
     /// This many days.
     pub fn days(days: u16) -> Self {
         Self::For(Span::new().days(i64::from(days)))
@@ -43,7 +43,7 @@ impl Kept {
     }
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for KeepFor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forever => f.write_str(FOREVER),
@@ -52,14 +52,14 @@ impl fmt::Display for Kept {
     }
 }
 
-impl FromStr for Kept {
-    type Err = InvalidKept;
+impl FromStr for KeepFor {
+    type Err = InvalidKeepFor;
 
-    fn from_str(text: &str) -> Result<Self, InvalidKept> {
+    fn from_str(text: &str) -> Result<Self, InvalidKeepFor> {
         if text.trim() == FOREVER {
             return Ok(Self::Forever);
         }
-        let invalid = || InvalidKept(text.chars().take(64).collect());
+        let invalid = || InvalidKeepFor(text.chars().take(64).collect());
         let span: Span = text.trim().parse().map_err(|_| invalid())?;
         let is_whole = span.is_positive()
             && [
@@ -88,7 +88,7 @@ fn uses(span: &Span, unit: Unit) -> bool {
     }
 }
 
-impl<'de> Deserialize<'de> for Kept {
+impl<'de> Deserialize<'de> for KeepFor {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
@@ -100,7 +100,7 @@ mod tests {
 
     fn cutoff(text: &str) -> Option<String> {
         let now = "2026-03-31T00:30:00Z".parse().unwrap();
-        text.parse::<Kept>().unwrap().cutoff(now).map(|date| date.to_string())
+        text.parse::<KeepFor>().unwrap().cutoff(now).map(|date| date.to_string())
     }
 
     #[test]
@@ -114,13 +114,13 @@ mod tests {
     #[test]
     fn a_text_that_is_no_span_of_days_is_refused() {
         for text in ["", "0", "0d", "-3d", "10h", "1d 2h", "400", "never", "for ever and ever"] {
-            assert!(text.parse::<Kept>().is_err(), "{text}");
+            assert!(text.parse::<KeepFor>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn the_shortest_reading_of_months_decides_whether_it_is_enough() {
-        let is_enough = |text: &str| text.parse::<Kept>().unwrap().is_at_least_days(59);
+        let is_enough = |text: &str| text.parse::<KeepFor>().unwrap().is_at_least_days(59);
         assert!(is_enough("59d") && is_enough("2 months") && is_enough("forever"));
         assert!(!is_enough("58d") && !is_enough("1 month"));
     }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use futures_util::StreamExt;
-use messaging::{Bus, error_chain};
 use prost::Message;
-use proto::{consumers, streams::Stream};
+use proto::consumers::{self, LiveReader};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::{Bus, error_chain};
 
 /// Pause before a broken subscription is renewed.
 const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
@@ -18,22 +19,13 @@ const RESUBSCRIBE_PAUSE: Duration = Duration::from_secs(1);
 /// registering a waker, and would never be polled again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A topic to follow.
-#[derive(Debug, Clone, Copy)]
-pub struct Topic {
-    /// The stream that keeps it.
-    pub stream: Stream,
-    /// Its name, e.g. `usage.counted`.
-    pub name: &'static str,
-}
-
 /// A listener of a topic.
 pub trait Listen: Send + Sync + 'static {
     /// The topic's messages.
     type Message: Message + Default;
 
     /// Applies a message, which may be a repeat.
-    fn hear(&self, message: Self::Message) -> Result<(), proto::InvalidMessage>;
+    fn apply_message(&self, message: Self::Message) -> Result<(), proto::InvalidMessage>;
 
     /// Everything that the broker keeps has been received.
     fn caught_up(&self) {}
@@ -54,13 +46,13 @@ enum FollowError {
     Ended,
 }
 
-/// Follows `topic` until `shutdown`.
-pub async fn follow<L: Listen>(bus: Bus, topic: Topic, listener: L, shutdown: CancellationToken) {
+/// Follows the topic of `reader` until `shutdown`.
+pub async fn follow<L: Listen>(bus: Bus, reader: LiveReader, listener: L, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            outcome = read(&bus, topic, &listener) => if let Err(error) = outcome {
-                tracing::warn!(topic = topic.name, error = error_chain(&error), "subscription ended, subscribing again");
+            outcome = read(&bus, reader, &listener) => if let Err(error) = outcome {
+                tracing::warn!(topic = reader.topic, error = error_chain(&error), "subscription ended, subscribing again");
             },
         }
         tokio::select! {
@@ -70,14 +62,14 @@ pub async fn follow<L: Listen>(bus: Bus, topic: Topic, listener: L, shutdown: Ca
     }
 }
 
-async fn read<L: Listen>(bus: &Bus, topic: Topic, listener: &L) -> Result<(), FollowError> {
+async fn read<L: Listen>(bus: &Bus, reader: LiveReader, listener: &L) -> Result<(), FollowError> {
     let stream = bus
         .jetstream()
-        .get_stream_no_info(topic.stream.name(bus.namespace()))
+        .get_stream_no_info(reader.stream.name(bus.namespace()))
         .await
         .map_err(FollowError::Open)?;
     let consumer = stream
-        .create_consumer(consumers::live(bus.namespace(), topic.name))
+        .create_consumer(consumers::live(bus.namespace(), reader.topic))
         .await
         .map_err(FollowError::Create)?;
     let kept = consumer.cached_info().num_pending;
@@ -88,7 +80,7 @@ async fn read<L: Listen>(bus: &Bus, topic: Topic, listener: &L) -> Result<(), Fo
     loop {
         let Ok(next) = timeout(LOOK_INTERVAL, messages.next()).await else { continue };
         let message = next.ok_or(FollowError::Ended)?.map_err(FollowError::Broke)?;
-        hear(topic, listener, &message);
+        apply_message(reader, listener, &message);
         if message.info().is_ok_and(|info| info.pending == 0) {
             listener.caught_up();
         }
@@ -96,13 +88,13 @@ async fn read<L: Listen>(bus: &Bus, topic: Topic, listener: &L) -> Result<(), Fo
 }
 
 /// State cannot be a dead letter: the next message of the subject replaces it. It is logged and skipped.
-fn hear<L: Listen>(topic: Topic, listener: &L, message: &jetstream::Message) {
+fn apply_message<L: Listen>(reader: LiveReader, listener: &L, message: &jetstream::Message) {
     let outcome = match L::Message::decode(message.payload.clone()) {
-        Ok(decoded) => listener.hear(decoded).map_err(|error| error.to_string()),
+        Ok(decoded) => listener.apply_message(decoded).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     if let Err(reason) = outcome {
-        metrics::counter!("flowmeter_live_messages_unreadable_total", "topic" => topic.name).increment(1);
-        tracing::warn!(topic = topic.name, subject = %message.subject, reason, "skipped an unreadable message");
+        metrics::counter!("flowmeter_live_messages_unreadable_total", "topic" => reader.topic).increment(1);
+        tracing::warn!(topic = reader.topic, subject = %message.subject, reason, "skipped an unreadable message");
     }
 }

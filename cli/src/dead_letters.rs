@@ -8,7 +8,7 @@ use async_nats::{
     jetstream::{
         consumer::pull,
         context::{GetStreamError, PublishError},
-        stream::{ConsumerError, DeleteMessageError, RawMessageError, Stream as Kept},
+        stream::{ConsumerError, DeleteMessageError, RawMessageError, Stream as Stored},
     },
 };
 use bytes::Bytes;
@@ -108,7 +108,7 @@ pub enum LetterError {
 /// The dead letters of an installation.
 pub struct Letters {
     bus: Bus,
-    stream: Kept,
+    stream: Stored,
 }
 
 impl Letters {
