@@ -149,17 +149,17 @@ fn report(event: Event, reason: Option<&str>, cause: &Cause) {
         Event::Exhausted => "exhausted",
     };
     metrics::counter!("flowmeter_mails_total", "outcome" => outcome).increment(1);
-    let tenant = match cause {
-        Cause::Crossing(alert) => Some(alert.tenant.to_string()),
-        Cause::Notice(_) => None,
+    let (tenant, source) = match cause {
+        Cause::Crossing(alert) => (Some(alert.tenant.as_str()), None),
+        Cause::Notice(notice) => (notice.fact.tenant(), notice.fact.source()),
     };
     match event {
         Event::Refused | Event::Exhausted => {
-            tracing::error!(tenant, outcome, reason, "a mail will not be sent");
+            tracing::error!(tenant, source, outcome, reason, "a mail will not be sent");
         }
-        Event::Deferred => tracing::warn!(tenant, outcome, reason, "cannot send a mail; trying again"),
+        Event::Deferred => tracing::warn!(tenant, source, outcome, reason, "cannot send a mail; trying again"),
         Event::Claimed | Event::Accepted | Event::Superseded => {
-            tracing::info!(tenant, outcome, "a mail was sent")
+            tracing::info!(tenant, source, outcome, "a mail was sent")
         }
     }
 }

@@ -297,6 +297,23 @@ impl Fact {
         }
     }
 
+    /// The tenant that it is about, for a log line.
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Report(_) | Self::Drift(_) | Self::Loop(_) => Some(self.subject()),
+            _ => None,
+        }
+    }
+
+    /// The source that it is about, for a log line.
+    pub fn source(&self) -> Option<&str> {
+        match self {
+            Self::Dead(_) | Self::Refused(_) => None,
+            _ if self.tenant().is_some() => None,
+            _ => Some(self.subject()),
+        }
+    }
+
     /// When it was found; for a source that is or was failing, or has a problem, since when.
     pub fn at(&self) -> Timestamp {
         let wire = match self {

@@ -136,9 +136,12 @@ impl Seal {
             notices::add_notification(&mut *connection, &notice.id, recipient, &message_id, now).await?;
         }
         let topic = notice.fact.topic().as_str();
+        let (tenant, source) = (notice.fact.tenant(), notice.fact.source());
         match skipped_reason {
-            None => tracing::info!(notice = notice.id, topic, "the operator is notified"),
+            None => tracing::info!(tenant, source, notice = notice.id, topic, "the operator is notified"),
             Some(reason) => tracing::warn!(
+                tenant,
+                source,
                 notice = notice.id,
                 topic,
                 reason,
