@@ -12,12 +12,10 @@ use axum::{Router, extract::State, http::StatusCode, routing::get};
 use messaging::{Bus, Waits};
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
-use tokio::{
-    net::TcpListener,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::Rounds;
 use crate::Tasks;
 
 /// A database that does not answer by then counts as unavailable.
@@ -82,12 +80,9 @@ pub async fn start(
 
 /// Histogram samples are kept one by one until they are scraped or merged here; maybe nobody scrapes them.
 async fn keep_small(metrics: PrometheusHandle, shutdown: CancellationToken) {
-    while !shutdown.is_cancelled() {
+    let mut rounds = Rounds::new(UPKEEP_INTERVAL, shutdown);
+    while rounds.next().await {
         metrics.run_upkeep();
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = sleep(UPKEEP_INTERVAL) => {}
-        }
     }
 }
 

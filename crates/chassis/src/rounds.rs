@@ -31,6 +31,19 @@ impl Rounds {
         }
     }
 
+    /// Waits for the next round, or for `wake`, which begins one at once. False on shutdown.
+    pub async fn next_or(&mut self, wake: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => false,
+            _ = self.ticks.tick() => true,
+            () = wake => {
+                self.ticks.reset();
+                true
+            }
+        }
+    }
+
     /// Waits for the next round. False on shutdown.
     pub async fn next(&mut self) -> bool {
         tokio::select! {

@@ -157,7 +157,9 @@ fn report(event: Event, reason: Option<&str>, cause: &Cause) {
         Event::Refused | Event::Exhausted => {
             tracing::error!(tenant, source, outcome, reason, "a mail will not be sent");
         }
-        Event::Deferred => tracing::warn!(tenant, source, outcome, reason, "cannot send a mail; trying again"),
+        Event::Deferred => {
+            tracing::warn!(tenant, source, outcome, reason, "cannot send a mail; trying again")
+        }
         Event::Claimed | Event::Accepted | Event::Superseded => {
             tracing::info!(tenant, source, outcome, "a mail was sent")
         }

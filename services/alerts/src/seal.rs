@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use catalog::{Language, Source, store::CatalogError};
+use chassis::Rounds;
 use messaging::error_chain;
 use metering::Clock;
 use sqlx::{PgConnection, PgPool};
-use tokio::{sync::Notify, time::sleep};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -61,20 +62,17 @@ enum SealError {
 impl Seal {
     /// Seals until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        while !shutdown.is_cancelled() {
+        let mut rounds = Rounds::new(POLL_INTERVAL, shutdown);
+        while rounds.next_or(self.wake.notified()).await {
             match self.round().await {
-                Ok(NOTICES_PER_ROUND) => continue,
+                // There may be more.
+                Ok(NOTICES_PER_ROUND) => self.wake.notify_one(),
                 Ok(_) => {}
                 // The facts are kept; the next round finds them.
                 Err(error) => tracing::warn!(
                     error = error_chain(&error),
                     "cannot prepare notices to the operator; trying again"
                 ),
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = self.wake.notified() => {}
-                () = sleep(POLL_INTERVAL) => {}
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chassis::Rounds;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use messaging::{error_chain, outbox};
 use metering::Clock;
 use proto::Namespace;
 use sqlx::PgPool;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -90,7 +90,8 @@ pub struct Confirmer {
 impl Confirmer {
     /// Compares until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        while !shutdown.is_cancelled() {
+        let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown.clone());
+        while rounds.next().await {
             match accounts::to_check(&self.pool, self.clock.now()).await {
                 Ok(due) => {
                     let looks = futures_util::stream::iter(due);
@@ -103,10 +104,6 @@ impl Confirmer {
                     error = error_chain(&error),
                     "cannot look for closed periods to compare, retrying"
                 ),
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = sleep(LOOK_INTERVAL) => {}
             }
         }
     }

@@ -3,12 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chassis::Rounds;
 use jiff::Timestamp;
 use messaging::{error_chain, outbox};
 use metering::Clock;
 use proto::Namespace;
 use sqlx::{PgConnection, PgPool};
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -59,13 +59,10 @@ pub struct Sealer {
 impl Sealer {
     /// Seals until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        while !shutdown.is_cancelled() {
+        let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown);
+        while rounds.next().await {
             if let Err(error) = self.look().await {
                 tracing::warn!(error = error_chain(&error), "cannot look for usage to report, retrying");
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = sleep(LOOK_INTERVAL) => {}
             }
         }
     }

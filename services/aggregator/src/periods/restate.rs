@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use chassis::Rounds;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use messaging::{Bus, Life, LifeError, error_chain};
 use prost::Message;
@@ -20,7 +21,6 @@ use proto::{
     v1::{self, period_event::Event},
 };
 use sqlx::PgPool;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::store;
@@ -67,7 +67,8 @@ impl Restate {
     /// Checks whether the stream was replaced, until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut known: Option<Life> = None;
-        while !shutdown.is_cancelled() {
+        let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown);
+        while rounds.next().await {
             match self.look(known.as_ref()).await {
                 Ok(life) => known = Some(life),
                 Err(error) => {
@@ -76,10 +77,6 @@ impl Restate {
                         "cannot compare revisions with the stream; trying again"
                     )
                 }
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = sleep(LOOK_INTERVAL) => {}
             }
         }
     }

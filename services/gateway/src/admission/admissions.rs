@@ -21,6 +21,7 @@ use std::{
 };
 
 use catalog::{Plan, Tenant};
+use chassis::Rounds;
 use futures_util::{StreamExt, stream};
 use messaging::error_chain;
 use metering::{Clock, Mode, Status, TenantId};
@@ -232,16 +233,13 @@ impl Admissions {
     }
 
     async fn keep_contact(&self, shutdown: &CancellationToken) {
-        while !shutdown.is_cancelled() {
+        let mut rounds = Rounds::new(CONTACT_INTERVAL, shutdown.clone());
+        while rounds.next().await {
             if let Err(error) = self.contact().await {
                 tracing::warn!(
                     error = error_chain(&error),
                     "admission ledger unavailable; no leased units are spent until it answers"
                 );
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(CONTACT_INTERVAL) => {}
             }
         }
     }
@@ -249,17 +247,14 @@ impl Admissions {
     /// Refreshes due leases, one after the other unless there are many: all at once they would take every
     /// core from incoming requests.
     async fn keep_leases(&self, shutdown: &CancellationToken) {
-        while !shutdown.is_cancelled() {
+        let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown.clone());
+        while rounds.next().await {
             let due: Vec<_> = self.leases.all().into_iter().filter(|lease| lease.is_due()).collect();
             let lanes = due.len().div_ceil(LEASES_PER_LANE).clamp(1, SETTLES_MAX);
             stream::iter(due)
                 .take_until(shutdown.cancelled())
                 .for_each_concurrent(lanes, async |lease| lease.refresh(&self.resources).await)
                 .await;
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(LOOK_INTERVAL) => {}
-            }
         }
     }
 

@@ -58,7 +58,7 @@
 //! refreshed one to four at a time. A dead replica's units are free once the watermark has passed
 //! `expires_at`, which is at most [`LEASE_TIME`] after the grant.
 //!
-//! [`START_MARGIN`]: crate::admission::decision::START_MARGIN
+//! [`START_MARGIN`]: crate::admission::known::START_MARGIN
 
 use std::time::Duration;
 

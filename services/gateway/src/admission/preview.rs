@@ -11,8 +11,9 @@ use metering::{Mode, TenantId, WorkflowId};
 use crate::{
     admission::{
         admissions::{Admissions, is_counted},
+        ledger::terms,
         run_key::RunKey,
-        settlement::{Settlement, is_workflow_capped, terms},
+        settlement::{Settlement, is_workflow_capped},
         verdict::{AdmitError, Request, Verdict},
     },
     store,

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     admission::{
-        decision::Known,
+        known::Known,
         resweep::Resweeps,
         unwritten::Unwritten,
         verdict::{Request, Verdict},

@@ -4,7 +4,7 @@
 //! `admission`). If a run is refused meanwhile, its tenant's sources are swept soon after, not at the end of
 //! their interval: by then the refusals themselves have ended the burst, and nothing is counted twice.
 //!
-//! [`START_MARGIN`]: crate::admission::decision::START_MARGIN
+//! [`START_MARGIN`]: crate::admission::known::START_MARGIN
 
 use std::time::Duration;
 

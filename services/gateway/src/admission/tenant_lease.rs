@@ -19,11 +19,13 @@ use tokio::{
 
 use crate::{
     admission::{
-        decision::{Decision, Known, Reason, decide},
+        decision::{Decision, Reason, decide},
+        known::Known,
         lease_size::{REFRESH_INTERVAL, REFRESH_INTERVAL_FAR},
+        ledger::settle,
         resources::Resources,
         run_key::RunKey,
-        settlement::{Batch, LeaseTerms, settle},
+        settlement::{Batch, LeaseTerms},
         tallies::{self, Tallies},
         verdict::{AdmitError, REPEAT_HORIZON, Request, Verdict, WRITE_DELAY},
     },

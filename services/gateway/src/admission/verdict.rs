@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use metering::{Mode, TenantId, WorkflowId};
 
 use crate::admission::{
-    decision::{Decision, Known, Reason, Terms},
+    decision::{Decision, Reason, Terms},
+    known::Known,
     message::{Figures, hint, sentence},
     run_key::RunKey,
 };

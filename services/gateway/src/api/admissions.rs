@@ -30,7 +30,8 @@ use super::{
 };
 use crate::{
     admission::{
-        decision::{Known, Reason},
+        decision::Reason,
+        known::Known,
         message,
         run_key::{ID_CHARS_MAX, RunKey, is_admission_id},
         verdict::{Request, Verdict},

@@ -4,11 +4,11 @@ use std::{collections::HashMap, time::Duration};
 
 use axum::{Json, extract::State};
 use catalog::Source;
+use chassis::Rounds;
 use jiff::Timestamp;
 use messaging::error_chain;
 use serde::Serialize;
 use sqlx::PgPool;
-use tokio::time::sleep;
 use utoipa::ToSchema;
 
 use super::{
@@ -99,7 +99,8 @@ pub async fn list(State(app): State<App>, PathId(id): PathId) -> Result<Json<Gap
 
 /// Keeps the gap counts up to date until shutdown, and notifies live listeners of each change.
 pub async fn count(app: App) {
-    while !app.shutdown.is_cancelled() {
+    let mut rounds = Rounds::new(REFRESH_INTERVAL, app.shutdown.clone());
+    while rounds.next_or(app.gap_counts.kept.notified()).await {
         match app.gap_counts.refresh(&app.pool).await {
             Ok(changed) => changed.into_iter().for_each(|source| app.announcer.source_changed(source)),
             Err(error) => {
@@ -108,11 +109,6 @@ pub async fn count(app: App) {
                     "cannot read the gap counts, showing the last ones"
                 )
             }
-        }
-        tokio::select! {
-            () = app.shutdown.cancelled() => {}
-            () = app.gap_counts.kept.notified() => {}
-            () = sleep(REFRESH_INTERVAL) => {}
         }
     }
 }

@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use catalog::{CatalogKind, Entry, InvalidEntry, Tenant, store::Stored};
+use chassis::Rounds;
 use futures_util::StreamExt;
 use messaging::{Bus, Life, LifeError, Outgoing, error_chain, outbox};
 use metering::Clock;
@@ -26,7 +27,7 @@ use proto::{
     v1::{self, CatalogEntry},
 };
 use sqlx::PgPool;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -94,7 +95,8 @@ impl Restate {
     /// Until `shutdown`, checks whether the stream was replaced.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut known: Option<Life> = None;
-        while !shutdown.is_cancelled() {
+        let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown);
+        while rounds.next().await {
             match self.look(known.as_ref()).await {
                 Ok(life) => known = Some(life),
                 Err(error) => {
@@ -103,10 +105,6 @@ impl Restate {
                         "cannot compare the catalog with its stream, retrying"
                     )
                 }
-            }
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = sleep(LOOK_INTERVAL) => {}
             }
         }
     }
