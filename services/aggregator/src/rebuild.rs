@@ -23,7 +23,8 @@ use crate::{
         rollup::{Cell, Changes, DamagedChange, Figures},
         totals::Totals,
     },
-    questions::{correct, subject::Asked},
+    periods::change,
+    questions::subject::Asked,
     rollups::fold::{FoldError, fold_waiting},
     store,
 };
@@ -152,7 +153,8 @@ impl Rebuild {
             let now = self.clock.now();
             // Ended periods are compared by the publisher, which sees the new revision.
             let when = (now, SignedDuration::ZERO);
-            let messages = correct::messages(&mut transaction, &self.bus, asked, &changed, when).await?;
+            let messages =
+                change::messages(&mut transaction, &self.bus, asked.changed(), &changed, when).await?;
             outbox::enqueue(&mut transaction, &messages).await?;
         }
         transaction.commit().await?;

@@ -2,6 +2,7 @@
 //! May use `figures`, `rollups`, `events` and `store`.
 
 pub mod calendars;
+pub mod change;
 pub mod close;
 pub mod progress;
 pub mod publish;

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use catalog::Plan;
 use jiff::{SignedDuration, Timestamp};
 use messaging::{
     Bus,
@@ -22,7 +21,7 @@ use crate::{
         rollup::{Changes, Share},
         totals::Totals,
     },
-    periods::thresholds::{self, Terms},
+    periods::change,
     questions::subject::{self, Asked},
     store::{self, Correcting, Correction, ExecutionKey},
 };
@@ -124,49 +123,12 @@ impl Correct {
         period: Period,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let messages = messages(connection, &self.bus, asked, &[period], (now, self.grace)).await;
+        let messages =
+            change::messages(connection, &self.bus, asked.changed(), &[period], (now, self.grace)).await;
         let messages = messages.map_err(subject::no_catalog)?;
         outbox::enqueue(connection, &messages).await?;
         Ok(())
     }
-}
-
-/// Gives the tenant a new revision after figures of these periods changed. Returns the messages: late usage
-/// of closed periods, crossed thresholds of the others. The caller holds the tenant's lock.
-pub(crate) async fn messages(
-    connection: &mut PgConnection,
-    bus: &Bus,
-    asked: &Asked,
-    periods: &[Period],
-    (now, grace): (Timestamp, SignedDuration),
-) -> Result<Vec<messaging::Outgoing>, catalog::store::CatalogError> {
-    let Asked { number, tenant, archived, .. } = asked;
-    let revision = store::next_revision(connection, *number).await?;
-    let plan: Option<Plan> = catalog::store::find(&mut *connection, tenant.plan.as_str()).await?;
-    let mut messages = Vec::new();
-    for row in store::ensure_periods(connection, *number, &periods.iter().copied().collect(), now).await? {
-        if row.closed {
-            let totals = store::totals(connection, *number, row.period).await?;
-            let namespace = bus.namespace();
-            messages.push(events::late_usage(
-                namespace,
-                tenant.id.as_str(),
-                row.period,
-                revision,
-                &totals,
-                now,
-            ));
-        }
-        let terms = Terms::of_period(row.terms, plan.as_ref(), tenant, row.period, now, grace);
-        // Nobody is warned about an archived tenant.
-        if let Some(terms) = terms.filter(|_| !row.closed && !archived) {
-            let crossed =
-                thresholds::evaluate(connection, *number, &tenant.id, &terms, row.period, now).await?;
-            messages
-                .extend(crossed.iter().map(|crossing| events::threshold_crossed(bus.namespace(), crossing)));
-        }
-    }
-    Ok(messages)
 }
 
 #[async_trait]

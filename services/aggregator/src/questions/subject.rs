@@ -20,6 +20,13 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// The tenant whose figures have changed: its number, the catalog's tenant, and whether it is archived.
+    pub(crate) fn changed(&self) -> (i32, &Tenant, bool) {
+        (self.number, &self.tenant, self.archived)
+    }
+}
+
+impl Asked {
     /// Reads the timeline again, so that it stays valid until the transaction ends. The caller holds the
     /// tenant's lock.
     pub(crate) async fn refresh(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
