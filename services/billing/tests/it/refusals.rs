@@ -49,7 +49,7 @@ async fn one_bad_customer_holds_nobody_up() {
         world.advance(5);
     }
     assert_eq!(world.sandbox.stripe().total("cus_north", METER), 0);
-    world.next_failed().await;
+    assert_eq!(world.first_failed().await.tenant_id, "north");
     world.finish().await;
 }
 

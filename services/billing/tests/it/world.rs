@@ -292,6 +292,15 @@ impl World {
         }
     }
 
+    /// The next failure, whatever was reported before it: reports of different customers have no order.
+    pub async fn first_failed(&mut self) -> ReportFailed {
+        loop {
+            if let billing_event::Event::Failed(failed) = self.events.next().await.event.unwrap() {
+                return failed;
+            }
+        }
+    }
+
     pub async fn next_failed(&mut self) -> ReportFailed {
         match self.events.next().await.event.unwrap() {
             billing_event::Event::Failed(failed) => failed,
