@@ -35,6 +35,12 @@ macro_rules! area {
 /// What the limit check answers.
 pub static ADMISSION: LazyLock<Phrases> = area!("admission");
 
+/// Mails to a tenant's recipients.
+pub static ALERTS: LazyLock<Phrases> = area!("alerts");
+
+/// Mails to the operator.
+pub static NOTICES: LazyLock<Phrases> = area!("notices");
+
 /// The phrases of one area, in every language.
 pub struct Phrases {
     english: Bundle,

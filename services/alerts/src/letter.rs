@@ -150,14 +150,14 @@ mod tests {
     fn both_bodies_say_the_same() {
         for alert in [north(), south()] {
             let (letter, phrases) = (Letter::of(&alert).unwrap(), Phrases::of(&alert));
-            let facts = phrases.facts.iter().flat_map(|fact| [fact.label, fact.value.as_str()]);
+            let facts = phrases.facts.iter().flat_map(|fact| [fact.label.as_str(), fact.value.as_str()]);
             let all = [
                 phrases.subject.as_str(),
                 phrases.what.as_str(),
                 &phrases.meaning,
                 phrases.next.as_str(),
                 phrases.figure.as_deref().unwrap_or_default(),
-                phrases.look,
+                phrases.look.as_str(),
                 phrases.because.as_str(),
                 alert.dashboard_url.as_str(),
             ];
