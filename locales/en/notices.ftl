@@ -99,7 +99,7 @@ recovered =
     .subject = { $source } is swept again
     .what = { $source } had been failing since { $since }. A sweep ended well { $on_at }.
     .meaning = What it ran meanwhile is being counted.
-    .next = Executions that it no longer shows are told as a gap.
+    .next = Executions that it no longer shows are reported as a gap.
 
 ## A source may lose executions, or counts wrongly
 

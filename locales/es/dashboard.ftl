@@ -9,12 +9,12 @@ skip = Ir a las cifras
 signOut = Cerrar sesión
 signIn = Entrar
 signInTitle = Entrar en Flowmeter
-signInHelp = Usa el token de un operador, o el de un cliente: este muestra solo a ese cliente.
+signInHelp = Use el token de un operador, o el de un cliente, que muestra solo a ese cliente.
 token = Token
-signInRefused = Este token no es válido. Puede haber sido retirado.
-unreachable = No se puede conectar con Flowmeter. Inténtalo de nuevo en un momento.
-signInTooMany = Demasiados intentos. Inténtalo de nuevo en un minuto.
-sessionEnded = La sesión ha terminado. Entra de nuevo.
+signInRefused = Este token no es válido. Puede que se haya revocado.
+unreachable = No se puede conectar con Flowmeter. Inténtelo de nuevo en un momento.
+signInTooMany = Demasiados intentos. Inténtelo de nuevo en un minuto.
+sessionEnded = La sesión ha terminado. Inicie sesión de nuevo.
 footer = Flowmeter cuenta ejecuciones de flujos, cada una exactamente una vez.
 api = API
 theme = Tema
@@ -31,7 +31,7 @@ loadFailed = No se pueden leer estas cifras: { $reason }
 cannotBeShown = Estas cifras no se pueden mostrar: { $reason }
 notFound = No existe el cliente «{ $tenant }», o este token no puede verlo.
 noTenants = Aún no hay clientes
-noTenantsHelp = Añade un plan, un cliente y un origen con «flowmeter apply», y aquí aparecerán las primeras cifras.
+noTenantsHelp = Añada un plan, un cliente y un origen con «flowmeter apply», y aquí aparecerán las primeras cifras.
 
 ## Todos los clientes
 
@@ -50,7 +50,7 @@ archivedMore = { $count ->
    *[other] y { $count } más: flowmeter tenants --archived
 }
 stateOk = Dentro del límite
-stateOkSoFar = Dentro, que se sepa
+stateOkSoFar = Dentro del límite, por ahora
 stateWarning = Cerca del límite
 stateOver = Límite superado
 stateUnknown = Desconocido
@@ -58,13 +58,13 @@ filterAll = Todos
 filterLabel = Mostrar clientes
 noneInState = Ningún cliente está en este estado.
 findTenant = Buscar un cliente
-noMatch = Nada coincide.
+noMatch = No hay coincidencias.
 counted = Contadas
 countedThisPeriod = Contadas en este periodo
 countedHelp = Periodo actual de cada cliente
 tenantsUnknown = { $count ->
-    [one] { $count } cliente desconocido, no incluido
-   *[other] { $count } clientes desconocidos, no incluidos
+    [one] { $count } cliente sin datos, no incluido
+   *[other] { $count } clientes sin datos, no incluidos
 }
 
 ## Los últimos minutos
@@ -119,7 +119,7 @@ unmapped = { $count ->
     [one] { $count } ejecución no es de ningún cliente
    *[other] { $count } ejecuciones no son de ningún cliente
 }
-unmappedHelp = Se guardan, y cuentan en cuanto una atribución de su origen se las da a un cliente
+unmappedHelp = Se guardan, y contarán en cuanto una atribución de su origen las asigne a un cliente
 unmappedLine = { $count } de { $name } ({ $where })
 unmappedMore = { $count ->
     [one] y { $count } flujo más
@@ -170,13 +170,13 @@ byDay = Este periodo por días
 noDays = Aún no se ha contado nada en este periodo.
 peakDay = máximo: { $count } el { $date }
 forecastEnd = Previsión: unas { $count } al final del periodo
-forecastCost = unos { $cost }
+forecastCost = aprox. { $cost }
 forecastLimit = el límite se alcanza el { $date }
 totalDuration = Duración total
-lateHelp = Halladas después del cierre de su periodo
+lateHelp = Detectadas después del cierre de su periodo
 uncountedHelp = El plan no las cuenta
 adjusted = Ajuste manual
-adjustedHelp = Forma parte del total, y de ningún día, flujo ni tasa de éxito
+adjustedHelp = Forma parte del total, pero no de ningún día, flujo ni tasa de éxito
 voided = Anuladas
 voidedHelp = Ejecuciones que un operador ha retirado de todas las cifras
 otherWorkflows = Otros flujos
@@ -188,29 +188,29 @@ unknownNote = Flowmeter aún no tiene cifras de este cliente. No significa que n
 ## Control del límite: check_ y el motivo
 
 limitCheck = Control del límite
-allowed = Permitido
-refused = Denegado
+allowed = Permitida
+refused = Rechazada
 limitCheckHelp = Lo que se responde a un flujo que pregunta ahora
-checkUsed = Usadas, con reservas
+checkUsed = Usadas, reservas incluidas
 checkFailed = El control del límite no responde: { $reason }
 check_within_limit = Se han usado { $used } de { $limit } ejecuciones.
 check_no_limit = El plan no tiene límite.
-check_over_soft_limit = Por encima del límite, que no rechaza nada: se han usado { $used } de { $limit } ejecuciones.
-check_grace = Se han usado las { $limit } ejecuciones de este periodo. Pronto se rechazarán.
+check_over_soft_limit = Por encima del límite, que es flexible: se han usado { $used } de { $limit } ejecuciones.
+check_grace = Ya se han usado las { $limit } ejecuciones de este periodo. Pronto se rechazarán las siguientes.
 check_not_counted = El plan no cuenta este tipo de ejecución.
 check_error_workflow = Una ejecución de un flujo de error nunca se rechaza.
-check_shadow = El plan solo observa. Si no, las ejecuciones se rechazarían.
+check_shadow = El plan está en modo de observación. De lo contrario, las ejecuciones se rechazarían.
 check_not_attributed = Ninguna atribución del origen dice de quién es esta ejecución.
-check_metering_stale = Los datos de uso no están al día, y el plan permite ejecuciones mientras tanto.
-check_metering_stale_refused = Los datos de uso no están al día, y el plan no permite ejecuciones mientras tanto.
-check_limit_unsettled = Puede que algunas de las últimas ejecuciones se cuenten dos veces por un momento. Inténtelo de nuevo: { $again }.
+check_metering_stale = Los datos de consumo no están al día, y el plan permite ejecuciones mientras tanto.
+check_metering_stale_refused = Los datos de consumo no están al día, y el plan no permite ejecuciones mientras tanto.
+check_limit_unsettled = Puede que algunas de las últimas ejecuciones se cuenten dos veces momentáneamente. Inténtelo de nuevo: { $again }.
 check_limit_reached = Se han usado las { $limit } ejecuciones de este periodo. El límite se renueva: { $until }.
-check_overage_reached = Se han usado el límite de { $limit } ejecuciones y todo lo permitido por encima. El límite se renueva: { $until }.
+check_overage_reached = Se han agotado el límite de { $limit } ejecuciones y el excedente permitido. El límite se renueva: { $until }.
 check_tenant_minute_cap = Demasiadas ejecuciones en este minuto. La próxima puede empezar: { $again }.
-check_tenant_day_cap = Demasiadas ejecuciones en este día. La próxima puede empezar: { $again }.
+check_tenant_day_cap = Demasiadas ejecuciones hoy. La próxima puede empezar: { $again }.
 check_tenant_concurrent_cap = Hay demasiadas ejecuciones en curso. La próxima puede empezar cuando terminen algunas.
 check_workflow_minute_cap = Demasiadas ejecuciones de este flujo en este minuto. La próxima puede empezar: { $again }.
-check_workflow_day_cap = Demasiadas ejecuciones de este flujo en este día. La próxima puede empezar: { $again }.
+check_workflow_day_cap = Demasiadas ejecuciones de este flujo hoy. La próxima puede empezar: { $again }.
 check_workflow_concurrent_cap = Hay demasiadas ejecuciones de este flujo en curso. La próxima puede empezar cuando terminen algunas.
 check_workflow_share_used = Este flujo ha usado su parte del límite de { $limit } ejecuciones. El límite se renueva: { $until }.
 check_loop_detected = Este flujo se inicia mucho más de lo habitual, como si se iniciara a sí mismo.
@@ -234,8 +234,8 @@ attempts = { $count ->
    *[other] { $count } intentos
 }
 unseen = { $count ->
-    [one] Hasta { $count } ejecución desde { $time } nunca apareció en n8n, porque no se guarda o se borró. No cuenta salvo que n8n la envíe: guarde las ejecuciones o instale el hook.
-   *[other] Hasta { $count } ejecuciones desde { $time } nunca aparecieron en n8n, porque no se guardan o se borraron. No cuentan salvo que n8n las envíe: guarde las ejecuciones o instale el hook.
+    [one] Desde { $time }, hasta { $count } ejecución no ha aparecido nunca en n8n, porque no se guarda o se borró. No se cuenta salvo que n8n la envíe: guarde las ejecuciones o instale el hook.
+   *[other] Desde { $time }, hasta { $count } ejecuciones no han aparecido nunca en n8n, porque no se guardan o se borraron. No se cuentan salvo que n8n las envíe: guarde las ejecuciones o instale el hook.
 }
 unsaving = { $count ->
     [one] { $count } flujo dice en sus ajustes que algunas ejecuciones no se guardan.
@@ -245,15 +245,15 @@ clockRight = Reloj en hora
 clockAhead = Reloj adelantado { $by }
 clockBehind = Reloj atrasado { $by }
 warningSince = Desde { $time }.
-warning_clock_ahead = El reloj de este n8n va adelantado { $by } respecto al de Flowmeter. Póngalo en hora con NTP: hasta entonces, una ejecución cerca del final de un período cuenta en el siguiente.
-warning_clock_behind = El reloj de este n8n va atrasado { $by } respecto al de Flowmeter. Póngalo en hora con NTP: hasta entonces, una ejecución cerca del final de un período cuenta en el anterior, o como tardía.
+warning_clock_ahead = El reloj de este n8n va adelantado { $by } respecto al de Flowmeter. Póngalo en hora con NTP: hasta entonces, una ejecución cerca del final de un periodo se cuenta en el siguiente.
+warning_clock_behind = El reloj de este n8n va atrasado { $by } respecto al de Flowmeter. Póngalo en hora con NTP: hasta entonces, una ejecución cerca del final de un periodo se cuenta en el anterior, o como tardía.
 warning_shared_push_token = { $count ->
     [one] { $count } n8n envía con el token de este origen junto a otros, y se pierden ejecuciones. Cree un origen y un token para cada n8n.
    *[other] { $count } n8n envían con el token de este origen, y se pierden las ejecuciones de todos menos uno. Cree un origen y un token para cada n8n.
 }
-warning_same_instance = El n8n de este origen envía también por { $others }, y cada ejecución cuenta una vez por cada uno. Conserve un origen y compártalo con atribuciones.
-warning_same_address = { $others } tiene la misma dirección, y cada ejecución cuenta una vez por cada uno. Elimine o pause todos menos uno, y comparta ese con atribuciones.
-lossAhead = n8n borrará ejecuciones antes de la próxima lectura, hacia { $time }.
+warning_same_instance = El n8n de este origen envía también en nombre de { $others }, y cada ejecución se cuenta una vez por cada uno. Conserve un origen y compártalo con atribuciones.
+warning_same_address = { $others } tiene la misma dirección, y cada ejecución se cuenta una vez por cada uno. Elimine o pause todos menos uno, y comparta ese con atribuciones.
+lossAhead = n8n borrará ejecuciones antes de la próxima lectura (aprox. { $time }).
 
 ## Huecos: gap_ y el motivo
 
@@ -285,8 +285,8 @@ advice_unauthorized = Cree una clave de API en n8n (Settings, n8n API) y póngal
 advice_rate_limited = Suba el límite de la clave en n8n, o haga que el origen se lea con menos frecuencia.
 advice_unreadable = Compruebe que la dirección del origen es la de un n8n, y qué hay delante de él.
 advice_too_large = Haga que n8n borre sus ejecuciones antiguas, o bórrelas a mano.
-advice_secret_unreadable = Ponga otra vez la clave de API del origen.
-advice_internal = El origen no tiene la culpa: revise el bróker y la base de datos de Flowmeter.
+advice_secret_unreadable = Vuelva a poner la clave de API del origen.
+advice_internal = El problema no está en el origen: revise el bróker y la base de datos de Flowmeter.
 advice_unspecified = Consulte el registro del colector.
 
 ## Flujos
@@ -294,7 +294,7 @@ advice_unspecified = Consulte el registro del colector.
 workflows = Flujos
 workflow = Flujo
 source = Origen
-share = Parte
+share = Proporción
 findWorkflow = Buscar un flujo
 noWorkflows = Aún no hay ejecuciones en este periodo.
 workflowsOmitted = { $count ->
@@ -317,9 +317,9 @@ otherRefusals = Otras
 furtherWorkflows = Otros flujos
 noWorkflowNamed = Sin flujo indicado
 refusal_limit_reached = Límite alcanzado
-refusal_limit_unsettled = Límite alcanzado, o algunas ejecuciones contadas dos veces por un momento
-refusal_overage_reached = Exceso permitido agotado
-refusal_metering_stale = Cifras de consumo desactualizadas
+refusal_limit_unsettled = Límite alcanzado, o algunas ejecuciones contadas dos veces momentáneamente
+refusal_overage_reached = Excedente permitido agotado
+refusal_metering_stale = Datos de consumo desactualizados
 refusal_tenant_minute_cap = Demasiadas ejecuciones en un minuto
 refusal_tenant_day_cap = Demasiadas ejecuciones en un día
 refusal_tenant_concurrent_cap = Demasiadas ejecuciones en curso

@@ -143,7 +143,7 @@ mod tests {
         let english = Letter::of(&Alert { folded: vec![50, 60, 70], ..north() }).unwrap().text;
         assert!(english.contains("On the way it also passed 50 %, 60 % and 70 %."), "{english}");
         let spanish = Letter::of(&Alert { folded: vec![80], ..south() }).unwrap().text;
-        assert!(spanish.contains("Antes pasó también por 80 %."), "{spanish}");
+        assert!(spanish.contains("Antes pasó también por el 80 %."), "{spanish}");
     }
 
     #[test]

@@ -155,6 +155,7 @@ impl Parts<'_> {
             "most" => detected.usual_most,
             "started" => detected.started,
             "since" => self.moment_of(detected.detected_at.as_ref()),
+            "on_since" => self.on_moment_of(detected.detected_at.as_ref()),
         ];
         let told = Told { parts: self, phrase: "loop", args };
         let mut what = vec![told.say("what")];
