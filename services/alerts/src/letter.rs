@@ -143,21 +143,21 @@ mod tests {
         let english = Letter::of(&Alert { folded: vec![50, 60, 70], ..north() }).unwrap().text;
         assert!(english.contains("On the way it also passed 50 %, 60 % and 70 %."), "{english}");
         let spanish = Letter::of(&Alert { folded: vec![80], ..south() }).unwrap().text;
-        assert!(spanish.contains("Antes pasó también por 80 %."), "{spanish}");
+        assert!(spanish.contains("Antes pasó también por el 80 %."), "{spanish}");
     }
 
     #[test]
     fn both_bodies_say_the_same() {
         for alert in [north(), south()] {
             let (letter, phrases) = (Letter::of(&alert).unwrap(), Phrases::of(&alert));
-            let facts = phrases.facts.iter().flat_map(|fact| [fact.label, fact.value.as_str()]);
+            let facts = phrases.facts.iter().flat_map(|fact| [fact.label.as_str(), fact.value.as_str()]);
             let all = [
                 phrases.subject.as_str(),
                 phrases.what.as_str(),
                 &phrases.meaning,
                 phrases.next.as_str(),
                 phrases.figure.as_deref().unwrap_or_default(),
-                phrases.look,
+                phrases.look.as_str(),
                 phrases.because.as_str(),
                 alert.dashboard_url.as_str(),
             ];

@@ -1,86 +1,37 @@
 //! What a mail to the operator says. Instants are in UTC, and say so.
 
-mod english;
-mod spanish;
+mod sentences;
 #[cfg(test)]
 mod tests;
 
 use catalog::{Language, locale};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use locales::{Args, NOTICES, args};
 use proto::{instant, v1};
+
+use sentences::Sentences;
 
 use crate::{
     Fact, Notice, RefusedMail,
     phrases::{self, Phrases},
 };
 
-/// The sentences of one mail.
-struct Sentences {
-    subject: String,
-    what: String,
-    meaning: &'static str,
-    next: String,
-}
-
-/// The words of one language.
-struct Words {
-    code: &'static str,
-    look: &'static str,
-    button: &'static str,
-    because: &'static str,
-    /// `{}` to `{}`, of ids and of instants.
-    to: &'static str,
-    /// After an id, if no end is known.
-    and_later: &'static str,
-    source: &'static str,
-    service: &'static str,
-    tenant: &'static str,
-    gaps: &'static str,
-    executions: &'static str,
-    reason: &'static str,
-    found: &'static str,
-    since: &'static str,
-    until: &'static str,
-    attempts: &'static str,
-    expected: &'static str,
-    messages: &'static str,
-    subject: &'static str,
-    reports: &'static str,
-    identifier: &'static str,
-    period: &'static str,
-    billable: &'static str,
-    stripe: &'static str,
-    workflow: &'static str,
-    loops: &'static str,
-    per_minute: &'static str,
-    usual: &'static str,
-    example: &'static str,
-    skew: &'static str,
-    instances: &'static str,
-    other_sources: &'static str,
-    mails: &'static str,
-    recipient: &'static str,
-}
-
 impl Phrases {
     /// The words for a notice.
     pub fn of_notice(notice: &Notice) -> Self {
         let parts = Parts { notice, language: notice.told.language };
-        let (words, sentences) = match notice.told.language {
-            Language::English => (&english::WORDS, english::sentences(&parts)),
-            Language::Spanish => (&spanish::WORDS, spanish::sentences(&parts)),
-        };
+        let Sentences { subject, what, meaning, next } = parts.sentences();
         Self {
-            language: words.code,
-            subject: sentences.subject,
-            what: sentences.what,
-            meaning: sentences.meaning.into(),
-            next: sentences.next,
+            language: parts.language.as_str(),
+            subject,
+            what,
+            meaning,
+            next,
             figure: None,
-            facts: parts.facts(words),
-            look: words.look,
-            button: words.button,
-            because: words.because.to_owned(),
+            facts: parts.facts(),
+            look: parts.plain("look"),
+            button: parts.plain("button"),
+            because: parts.plain("because"),
         }
     }
 }
@@ -92,6 +43,18 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
+    fn say(&self, phrase: &str, args: &Args<'_>) -> String {
+        NOTICES.say(self.language, phrase, args)
+    }
+
+    fn plain(&self, phrase: &str) -> String {
+        NOTICES.plain(self.language, phrase)
+    }
+
+    fn range(&self, first: &str, last: &str) -> String {
+        self.say("range", &args!["first" => first, "last" => last])
+    }
+
     fn number(&self, value: u64) -> String {
         locale::number(self.language, value)
     }
@@ -99,10 +62,6 @@ impl Parts<'_> {
     /// How many facts.
     fn facts_count(&self) -> String {
         self.number(self.notice.facts)
-    }
-
-    fn is_one(&self) -> bool {
-        self.notice.facts == 1
     }
 
     fn moment(&self, instant: Timestamp) -> String {
@@ -123,104 +82,123 @@ impl Parts<'_> {
     }
 
     /// When the facts were found.
-    fn found(&self, words: &Words) -> String {
+    fn found(&self) -> String {
         let (first, last) = (self.moment(self.notice.first_at), self.moment(self.notice.last_at));
-        if first == last { first } else { format!("{first} {} {last}", words.to) }
+        if first == last { first } else { self.range(&first, &last) }
     }
 
-    fn period(&self, period: Option<&v1::Period>, words: &Words) -> String {
+    fn period(&self, period: Option<&v1::Period>) -> String {
         let at = |wire| self.moment_of(wire);
         let start = at(period.and_then(|period| period.start.as_ref()));
-        format!("{start} {} {}", words.to, at(period.and_then(|period| period.end.as_ref())))
+        self.range(&start, &at(period.and_then(|period| period.end.as_ref())))
     }
 
-    fn refusals(&self, refused: &RefusedMail, words: &Words) -> Vec<(&'static str, String)> {
-        let count = (words.mails, self.facts_count());
+    /// `120 to 180`, or `120`; `120 and later` if no end is known, `?` if nothing is.
+    fn ids(&self, gap: &v1::SourceGap) -> String {
+        match (gap.first_execution_id.as_str(), gap.last_execution_id.as_str()) {
+            ("", "") => "?".to_owned(),
+            ("", last) => self.range("?", last),
+            (first, "") => self.say("range_without_end", &args!["first" => first]),
+            (first, last) if first == last => first.to_owned(),
+            (first, last) => self.range(first, last),
+        }
+    }
+
+    fn gap_reason(&self, reason: v1::GapReason) -> String {
+        use v1::GapReason::{EpochEnded, OpenExecutionVanished, PrunedBeforeSeen, Unspecified};
+        self.plain(match reason {
+            OpenExecutionVanished => "gap_reason.vanished",
+            PrunedBeforeSeen => "gap_reason.pruned",
+            EpochEnded => "gap_reason.epoch_ended",
+            Unspecified => "gap_reason.unspecified",
+        })
+    }
+
+    fn failure_reason(&self, reason: v1::FailureReason) -> String {
+        self.plain(&format!("failure_reason.{}", sentences::failure_cause(reason)))
+    }
+
+    fn refusals(&self, refused: &RefusedMail) -> Vec<(&'static str, String)> {
+        let count = ("label_mails", self.facts_count());
         let listed = refused.refusals.iter();
         let listed =
-            listed.map(|refusal| (words.recipient, format!("{}: {}", refusal.recipient, refusal.reason)));
+            listed.map(|refusal| ("label_recipient", format!("{}: {}", refusal.recipient, refusal.reason)));
         std::iter::once(count).chain(listed).collect()
     }
 
     /// The table below the sentences.
-    fn facts(&self, words: &Words) -> Vec<phrases::Fact> {
+    fn facts(&self) -> Vec<phrases::Fact> {
         let mut facts = match &self.notice.fact {
             Fact::Gap(gap) => vec![
-                (words.source, gap.source_id.clone()),
-                (words.gaps, self.facts_count()),
-                (words.executions, ids(gap, words)),
-                (words.reason, gap_reason(self.language, gap.reason()).to_owned()),
+                ("label_source", gap.source_id.clone()),
+                ("label_gaps", self.facts_count()),
+                ("label_executions", self.ids(gap)),
+                ("label_reason", self.gap_reason(gap.reason())),
             ],
             Fact::Failing(failing) => vec![
-                (words.source, failing.source_id.clone()),
-                (words.reason, failure_reason(self.language, failing.reason()).to_owned()),
-                (words.since, self.moment_of(failing.failing_since.as_ref())),
-                (words.attempts, self.number(failing.consecutive_failures.into())),
+                ("label_source", failing.source_id.clone()),
+                ("label_reason", self.failure_reason(failing.reason())),
+                ("label_since", self.moment_of(failing.failing_since.as_ref())),
+                ("label_attempts", self.number(failing.consecutive_failures.into())),
             ],
             Fact::Recovered(failing) => vec![
-                (words.source, failing.source_id.clone()),
-                (words.reason, failure_reason(self.language, failing.reason()).to_owned()),
-                (words.since, self.moment_of(failing.failing_since.as_ref())),
-                (words.until, self.moment(self.notice.first_at)),
+                ("label_source", failing.source_id.clone()),
+                ("label_reason", self.failure_reason(failing.reason())),
+                ("label_since", self.moment_of(failing.failing_since.as_ref())),
+                ("label_until", self.moment(self.notice.first_at)),
             ],
             Fact::Loss(synced) => vec![
-                (words.source, synced.source_id.clone()),
-                (words.expected, self.moment_of(synced.loss_expected_at.as_ref())),
+                ("label_source", synced.source_id.clone()),
+                ("label_expected", self.moment_of(synced.loss_expected_at.as_ref())),
             ],
             Fact::Dead(letter) => vec![
-                (words.service, letter.service.clone()),
-                (words.messages, self.facts_count()),
-                (words.subject, letter.original_subject.clone()),
+                ("label_service", letter.service.clone()),
+                ("label_messages", self.facts_count()),
+                ("label_subject", letter.original_subject.clone()),
             ],
             Fact::Report(failed) => vec![
-                (words.tenant, failed.tenant_id.clone()),
-                (words.reports, self.facts_count()),
-                (words.identifier, failed.identifier.clone()),
-                (words.period, self.period(failed.period.as_ref(), words)),
+                ("label_tenant", failed.tenant_id.clone()),
+                ("label_reports", self.facts_count()),
+                ("label_identifier", failed.identifier.clone()),
+                ("label_period", self.period(failed.period.as_ref())),
             ],
             Fact::Drift(drift) => vec![
-                (words.tenant, drift.tenant_id.clone()),
-                (words.billable, self.number(drift.billable)),
-                (words.stripe, self.number(drift.stripe_total)),
-                (words.period, self.period(drift.period.as_ref(), words)),
+                ("label_tenant", drift.tenant_id.clone()),
+                ("label_billable", self.number(drift.billable)),
+                ("label_stripe", self.number(drift.stripe_total)),
+                ("label_period", self.period(drift.period.as_ref())),
             ],
             Fact::Loop(detected) => vec![
-                (words.tenant, detected.tenant_id.clone()),
-                (words.loops, self.facts_count()),
-                (words.workflow, detected.workflow_id.clone()),
-                (words.per_minute, self.number(detected.runs_per_minute)),
-                (words.usual, self.number(detected.usual_runs_per_minute)),
+                ("label_tenant", detected.tenant_id.clone()),
+                ("label_loops", self.facts_count()),
+                ("label_workflow", detected.workflow_id.clone()),
+                ("label_per_minute", self.number(detected.runs_per_minute)),
+                ("label_usual", self.number(detected.usual_runs_per_minute)),
             ],
             Fact::Contradicted(found) => vec![
-                (words.source, found.source_id.clone()),
-                (words.executions, self.number(found.executions)),
-                (words.example, found.execution_id.clone()),
+                ("label_source", found.source_id.clone()),
+                ("label_executions", self.number(found.executions)),
+                ("label_example", found.execution_id.clone()),
             ],
-            Fact::Clock(synced) => vec![(words.source, synced.source_id.clone()), (words.skew, skew(synced))],
+            Fact::Clock(synced) => {
+                vec![("label_source", synced.source_id.clone()), ("label_skew", skew(synced))]
+            }
             Fact::SharedToken(synced) => {
-                vec![(words.source, synced.source_id.clone()), (words.instances, synced.instances.join(", "))]
+                vec![
+                    ("label_source", synced.source_id.clone()),
+                    ("label_instances", synced.instances.join(", ")),
+                ]
             }
             Fact::CountedTwice(synced) => vec![
-                (words.source, synced.source_id.clone()),
-                (words.other_sources, synced.same_instance_sources.join(", ")),
+                ("label_source", synced.source_id.clone()),
+                ("label_other_sources", synced.same_instance_sources.join(", ")),
             ],
-            Fact::Refused(refused) => self.refusals(refused, words),
+            Fact::Refused(refused) => self.refusals(refused),
         };
         if !matches!(&self.notice.fact, Fact::Failing(_) | Fact::Recovered(_)) {
-            facts.push((words.found, self.found(words)));
+            facts.push(("label_found", self.found()));
         }
-        facts.into_iter().map(|(label, value)| phrases::Fact { label, value }).collect()
-    }
-}
-
-/// `120 to 180`, or `120`; `120 and later` if no end is known, `?` if nothing is.
-fn ids(gap: &v1::SourceGap, words: &Words) -> String {
-    match (gap.first_execution_id.as_str(), gap.last_execution_id.as_str()) {
-        ("", "") => "?".to_owned(),
-        ("", last) => format!("? {} {last}", words.to),
-        (first, "") => format!("{first} {}", words.and_later),
-        (first, last) if first == last => first.to_owned(),
-        (first, last) => format!("{first} {} {last}", words.to),
+        facts.into_iter().map(|(label, value)| phrases::Fact { label: self.plain(label), value }).collect()
     }
 }
 
@@ -235,46 +213,4 @@ fn skew(synced: &v1::SourceSynced) -> String {
 fn skew_span(synced: &v1::SourceSynced) -> String {
     let seconds = synced.clock_skew_ms.unwrap_or_default().unsigned_abs() / 1_000;
     format!("{:#}", SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX)))
-}
-
-fn is_behind(synced: &v1::SourceSynced) -> bool {
-    synced.clock_skew_ms.is_some_and(|skew_ms| skew_ms < 0)
-}
-
-fn gap_reason(language: Language, reason: v1::GapReason) -> &'static str {
-    use v1::GapReason::{EpochEnded, OpenExecutionVanished, PrunedBeforeSeen, Unspecified};
-    match (language, reason) {
-        (Language::English, OpenExecutionVanished) => "was running, and is gone",
-        (Language::English, PrunedBeforeSeen) => "pruned before they were seen",
-        (Language::English, EpochEnded) => "the database was restored or replaced",
-        (Language::English, Unspecified) => "several, or not known",
-        (Language::Spanish, OpenExecutionVanished) => "estaba en curso y ya no está",
-        (Language::Spanish, PrunedBeforeSeen) => "borradas antes de verlas",
-        (Language::Spanish, EpochEnded) => "la base de datos se restauró o se sustituyó",
-        (Language::Spanish, Unspecified) => "varios, o desconocido",
-    }
-}
-
-fn failure_reason(language: Language, reason: v1::FailureReason) -> &'static str {
-    use v1::FailureReason::{
-        Internal, RateLimited, SecretUnreadable, TooLarge, Unauthorized, Unreachable, Unreadable, Unspecified,
-    };
-    match (language, reason) {
-        (Language::English, Unreachable) => "it does not answer",
-        (Language::English, Unauthorized) => "it refuses the API key",
-        (Language::English, RateLimited) => "it answers that there are too many requests",
-        (Language::English, Unreadable) => "its answer is not understood",
-        (Language::English, TooLarge) => "its answer is too large",
-        (Language::English, SecretUnreadable) => "the stored API key cannot be opened",
-        (Language::English, Internal) => "Flowmeter's own broker or database does not answer",
-        (Language::English, Unspecified) => "the reason is not known",
-        (Language::Spanish, Unreachable) => "no responde",
-        (Language::Spanish, Unauthorized) => "rechaza la clave de API",
-        (Language::Spanish, RateLimited) => "responde que hay demasiadas peticiones",
-        (Language::Spanish, Unreadable) => "su respuesta no se entiende",
-        (Language::Spanish, TooLarge) => "su respuesta es demasiado grande",
-        (Language::Spanish, SecretUnreadable) => "la clave de API guardada no se puede abrir",
-        (Language::Spanish, Internal) => "no responde el bróker o la base de datos del propio Flowmeter",
-        (Language::Spanish, Unspecified) => "no se conoce el motivo",
-    }
 }

@@ -1,19 +1,16 @@
 //! What a mail says, in the tenant's language. Both forms of the mail are made from these phrases, so they cannot
 //! say different things.
 
-use std::borrow::Cow;
+use catalog::locale;
+use locales::{ALERTS, Args, args};
 
-use catalog::{Language, locale};
-
-use crate::Alert;
-
-mod at_limit;
+use crate::{Alert, alert::AtLimit};
 
 /// A line of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
     /// What it is.
-    pub label: &'static str,
+    pub label: String,
     /// How much, or when.
     pub value: String,
 }
@@ -28,7 +25,7 @@ pub struct Phrases {
     /// What happened.
     pub what: String,
     /// What it means.
-    pub meaning: Cow<'static, str>,
+    pub meaning: String,
     /// What comes next: when the period ends, or what is to be done.
     pub next: String,
     /// The figure at the bar, if there is one: `8,012 of 10,000 executions`.
@@ -36,9 +33,9 @@ pub struct Phrases {
     /// The rest, in detail.
     pub facts: Vec<Fact>,
     /// Where to look.
-    pub look: &'static str,
+    pub look: String,
     /// On the button.
-    pub button: &'static str,
+    pub button: String,
     /// Why the recipient gets this mail.
     pub because: String,
 }
@@ -46,134 +43,83 @@ pub struct Phrases {
 impl Phrases {
     /// The words for an alert.
     pub fn of(alert: &Alert) -> Self {
-        match alert.language {
-            Language::English => english(alert),
-            Language::Spanish => spanish(alert),
-        }
-    }
-}
-
-fn english(alert: &Alert) -> Phrases {
-    let parts = Parts::of(alert);
-    let passed = passed(alert, "and", |shares| format!(" On the way it also passed {shares}."));
-    let Parts { name, percent, used, limit, of_period, crossed, ends, zone, .. } = &parts;
-    Phrases {
-        language: "en",
-        subject: format!("{name} has used {percent} of its executions {of_period}"),
-        what: format!(
-            "{name} has used {used} of its {limit} executions {of_period}. It reached {percent} {crossed}.{passed}"
-        ),
-        meaning: at_limit::english(alert),
-        next: format!("The period ends {ends} ({zone}); then the count starts again from zero."),
-        figure: Some(format!("{used} of {limit} executions")),
-        facts: parts.facts(&Labels {
-            remaining: "Remaining",
-            threshold: "Threshold",
-            reached: "Reached",
-            period: "Period",
-            ends: "Period ends",
-            zone: "Time zone",
-        }),
-        look: "Current usage, workflow by workflow, is on the dashboard.",
-        button: "Open the dashboard",
-        because: format!(
-            "You receive this mail because your address is among those that {name} has chosen for usage alerts."
-        ),
-    }
-}
-
-fn spanish(alert: &Alert) -> Phrases {
-    let parts = Parts::of(alert);
-    let passed = passed(alert, "y", |shares| format!(" Antes pasó también por {shares}."));
-    let Parts { name, percent, used, limit, of_period, crossed, ends, zone, .. } = &parts;
-    Phrases {
-        language: "es",
-        subject: format!("{name} ha usado el {percent} de sus ejecuciones {of_period}"),
-        what: format!(
-            "{name} ha usado {used} de sus {limit} ejecuciones {of_period}. Alcanzó el {percent} {crossed}.{passed}"
-        ),
-        meaning: at_limit::spanish(alert),
-        next: format!("El período termina {ends} ({zone}); entonces la cuenta vuelve a empezar desde cero."),
-        figure: Some(format!("{used} de {limit} ejecuciones")),
-        facts: parts.facts(&Labels {
-            remaining: "Disponibles",
-            threshold: "Umbral",
-            reached: "Alcanzado",
-            period: "Período",
-            ends: "Fin del período",
-            zone: "Zona horaria",
-        }),
-        look: "El uso actual, flujo por flujo, está en el panel.",
-        button: "Abrir el panel",
-        because: format!(
-            "Recibe este correo porque su dirección está entre las que {name} ha elegido para los avisos de uso."
-        ),
-    }
-}
-
-/// Thresholds that no other mail names, in a sentence; empty if there are none.
-fn passed(alert: &Alert, and: &str, sentence: impl Fn(String) -> String) -> String {
-    let shares: Vec<String> = alert.folded.iter().map(|percent| format!("{percent} %")).collect();
-    match shares.as_slice() {
-        [] => String::new(),
-        [only] => sentence(only.clone()),
-        [first @ .., last] => sentence(format!("{} {and} {last}", first.join(", "))),
-    }
-}
-
-/// The alert's values, written as the language writes them.
-struct Parts<'a> {
-    name: &'a str,
-    percent: String,
-    used: String,
-    limit: String,
-    remaining: String,
-    of_period: String,
-    crossed: String,
-    ends: String,
-    zone: &'a str,
-    period_name: String,
-    crossed_moment: String,
-    ends_moment: String,
-}
-
-struct Labels {
-    remaining: &'static str,
-    threshold: &'static str,
-    reached: &'static str,
-    period: &'static str,
-    ends: &'static str,
-    zone: &'static str,
-}
-
-impl<'a> Parts<'a> {
-    fn of(alert: &'a Alert) -> Self {
-        let (language, zone) = (alert.language, &alert.time_zone);
+        let language = alert.language;
+        let args = values(alert);
+        let say = |part: &str| ALERTS.say(language, &format!("alert.{part}"), &args);
+        let what = [Some(say("what")), passed(alert)].into_iter().flatten().collect::<Vec<_>>();
         Self {
-            name: &alert.tenant_name,
-            percent: alert.percent.to_string(),
-            used: locale::number(language, alert.used),
-            limit: locale::number(language, alert.limit),
-            remaining: locale::number(language, alert.remaining()),
-            of_period: locale::of_period(language, alert.period, zone),
-            crossed: locale::on_moment(language, alert.crossed_at, zone),
-            ends: locale::on_moment(language, alert.period.end, zone),
-            zone: zone.iana_name().unwrap_or("UTC"),
-            period_name: locale::period(language, alert.period, zone),
-            crossed_moment: locale::moment(language, alert.crossed_at, zone),
-            ends_moment: locale::moment(language, alert.period.end, zone),
+            language: language.as_str(),
+            subject: say("subject"),
+            what: what.join(" "),
+            meaning: at_limit(alert),
+            next: say("next"),
+            figure: Some(say("figure")),
+            facts: facts(alert),
+            look: say("look"),
+            button: say("button"),
+            because: say("because"),
         }
     }
+}
 
-    fn facts(&self, labels: &Labels) -> Vec<Fact> {
-        let fact = |label: &'static str, value: &str| Fact { label, value: value.to_owned() };
-        vec![
-            fact(labels.remaining, &self.remaining),
-            fact(labels.threshold, &self.percent),
-            fact(labels.reached, &self.crossed_moment),
-            fact(labels.period, &self.period_name),
-            fact(labels.ends, &self.ends_moment),
-            fact(labels.zone, self.zone),
-        ]
-    }
+/// The alert's values, as they stand in sentences.
+fn values(alert: &Alert) -> Args<'_> {
+    let (language, zone) = (alert.language, &alert.time_zone);
+    args![
+        "name" => &alert.tenant_name,
+        "percent" => alert.percent.to_string(),
+        "used" => alert.used,
+        "limit" => alert.limit,
+        "of_period" => locale::of_period(language, alert.period, zone),
+        "crossed" => locale::on_moment(language, alert.crossed_at, zone),
+        "ends" => locale::on_moment(language, alert.period.end, zone),
+        "zone" => zone.iana_name().unwrap_or("UTC"),
+    ]
+}
+
+/// The table below the sentences.
+fn facts(alert: &Alert) -> Vec<Fact> {
+    let (language, zone) = (alert.language, &alert.time_zone);
+    let facts = [
+        ("label_remaining", locale::number(language, alert.remaining())),
+        ("label_threshold", alert.percent.to_string()),
+        ("label_reached", locale::moment(language, alert.crossed_at, zone)),
+        ("label_period", locale::period(language, alert.period, zone)),
+        ("label_ends", locale::moment(language, alert.period.end, zone)),
+        ("label_zone", zone.iana_name().unwrap_or("UTC").to_owned()),
+    ];
+    facts.into_iter().map(|(label, value)| Fact { label: ALERTS.plain(language, label), value }).collect()
+}
+
+/// Thresholds that no other mail names, in a sentence.
+fn passed(alert: &Alert) -> Option<String> {
+    let shares: Vec<String> = alert.folded.iter().map(|percent| format!("{percent} %")).collect();
+    let shares = match shares.as_slice() {
+        [] => return None,
+        [only] => only.clone(),
+        [first @ .., last] => {
+            ALERTS.say(alert.language, "shares", &args!["first" => first.join(", "), "last" => last])
+        }
+    };
+    Some(ALERTS.say(alert.language, "alert.passed", &args!["shares" => shares]))
+}
+
+/// What a crossing means: what happens at the limit under the plan.
+fn at_limit(alert: &Alert) -> String {
+    let at_limit = alert.at_limit();
+    let (phrase, args) = match at_limit {
+        AtLimit::Refuses => ("refuses", Args::new()),
+        AtLimit::RefusesAfter(grace) => {
+            ("refuses_after", args!["grace" => locale::length(alert.language, grace)])
+        }
+        AtLimit::Watches => ("watches", Args::new()),
+        AtLimit::Overage => ("overage", Args::new()),
+        AtLimit::OverageOf(most) => ("overage_of", args!["most" => most]),
+    };
+    let part = match at_limit {
+        _ if !alert.limit_reached() => "ahead",
+        AtLimit::OverageOf(most) if alert.used >= alert.limit.saturating_add(most) => "used",
+        _ => "reached",
+    };
+    ALERTS.say(alert.language, &format!("{phrase}.{part}"), &args)
 }

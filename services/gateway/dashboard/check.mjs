@@ -7,7 +7,7 @@ import { test } from "node:test";
 import "./check_dom.mjs";
 import { NOW, at, source, usage } from "./check_samples.mjs";
 
-const { WORDS } = await import("./words.js");
+const { WORDS } = await import("./phrases.js");
 const { chosenLanguage, formatsOf } = await import("./format.js");
 const { Activity, BUCKETS, UsageBook, gapsOf, isFloor, isLosing, losingSources, sourceState } = await import("./usage.js");
 const { gapText, lossText } = await import("./parts.js");
@@ -32,6 +32,13 @@ test("every text that the page uses exists", () => {
   for (const name of served.filter((name) => name.endsWith(".js"))) {
     for (const [, key] of read(name).matchAll(/\bt\("(\w+)"/g)) assert.ok(WORDS.en[key], `${name}: ${key}`);
   }
+});
+
+test("every text is used", () => {
+  const texts = served.filter((name) => name !== "phrases.js").map(read).join("\n");
+  // A text of a family (`gap_pruned_before_seen`) is named by its prefix and a reason.
+  const isUsed = (key) => texts.includes(`"${key}"`) || (key.includes("_") && texts.includes(`\`${key.split("_")[0]}_\${`));
+  for (const key of Object.keys(WORDS.en)) assert.ok(isUsed(key), key);
 });
 
 test("nothing breaks the content security policy, and no data becomes markup", () => {

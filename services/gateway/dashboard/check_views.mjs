@@ -9,7 +9,7 @@ import { runInNewContext } from "node:vm";
 import { elements, withClass } from "./check_dom.mjs";
 import { at, source, usage } from "./check_samples.mjs";
 
-const { WORDS } = await import("./words.js");
+const { WORDS } = await import("./phrases.js");
 const { formatsOf } = await import("./format.js");
 const { BUCKETS, UsageBook } = await import("./usage.js");
 const { overview } = await import("./overview.js");
@@ -188,7 +188,7 @@ test("refused runs are listed by reason and workflow, and shadow refusals separa
 test("each reason of a refusal has a name in both languages", () => {
   const rust = (name) => readFileSync(new URL(`../src/${name}`, import.meta.url), "utf8");
   const never = ["within_limit", "no_limit", "over_soft_limit", "grace", "not_counted", "error_workflow", "shadow"];
-  const inCode = [...rust("admission.rs").matchAll(/^\s+[A-Z]\w+ = "(\w+)",$/gm)].map((match) => match[1]);
+  const inCode = [...rust("admission/decision.rs").matchAll(/^\s+[A-Z]\w+ = "(\w+)",$/gm)].map((match) => match[1]);
   const refusals = inCode.filter((reason) => !never.includes(reason));
   assert.ok(refusals.length >= 12, `${refusals.length} reasons`);
   for (const reason of refusals) for (const language of ["en", "es"]) assert.notEqual(reasonName(reason, formatsOf(language).t), reason);
@@ -196,7 +196,7 @@ test("each reason of a refusal has a name in both languages", () => {
 
 test("the page has a sentence for each reason of the gateway", () => {
   const rust = (name) => readFileSync(new URL(`../src/${name}`, import.meta.url), "utf8");
-  const inCode = [...rust("admission.rs").matchAll(/^\s+[A-Z]\w+ = "(\w+)",$/gm)].map((match) => match[1]);
+  const inCode = [...rust("admission/decision.rs").matchAll(/^\s+[A-Z]\w+ = "(\w+)",$/gm)].map((match) => match[1]);
   assert.ok(inCode.length >= 18, `${inCode.length} reasons`);
   const said = [...rust("api/admissions.rs").matchAll(/(?:true|false), "(\w+)", message\)/g)].map((match) => match[1]);
   assert.deepEqual(said.sort(), ["not_attributed", "unknown_tenant"]);

@@ -1,10 +1,11 @@
 //! Every mail to the operator, in both languages, as it is read.
 
 use catalog::Language;
+use proto::v1;
 
 use crate::{
     Fact, Letter, Notice,
-    fact::samples::{all, behind, gap, looping_refused, looping_watched},
+    fact::samples::{all, behind, failing, gap, looping_refused, looping_watched, report},
     notice::samples::{notice, notice_of_many},
     phrases::Phrases,
 };
@@ -14,13 +15,42 @@ fn shown(notice: &Notice) -> String {
     format!("Subject: {}\n\n{}", letter.subject, letter.text)
 }
 
+/// A mail of each kind, and of each sentence that only some have.
 fn all_mails(language: Language) -> Vec<Notice> {
-    let many =
-        all().into_iter().filter(|fact| matches!(fact, Fact::Gap(_) | Fact::Dead(_) | Fact::Report(_)));
-    let many: Vec<Notice> = many.map(|fact| notice_of_many(fact, language)).collect();
-    let loops = [looping_refused(), looping_watched()].map(|detected| notice(Fact::Loop(detected), language));
-    let behind = notice(Fact::Clock(behind()), language);
-    all().into_iter().map(|fact| notice(fact, language)).chain(many).chain(loops).chain([behind]).collect()
+    let many: Vec<Notice> = all().into_iter().map(|fact| notice_of_many(fact, language)).collect();
+    let loops = [looping_refused(), looping_watched()].map(Fact::Loop);
+    let correction = v1::ReportFailed { quantity: -5, ..report() };
+    let others = loops.into_iter().chain([Fact::Clock(behind()), Fact::Report(correction)]);
+    let others = others.chain(all_gaps()).chain(all_failures());
+    all().into_iter().chain(others).map(|fact| notice(fact, language)).chain(many).collect()
+}
+
+fn all_gaps() -> impl Iterator<Item = Fact> {
+    use v1::GapReason::{EpochEnded, OpenExecutionVanished, Unspecified};
+    let reasons = [EpochEnded, OpenExecutionVanished, Unspecified].into_iter();
+    reasons.map(|reason| Fact::Gap(v1::SourceGap { reason: reason.into(), ..gap("7", "9") }))
+}
+
+fn all_failures() -> impl Iterator<Item = Fact> {
+    use v1::FailureReason::{
+        Internal, RateLimited, SecretUnreadable, TooLarge, Unauthorized, Unreachable, Unreadable, Unspecified,
+    };
+    let reasons = [
+        Unreachable,
+        Unauthorized,
+        RateLimited,
+        Unreadable,
+        TooLarge,
+        SecretUnreadable,
+        Internal,
+        Unspecified,
+    ];
+    let failing = |reason: v1::FailureReason| v1::SourceFailing {
+        reason: reason.into(),
+        detail: String::new(),
+        ..failing()
+    };
+    reasons.into_iter().map(move |reason| Fact::Failing(failing(reason)))
 }
 
 #[test]
@@ -47,10 +77,16 @@ fn a_range_may_have_no_end() {
 fn both_bodies_say_the_same() {
     for notice in [all_mails(Language::English), all_mails(Language::Spanish)].concat() {
         let (letter, phrases) = (Letter::notice(&notice).unwrap(), Phrases::of_notice(&notice));
-        let facts = phrases.facts.iter().flat_map(|fact| [fact.label, fact.value.as_str()]);
-        let sentences =
-            [&phrases.subject, &phrases.what, &phrases.next, &phrases.because].map(String::as_str);
-        for phrase in facts.chain(sentences).chain([phrases.meaning.as_ref(), phrases.look]) {
+        let facts = phrases.facts.iter().flat_map(|fact| [fact.label.as_str(), fact.value.as_str()]);
+        let sentences = [
+            &phrases.subject,
+            &phrases.what,
+            &phrases.meaning,
+            &phrases.next,
+            &phrases.look,
+            &phrases.because,
+        ];
+        for phrase in facts.chain(sentences.map(String::as_str)) {
             assert!(letter.text.contains(phrase), "the text does not say {phrase:?}");
             let escaped = phrase.replace('\'', "&#39;");
             assert!(letter.html.contains(&escaped), "the HTML does not say {phrase:?}");

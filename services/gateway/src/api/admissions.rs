@@ -314,7 +314,7 @@ impl AdmissionJson {
                     OutageRule::Closed => "closed",
                 },
                 open_at_most_seconds: plan.admission.open_at_most.map(|length| length.as_secs()),
-                message: message::unavailable(tenant.language).to_owned(),
+                message: message::unavailable(tenant.language),
             }),
             as_of: verdict.as_of,
             lag_seconds: verdict.complete_until.map(|instant| seconds_since(instant, now)),
