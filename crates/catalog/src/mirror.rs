@@ -106,9 +106,26 @@ impl<L: OnChange> Handler for Mirror<L> {
     type Error = MirrorError;
 
     async fn handle(&self, delivery: Delivery<v1::CatalogEntry>) -> Result<(), MirrorError> {
-        let occurred_at = delivery.occurred_at;
-        let (stored, change) = read(delivery.message)?;
+        self.apply(delivery.message, delivery.occurred_at).await
+    }
+}
+
+impl<L: OnChange> Mirror<L> {
+    /// Applies a message: the copy and what follows from it, in one transaction. Changes of a service are applied one after
+    /// the other by all its replicas, so that each sees those before it: if a tenant and its plan were applied at the same
+    /// moment, neither would see the other, and what needs both would never happen.
+    ///
+    /// # Errors
+    ///
+    /// The value is invalid, or the copy cannot be written; then nothing has changed.
+    pub async fn apply(
+        &self,
+        message: v1::CatalogEntry,
+        occurred_at: Option<Timestamp>,
+    ) -> Result<(), MirrorError> {
+        let (stored, change) = read(message)?;
         let mut transaction = self.pool.begin().await?;
+        store::hold_changes(&mut transaction).await?;
         if store::put(&mut *transaction, &stored).await? {
             self.listener.changed_at(&mut transaction, &change, occurred_at).await?;
         }

@@ -3,7 +3,7 @@
 use messaging::{Dispose, Disposition};
 use prost::Message;
 use proto::{subjects::CatalogKind, v1};
-use sqlx::PgExecutor;
+use sqlx::{PgConnection, PgExecutor};
 
 use crate::{ArchivedTenant, Entry, InvalidEntry, Tenant};
 
@@ -32,6 +32,14 @@ impl Dispose for CatalogError {
             Self::Damaged { .. } => Disposition::Retry,
         }
     }
+}
+
+/// Keeps others from changing the copy until the transaction ends.
+pub(crate) async fn hold_changes(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext(current_schema() || '.catalog'))")
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The value with this id; `None` if there is none or it was removed.

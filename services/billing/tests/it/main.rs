@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests may fail the test")]
 
 mod beginning;
+mod catalog_order;
 mod confirmation;
 mod connections;
 mod damage;
