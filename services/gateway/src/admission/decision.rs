@@ -197,7 +197,10 @@ mod tests {
     use metering::Calendar;
 
     use super::*;
-    use crate::usage::live::{Counted, tests::november};
+    use crate::{
+        admission::known::START_MARGIN,
+        usage::live::{Counted, tests::november},
+    };
 
     const NOON: &str = "2026-11-24T12:00:00Z";
 
