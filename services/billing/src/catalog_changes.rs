@@ -12,7 +12,7 @@ use sqlx::{PgConnection, PgPool};
 use crate::{
     identifier::Destination,
     owed::bind,
-    store::{StoreError, accounts, destinations, owed, pauses},
+    store::{StoreError, destinations, ledgers, owed, pauses},
 };
 
 /// Follows customers and meters.
@@ -43,7 +43,7 @@ impl OnChange for CatalogChanges {
                 if let Some(plan) = plan {
                     follow(connection, tenant, &plan, at, now).await?;
                 }
-                accounts::seal_all_at(connection, &tenant.id, now).await?;
+                ledgers::seal_all_at(connection, &tenant.id, now).await?;
             }
             Change::Plan(plan) => {
                 for tenant in readable_tenants(&mut *connection).await? {
@@ -56,7 +56,7 @@ impl OnChange for CatalogChanges {
                 if let Ok(tenant) = TenantId::parse(id) {
                     // What it owes is reported at once, to its last destination.
                     destinations::end(connection, &tenant, at).await?;
-                    accounts::seal_all_at(connection, &tenant, now).await?;
+                    ledgers::seal_all_at(connection, &tenant, now).await?;
                 }
             }
             Change::Source(_) | Change::Removed { .. } => {}
@@ -104,7 +104,7 @@ async fn follow(
     if let Some(former) = &replaced.former {
         bind_to(connection, &tenant.id, former, replaced.since).await?;
     }
-    accounts::seal_all_at(connection, &tenant.id, now).await
+    ledgers::seal_all_at(connection, &tenant.id, now).await
 }
 
 /// Unsealed usage up to `since` is owed to `former`.
@@ -118,12 +118,12 @@ async fn bind_to(
     if pauses::is_meter_paused(&mut *connection, &former.event_name).await? {
         return Ok(());
     }
-    for account in accounts::lock_owing(connection, tenant).await? {
+    for ledger in ledgers::lock_owing(connection, tenant).await? {
         // A period that had ended keeps the destination it had at its end.
-        if account.period.contains(since) {
-            let mut parts = owed::list(connection, &account).await?;
-            bind(&mut parts, account.billable_total, former);
-            owed::put(connection, &account, &parts).await?;
+        if ledger.period.contains(since) {
+            let mut parts = owed::list(connection, &ledger).await?;
+            bind(&mut parts, ledger.billable_total, former);
+            owed::put(connection, &ledger, &parts).await?;
         }
     }
     Ok(())

@@ -12,13 +12,13 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::Account,
     announce::{self, Drift},
+    ledger::Ledger,
     outcome::ReadError,
     store::{
-        StoreError,
-        accounts::{self, Key},
-        drifts, reports,
+        StoreError, drifts,
+        ledgers::{self, Key},
+        reports,
     },
     stripe::Stripe,
 };
@@ -92,7 +92,7 @@ impl Confirmer {
     pub async fn run(self, shutdown: CancellationToken) {
         let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown.clone());
         while rounds.next().await {
-            match accounts::to_check(&self.pool, self.clock.now()).await {
+            match ledgers::to_check(&self.pool, self.clock.now()).await {
                 Ok(due) => {
                     let looks = futures_util::stream::iter(due);
                     looks
@@ -123,16 +123,16 @@ impl Confirmer {
 
     async fn look_again(&self, key: &Key, at: Option<Timestamp>) -> Result<(), ConfirmError> {
         let mut connection = self.pool.acquire().await.map_err(StoreError::from)?;
-        Ok(accounts::check_at(&mut connection, key, at).await?)
+        Ok(ledgers::check_at(&mut connection, key, at).await?)
     }
 
     async fn compare(&self, key: &Key, now: Timestamp) -> Result<(), ConfirmError> {
-        let Some(account) = self.account(key).await? else { return Ok(()) };
-        if account.unreported() != 0 && !account.waived {
+        let Some(ledger) = self.ledger(key).await? else { return Ok(()) };
+        if ledger.unreported() != 0 && !ledger.waived {
             // A report is about to be sealed, or waits for an operator: the sum is not final.
             return self.look_again(key, Some(later(now, CATCH_UP_PAUSE))).await;
         }
-        let comparison = self.comparison(key, &account).await?;
+        let comparison = self.comparison(key, &ledger).await?;
         if comparison.is_open {
             return self.look_again(key, Some(later(now, CATCH_UP_PAUSE))).await;
         }
@@ -145,14 +145,14 @@ impl Confirmer {
         self.tell(key, &comparison, now).await
     }
 
-    async fn account(&self, key: &Key) -> Result<Option<Account>, ConfirmError> {
+    async fn ledger(&self, key: &Key) -> Result<Option<Ledger>, ConfirmError> {
         let mut connection = self.pool.acquire().await?;
-        Ok(accounts::lock(&mut connection, key).await?)
+        Ok(ledgers::lock(&mut connection, key).await?)
     }
 
-    async fn comparison(&self, key: &Key, account: &Account) -> Result<Comparison, ConfirmError> {
-        let (period, tenant) = (account.period, &account.tenant);
-        let last_change = account.closed_at.unwrap_or(period.end);
+    async fn comparison(&self, key: &Key, ledger: &Ledger) -> Result<Comparison, ConfirmError> {
+        let (period, tenant) = (ledger.period, &ledger.tenant);
+        let last_change = ledger.closed_at.unwrap_or(period.end);
         let mut comparison = Comparison { drifts: Vec::new(), last_change, is_open: false };
         for destination in reports::destinations(&self.pool, key).await? {
             let taken = reports::taken(&self.pool, &destination, period).await?;
@@ -177,7 +177,7 @@ impl Confirmer {
     async fn agree(&self, key: &Key) -> Result<(), ConfirmError> {
         let mut transaction = self.pool.begin().await?;
         let confirmed = reports::confirm(&mut transaction, key).await?;
-        accounts::check_at(&mut transaction, key, None).await?;
+        ledgers::check_at(&mut transaction, key, None).await?;
         transaction.commit().await?;
         tracing::info!(tenant = key.tenant, period_start = %key.period_start, confirmed, "period confirmed");
         Ok(())
@@ -193,7 +193,7 @@ impl Confirmer {
             }
         }
         let is_watched = now < later(comparison.last_change, WATCHED_FOR);
-        accounts::check_at(&mut transaction, key, is_watched.then(|| later(now, DRIFT_PAUSE))).await?;
+        ledgers::check_at(&mut transaction, key, is_watched.then(|| later(now, DRIFT_PAUSE))).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use metering::{earlier, later};
 
 use crate::{
-    account::{Account, Rules},
+    ledger::{Ledger, Rules},
     minutes,
     owed::{Part, Route},
 };
@@ -30,7 +30,7 @@ pub enum Decision {
     Waive,
 }
 
-impl Account {
+impl Ledger {
     /// What to do now.
     pub fn decide(&self, rules: &Rules, route: &Route, now: Timestamp) -> Decision {
         if self.waived || self.unreported() == 0 {

@@ -6,12 +6,12 @@
 //! - `record_usage`, `seal_reports`, `send_reports` and `confirm_periods` are the use cases.
 //! - `store` holds all SQL, `stripe` is the only file that knows Stripe's library.
 
-pub mod account;
 mod announce;
 mod catalog_changes;
 mod confirm_periods;
 pub mod decide;
 pub mod identifier;
+pub mod ledger;
 pub mod minutes;
 pub mod outcome;
 pub mod owed;

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::Timestamp;
 use metering::Period;
 
-use crate::account::Rules;
+use crate::ledger::Rules;
 use metering::later;
 
 /// Time for each report of a customer and meter while a period runs: every second minute stays free for the

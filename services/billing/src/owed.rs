@@ -1,7 +1,7 @@
 //! Where the parts of an account go: usage from before a change of customer or meter is owed to the former
 //! one.
 
-use crate::{account::Account, identifier::Destination};
+use crate::{identifier::Destination, ledger::Ledger};
 
 /// Parts that one account may have. Each comes from a change of customer or meter while a report was under
 /// way; what further changes would add goes to the last part.
@@ -40,27 +40,27 @@ pub struct Part {
 
 impl Route {
     /// The next unreported part of `total`; consecutive parts with the same destination are one.
-    pub fn next(&self, account: &Account, total: i64) -> Option<Part> {
+    pub fn next(&self, ledger: &Ledger, total: i64) -> Option<Part> {
         let owed = self.owed.iter().map(|owed| (owed.up_to.min(total), Some(&owed.destination)));
         let ends = owed.chain([(total, self.rest.as_ref())]);
         let mut part: Option<Part> = None;
         for (index, (up_to, destination)) in ends.enumerate() {
-            let destination = self.replaced(account, destination);
+            let destination = self.replaced(ledger, destination);
             let covers = self.owed.len().min(index.saturating_add(1));
             part = match part {
                 Some(open) if open.destination == destination => Some(Part { up_to, covers, ..open }),
-                Some(open) if open.up_to != account.reported_total => return Some(open),
+                Some(open) if open.up_to != ledger.reported_total => return Some(open),
                 // Nothing is left of it: a correction took back what came before.
-                _ if up_to == account.reported_total => None,
+                _ if up_to == ledger.reported_total => None,
                 _ => Some(Part { up_to, destination, covers }),
             };
         }
-        part.filter(|part| part.up_to != account.reported_total)
+        part.filter(|part| part.up_to != ledger.reported_total)
     }
 
     /// A destination that refused a report is replaced by the one that the operator has set since.
-    fn replaced(&self, account: &Account, destination: Option<&Destination>) -> Option<Destination> {
-        let refused = destination.is_some() && destination == account.refused.as_ref();
+    fn replaced(&self, ledger: &Ledger, destination: Option<&Destination>) -> Option<Destination> {
+        let refused = destination.is_some() && destination == ledger.refused.as_ref();
         self.last.as_ref().filter(|_| refused).or(destination).cloned()
     }
 }
@@ -93,13 +93,13 @@ mod tests {
         Destination { customer: customer.to_owned(), event_name: "executions".to_owned() }
     }
 
-    fn account(billable_total: i64, reported_total: i64) -> Account {
+    fn ledger(billable_total: i64, reported_total: i64) -> Ledger {
         let period = Period {
             start: "2026-11-01T00:00:00Z".parse().unwrap(),
             end: "2026-12-01T00:00:00Z".parse().unwrap(),
         };
-        let account = Account::open(TenantId::parse("north").unwrap(), period);
-        Account { billable_total, reported_total, ..account }
+        let ledger = Ledger::open(TenantId::parse("north").unwrap(), period);
+        Ledger { billable_total, reported_total, ..ledger }
     }
 
     #[test]
@@ -109,22 +109,22 @@ mod tests {
             rest: Some(to("cus_new")),
             last: Some(to("cus_new")),
         };
-        let first = route.next(&account(20, 10), 20).unwrap();
+        let first = route.next(&ledger(20, 10), 20).unwrap();
         assert_eq!(first, Part { up_to: 14, destination: Some(to("cus_old")), covers: 1 });
-        let second = Route { owed: Vec::new(), ..route }.next(&account(20, 14), 20).unwrap();
+        let second = Route { owed: Vec::new(), ..route }.next(&ledger(20, 14), 20).unwrap();
         assert_eq!(second, Part { up_to: 20, destination: Some(to("cus_new")), covers: 0 });
     }
 
     #[test]
     fn unbilled_usage_does_not_take_what_is_owed_with_it() {
         let route = Route { owed: vec![Owed { up_to: 14, destination: to("cus_old") }], ..Route::default() };
-        assert_eq!(route.next(&account(20, 10), 20).unwrap().destination, Some(to("cus_old")));
-        assert_eq!(route.next(&account(20, 14), 20).unwrap().destination, None);
+        assert_eq!(route.next(&ledger(20, 10), 20).unwrap().destination, Some(to("cus_old")));
+        assert_eq!(route.next(&ledger(20, 14), 20).unwrap().destination, None);
     }
 
     #[test]
     fn a_refused_part_goes_to_the_customer_that_replaces_the_refused_one() {
-        let mut refused = account(30, 0);
+        let mut refused = ledger(30, 0);
         refused.refused = Some(to("cus_typo"));
         let owed = vec![Owed { up_to: 30, destination: to("cus_typo") }];
         let route = |last: Option<Destination>| Route { owed: owed.clone(), rest: last.clone(), last };
@@ -140,7 +140,7 @@ mod tests {
             rest: Some(to("cus_new")),
             last: None,
         };
-        let part = route.next(&account(8, 10), 8).unwrap();
+        let part = route.next(&ledger(8, 10), 8).unwrap();
         assert_eq!((part.up_to, part.destination), (8, Some(to("cus_old"))));
     }
 
@@ -152,8 +152,8 @@ mod tests {
             rest: Some(to("cus_new")),
             last: Some(to("cus_right")),
         };
-        let account = Account { refused: Some(to("cus_typo")), ..account(12, 10) };
-        let part = route.next(&account, 12).unwrap();
+        let ledger = Ledger { refused: Some(to("cus_typo")), ..ledger(12, 10) };
+        let part = route.next(&ledger, 12).unwrap();
         assert_eq!(part, Part { up_to: 12, destination: Some(to("cus_new")), covers: 2 });
     }
 
@@ -174,27 +174,27 @@ mod tests {
             steps in proptest::collection::vec((1_i64..50, 0_usize..3, any::<bool>()), 1..30),
         ) {
             let customers = [to("cus_a"), to("cus_b"), to("cus_c")];
-            let mut account = account(0, 0);
+            let mut ledger = ledger(0, 0);
             let (mut route, mut used, mut sealed) = (Route::default(), [0_i64; 3], [0_i64; 3]);
             let mut current = 0;
             let index = |destination: &Destination| customers.iter().position(|one| one == destination).unwrap();
             for (usage, next, looks) in steps {
                 if next != current {
-                    bind(&mut route.owed, account.billable_total, &customers[current]);
+                    bind(&mut route.owed, ledger.billable_total, &customers[current]);
                     current = next;
                 }
-                account.billable_total += usage;
+                ledger.billable_total += usage;
                 used[current] += usage;
                 route.rest = Some(customers[current].clone());
-                if looks && let Some(part) = route.next(&account, account.billable_total) {
-                    sealed[index(&part.destination.unwrap())] += part.up_to - account.reported_total;
-                    account.reported_total = part.up_to;
+                if looks && let Some(part) = route.next(&ledger, ledger.billable_total) {
+                    sealed[index(&part.destination.unwrap())] += part.up_to - ledger.reported_total;
+                    ledger.reported_total = part.up_to;
                     route.owed.drain(..part.covers);
                 }
             }
-            while let Some(part) = route.next(&account, account.billable_total) {
-                sealed[index(&part.destination.unwrap())] += part.up_to - account.reported_total;
-                account.reported_total = part.up_to;
+            while let Some(part) = route.next(&ledger, ledger.billable_total) {
+                sealed[index(&part.destination.unwrap())] += part.up_to - ledger.reported_total;
+                ledger.reported_total = part.up_to;
                 route.owed.drain(..part.covers);
             }
             prop_assert_eq!(sealed, used);

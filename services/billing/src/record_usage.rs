@@ -13,13 +13,13 @@ use proto::{
 use sqlx::{PgConnection, PgPool};
 
 use crate::{
-    account::{Account, Rules},
     confirm_periods::CONFIRM_DELAY,
+    ledger::{Ledger, Rules},
     owed::bind,
     store::{
-        StoreError,
-        accounts::{self, Key},
-        destinations, owed,
+        StoreError, destinations,
+        ledgers::{self, Key},
+        owed,
     },
 };
 use metering::later;
@@ -170,21 +170,20 @@ impl Books {
     ) -> Result<(), RecordError> {
         let mut transaction = self.pool.begin().await?;
         destinations::hold(&mut transaction, &figure.tenant).await?;
-        let mut account =
-            accounts::lock_or_open(&mut transaction, &figure.tenant, figure.period, now).await?;
+        let mut ledger = ledgers::lock_or_open(&mut transaction, &figure.tenant, figure.period, now).await?;
         let Figure { period, revision, billable_total, counted_at, .. } = *figure;
-        if account.observe(&self.rules, period, revision, billable_total, counted_at) {
-            bind_to_former(&mut transaction, &account, counted_at, now).await?;
+        if ledger.observe(&self.rules, period, revision, billable_total, counted_at) {
+            bind_to_former(&mut transaction, &ledger, counted_at, now).await?;
         }
         if let Some(closed_at) = closed_at {
-            account.close(closed_at);
+            ledger.close(closed_at);
             let key = Key { tenant: figure.tenant.to_string(), period_start: period.start };
-            accounts::check_at(&mut transaction, &key, Some(later(now, CONFIRM_DELAY))).await?;
+            ledgers::check_at(&mut transaction, &key, Some(later(now, CONFIRM_DELAY))).await?;
         }
-        accounts::save(&mut transaction, &account).await?;
-        if account.closed_at.is_some() || now >= self.rules.counted_before(period) {
+        ledgers::save(&mut transaction, &ledger).await?;
+        if ledger.closed_at.is_some() || now >= self.rules.counted_before(period) {
             // The invoice is about to be made: do not wait for the next interval.
-            accounts::seal_at(&mut transaction, &account, now).await?;
+            ledgers::seal_at(&mut transaction, &ledger, now).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -195,20 +194,20 @@ impl Books {
 /// topics. It is owed to the destination in force when it was counted.
 async fn bind_to_former(
     connection: &mut PgConnection,
-    account: &Account,
+    ledger: &Ledger,
     counted_at: Timestamp,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    if account.unreported() == 0 {
+    if ledger.unreported() == 0 {
         return Ok(());
     }
-    let former = destinations::in_force(connection, &account.tenant, account.period, counted_at).await?;
+    let former = destinations::in_force(connection, &ledger.tenant, ledger.period, counted_at).await?;
     let Some(former) = former else { return Ok(()) };
-    let current = destinations::in_force(connection, &account.tenant, account.period, now).await?;
+    let current = destinations::in_force(connection, &ledger.tenant, ledger.period, now).await?;
     if current.as_ref() != Some(&former) {
-        let mut parts = owed::list(connection, account).await?;
-        bind(&mut parts, account.billable_total, &former);
-        owed::put(connection, account, &parts).await?;
+        let mut parts = owed::list(connection, ledger).await?;
+        bind(&mut parts, ledger.billable_total, &former);
+        owed::put(connection, ledger, &parts).await?;
     }
     Ok(())
 }

@@ -12,17 +12,17 @@ use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::{Account, Rules},
     announce,
     decide::Decision,
     identifier::{Destination, Identifier},
+    ledger::{Ledger, Rules},
     minutes,
     owed::{Part, Route},
     report::{Report, State},
     store::{
-        StoreError,
-        accounts::{self, Key},
-        destinations, owed, reports,
+        StoreError, destinations,
+        ledgers::{self, Key},
+        owed, reports,
     },
 };
 use metering::later;
@@ -70,7 +70,7 @@ impl Sealer {
     /// Seals what is due now.
     pub async fn look(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        for key in accounts::to_seal(&self.pool, now).await? {
+        for key in ledgers::to_seal(&self.pool, now).await? {
             if let Err(error) = self.seal(&key, now).await {
                 tracing::warn!(
                     tenant = key.tenant,
@@ -78,7 +78,7 @@ impl Sealer {
                     "cannot seal a report, retrying in a minute"
                 );
                 // So that it does not hold up the others.
-                accounts::put_aside(&self.pool, &key, later(now, FAILURE_PAUSE)).await?;
+                ledgers::put_aside(&self.pool, &key, later(now, FAILURE_PAUSE)).await?;
             }
         }
         Ok(())
@@ -86,27 +86,27 @@ impl Sealer {
 
     async fn seal(&self, key: &Key, now: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let Some(mut account) = accounts::lock(&mut transaction, key).await? else { return Ok(()) };
-        let route = route(&mut transaction, &account, now).await?;
-        let next_look = match account.decide(&self.rules, &route, now) {
+        let Some(mut ledger) = ledgers::lock(&mut transaction, key).await? else { return Ok(()) };
+        let route = route(&mut transaction, &ledger, now).await?;
+        let next_look = match ledger.decide(&self.rules, &route, now) {
             Decision::Seal(part, latest) => {
-                self.seal_part(&mut transaction, &mut account, &route, &part, latest, now).await?
+                self.seal_part(&mut transaction, &mut ledger, &route, &part, latest, now).await?
             }
             Decision::Late(part, event_at) => {
-                self.give_up(&mut transaction, &mut account, &route, &part, event_at, now).await?;
+                self.give_up(&mut transaction, &mut ledger, &route, &part, event_at, now).await?;
                 now
             }
             Decision::Waive => {
-                account.waived = true;
-                tracing::info!(tenant = %account.tenant, period_start = %account.period.start,
-                               unreported = account.unreported(), "the tenant was not billed in this period");
+                ledger.waived = true;
+                tracing::info!(tenant = %ledger.tenant, period_start = %ledger.period.start,
+                               unreported = ledger.unreported(), "the tenant was not billed in this period");
                 now
             }
             Decision::Wait(until) => until,
             Decision::Nothing => now,
         };
-        accounts::save(&mut transaction, &account).await?;
-        accounts::seal_at(&mut transaction, &account, next_look).await?;
+        ledgers::save(&mut transaction, &ledger).await?;
+        ledgers::seal_at(&mut transaction, &ledger, next_look).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Sealer {
     async fn seal_part(
         &self,
         connection: &mut PgConnection,
-        account: &mut Account,
+        ledger: &mut Ledger,
         route: &Route,
         part: &Part,
         latest: Timestamp,
@@ -124,15 +124,15 @@ impl Sealer {
     ) -> Result<Timestamp, StoreError> {
         let Some(destination) = part.destination.clone() else { return Ok(now) };
         destinations::lock_minutes(connection, &destination).await?;
-        let event_at = free_instant(connection, &destination, account.period.start, latest).await?;
+        let event_at = free_instant(connection, &destination, ledger.period.start, latest).await?;
         let Some(event_at) = event_at else { return Ok(later(now, NEXT_MINUTE)) };
         let sharing = destinations::sharing(connection, &destination).await?;
-        let report = self.report(account, part.up_to, destination, event_at, State::Sealed);
+        let report = self.report(ledger, part.up_to, destination, event_at, State::Sealed);
         reports::insert(connection, &report, None, now).await?;
-        settle_owed(connection, account, route, part).await?;
+        settle_owed(connection, ledger, route, part).await?;
         tracing::info!(tenant = %report.tenant, identifier = %report.identifier, quantity = report.quantity, "report sealed");
-        if account.unreported() == 0 {
-            Ok(minutes::next_look(&self.rules, account.period, sharing, now))
+        if ledger.unreported() == 0 {
+            Ok(minutes::next_look(&self.rules, ledger.period, sharing, now))
         } else {
             // The rest goes elsewhere, as soon as this one is settled.
             Ok(now)
@@ -143,18 +143,18 @@ impl Sealer {
     async fn give_up(
         &self,
         connection: &mut PgConnection,
-        account: &mut Account,
+        ledger: &mut Ledger,
         route: &Route,
         part: &Part,
         event_at: Timestamp,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let Some(destination) = part.destination.clone() else { return Ok(()) };
-        let was_in_time = part.up_to <= account.in_time_total;
+        let was_in_time = part.up_to <= ledger.in_time_total;
         let reason = if was_in_time { NOT_SEALED_REASON } else { LATE_REASON };
-        let report = self.report(account, part.up_to, destination, event_at, State::Late);
+        let report = self.report(ledger, part.up_to, destination, event_at, State::Late);
         reports::insert(connection, &report, Some(reason), now).await?;
-        settle_owed(connection, account, route, part).await?;
+        settle_owed(connection, ledger, route, part).await?;
         let event = announce::failed(&self.namespace, &report, State::Late, reason, now);
         outbox::enqueue(connection, &[event]).await?;
         tracing::error!(tenant = %report.tenant, identifier = %report.identifier, quantity = report.quantity, reason, "usage is too late for its invoice: see flowmeter billing");
@@ -163,29 +163,29 @@ impl Sealer {
 
     fn report(
         &self,
-        account: &mut Account,
+        ledger: &mut Ledger,
         up_to: i64,
         destination: Destination,
         event_at: Timestamp,
         state: State,
     ) -> Report {
-        let (quantity, version) = account.seal(up_to);
+        let (quantity, version) = ledger.seal(up_to);
         let identifier = Identifier::of(
             &self.environment,
             &destination.event_name,
-            &account.tenant,
-            account.period,
+            &ledger.tenant,
+            ledger.period,
             version,
         );
         Report {
             identifier,
-            tenant: account.tenant.clone(),
-            period: account.period,
+            tenant: ledger.tenant.clone(),
+            period: ledger.period,
             version,
             destination,
             quantity,
             event_at,
-            send_before: self.rules.send_before(account.period),
+            send_before: self.rules.send_before(ledger.period),
             state,
             first_attempt_at: None,
             attempts: 0,
@@ -196,29 +196,25 @@ impl Sealer {
 }
 
 /// Where the parts of a locked account go now.
-async fn route(
-    connection: &mut PgConnection,
-    account: &Account,
-    now: Timestamp,
-) -> Result<Route, StoreError> {
+async fn route(connection: &mut PgConnection, ledger: &Ledger, now: Timestamp) -> Result<Route, StoreError> {
     Ok(Route {
-        owed: owed::list(connection, account).await?,
-        rest: destinations::in_force(connection, &account.tenant, account.period, now).await?,
-        last: destinations::last(connection, &account.tenant).await?,
+        owed: owed::list(connection, ledger).await?,
+        rest: destinations::in_force(connection, &ledger.tenant, ledger.period, now).await?,
+        last: destinations::last(connection, &ledger.tenant).await?,
     })
 }
 
 /// Removes the owed parts that a report covers.
 async fn settle_owed(
     connection: &mut PgConnection,
-    account: &Account,
+    ledger: &Ledger,
     route: &Route,
     part: &Part,
 ) -> Result<(), StoreError> {
     if part.covers == 0 {
         return Ok(());
     }
-    owed::put(connection, account, route.owed.get(part.covers..).unwrap_or_default()).await
+    owed::put(connection, ledger, route.owed.get(part.covers..).unwrap_or_default()).await
 }
 
 /// The latest free instant of the period.

@@ -16,17 +16,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    account::{Account, GRACE_MARGIN, SEND_MARGIN},
     announce,
     confirm_periods::CONFIRM_DELAY,
     identifier::Identifier,
+    ledger::{GRACE_MARGIN, Ledger, SEND_MARGIN},
     outcome::{Outcome, ReadError},
     owed::give_back,
     report::{Event, Impossible, Report, State, Step},
     store::{
         StoreError,
-        accounts::{self, Key},
         leases::{self, Lease},
+        ledgers::{self, Key},
         owed,
         pauses::{self, Scope},
         reports::{self, Progress},
@@ -316,13 +316,13 @@ impl Sender {
         let event = match next {
             State::Accepted => {
                 pauses::end(&mut *connection, &report.destination.event_name).await?;
-                accounts::check_at(connection, &key, Some(later(now, CONFIRM_DELAY))).await?;
+                ledgers::check_at(connection, &key, Some(later(now, CONFIRM_DELAY))).await?;
                 let total = reports::accepted_total(connection, &report.tenant, key.period_start).await?;
                 announce::reported(&self.namespace, report, total, now)
             }
             State::Rejected => {
-                if let Some(account) = accounts::lock(connection, &key).await? {
-                    take_back(connection, account, report, now).await?;
+                if let Some(ledger) = ledgers::lock(connection, &key).await? {
+                    take_back(connection, ledger, report, now).await?;
                 }
                 announce::failed(&self.namespace, report, next, reason, now)
             }
@@ -339,20 +339,20 @@ impl Sender {
 /// Returns a report's quantity to its account, to be reported again.
 async fn take_back(
     connection: &mut PgConnection,
-    mut account: Account,
+    mut ledger: Ledger,
     report: &Report,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let mut parts = owed::list(connection, &account).await?;
-    give_back(&mut parts, account.reported_total, &report.destination);
-    owed::put(connection, &account, &parts).await?;
-    account.give_back(report.quantity, &report.destination);
-    accounts::save(connection, &account).await?;
+    let mut parts = owed::list(connection, &ledger).await?;
+    give_back(&mut parts, ledger.reported_total, &report.destination);
+    owed::put(connection, &ledger, &parts).await?;
+    ledger.give_back(report.quantity, &report.destination);
+    ledgers::save(connection, &ledger).await?;
     // Once more at the deadline, if the pause would skip it.
     let deadline = earlier(report.send_before, GRACE_MARGIN - SEND_MARGIN);
     let again = later(now, REFUSAL_PAUSE);
     let again = if now < deadline { again.min(deadline) } else { again };
-    accounts::seal_at(connection, &account, again).await
+    ledgers::seal_at(connection, &ledger, again).await
 }
 
 /// An outcome's name for metrics, and Stripe's message.

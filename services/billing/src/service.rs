@@ -10,9 +10,9 @@ use sqlx::migrate::Migrator;
 
 use crate::{
     MIGRATOR, Settings,
-    account::Rules,
     catalog_changes::{self, CatalogChanges},
     confirm_periods::Confirmer,
+    ledger::Rules,
     record_usage::{Books, RecordPeriod, RecordUsage},
     retention::Retention,
     seal_reports::Sealer,

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use crate::account::{GRACE_MARGIN, SEND_MARGIN};
+use crate::ledger::{GRACE_MARGIN, SEND_MARGIN};
 
 /// Longest environment name; it goes into every identifier's hash and into logs.
 const ENVIRONMENT_CHARS_MAX: usize = 32;

@@ -1,9 +1,9 @@
 //! All SQL of billing.
 
-pub mod accounts;
 pub mod destinations;
 pub mod drifts;
 pub mod leases;
+pub mod ledgers;
 pub mod owed;
 pub mod pauses;
 pub mod reports;

@@ -4,16 +4,16 @@ use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
 
 use super::StoreError;
-use crate::{account::Account, identifier::Destination, owed::Owed};
+use crate::{identifier::Destination, ledger::Ledger, owed::Owed};
 
 /// The parts of a locked account, in the order of their use.
-pub async fn list(connection: &mut PgConnection, account: &Account) -> Result<Vec<Owed>, StoreError> {
+pub async fn list(connection: &mut PgConnection, ledger: &Ledger) -> Result<Vec<Owed>, StoreError> {
     let rows: Vec<(i64, String, String)> = sqlx::query_as(
         "SELECT up_to, customer_id, event_name FROM owed
          WHERE tenant_id = $1 AND period_start = $2 ORDER BY position",
     )
-    .bind(account.tenant.as_str())
-    .bind(account.period.start.to_sqlx())
+    .bind(ledger.tenant.as_str())
+    .bind(ledger.period.start.to_sqlx())
     .fetch_all(connection)
     .await?;
     let owed =
@@ -22,10 +22,10 @@ pub async fn list(connection: &mut PgConnection, account: &Account) -> Result<Ve
 }
 
 /// Replaces the parts of a locked account.
-pub async fn put(connection: &mut PgConnection, account: &Account, parts: &[Owed]) -> Result<(), StoreError> {
+pub async fn put(connection: &mut PgConnection, ledger: &Ledger, parts: &[Owed]) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM owed WHERE tenant_id = $1 AND period_start = $2")
-        .bind(account.tenant.as_str())
-        .bind(account.period.start.to_sqlx())
+        .bind(ledger.tenant.as_str())
+        .bind(ledger.period.start.to_sqlx())
         .execute(&mut *connection)
         .await?;
     for (position, part) in (1_i64..).zip(parts) {
@@ -33,8 +33,8 @@ pub async fn put(connection: &mut PgConnection, account: &Account, parts: &[Owed
             "INSERT INTO owed (tenant_id, period_start, position, up_to, customer_id, event_name)
              VALUES ($1, $2, $3, $4, $5, $6)",
         )
-        .bind(account.tenant.as_str())
-        .bind(account.period.start.to_sqlx())
+        .bind(ledger.tenant.as_str())
+        .bind(ledger.period.start.to_sqlx())
         .bind(position)
         .bind(part.up_to)
         .bind(&part.destination.customer)

@@ -8,7 +8,7 @@ use messaging::error_chain;
 use metering::{Period, TenantId};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
-use super::{StoreError, accounts::Key, damaged, leases::Lease};
+use super::{StoreError, damaged, leases::Lease, ledgers::Key};
 use crate::{
     identifier::{Destination, Identifier},
     minutes::minute_of,

@@ -7,7 +7,7 @@ use metering::{Period, TenantId};
 use sqlx::{PgConnection, PgPool};
 
 use super::{StoreError, damaged};
-use crate::{account::Account, identifier::Destination};
+use crate::{identifier::Destination, ledger::Ledger};
 
 /// Accounts considered at a time; the next ones follow in the next round.
 const CANDIDATES_MAX: i64 = 500;
@@ -28,7 +28,7 @@ struct Row {
     refused_event_name: Option<String>,
 }
 
-impl TryFrom<Row> for Account {
+impl TryFrom<Row> for Ledger {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
@@ -68,7 +68,7 @@ pub async fn lock_or_open(
     tenant: &TenantId,
     period: Period,
     now: Timestamp,
-) -> Result<Account, StoreError> {
+) -> Result<Ledger, StoreError> {
     sqlx::query(
         "INSERT INTO accounts (tenant_id, period_start, period_end, next_seal_at) VALUES ($1, $2, $3, $4)
          ON CONFLICT DO NOTHING",
@@ -84,7 +84,7 @@ pub async fn lock_or_open(
 }
 
 /// The account, locked until the transaction ends.
-pub async fn lock(connection: &mut PgConnection, key: &Key) -> Result<Option<Account>, StoreError> {
+pub async fn lock(connection: &mut PgConnection, key: &Key) -> Result<Option<Ledger>, StoreError> {
     let row: Option<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "SELECT {COLUMNS} FROM accounts WHERE tenant_id = $1 AND period_start = $2 FOR UPDATE"
     )))
@@ -92,29 +92,29 @@ pub async fn lock(connection: &mut PgConnection, key: &Key) -> Result<Option<Acc
     .bind(key.period_start.to_sqlx())
     .fetch_optional(connection)
     .await?;
-    row.map(Account::try_from).transpose()
+    row.map(Ledger::try_from).transpose()
 }
 
 /// Writes a locked account back.
-pub async fn save(connection: &mut PgConnection, account: &Account) -> Result<(), StoreError> {
+pub async fn save(connection: &mut PgConnection, ledger: &Ledger) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE accounts SET period_end = $3, billable_total = $4, revision = $5, reported_total = $6,
                 next_version = $7, closed_at = $8, waived = $9, in_time_total = $10, refused_customer_id = $11,
                 refused_event_name = $12
          WHERE tenant_id = $1 AND period_start = $2",
     )
-    .bind(account.tenant.as_str())
-    .bind(account.period.start.to_sqlx())
-    .bind(account.period.end.to_sqlx())
-    .bind(account.billable_total)
-    .bind(i64::try_from(account.revision).unwrap_or(i64::MAX))
-    .bind(account.reported_total)
-    .bind(i32::try_from(account.next_version).unwrap_or(i32::MAX))
-    .bind(account.closed_at.map(ToSqlx::to_sqlx))
-    .bind(account.waived)
-    .bind(account.in_time_total)
-    .bind(account.refused.as_ref().map(|refused| &refused.customer))
-    .bind(account.refused.as_ref().map(|refused| &refused.event_name))
+    .bind(ledger.tenant.as_str())
+    .bind(ledger.period.start.to_sqlx())
+    .bind(ledger.period.end.to_sqlx())
+    .bind(ledger.billable_total)
+    .bind(i64::try_from(ledger.revision).unwrap_or(i64::MAX))
+    .bind(ledger.reported_total)
+    .bind(i32::try_from(ledger.next_version).unwrap_or(i32::MAX))
+    .bind(ledger.closed_at.map(ToSqlx::to_sqlx))
+    .bind(ledger.waived)
+    .bind(ledger.in_time_total)
+    .bind(ledger.refused.as_ref().map(|refused| &refused.customer))
+    .bind(ledger.refused.as_ref().map(|refused| &refused.event_name))
     .execute(connection)
     .await?;
     Ok(())
@@ -141,12 +141,12 @@ pub async fn to_seal(pool: &PgPool, now: Timestamp) -> Result<Vec<Key>, StoreErr
 /// Sets when the account is next looked at for sealing.
 pub async fn seal_at(
     connection: &mut PgConnection,
-    account: &Account,
+    ledger: &Ledger,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query("UPDATE accounts SET next_seal_at = $3 WHERE tenant_id = $1 AND period_start = $2")
-        .bind(account.tenant.as_str())
-        .bind(account.period.start.to_sqlx())
+        .bind(ledger.tenant.as_str())
+        .bind(ledger.period.start.to_sqlx())
         .bind(at.to_sqlx())
         .execute(connection)
         .await?;
@@ -154,10 +154,7 @@ pub async fn seal_at(
 }
 
 /// The accounts of a tenant that owe something, locked until the transaction ends.
-pub async fn lock_owing(
-    connection: &mut PgConnection,
-    tenant: &TenantId,
-) -> Result<Vec<Account>, StoreError> {
+pub async fn lock_owing(connection: &mut PgConnection, tenant: &TenantId) -> Result<Vec<Ledger>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
         "SELECT {COLUMNS} FROM accounts
          WHERE tenant_id = $1 AND billable_total <> reported_total AND NOT waived
@@ -168,8 +165,8 @@ pub async fn lock_owing(
     .await?;
     let mut accounts = Vec::with_capacity(rows.len());
     for row in rows {
-        match Account::try_from(row) {
-            Ok(account) => accounts.push(account),
+        match Ledger::try_from(row) {
+            Ok(ledger) => accounts.push(ledger),
             // A damaged account does not hold up the others.
             Err(error) => {
                 tracing::error!(%tenant, error = error_chain(&error), "cannot read an account, skipping it")

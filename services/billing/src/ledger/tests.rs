@@ -26,9 +26,9 @@ fn november() -> Period {
     Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") }
 }
 
-fn account(billable_total: i64, reported_total: i64) -> Account {
-    let account = Account::open(TenantId::parse("north").unwrap(), november());
-    Account { billable_total, reported_total, in_time_total: billable_total, ..account }
+fn ledger(billable_total: i64, reported_total: i64) -> Ledger {
+    let ledger = Ledger::open(TenantId::parse("north").unwrap(), november());
+    Ledger { billable_total, reported_total, in_time_total: billable_total, ..ledger }
 }
 
 fn cus_north() -> Destination {
@@ -45,7 +45,7 @@ fn whole(up_to: i64) -> Part {
 
 #[test]
 fn the_event_lies_in_the_past_and_inside_the_period() {
-    let decide = |now| account(7, 0).decide(&rules(), &billed(), at(now));
+    let decide = |now| ledger(7, 0).decide(&rules(), &billed(), at(now));
     assert_eq!(decide("2026-11-24T12:00:00Z"), Decision::Seal(whole(7), at("2026-11-24T11:55:00Z")));
     assert_eq!(decide("2026-11-01T00:04:59Z"), Decision::Wait(at("2026-11-01T00:05:00Z")));
     assert_eq!(decide("2026-12-01T00:30:00Z"), Decision::Seal(whole(7), at("2026-11-30T23:59:59Z")));
@@ -53,43 +53,43 @@ fn the_event_lies_in_the_past_and_inside_the_period() {
 
 #[test]
 fn nothing_is_sealed_when_nothing_is_owed() {
-    assert_eq!(account(7, 7).decide(&rules(), &billed(), at("2026-11-24T12:00:00Z")), Decision::Nothing);
+    assert_eq!(ledger(7, 7).decide(&rules(), &billed(), at("2026-11-24T12:00:00Z")), Decision::Nothing);
 }
 
 #[test]
 fn usage_counted_in_time_is_still_sent_after_the_deadline() {
-    let mut account = account(0, 0);
-    account.observe(&rules(), november(), 1, 7, at("2026-12-01T00:54:59Z"));
-    account.observe(&rules(), november(), 2, 9, at("2026-12-01T00:55:00Z"));
-    let decide = |account: &Account, now| account.decide(&rules(), &billed(), at(now));
+    let mut ledger = ledger(0, 0);
+    ledger.observe(&rules(), november(), 1, 7, at("2026-12-01T00:54:59Z"));
+    ledger.observe(&rules(), november(), 2, 9, at("2026-12-01T00:55:00Z"));
+    let decide = |ledger: &Ledger, now| ledger.decide(&rules(), &billed(), at(now));
     let sealed = Decision::Seal(whole(7), at("2026-11-30T23:59:59Z"));
-    assert_eq!(decide(&account, "2026-12-01T00:57:59Z"), sealed);
-    account.seal(7);
-    assert_eq!(decide(&account, "2026-12-01T00:57:59Z"), Decision::Wait(at("2026-12-01T00:58:00Z")));
+    assert_eq!(decide(&ledger, "2026-12-01T00:57:59Z"), sealed);
+    ledger.seal(7);
+    assert_eq!(decide(&ledger, "2026-12-01T00:57:59Z"), Decision::Wait(at("2026-12-01T00:58:00Z")));
 }
 
 #[test]
 fn after_the_window_a_closed_period_is_late_and_an_open_one_waits() {
     let now = at("2026-12-01T00:58:00Z");
-    let mut account = account(7, 0);
-    assert_eq!(account.decide(&rules(), &billed(), now), Decision::Wait(at("2026-12-01T00:59:00Z")));
+    let mut ledger = ledger(7, 0);
+    assert_eq!(ledger.decide(&rules(), &billed(), now), Decision::Wait(at("2026-12-01T00:59:00Z")));
     let late = Decision::Late(whole(7), at("2026-11-30T23:59:59Z"));
-    assert_eq!(account.decide(&rules(), &billed(), at("2026-12-09T00:00:00Z")), late, "it never closes");
-    account.close(now);
-    assert_eq!(account.decide(&rules(), &billed(), now), late);
+    assert_eq!(ledger.decide(&rules(), &billed(), at("2026-12-09T00:00:00Z")), late, "it never closes");
+    ledger.close(now);
+    assert_eq!(ledger.decide(&rules(), &billed(), now), late);
 }
 
 #[test]
 fn a_tenant_not_billed_in_time_is_never_billed_for_that_period() {
-    let mut account = account(7, 0);
-    account.close(at("2026-12-01T00:10:00Z"));
+    let mut ledger = ledger(7, 0);
+    ledger.close(at("2026-12-01T00:10:00Z"));
     let before = at("2026-12-01T00:57:59Z");
-    assert!(matches!(account.decide(&rules(), &Route::default(), before), Decision::Wait(_)));
+    assert!(matches!(ledger.decide(&rules(), &Route::default(), before), Decision::Wait(_)));
     let after = at("2026-12-01T00:58:00Z");
-    assert_eq!(account.decide(&rules(), &Route::default(), after), Decision::Waive);
+    assert_eq!(ledger.decide(&rules(), &Route::default(), after), Decision::Waive);
     let owed = Route { owed: vec![Owed { up_to: 4, destination: cus_north() }], ..Route::default() };
     let late = Decision::Late(Part { covers: 1, ..whole(4) }, at("2026-11-30T23:59:59Z"));
-    assert_eq!(account.decide(&rules(), &owed, after), late, "what was owed before is not waived");
+    assert_eq!(ledger.decide(&rules(), &owed, after), late, "what was owed before is not waived");
 }
 
 /// What may happen to an account.
@@ -118,7 +118,7 @@ proptest! {
         totals in proptest::collection::vec(0_i64..1_000_000, 1..20),
         steps in steps(20),
     ) {
-        let mut account = account(0, 0);
+        let mut ledger = ledger(0, 0);
         let mut reports: Vec<(u32, i64)> = Vec::new();
         let mut taken = BTreeSet::new();
         let mut identifiers = HashSet::new();
@@ -131,22 +131,22 @@ proptest! {
                 Step::Total(index) => {
                     let index = index.min(last);
                     let revision = u64::try_from(index).unwrap() + 1;
-                    account.observe(&rules(), november(), revision, totals[index], now);
+                    ledger.observe(&rules(), november(), revision, totals[index], now);
                 }
                 Step::Refuse => {
                     if let Some((_, quantity)) = reports.pop() {
-                        account.give_back(quantity, &cus_north());
+                        ledger.give_back(quantity, &cus_north());
                     }
                 }
                 Step::Seal => {
-                    let Decision::Seal(part, latest) = account.decide(&rules(), &billed(), now) else { continue };
+                    let Decision::Seal(part, latest) = ledger.decide(&rules(), &billed(), now) else { continue };
                     let event_at = free_instant(latest, november().start, 60, &taken).unwrap();
                     prop_assert!(taken.insert(minute_of(event_at)), "two reports in one minute");
                     prop_assert!(november().contains(event_at) && event_at <= now);
-                    let (quantity, version) = account.seal(part.up_to);
+                    let (quantity, version) = ledger.seal(part.up_to);
                     prop_assert_ne!(quantity, 0);
                     let identifier =
-                        Identifier::of("live", "executions", &account.tenant, account.period, version);
+                        Identifier::of("live", "executions", &ledger.tenant, ledger.period, version);
                     prop_assert!(identifiers.insert(identifier), "an identifier was used twice");
                     reports.push((version, quantity));
                 }
@@ -154,7 +154,7 @@ proptest! {
         }
         let sum: i64 = reports.iter().map(|(_, quantity)| quantity).sum();
         prop_assert_eq!(sum, totals[last]);
-        prop_assert_eq!(account.reported_total, totals[last]);
+        prop_assert_eq!(ledger.reported_total, totals[last]);
     }
 
     /// A period that stays open for six hours: usage counted before the deadline is sealed, and only the rest
@@ -170,25 +170,25 @@ proptest! {
         counts.sort_unstable();
         let in_time: i64 =
             counts.iter().filter(|(at, _)| *at < rules().counted_before(november())).map(|(_, count)| count).sum();
-        let (mut account, mut sealed, mut late) = (account(0, 0), 0, 0);
+        let (mut ledger, mut sealed, mut late) = (ledger(0, 0), 0, 0);
         let (mut now, mut due, mut arrivals, mut revision) = (end, end, counts.iter().peekable(), 0);
         while now <= later(end, Duration::from_secs(22_000)) {
             while let Some((counted_at, count)) = arrivals.next_if(|(counted_at, _)| *counted_at <= now) {
                 revision += 1;
-                account.observe(&rules(), november(), revision, account.billable_total + count, *counted_at);
+                ledger.observe(&rules(), november(), revision, ledger.billable_total + count, *counted_at);
             }
             if now >= later(end, Duration::from_secs(21_700)) {
-                account.close(now);
+                ledger.close(now);
             }
             if now >= due {
-                due = match account.decide(&rules(), &billed(), now) {
+                due = match ledger.decide(&rules(), &billed(), now) {
                     Decision::Seal(part, _) => {
                         prop_assert!(now < rules().send_before(november()));
-                        sealed += account.seal(part.up_to).0;
+                        sealed += ledger.seal(part.up_to).0;
                         minutes::next_look(&rules(), november(), 1, now)
                     }
                     Decision::Late(part, _) => {
-                        late += account.seal(part.up_to).0;
+                        late += ledger.seal(part.up_to).0;
                         now
                     }
                     Decision::Wait(until) => until,
@@ -198,6 +198,6 @@ proptest! {
             now = later(now, Duration::from_secs(looks_every_s));
         }
         prop_assert_eq!(sealed, in_time);
-        prop_assert_eq!(sealed + late, account.billable_total);
+        prop_assert_eq!(sealed + late, ledger.billable_total);
     }
 }

@@ -1,4 +1,4 @@
-//! The books of one tenant and period: what is billable, what is reported, and when the rest is sealed.
+//! The ledger of one tenant and period (table `accounts`): what is billable, what is reported, and when the rest is sealed.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Rules {
 
 /// The books of one tenant and period.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Account {
+pub struct Ledger {
     /// Whose usage.
     pub tenant: TenantId,
     /// In which period.
@@ -63,7 +63,7 @@ pub struct Account {
     pub refused: Option<Destination>,
 }
 
-impl Account {
+impl Ledger {
     /// Empty books.
     pub fn open(tenant: TenantId, period: Period) -> Self {
         Self {
