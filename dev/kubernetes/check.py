@@ -150,6 +150,17 @@ def generated():
     return {CHART / "README.md": reference.render(schema, values), MANIFESTS: plain(text)}
 
 
+def versions(chart):
+    """The chart's version is that of the services, and its oldest Kubernetes the one that is checked."""
+    described = yaml.safe_load(chart)
+    release = re.search(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text(), re.M).group(1)
+    for key in ("version", "appVersion"):
+        if described[key] != release:
+            yield f"Chart.yaml: {key} is {described[key]}, the services are {release}"
+    if described["kubeVersion"] != f">={VERSIONS[0]}.0-0":
+        yield f"Chart.yaml: kubeVersion is {described['kubeVersion']}, checked from {VERSIONS[0]}"
+
+
 def drift(expected):
     for path, text in expected.items():
         if not path.exists() or path.read_text() != text:
@@ -159,6 +170,7 @@ def drift(expected):
 def check():
     found = list(reference.undescribed(json.loads((CHART / "values.schema.json").read_text())))
     found += settings.compare()
+    found += versions((CHART / "Chart.yaml").read_text())
     found += drift(generated())
     made = parse_secrets(secrets_script())
     found += neighbours(made)

@@ -84,6 +84,7 @@ BY_VALUES = [
     ("got string, want integer", "value of a wrong type", {"gateway": {"replicas": "two"}}),
     ("maximum", "value out of bounds", {"aggregator": {"replicas": 17}}),
     ("pole_interval", "misspelt setting", {"collector": {"settings": {"pole_interval": "5m"}}}),
+    ("invalid propertyName", "label of the chart", {"commonLabels": {"app.kubernetes.io/name": "x"}}),
     ("/image/tag", "tag latest", {"image": {"tag": "latest"}}),
     ("alerts.smtpUrl is missing", "missing secret", {"alerts": {"smtpUrl": {"secretKeyRef": None}}}),
     ("has both a value and a secretKeyRef", "value and reference", {"alerts": {"smtpUrl": {"value": "smtp://x"}}}),
@@ -158,6 +159,11 @@ def run():
     tally.expect("schema, no bound", "gateway.replicas has no bounds", reference.undescribed(schema))
     schema["properties"]["gateway"].pop("additionalProperties")
     tally.expect("schema, unknown keys", "gateway accepts unknown keys", reference.undescribed(schema))
+
+    chart = (check.CHART / "Chart.yaml").read_text()
+    tally.expect_none("versions, without a mistake", check.versions(chart))
+    tally.expect("versions, old chart", "appVersion is", check.versions(chart.replace("appVersion: \"", "appVersion: \"0.")))
+    tally.expect("versions, unchecked Kubernetes", "kubeVersion is", check.versions(chart.replace(">=1.", ">=1.2")))
 
     expected = check.generated()
     tally.expect_none("generated files", check.drift(expected))
