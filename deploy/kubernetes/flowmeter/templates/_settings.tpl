@@ -27,6 +27,9 @@ is in one already. JSON, because a template returns text only. Arguments: root, 
 {{- else if eq .service "alerts" -}}
 {{- fail "publicUrl is missing: mails link to the dashboard" -}}
 {{- end -}}
+{{- if and (eq .service "alerts") (not $own.settings.from) -}}
+{{- fail "alerts.settings.from is missing: the sender of mails" -}}
+{{- end -}}
 {{- $secrets := dict "collector" (dict "secretKey" true) "aggregator" dict "billing" (dict "stripeKey" false) "alerts" (dict "smtpUrl" true) "gateway" (dict "operatorToken" true "collectorPublicKey" true) -}}
 {{- range $key, $required := index $secrets .service -}}
 {{- $name := printf "FLOWMETER__%s__%s" $section (snakecase $key | upper) -}}
@@ -65,7 +68,7 @@ is in one already. JSON, because a template returns text only. Arguments: root, 
 {{- else if $from.value -}}
 {{- toJson (list (dict "name" .name "value" (include "flowmeter.text" $from.value) "secret" .secret)) -}}
 {{- else if .required -}}
-{{- fail (printf "%s is missing: set %s.value or %s.secretKeyRef" .path .path .path) -}}
+{{- fail (printf "%s is missing: give it a value or a secretKeyRef" .path) -}}
 {{- else -}}
 []
 {{- end -}}
