@@ -26,7 +26,7 @@ const JAVASCRIPT_TESTS: [&str; 4] = [
     "deploy/n8n/admission.test.js",
 ];
 
-/// The exit code of `dev/check-compose.sh` if its tools cannot be installed.
+/// The exit code of `dev/check-compose.sh` and `dev/check-kubernetes.sh` if their tools cannot be installed.
 const CANNOT_INSTALL: i32 = 2;
 
 /// Arguments of `cargo xtask verify`.
@@ -57,7 +57,8 @@ impl Verify {
         report.check("buf lint", || self.buf_lint(&project));
         report.check("javascript", || javascript(&project));
         report.check("metrics", || self.metrics(&project));
-        report.check("compose file", || self.compose(&project));
+        report.check("compose file", || self.script(&project, "dev/check-compose.sh"));
+        report.check("kubernetes", || self.script(&project, "dev/check-kubernetes.sh"));
         self.cargo_deny(&project, &mut report);
         Ok(report.print())
     }
@@ -117,11 +118,12 @@ impl Verify {
         Ok(if check.wait()?.success() { Outcome::Passed } else { Outcome::Failed })
     }
 
-    fn compose(&self, project: &Project) -> Result<Outcome> {
+    /// Runs a script that installs its own tools.
+    fn script(&self, project: &Project, script: &str) -> Result<Outcome> {
         if self.no_install {
             return Ok(Outcome::Skipped("its check installs its tools".to_owned()));
         }
-        let status = binaries::run(Command::new("dev/check-compose.sh").current_dir(project.root()))?;
+        let status = binaries::run(Command::new(script).current_dir(project.root()))?;
         Ok(match status.code() {
             Some(0) => Outcome::Passed,
             Some(CANNOT_INSTALL) => Outcome::Skipped("its tools cannot be installed here".to_owned()),
