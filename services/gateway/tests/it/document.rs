@@ -21,9 +21,9 @@ fn the_committed_document_is_the_served_one() {
     let written = fs::read_to_string(committed()).unwrap_or_default();
     assert!(
         written == document,
-        "docs/openapi.json differs from the document that the gateway serves. Write it anew, with the \
-         dashboard's types: `{WRITE}=1 cargo xtask test the_committed_document_is_the_served_one && \
-         node services/gateway/dashboard/types.mjs`"
+        "docs/openapi.json differs from the document that the gateway serves. Write it anew, and the \
+         dashboard's types from it: `{WRITE}=1 cargo xtask test the_committed_document`, \
+         `cargo xtask verify --only types --fix`"
     );
 }
 
