@@ -124,6 +124,9 @@ impl Verdict {
 }
 
 #[cfg(test)]
+crate::answers::reads!("admit" => Verdict, "look_at_limit" => Verdict);
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

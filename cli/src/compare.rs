@@ -189,6 +189,9 @@ impl Cost {
 }
 
 #[cfg(test)]
+crate::answers::reads!("compare_usage" => Comparison);
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

@@ -193,6 +193,9 @@ impl fmt::Display for Correction {
 }
 
 #[cfg(test)]
+crate::answers::reads!("list_corrections" => CorrectionList, "correct_usage" => Correction);
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

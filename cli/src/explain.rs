@@ -151,3 +151,6 @@ fn execution_table(executions: &[&Execution]) -> Table {
     table::right(&mut table, &[2, 3]);
     table
 }
+
+#[cfg(test)]
+crate::answers::reads!("explain_usage" => Explanation);

@@ -302,6 +302,9 @@ impl Figures {
 }
 
 #[cfg(test)]
+crate::answers::reads!("list_top_workflows" => TopWorkflows, "get_usage_series" => Series);
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

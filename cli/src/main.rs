@@ -1,6 +1,8 @@
 //! `flowmeter`: the command line of an operator.
 
 mod amount;
+#[cfg(test)]
+mod answers;
 mod apply;
 mod attempt;
 mod audit;

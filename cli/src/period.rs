@@ -64,3 +64,6 @@ impl Period {
         Ok(())
     }
 }
+
+#[cfg(test)]
+crate::answers::reads!("end_period" => Ended);

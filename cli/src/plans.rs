@@ -123,6 +123,9 @@ impl std::fmt::Display for Price {
 }
 
 #[cfg(test)]
+crate::answers::reads!("list_plans" => PlanList);
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

@@ -178,6 +178,9 @@ impl Row {
 }
 
 #[cfg(test)]
+crate::answers::reads!("list_refusals" => Answer);
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

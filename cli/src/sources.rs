@@ -290,6 +290,9 @@ fn state(source: &Source) -> String {
 }
 
 #[cfg(test)]
+crate::answers::reads!("list_sources" => SourceList, "list_gaps" => GapList, "create_push_token" => Made);
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

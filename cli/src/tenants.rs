@@ -130,3 +130,6 @@ fn own_limit(tenant: &Tenant) -> String {
         (Some(limit), Some(until)) => format!("{limit} until {until}"),
     }
 }
+
+#[cfg(test)]
+crate::answers::reads!("list_tenants" => TenantList);

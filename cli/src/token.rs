@@ -95,3 +95,6 @@ fn token_table(tokens: &[Known]) -> comfy_table::Table {
     }
     table
 }
+
+#[cfg(test)]
+crate::answers::reads!("create_token" => Made, "list_tokens" => TokenList);

@@ -95,3 +95,6 @@ fn workflow_table(workflows: &[Workflow]) -> Table {
     table::right(&mut table, &[5]);
     table
 }
+
+#[cfg(test)]
+crate::answers::reads!("list_unmapped" => List);

@@ -331,6 +331,9 @@ impl std::fmt::Display for Cost {
 }
 
 #[cfg(test)]
+crate::answers::reads!("list_periods" => PeriodList, "get_usage" => TenantUsage, "list_usage" => UsageList);
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

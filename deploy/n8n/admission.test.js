@@ -1,3 +1,4 @@
+// @ts-check
 // node --test deploy/n8n/admission.test.js
 'use strict';
 
@@ -23,7 +24,16 @@ const REFUSED = {
 
 const workflow = { id: 'w1', name: 'Order sync' };
 
-/** A gateway that keeps its requests; `answer` returns status and body, or `undefined` to never answer. */
+/** @type {(server: import('node:net').Server) => Promise<void>} */
+const listening = (server) => new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve()));
+
+/** @type {(server: import('node:net').Server) => number} */
+const port = (server) => /** @type {import('node:net').AddressInfo} */ (server.address()).port;
+
+/**
+ * A gateway that keeps its requests; `answer` returns status and body, or `undefined` to never answer.
+ * @param {(count: number, more?: any) => [number, any?] | undefined} answer
+ */
 async function gateway(answer = () => [200, ALLOWED]) {
 	const asked = [];
 	const connections = new Set();
@@ -40,8 +50,8 @@ async function gateway(answer = () => [200, ALLOWED]) {
 			response.end(JSON.stringify(said[1] ?? {}));
 		});
 	});
-	await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-	const url = `http://127.0.0.1:${server.address().port}`;
+	await listening(server);
+	const url = `http://127.0.0.1:${port(server)}`;
 	const stop = () => {
 		server.closeAllConnections();
 		return new Promise((resolve) => server.close(resolve));
@@ -66,7 +76,7 @@ async function nowhere() {
 	return url;
 }
 
-test.beforeEach((context) => context.mock.method(console, 'warn', () => {}));
+test.beforeEach((context) => 'mock' in context && context.mock.method(console, 'warn', () => {}));
 
 test('no limit is checked without a gateway', () => {
 	assert.equal(hooks({ FLOWMETER_GATEWAY_URL: '' }).preExecute, undefined);
@@ -82,7 +92,13 @@ test('a limit check has workflow, mode and its own id, and the source token', as
 	await pre(workflow, 'trigger');
 	assert.deepEqual([asked[0].method, asked[0].url], ['POST', '/v1/admissions']);
 	assert.equal(asked[0].headers.authorization, 'Bearer fmp_north-n8n.secret');
-	assert.deepEqual(asked.map(({ body }) => [body.workflow, body.mode]), [['w1', 'webhook'], ['w1', 'trigger']]);
+	assert.deepEqual(
+		asked.map(({ body }) => [body.workflow, body.mode]),
+		[
+			['w1', 'webhook'],
+			['w1', 'trigger'],
+		],
+	);
 	assert.notEqual(asked[0].body.id, asked[1].body.id);
 	await stop();
 });
@@ -103,12 +119,14 @@ test('a refusal throws the reason: a plain error if n8n has none of its own', as
 	await stop();
 });
 
-for (const [version, reason, expected] of [
+/** @type {[string, string, { name: string, httpStatusCode?: number, hint?: string }][]} */
+const VERSIONS = [
 	['2.40.7', 'limit_reached', { name: 'ResponseError', httpStatusCode: 402, hint: REFUSED.hint }],
 	['3.0.0', 'tenant_minute_cap', { name: 'ResponseError', httpStatusCode: 429 }],
 	['2.39.1', 'limit_reached', { name: 'RefusedBeforeStart' }],
 	['1.123.81', 'limit_reached', { name: 'RefusedBeforeStart' }],
-]) {
+];
+for (const [version, reason, expected] of VERSIONS) {
 	test(`n8n ${version} refuses for ${reason} with ${expected.httpStatusCode ?? 'a plain error'}`, async () => {
 		const { url, stop } = await gateway(() => [200, { ...REFUSED, reason }]);
 		const root = installed(version);
@@ -206,16 +224,29 @@ test('a run that was refused here is sent as canceled, one with such an error is
 			response.end(JSON.stringify({ rejected: [] }));
 		});
 	});
-	await new Promise((resolve) => collector.listen(0, '127.0.0.1', resolve));
-	const push = `http://127.0.0.1:${collector.address().port}/v1/executions`;
+	await listening(collector);
+	const push = `http://127.0.0.1:${port(collector)}/v1/executions`;
 	const { preExecute, postExecute } = hooks({ FLOWMETER_GATEWAY_URL: url, FLOWMETER_PUSH_URL: push });
 	const error = await preExecute[0](workflow, 'webhook').then(assert.fail, (refused) => refused);
-	const failed = (error) => ({ mode: 'webhook', status: 'error', startedAt: new Date(0), stoppedAt: new Date(1), data: { resultData: { error } } });
+	const failed = (error) => ({
+		mode: 'webhook',
+		status: 'error',
+		startedAt: new Date(0),
+		stoppedAt: new Date(1),
+		data: { resultData: { error } },
+	});
 	await postExecute[0](failed(error), workflow, '1');
 	await postExecute[0](failed({ ...error, message: error.message, stack: error.stack }), workflow, '2');
 	await postExecute[0](failed({ name: error.name, message: error.message, stack: error.stack }), workflow, '3');
 	while (pushed.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
-	assert.deepEqual(pushed.map(({ id, status }) => [id, status]), [['1', 'canceled'], ['2', 'canceled'], ['3', 'error']]);
+	assert.deepEqual(
+		pushed.map(({ id, status }) => [id, status]),
+		[
+			['1', 'canceled'],
+			['2', 'canceled'],
+			['3', 'error'],
+		],
+	);
 	await new Promise((resolve) => {
 		collector.closeAllConnections();
 		collector.close(resolve);
@@ -259,12 +290,14 @@ test('while the gateway has never answered, the setting decides', async () => {
 	await assert.rejects(gated(url, { FLOWMETER_WHEN_AWAY: 'closed' })(workflow, 'webhook'), /cannot be checked/);
 });
 
-for (const [what, said] of [
+/** @type {[string, [number, any] | undefined][]} */
+const OUTAGES = [
 	['is silent', undefined],
 	['is unavailable', [503, { error: { code: 'unavailable' } }]],
 	['refuses the token', [401, { error: { code: 'unauthorized' } }]],
 	['gives an invalid answer', [200, { sense: 'none' }]],
-]) {
+];
+for (const [what, said] of OUTAGES) {
 	test(`once it has answered, the plan's rule applies while the gateway ${what}`, async () => {
 		const outage = { rule: 'closed', open_at_most_seconds: null };
 		const { url, stop } = await gateway((count) => (count === 1 ? [200, { ...ALLOWED, outage }] : said));
@@ -291,7 +324,14 @@ test('a plan that is open for a time is closed after it', async (context) => {
 test('a fault of the hook refuses no run, whatever n8n passes', async () => {
 	const { url, stop } = await gateway();
 	const pre = gated(url);
-	const broken = new Proxy({}, { get: () => { throw new Error('broken'); } });
+	const broken = new Proxy(
+		{},
+		{
+			get: () => {
+				throw new Error('broken');
+			},
+		},
+	);
 	for (const bad of [broken, null, 3, {}]) await pre(bad, 'webhook');
 	await stop();
 });
@@ -317,7 +357,13 @@ test('a run is pushed with the time it was allowed, even if its end comes twice'
 	const pushed = asked.filter((one) => one.url === '/push').flatMap(({ body }) => body.executions);
 	assert.deepEqual(
 		pushed.map(({ id, admitted_at: at }) => [id, at]),
-		[['6', undefined], ['7', admittedAt], ['7', admittedAt], ['8', undefined], ['9', undefined]],
+		[
+			['6', undefined],
+			['7', admittedAt],
+			['7', admittedAt],
+			['8', undefined],
+			['9', undefined],
+		],
 	);
 	await stop();
 });

@@ -1,3 +1,4 @@
+// @ts-check
 /**
  * One file for n8n's EXTERNAL_HOOK_FILES. It pushes every finished execution to Flowmeter within a second, and, if a
  * gateway is set, checks the limit before each run.
@@ -182,8 +183,8 @@ class Line {
 			}
 			request.on('error', (error) => {
 				// The other side may close a kept connection just when it is used again.
-				error.isStale = request.reusedSocket && error.code === 'ECONNRESET';
-				reject(error);
+				const isStale = request.reusedSocket && 'code' in error && error.code === 'ECONNRESET';
+				reject(Object.assign(error, { isStale }));
 			});
 			request.on('response', (response) => readAnswer(response, resolve, reject));
 			request.on('close', () => clearInterval(deadline));
@@ -289,6 +290,7 @@ class Pusher {
 		this.post(body, (outcome) => this.settle(outcome));
 	}
 
+	/** @param {{ refused?: string, failed?: string, retryAfterMs?: number, mayBeOne?: boolean }} outcome */
 	settle({ refused, failed, retryAfterMs = 0, mayBeOne = false }) {
 		let sent = this.sending;
 		this.sending = 0;
@@ -483,13 +485,17 @@ class Refusal {
 	 * @param {string} [hint] when or how it ends
 	 */
 	constructor(status, message, hint) {
-		Object.assign(this, { status, message, hint });
+		this.status = status;
+		this.message = message;
+		this.hint = hint;
 	}
 
 	/** n8n's own error, if n8n turns it into a clean answer. */
 	toError() {
 		const OfN8n = responseError();
-		const error = OfN8n ? new OfN8n(this.message, this.status, this.status, this.hint) : refusedBeforeStart(this.message);
+		const error = OfN8n
+			? new OfN8n(this.message, this.status, this.status, this.hint)
+			: refusedBeforeStart(this.message);
 		// n8n may pass on a copy of the error's own properties, which include this one. JSON does not.
 		error[REFUSED] = true;
 		// Outside production n8n sends it to the caller.
@@ -647,6 +653,7 @@ function configured(what, make) {
 	}
 }
 
+/** @param {Record<string, string | undefined>} settings */
 function startPusher({ FLOWMETER_PUSH_URL: url, FLOWMETER_PUSH_TOKEN: token }) {
 	return configured('executions are not pushed', () => {
 		if (!url || !token) throw new Error('FLOWMETER_PUSH_URL or FLOWMETER_PUSH_TOKEN is not set');
@@ -654,6 +661,7 @@ function startPusher({ FLOWMETER_PUSH_URL: url, FLOWMETER_PUSH_TOKEN: token }) {
 	});
 }
 
+/** @param {Record<string, string | undefined>} settings */
 function startGate({ FLOWMETER_GATEWAY_URL: url, FLOWMETER_PUSH_TOKEN: token, ...others }) {
 	if (!url) return null;
 	const settings = { whenAway: others.FLOWMETER_WHEN_AWAY || undefined, waitMs: others.FLOWMETER_WAIT_MS };

@@ -1,3 +1,4 @@
+// @ts-check
 // node --test deploy/n8n/
 'use strict';
 
@@ -12,7 +13,16 @@ const test = require('node:test');
 const FILE = require.resolve('./flowmeter-hooks.js');
 const PATIENCE_MS = 10_000;
 
-/** A collector that keeps its requests, and answers with `answer`. */
+/** @type {(server: import('node:net').Server) => Promise<void>} */
+const listening = (server) => new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve()));
+
+/** @type {(server: import('node:net').Server) => number} */
+const port = (server) => /** @type {import('node:net').AddressInfo} */ (server.address()).port;
+
+/**
+ * A collector that keeps its requests, and answers with `answer`.
+ * @param {(count: number, more?: any) => [number, any?] | undefined} answer
+ */
 async function collector(answer = () => [202, { accepted: 1, ignored: 0, rejected: [] }]) {
 	const requests = [];
 	const server = http.createServer((request, response) => {
@@ -27,8 +37,8 @@ async function collector(answer = () => [202, { accepted: 1, ignored: 0, rejecte
 			response.end(JSON.stringify(said[1] ?? {}));
 		});
 	});
-	await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-	const url = `http://127.0.0.1:${server.address().port}/v1/executions`;
+	await listening(server);
+	const url = `http://127.0.0.1:${port(server)}/v1/executions`;
 	const stop = () => {
 		server.closeAllConnections();
 		return new Promise((resolve) => server.close(resolve));
@@ -39,7 +49,11 @@ async function collector(answer = () => [202, { accepted: 1, ignored: 0, rejecte
 /** The hook file, loaded as n8n loads it. */
 function load(environment) {
 	delete require.cache[FILE];
-	Object.assign(process.env, { FLOWMETER_PUSH_URL: '', FLOWMETER_PUSH_TOKEN: '', FLOWMETER_GATEWAY_URL: '' }, environment);
+	Object.assign(
+		process.env,
+		{ FLOWMETER_PUSH_URL: '', FLOWMETER_PUSH_TOKEN: '', FLOWMETER_GATEWAY_URL: '' },
+		environment,
+	);
 	const [post] = require(FILE).workflow.postExecute;
 	return post;
 }
@@ -120,7 +134,10 @@ test('a request names the instance as n8n itself has it, once n8n knows it', asy
 	};
 	write('package.json', '{"name": "n8n", "version": "2.40.7"}');
 	write('node_modules/@n8n/di/package.json', '{"main": "index.js"}');
-	write('node_modules/@n8n/di/index.js', 'const made = new Map(); exports.Container = { get: (of) => made.get(of) ?? made.set(of, new of()).get(of) };');
+	write(
+		'node_modules/@n8n/di/index.js',
+		'const made = new Map(); exports.Container = { get: (of) => made.get(of) ?? made.set(of, new of()).get(of) };',
+	);
 	write('node_modules/n8n-core/package.json', '{"main": "index.js"}');
 	write('node_modules/n8n-core/index.js', "exports.InstanceSettings = class { instanceId = 'of the key'; };");
 	const { filename } = require.main;
@@ -161,7 +178,11 @@ test('the name of its error alone never makes a failed run free', async () => {
 		await post(failed({ ...shape, runData: { ...shape.runData, Other: [ran] } }), workflow, '5');
 		await post({ ...failed(shape), status: 'success' }, workflow, '6');
 		// Another symbol of the same name is not ours.
-		await post(failed({ error: { ...error, [Symbol('refused')]: true, [Symbol.for('refused')]: true } }), workflow, '7');
+		await post(
+			failed({ error: { ...error, [Symbol('refused')]: true, [Symbol.for('refused')]: true } }),
+			workflow,
+			'7',
+		);
 	}
 	await post(failed({ ...refusedShape('NodeApiError') }), workflow, '8');
 	const sent = () => requests.flatMap((request) => request.executions);
@@ -174,12 +195,21 @@ test('the name of its error alone never makes a failed run free', async () => {
 test('a run that another process has refused is recognized by its data', async () => {
 	const { requests, url, stop } = await collector();
 	const post = hooked(url);
-	for (const [id, name] of [['1', 'RefusedBeforeStart'], ['2', 'ResponseError']]) {
+	for (const [id, name] of [
+		['1', 'RefusedBeforeStart'],
+		['2', 'ResponseError'],
+	]) {
 		await post({ ...run('error'), data: { resultData: refusedShape(name) } }, workflow, id);
 	}
 	const sent = () => requests.flatMap((request) => request.executions);
 	await eventually('both are sent', () => sent().length === 2);
-	assert.deepEqual(sent().map(({ status, refused }) => [status, refused]), [['canceled', true], ['canceled', true]]);
+	assert.deepEqual(
+		sent().map(({ status, refused }) => [status, refused]),
+		[
+			['canceled', true],
+			['canceled', true],
+		],
+	);
 	await stop();
 });
 
@@ -203,7 +233,10 @@ test('runs that have not ended are skipped, and 1.x may pass no context or run',
 	await post(run(), workflow, undefined);
 	await post(run('crashed'), workflow, '3');
 	await eventually('the crashed one is sent', () => requests.length === 1);
-	assert.deepEqual(requests[0].executions.map(({ id, status }) => [id, status]), [['3', 'crashed']]);
+	assert.deepEqual(
+		requests[0].executions.map(({ id, status }) => [id, status]),
+		[['3', 'crashed']],
+	);
 	await stop();
 });
 
@@ -244,8 +277,14 @@ test('many runs go in batches, each once and in order', async () => {
 	for (let id = 1; id <= 250; id += 1) await post(run(), workflow, String(id));
 	const sent = () => requests.flatMap(({ executions }) => executions.map(({ id }) => Number(id)));
 	await eventually('all are sent', () => sent().length === 250);
-	assert.deepEqual(requests.map(({ executions }) => executions.length), [100, 100, 50]);
-	assert.deepEqual(sent(), Array.from({ length: 250 }, (_, index) => index + 1));
+	assert.deepEqual(
+		requests.map(({ executions }) => executions.length),
+		[100, 100, 50],
+	);
+	assert.deepEqual(
+		sent(),
+		Array.from({ length: 250 }, (_, index) => index + 1),
+	);
 	await stop();
 });
 
@@ -273,7 +312,10 @@ test('a refused push is not retried, and the next one is sent', async () => {
 		await post(run(), workflow, '2');
 		await eventually('the second is sent', () => requests.length === 2);
 	});
-	assert.deepEqual(requests.map(({ executions }) => executions.map(({ id }) => id)), [['1'], ['2']]);
+	assert.deepEqual(
+		requests.map(({ executions }) => executions.map(({ id }) => id)),
+		[['1'], ['2']],
+	);
 	assert.match(lines[0], /refused.*403/);
 	await stop();
 });
@@ -333,7 +375,14 @@ test('no run waits for the network, and a full buffer drops the oldest with one 
 test('the hook never throws, whatever n8n passes', async () => {
 	const { url, stop } = await collector();
 	const post = hooked(url);
-	const broken = new Proxy({}, { get: () => { throw new Error('broken'); } });
+	const broken = new Proxy(
+		{},
+		{
+			get: () => {
+				throw new Error('broken');
+			},
+		},
+	);
 	await warnings(async () => {
 		for (const bad of [broken, null, 3, { status: 'success' }, { ...run(), stoppedAt: 'soon' }]) {
 			await post(bad, null, '1');
@@ -347,7 +396,10 @@ test('the hook never throws, whatever n8n passes', async () => {
 	});
 });
 
-for (const [how, end] of [['ends', ''], ['is stopped', 'process.kill(process.pid, "SIGTERM");']]) {
+for (const [how, end] of [
+	['ends', ''],
+	['is stopped', 'process.kill(process.pid, "SIGTERM");'],
+]) {
 	test(`a process that ${how} sends what is left, and does not hang`, async () => {
 		const { requests, url, stop } = await collector();
 		const script = `
@@ -380,8 +432,8 @@ test('half of a surrogate pair in a name reaches the collector as valid JSON', a
 			response.end(JSON.stringify({ accepted: 3, ignored: 0, rejected: [] }));
 		});
 	});
-	await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-	const post = hooked(`http://127.0.0.1:${server.address().port}/v1/executions`);
+	await listening(server);
+	const post = hooked(`http://127.0.0.1:${port(server)}/v1/executions`);
 	const names = ['Good A', `Order sync ${'🧾'.slice(0, 1)}`, 'Good B'];
 	for (const [place, name] of names.entries()) await post.call({}, run(), { id: 'w1', name }, String(place));
 	await eventually('all three arrive', () => raw.flatMap((body) => JSON.parse(body).executions).length === 3);

@@ -26,7 +26,7 @@ fn the_dashboard_has_the_phrases_of_the_fluent_files() {
 
 fn table() -> String {
     let mut table = format!(
-        "// Made of locales/*/dashboard.ftl by `{WRITE}=1 cargo test -p locales`. A test compares the two.\n\n\
+        "// @ts-check\n// Made of locales/*/dashboard.ftl by `{WRITE}=1 cargo test -p locales`. A test compares the two.\n\n\
          export const WORDS = {{\n"
     );
     for language in ["en", "es"] {

@@ -7,6 +7,7 @@
 //! fn main() -> ExitCode { chassis::run::<Aggregator>() }
 //! ```
 
+mod bearer;
 mod clock;
 mod context;
 mod copy;
@@ -23,6 +24,7 @@ mod telemetry;
 
 pub mod measures;
 
+pub use bearer::bearer;
 pub use context::Context;
 pub use copy::CopyBuffer;
 pub use database::{DatabaseError, PoolBounds, open as open_database, pool_beside};

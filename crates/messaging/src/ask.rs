@@ -87,6 +87,11 @@ impl Refusal {
         Self { kind: RefusalKind::NotFound, reason: reason.to_string() }
     }
 
+    /// The subject's present state does not allow it.
+    pub fn conflict(reason: impl ToString) -> Self {
+        Self { kind: RefusalKind::Conflict, reason: reason.to_string() }
+    }
+
     /// The service cannot answer now.
     pub fn unavailable(reason: impl ToString) -> Self {
         Self { kind: RefusalKind::Unavailable, reason: reason.to_string() }

@@ -27,7 +27,7 @@ fn is_chosen(text: &str) -> bool {
 }
 
 fn is_given(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.chars().all(|c| !c.is_whitespace() && !is_unsafe(c))
+    (1..=128).contains(&text.chars().count()) && text.chars().all(|c| !c.is_whitespace() && !is_unsafe(c))
 }
 
 macro_rules! id {
@@ -123,5 +123,7 @@ mod tests {
         for bad in ["a\nb", "a\0b", "a\u{1b}[0m", "a\u{202e}b"] {
             assert!(WorkflowId::parse(bad).is_err(), "{bad:?}");
         }
+        assert!(WorkflowId::parse(&"é".repeat(128)).is_ok(), "characters, not bytes");
+        assert!(WorkflowId::parse(&"é".repeat(129)).is_err());
     }
 }

@@ -35,6 +35,13 @@ impl Currency {
         }
     }
 
+    /// Every currency that [`Self::check`] accepts, by code.
+    pub fn all() -> Vec<Self> {
+        let letters = || b'a'..=b'z';
+        let codes = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
+        codes.map(Self).filter(|currency| currency.check().is_ok()).collect()
+    }
+
     /// The currency's exponent by ISO 4217: a minor unit is 10 to the power of minus this of the currency. How many
     /// digits people usually write is another matter: nobody pays the fillér, yet 123456 of them are HUF 1,234.56.
     pub fn exponent(&self) -> u32 {

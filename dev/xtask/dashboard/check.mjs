@@ -53,22 +53,33 @@ async function proxy({ strips }) {
       return;
     }
     const path = strips ? request.url.slice(BASE.length) || "/" : request.url;
-    const passed = http.request({ hostname, port, path, method: request.method, headers: request.headers }, (answer) => {
-      response.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(response);
-    });
+    const passed = http.request(
+      { hostname, port, path, method: request.method, headers: request.headers },
+      (answer) => {
+        response.writeHead(answer.statusCode, answer.headers);
+        answer.pipe(response);
+      },
+    );
     passed.on("error", () => response.destroy());
     response.on("close", () => passed.destroy());
     request.pipe(passed);
   });
   await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
   const origin = `http://127.0.0.1:${server.address().port}`;
-  return { origin, url: `${origin}${BASE}/`, strays, close: () => server.close(() => {}) || server.closeAllConnections() };
+  return {
+    origin,
+    url: `${origin}${BASE}/`,
+    strays,
+    close: () => server.close(() => {}) || server.closeAllConnections(),
+  };
 }
 
 /** A fresh visitor, with a theme and a language. */
 async function visitor(browser, { theme = "light", language = "en" } = {}) {
-  const context = await browser.newContext({ locale: language === "en" ? "en-GB" : "es-ES", timezoneId: "Europe/Madrid" });
+  const context = await browser.newContext({
+    locale: language === "en" ? "en-GB" : "es-ES",
+    timezoneId: "Europe/Madrid",
+  });
   await context.addInitScript(
     ([theme, language]) => {
       localStorage.setItem("flowmeter.theme", theme);
@@ -97,13 +108,16 @@ async function signIn(page, url) {
 async function isAccessible(page, what) {
   const { violations } = await new AxeBuilder({ page }).analyze();
   const said = violations.map(
-    ({ id, impact, nodes }) => `${what}: ${id} (${impact}): ${nodes.map((node) => `${node.html}\n${node.failureSummary}`).join("\n")}`,
+    ({ id, impact, nodes }) =>
+      `${what}: ${id} (${impact}): ${nodes.map((node) => `${node.html}\n${node.failureSummary}`).join("\n")}`,
   );
   assert.equal(violations.length, 0, said.join("\n"));
 }
 
 const tenantsOf = (page) =>
-  page.evaluate(async () => (await (await fetch("v1/usage")).json()).usage.map(({ tenant, name }) => ({ tenant, name })));
+  page.evaluate(async () =>
+    (await (await fetch("v1/usage")).json()).usage.map(({ tenant, name }) => ({ tenant, name })),
+  );
 
 async function openTenant(page, tenant) {
   await page.evaluate((tenant) => (location.hash = `#/tenants/${encodeURIComponent(tenant)}`), tenant);
@@ -196,7 +210,11 @@ async function zones(browser) {
   );
   assert.deepEqual(refused, []);
   const shown = await page.evaluate(() => Intl.supportedValuesOf("timeZone"));
-  assert.deepEqual(shown.filter((name) => !names.includes(name)), [], "every zone of the browser is accepted");
+  assert.deepEqual(
+    shown.filter((name) => !names.includes(name)),
+    [],
+    "every zone of the browser is accepted",
+  );
   await context.close();
 }
 
@@ -269,8 +287,12 @@ try {
     await page.locator("#sign-in").waitFor();
     await context.close();
   });
-  await check("nothing is requested outside the path", () => assert.deepEqual([...stripping.strays, ...leaving.strays], []));
-  await check("the memory of a page that stays open for a day does not grow", () => dayOfEvents(browser, stripping.url));
+  await check("nothing is requested outside the path", () =>
+    assert.deepEqual([...stripping.strays, ...leaving.strays], []),
+  );
+  await check("the memory of a page that stays open for a day does not grow", () =>
+    dayOfEvents(browser, stripping.url),
+  );
 } finally {
   await browser.close();
   stripping.close();

@@ -14,7 +14,9 @@ export function* eventsOf(sample) {
     for (let index = 0; index < perStream; index++) {
       const number = stream * perStream + index + 1;
       const usage = index % TENANTS === TENANTS - 1 ? counted(sample, number) : passing(sample, stream, index, number);
-      lines.push(`event: usage\ndata: ${JSON.stringify({ ...usage, as_of: new Date(from + number).toISOString() })}\n\n`);
+      lines.push(
+        `event: usage\ndata: ${JSON.stringify({ ...usage, as_of: new Date(from + number).toISOString() })}\n\n`,
+      );
     }
     yield lines.join("");
   }
@@ -24,5 +26,11 @@ const counted = (sample, number) => ({ ...sample, counted: number });
 
 function passing(sample, stream, index, number) {
   const tenant = `passing-${stream}-${index % TENANTS}`;
-  return { ...sample, tenant, name: tenant, counted: number, sources: sample.sources.map((source) => ({ ...source, source: tenant })) };
+  return {
+    ...sample,
+    tenant,
+    name: tenant,
+    counted: number,
+    sources: sample.sources.map((source) => ({ ...source, source: tenant })),
+  };
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`: the whole path on real input.
 
 mod admission;
+mod api;
 mod dashboard;
 mod day;
 mod metered;
@@ -34,6 +35,10 @@ enum Input {
     Admission(admission::Admission),
     /// An operator's first day on a real n8n with the hook: bursts, mails, corrections, mistakes in a file, metrics and logs.
     Day(day::FirstDay),
+    /// The API against its document: valid and invalid requests of an operator and of a tenant, made up by schemathesis.
+    ///
+    /// Exits with 77 if Python or schemathesis is missing.
+    Api(api::ApiDocument),
     /// The dashboard in Chromium, in both themes and languages, under a path of a proxy: accessible, and stable for a day.
     ///
     /// Exits with 77 if Chromium, node or a package is missing.
@@ -49,6 +54,7 @@ impl EndToEnd {
             Input::Restore(input) => input.run(),
             Input::Admission(input) => input.run(),
             Input::Day(input) => input.run(),
+            Input::Api(input) => input.run(),
             Input::Dashboard(input) => input.run(),
         }
     }

@@ -1,5 +1,7 @@
 //! `cargo xtask verify`.
 
+mod javascript;
+
 use std::{
     fs,
     io::Write as _,
@@ -35,6 +37,12 @@ pub struct Verify {
     /// Install no tool: skip what needs one that is missing.
     #[arg(long)]
     no_install: bool,
+    /// Run only the check of this name.
+    #[arg(long)]
+    only: Option<String>,
+    /// Write what can be written instead of comparing it: generated types, the format of JavaScript.
+    #[arg(long)]
+    fix: bool,
 }
 
 enum Outcome {
@@ -48,7 +56,7 @@ impl Verify {
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
         fs::create_dir_all(project.tools()).context("cannot create the folder for tools")?;
-        let mut report = Report::default();
+        let mut report = Report { only: self.only.clone(), ..Report::default() };
         report.check("rustfmt", || passes(cargo(&project).args(["fmt", "--all", "--check"])));
         report.check("clippy", || {
             let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
@@ -56,10 +64,14 @@ impl Verify {
         });
         report.check("buf lint", || self.buf_lint(&project));
         report.check("javascript", || javascript(&project));
+        report.check("types", || javascript::types(&project, self.no_install, self.fix));
+        report.check("prettier", || javascript::format(&project, self.no_install, self.fix));
         report.check("metrics", || self.metrics(&project));
         report.check("compose file", || self.script(&project, "dev/check-compose.sh"));
         report.check("kubernetes", || self.script(&project, "dev/check-kubernetes.sh"));
-        self.cargo_deny(&project, &mut report);
+        if report.wants("cargo-deny") || report.wants("cargo-deny advisories") {
+            self.cargo_deny(&project, &mut report);
+        }
         Ok(report.print())
     }
 
@@ -192,11 +204,19 @@ fn passes(command: &mut Command) -> Result<Outcome> {
 
 #[derive(Default)]
 struct Report {
+    only: Option<String>,
     checks: Vec<(&'static str, Outcome, Duration)>,
 }
 
 impl Report {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == name)
+    }
+
     fn check(&mut self, name: &'static str, check: impl FnOnce() -> Result<Outcome>) {
+        if !self.wants(name) {
+            return;
+        }
         println!("== {name}");
         let started = Instant::now();
         let outcome = check().unwrap_or_else(|error| {
@@ -215,6 +235,10 @@ impl Report {
                 Outcome::Skipped(reason) => format!("skipped: {reason}"),
             };
             println!("{name:24}{:>6} s  {said}", took.as_secs());
+        }
+        if self.checks.is_empty() {
+            println!("There is no check of that name");
+            return ExitCode::FAILURE;
         }
         let failed = self.checks.iter().any(|(_, outcome, _)| matches!(outcome, Outcome::Failed));
         if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -1,4 +1,7 @@
+// @ts-check
 // The gateway's HTTP API as the page uses it. The session is an HttpOnly cookie that scripts cannot read.
+
+/** @typedef {import("./api_types").components["schemas"]} Answers */
 
 /** A request that the gateway refused or that did not reach it (status 0). */
 export class ApiError extends Error {
@@ -45,16 +48,28 @@ function parse(text) {
 
 const tenantPath = (tenant) => encodeURIComponent(tenant);
 
+/** @type {(token: string) => Promise<Answers["SessionJson"]>} */
 export const signIn = (token) => request("POST", "v1/session", { token });
+/** @type {() => Promise<Answers["SessionJson"]>} */
 export const session = () => request("GET", "v1/session");
+/** @type {() => Promise<null>} */
 export const signOut = () => request("DELETE", "v1/session");
+/** @type {() => Promise<Answers["UsageList"]>} */
 export const listUsage = () => request("GET", "v1/usage");
+/** @type {(tenant: string) => Promise<Answers["UsageDetail"]>} */
 export const tenantUsage = (tenant) => request("GET", `v1/usage/${tenantPath(tenant)}`);
+/** @type {() => Promise<Answers["TenantList"]>} */
 export const archivedTenants = () => request("GET", "v1/tenants?archived=true");
+/** @type {(tenant: string) => Promise<Answers["PeriodList"]>} */
 export const closedPeriods = (tenant) => request("GET", `v1/usage/${tenantPath(tenant)}/periods`);
+/** @type {(tenant: string) => Promise<Answers["SeriesJson"]>} */
 export const dailySeries = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/usage/series?grain=day`);
+/** @type {(tenant: string) => Promise<Answers["TopWorkflows"]>} */
 export const topWorkflows = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/usage/workflows?limit=1000`);
+/** @type {(tenant: string) => Promise<Answers["RefusalsJson"]>} */
 export const refusals = (tenant) => request("GET", `v1/tenants/${tenantPath(tenant)}/refusals`);
+/** @type {(tenant: string) => Promise<Answers["AdmissionJson"]>} */
 export const limitCheck = (tenant) => request("GET", `v1/admissions/${tenantPath(tenant)}`);
+/** @type {() => Promise<Answers["UnmappedList"]>} */
 export const unmapped = () => request("GET", "v1/unmapped");
 export const EVENTS = new URL("v1/events", BASE).href;

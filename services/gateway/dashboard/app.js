@@ -1,3 +1,4 @@
+// @ts-check
 // The page: session, routes, and the one place where new figures reach the view.
 
 import * as api from "./api.js";
@@ -8,6 +9,8 @@ import { overview } from "./overview.js";
 import { tenantView } from "./tenant.js";
 import { UsageBook } from "./usage.js";
 
+/** @typedef {import("./api.js").Answers} Answers */
+
 /** Interval for updating relative times and charts. */
 const TICK_MS = 5_000;
 /** Time between two redraws; short enough to feel live. */
@@ -15,6 +18,10 @@ const DRAW_MIN_MS = 150;
 const THEME = "flowmeter.theme";
 const TENANT_ROUTE = /^#\/tenants\/([^/]+)$/;
 
+/**
+ * The page's own element with this id; `any`, because the caller knows its kind.
+ * @type {(id: string) => any}
+ */
 const byId = (id) => document.getElementById(id);
 const book = new UsageBook();
 const context = {
@@ -32,6 +39,7 @@ let loaded = false;
 let drawTimer = null;
 let offlineSince = null;
 
+/** @param {Answers["UsageJson"]} usage */
 function onUsage(usage) {
   if (book.put(usage)) requestDraw();
 }
@@ -162,6 +170,7 @@ function signInMessage({ status, message }) {
 }
 
 async function signIn(token) {
+  /** @type {HTMLButtonElement} */
   const button = document.querySelector("#sign-in-form button");
   button.disabled = true;
   try {
@@ -203,7 +212,9 @@ function takeToken() {
 function translate() {
   const { t, language } = context.format;
   document.documentElement.lang = language;
-  for (const node of document.querySelectorAll("[data-word]")) setText(node, t(node.dataset.word));
+  /** @type {NodeListOf<HTMLElement>} */
+  const nodes = document.querySelectorAll("[data-word]");
+  for (const node of nodes) setText(node, t(node.dataset.word));
   byId("language").value = language;
   showStatus();
 }

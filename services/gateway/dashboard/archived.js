@@ -1,3 +1,4 @@
+// @ts-check
 // Archived tenants: removed, with figures that stay readable. Only the operator may list them.
 
 import * as api from "./api.js";

@@ -9,7 +9,8 @@ import { NOW, at, source, usage } from "./check_samples.mjs";
 
 const { WORDS } = await import("./phrases.js");
 const { chosenLanguage, formatsOf } = await import("./format.js");
-const { Activity, BUCKETS, UsageBook, gapsOf, isFloor, isLosing, losingSources, sourceState } = await import("./usage.js");
+const { Activity, BUCKETS, UsageBook, gapsOf, isFloor, isLosing, losingSources, sourceState } =
+  await import("./usage.js");
 const { gapText, lossText } = await import("./parts.js");
 const { barsOf, forecastText } = await import("./daily.js");
 

@@ -1,3 +1,4 @@
+// @ts-check
 // The period day by day: a bar per day with its failures, and the forecast of the period.
 
 import { el, setAttribute, setText, show, svg } from "./dom.js";
@@ -92,7 +93,8 @@ export function dailyCard(context) {
 }
 
 function barNode({ slice, x, width, height, failed }, { t, count, duration, dateOfYear }, zone) {
-  const box = (top, high) => `M${x.toFixed(2)} ${(HEIGHT - top).toFixed(2)}h${width.toFixed(2)}v${high.toFixed(2)}h${(-width).toFixed(2)}z`;
+  const box = (top, high) =>
+    `M${x.toFixed(2)} ${(HEIGHT - top).toFixed(2)}h${width.toFixed(2)}v${high.toFixed(2)}h${(-width).toFixed(2)}z`;
   const text = [
     `${dateOfYear(slice.start, zone)}: ${count(slice.counted)}`,
     t("failed", { count: failedOf(slice) }),

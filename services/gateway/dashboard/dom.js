@@ -1,3 +1,4 @@
+// @ts-check
 // Builds elements by calls, never from markup, so that no figure or name can become HTML.
 
 const SVG = "http://www.w3.org/2000/svg";

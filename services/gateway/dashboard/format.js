@@ -1,3 +1,4 @@
+// @ts-check
 // Numbers, money, durations and instants, by the reader's language.
 
 import { LANGUAGES, wordsOf } from "./words.js";

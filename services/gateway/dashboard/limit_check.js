@@ -1,3 +1,4 @@
+// @ts-check
 // What the limit check would answer now: a preview that reserves nothing.
 
 import { el, setAttribute, setText, show } from "./dom.js";

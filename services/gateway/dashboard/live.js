@@ -1,3 +1,4 @@
+// @ts-check
 // The stream of usage events, kept open.
 
 import { EVENTS } from "./api.js";

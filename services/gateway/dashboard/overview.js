@@ -1,3 +1,4 @@
+// @ts-check
 // All tenants at a glance.
 
 import { archivedCard } from "./archived.js";
@@ -7,6 +8,8 @@ import { summaryOf } from "./summary.js";
 import { tenantRow } from "./tenant_row.js";
 import { unmappedCard } from "./unmapped.js";
 import { STATES, WINDOW_MINUTES } from "./usage.js";
+
+/** @typedef {import("./api.js").Answers} Answers */
 
 /** From this many tenants on there is a search field. */
 const FIND_FROM_TENANTS = 9;
@@ -107,6 +110,7 @@ export function overview(context) {
   };
 }
 
+/** @param {Answers["UsageJson"]} usage */
 function matches(usage, { state, text }) {
   const named = [usage.name, usage.tenant, usage.plan].some((word) => String(word).toLowerCase().includes(text));
   return named && (state === null || usage.state === state);

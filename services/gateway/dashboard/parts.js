@@ -1,8 +1,11 @@
+// @ts-check
 // Pieces that both views use. Each is built once and updated in place.
 
 import { el, setAttribute, setText, setVariable, show, svg } from "./dom.js";
 import { NONE } from "./format.js";
 import { BUCKETS, BUCKET_MS, WINDOW_MINUTES, failingSources, isFloor, losingSources } from "./usage.js";
+
+/** @typedef {import("./api.js").Answers} Answers */
 
 const STATE_WORDS = { ok: "stateOk", warning: "stateWarning", over: "stateOver", unknown: "stateUnknown" };
 
@@ -27,6 +30,7 @@ export function stateChip({ t }) {
   const node = el("span", { class: "chip" });
   return {
     node,
+    /** @param {Answers["UsageJson"]} usage */
     update(usage) {
       const { state } = usage;
       if (node.dataset.state !== state) node.replaceChildren(stateIcon(state), text);
@@ -37,19 +41,26 @@ export function stateChip({ t }) {
   };
 }
 
+/** @param {Answers["UsageJson"]} usage */
 function chipText(usage, t) {
   if (usage.state !== "ok") return stateWord(usage.state, t);
   if (usage.limit === null) return t("noLimit");
   return t(isFloor(usage) ? "stateOkSoFar" : "stateOk");
 }
 
-/** The count, marked if it may be higher, or the word "Unknown". */
+/**
+ * The count, marked if it may be higher, or the word "Unknown".
+ * @param {Answers["UsageJson"]} usage
+ */
 export function countText(usage, { t, count }) {
   if (usage.counted === null) return t("unknown");
   return isFloor(usage) ? t("atLeastMark", { count: usage.counted }) : count(usage.counted);
 }
 
-/** What is left of the limit, or by how much it is exceeded. */
+/**
+ * What is left of the limit, or by how much it is exceeded.
+ * @param {Answers["UsageJson"]} usage
+ */
 export function leftText(usage, { t }) {
   const { counted, limit, remaining } = usage;
   if (counted === null) return t("unknownHelp");
@@ -73,6 +84,7 @@ export function usageBar({ t, count, percent }) {
   );
   return {
     node,
+    /** @param {Answers["UsageJson"]} usage */
     update(usage) {
       const { counted, limit, state } = usage;
       node.dataset.state = state;
@@ -165,6 +177,7 @@ export function troubles(context) {
   let shown = "";
   return {
     node,
+    /** @param {Answers["UsageJson"]} usage */
     update(usage, now) {
       const { format } = context;
       const lines = [
@@ -283,7 +296,13 @@ export function drawEach(items, draw, mark, { t }) {
 
 /** Replaces figures that cannot be shown. */
 export const brokenMark = (error, t) =>
-  el("span", { class: "broken", "data-state": "over" }, stateIcon("over"), " ", t("cannotBeShown", { reason: String(error) }));
+  el(
+    "span",
+    { class: "broken", "data-state": "over" },
+    stateIcon("over"),
+    " ",
+    t("cannotBeShown", { reason: String(error) }),
+  );
 
 /** A card that shows a note if its figures cannot be shown, without affecting other cards. */
 export function isolated(card, { t }) {

@@ -1,3 +1,4 @@
+// @ts-check
 // Closed periods: final figures, newest first.
 
 import { el, setText, setVariable, show } from "./dom.js";

@@ -1,3 +1,4 @@
+// @ts-check
 // Made of locales/*/dashboard.ftl by `FLOWMETER_WRITE_PHRASES=1 cargo test -p locales`. A test compares the two.
 
 export const WORDS = {

@@ -1,3 +1,4 @@
+// @ts-check
 // Refused runs of the current period, by reason and workflow. Shadow refusals have a column of their own.
 
 import { el, setText, show } from "./dom.js";
@@ -23,7 +24,13 @@ export function refusalsCard({ format }) {
   const head = el("tr");
   const body = el("tbody");
   const foot = el("tfoot");
-  const table = el("table", { class: "refusals", "aria-labelledby": "refusals-title" }, el("thead", {}, head), body, foot);
+  const table = el(
+    "table",
+    { class: "refusals", "aria-labelledby": "refusals-title" },
+    el("thead", {}, head),
+    body,
+    foot,
+  );
   const message = el("p", { class: "muted" }, t("loading"));
   const node = el(
     "section",
@@ -41,15 +48,17 @@ export function refusalsCard({ format }) {
       ["would_be_refused", "wouldBeRefused"],
     ].filter(([figure]) => totals[figure] > 0);
     const figures = (runs) => columns.map(([figure]) => el("td", { class: "number" }, count(runs[figure])));
-    const line = (label, runs) =>
-      el("tr", {}, el("th", { scope: "row", colspan: 2 }, label), ...figures(runs));
+    const line = (label, runs) => el("tr", {}, el("th", { scope: "row", colspan: 2 }, label), ...figures(runs));
     const names = ["reason", "workflow"].map((key) => el("th", { scope: "col" }, t(key)));
-    head.replaceChildren(
-      ...names,
-      ...columns.map(([, key]) => el("th", { scope: "col", class: "number" }, t(key))),
-    );
+    head.replaceChildren(...names, ...columns.map(([, key]) => el("th", { scope: "col", class: "number" }, t(key))));
     const row = (one) =>
-      el("tr", {}, el("th", { scope: "row" }, reasonName(one.reason, t)), el("td", {}, workflowOf(one, t)), ...figures(one));
+      el(
+        "tr",
+        {},
+        el("th", { scope: "row" }, reasonName(one.reason, t)),
+        el("td", {}, workflowOf(one, t)),
+        ...figures(one),
+      );
     const mark = (sentence) => el("tr", {}, el("td", { colspan: 2 + columns.length }, sentence));
     body.replaceChildren(...drawEach(rows.slice(0, ROWS_SHOWN), row, mark, format));
     const smaller = rows.slice(ROWS_SHOWN).reduce(plus, omitted);

@@ -1,8 +1,11 @@
+// @ts-check
 // The tenant's sources: how far each is counted, why it cannot be read, and what is missing.
 
 import { el, setAttribute, setText, show } from "./dom.js";
 import { brokenMark, clockText, drawEach, failureParts, gapText, lossText, unseenText, warningText } from "./parts.js";
 import { isLosing, sourceState } from "./usage.js";
+
+/** @typedef {import("./api.js").Answers} Answers */
 
 /** Gaps that a row lists; the command line lists all. */
 const GAPS_LISTED = 5;
@@ -81,6 +84,7 @@ function sourceRow(context) {
   return {
     node,
     updateGaps: gaps.update,
+    /** @param {Answers["SourceFreshnessJson"]} source */
     update(source) {
       setText(name, source.source);
       try {
@@ -97,6 +101,7 @@ function sourceRow(context) {
     },
   };
 
+  /** @param {Answers["SourceFreshnessJson"]} source */
   function draw(source) {
     const now = context.book.now();
     const stands = sourceState(source, now);
@@ -115,7 +120,9 @@ function sourceRow(context) {
     const unseenSaid = unseenText(source.unseen, format, now);
     show(unseen, unseenSaid !== "");
     setText(unseen, unseenSaid);
-    const lines = (source.warnings ?? []).map((warning) => el("p", { class: "source-loss" }, warningText(warning, source, format, now)));
+    const lines = (source.warnings ?? []).map((warning) =>
+      el("p", { class: "source-loss" }, warningText(warning, source, format, now)),
+    );
     show(warnings, lines.length > 0);
     warnings.replaceChildren(...lines);
     show(failure, stands === "failing");

@@ -1,3 +1,4 @@
+// @ts-check
 // All tenants together: the sums over the current periods, and the state of metering.
 
 import { el, setText } from "./dom.js";
@@ -94,7 +95,13 @@ function updateMetering({ book, isOffline, format: { t, ago } }, metering, all) 
     ...(oldest ? [t("completeAgo", { when: ago(oldest, now) })] : []),
     ...(gaps === 0 ? [] : [t("gapsCount", { count: gaps })]),
   ].join(" · ");
-  metering.node.dataset.state = isOffline() ? "unknown" : failing > 0 ? "over" : losing + waiting + stale > 0 ? "warning" : "ok";
+  metering.node.dataset.state = isOffline()
+    ? "unknown"
+    : failing > 0
+      ? "over"
+      : losing + waiting + stale > 0
+        ? "warning"
+        : "ok";
   if (total === 0) metering.update(t("noSources"));
   // Without a connection it is not known whether the sources are still read.
   else if (isOffline()) metering.update(t("unknown"), note);

@@ -1,3 +1,4 @@
+// @ts-check
 // One tenant: its period, the limit check, its sources, workflows and closed periods.
 
 import * as api from "./api.js";
@@ -5,12 +6,24 @@ import { archivedText } from "./archived.js";
 import { dailyCard } from "./daily.js";
 import { el, setAttribute, setText, show } from "./dom.js";
 import { limitCheckCard } from "./limit_check.js";
-import { activityChart, countText, figure, isolated, leftText, peakText, recentText, stateChip, usageBar } from "./parts.js";
+import {
+  activityChart,
+  countText,
+  figure,
+  isolated,
+  leftText,
+  peakText,
+  recentText,
+  stateChip,
+  usageBar,
+} from "./parts.js";
 import { periodsCard } from "./periods.js";
 import { refusalsCard } from "./refusals.js";
 import { sourcesCard } from "./sources.js";
 import { WINDOW_MINUTES, isFailing, isFloor, meanDuration } from "./usage.js";
 import { workflowsCard } from "./workflows.js";
+
+/** @typedef {import("./api.js").Answers} Answers */
 
 /** Workflows and the limit check are fetched again after an event, at most this often. */
 const REFRESH_MIN_MS = 3_000;
@@ -31,6 +44,7 @@ function archivedView(context, tenant) {
     node.replaceChildren(shown.node);
   };
   load(context, api.tenantUsage(tenant), {
+    /** @param {Answers["UsageJson"]} usage */
     update(usage) {
       if (usage.archived) show(tenantPage(context, tenant, { alone: false, current: () => usage }));
       else show(page);
@@ -74,6 +88,7 @@ function tenantPage(context, tenant, { alone, current }) {
   );
 
   const detail = {
+    /** @param {Answers["UsageDetail"]} usage */
     update(usage) {
       try {
         workflows.update(usage);
@@ -129,7 +144,13 @@ function tenantPage(context, tenant, { alone, current }) {
 }
 
 function notFound({ format: { t } }, tenant) {
-  const node = el("div", { class: "page" }, backLink(t), el("h1", { class: "hidden-text" }, t("tenant")), el("p", { class: "notice" }, t("notFound", { tenant })));
+  const node = el(
+    "div",
+    { class: "page" },
+    backLink(t),
+    el("h1", { class: "hidden-text" }, t("tenant")),
+    el("p", { class: "notice" }, t("notFound", { tenant })),
+  );
   return { node, title: t("tenants"), update() {}, tick() {} };
 }
 
@@ -184,6 +205,7 @@ function heading(context, alone) {
   );
   return {
     node,
+    /** @param {Answers["UsageJson"]} usage */
     update(usage) {
       const now = context.book.now();
       setText(name, usage.name);
@@ -193,7 +215,13 @@ function heading(context, alone) {
       show(archived, Boolean(usage.archived));
       if (usage.archived) setText(archived, archivedText(usage, context));
       setText(period, days(usage.period, { day: "numeric", month: "long", year: "numeric" }));
-      setText(resets, t("resetsOn", { date: dateOfYear(usage.period.end, usage.period.time_zone), when: until(usage.period.end, now) }));
+      setText(
+        resets,
+        t("resetsOn", {
+          date: dateOfYear(usage.period.end, usage.period.time_zone),
+          when: until(usage.period.end, now),
+        }),
+      );
       setAttribute(resets, "title", full(usage.period.end));
       show(resets, !usage.archived);
     },
@@ -246,6 +274,7 @@ function periodCard(context) {
   );
   return {
     node,
+    /** @param {Answers["UsageJson"]} usage */
     update(usage) {
       const now = context.book.now();
       setText(used, countText(usage, format));
@@ -294,6 +323,7 @@ function periodFigures(format) {
   setAttribute(figures.cost.node, "title", t("costHelp"));
   return {
     node: el("dl", { class: "figures" }, ...Object.values(figures).map(({ node }) => node)),
+    /** @param {Answers["UsageJson"]} usage */
     update(usage) {
       figures.success.update(percent(usage.success_rate));
       figures.errors.update(count(usage.error));

@@ -1,3 +1,4 @@
+// @ts-check
 // One tenant in the list.
 
 import { el, setAttribute, setText, show } from "./dom.js";
@@ -13,6 +14,8 @@ import {
   meanDuration,
   sourceState,
 } from "./usage.js";
+
+/** @typedef {import("./api.js").Answers} Answers */
 
 function cell(label, ...children) {
   return el("div", { class: "tenants-cell", role: "cell", "data-label": label }, ...children);
@@ -70,6 +73,7 @@ export function tenantRow(context, tenant) {
   const broken = brokenRow(tenant, cells.length, format);
   let drawn = null;
 
+  /** @param {Answers["UsageJson"]} usage */
   function draw(usage) {
     if (!isReadable(usage)) throw new TypeError("not a tenant's figures");
     const now = context.book.now();
@@ -87,6 +91,7 @@ export function tenantRow(context, tenant) {
 
   return {
     node,
+    /** @param {Answers["UsageJson"]} usage */
     update(usage, timeMoved) {
       if (drawn === usage && !timeMoved) return;
       drawn = usage;
@@ -110,6 +115,7 @@ function brokenRow(tenant, columns, { t }) {
   const mark = el("div", { class: "failures-cell", role: "cell", "aria-colspan": columns - 1 });
   return {
     cells: [el("div", { class: "tenants-cell tenant-name", role: "rowheader" }, name), mark],
+    /** @param {Answers["UsageJson"]} usage */
     update(usage, error) {
       setText(name, typeof usage.name === "string" ? usage.name : tenant);
       mark.replaceChildren(brokenMark(error, t));

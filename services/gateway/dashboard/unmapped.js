@@ -1,8 +1,11 @@
+// @ts-check
 // Executions that belong to no tenant. Only the operator can map them.
 
 import * as api from "./api.js";
 import { el, setText, show } from "./dom.js";
 import { drawEach } from "./parts.js";
+
+/** @typedef {import("./api.js").Answers} Answers */
 
 /** New ones come with sweeps, and the request is cheap. */
 const REFRESH_MS = 60_000;
@@ -33,6 +36,7 @@ export function unmappedCard(context) {
     }
   }
 
+  /** @param {Answers["UnmappedList"]} answer */
   function draw(answer) {
     show(node, answer.executions > 0);
     setText(title, t("unmapped", { count: answer.executions }));

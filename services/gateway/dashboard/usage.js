@@ -1,5 +1,8 @@
+// @ts-check
 // What the page knows: each tenant's current period, the service's clock, and the recent changes of the
 // counts.
+
+/** @typedef {import("./api.js").Answers} Answers */
 
 /** The span and the resolution of the small charts. */
 export const BUCKET_MS = 15_000;
@@ -14,17 +17,28 @@ const STORED = "flowmeter.activity";
 /** Most urgent first. */
 export const STATES = ["over", "warning", "unknown", "ok"];
 
+/** @param {Answers["UsageJson"]} usage */
 export const failingSources = (usage) => usage.sources.filter((source) => source.failing);
 
-/** Sources that are swept, but not often enough to see executions before they are pruned. */
+/**
+ * Sources that are swept, but not often enough to see executions before they are pruned.
+ * @param {Answers["UsageJson"]} usage
+ */
 export const losingSources = (usage) => usage.sources.filter(isLosing);
 
+/** @param {Answers["SourceFreshnessJson"]} source */
 export const isLosing = (source) => !source.failing && !source.paused && source.loss_expected_at !== null;
 
-/** The number of gaps of all sources. */
+/**
+ * The number of gaps of all sources.
+ * @param {Answers["UsageJson"]} usage
+ */
 export const gapsOf = (usage) => usage.sources.reduce((sum, source) => sum + source.gaps, 0);
 
-/** Whether a source is missing from the figure, so that the true one may be higher. */
+/**
+ * Whether a source is missing from the figure, so that the true one may be higher.
+ * @param {Answers["UsageJson"]} usage
+ */
 export const isFloor = (usage) =>
   usage.counted !== null && usage.sources.some((source) => source.failing || source.complete_until === null);
 
@@ -49,7 +63,10 @@ export const meanDuration = (figures) => {
 
 export const lagSeconds = (completeUntil, now) => Math.max(0, (now - Date.parse(completeUntil)) / 1_000);
 
-/** The state of a source: "failing", "waiting" (never swept), "stale", "paused" or "current". */
+/**
+ * The state of a source: "failing", "waiting" (never swept), "stale", "paused" or "current".
+ * @param {Answers["SourceFreshnessJson"]} source
+ */
 export function sourceState(source, now) {
   if (source.failing) return "failing";
   if (source.paused) return "paused";
@@ -60,6 +77,7 @@ export function sourceState(source, now) {
 /**
  * Whether the page can read the figures. If not (another version's answer, a damaged value), only their own row is
  * affected, and the sums over all tenants leave them out.
+ * @param {Answers["UsageJson"]} usage
  */
 export function isReadable(usage) {
   const isInstant = (instant) => !Number.isNaN(Date.parse(instant));
@@ -68,7 +86,9 @@ export function isReadable(usage) {
     return (
       [usage.name, usage.plan].every((text) => typeof text === "string") &&
       [usage.period.start, usage.period.end].every(isInstant) &&
-      [usage.as_of, usage.complete_until, ...usage.sources.map((source) => source.complete_until)].every(isInstantOrNull) &&
+      [usage.as_of, usage.complete_until, ...usage.sources.map((source) => source.complete_until)].every(
+        isInstantOrNull,
+      ) &&
       (!usage.cost_estimate || isAmount(usage.cost_estimate))
     );
   } catch {
@@ -104,6 +124,7 @@ export class UsageBook {
 
   /** Most urgent first, then by name: the order changes only when a state does, never with each event. */
   all() {
+    /** @param {Answers["UsageJson"]} usage */
     const urgency = (usage) => STATES.indexOf(usage.state);
     return [...this.#usage.values()].sort(
       (a, b) => urgency(a) - urgency(b) || String(a.name).localeCompare(String(b.name), undefined, { numeric: true }),
@@ -118,6 +139,7 @@ export class UsageBook {
     list.forEach((usage) => this.put(usage));
   }
 
+  /** @param {Answers["UsageJson"]} usage */
   put(usage) {
     const held = this.get(usage.tenant);
     if (held && isOlder(usage, held)) return false;
@@ -138,6 +160,7 @@ export class UsageBook {
 }
 
 // An event sent before the list was made must not undo the list.
+/** @param {Answers["UsageJson"]} usage */
 function isOlder(usage, held) {
   if (usage.as_of === null || held.as_of === null) return false;
   return Date.parse(usage.as_of) < Date.parse(held.as_of);
@@ -163,7 +186,9 @@ export class Activity {
 
   /** Marks the current bucket as watched for tenants with a readable source; called while connected. */
   watch(usages, now) {
-    const read = usages.filter(isReadable).filter((usage) => usage.sources.some((source) => sourceState(source, now) === "current"));
+    const read = usages
+      .filter(isReadable)
+      .filter((usage) => usage.sources.some((source) => sourceState(source, now) === "current"));
     for (const usage of read) if (usage.counted !== null) this.#add(usage.tenant, 0);
     this.#forgetOld();
   }

@@ -1,3 +1,4 @@
+// @ts-check
 // The texts of the page, in English and Spanish. A text with a count has one form for each plural rule.
 
 import { WORDS } from "./phrases.js";

@@ -1,17 +1,24 @@
+// @ts-check
 // The workflows of the current period, in a table that can be sorted and searched.
 
 import { el, setAttribute, setText, setVariable, show } from "./dom.js";
 import { drawEach } from "./parts.js";
 import { failedOf, isFailing } from "./usage.js";
 
+/** @typedef {import("./api.js").Answers} Answers */
+
 /** Rows drawn at first; a tenant may have a thousand workflows, which are redrawn after every event. */
 const PAGE_ROWS = 50;
 const FIND_FROM_WORKFLOWS = 11;
 
 const keyOf = ({ source, workflow }) => JSON.stringify([source, workflow]);
+/** @type {(workflow: Answers["WorkflowJson"]) => string} */
 const nameOf = (workflow) => workflow.name ?? workflow.workflow;
 
-/** `read` returns the value by which a column is sorted; figures start with the largest. */
+/**
+ * `read` returns the value by which a column is sorted; figures start with the largest.
+ * @type {Column[]}
+ */
 const COLUMNS = [
   { key: "workflow", read: nameOf },
   { key: "source", read: (workflow) => workflow.source },
@@ -128,6 +135,13 @@ export function workflowsCard(context) {
   };
 }
 
+/** @typedef {{ key: string, read: (workflow: any) => any, number?: boolean }} Column */
+
+/**
+ * @param {any} t
+ * @param {Column} column
+ * @param {() => void} sort
+ */
 function heading(t, { key, number }, sort) {
   return el(
     "th",
@@ -141,6 +155,7 @@ function sortBy(view, column) {
   view.column = column;
 }
 
+/** @param {Answers["WorkflowJson"]} workflow */
 const matches = (workflow, text) =>
   [nameOf(workflow), workflow.workflow, workflow.source].some((word) => String(word).toLowerCase().includes(text));
 

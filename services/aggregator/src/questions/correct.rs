@@ -108,7 +108,7 @@ impl Correct {
         };
         let counted = store::totals(connection, asked.number, period).await?.counted;
         if counted.saturating_add(quantity) < 0 {
-            return Err(Refusal::invalid(format!("{counted} are counted; no more can be subtracted")));
+            return Err(Refusal::conflict(format!("{counted} are counted; no more can be subtracted")));
         }
         let change = Totals { counted: quantity, adjusted: quantity, ..Totals::ZERO };
         store::change_period(connection, asked.number, period.start, change).await?;
@@ -190,7 +190,7 @@ async fn void(
         return Err(Refusal::not_found(reason));
     };
     if execution.voided {
-        return Err(Refusal::invalid("the execution is already voided"));
+        return Err(Refusal::conflict("the execution is already voided"));
     }
     store::void_execution(connection, &key).await?;
     let mut change = execution.totals.negated();
@@ -247,6 +247,6 @@ fn repeated(
     if is_same && made.tenant_number == asked.number {
         Ok(made)
     } else {
-        Err(Refusal::invalid(format!("another correction has the id {}; choose a new one", made.id)))
+        Err(Refusal::conflict(format!("another correction has the id {}; choose a new one", made.id)))
     }
 }

@@ -51,7 +51,7 @@ impl EndPeriod {
         if let Some(made) = store::period_end(&mut transaction, &question.end_id).await? {
             let is_same = made.tenant_number == number;
             let other =
-                || Refusal::invalid(format!("another period end has the id {}; choose a new one", made.id));
+                || Refusal::conflict(format!("another period end has the id {}; choose a new one", made.id));
             return if is_same { Ok(made) } else { Err(other()) };
         }
         let now = self.clock.now();
@@ -59,7 +59,7 @@ impl EndPeriod {
         if store::count_ends(&mut transaction, number, since).await? >= ENDS_PER_DAY_MAX {
             let reason =
                 format!("{ENDS_PER_DAY_MAX} periods of the tenant were ended within a day; try again later");
-            return Err(Refusal::invalid(reason));
+            return Err(Refusal::conflict(reason));
         }
         let period = asked.timeline.period_of(now);
         let last = store::last_stop(&mut transaction, number, period, now).await?;
@@ -68,7 +68,7 @@ impl EndPeriod {
         if end <= period.start || end >= period.end {
             let (start, end) = (period.start, period.end);
             let reason = format!("the period {start} to {end} has just begun, or is about to end anyway");
-            return Err(Refusal::invalid(reason));
+            return Err(Refusal::conflict(reason));
         }
         let opened_until = store::opened_until(&mut transaction, number).await?;
         for row in store::ensure_periods(&mut transaction, number, &[period].into(), now).await? {

@@ -133,7 +133,7 @@ impl Answerer for AnswerAudit {
 impl Auditor {
     async fn begin(&self, source: SourceId) -> Result<Audit, Refusal> {
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
-            Refusal::unavailable(format!("{AUDITS_MAX} audits are running; ask again when one has ended"))
+            Refusal::conflict(format!("{AUDITS_MAX} audits are running; ask again when one has ended"))
         })?;
         let found = catalog::store::find::<Source>(&self.pool, source.as_str()).await.map_err(unreadable)?;
         let found = found.ok_or_else(|| Refusal::not_found(format!("there is no source {source}")))?;
@@ -144,13 +144,13 @@ impl Auditor {
             .map_err(|error| Refusal::invalid(error_chain(&error)))?;
         let cursor = store::cursor(&self.pool, &source).await.map_err(unreadable)?;
         let Some(complete_until) = cursor.complete_until.filter(|_| cursor.backlog.is_none()) else {
-            return Err(Refusal::unavailable(format!(
+            return Err(Refusal::conflict(format!(
                 "{source} has not been read completely yet; ask again later"
             )));
         };
         let id = Uuid::new_v4();
         if !store::audits::begin(&self.pool, &source, id).await? {
-            return Err(Refusal::unavailable(format!("an audit of {source} is running; wait until it ends")));
+            return Err(Refusal::conflict(format!("an audit of {source} is running; wait until it ends")));
         }
         let now = self.clock.now();
         let progress = v1::SourceAudit {

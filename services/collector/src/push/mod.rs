@@ -15,14 +15,13 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::post,
 };
 use chassis::{PlaceBounds, Places};
 use metering::SourceId;
-use secrecy::SecretString;
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -104,7 +103,7 @@ async fn handle(pushed: &Pushed, request: Request) -> Result<ReceivedJson, Refus
     let receive = &pushed.receive;
     let received_at = receive.clock.now();
     // Before the body is read: a sender that may not push costs nothing.
-    let token = bearer(request.headers()).ok_or(Refusal::Unauthorized)?;
+    let token = chassis::bearer(request.headers()).ok_or(Refusal::Unauthorized)?;
     let pusher = receive.admit(&token).await?;
     tracing::Span::current().record("source", pusher.source().as_str());
     let _place = pushed.places.enter(pusher.source().clone()).await?;
@@ -125,10 +124,4 @@ async fn handle(pushed: &Pushed, request: Request) -> Result<ReceivedJson, Refus
     receive.note_sender(&pusher, body.sender, received_at).await;
     answer.count();
     Ok(answer)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<SecretString> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| SecretString::from(token.trim()))
 }

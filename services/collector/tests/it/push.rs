@@ -94,6 +94,11 @@ async fn only_a_source_that_is_metered_may_push_and_only_with_its_own_token() {
     let anonymous = push.http.post(&push.url).json(&execution("1")).send().await.unwrap();
     assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(anonymous.headers()[header::WWW_AUTHENTICATE], "Bearer");
+    for scheme in ["Basic", "Token", ""] {
+        let sent = push.http.post(&push.url).header(header::AUTHORIZATION, format!("{scheme} {TOKEN}"));
+        let refused = sent.json(&execution("1")).send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED, "{scheme:?} carries no token");
+    }
     for token in
         ["nonsense", "fmp_north", "fmp_north.", "fmp_north.0123456789012345678901234567890123456789013"]
     {

@@ -5,7 +5,7 @@ use proto::v1;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::duration;
+use super::{duration, schema::LongDurationText};
 
 /// How the limit check decides, beyond the monthly limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -17,8 +17,10 @@ pub struct AdmissionRuleJson {
     pub overage_max: Option<u64>,
     /// With a hard limit: how long runs are still allowed after it is reached, e.g. `24h`; null for not at
     /// all.
+    #[schema(value_type = Option<LongDurationText>)]
     pub grace: Option<String>,
     /// How long the open outage rule holds after the usage was last up to date, e.g. `6h`; null for no limit.
+    #[schema(value_type = Option<LongDurationText>)]
     pub open_at_most: Option<String>,
     /// Caps over all workflows of a tenant.
     pub tenant_caps: RunCapsJson,
@@ -26,6 +28,7 @@ pub struct AdmissionRuleJson {
     pub workflow_caps: RunCapsJson,
     /// The largest share of the monthly limit that one workflow may use, in percent: 1 to 100; null for all
     /// of it.
+    #[schema(minimum = 1, maximum = 100)]
     pub workflow_share_percent: Option<u32>,
     /// What happens if a workflow seems to start itself in a loop.
     pub loop_rule: LoopRuleJson,

@@ -6,6 +6,8 @@
 //! `RateLimit-Remaining` and `RateLimit-Reset` (seconds) give the same figures; `Retry-After` is when a
 //! refusal may end.
 
+#![allow(unused_qualifications, reason = "utoipa spells out the types of a query")]
+
 use axum::{
     Json,
     extract::State,
@@ -17,15 +19,23 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use metering::{Mode, SourceId, TenantId, WorkflowId};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{Object, ObjectBuilder, Type},
+};
 
 use super::{
     App,
     asker::{Asker, Asking},
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{JsonBody, PathId, QueryOf},
     meters,
+    plans::OutageRuleJson,
+    responses::{Invalid, NotFound},
+    schema::{
+        AdmissionReasonText, PlainText, RefusedOrError, RunIdText, SourceIdText, TenantIdText, WorkflowIdText,
+    },
     usage::{is_shared, seconds_since},
 };
 use crate::{
@@ -49,6 +59,10 @@ const TAGS_MAX: usize = 100;
 /// Rows in the report of runs that would have been refused.
 const SHADOW_ROWS_MAX: u64 = 1_000;
 
+/// Reasons that are not the plan's.
+pub const UNKNOWN_TENANT: &str = "unknown_tenant";
+pub const NOT_ATTRIBUTED: &str = "not_attributed";
+
 /// Stands for an unnamed workflow. No n8n id has this value, so it matches no attribution by workflow.
 const UNNAMED: &str = "-";
 
@@ -58,25 +72,32 @@ const UNNAMED: &str = "-";
 pub struct AdmissionInput {
     /// The tenant's id. Give either the tenant or the source.
     #[serde(default)]
+    #[schema(value_type = Option<TenantIdText>)]
     pub tenant: Option<String>,
     /// The source of the run; its attributions determine the tenant. Not needed with a push token.
     #[serde(default)]
+    #[schema(value_type = Option<SourceIdText>)]
     pub source: Option<String>,
     /// Identifies the run, so that a repeated request gets the same answer: 1 to 200 printable characters.
+    #[schema(value_type = RunIdText)]
     pub id: String,
     /// The workflow that wants to run.
     #[serde(default)]
+    #[schema(value_type = Option<WorkflowIdText>)]
     pub workflow: Option<String>,
     /// What starts the run, as n8n names it (`webhook`, `trigger`, `manual`, ...). A run without a mode
     /// counts.
     #[serde(default)]
+    #[schema(value_type = Option<PlainText>)]
     pub mode: Option<String>,
     /// Names of the workflow's tags, for attributions by tag. Used only while the workflow is not in the
     /// source's own list.
     #[serde(default)]
+    #[schema(value_type = Vec<PlainText>, max_items = 100)]
     pub tags: Vec<String>,
     /// The workflow's project, for attributions by project. Used under the same condition as the tags.
     #[serde(default)]
+    #[schema(value_type = Option<PlainText>)]
     pub project: Option<String>,
 }
 
@@ -85,6 +106,7 @@ pub struct AdmissionInput {
 #[serde(deny_unknown_fields)]
 pub struct BatchInput {
     /// At most 100.
+    #[schema(max_items = 100)]
     pub admissions: Vec<AdmissionInput>,
 }
 
@@ -96,31 +118,46 @@ pub struct BatchJson {
 }
 
 /// The run to preview.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct LookQuery {
+    /// The workflow that would run: its caps, its share and its loops are checked too.
     #[serde(default)]
+    #[param(value_type = Option<WorkflowIdText>)]
     workflow: Option<String>,
+    /// What would start it, as n8n names it. A run without a mode counts.
     #[serde(default)]
+    #[param(value_type = Option<PlainText>)]
     mode: Option<String>,
 }
 
 /// How the verdict is returned.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct AdmissionQuery {
     /// 429 (or 1) or 402: a refusal has this status instead of 200. One that may be false (`limit_unsettled`)
     /// never gets 402.
     #[serde(default)]
+    #[param(schema_with = refused_status)]
     pub status: u16,
+}
+
+/// The values of `status`: 0 and 200 mean the same as none.
+fn refused_status() -> Object {
+    let status = ObjectBuilder::new().schema_type(Type::Integer);
+    status.enum_values(Some([0, 1, 402, 429])).default(Some(0.into())).build()
 }
 
 /// The verdict.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AdmissionJson {
     /// The tenant's id; null if no attribution of the source matches.
+    #[schema(value_type = Option<TenantIdText>)]
     pub tenant: Option<String>,
     /// The request's id; null in a preview.
+    #[schema(value_type = Option<RunIdText>)]
     pub id: Option<String>,
     /// Whether the run may start.
     pub allowed: bool,
@@ -129,6 +166,7 @@ pub struct AdmissionJson {
     /// twice for a moment: try again at `retry_at`), `overage_reached`, `tenant_minute_cap`, `tenant_day_cap`,
     /// `tenant_concurrent_cap`, `workflow_minute_cap`, `workflow_day_cap`,
     /// `workflow_concurrent_cap`, `workflow_share_used`, `loop_detected`, `unknown_tenant`; `metering_stale` for both.
+    #[schema(value_type = AdmissionReasonText)]
     pub reason: &'static str,
     /// Why, for a person, in the tenant's language and time zone.
     pub message: String,
@@ -166,6 +204,7 @@ pub struct AdmissionJson {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ShadowJson {
     /// For programs.
+    #[schema(value_type = AdmissionReasonText)]
     pub reason: &'static str,
     /// For a person.
     pub message: String,
@@ -175,6 +214,7 @@ pub struct ShadowJson {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct OutageJson {
     /// `open`: let runs start. `closed`: do not.
+    #[schema(value_type = OutageRuleJson)]
     pub rule: &'static str,
     /// How long `open` holds; null for no limit.
     pub open_at_most_seconds: Option<u64>,
@@ -353,13 +393,13 @@ impl AdmissionJson {
     /// The verdict for a tenant that does not exist or has no plan.
     fn unknown(tenant: &TenantId, id: Option<String>) -> Self {
         let message = format!("Refused: there is no tenant {tenant}.");
-        Self::without_terms(Some(tenant), id, false, "unknown_tenant", message)
+        Self::without_terms(Some(tenant), id, false, UNKNOWN_TENANT, message)
     }
 
     /// A run that belongs to no tenant yet counts against no limit; its executions wait for an attribution.
     fn not_attributed(id: String) -> Self {
         let message = "Allowed: no attribution of the source says whose run this is.".to_owned();
-        Self::without_terms(None, Some(id), true, "not_attributed", message)
+        Self::without_terms(None, Some(id), true, NOT_ATTRIBUTED, message)
     }
 
     fn into_response(self, refused: StatusCode, now: Timestamp) -> Response {
@@ -412,7 +452,7 @@ async fn decide(app: &App, asker: &Asker, input: AdmissionInput) -> Result<Admis
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let id = input.id.clone();
     let Some(request) = input.into_request(app, asker, &catalog).await? else {
-        meters::decided(true, "not_attributed");
+        meters::decided(true, NOT_ATTRIBUTED);
         return Ok(AdmissionJson::not_attributed(id));
     };
     let tenant = request.tenant.clone();
@@ -429,14 +469,17 @@ async fn decide(app: &App, asker: &Asker, input: AdmissionInput) -> Result<Admis
 }
 
 /// May this run start? An allowed run is reserved; the same id gets the same answer.
-#[utoipa::path(post, path = "/v1/admissions", operation_id = "admit", tag = "limit check", params(
-        ("status" = Option<u16>, Query, description = "429 (or 1) or 402: a refusal has this status instead of 200."),
-    ),
+#[utoipa::path(post, path = "/v1/admissions", operation_id = "admit", tag = "limit check", params(AdmissionQuery),
     request_body = AdmissionInput, responses(
-    (status = 200, body = AdmissionJson),
+    (status = 200, body = AdmissionJson, headers(
+        ("RateLimit-Limit" = u64, description = "`limit`, if there is one."),
+        ("RateLimit-Remaining" = u64, description = "`remaining`, if there is a limit."),
+        ("RateLimit-Reset" = u64, description = "Seconds until `resets_at`, if there is a limit."),
+        ("Retry-After" = u64, description = "Seconds until `retry_at`, if the run is refused."),
+    )),
     (status = 402, body = AdmissionJson, description = "Refused, if `status=402` asks for it."),
-    (status = 429, body = AdmissionJson, description = "Refused, if `status=429` asks for it."),
-    (status = "default", body = ErrorJson),
+    (status = 429, body = RefusedOrError, description = "Refused, if `status=429` asks for it; or the caller has too many requests in progress."),
+    Invalid,
 ))]
 pub async fn admit(
     State(app): State<App>,
@@ -465,7 +508,7 @@ pub async fn admit(
 #[utoipa::path(post, path = "/v1/admissions/batch", operation_id = "admit_batch", tag = "limit check",
     request_body = BatchInput, responses(
     (status = 200, body = BatchJson),
-    (status = "default", body = ErrorJson),
+    Invalid,
 ))]
 pub async fn admit_batch(
     State(app): State<App>,
@@ -481,12 +524,10 @@ pub async fn admit_batch(
 
 /// What `POST /v1/admissions` would answer now. Reserves nothing.
 #[utoipa::path(get, path = "/v1/admissions/{tenant}", operation_id = "look_at_limit", tag = "limit check", params(
-        ("tenant" = String, Path),
-        ("workflow" = Option<String>, Query, description = "The workflow that would run: its caps, its share and its loops are checked too."),
-        ("mode" = Option<String>, Query, description = "What would start it, as n8n names it. A run without a mode counts."),
+        ("tenant" = TenantIdText, Path), LookQuery,
     ), responses(
     (status = 200, body = AdmissionJson),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn look(
     State(app): State<App>,
@@ -509,9 +550,9 @@ pub async fn look(
 }
 
 /// Runs that would have been refused in the current period, for a plan in shadow mode.
-#[utoipa::path(get, path = "/v1/tenants/{id}/admissions/shadow", operation_id = "shadow_report", tag = "limit check", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/tenants/{id}/admissions/shadow", operation_id = "shadow_report", tag = "limit check", params(("id" = TenantIdText, Path)), responses(
     (status = 200, body = ShadowReportJson),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn shadow(
     State(app): State<App>,

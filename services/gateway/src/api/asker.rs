@@ -2,10 +2,10 @@
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, request::Parts},
 };
 use metering::SourceId;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use super::{
     App,
@@ -58,12 +58,7 @@ impl FromRequestParts<App> for Asking {
 
 /// The source whose push token the request carries. Checked against the catalog in memory.
 async fn source(app: &App, headers: &HeaderMap) -> Result<Option<SourceId>, ApiError> {
-    let Some(value) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) else {
-        return Ok(None);
-    };
-    let Some(token) = value.split_once(' ').map(|(_, token)| SecretString::from(token.trim())) else {
-        return Ok(None);
-    };
+    let Some(token) = chassis::bearer(headers) else { return Ok(None) };
     let Some(named) = token::source_of_push_token(token.expose_secret()) else { return Ok(None) };
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
     let kept = catalog.sources_by_id.get(&named).and_then(|source| source.push_token_sha256);

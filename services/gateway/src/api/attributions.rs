@@ -7,6 +7,8 @@ use proto::{timestamp, v1, v1::attribution::Scope as WireScope};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::schema::{ScopeText, TenantIdText, WorkflowIdText};
+
 /// Executions of one source that belong to one tenant: those of a `workflow`, a `tag` or a `project`, or all
 /// if none of the three is given. Of several attributions that match, the narrowest wins, in this order, then
 /// the latest `from`, then the first in the list.
@@ -14,15 +16,19 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub struct AttributionJson {
     /// The id of the tenant, which must exist.
+    #[schema(value_type = TenantIdText)]
     pub tenant: String,
     /// A workflow's id at the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<WorkflowIdText>)]
     pub workflow: Option<String>,
     /// The name of a workflow tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ScopeText>)]
     pub tag: Option<String>,
     /// A project's id at the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ScopeText>)]
     pub project: Option<String>,
     /// Only executions that stopped from here on; missing for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,9 +14,11 @@ use utoipa::ToSchema;
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::PathId,
     questions::ask,
+    responses::{Conflict, Invalid, NotFound},
+    schema::{FindingText, SourceIdText},
     unseen::UnseenJson,
 };
 use crate::sources::audits::Audit;
@@ -32,6 +34,7 @@ const STALLED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AuditJson {
     /// The source's id.
+    #[schema(value_type = SourceIdText)]
     pub source: String,
     /// The audit's id.
     pub id: String,
@@ -80,6 +83,7 @@ pub struct DifferenceJson {
     /// Its id there.
     pub execution: String,
     /// `not_recorded`, `different`, `not_shown` or `unspecified`.
+    #[schema(value_type = FindingText)]
     pub finding: &'static str,
     /// For a person: the execution at the source, and as counted.
     pub detail: String,
@@ -131,9 +135,9 @@ impl From<&v1::AuditDifference> for DifferenceJson {
 }
 
 /// Starts to compare all executions that a source shows with the counted ones.
-#[utoipa::path(post, path = "/v1/sources/{id}/audit", operation_id = "begin_audit", tag = "catalog", params(("id" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/sources/{id}/audit", operation_id = "begin_audit", tag = "catalog", params(("id" = SourceIdText, Path)), responses(
     (status = 202, body = AuditJson),
-    (status = "default", body = ErrorJson),
+    NotFound, Conflict, Invalid,
 ))]
 pub async fn begin(
     State(app): State<App>,
@@ -149,9 +153,9 @@ pub async fn begin(
 }
 
 /// The progress of a source's last audit.
-#[utoipa::path(get, path = "/v1/sources/{id}/audit", operation_id = "get_audit", tag = "catalog", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/sources/{id}/audit", operation_id = "get_audit", tag = "catalog", params(("id" = SourceIdText, Path)), responses(
     (status = 200, body = AuditJson),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<AuditJson>, ApiError> {
     let id = SourceId::parse(&id)?;

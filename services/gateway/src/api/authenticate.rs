@@ -103,7 +103,7 @@ pub fn refused(method: &str, path: &str) {
 
 async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
     if headers.contains_key(header::AUTHORIZATION) {
-        let token = bearer(headers).ok_or(ApiError::Unauthorized)?;
+        let token = chassis::bearer(headers).ok_or(ApiError::Unauthorized)?;
         let (principal, token) = app.accounts.authenticate(&token).await?.ok_or(ApiError::Unauthorized)?;
         let who = Who::of(&principal, token);
         return Ok(Caller { principal, who, session_ends_at: None });
@@ -116,11 +116,6 @@ async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Calle
     }
     let who = Who::of(&session.principal, session.token);
     Ok(Caller { principal: session.principal, who, session_ends_at: Some(session.expires_at) })
-}
-
-fn bearer(headers: &HeaderMap) -> Option<SecretString> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
 }
 
 /// The session's secret id, if the request carries one. Browsers send the cookie of the longest path first:

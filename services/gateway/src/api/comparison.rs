@@ -16,10 +16,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{PathId, QueryOf},
     figures::{ANSWER_WITHIN, instant_in, metered_tenant},
     questions::ask,
+    responses::{Invalid, NotFound},
+    schema::{MomentText, TenantIdText},
     spreadsheet::{FormatJson, cell, decimal, file, to_csv},
     usage::{MoneyJson, PeriodJson},
 };
@@ -38,6 +40,7 @@ const LOOK_BACK: SignedDuration = SignedDuration::from_hours(3 * 32 * 24);
 #[into_params(parameter_in = Query)]
 pub struct ComparisonQuery {
     /// An instant (RFC 3339) or date in the period; by default the current period.
+    #[param(value_type = Option<MomentText>)]
     period: Option<String>,
     /// The format of the answer.
     #[serde(default)]
@@ -295,9 +298,9 @@ fn lines(comparison: &ComparisonJson) -> Vec<Vec<String>> {
 }
 
 /// Compares a period with the previous one, up to the same elapsed time and as a whole.
-#[utoipa::path(get, path = "/v1/tenants/{id}/usage/comparison", operation_id = "compare_usage", tag = "usage", params(("id" = String, Path), ComparisonQuery), responses(
-    (status = 200, body = ComparisonJson, description = "With `format=csv` the periods as lines of CSV (RFC 4180)."),
-    (status = "default", body = ErrorJson),
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/comparison", operation_id = "compare_usage", tag = "usage", params(("id" = TenantIdText, Path), ComparisonQuery), responses(
+    (status = 200, content((ComparisonJson = "application/json"), (String = "text/csv")), description = "With `format=csv` the periods as lines of CSV (RFC 4180)."),
+    NotFound, Invalid,
 ))]
 pub async fn get(
     State(app): State<App>,

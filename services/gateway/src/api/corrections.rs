@@ -15,10 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{JsonBody, PathId, QueryOf},
     figures::{ANSWER_WITHIN, answered_period, instant_in, metered_tenant},
     questions::ask,
+    responses::{Conflict, Invalid, NotFound},
+    schema::{MomentText, QuantityNumber, ReasonText, ShortText, SourceIdText, TenantIdText},
     usage::PeriodJson,
 };
 
@@ -27,10 +29,13 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub struct CorrectionInput {
     /// Chosen by the caller; a repeat of the same id changes nothing.
+    #[schema(value_type = ShortText)]
     pub id: String,
     /// Who makes the correction.
+    #[schema(value_type = ShortText)]
     pub author: String,
     /// Why.
+    #[schema(value_type = ReasonText)]
     pub reason: String,
     /// Whether the tenant may read the reason. The author is never shown to it.
     #[serde(default)]
@@ -48,6 +53,7 @@ pub struct CorrectionInput {
 #[serde(deny_unknown_fields)]
 pub struct VoidInput {
     /// The source that ran it.
+    #[schema(value_type = SourceIdText)]
     pub source: String,
     /// The epoch of the source's id sequence, as `explain` shows it.
     pub epoch: u32,
@@ -61,8 +67,10 @@ pub struct VoidInput {
 pub struct AdjustInput {
     /// An instant (RFC 3339) or date in the period; by default the current period.
     #[serde(default)]
+    #[schema(value_type = Option<MomentText>)]
     pub period: Option<String>,
     /// Added to the count; negative to subtract.
+    #[schema(value_type = QuantityNumber)]
     pub quantity: i64,
 }
 
@@ -106,6 +114,7 @@ pub struct VoidedJson {
 #[into_params(parameter_in = Query)]
 pub struct CorrectionsQuery {
     /// An instant (RFC 3339) or date in the period; by default the current period.
+    #[param(value_type = Option<MomentText>)]
     period: Option<String>,
 }
 
@@ -161,9 +170,9 @@ impl CorrectionJson {
 }
 
 /// Voids an execution, or adjusts a period's count.
-#[utoipa::path(post, path = "/v1/tenants/{id}/corrections", operation_id = "correct_usage", tag = "usage", params(("id" = String, Path)), request_body = CorrectionInput, responses(
+#[utoipa::path(post, path = "/v1/tenants/{id}/corrections", operation_id = "correct_usage", tag = "usage", params(("id" = TenantIdText, Path)), request_body = CorrectionInput, responses(
     (status = 200, body = CorrectionJson),
-    (status = "default", body = ErrorJson),
+    NotFound, Conflict, Invalid,
 ))]
 pub async fn create(
     State(app): State<App>,
@@ -203,9 +212,9 @@ pub async fn create(
 }
 
 /// The corrections of a period, oldest first.
-#[utoipa::path(get, path = "/v1/tenants/{id}/corrections", operation_id = "list_corrections", tag = "usage", params(("id" = String, Path), CorrectionsQuery), responses(
+#[utoipa::path(get, path = "/v1/tenants/{id}/corrections", operation_id = "list_corrections", tag = "usage", params(("id" = TenantIdText, Path), CorrectionsQuery), responses(
     (status = 200, body = CorrectionList),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn list(
     State(app): State<App>,

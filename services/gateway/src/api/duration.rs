@@ -9,7 +9,10 @@ use jiff::SignedDuration;
 pub fn to_wire(field: &'static str, text: &str) -> Result<prost_types::Duration, InvalidEntry> {
     let invalid = || InvalidEntry::field(field, "use a duration such as `24h`, `10m` or `30s`");
     let span: SignedDuration = text.parse().map_err(|_| invalid())?;
-    Ok(prost_types::Duration { seconds: span.as_secs(), nanos: span.subsec_nanos() })
+    if span.subsec_nanos() != 0 {
+        return Err(InvalidEntry::field(field, "use whole seconds"));
+    }
+    Ok(prost_types::Duration { seconds: span.as_secs(), nanos: 0 })
 }
 
 /// The duration as text that [`to_wire`] can read.

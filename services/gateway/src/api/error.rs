@@ -28,15 +28,59 @@ pub struct ErrorJson {
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorDetail {
-    /// For programs: `unauthorized`, `forbidden`, `csrf_header_missing`, `not_found`, `method_not_allowed`,
-    /// `invalid_request`, `invalid_json`, `invalid_value`, `too_large`, `unsupported_media_type`, `in_use`,
-    /// `taken`, `removed`, `too_many`, `too_many_requests`, `overloaded`, `timeout`, `unavailable`.
-    pub code: &'static str,
+    /// For programs.
+    pub code: ErrorCode,
     /// For people: what happened and what to do.
     pub message: String,
     /// The invalid field, if it is a single one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+}
+
+/// What went wrong, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// No token, or not a valid one.
+    Unauthorized,
+    /// The token does not allow that.
+    Forbidden,
+    /// A change with a cookie lacks `X-Flowmeter: 1`.
+    CsrfHeaderMissing,
+    /// There is nothing of this id or path.
+    NotFound,
+    /// The path does not support the method.
+    MethodNotAllowed,
+    /// The path or query cannot be read.
+    InvalidRequest,
+    /// The body is not JSON.
+    InvalidJson,
+    /// A value is not valid.
+    InvalidValue,
+    /// The body is too large.
+    TooLarge,
+    /// The body is not `application/json`.
+    UnsupportedMediaType,
+    /// Something else needs it.
+    InUse,
+    /// It conflicts with another value.
+    Taken,
+    /// The id belonged to something that was removed.
+    Removed,
+    /// The present state does not allow it.
+    Conflict,
+    /// The maximum number is reached.
+    TooMany,
+    /// The caller has too many requests in progress.
+    TooManyRequests,
+    /// Too many requests are in progress.
+    Overloaded,
+    /// The answer took too long.
+    Timeout,
+    /// The database or another service does not answer.
+    Unavailable,
+    /// Something went wrong here.
+    Internal,
 }
 
 /// Why a request fails.
@@ -86,6 +130,9 @@ pub enum ApiError {
     /// The id belonged to a value that was removed.
     #[error("{0}")]
     Removed(String),
+    /// The present state does not allow it.
+    #[error("{0}")]
+    Conflict(String),
     /// The maximum number of values is reached.
     #[error("{0}")]
     TooMany(String),
@@ -101,6 +148,9 @@ pub enum ApiError {
     /// The database or another service failed. The cause is logged, not shown to the caller.
     #[error("the gateway cannot answer now; try again in a moment")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// A handler has panicked. The log has the reason.
+    #[error("something went wrong here; the operator's log says what")]
+    Internal,
 }
 
 impl ApiError {
@@ -119,26 +169,30 @@ impl ApiError {
         Self::NotFound(format!("there is no tenant {id}"))
     }
 
-    fn status_and_code(&self) -> (StatusCode, &'static str) {
+    fn status_and_code(&self) -> (StatusCode, ErrorCode) {
         match self {
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
-            Self::CsrfHeaderMissing => (StatusCode::FORBIDDEN, "csrf_header_missing"),
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
-            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
-            Self::InvalidValue { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_value"),
-            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
-            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
-            Self::InUse(_) => (StatusCode::CONFLICT, "in_use"),
-            Self::Taken(_) => (StatusCode::CONFLICT, "taken"),
-            Self::Removed(_) => (StatusCode::CONFLICT, "removed"),
-            Self::TooMany(_) => (StatusCode::CONFLICT, "too_many"),
-            Self::TooManyAtOnce => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
-            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "timeout"),
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized),
+            Self::Forbidden => (StatusCode::FORBIDDEN, ErrorCode::Forbidden),
+            Self::CsrfHeaderMissing => (StatusCode::FORBIDDEN, ErrorCode::CsrfHeaderMissing),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, ErrorCode::NotFound),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, ErrorCode::MethodNotAllowed),
+            Self::InvalidRequest(_) => (StatusCode::BAD_REQUEST, ErrorCode::InvalidRequest),
+            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, ErrorCode::InvalidJson),
+            Self::InvalidValue { .. } => (StatusCode::UNPROCESSABLE_ENTITY, ErrorCode::InvalidValue),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::TooLarge),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::UnsupportedMediaType)
+            }
+            Self::InUse(_) => (StatusCode::CONFLICT, ErrorCode::InUse),
+            Self::Taken(_) => (StatusCode::CONFLICT, ErrorCode::Taken),
+            Self::Removed(_) => (StatusCode::CONFLICT, ErrorCode::Removed),
+            Self::Conflict(_) => (StatusCode::CONFLICT, ErrorCode::Conflict),
+            Self::TooMany(_) => (StatusCode::CONFLICT, ErrorCode::TooMany),
+            Self::TooManyAtOnce => (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Overloaded),
+            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, ErrorCode::Timeout),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unavailable),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal),
         }
     }
 }
@@ -222,6 +276,7 @@ impl From<AskError> for ApiError {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Refused { kind: RefusalKind::NotFound, reason } => Self::NotFound(reason),
+            AskError::Refused { kind: RefusalKind::Conflict, reason } => Self::Conflict(reason),
             AskError::Refused { kind: RefusalKind::Invalid, reason } => {
                 Self::InvalidValue { field: None, reason }
             }

@@ -26,7 +26,7 @@ use tokio_stream::wrappers::{BroadcastStream, errors::BroadcastStreamRecvError};
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     usage::{UsageJson, element, visible},
 };
 use crate::directory::snapshot::Snapshot;
@@ -168,7 +168,6 @@ async fn announce_changed(app: &App) -> Result<(), catalog::store::CatalogError>
 #[utoipa::path(get, path = "/v1/events", operation_id = "stream_usage", tag = "usage", responses(
     (status = 200, content_type = "text/event-stream", body = UsageJson,
      description = "Events `usage`; the data of each is one tenant's usage."),
-    (status = "default", body = ErrorJson),
 ))]
 pub async fn stream(State(app): State<App>, caller: Caller) -> Result<impl IntoResponse, ApiError> {
     let place = app.quotas.listeners.enter(caller.who.clone()).await?;

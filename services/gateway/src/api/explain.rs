@@ -13,15 +13,20 @@ use super::{
     App,
     authenticate::Caller,
     corrections::CorrectionJson,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{PathId, QueryOf},
-    figures::{ANSWER_WITHIN, TotalsJson, answered_period, instant_in, metered_tenant, workflow_of},
+    figures::{ANSWER_WITHIN, TotalsJson, answered_period, count, instant_in, metered_tenant, workflow_of},
     questions::ask,
+    responses::{Invalid, NotFound},
+    schema::{MomentText, PageText, SourceIdText, StatusText, TenantIdText, WorkflowIdText},
     usage::PeriodJson,
 };
 
 /// Executions in one answer by default.
 const EXECUTIONS_SHOWN: u32 = 100;
+
+/// Executions in one answer at most: the aggregator sends no more.
+const EXECUTIONS_MAX: u32 = 1_000;
 
 /// The figure to explain.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -29,14 +34,19 @@ const EXECUTIONS_SHOWN: u32 = 100;
 #[into_params(parameter_in = Query)]
 pub struct ExplainQuery {
     /// An instant (RFC 3339) or date in the period; by default the current period.
+    #[param(value_type = Option<MomentText>)]
     period: Option<String>,
     /// Only this workflow, by its id at its source.
+    #[param(value_type = Option<WorkflowIdText>)]
     workflow: Option<String>,
     /// The workflow's source; needed if the tenant has several.
+    #[param(value_type = Option<SourceIdText>)]
     source: Option<String>,
     /// Executions in one answer, 1 to 1,000; by default 100.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<u32>,
     /// `next_page` of an earlier answer.
+    #[param(value_type = Option<PageText>)]
     page: Option<String>,
 }
 
@@ -71,6 +81,7 @@ pub struct ExplainedJson {
     /// The workflow's name; null if the source did not give it.
     pub name: Option<String>,
     /// `success`, `error`, `crashed` or `canceled`.
+    #[schema(value_type = StatusText)]
     pub status: String,
     /// What started it, as n8n names it.
     pub mode: String,
@@ -112,9 +123,9 @@ impl TryFrom<v1::ExplainedExecution> for ExplainedJson {
 }
 
 /// The executions behind a period's figure.
-#[utoipa::path(get, path = "/v1/tenants/{id}/usage/explain", operation_id = "explain_usage", tag = "usage", params(("id" = String, Path), ExplainQuery), responses(
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/explain", operation_id = "explain_usage", tag = "usage", params(("id" = TenantIdText, Path), ExplainQuery), responses(
     (status = 200, body = Explanation),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn get(
     State(app): State<App>,
@@ -126,6 +137,10 @@ pub async fn get(
     let (now, tenant) = (metered.now(&app), metered.tenant);
     let instant = instant_in(query.period.as_deref(), &tenant.calendar, now)?;
     let (source_id, workflow_id) = workflow_of(&catalog, &tenant, query.source, query.workflow)?;
+    let count_max = count(query.limit, EXECUTIONS_SHOWN, EXECUTIONS_MAX)?;
+    if query.page.as_deref() == Some("") {
+        return Err(ApiError::field("page", "unknown page; start with the first one"));
+    }
     let question = v1::ExplainQuestion {
         tenant_id: tenant.id.to_string(),
         // For an aggregator of the previous version.
@@ -133,7 +148,7 @@ pub async fn get(
         period_at: Some(timestamp(instant)),
         source_id,
         workflow_id,
-        count_max: query.limit.unwrap_or(EXECUTIONS_SHOWN),
+        count_max,
         page: query.page.unwrap_or_default(),
     };
     let answer: v1::ExplainAnswer = ask(&app, &caller, Question::Explain, &question, ANSWER_WITHIN).await?;

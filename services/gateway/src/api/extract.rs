@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use super::error::ApiError;
+use super::{error::ApiError, objects};
 
 /// The largest body: a plan or tenant is a few kilobytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
@@ -51,7 +51,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
         if holds_nul(&bytes) {
             return Err(ApiError::InvalidRequest(NUL.to_owned()));
         }
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| match error.classify() {
+        objects::read(&bytes).map(Self).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => {
                 ApiError::InvalidValue { field: None, reason: error.to_string() }
             }

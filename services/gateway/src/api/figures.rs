@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Json, extract::State};
 use catalog::Tenant;
 use jiff::{SignedDuration, Timestamp, civil, tz::TimeZone};
-use metering::{Calendar, Period, TenantId};
+use metering::{Calendar, Period, SourceId, TenantId, WorkflowId};
 use proto::{InvalidMessage, instant, subjects::Question, v1};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -16,9 +16,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{PathId, QueryOf},
     questions::ask,
+    responses::{Invalid, NotFound},
+    schema::{MomentText, SourceIdText, TenantIdText, WorkflowIdText},
     usage::{executions, success_rate},
 };
 use crate::{
@@ -56,12 +58,16 @@ pub struct SeriesQuery {
     #[param(inline)]
     grain: GrainJson,
     /// Slices that begin at or after this instant (RFC 3339) or date (in the tenant's time zone).
+    #[param(value_type = Option<MomentText>)]
     from: Option<String>,
     /// Slices that begin before this instant or date.
+    #[param(value_type = Option<MomentText>)]
     to: Option<String>,
     /// Only this workflow, by its id at its source.
+    #[param(value_type = Option<WorkflowIdText>)]
     workflow: Option<String>,
     /// The workflow's source; needed if the tenant has several.
+    #[param(value_type = Option<SourceIdText>)]
     source: Option<String>,
 }
 
@@ -244,6 +250,14 @@ pub fn moment(text: &str, calendar: &Calendar, field: &'static str) -> Result<Ti
     Ok(calendar.start_of(date))
 }
 
+/// How many elements an answer has at most.
+pub fn count(asked: Option<u32>, usual: u32, most: u32) -> Result<u32, ApiError> {
+    match asked.unwrap_or(usual) {
+        count if (1..=most).contains(&count) => Ok(count),
+        _ => Err(ApiError::field("limit", format!("use 1 to {most}"))),
+    }
+}
+
 /// An instant within the period that the text names, by default now. Only the aggregator knows which period
 /// that is. For a date it is the middle of the day, because periods begin at midnight, possibly in a former
 /// time zone of the tenant.
@@ -274,6 +288,8 @@ pub fn workflow_of(
     source: Option<String>,
     workflow: Option<String>,
 ) -> Result<(String, String), ApiError> {
+    let source = source.map(|id| SourceId::parse(&id).map_err(|error| ApiError::field("source", error)));
+    let source = source.transpose()?.map(|id| id.to_string());
     let Some(workflow) = workflow else {
         return match source {
             None => Ok(Default::default()),
@@ -282,6 +298,8 @@ pub fn workflow_of(
             }
         };
     };
+    let workflow = WorkflowId::parse(&workflow).map_err(|error| ApiError::field("workflow", error))?;
+    let workflow = workflow.to_string();
     match (source, catalog.sources_of(&tenant.id)) {
         (Some(source), _) => Ok((source, workflow)),
         (None, [only]) => Ok((only.id.to_string(), workflow)),
@@ -321,9 +339,9 @@ impl From<GrainJson> for v1::Grain {
 }
 
 /// A tenant's figures by hour, day or period.
-#[utoipa::path(get, path = "/v1/tenants/{id}/usage/series", operation_id = "get_usage_series", tag = "usage", params(("id" = String, Path), SeriesQuery), responses(
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/series", operation_id = "get_usage_series", tag = "usage", params(("id" = TenantIdText, Path), SeriesQuery), responses(
     (status = 200, body = SeriesJson),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn series(
     State(app): State<App>,

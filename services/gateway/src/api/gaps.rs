@@ -11,11 +11,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 use utoipa::ToSchema;
 
-use super::{
-    App,
-    error::{ApiError, ErrorJson},
-    extract::PathId,
-};
+use super::{App, error::ApiError, extract::PathId, responses::NotFound, schema::SourceIdText};
 use crate::store::history::{self, GapRow};
 
 /// Gaps shown with their source.
@@ -84,9 +80,9 @@ pub async fn shown(app: &App, sources: &[String]) -> Result<HashMap<String, Gaps
 }
 
 /// The gaps of one source, newest first.
-#[utoipa::path(get, path = "/v1/sources/{id}/gaps", operation_id = "list_gaps", tag = "catalog", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/sources/{id}/gaps", operation_id = "list_gaps", tag = "catalog", params(("id" = SourceIdText, Path)), responses(
     (status = 200, body = GapList),
-    (status = "default", body = ErrorJson),
+    NotFound,
 ))]
 pub async fn list(State(app): State<App>, PathId(id): PathId) -> Result<Json<GapList>, ApiError> {
     let source = app.editor.find::<Source>(&id).await?.value.id.to_string();

@@ -1,6 +1,7 @@
-//! Surrounds every request: bounds on time, size and number, headers for browsers, a span and metrics.
+//! Surrounds every request: bounds on time, size and number, headers for browsers, a span and metrics. A
+//! handler that panics is answered too.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,6 +10,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -16,7 +18,6 @@ use tokio::{
 use tracing::{Instrument, Span};
 
 use super::{
-    App,
     error::ApiError,
     extract::{BODY_BYTES_MAX, NUL},
     meters,
@@ -46,7 +47,7 @@ const BROWSER_HEADERS: [(HeaderName, &str); 5] = [
 const ROUTES_OF_RUNS: [&str; 2] = ["/v1/admissions", "/v1/admissions/batch"];
 
 /// Adds the guards to a router. One layer for all of them, because each costs every request a boxed future.
-pub fn around(router: Router<App>) -> Router<App> {
+pub fn around<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     let places = Arc::new(Semaphore::new(REQUESTS_MAX));
     router
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -92,10 +93,22 @@ async fn bound(places: &Semaphore, request: Request, next: Next) -> Response {
     if names_nul(request.uri()) {
         return ApiError::InvalidRequest(NUL.to_owned()).into_response();
     }
-    match timeout(ANSWER_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
+    // The states that requests share are behind locks that forget a panic of their holder.
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
+    match timeout(ANSWER_TIMEOUT, answered).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => {
+            tracing::error!(panic = reason_of(&*panic), "a request handler panicked, answered 500");
+            ApiError::Internal.into_response()
+        }
         Err(_) => ApiError::Timeout.into_response(),
     }
+}
+
+/// What was passed to `panic!`.
+fn reason_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
 }
 
 /// Whether the path or the query contains a NUL, which can only be percent-encoded there.
@@ -113,5 +126,79 @@ fn known_method(method: &Method) -> &'static str {
         Method::HEAD => "HEAD",
         Method::OPTIONS => "OPTIONS",
         _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use axum::{http::StatusCode, routing::get};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    async fn break_down() -> StatusCode {
+        panic!("no such state")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_500_and_logged() {
+        let router = around(Router::new().route("/broken", get(break_down)).route("/fine", get(|| async {})));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
+        // Of this thread, which runs the server's tasks too.
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let get = async |path: &str| {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let asking = async {
+            let broken = get("/broken").await;
+            assert!(
+                broken.starts_with("HTTP/1.0 500") && broken.contains(r#""code":"internal""#),
+                "{broken}"
+            );
+            assert!(!broken.contains("no such state"), "the reason is not for callers: {broken}");
+            let fine = get("/fine").await;
+            assert!(fine.starts_with("HTTP/1.0 200"), "{fine}");
+        };
+        tokio::select! {
+            served = axum::serve(listener, router).into_future() => served.unwrap(),
+            () = asking => {}
+        }
+        let logged = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(logged.contains("ERROR") && logged.contains("no such state"), "{logged}");
     }
 }

@@ -11,6 +11,7 @@ mod base_path;
 mod comparison;
 mod corrections;
 mod damaged;
+mod document;
 mod duration;
 mod error;
 mod events;
@@ -21,6 +22,7 @@ mod forecasts;
 mod gaps;
 mod guard;
 mod meters;
+mod objects;
 mod period_ends;
 mod periods;
 mod plans;
@@ -28,6 +30,8 @@ mod push_tokens;
 mod questions;
 mod quotas;
 mod refusals;
+mod responses;
+mod schema;
 mod session;
 mod sources;
 mod spreadsheet;
@@ -49,15 +53,10 @@ use metering::Clock;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use utoipa::{
-    Modify, OpenApi,
-    openapi::{
-        Components, Server,
-        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
-    },
-};
+use utoipa::{OpenApi, openapi::Server};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::document::Document;
 use crate::{
     access::access_tokens::Accounts,
     admission::{admissions::Admissions, placements::Placements},
@@ -114,31 +113,6 @@ pub struct AppParts {
     pub base_path: BasePath,
     /// Ends live streams.
     pub shutdown: CancellationToken,
-}
-
-/// The document's description of the whole API.
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Flowmeter",
-        description = "Plans, tenants and sources; usage; the limit check. Instants are RFC 3339, amounts are in \
-                       the currency's minor unit, what is not known is null."
-    ),
-    modifiers(&Security),
-    security(("token" = []), ("session" = []))
-)]
-struct Document;
-
-struct Security;
-
-impl Modify for Security {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let components = document.components.get_or_insert_with(Components::new);
-        let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        components.add_security_scheme("token", SecurityScheme::Http(token));
-        let cookie = ApiKey::Cookie(ApiKeyValue::new(authenticate::SESSION_COOKIE));
-        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
-    }
 }
 
 /// The API's routes. A route is behind the operator's guard, behind the guard for anyone with a token, among
@@ -206,12 +180,14 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     for part in [operator_routes(), tenant_routes(), asker_routes(), open_routes()] {
         document.merge(part.into_openapi());
     }
+    document::finish(&mut document);
     document
 }
 
 fn router(app: App) -> Router {
     let base = app.base_path.clone();
     let (api, mut document) = routes(&app).split_for_parts();
+    document::finish(&mut document);
     if !base.is_root() {
         document.servers = Some(vec![Server::new(base.cookie_path())]);
     }

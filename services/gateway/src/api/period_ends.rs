@@ -10,10 +10,12 @@ use utoipa::ToSchema;
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{JsonBody, PathId},
     figures::{ANSWER_WITHIN, tenant_of},
     questions::ask,
+    responses::{Conflict, Invalid, NotFound},
+    schema::{ReasonText, ShortText, TenantIdText},
 };
 
 /// Who ends a period, and why.
@@ -21,10 +23,13 @@ use super::{
 #[serde(deny_unknown_fields)]
 pub struct PeriodEndInput {
     /// Chosen by the caller; a repeat of the same id changes nothing.
+    #[schema(value_type = ShortText)]
     pub id: String,
     /// Who ends it.
+    #[schema(value_type = ShortText)]
     pub author: String,
     /// Why.
+    #[schema(value_type = ReasonText)]
     pub reason: String,
 }
 
@@ -69,9 +74,9 @@ impl TryFrom<v1::PeriodEnd> for PeriodEndJson {
 
 /// Ends the tenant's current period within a minute, so that a changed calendar takes effect. The next period
 /// lasts until the calendar's first boundary.
-#[utoipa::path(post, path = "/v1/tenants/{id}/periods/end", operation_id = "end_period", tag = "usage", params(("id" = String, Path)), request_body = PeriodEndInput, responses(
+#[utoipa::path(post, path = "/v1/tenants/{id}/periods/end", operation_id = "end_period", tag = "usage", params(("id" = TenantIdText, Path)), request_body = PeriodEndInput, responses(
     (status = 200, body = PeriodEndJson),
-    (status = "default", body = ErrorJson),
+    NotFound, Conflict, Invalid,
 ))]
 pub async fn end(
     State(app): State<App>,

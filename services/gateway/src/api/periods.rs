@@ -11,9 +11,11 @@ use utoipa::ToSchema;
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::PathId,
     figures::{Metered, metered_tenant},
+    responses::{Invalid, NotFound},
+    schema::TenantIdText,
     usage::{PeriodJson, executions, success_rate},
 };
 use crate::store::history::{self, ClosedRow};
@@ -110,9 +112,9 @@ impl ClosedPeriodJson {
 }
 
 /// The closed periods of one tenant, newest first.
-#[utoipa::path(get, path = "/v1/usage/{tenant}/periods", operation_id = "list_periods", tag = "usage", params(("tenant" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/usage/{tenant}/periods", operation_id = "list_periods", tag = "usage", params(("tenant" = TenantIdText, Path)), responses(
     (status = 200, body = PeriodList),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn list(
     State(app): State<App>,

@@ -11,8 +11,10 @@ use super::{
     App,
     admission_rules::AdmissionRuleJson,
     damaged::DamagedJson,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{JsonBody, PathId},
+    responses::{Conflict, Invalid, NotFound},
+    schema::{AmountNumber, CurrencyText, MeterEventText, NameText, PlanIdText, ThresholdNumber},
 };
 use crate::directory::editor::Revised;
 
@@ -21,6 +23,7 @@ use crate::directory::editor::Revised;
 #[serde(deny_unknown_fields)]
 pub struct PlanInput {
     /// The name shown to people.
+    #[schema(value_type = NameText)]
     pub name: String,
     /// Counted executions in a period; null for no limit.
     #[serde(default)]
@@ -30,6 +33,7 @@ pub struct PlanInput {
     pub limit_kind: LimitKindJson,
     /// Shares of the limit at which the tenant is warned, in percent.
     #[serde(default = "default_thresholds")]
+    #[schema(value_type = Vec<ThresholdNumber>, max_items = 10)]
     pub thresholds_percent: Vec<u32>,
     /// Which executions count, beyond production runs.
     #[serde(default)]
@@ -39,6 +43,7 @@ pub struct PlanInput {
     pub price: Option<PriceJson>,
     /// The event name of the Stripe meter; null if usage is not billed.
     #[serde(default)]
+    #[schema(value_type = Option<MeterEventText>)]
     pub meter_event_name: Option<String>,
     /// The limit check's answer while usage figures are missing or too old.
     #[serde(default)]
@@ -52,6 +57,7 @@ pub struct PlanInput {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PlanJson {
     /// Chosen by the operator.
+    #[schema(value_type = PlanIdText)]
     pub id: String,
     /// Grows with every change.
     pub revision: u64,
@@ -127,19 +133,23 @@ pub struct CountingJson {
 #[serde(deny_unknown_fields)]
 pub struct PriceJson {
     /// ISO 4217, lower case, e.g. `eur`.
+    #[schema(value_type = CurrencyText)]
     pub currency: String,
     /// The number of digits after the decimal point in the amounts: ISO 4217's exponent of the currency.
     /// Always in an answer; in a request it may be left out, but otherwise must be the currency's own.
     #[serde(default)]
+    #[schema(minimum = 0, maximum = 4)]
     pub exponent: Option<u32>,
     /// Charged whatever the usage.
     #[serde(default)]
+    #[schema(value_type = AmountNumber)]
     pub base_fee_minor: i64,
     /// Executions that the base fee covers.
     #[serde(default)]
     pub included_executions: u64,
     /// For each 1,000 executions beyond the included ones.
     #[serde(default)]
+    #[schema(value_type = AmountNumber)]
     pub overage_per_thousand_minor: i64,
 }
 
@@ -256,7 +266,6 @@ impl From<Price> for PriceJson {
 /// All plans.
 #[utoipa::path(get, path = "/v1/plans", operation_id = "list_plans", tag = "catalog", responses(
     (status = 200, body = PlanList),
-    (status = "default", body = ErrorJson),
 ))]
 pub async fn list(State(app): State<App>) -> Result<Json<PlanList>, ApiError> {
     let listing = app.editor.list::<Plan>().await?;
@@ -267,19 +276,19 @@ pub async fn list(State(app): State<App>) -> Result<Json<PlanList>, ApiError> {
 }
 
 /// One plan.
-#[utoipa::path(get, path = "/v1/plans/{id}", operation_id = "get_plan", tag = "catalog", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/plans/{id}", operation_id = "get_plan", tag = "catalog", params(("id" = PlanIdText, Path)), responses(
     (status = 200, body = PlanJson),
-    (status = "default", body = ErrorJson),
+    NotFound,
 ))]
 pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<PlanJson>, ApiError> {
     Ok(Json(app.editor.find::<Plan>(&id).await?.into()))
 }
 
 /// Creates or changes a plan. An equal one changes nothing.
-#[utoipa::path(put, path = "/v1/plans/{id}", operation_id = "put_plan", tag = "catalog", params(("id" = String, Path)),
+#[utoipa::path(put, path = "/v1/plans/{id}", operation_id = "put_plan", tag = "catalog", params(("id" = PlanIdText, Path)),
     request_body = PlanInput, responses(
     (status = 200, body = PlanJson),
-    (status = "default", body = ErrorJson),
+    Conflict, Invalid,
 ))]
 pub async fn put(
     State(app): State<App>,
@@ -292,9 +301,9 @@ pub async fn put(
 }
 
 /// Removes a plan that no tenant has.
-#[utoipa::path(delete, path = "/v1/plans/{id}", operation_id = "remove_plan", tag = "catalog", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/plans/{id}", operation_id = "remove_plan", tag = "catalog", params(("id" = PlanIdText, Path)), responses(
     (status = 204),
-    (status = "default", body = ErrorJson),
+    NotFound, Conflict,
 ))]
 pub async fn remove(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
     app.editor.remove::<Plan>(&id).await?;

@@ -9,8 +9,10 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::PathId,
+    responses::{Conflict, Invalid, NotFound},
+    schema::SourceIdText,
 };
 use crate::access::token::Hash;
 
@@ -24,9 +26,9 @@ pub struct PushTokenJson {
 /// Creates the token with which a source pushes its executions, and shows it only now. The previous token is
 /// no longer accepted.
 #[utoipa::path(post, path = "/v1/sources/{id}/push-token", operation_id = "create_push_token", tag = "catalog",
-    params(("id" = String, Path)), responses(
+    params(("id" = SourceIdText, Path)), responses(
     (status = 201, body = PushTokenJson),
-    (status = "default", body = ErrorJson),
+    NotFound, Conflict, Invalid,
 ))]
 pub async fn create(
     State(app): State<App>,
@@ -42,9 +44,9 @@ pub async fn create(
 
 /// Revokes a source's push token. Its executions are still polled.
 #[utoipa::path(delete, path = "/v1/sources/{id}/push-token", operation_id = "revoke_push_token", tag = "catalog",
-    params(("id" = String, Path)), responses(
+    params(("id" = SourceIdText, Path)), responses(
     (status = 204),
-    (status = "default", body = ErrorJson),
+    NotFound, Conflict, Invalid,
 ))]
 pub async fn revoke(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
     let id = SourceId::parse(&id)?;

@@ -17,9 +17,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{PathId, QueryOf},
     figures::{metered_tenant, moment},
+    responses::{Invalid, NotFound},
+    schema::{MomentText, TenantIdText},
     spreadsheet::{FormatJson, cell, file, to_csv},
 };
 use crate::{
@@ -41,8 +43,10 @@ const SPAN_MAX: SignedDuration = SignedDuration::from_hours(400 * 24);
 pub struct RefusalsQuery {
     /// From this instant (RFC 3339) or date (in the tenant's time zone) on, rounded down to a whole hour in
     /// UTC. By default the start of the current period.
+    #[param(value_type = Option<MomentText>)]
     from: Option<String>,
     /// Until this instant or date, exclusive, rounded up to a whole hour. By default now.
+    #[param(value_type = Option<MomentText>)]
     to: Option<String>,
     /// How rows are grouped; by default by reason and workflow.
     #[param(inline)]
@@ -196,9 +200,9 @@ fn lines(refusals: &RefusalsJson) -> Vec<Vec<String>> {
 
 /// A tenant's refused runs, by reason and workflow. Runs that a plan in shadow mode would have refused are
 /// counted separately.
-#[utoipa::path(get, path = "/v1/tenants/{id}/refusals", operation_id = "list_refusals", tag = "limit check", params(("id" = String, Path), RefusalsQuery), responses(
-    (status = 200, body = RefusalsJson, description = "With `format=csv` the rows as CSV (RFC 4180), and a line with the total."),
-    (status = "default", body = ErrorJson),
+#[utoipa::path(get, path = "/v1/tenants/{id}/refusals", operation_id = "list_refusals", tag = "limit check", params(("id" = TenantIdText, Path), RefusalsQuery), responses(
+    (status = 200, content((RefusalsJson = "application/json"), (String = "text/csv")), description = "With `format=csv` the rows as CSV (RFC 4180), and a line with the total."),
+    NotFound, Invalid,
 ))]
 pub async fn get(
     State(app): State<App>,

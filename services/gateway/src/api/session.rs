@@ -20,8 +20,10 @@ use utoipa::ToSchema;
 use super::{
     App,
     authenticate::{Caller, SESSION_COOKIE, refused, session_secret},
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::JsonBody,
+    responses::Invalid,
+    schema::PlainText,
     tokens::TokenKindJson,
 };
 use crate::access::{access_tokens::SESSION_LIFETIME, token::Principal};
@@ -31,7 +33,7 @@ use crate::access::{access_tokens::SESSION_LIFETIME, token::Principal};
 #[serde(deny_unknown_fields)]
 pub struct SessionInput {
     /// An operator's or a tenant's token.
-    #[schema(value_type = String)]
+    #[schema(value_type = PlainText, write_only)]
     pub token: SecretString,
 }
 
@@ -65,8 +67,8 @@ fn cookie(app: &App, value: String) -> Cookie<'static> {
 /// Signs in: exchanges a token for a session cookie.
 #[utoipa::path(post, path = "/v1/session", operation_id = "sign_in", tag = "session", request_body = SessionInput,
     security(()), responses(
-    (status = 200, body = SessionJson),
-    (status = "default", body = ErrorJson),
+    (status = 200, body = SessionJson, headers(("Set-Cookie" = String, description = "The session's cookie."))),
+    Invalid,
 ))]
 pub async fn sign_in(
     State(app): State<App>,
@@ -87,7 +89,6 @@ pub async fn sign_in(
 /// Who is calling.
 #[utoipa::path(get, path = "/v1/session", operation_id = "show_session", tag = "session", responses(
     (status = 200, body = SessionJson),
-    (status = "default", body = ErrorJson),
 ))]
 pub async fn show(caller: Caller) -> Json<SessionJson> {
     Json(SessionJson::new(&caller.principal, caller.session_ends_at))
@@ -96,7 +97,6 @@ pub async fn show(caller: Caller) -> Json<SessionJson> {
 /// Signs out.
 #[utoipa::path(delete, path = "/v1/session", operation_id = "sign_out", tag = "session", responses(
     (status = 204),
-    (status = "default", body = ErrorJson),
 ))]
 pub async fn sign_out(
     State(app): State<App>,

@@ -20,9 +20,11 @@ use super::{
     attributions::AttributionJson,
     damaged::DamagedJson,
     duration,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{JsonBody, PathId, QueryOf},
     gaps::{self, GapsJson},
+    responses::{Conflict, Invalid, NotFound},
+    schema::{ApiKeyText, BaseUrlText, FailureReasonText, PollIntervalText, SourceIdText, TenantIdText},
     tenants::PutQuery,
     unseen::UnseenJson,
     usage::seconds_since,
@@ -34,7 +36,7 @@ use crate::{
 };
 
 /// Longest API key; n8n's are tokens of a few hundred characters.
-const API_KEY_CHARS_MAX: usize = 4_096;
+pub const API_KEY_CHARS_MAX: usize = 4_096;
 
 /// The body of `PUT /v1/sources/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -44,20 +46,24 @@ pub struct SourceInput {
     /// attributions name tenants: executions that none of them matches are kept, and belong to no tenant
     /// until one matches.
     #[serde(default)]
+    #[schema(value_type = Option<TenantIdText>)]
     pub tenant: Option<String>,
     /// Executions that belong to other tenants; at most 1,000.
     #[serde(default)]
+    #[schema(max_items = 1000)]
     pub attributions: Vec<AttributionJson>,
     /// The software that it runs.
     pub kind: SourceKindJson,
     /// Without the API's path, e.g. `https://n8n.example.com`.
+    #[schema(value_type = BaseUrlText)]
     pub base_url: String,
     /// Needed for a new source and if `base_url` moves to another host; otherwise the sealed key is kept.
     #[serde(default)]
-    #[schema(value_type = Option<String>, write_only)]
+    #[schema(value_type = Option<ApiKeyText>, write_only)]
     pub api_key: Option<SecretString>,
     /// Time between sweeps, e.g. `10m`; null for the collector's default.
     #[serde(default)]
+    #[schema(value_type = Option<PollIntervalText>)]
     pub poll_interval: Option<String>,
     /// A paused source is not swept.
     #[serde(default)]
@@ -68,10 +74,12 @@ pub struct SourceInput {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SourceJson {
     /// Chosen by the operator.
+    #[schema(value_type = SourceIdText)]
     pub id: String,
     /// Grows with every change.
     pub revision: u64,
     /// The id of the tenant of executions that no attribution matches.
+    #[schema(value_type = Option<TenantIdText>)]
     pub tenant: Option<String>,
     /// Executions that belong to other tenants.
     pub attributions: Vec<AttributionJson>,
@@ -138,6 +146,7 @@ pub struct SweepJson {
 pub struct FailingJson {
     /// For programs: `unreachable`, `unauthorized`, `rate_limited`, `unreadable`, `too_large`,
     /// `secret_unreadable`, `internal`, `unspecified`.
+    #[schema(value_type = FailureReasonText)]
     pub reason: &'static str,
     /// For a person: what happened and what to do.
     pub detail: String,
@@ -334,7 +343,6 @@ async fn one_with_status(app: &App, source: Revised<Source>) -> Result<Json<Sour
 /// All sources, with their metering state.
 #[utoipa::path(get, path = "/v1/sources", operation_id = "list_sources", tag = "catalog", responses(
     (status = 200, body = SourceList),
-    (status = "default", body = ErrorJson),
 ))]
 pub async fn list(State(app): State<App>) -> Result<Json<SourceList>, ApiError> {
     let listing = app.editor.list::<Source>().await?;
@@ -345,9 +353,9 @@ pub async fn list(State(app): State<App>) -> Result<Json<SourceList>, ApiError> 
 }
 
 /// One source, with its metering state.
-#[utoipa::path(get, path = "/v1/sources/{id}", operation_id = "get_source", tag = "catalog", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/sources/{id}", operation_id = "get_source", tag = "catalog", params(("id" = SourceIdText, Path)), responses(
     (status = 200, body = SourceJson),
-    (status = "default", body = ErrorJson),
+    NotFound,
 ))]
 pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<SourceJson>, ApiError> {
     let source = app.editor.find::<Source>(&id).await?;
@@ -357,10 +365,10 @@ pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<Sour
 /// Creates or changes a source, which is then swept at once. With `api_key` it is a change even if the key is
 /// the same, because a sealed key cannot be compared. The id of a removed source cannot be used for another
 /// n8n.
-#[utoipa::path(put, path = "/v1/sources/{id}", operation_id = "put_source", tag = "catalog", params(("id" = String, Path), PutQuery),
+#[utoipa::path(put, path = "/v1/sources/{id}", operation_id = "put_source", tag = "catalog", params(("id" = SourceIdText, Path), PutQuery),
     request_body = SourceInput, responses(
     (status = 200, body = SourceJson),
-    (status = "default", body = ErrorJson),
+    Conflict, Invalid,
 ))]
 pub async fn put(
     State(app): State<App>,
@@ -378,9 +386,9 @@ pub async fn put(
 }
 
 /// Removes a source. Its executions stay counted, and its id cannot be used for another n8n.
-#[utoipa::path(delete, path = "/v1/sources/{id}", operation_id = "remove_source", tag = "catalog", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/sources/{id}", operation_id = "remove_source", tag = "catalog", params(("id" = SourceIdText, Path)), responses(
     (status = 204),
-    (status = "default", body = ErrorJson),
+    NotFound,
 ))]
 pub async fn remove(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
     app.editor.remove::<Source>(&id).await?;

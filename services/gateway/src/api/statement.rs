@@ -12,9 +12,11 @@ use utoipa::IntoParams;
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{PathId, QueryOf},
     figures::TotalsJson,
+    responses::{Invalid, NotFound},
+    schema::{MomentText, TenantIdText},
     spreadsheet::{cell, decimal, file},
     top_workflows::{TopWorkflows, WORKFLOWS_MAX, WorkflowsQuery, top_workflows},
     usage::{MoneyJson, WorkflowJson},
@@ -26,6 +28,7 @@ use super::{
 #[into_params(parameter_in = Query)]
 pub struct StatementQuery {
     /// An instant (RFC 3339) or date in the period; by default the current period.
+    #[param(value_type = Option<MomentText>)]
     pub period: Option<String>,
 }
 
@@ -122,9 +125,9 @@ fn to_csv(top: &TopWorkflows) -> Result<Vec<u8>, csv::Error> {
 }
 
 /// A period as CSV (RFC 4180): a line for each workflow, and lines that make them add up to the total.
-#[utoipa::path(get, path = "/v1/tenants/{id}/usage/statement", operation_id = "get_usage_statement", tag = "usage", params(("id" = String, Path), StatementQuery), responses(
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/statement", operation_id = "get_usage_statement", tag = "usage", params(("id" = TenantIdText, Path), StatementQuery), responses(
     (status = 200, body = String, content_type = "text/csv"),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn get(
     State(app): State<App>,

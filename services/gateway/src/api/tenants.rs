@@ -13,8 +13,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App,
     damaged::DamagedJson,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{JsonBody, PathId, QueryOf},
+    responses::{Conflict, Invalid, NotFound},
+    schema::{LanguageText, MailText, NameText, PlanIdText, StripeCustomerText, TenantIdText, TimeZoneText},
     warnings::{self, WarningJson},
 };
 use crate::directory::{editor::Revised, snapshot::Snapshot};
@@ -24,23 +26,30 @@ use crate::directory::{editor::Revised, snapshot::Snapshot};
 #[serde(deny_unknown_fields)]
 pub struct TenantInput {
     /// The name shown to people.
+    #[schema(value_type = NameText)]
     pub name: String,
     /// The id of its plan, which must exist.
+    #[schema(value_type = PlanIdText)]
     pub plan: String,
     /// IANA name, e.g. `Europe/Madrid`; `UTC` if missing.
     #[serde(default)]
+    #[schema(value_type = Option<TimeZoneText>)]
     pub time_zone: Option<String>,
     /// Day of the month on which periods start, 1 to 31; 1 if missing.
     #[serde(default)]
+    #[schema(minimum = 1, maximum = 31)]
     pub anchor_day: Option<u32>,
     /// Language of mails and messages: `en` or `es`; `en` if missing.
     #[serde(default)]
+    #[schema(value_type = Option<LanguageText>)]
     pub language: Option<String>,
     /// Mail addresses that receive alerts.
     #[serde(default)]
+    #[schema(value_type = Vec<MailText>, max_items = 20)]
     pub alert_recipients: Vec<String>,
     /// Its Stripe customer id; null if it is not billed.
     #[serde(default)]
+    #[schema(value_type = Option<StripeCustomerText>)]
     pub stripe_customer_id: Option<String>,
     /// Whether other tenants may have the same Stripe customer, with one invoice for all. Each of them must
     /// set this.
@@ -51,7 +60,6 @@ pub struct TenantInput {
     pub limit_override: Option<u64>,
     /// When the override ends and the plan's limit holds again; null for never.
     #[serde(default)]
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub limit_override_until: Option<Timestamp>,
 }
 
@@ -59,12 +67,14 @@ pub struct TenantInput {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TenantJson {
     /// Chosen by the operator.
+    #[schema(value_type = TenantIdText)]
     pub id: String,
     /// Grows with every change.
     pub revision: u64,
     /// The name shown to people.
     pub name: String,
     /// The id of its plan.
+    #[schema(value_type = PlanIdText)]
     pub plan: String,
     /// IANA name.
     pub time_zone: String,
@@ -74,6 +84,7 @@ pub struct TenantJson {
     /// effect, or if nothing is known of the period yet.
     pub calendar_from: Option<Timestamp>,
     /// Language of mails and messages.
+    #[schema(value_type = LanguageText)]
     pub language: String,
     /// Mail addresses that receive alerts.
     pub alert_recipients: Vec<String>,
@@ -132,7 +143,11 @@ impl TenantInput {
                 Some(0) => return Err(ApiError::field("anchor_day", "use 1 to 31")),
                 day => day.unwrap_or(1),
             },
-            language: self.language.unwrap_or_default(),
+            language: match self.language.as_deref() {
+                // On the wire empty means "not set".
+                Some("") => return Err(ApiError::field("language", "use `en` or `es`")),
+                language => language.unwrap_or_default().to_owned(),
+            },
             alert_recipients: self.alert_recipients,
             stripe_customer_id: self.stripe_customer_id.unwrap_or_default(),
             shared_customer: self.shared_customer,
@@ -196,7 +211,6 @@ impl TenantJson {
 /// All tenants, or all archived ones.
 #[utoipa::path(get, path = "/v1/tenants", operation_id = "list_tenants", tag = "catalog", params(ListQuery), responses(
     (status = 200, body = TenantList),
-    (status = "default", body = ErrorJson),
 ))]
 pub async fn list(
     State(app): State<App>,
@@ -215,9 +229,9 @@ pub async fn list(
 }
 
 /// One tenant. An archived one is `not_found` here: `GET /v1/tenants?archived=true` lists those.
-#[utoipa::path(get, path = "/v1/tenants/{id}", operation_id = "get_tenant", tag = "catalog", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/tenants/{id}", operation_id = "get_tenant", tag = "catalog", params(("id" = TenantIdText, Path)), responses(
     (status = 200, body = TenantJson),
-    (status = "default", body = ErrorJson),
+    NotFound,
 ))]
 pub async fn get(State(app): State<App>, PathId(id): PathId) -> Result<Json<TenantJson>, ApiError> {
     let tenant = app.editor.find::<Tenant>(&id).await?;
@@ -237,10 +251,10 @@ pub struct PutQuery {
 
 /// Creates or changes a tenant. An equal one changes nothing. The id of a removed tenant cannot be used for
 /// another.
-#[utoipa::path(put, path = "/v1/tenants/{id}", operation_id = "put_tenant", tag = "catalog", params(("id" = String, Path), PutQuery),
+#[utoipa::path(put, path = "/v1/tenants/{id}", operation_id = "put_tenant", tag = "catalog", params(("id" = TenantIdText, Path), PutQuery),
     request_body = TenantInput, responses(
     (status = 200, body = TenantJson),
-    (status = "default", body = ErrorJson),
+    Conflict, Invalid,
 ))]
 pub async fn put(
     State(app): State<App>,
@@ -262,9 +276,9 @@ pub async fn put(
 
 /// Removes a tenant that has no sources, and revokes its tokens. It is archived: its figures stay readable
 /// for the operator, its open usage is still billed, and its id cannot be used for another tenant.
-#[utoipa::path(delete, path = "/v1/tenants/{id}", operation_id = "remove_tenant", tag = "catalog", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/tenants/{id}", operation_id = "remove_tenant", tag = "catalog", params(("id" = TenantIdText, Path)), responses(
     (status = 204),
-    (status = "default", body = ErrorJson),
+    NotFound, Conflict,
 ))]
 pub async fn remove(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
     app.editor.remove::<Tenant>(&id).await?;

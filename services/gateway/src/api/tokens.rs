@@ -10,8 +10,10 @@ use uuid::Uuid;
 
 use super::{
     App,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{JsonBody, PathId},
+    responses::{Conflict, Invalid, NotFound},
+    schema::TenantIdText,
 };
 use crate::access::token::{Principal, TokenRecord};
 
@@ -21,6 +23,7 @@ use crate::access::token::{Principal, TokenRecord};
 pub struct TokenInput {
     /// A token for this tenant, which sees only its own usage; null for an operator's token.
     #[serde(default)]
+    #[schema(value_type = Option<TenantIdText>)]
     pub tenant: Option<String>,
 }
 
@@ -42,6 +45,7 @@ pub struct TokenJson {
     /// An operator's or a tenant's.
     pub kind: TokenKindJson,
     /// The tenant's id; null for an operator's token.
+    #[schema(value_type = Option<TenantIdText>)]
     pub tenant: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -91,7 +95,6 @@ impl From<TokenRecord> for TokenJson {
 /// not among them.
 #[utoipa::path(get, path = "/v1/tokens", operation_id = "list_tokens", tag = "tokens", responses(
     (status = 200, body = TokenList),
-    (status = "default", body = ErrorJson),
 ))]
 pub async fn list(State(app): State<App>) -> Result<Json<TokenList>, ApiError> {
     let tokens = app.accounts.list().await?;
@@ -101,7 +104,7 @@ pub async fn list(State(app): State<App>) -> Result<Json<TokenList>, ApiError> {
 /// Creates a token, and shows it only now.
 #[utoipa::path(post, path = "/v1/tokens", operation_id = "create_token", tag = "tokens", request_body = TokenInput, responses(
     (status = 201, body = NewTokenJson),
-    (status = "default", body = ErrorJson),
+    Conflict, Invalid,
 ))]
 pub async fn create(
     State(app): State<App>,
@@ -117,7 +120,7 @@ pub async fn create(
 /// Revokes a token, and ends every session that was opened with it.
 #[utoipa::path(delete, path = "/v1/tokens/{id}", operation_id = "revoke_token", tag = "tokens", params(("id" = Uuid, Path)), responses(
     (status = 204),
-    (status = "default", body = ErrorJson),
+    NotFound,
 ))]
 pub async fn revoke(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
     let unknown = || ApiError::NotFound("there is no token with this id".to_owned());

@@ -12,10 +12,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::{PathId, QueryOf},
-    figures::{ANSWER_WITHIN, TotalsJson, answered_period, instant_in, metered_tenant},
+    figures::{ANSWER_WITHIN, TotalsJson, answered_period, count, instant_in, metered_tenant},
     questions::ask,
+    responses::{Invalid, NotFound},
+    schema::{MomentText, TenantIdText},
     usage::{MoneyJson, PeriodJson, WorkflowJson},
 };
 use crate::usage::{parts, shares};
@@ -32,8 +34,10 @@ pub const WORKFLOWS_MAX: u32 = 1_000;
 #[into_params(parameter_in = Query)]
 pub struct WorkflowsQuery {
     /// An instant (RFC 3339) or date in the period; by default the current period.
+    #[param(value_type = Option<MomentText>)]
     pub period: Option<String>,
     /// How many, 1 to 1,000; by default 20.
+    #[param(minimum = 1, maximum = 1000, default = 20)]
     pub limit: Option<u32>,
     /// The order.
     #[serde(default)]
@@ -103,9 +107,9 @@ pub struct TopWorkflow {
 }
 
 /// A period's workflows with the most counted executions, and their run times.
-#[utoipa::path(get, path = "/v1/tenants/{id}/usage/workflows", operation_id = "list_top_workflows", tag = "usage", params(("id" = String, Path), WorkflowsQuery), responses(
+#[utoipa::path(get, path = "/v1/tenants/{id}/usage/workflows", operation_id = "list_top_workflows", tag = "usage", params(("id" = TenantIdText, Path), WorkflowsQuery), responses(
     (status = 200, body = TopWorkflows),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn list(
     State(app): State<App>,
@@ -126,12 +130,13 @@ pub async fn top_workflows(
     let (metered, catalog) = metered_tenant(app, caller, id).await?;
     let (now, tenant) = (metered.now(app), metered.tenant);
     let within = instant_in(query.period.as_deref(), &tenant.calendar, now)?;
+    let count_max = count(query.limit, WORKFLOWS_SHOWN, WORKFLOWS_MAX)?;
     let question = v1::WorkflowsQuestion {
         tenant_id: tenant.id.to_string(),
         // For an aggregator of the previous version.
         period_start: Some(timestamp(tenant.calendar.period_of(within).start)),
         period_at: Some(timestamp(within)),
-        count_max: query.limit.unwrap_or(WORKFLOWS_SHOWN),
+        count_max,
         by_failures: query.sort == SortJson::Failures,
     };
     let answer: v1::WorkflowsAnswer = ask(app, caller, Question::Workflows, &question, ANSWER_WITHIN).await?;

@@ -13,11 +13,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    App,
-    authenticate::Caller,
-    error::{ApiError, ErrorJson},
-    extract::QueryOf,
-    questions::ask,
+    App, authenticate::Caller, error::ApiError, extract::QueryOf, questions::ask, responses::Invalid,
+    schema::SourceIdText,
 };
 
 /// The aggregator reads one index.
@@ -29,6 +26,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 #[into_params(parameter_in = Query)]
 pub struct UnmappedQuery {
     /// Only this source.
+    #[param(value_type = Option<SourceIdText>)]
     source: Option<String>,
 }
 
@@ -106,7 +104,7 @@ impl TryFrom<v1::UnmappedWorkflow> for UnmappedJson {
 /// Executions that no attribution maps to a tenant, by workflow.
 #[utoipa::path(get, path = "/v1/unmapped", operation_id = "list_unmapped", tag = "catalog", params(UnmappedQuery), responses(
     (status = 200, body = UnmappedList),
-    (status = "default", body = ErrorJson),
+    Invalid,
 ))]
 pub async fn list(
     State(app): State<App>,

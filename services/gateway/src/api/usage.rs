@@ -12,11 +12,13 @@ use utoipa::ToSchema;
 use super::{
     App,
     authenticate::Caller,
-    error::{ApiError, ErrorJson},
+    error::ApiError,
     extract::PathId,
     figures::TotalsJson,
     forecasts::{self, ForecastJson},
     gaps::{self, GapsJson},
+    responses::{Invalid, NotFound},
+    schema::{PlanIdText, SourceIdText, TenantIdText},
     sources::FailingJson,
     unseen::UnseenJson,
     warnings::{self, WarningJson},
@@ -42,10 +44,12 @@ pub struct UsageList {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct UsageJson {
     /// The tenant's id.
+    #[schema(value_type = TenantIdText)]
     pub tenant: String,
     /// The name shown to people.
     pub name: String,
     /// The id of its plan.
+    #[schema(value_type = PlanIdText)]
     pub plan: String,
     /// Whether the tenant was removed. Its figures are then those of its last period.
     pub archived: bool,
@@ -117,6 +121,7 @@ pub enum UsageState {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SourceFreshnessJson {
     /// The source's id.
+    #[schema(value_type = SourceIdText)]
     pub source: String,
     /// Counted up to here; null until its first sweep has ended.
     pub complete_until: Option<Timestamp>,
@@ -225,6 +230,7 @@ pub struct MoneyJson {
     /// In the currency's minor unit (cents).
     pub amount_minor: i64,
     /// ISO 4217, lower case.
+    #[schema(min_length = 3, max_length = 3)]
     pub currency: String,
     /// The amount is `amount_minor` divided by 10 to the power of this: ISO 4217's exponent of the currency.
     /// A library's own number of digits for the currency may differ.
@@ -502,7 +508,6 @@ fn omitted(counted: &Counted) -> Option<TotalsJson> {
 /// The usage of every tenant in its current period; with a tenant's token, of that tenant.
 #[utoipa::path(get, path = "/v1/usage", operation_id = "list_usage", tag = "usage", responses(
     (status = 200, body = UsageList),
-    (status = "default", body = ErrorJson),
 ))]
 pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<UsageList>, ApiError> {
     let catalog = app.directory.current().await.map_err(ApiError::unavailable)?;
@@ -510,9 +515,9 @@ pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<UsageLi
 }
 
 /// One tenant's usage in its current period, with workflows.
-#[utoipa::path(get, path = "/v1/usage/{tenant}", operation_id = "get_usage", tag = "usage", params(("tenant" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/usage/{tenant}", operation_id = "get_usage", tag = "usage", params(("tenant" = TenantIdText, Path)), responses(
     (status = 200, body = UsageDetail),
-    (status = "default", body = ErrorJson),
+    NotFound, Invalid,
 ))]
 pub async fn get(
     State(app): State<App>,

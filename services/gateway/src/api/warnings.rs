@@ -7,7 +7,7 @@ use metering::{SourceId, TenantId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::duration;
+use super::{duration, schema::WarningCodeText};
 use crate::{directory::snapshot::Snapshot, sources::status::SourceState};
 
 /// A problem that a person should fix.
@@ -15,6 +15,7 @@ use crate::{directory::snapshot::Snapshot, sources::status::SourceState};
 pub struct WarningJson {
     /// For programs: `clock`, `shared_push_token`, `same_instance`, `same_address` for a source,
     /// `same_customer` for a tenant.
+    #[schema(value_type = WarningCodeText)]
     pub code: &'static str,
     /// For a person: what is wrong and what to do.
     pub detail: String,

@@ -15,6 +15,7 @@ mod base_path;
 mod catalog_api;
 mod comparison;
 mod connections;
+mod document;
 mod doubts;
 mod figures;
 mod growth;
