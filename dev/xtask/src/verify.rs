@@ -10,9 +10,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use stack::{Project, install};
-
-use crate::binaries::{self, cargo};
+use stack::{
+    Project,
+    binaries::{self, cargo},
+    install,
+};
 
 /// Pinned: another version may find other things.
 const CARGO_DENY: &str = "0.20.2";

@@ -9,11 +9,12 @@ use std::{
 use anyhow::{Result, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
-use stack::{Api, Profile, Project, Stack, backing::Servers, postgres::Durability, services::Options, wait};
+use stack::{
+    Api, Profile, Project, Stack, backing::Servers, binaries, postgres::Durability, services::Options, wait,
+};
 
 use super::metered::{Metered, TENANT};
 use crate::{
-    binaries,
     checks::Checks,
     real_n8n::{Backends, Instance, RealN8n, RedisInput},
 };

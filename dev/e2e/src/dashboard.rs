@@ -7,9 +7,10 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use stack::{Profile, Project, Stack, backing::Servers, install, postgres::Durability, services::Options};
-
-use crate::{binaries, up};
+use stack::{
+    Profile, Project, Stack, backing::Servers, binaries, demo, install, postgres::Durability,
+    services::Options,
+};
 
 /// Pinned: another version may find other things.
 const PACKAGES: [&str; 2] = ["playwright-core@1.65.1", "@axe-core/playwright@4.14.0"];
@@ -20,7 +21,7 @@ const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 /// Exit code if nothing was checked because a prerequisite is missing: Automake's code for a skipped test.
 const SKIPPED: u8 = 77;
 
-/// `dev/xtask/dashboard/check.mjs` serves the page under this path; the proxy's port is not known yet.
+/// `dev/e2e/dashboard/check.mjs` serves the page under this path; the proxy's port is not known yet.
 const PUBLIC_URL: &str = "http://127.0.0.1/meter/";
 
 /// Arguments of `cargo xtask e2e dashboard`.
@@ -49,11 +50,11 @@ impl Dashboard {
         let mut servers = Servers::start_private(&profile, Durability::ProcessCrash)?;
         println!("Starting a fresh stack with the demo");
         let options = Options {
-            sandbox_args: up::sandbox_arguments(&profile, true),
+            sandbox_args: demo::sandbox_arguments(&profile, true),
             ..Options::new(built, servers.backing.clone())
         };
         let mut stack = Stack::start(profile, options.with("GATEWAY__PUBLIC_URL", PUBLIC_URL))?;
-        up::apply_demo(&project, &stack)?;
+        demo::apply(&project, &stack)?;
         let passed = check(&project, &stack, &node, &browser)?;
         stack.stop()?;
         servers.stop()?;
@@ -79,7 +80,7 @@ impl Dashboard {
 fn check(project: &Project, stack: &Stack, node: &Path, browser: &Path) -> Result<bool> {
     let mut script = Command::new(node);
     script
-        .arg("dev/xtask/dashboard/check.mjs")
+        .arg("dev/e2e/dashboard/check.mjs")
         .current_dir(project.root())
         .env("GATEWAY", stack.gateway().base())
         .env("TOKEN", stack.operator_token())

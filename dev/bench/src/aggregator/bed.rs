@@ -11,11 +11,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use stack::{
-    Api, Profile, Program, Project, Stack, backing::Servers, database, postgres::Durability,
+    Api, Interrupt, Profile, Program, Project, Stack, backing::Servers, database, postgres::Durability,
     services::Options,
 };
 
-use crate::{binaries, interrupt::Interrupt, usage::Usage};
+use crate::{binaries, cpu_time::CpuTime};
 
 /// Pause between two checks of a run's progress.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -105,7 +105,7 @@ impl Bed {
     pub fn make(tenants: u32) -> Result<Self> {
         let project = Project::find()?;
         let interrupt = Interrupt::listen()?;
-        let built = binaries::build_for_benchmarks(&project)?;
+        let built = binaries::build(&project)?;
         let profile = Profile::fresh(&project, "bench-aggregator")?;
         let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options { spans: false, ..Options::new(built.clone(), servers.backing.clone()) }
@@ -282,8 +282,8 @@ impl Bed {
         Ok(())
     }
 
-    fn usage(&mut self) -> Result<Usage> {
-        Usage::now(&self.stack, &mut self.servers, &[Program::Aggregator])
+    fn usage(&mut self) -> Result<CpuTime> {
+        CpuTime::now(&self.stack, &mut self.servers, &[Program::Aggregator])
     }
 
     fn load(&mut self, task: &str, arguments: &[&str]) -> Result<Value> {
@@ -309,7 +309,7 @@ impl fmt::Display for Run {
 }
 
 impl Run {
-    fn of(executions: f64, took: Duration, usage: &Usage) -> Self {
+    fn of(executions: f64, took: Duration, usage: &CpuTime) -> Self {
         let parts = usage.parts.iter().map(|(name, used)| (*name, *used)).chain([("others", usage.others())]);
         let cpu_us = parts.map(|(name, used)| (name, used.as_secs_f64() * 1e6 / executions)).collect();
         Self { per_second: executions / took.as_secs_f64(), cpu_us }

@@ -1,4 +1,4 @@
-//! Builds the binaries.
+//! Builds the binaries with cargo, and runs commands.
 
 use std::{
     env,
@@ -7,17 +7,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use stack::Project;
+
+use crate::Project;
 
 /// Packages with a binary of the stack.
 const PACKAGES: [&str; 7] =
     ["collector", "aggregator", "billing", "alerts", "gateway", "flowmeter", "sandbox"];
 
-/// Packages of the benchmarks.
-const MEASURED: [&str; 6] = ["collector", "aggregator", "gateway", "flowmeter", "sandbox", "load"];
-
-/// Variables that `cargo run` sets about xtask itself. Build scripts that read such variables would run again, and
-/// everything that depends on them would be rebuilt, whenever xtask calls cargo instead of a person.
+/// Variables that `cargo run` sets about the program that it runs. Build scripts that read such variables would run again, and
+/// everything that depends on them would be rebuilt, whenever one of our tasks calls cargo instead of a person.
 const ABOUT_US: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
 
 /// `cargo`, the one that runs us.
@@ -41,31 +39,21 @@ pub fn run(command: &mut Command) -> Result<ExitStatus> {
 /// Builds the services, the command line and the sandbox. Returns the folder with the binaries.
 pub fn build(project: &Project, release: bool) -> Result<PathBuf> {
     println!("Building the services (the first time takes minutes)");
+    build_packages(project, &PACKAGES, release)
+}
+
+/// Builds the binaries of these packages. Returns the folder with them.
+pub fn build_packages(project: &Project, packages: &[&str], release: bool) -> Result<PathBuf> {
     let mut cargo_build = cargo(project);
     cargo_build.args(["build", "--bins"]);
     if release {
         cargo_build.arg("--release");
     }
-    for package in PACKAGES {
-        cargo_build.args(["--package", package]);
-    }
+    cargo_build.args(packages.iter().flat_map(|package| ["--package", package]));
     if !run(&mut cargo_build)?.success() {
         bail!("the build failed");
     }
     Ok(target(project)?.join(if release { "release" } else { "debug" }))
-}
-
-/// Builds with optimisations what the benchmarks measure. Returns the folder with the binaries. All benchmarks build the same
-/// packages: another selection would build dependencies with other features, again each time.
-pub fn build_for_benchmarks(project: &Project) -> Result<PathBuf> {
-    println!("Building with optimisations (the first time takes minutes)");
-    let mut cargo_build = cargo(project);
-    cargo_build.args(["build", "--release", "--bins"]);
-    cargo_build.args(MEASURED.iter().flat_map(|package| ["--package", package]));
-    if !run(&mut cargo_build)?.success() {
-        bail!("the build failed");
-    }
-    Ok(target(project)?.join("release"))
 }
 
 /// Builds everything that the tests need, with the features that the tests have.

@@ -9,8 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-
-use crate::binaries;
+use stack::binaries;
 
 /// The database and the files that SQLite may keep beside it.
 const DATABASE: &str = "data/.n8n/database.sqlite";

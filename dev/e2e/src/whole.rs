@@ -10,12 +10,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
 use stack::{
-    Backing, Profile, Program, Project, Stack, backing::Servers, database, postgres::Durability,
+    Backing, Profile, Program, Project, Stack, backing::Servers, binaries, database, postgres::Durability,
     services::Options, wait,
 };
 
 use crate::{
-    binaries,
     checks::Checks,
     real_n8n::{Instance, RealN8n, second},
 };

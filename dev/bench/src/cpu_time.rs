@@ -7,7 +7,7 @@ use stack::{Program, Stack, backing::Servers, cpu};
 
 /// Processor time, of each process or family of processes.
 #[derive(Debug, Clone, Default)]
-pub struct Usage {
+pub struct CpuTime {
     /// By name.
     pub parts: Vec<(&'static str, Duration)>,
     /// Everything on the machine: these, others, and stolen time.
@@ -16,7 +16,7 @@ pub struct Usage {
     pub stolen: Duration,
 }
 
-impl Usage {
+impl CpuTime {
     /// What was used so far. A program that does not run yet has used nothing.
     pub fn now(stack: &Stack, servers: &mut Servers, programs: &[Program]) -> Result<Self> {
         let mut parts = Vec::new();

@@ -1,10 +1,12 @@
 //! `cargo xtask e2e`: the whole path on real input.
 
 mod admission;
+mod checks;
 mod dashboard;
 mod day;
 mod metered;
 mod push;
+mod real_n8n;
 mod restore;
 mod whole;
 

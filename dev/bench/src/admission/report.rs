@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::usage::Usage;
+use crate::cpu_time::CpuTime;
 
 /// Lowest ratio of the limit check's throughput to the bare handler's.
 const RATIO_MIN: f64 = 0.5;
@@ -54,7 +54,7 @@ pub struct Asked {
     answers: f64,
     seconds: f64,
     /// Processor time, of the warm-up too.
-    usage: Usage,
+    usage: CpuTime,
     usage_seconds: f64,
     body_bytes: f64,
     answered: Answered,
@@ -70,7 +70,7 @@ pub struct Asked {
 
 impl Asked {
     /// From the output of `flowmeter-load ask`, and the processor time during its whole run.
-    pub fn new(told: &Value, usage: Usage, usage_seconds: u32, answered: Answered) -> Result<Self> {
+    pub fn new(told: &Value, usage: CpuTime, usage_seconds: u32, answered: Answered) -> Result<Self> {
         let figure =
             |name: &str| told.get(name).and_then(Value::as_f64).with_context(|| format!("{name} is missing"));
         let millis = |name: &str| Ok::<_, anyhow::Error>(figure(name)? / NANOS_PER_MILLI);

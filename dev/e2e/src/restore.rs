@@ -9,11 +9,12 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
-use stack::{Api, Profile, Project, Stack, backing::Servers, postgres::Durability, services::Options, wait};
+use stack::{
+    Api, Profile, Project, Stack, backing::Servers, binaries, postgres::Durability, services::Options, wait,
+};
 
 use super::metered::{Metered, SOURCE};
 use crate::{
-    binaries,
     checks::Checks,
     real_n8n::{DatabaseCopy, Instance, RealN8n, Run},
 };

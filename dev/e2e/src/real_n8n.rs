@@ -13,15 +13,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use stack::Api;
+use stack::{Api, binaries};
 
 pub use installation::DatabaseCopy;
 use installation::{Installation, Printed};
 pub use instance::Instance;
 pub use queue::{Backends, Queue, RedisInput};
 pub use rows::{Row, Run, second};
-
-use crate::binaries;
 
 /// The largest page that n8n returns.
 const PAGE_ROWS: u32 = 250;

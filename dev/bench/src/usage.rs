@@ -12,10 +12,11 @@ use clap::Args;
 use messaging::{Bus, BusConfig};
 use proto::{Namespace, subjects::Question, v1};
 use stack::{
-    Profile, Program, Project, Stack, backing::Servers, database, postgres::Durability, services::Options,
+    Interrupt, Profile, Program, Project, Stack, backing::Servers, database, postgres::Durability,
+    services::Options,
 };
 
-use crate::{binaries, interrupt::Interrupt};
+use crate::binaries;
 
 /// Tenants, each with a source of its own that is not swept.
 const TENANTS: u64 = 1_000;
@@ -63,7 +64,7 @@ impl UsageBench {
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
         let interrupt = Interrupt::listen()?;
-        let built = binaries::build_for_benchmarks(&project)?;
+        let built = binaries::build(&project)?;
         let profile = Profile::fresh(&project, "bench-usage")?;
         let mut servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options { spans: false, ..Options::new(built.clone(), servers.backing.clone()) };

@@ -14,10 +14,12 @@ use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
 use clap::Args;
-use stack::{FacePorts, Profile, Project, Stack, backing::Servers, postgres::Durability, services::Options};
+use stack::{
+    FacePorts, Profile, Project, Stack, backing::Servers, binaries, postgres::Durability, services::Options,
+};
 
 use self::world::Day;
-use crate::{binaries, checks::Checks, real_n8n::Instance};
+use crate::{checks::Checks, real_n8n::Instance};
 
 /// Arguments of `cargo xtask e2e day`.
 #[derive(Debug, Args)]

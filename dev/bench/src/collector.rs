@@ -16,11 +16,12 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use stack::{
-    Api, Profile, Program, Project, Stack, backing::Servers, memory, postgres::Durability, services::Options,
+    Api, Interrupt, Profile, Program, Project, Stack, backing::Servers, memory, postgres::Durability,
+    services::Options,
 };
 
 use self::report::{Bare, Phase, Report};
-use crate::{binaries, interrupt::Interrupt, progress::Progress, usage::Usage};
+use crate::{binaries, cpu_time::CpuTime, progress::Progress};
 
 /// Programs whose processor time is reported, besides the servers'.
 const PROGRAMS: [Program; 2] = [Program::Collector, Program::Sandbox];
@@ -84,7 +85,7 @@ impl CollectorBench {
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
         let interrupt = Interrupt::listen()?;
-        let built = binaries::build_for_benchmarks(&project)?;
+        let built = binaries::build(&project)?;
         let profile = Profile::fresh(&project, "bench-collector")?;
         let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options {
@@ -269,8 +270,8 @@ impl Run<'_> {
         serde_json::from_slice(&output.stdout).context("flowmeter-load printed no JSON")
     }
 
-    fn usage(&mut self) -> Result<Usage> {
-        Usage::now(&self.stack, &mut self.servers, &PROGRAMS)
+    fn usage(&mut self) -> Result<CpuTime> {
+        CpuTime::now(&self.stack, &mut self.servers, &PROGRAMS)
     }
 
     fn pass_time(&self, by_ms: u64) -> Result<()> {

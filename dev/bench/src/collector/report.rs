@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::usage::Usage;
+use crate::cpu_time::CpuTime;
 
 /// The goals of one collector: this many sources within a round of this length, and with this much memory.
 const SOURCES: f64 = 10_000.0;
@@ -18,7 +18,7 @@ pub struct Phase {
     /// From its start to the last sweep's end.
     pub took: Duration,
     /// Processor time by process.
-    pub usage: Usage,
+    pub usage: CpuTime,
 }
 
 /// The same pages, fetched and thrown away.

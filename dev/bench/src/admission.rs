@@ -25,7 +25,7 @@ use stack::{
 };
 
 use self::report::{Answered, Asked, Report};
-use crate::{binaries, usage::Usage};
+use crate::{binaries, cpu_time::CpuTime};
 
 /// Measurements, of which the median is reported.
 const REPEATS: u32 = 3;
@@ -60,7 +60,7 @@ impl AdmissionBench {
     /// Runs the benchmark on a private stack of its own.
     pub fn run(&self) -> Result<ExitCode> {
         let project = Project::find()?;
-        let built = binaries::build_for_benchmarks(&project)?;
+        let built = binaries::build(&project)?;
         let profile = Profile::fresh(&project, "bench-admission")?;
         let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options { spans: false, ..Options::new(built.clone(), servers.backing.clone()) };
@@ -162,12 +162,12 @@ impl Run<'_> {
         command.args(figures.iter().flat_map(|(name, figure)| [(*name).to_owned(), figure.to_string()]));
         command.args(rate.iter().flat_map(|rate| ["--rate".to_owned(), format!("{rate:.0}")]));
         command.env("FLOWMETER_TOKEN", self.stack.operator_token());
-        let before = Usage::now(&self.stack, &mut self.servers, &[Program::Gateway])?;
+        let before = CpuTime::now(&self.stack, &mut self.servers, &[Program::Gateway])?;
         let load = command.stdout(Stdio::piped()).spawn().context("cannot start the load")?;
         thread::sleep(Duration::from_secs(bench.warm_up_seconds.into()));
         let warm = self.answered()?;
         let (told, load) = finish(load)?;
-        let mut usage = Usage::now(&self.stack, &mut self.servers, &[Program::Gateway])?.since(&before);
+        let mut usage = CpuTime::now(&self.stack, &mut self.servers, &[Program::Gateway])?.since(&before);
         usage.parts.push(("load", load));
         Asked::new(&told, usage, bench.seconds + bench.warm_up_seconds, self.answered()?.since(warm))
     }
