@@ -8,19 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Documents whose paths are checked, besides the READMEs of all crates.
-const DOCUMENTS: [&str; 5] =
-    ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md", "docs/promises.md", "docs/glossary.md"];
-
-/// Folders whose children may have a README.
-const CRATES: [&str; 3] = ["services", "crates", "dev"];
+/// Documents whose paths between backticks are checked, besides the READMEs. Those of a decision or a changelog are of its
+/// time. Links are checked everywhere.
+const DOCUMENTS: [&str; 4] = ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/promises.md", "docs/glossary.md"];
 
 /// A span with such an ending is the name of a file.
 const ENDINGS: [&str; 12] =
     ["rs", "md", "mjs", "js", "proto", "toml", "sql", "conf", "sh", "yaml", "svg", "html"];
 
 /// Folders that are not in version control.
-const GENERATED: [&str; 2] = [".flowmeter", "target"];
+const GENERATED: [&str; 4] = [".flowmeter", ".git", "node_modules", "target"];
 
 /// Parts of a path that stand for any name, as in `services/NAME/src/lib.rs`.
 const ANY_NAME: [&str; 3] = ["*", "NAME", "NNNN"];
@@ -49,15 +46,15 @@ impl Document {
         Self { path: path.to_owned(), lines }
     }
 
+    /// All of them.
     fn all(root: &Path) -> Vec<Self> {
-        let mut paths: Vec<PathBuf> = DOCUMENTS.iter().map(PathBuf::from).collect();
-        for folder in CRATES {
-            let children = fs::read_dir(root.join(folder)).unwrap();
-            let readmes =
-                children.map(|child| Path::new(folder).join(child.unwrap().file_name()).join("README.md"));
-            paths.extend(readmes.filter(|readme| root.join(readme).is_file()));
-        }
-        paths.iter().map(|path| Self::read(root, path)).collect()
+        let documents = files_below(root, &|path| path.extension().is_some_and(|ending| ending == "md"));
+        documents.iter().map(|path| Self::read(root, path.strip_prefix(root).unwrap())).collect()
+    }
+
+    /// Whether its paths between backticks are checked.
+    fn names_paths(&self) -> bool {
+        self.path.ends_with("README.md") || DOCUMENTS.iter().any(|document| self.path == Path::new(document))
     }
 
     fn folder(&self) -> &Path {
@@ -71,7 +68,9 @@ fn split_links(line: &str) -> (Vec<String>, String) {
     while let Some(middle) = rest.find("](") {
         let end = middle + rest[middle..].find(')').expect("a link ends on its line");
         let target = rest[middle + 2..end].split('#').next().unwrap_or_default();
-        if !target.is_empty() && !target.contains("://") {
+        // An item in a text that rustdoc includes: rustdoc checks it.
+        let is_item = target.contains("::");
+        if !target.is_empty() && !target.contains("://") && !is_item {
             targets.push(target.to_owned());
         }
         let start = rest[..middle].rfind('[').unwrap_or(middle);
@@ -116,21 +115,23 @@ fn exists(base: &Path, path: &str) -> bool {
     })
 }
 
+/// The files below the folder that are `wanted`, without those that were generated.
+fn files_below(folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for child in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (child.path(), child.file_name());
+        if !path.is_dir() {
+            found.extend(Some(path).filter(|path| wanted(path)));
+        } else if !GENERATED.iter().any(|generated| name == *generated) {
+            found.extend(files_below(&path, wanted));
+        }
+    }
+    found
+}
+
 /// How many files below the folder have this name.
 fn files_named(folder: &Path, name: &str) -> usize {
-    let children = fs::read_dir(folder).into_iter().flatten().flatten();
-    children
-        .map(|child| {
-            let (path, own_name) = (child.path(), child.file_name());
-            let is_generated =
-                GENERATED.iter().chain(&["node_modules", ".git"]).any(|other| own_name == *other);
-            match path.is_dir() {
-                true if is_generated => 0,
-                true => files_named(&path, name),
-                false => usize::from(own_name == *name),
-            }
-        })
-        .sum()
+    files_below(folder, &|path| path.file_name().is_some_and(|own_name| own_name == name)).len()
 }
 
 /// What is wrong with a path that a document names.
@@ -168,7 +169,8 @@ fn every_path_that_a_document_names_exists() {
                     complaints.push(format!("{place}: the link to {target} leads nowhere"));
                 }
             }
-            for span in spans(&rest).into_iter().filter(|span| is_path(&root, document.folder(), span)) {
+            let spans = spans(&rest).into_iter().filter(|_| document.names_paths());
+            for span in spans.filter(|span| is_path(&root, document.folder(), span)) {
                 paths += 1;
                 let complaint = complaint(&root, &document, span);
                 complaints.extend(complaint.map(|complaint| format!("{place}: {complaint}")));
