@@ -216,7 +216,7 @@ fn fill(url: &str, executions: u64) -> Result<()> {
          FROM days JOIN owned USING (tenant);
          INSERT INTO workflow_usage (tenant_number, period_start, workflow_number, counted, success, duration_ms, durations)
          SELECT tenant_number, date_trunc('month', day_start, 'UTC'), workflow_number, sum(counted), sum(success),
-             sum(duration_ms), (array_agg(durations))[1]
+             sum(duration_ms), (array_agg(sketches.durations))[1]
          FROM workflow_days JOIN sketches ON number = 1 + workflow_number % {SKETCHES} GROUP BY 1, 2, 3;
          ANALYZE periods, usage_days, usage_hours, workflows, workflow_days, workflow_usage;"
     );
