@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The sandbox of one test.
-pub struct Bench {
+pub struct Harness {
     pub sandbox: Sandbox,
     client: Client,
 }
@@ -48,7 +48,7 @@ impl Answer {
     }
 }
 
-impl Bench {
+impl Harness {
     pub async fn new() -> Self {
         Self::with(SandboxOptions::default()).await
     }
