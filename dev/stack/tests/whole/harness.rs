@@ -42,7 +42,7 @@ impl Runs {
     }
 }
 
-pub struct Bench {
+pub struct Harness {
     pub stack: Stack,
     namespace: Namespace,
     nats_url: String,
@@ -51,7 +51,7 @@ pub struct Bench {
     database: String,
 }
 
-impl Bench {
+impl Harness {
     /// Starts a stack. Data of an earlier run is removed.
     pub fn start(test: &str) -> Self {
         Self::start_some(test, &Program::SERVICES, |options| options)
