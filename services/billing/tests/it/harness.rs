@@ -16,7 +16,7 @@ use proto::{
     },
 };
 use sandbox::{Sandbox, SandboxOptions};
-use testkit::{Bench, Topic, eventually};
+use testkit::{TestBed, Topic, eventually};
 
 pub const METER: &str = "executions";
 
@@ -25,25 +25,25 @@ const NOW: &str = "2026-11-24T12:00:00Z";
 /// Short, so that a Stripe that hangs does not hold a test up.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 
-pub struct World {
-    pub bench: Bench,
+pub struct Harness {
+    pub bench: TestBed,
     pub sandbox: Sandbox,
     pub events: Topic<BillingEvent>,
     key: Option<String>,
 }
 
-impl World {
+impl Harness {
     /// A running service in the middle of November; `north` and `south` are customers of a plan with a meter.
     pub async fn start() -> Self {
-        Self::open(Bench::of::<Billing>(NOW).await).await
+        Self::open(TestBed::of::<Billing>(NOW).await).await
     }
 
-    /// As [`World::start`], with one connection to Postgres.
+    /// As [`Harness::start`], with one connection to Postgres.
     pub async fn narrow() -> Self {
-        Self::open(Bench::narrow::<Billing>(NOW).await).await
+        Self::open(TestBed::narrow::<Billing>(NOW).await).await
     }
 
-    async fn open(bench: Bench) -> Self {
+    async fn open(bench: TestBed) -> Self {
         let world = Self::prepare_on(bench).await;
         for tenant in ["north", "south"] {
             world.sandbox.stripe().add_customer(&format!("cus_{tenant}")).unwrap();
@@ -58,10 +58,10 @@ impl World {
 
     /// Nothing at Stripe, nothing in the catalog, and the service is not started.
     pub async fn prepare() -> Self {
-        Self::prepare_on(Bench::of::<Billing>(NOW).await).await
+        Self::prepare_on(TestBed::of::<Billing>(NOW).await).await
     }
 
-    async fn prepare_on(bench: Bench) -> Self {
+    async fn prepare_on(bench: TestBed) -> Self {
         let options = SandboxOptions { clock: Arc::new(bench.clock.clone()), ..SandboxOptions::default() };
         let sandbox = Sandbox::start(options).await.unwrap();
         let events = bench.topic(Stream::Billing, "billing").await;

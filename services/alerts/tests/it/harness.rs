@@ -10,7 +10,7 @@ use metering::Clock;
 use proto::v1;
 use sandbox::{Sandbox, SandboxOptions, mail::Message};
 use sqlx::Row;
-use testkit::{Bench, eventually};
+use testkit::{TestBed, eventually};
 
 /// The time on a desk's clock until it is moved.
 pub const NOON: &str = "2026-11-24T12:00:00Z";
@@ -18,8 +18,8 @@ pub const NOON: &str = "2026-11-24T12:00:00Z";
 /// Longer than the first wait after a deferred attempt.
 pub const A_MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
-pub struct Desk {
-    pub bench: Bench,
+pub struct Harness {
+    pub bench: TestBed,
     pub sandbox: Sandbox,
 }
 
@@ -31,7 +31,7 @@ pub struct Progress {
     pub reason: Option<String>,
 }
 
-impl Desk {
+impl Harness {
     /// A running service that knows the plan `pro` and these tenants.
     pub async fn open(tenants: &[Tenant]) -> Self {
         let desk = Self::closed().await;
@@ -52,7 +52,7 @@ impl Desk {
 
     /// A desk whose service does not run yet.
     pub async fn closed() -> Self {
-        let bench = Bench::narrow::<Alerts>(NOON).await;
+        let bench = TestBed::narrow::<Alerts>(NOON).await;
         let clock = Arc::new(bench.clock.clone());
         let sandbox = Sandbox::start(SandboxOptions { clock, ..SandboxOptions::default() }).await.unwrap();
         bench.publish_entry(&plan(), 1).await;

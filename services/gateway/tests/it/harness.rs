@@ -7,7 +7,7 @@ use gateway::{Gateway, GatewaySettings, start_on};
 use proto::v1;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use testkit::{Bench, eventually};
+use testkit::{TestBed, eventually};
 use tokio::net::TcpListener;
 use url::Url;
 
@@ -18,21 +18,21 @@ pub const OPERATOR: &str = "operator-token-for-tests-only";
 pub const NOW: &str = "2026-11-24T12:00:00Z";
 
 /// A running gateway and its environment.
-pub struct World {
-    pub bench: Bench,
+pub struct Harness {
+    pub bench: TestBed,
     pub keys: KeyPair,
     base: String,
     http: reqwest::Client,
 }
 
-impl World {
+impl Harness {
     /// A gateway on a free port.
     pub async fn start() -> Self {
-        Self::on(Bench::of::<Gateway>(NOW).await).await
+        Self::on(TestBed::of::<Gateway>(NOW).await).await
     }
 
     /// A gateway on this bench.
-    pub async fn on(bench: Bench) -> Self {
+    pub async fn on(bench: TestBed) -> Self {
         let keys = KeyPair::generate();
         let base = serve(&bench, &keys).await;
         Self { bench, keys, base, http: reqwest::Client::new() }
@@ -40,7 +40,7 @@ impl World {
 
     /// A gateway with this public address.
     pub async fn at(public_url: &str) -> Self {
-        let (bench, keys) = (Bench::of::<Gateway>(NOW).await, KeyPair::generate());
+        let (bench, keys) = (TestBed::of::<Gateway>(NOW).await, KeyPair::generate());
         let public_url = Some(public_url.parse().unwrap());
         let base = serve_at(bench.context.clone(), keys.public.clone(), public_url).await;
         Self { bench, keys, base, http: reqwest::Client::new() }
@@ -132,7 +132,7 @@ pub struct Killable {
 
 impl Killable {
     /// A gateway on the world's database and namespace.
-    pub async fn start(world: &World) -> Self {
+    pub async fn start(world: &Harness) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let url = world.bench.database_url.clone();
@@ -153,7 +153,7 @@ impl Killable {
     }
 }
 
-async fn serve(bench: &Bench, keys: &KeyPair) -> String {
+async fn serve(bench: &TestBed, keys: &KeyPair) -> String {
     serve_on(bench.context.clone(), keys.public.clone()).await
 }
 

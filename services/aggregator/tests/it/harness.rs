@@ -9,17 +9,17 @@ use jiff::{SignedDuration, Timestamp};
 use messaging::AskError;
 use prost::Message;
 use proto::{consumers::Consumer, streams::Stream, subjects::Question, timestamp, v1};
-use testkit::{Bench, Topic};
+use testkit::{TestBed, Topic};
 
 /// A Tuesday in the middle of a month.
 pub const NOW: &str = "2026-11-24T12:00:00Z";
 
-pub struct Running {
-    pub bench: Bench,
+pub struct Harness {
+    pub bench: TestBed,
     pub usage: Topic<v1::UsageCounted>,
 }
 
-impl Running {
+impl Harness {
     /// One tenant, `north`, with a plan of `limit` executions and one source, `north-n8n`.
     pub async fn start(limit: Option<u64>) -> Self {
         Self::start_with(limit, &tenant("UTC")).await
@@ -27,16 +27,16 @@ impl Running {
 
     /// The same with this tenant.
     pub async fn start_with(limit: Option<u64>, north: &Tenant) -> Self {
-        Self::on(Bench::of::<Aggregator>(NOW).await, PoolSettings::default(), limit, north).await
+        Self::on(TestBed::of::<Aggregator>(NOW).await, PoolSettings::default(), limit, north).await
     }
 
     /// With one connection in each pool.
     pub async fn narrow(limit: Option<u64>) -> Self {
         let pools = PoolSettings { recording: Some(1), publishing: 1, closing: 1, questions: 1 };
-        Self::on(Bench::narrow::<Aggregator>(NOW).await, pools, limit, &tenant("UTC")).await
+        Self::on(TestBed::narrow::<Aggregator>(NOW).await, pools, limit, &tenant("UTC")).await
     }
 
-    async fn on(bench: Bench, pools: PoolSettings, limit: Option<u64>, north: &Tenant) -> Self {
+    async fn on(bench: TestBed, pools: PoolSettings, limit: Option<u64>, north: &Tenant) -> Self {
         let usage = bench.topic(Stream::UsageState, "usage.counted").await;
         let running = Self { bench, usage };
         running.start_on_pools(pools).await;
@@ -215,7 +215,7 @@ pub fn executions(ids: impl IntoIterator<Item = u64>) -> Vec<v1::Execution> {
     ids.into_iter().map(|id| execution(id, "2026-11-24T11:59:00Z")).collect()
 }
 
-impl Running {
+impl Harness {
     /// Rebuilds all figures. Returns the differences.
     pub async fn rebuilt(&self) -> Vec<Difference> {
         let context = &self.bench.context;

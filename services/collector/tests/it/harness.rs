@@ -20,7 +20,7 @@ use sandbox::{
     Sandbox, SandboxOptions,
     n8n::{N8n, Runs},
 };
-use testkit::{Bench, Topic};
+use testkit::{TestBed, Topic};
 
 /// The tests' sources are swept this often; with the jitter, a step of [`STEP`] makes each of them due.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
@@ -29,8 +29,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(60);
 pub const STEP: SignedDuration = SignedDuration::from_secs(70);
 
 /// A running collector with its sandbox, and what it publishes.
-pub struct Stage {
-    pub bench: Bench,
+pub struct Harness {
+    pub bench: TestBed,
     pub sandbox: Sandbox,
     pub settings: Settings,
     keys: KeyPair,
@@ -64,7 +64,7 @@ impl Sweep {
     }
 }
 
-impl Stage {
+impl Harness {
     /// Starts a collector that may connect to this machine.
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
@@ -72,7 +72,7 @@ impl Stage {
 
     /// Starts a collector with other settings.
     pub async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let bench = Bench::narrow::<Collector>("2026-11-24T12:00:00Z").await;
+        let bench = TestBed::narrow::<Collector>("2026-11-24T12:00:00Z").await;
         let clock = Arc::new(bench.clock.clone());
         let sandbox = Sandbox::start(SandboxOptions { clock, ..SandboxOptions::default() }).await.unwrap();
         let keys = KeyPair::generate();
