@@ -132,4 +132,4 @@ fn difference_table(differences: &[Difference]) -> Table {
 }
 
 #[cfg(test)]
-crate::answers::reads!("begin_audit" => Told, "get_audit" => Told);
+crate::answers::reads!("begin_audit" => Progress, "get_audit" => Progress);

@@ -2,7 +2,7 @@
 
 use proto::v1::{self, billing_event::Event};
 use serde_json::Value;
-use testkit::Bench;
+use testkit::TestBed;
 
 use crate::command::{bench, complaint, flowmeter_on, printed};
 
@@ -14,7 +14,7 @@ fn november() -> Option<v1::Period> {
     Some(v1::Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") })
 }
 
-async fn publish(bench: &Bench, tenant: &str, event: Event) {
+async fn publish(bench: &TestBed, tenant: &str, event: Event) {
     let message = v1::BillingEvent { event: Some(event) };
     bench.publish(bench.namespace().billing(tenant), &message).await;
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chassis::{Context, Service, Validate};
 use serde::Deserialize;
 use sqlx::migrate::Migrator;
-use testkit::Bench;
+use testkit::TestBed;
 use tokio::process::Command;
 
 /// The bench serves services; this one has no tables and no loops.
@@ -37,8 +37,8 @@ impl Service for Operator {
 }
 
 /// A bench with a namespace of its own.
-pub async fn bench() -> Bench {
-    Bench::of::<Operator>("2026-11-24T12:00:00Z").await
+pub async fn bench() -> TestBed {
+    TestBed::of::<Operator>("2026-11-24T12:00:00Z").await
 }
 
 /// The command line, with nothing of the caller's environment that could lead it elsewhere.
@@ -52,7 +52,7 @@ pub fn flowmeter(arguments: &[&str]) -> Command {
 }
 
 /// The command line on the bench's broker and namespace.
-pub fn flowmeter_on(bench: &Bench, arguments: &[&str]) -> Command {
+pub fn flowmeter_on(bench: &TestBed, arguments: &[&str]) -> Command {
     let mut command = flowmeter(arguments);
     command.env("FLOWMETER_NAMESPACE", bench.namespace().to_string());
     command

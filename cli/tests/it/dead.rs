@@ -4,7 +4,7 @@ use messaging::dead::{self, Dead};
 use prost::Message;
 use proto::{streams::Stream, v1};
 use serde_json::Value;
-use testkit::Bench;
+use testkit::TestBed;
 
 use crate::command::{bench, complaint, flowmeter_on, printed};
 
@@ -15,7 +15,7 @@ fn batch() -> v1::ExecutionBatch {
 }
 
 /// A letter of the service `operator`, written as services write them.
-async fn bury(bench: &Bench, subject: String, payload: Vec<u8>) {
+async fn bury(bench: &TestBed, subject: String, payload: Vec<u8>) {
     let letter = Dead {
         letter_id: format!("dead:test:{}", payload.len()),
         original_subject: subject,
@@ -28,7 +28,7 @@ async fn bury(bench: &Bench, subject: String, payload: Vec<u8>) {
     dead::publish(&bench.context.bus, letter).await.unwrap();
 }
 
-async fn listed(bench: &Bench) -> Vec<Value> {
+async fn listed(bench: &TestBed) -> Vec<Value> {
     let lines = printed(flowmeter_on(bench, &["dead", "list", "--json"])).await;
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -22,7 +22,7 @@ impl Rounds {
         Self { ticks, shutdown }
     }
 
-    /// Delays the next round, by at most [`SPARE_MAX`], so that work that takes this long takes one part in
+    /// Delays the next round, by at most `SPARE_MAX`, so that work that takes this long takes one part in
     /// `parts` of the time: work that can be done later leaves the machine to work that cannot.
     pub fn spare(&mut self, took: Duration, parts: u32) {
         let pause = took.saturating_mul(parts.saturating_sub(1)).min(SPARE_MAX);

@@ -1,4 +1,4 @@
-//! Load and baselines for `cargo xtask bench`, in a program of its own: xtask is built without optimisations, and
+//! Load and baselines for `cargo xtask bench`, in a program of its own: `bench` is built without optimisations, and
 //! figures of such code mean nothing. Each task prints one line of JSON.
 
 mod ask;

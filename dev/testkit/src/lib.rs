@@ -39,7 +39,7 @@ const PATIENCE_FOR_UNKNOWN: Duration = Duration::from_secs(3);
 const STREAM_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// A database, a namespace and a clock for one test.
-pub struct Bench {
+pub struct TestBed {
     /// What a service is started with.
     pub context: Context,
     /// The clock that `context` reads; it stands still until it is moved.
@@ -51,13 +51,13 @@ pub struct Bench {
     server_url: String,
 }
 
-impl Bench {
-    /// A bench for the service `S`, with its schema migrated. The clock stands at `now`.
+impl TestBed {
+    /// A test bed for the service `S`, with its schema migrated. The clock stands at `now`.
     pub async fn of<S: Service>(now: &str) -> Self {
         Self::with_connections::<S>(now, CONNECTIONS_MAX).await
     }
 
-    /// A bench whose service has one connection to its database: code that holds it while it waits for another one
+    /// A test bed whose service has one connection to its database: code that holds it while it waits for another one
     /// deadlocks. [`Self::pool`] is a separate pool, for the test's own queries.
     pub async fn narrow<S: Service>(now: &str) -> Self {
         let mut bench = Self::with_connections::<S>(now, 1).await;

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use stack::Project;
-
-use crate::binaries::{self, cargo};
+use stack::{
+    Project,
+    binaries::{self, cargo},
+};
 
 /// Arguments of `cargo xtask chaos`.
 #[derive(Debug, Args)]

@@ -1,27 +1,17 @@
 //! `cargo xtask`: everything a contributor runs.
 
 mod bench;
-mod bench_admission;
-mod bench_aggregator;
-mod bench_collector;
-mod bench_usage;
-mod binaries;
 mod chaos;
-mod checks;
-mod e2e;
-mod interrupt;
 mod memory;
-mod progress;
-mod real_n8n;
 mod rooms;
 mod test;
 mod up;
-mod usage;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use e2e::EndToEnd;
 
 /// Runs, tests and checks Flowmeter. Needs nothing but Rust: what is missing is installed or named.
 #[derive(Debug, Parser)]
@@ -41,7 +31,8 @@ enum Task {
     ///
     /// Uses the servers of DATABASE_URL and NATS_URL where set, and private ones in .flowmeter/test otherwise.
     Test(test::Test),
-    /// Check formatting, lints, JavaScript, metrics, the compose file, Kubernetes and dependencies. Reports what was skipped and why.
+    /// Check formatting, lints, imports, documentation, JavaScript, metrics, the compose file, Kubernetes and dependencies. Reports what was
+    /// skipped and why.
     Verify(verify::Verify),
     /// Break a whole stack at random for some minutes, and compare its results with the truth.
     ///
@@ -50,7 +41,7 @@ enum Task {
     /// Print the memory of each service and of the whole stack, idle and under the demo's load.
     Memory(memory::Measure),
     /// Check the whole path on real input, and print a table of figures.
-    E2e(e2e::EndToEnd),
+    E2e(EndToEnd),
     /// Print each crate's modules, their imports from each other, and circles among them. Fails on a circle.
     Rooms(rooms::Rooms),
     /// Measure how fast a part is, against a ceiling in the same run, and print the figures.

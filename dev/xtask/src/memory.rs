@@ -8,9 +8,10 @@ use std::{
 
 use anyhow::Result;
 use clap::Args;
-use stack::{Profile, Project, Stack, backing::Servers, memory, postgres::Durability, services::Options};
-
-use crate::{binaries, interrupt::Interrupt, up};
+use stack::{
+    Interrupt, Profile, Project, Stack, backing::Servers, binaries, demo, memory, postgres::Durability,
+    services::Options,
+};
 
 /// Pause between two samples (the kernel records no peak for a family of processes).
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
@@ -50,20 +51,20 @@ impl Measure {
         &self,
         project: &Project,
         binaries: &std::path::Path,
-        demo: bool,
+        load: bool,
         interrupt: &Interrupt,
     ) -> Result<Peaks> {
         let profile = Profile::fresh(project, "memory")?;
         let mut servers = Servers::start_private(&profile, Durability::PowerLoss)?;
         let options = Options {
-            sandbox_args: up::sandbox_arguments(&profile, demo),
+            sandbox_args: demo::sandbox_arguments(&profile, load),
             ..Options::new(binaries.to_owned(), servers.backing.clone())
         };
         let mut stack = Stack::start(profile, options)?;
-        if demo {
-            up::apply_demo(project, &stack)?;
+        if load {
+            demo::apply(project, &stack)?;
         }
-        let seconds = if demo { self.load_seconds } else { self.idle_seconds };
+        let seconds = if load { self.load_seconds } else { self.idle_seconds };
         let until = Instant::now() + Duration::from_secs(seconds);
         let mut peaks = Peaks::default();
         while Instant::now() < until && !interrupt.asked() {

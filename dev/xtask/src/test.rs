@@ -4,11 +4,12 @@ use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
 use clap::Args;
-use stack::{Profile, Project, backing::Servers, install, postgres::Durability};
-
-use crate::{
+use stack::{
+    Interrupt, Profile, Project,
+    backing::Servers,
     binaries::{self, cargo},
-    interrupt::Interrupt,
+    install,
+    postgres::Durability,
 };
 
 /// Arguments of `cargo xtask test`.

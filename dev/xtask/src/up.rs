@@ -5,17 +5,16 @@ use std::{
     env,
     fmt::Write as _,
     fs,
-    process::{Command, ExitCode},
+    process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use stack::{
-    FacePorts, Profile, Project, Replica, Stack, backing::Servers, postgres::Durability, services::Options,
+    FacePorts, Interrupt, Profile, Project, Replica, Stack, backing::Servers, binaries, demo,
+    postgres::Durability, services::Options,
 };
-
-use crate::{binaries, interrupt::Interrupt};
 
 mod own_settings;
 
@@ -66,7 +65,7 @@ impl Up {
         let before = FacePorts::kept(&profile)?;
         let mut options = Options {
             face_ports: Some(FacePorts { gateway: self.port, push: self.push_port }),
-            sandbox_args: sandbox_arguments(&profile, !self.no_demo),
+            sandbox_args: demo::sandbox_arguments(&profile, !self.no_demo),
             ..Options::new(built, servers.backing.clone())
                 .with("ALERTS__OPERATOR_RECIPIENTS", "operator@flowmeter.example")
         };
@@ -78,7 +77,7 @@ impl Up {
         options.settings.extend(own);
         let mut stack = Stack::start(profile, options)?;
         if !self.no_demo {
-            apply_demo(&project, &stack)?;
+            demo::apply(&project, &stack)?;
         }
         println!("{}", greeting(&stack)?);
         if let Some(moved) = moved(before, FacePorts::kept(stack.profile())?) {
@@ -97,32 +96,6 @@ impl Up {
         println!("Stopped. The state is kept in {}", stack.profile().folder().display());
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// The sandbox keeps its state across restarts, as a real n8n and a real Stripe do.
-pub fn sandbox_arguments(profile: &Profile, demo: bool) -> Vec<String> {
-    let state = profile.folder().join("sandbox-state.json").display().to_string();
-    let mut arguments = vec!["--state".to_owned(), state];
-    if demo {
-        arguments.push("--demo".to_owned());
-    }
-    arguments
-}
-
-/// Applies the demo's plans, tenants and sources with the CLI, as a person would.
-pub fn apply_demo(project: &Project, stack: &Stack) -> Result<()> {
-    println!("Applying the demo's plans, tenants and sources");
-    let demo = project.root().join("dev/sandbox/demo.yaml");
-    let mut apply = Command::new(stack.cli());
-    apply
-        .args(["apply", "-f"])
-        .arg(&demo)
-        .envs(stack.cli_environment())
-        .env("SANDBOX_URL", stack.sandbox().base());
-    if !binaries::run(&mut apply)?.success() {
-        bail!("{} was not applied", demo.display());
-    }
-    Ok(())
 }
 
 fn greeting(stack: &Stack) -> Result<String> {

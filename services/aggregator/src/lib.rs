@@ -1,9 +1,9 @@
 //! The aggregator counts every execution exactly once, and publishes usage, crossed thresholds and closed
 //! periods. It knows no prices, no Stripe and no mail.
 //!
-//! The path of an execution: [`recording::record`] claims it by its key and adds it to its period, [`periods::thresholds`]
-//! compares the period with the limit in the same transaction, [`periods::publish`] publishes the tenant's new usage,
-//! [`periods::close`] closes the period once every source is complete past its end ([`periods::progress`]).
+//! The path of an execution: `recording::record` claims it by its key and adds it to its period, `periods::thresholds`
+//! compares the period with the limit in the same transaction, `periods::publish` publishes the tenant's new usage,
+//! `periods::close` closes the period once every source is complete past its end (`periods::progress`).
 
 mod attribution;
 mod events;

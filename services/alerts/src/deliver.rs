@@ -31,7 +31,7 @@ const SENDING_MAX: usize = 16;
 /// Interval for polling due mails if nothing wakes the loop; waits are in minutes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a sender may keep a mail without reporting back: well over [`crate::smtp::SEND_TIMEOUT`].
+/// How long a sender may keep a mail without reporting back: well over `smtp::SEND_TIMEOUT`.
 pub const LEASE: Duration = Duration::from_secs(180);
 
 /// The reason of a mail whose last sender never reported back.

@@ -1,5 +1,5 @@
 //! Collects the executions of n8n instances: completely, and each in its current state. See `README.md` for
-//! what the service owns, and [`sweep::pass`] for the argument that nothing is lost.
+//! what the service owns, and `sweep::pass` for the argument that nothing is lost.
 
 mod audit;
 mod checks;

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::bench::{Bench, send};
+use crate::harness::{Harness, send};
 
 #[tokio::test]
 async fn the_clock_is_advanced_and_set() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let advanced = bench.control("/clock", json!({"advance_ms": 86_400_000})).await.json();
     assert_eq!(advanced["offset_ms"], 86_400_000);
     let set = bench.control("/clock", json!({"now": "2027-02-01T00:00:00Z"})).await.json();
@@ -18,7 +18,7 @@ async fn the_clock_is_advanced_and_set() {
 
 #[tokio::test]
 async fn an_instance_is_created_configured_and_filled() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     assert_eq!(bench.control("/n8n/west/run", json!({"workflow": "w1"})).await.status, 404);
     let config = json!({"version": "1.123", "retain": 50, "key": "secret"});
     let made = bench.control("/n8n/west", config).await.json();
@@ -46,7 +46,7 @@ async fn an_instance_is_created_configured_and_filled() {
 
 #[tokio::test]
 async fn faults_are_armed_and_cleared() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     bench.control("/n8n/north", json!({})).await;
     assert_eq!(bench.control("/n8n/north/fault", json!({"kind": "html", "count": 1})).await.status, 200);
     assert!(bench.n8n("/executions").await.content_type.starts_with("text/html"));
@@ -85,7 +85,7 @@ async fn faults_are_armed_and_cleared() {
 
 #[tokio::test]
 async fn customers_meters_events_and_totals() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     bench.control("/stripe/customers", json!({"id": "cus_north"})).await;
     let meter = bench.control("/stripe/meters", json!({"event_name": "executions"})).await.json();
     assert!(meter["id"].as_str().unwrap().starts_with("mtr_test_"));

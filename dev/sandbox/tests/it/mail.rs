@@ -4,19 +4,19 @@ use sandbox::mail::{LINE_BYTES_MAX, MailFault, RECIPIENTS_MAX};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::bench::Bench;
+use crate::harness::Harness;
 
 /// A mail client that shows every reply.
 struct Client(BufReader<TcpStream>);
 
 impl Client {
-    async fn connect(bench: &Bench) -> Self {
+    async fn connect(bench: &Harness) -> Self {
         let mut client = Self(BufReader::new(TcpStream::connect(bench.sandbox.smtp_addr()).await.unwrap()));
         assert_eq!(client.reply().await.as_deref(), Some("220"));
         client
     }
 
-    async fn greeted(bench: &Bench) -> Self {
+    async fn greeted(bench: &Harness) -> Self {
         let mut client = Self::connect(bench).await;
         assert_eq!(client.say("EHLO here.example").await.as_deref(), Some("250"));
         client
@@ -61,7 +61,7 @@ const ALTERNATIVES: &str = "From: Flowmeter <alerts@flowmeter.example>\r\nTo: op
 
 #[tokio::test]
 async fn a_message_is_accepted_and_shown() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let mut client = Client::greeted(&bench).await;
     assert_eq!(
         client.send(&["ops@north.example", "cfo@north.example"], ALTERNATIVES).await.as_deref(),
@@ -85,7 +85,7 @@ async fn a_message_is_accepted_and_shown() {
 
 #[tokio::test]
 async fn a_plain_message_has_no_html() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let mut client = Client::greeted(&bench).await;
     client.send(&["ops@north.example"], "Subject: hello\r\n\r\nonly text").await;
     let message = &bench.sandbox.mail().messages()[0];
@@ -94,7 +94,7 @@ async fn a_plain_message_has_no_html() {
 
 #[tokio::test]
 async fn commands_out_of_order_are_refused() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let mut client = Client::connect(&bench).await;
     assert_eq!(client.say("MAIL FROM:<a@b.example>").await.as_deref(), Some("503"));
     client.say("EHLO here.example").await;
@@ -110,7 +110,7 @@ async fn commands_out_of_order_are_refused() {
 
 #[tokio::test]
 async fn too_long_lines_and_too_many_recipients_are_refused_and_the_session_goes_on() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let mut client = Client::greeted(&bench).await;
     let long = "x".repeat(LINE_BYTES_MAX * 3);
     assert_eq!(client.say(&format!("NOOP {long}")).await.as_deref(), Some("500"));
@@ -125,7 +125,7 @@ async fn too_long_lines_and_too_many_recipients_are_refused_and_the_session_goes
 
 #[tokio::test]
 async fn recipients_are_refused_on_demand() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     bench.sandbox.mail().fault(MailFault::Reject451, Some(1));
     bench.sandbox.mail().fault_for("gone@north.example", MailFault::Reject550, None);
     let mut client = Client::greeted(&bench).await;
@@ -137,7 +137,7 @@ async fn recipients_are_refused_on_demand() {
 
 #[tokio::test]
 async fn a_reply_can_get_lost_after_the_message_was_accepted() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     bench.control("/mail/fault", serde_json::json!({"kind": "drop_after_data", "count": 1})).await;
     let mut client = Client::greeted(&bench).await;
     assert_eq!(client.send(&["ops@north.example"], "Subject: one\r\n\r\nbody").await, None);
@@ -148,7 +148,7 @@ async fn a_reply_can_get_lost_after_the_message_was_accepted() {
 
 #[tokio::test]
 async fn several_clients_talk_at_once() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let mut clients = Vec::new();
     for _ in 0..8 {
         clients.push(Client::greeted(&bench).await);

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail the test")]
 
-mod bench;
 mod control;
+mod harness;
 mod mail;
 mod n8n_behaviour;
 mod n8n_recordings;

@@ -5,11 +5,11 @@ use metering::Clock as _;
 use sandbox::n8n::{BIG_PAGE_BYTES, Mode, N8nFault, Runs, Start, Status, Version, Wait, WorkflowChange};
 use serde_json::Value;
 
-use crate::bench::{Bench, send, until};
+use crate::harness::{Harness, send, until};
 
 #[tokio::test]
 async fn a_walk_with_the_cursor_sees_every_row_once_while_new_ones_arrive() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").count(605)).unwrap();
     let mut seen = Vec::new();
@@ -29,7 +29,7 @@ async fn a_walk_with_the_cursor_sees_every_row_once_while_new_ones_arrive() {
 
 #[tokio::test]
 async fn limits_follow_the_version() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").count(300)).unwrap();
     assert_eq!(bench.n8n_ids("/executions").await.len(), 100);
@@ -46,7 +46,7 @@ async fn limits_follow_the_version() {
 
 #[tokio::test]
 async fn filters_are_not_in_the_cursor() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     for _ in 0..4 {
         n8n.run(&Runs::of("w1").status(Status::Error)).unwrap();
@@ -61,7 +61,7 @@ async fn filters_are_not_in_the_cursor() {
 
 #[tokio::test]
 async fn the_start_filters_are_inclusive_and_skip_queued_executions() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     let at = |time: &str| time.parse::<Timestamp>().unwrap();
     let now = bench.sandbox.clock().now();
@@ -80,7 +80,7 @@ async fn the_start_filters_are_inclusive_and_skip_queued_executions() {
 
 #[tokio::test]
 async fn the_default_list_hides_only_what_its_own_process_runs() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     let here = n8n.start(&Start::of("w1")).unwrap();
     n8n.start(&Start::of("w1").elsewhere()).unwrap();
@@ -100,7 +100,7 @@ async fn the_default_list_hides_only_what_its_own_process_runs() {
 
 #[tokio::test]
 async fn a_late_finisher_ends_when_the_clock_says_so() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.start(&Start::of("w1").ending(SignedDuration::from_hours(3), Status::Error)).unwrap();
     n8n.run(&Runs::of("w1").count(2)).unwrap();
@@ -115,7 +115,7 @@ async fn a_late_finisher_ends_when_the_clock_says_so() {
 
 #[tokio::test]
 async fn a_waiting_run_has_stopped_and_moves_its_end() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     let id = n8n.start(&Start::of("w1")).unwrap();
     n8n.wait(id, Wait::lasting(SignedDuration::from_mins(10)).then(Status::Success)).unwrap();
@@ -131,7 +131,7 @@ async fn a_waiting_run_has_stopped_and_moves_its_end() {
 
 #[tokio::test]
 async fn a_crashed_run_turns_into_an_error_with_a_new_end() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     let id = n8n.start(&Start::of("w1")).unwrap();
     n8n.finish(id, Status::Crashed).unwrap();
@@ -146,7 +146,7 @@ async fn a_crashed_run_turns_into_an_error_with_a_new_end() {
 
 #[tokio::test]
 async fn a_retry_is_a_new_execution() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     let failed = n8n.run(&Runs::of("w1").status(Status::Error)).unwrap()[0];
     let retry = n8n.retry(failed, Status::Success).unwrap();
@@ -158,7 +158,7 @@ async fn a_retry_is_a_new_execution() {
 
 #[tokio::test]
 async fn ids_are_burnt_committed_late_deleted_and_pruned() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").unsaved().count(2)).unwrap();
     let uncommitted = n8n.run(&Runs::of("w1").uncommitted()).unwrap()[0];
@@ -178,7 +178,7 @@ async fn ids_are_burnt_committed_late_deleted_and_pruned() {
 
 #[tokio::test]
 async fn rows_are_pruned_by_count_and_by_age() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.configure(|config| config.retain_rows = 10);
     n8n.run(&Runs::of("w1").count(25)).unwrap();
@@ -190,7 +190,7 @@ async fn rows_are_pruned_by_count_and_by_age() {
 
 #[tokio::test]
 async fn a_restored_database_assigns_the_same_ids_again() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").count(5)).unwrap();
     n8n.restore(2);
@@ -203,7 +203,7 @@ async fn a_restored_database_assigns_the_same_ids_again() {
 
 #[tokio::test]
 async fn deleting_over_the_api_answers_with_a_number_and_refuses_running_executions() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1")).unwrap();
     n8n.start(&Start::of("w1")).unwrap();
@@ -218,7 +218,7 @@ async fn deleting_over_the_api_answers_with_a_number_and_refuses_running_executi
 
 #[tokio::test]
 async fn a_starting_n8n_answers_with_html_first() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     bench.sandbox.n8n("north").restart(2, 1);
     let mut phases = Vec::new();
     for _ in 0..4 {
@@ -232,7 +232,7 @@ async fn a_starting_n8n_answers_with_html_first() {
 
 #[tokio::test]
 async fn faults_come_on_demand() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").count(3)).unwrap();
 
@@ -264,7 +264,7 @@ async fn faults_come_on_demand() {
 
 #[tokio::test]
 async fn background_load_creates_runs_of_many_kinds() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").mode(Mode::Trigger)).unwrap();
     n8n.load(400.0).unwrap();
@@ -278,7 +278,7 @@ async fn background_load_creates_runs_of_many_kinds() {
 
 #[tokio::test]
 async fn a_workflow_shows_its_tags_its_project_and_its_new_name() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").named("Old name")).unwrap();
     let change = WorkflowChange::of("w1").named("New name").tagged(["south", "east"]).in_project("p1");

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use sandbox::n8n::{Mode, Runs, Start, Status, Version, Wait};
 use serde_json::Value;
 
-use crate::bench::{Answer, Bench, recording};
+use crate::harness::{Answer, Harness, recording};
 
 /// The fields of an object and the JSON type of each.
 fn shape(value: &Value) -> BTreeMap<&str, &'static str> {
@@ -32,12 +32,12 @@ fn assert_same_words(what: &str, ours: &Value, recorded: &Value, fields: &[&str]
     }
 }
 
-async fn single(bench: &Bench, id: u64) -> Value {
+async fn single(bench: &Harness, id: u64) -> Value {
     bench.n8n(&format!("/executions/{id}")).await.json()
 }
 
 /// An execution of each kind that was recorded, and the recording.
-async fn executions_like_the_recorded_ones(bench: &Bench) -> Vec<(&'static str, Value)> {
+async fn executions_like_the_recorded_ones(bench: &Harness) -> Vec<(&'static str, Value)> {
     let n8n = bench.sandbox.n8n("north");
     let run = |mode, status| n8n.run(&Runs::of("w1").mode(mode).status(status)).unwrap()[0];
     let start = || n8n.start(&Start::of("w1")).unwrap();
@@ -83,7 +83,7 @@ async fn executions_like_the_recorded_ones(bench: &Bench) -> Vec<(&'static str, 
 
 #[tokio::test]
 async fn every_kind_of_execution_looks_as_recorded() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     for (name, ours) in executions_like_the_recorded_ones(&bench).await {
         let recorded = &recording(&format!("n8n/{name}.json"))["body"];
         assert_same_shape(name, &ours, recorded);
@@ -93,7 +93,7 @@ async fn every_kind_of_execution_looks_as_recorded() {
 
 #[tokio::test]
 async fn the_old_line_looks_as_recorded() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.configure(|config| config.version = Version::V1_123);
     let ids = n8n.run(&Runs::of("w1").count(8)).unwrap();
@@ -109,7 +109,7 @@ async fn the_old_line_looks_as_recorded() {
 
 #[tokio::test]
 async fn lists_look_as_recorded() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.run(&Runs::of("w1").count(904)).unwrap();
     n8n.run(&Runs::of("w1").mode(Mode::Trigger)).unwrap();
@@ -136,7 +136,7 @@ async fn lists_look_as_recorded() {
 
 #[tokio::test]
 async fn included_data_looks_as_recorded() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     let id = n8n.run(&Runs::of("w1")).unwrap()[0];
 
@@ -152,7 +152,7 @@ async fn included_data_looks_as_recorded() {
 
 #[tokio::test]
 async fn open_executions_are_listed_as_recorded() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     n8n.start(&Start::of("w1").queued()).unwrap();
     let waiting = n8n.start(&Start::of("w1")).unwrap();
@@ -170,7 +170,7 @@ async fn open_executions_are_listed_as_recorded() {
 
 #[tokio::test]
 async fn workflows_look_as_recorded() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let n8n = bench.sandbox.n8n("north");
     for workflow in ["w1", "w2", "w3"] {
         n8n.run(&Runs::of(workflow)).unwrap();
@@ -190,7 +190,7 @@ async fn workflows_look_as_recorded() {
 
 #[tokio::test]
 async fn errors_match_the_recorded_ones_exactly() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     bench.sandbox.n8n("north").run(&Runs::of("w1").count(3)).unwrap();
     let names = [
         "err-bad-cursor",
@@ -211,7 +211,7 @@ async fn errors_match_the_recorded_ones_exactly() {
     let recorded = recording("n8n/err-bad-key.json");
     let url = format!("{}/api/v1/executions", bench.sandbox.n8n_url("north"));
     let wrong_key = bench.get(url).header("X-N8N-API-KEY", "wrong");
-    assert_recorded("err-bad-key", &crate::bench::send(wrong_key).await, &recorded);
+    assert_recorded("err-bad-key", &crate::harness::send(wrong_key).await, &recorded);
 }
 
 fn assert_recorded(name: &str, ours: &Answer, recorded: &Value) {

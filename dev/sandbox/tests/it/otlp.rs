@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::span::Link;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message as _;
 
-use crate::bench::{Bench, send};
+use crate::harness::{Harness, send};
 
 fn export() -> ExportTraceServiceRequest {
     let text = |text: &str| Some(Wrapped { value: Some(AnyValue::StringValue(text.into())) });
@@ -37,7 +37,7 @@ fn export() -> ExportTraceServiceRequest {
 
 #[tokio::test]
 async fn spans_are_accepted_and_shown() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let url = format!("{}/v1/traces", bench.sandbox.otlp_url());
     let post = bench.post(url).header("content-type", "application/x-protobuf");
     let answer = send(post.body(export().encode_to_vec())).await;
@@ -56,7 +56,7 @@ async fn spans_are_accepted_and_shown() {
 
 #[tokio::test]
 async fn a_body_that_is_not_protobuf_is_refused() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let url = format!("{}/v1/traces", bench.sandbox.otlp_url());
     assert_eq!(send(bench.post(url).body("not protobuf")).await.status, 400);
 }

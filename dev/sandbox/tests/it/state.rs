@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use sandbox::n8n::Runs;
 use sandbox::{Sandbox, SandboxError, SandboxOptions, SnapshotError};
 
-use crate::bench::{Bench, until};
+use crate::harness::{Harness, until};
 
 /// Each test's own file, removed at the end.
 struct StateFile(std::path::PathBuf);
@@ -30,7 +30,7 @@ impl Drop for StateFile {
 #[tokio::test]
 async fn the_state_survives_a_restart() {
     let file = StateFile::new("restart");
-    let bench = Bench::with(file.options(false)).await;
+    let bench = Harness::with(file.options(false)).await;
     bench.sandbox.n8n("north").run(&Runs::of("w1").named("Order sync").count(12)).unwrap();
     bench.sandbox.clock().advance(SignedDuration::from_hours(5));
     bench.sandbox.stripe().add_customer("cus_north").unwrap();
@@ -39,7 +39,7 @@ async fn the_state_survives_a_restart() {
     bench.stripe_post("/billing/meter_events", form).await;
     bench.sandbox.stop().await;
 
-    let bench = Bench::with(file.options(false)).await;
+    let bench = Harness::with(file.options(false)).await;
     assert_eq!(bench.n8n_ids("/executions").await.len(), 12);
     assert_eq!(bench.sandbox.n8n("north").run(&Runs::of("w1")).unwrap(), [13]);
     assert_eq!(bench.sandbox.clock().offset_ms(), 5 * 3_600 * 1_000);
@@ -51,7 +51,7 @@ async fn the_state_survives_a_restart() {
 #[tokio::test]
 async fn the_state_is_written_while_it_runs() {
     let file = StateFile::new("running");
-    let bench = Bench::with(file.options(false)).await;
+    let bench = Harness::with(file.options(false)).await;
     bench.sandbox.n8n("north").run(&Runs::of("w1")).unwrap();
     until("the file is written", || file.0.exists()).await;
     bench.sandbox.stop().await;
@@ -69,7 +69,7 @@ async fn a_file_that_is_not_a_state_is_refused_and_left_alone() {
 #[tokio::test]
 async fn the_demo_has_three_instances_and_continues_where_it_stopped() {
     let file = StateFile::new("demo");
-    let bench = Bench::with(file.options(true)).await;
+    let bench = Harness::with(file.options(true)).await;
     for instance in ["north", "south", "east"] {
         assert!(!bench.sandbox.n8n(instance).executions().is_empty(), "{instance}");
     }
@@ -79,7 +79,7 @@ async fn the_demo_has_three_instances_and_continues_where_it_stopped() {
     let before = bench.sandbox.n8n("north").executions().len();
     bench.sandbox.stop().await;
 
-    let bench = Bench::with(file.options(true)).await;
+    let bench = Harness::with(file.options(true)).await;
     assert!(bench.sandbox.n8n("north").executions().len() >= before);
     assert_eq!(bench.stripe_get("/billing/meters").await.json()["data"].as_array().map(Vec::len), Some(1));
     bench.sandbox.stop().await;

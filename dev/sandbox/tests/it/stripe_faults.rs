@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use sandbox::stripe::StripeFault;
 
-use crate::bench::{Bench, send};
+use crate::harness::{Harness, send};
 
 const FORM: &str =
     "event_name=executions&identifier=e1&payload[stripe_customer_id]=cus_north&payload[value]=5";
 
-async fn bench() -> Bench {
-    let bench = Bench::new().await;
+async fn bench() -> Harness {
+    let bench = Harness::new().await;
     bench.sandbox.stripe().add_customer("cus_north").unwrap();
     bench.sandbox.stripe().add_meter("executions").unwrap();
     bench
@@ -20,17 +20,17 @@ async fn bench() -> Bench {
 const SENDER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sends the event under a key, and returns the status if an answer came.
-async fn attempt(bench: &Bench, key: &str) -> Option<u16> {
+async fn attempt(bench: &Harness, key: &str) -> Option<u16> {
     let call = bench.stripe_call("/billing/meter_events", FORM).header("idempotency-key", key);
     call.send().await.ok().map(|response| response.status().as_u16())
 }
 
 /// The same, by a sender that soon gives up.
-async fn hasty_attempt(bench: &Bench, key: &str) -> Option<u16> {
+async fn hasty_attempt(bench: &Harness, key: &str) -> Option<u16> {
     tokio::time::timeout(SENDER_PATIENCE, attempt(bench, key)).await.ok().flatten()
 }
 
-fn total(bench: &Bench) -> i64 {
+fn total(bench: &Harness) -> i64 {
     bench.sandbox.stripe().total("cus_north", "executions")
 }
 

@@ -4,10 +4,10 @@ use jiff::SignedDuration;
 use metering::Clock as _;
 use sandbox::stripe::{EventError, Fate, Window};
 
-use crate::bench::{Answer, Bench, send};
+use crate::harness::{Answer, Harness, send};
 
-async fn bench() -> Bench {
-    let bench = Bench::new().await;
+async fn bench() -> Harness {
+    let bench = Harness::new().await;
     bench.sandbox.stripe().add_customer("cus_north").unwrap();
     bench.sandbox.stripe().add_meter("executions").unwrap();
     bench
@@ -19,7 +19,7 @@ fn form(identifier: &str, value: &str) -> String {
     )
 }
 
-async fn send_event(bench: &Bench, identifier: &str, value: &str) -> Answer {
+async fn send_event(bench: &Harness, identifier: &str, value: &str) -> Answer {
     bench.stripe_post("/billing/meter_events", &form(identifier, value)).await
 }
 
@@ -185,7 +185,7 @@ async fn summaries_show_counted_events_after_their_delay() {
 
 #[tokio::test]
 async fn an_event_replaces_the_value_of_a_windowed_meter() {
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let stripe = bench.sandbox.stripe();
     stripe.add_customer("cus_north").unwrap();
     stripe.add_meter_with("executions", |meter| meter.window = Some(Window::Hour)).unwrap();

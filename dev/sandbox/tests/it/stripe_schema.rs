@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::bench::{Bench, recording};
+use crate::harness::{Harness, recording};
 
 /// Stripe's description of its objects.
 struct Schemas(Value);
@@ -71,7 +71,7 @@ impl Schemas {
 #[tokio::test]
 async fn every_object_fits_the_schema() {
     let schemas = Schemas::load();
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let now = metering::Clock::now(bench.sandbox.clock()).as_second();
 
     let customer =
@@ -113,7 +113,7 @@ async fn every_object_fits_the_schema() {
 #[tokio::test]
 async fn every_refusal_fits_the_schema() {
     let schemas = Schemas::load();
-    let bench = Bench::new().await;
+    let bench = Harness::new().await;
     let answers = [
         (400, bench.stripe_post("/billing/meter_events", "event_name=executions").await),
         (400, bench.stripe_post("/billing/meter_events", "colour=red").await),

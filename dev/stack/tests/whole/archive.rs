@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, CUSTOMER, METER, Runs, SOURCE, TENANT};
+use crate::harness::{CUSTOMER, Harness, METER, Runs, SOURCE, TENANT};
 
 /// The lines of a CSV statement of this kind.
 fn lines<'a>(statement: &'a str, kind: &str) -> Vec<&'a str> {
@@ -11,7 +11,7 @@ fn lines<'a>(statement: &'a str, kind: &str) -> Vec<&'a str> {
 
 #[test]
 fn a_renamed_and_then_removed_tenant_is_billed_once_with_one_base_fee() {
-    let bench = Bench::with_tenant("archive", 1_000);
+    let bench = Harness::with_tenant("archive", 1_000);
     let plan = json!({ "name": "Start", "monthly_limit": 1_000, "meter_event_name": METER, "price": {
         "currency": "eur", "base_fee_minor": 1_900, "included_executions": 1_000, "overage_per_thousand_minor": 100 } });
     bench.gateway().put("/v1/plans/start", &plan).unwrap();
@@ -68,7 +68,7 @@ fn a_renamed_and_then_removed_tenant_is_billed_once_with_one_base_fee() {
 
 #[test]
 fn a_restored_source_continues_where_it_stopped_and_counts_once() {
-    let bench = Bench::with_tenant("restored-source", 1_000);
+    let bench = Harness::with_tenant("restored-source", 1_000);
     bench.run(SOURCE, Runs::good(40));
     bench.await_counted(TENANT, 40);
     bench.await_quiet();

@@ -3,13 +3,13 @@
 use proto::v1;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, Runs, SOURCE, TENANT};
+use crate::harness::{Harness, Runs, SOURCE, TENANT};
 
-fn fault(bench: &Bench, instance: &str, kind: &str) {
+fn fault(bench: &Harness, instance: &str, kind: &str) {
     bench.sandbox().post(&format!("/control/n8n/{instance}/fault"), &json!({ "kind": kind })).unwrap();
 }
 
-fn await_failing(bench: &Bench, source: &str, reason: &str) {
+fn await_failing(bench: &Harness, source: &str, reason: &str) {
     let detail = bench.until(&format!("{source} failing as {reason}"), || {
         let shown = bench.gateway().get(&format!("/v1/sources/{source}")).unwrap();
         let failing = shown.pointer("/status/failing").filter(|failing| failing["reason"] == reason)?;
@@ -18,7 +18,7 @@ fn await_failing(bench: &Bench, source: &str, reason: &str) {
     assert!(!detail.is_empty(), "{source}: a person needs to read what to do");
 }
 
-fn await_healthy(bench: &Bench, source: &str) {
+fn await_healthy(bench: &Harness, source: &str) {
     bench.until(&format!("{source} healthy"), || {
         let shown = bench.gateway().get(&format!("/v1/sources/{source}")).unwrap();
         shown.pointer("/status/failing").filter(|failing| failing.is_null()).cloned()
@@ -26,7 +26,7 @@ fn await_healthy(bench: &Bench, source: &str) {
 }
 
 /// Everything else continues: the good source is counted exactly.
-fn the_rest_goes_on(bench: &Bench, counted_before: u64) -> u64 {
+fn the_rest_goes_on(bench: &Harness, counted_before: u64) -> u64 {
     bench.run(SOURCE, Runs::good(10));
     let counted = bench.await_counted(TENANT, counted_before + 10);
     assert_eq!(counted, counted_before + 10);
@@ -35,7 +35,7 @@ fn the_rest_goes_on(bench: &Bench, counted_before: u64) -> u64 {
 
 #[test]
 fn a_source_with_bad_answers_is_reported_as_failing_and_recovers() {
-    let bench = Bench::with_tenant("bad-answers", 100_000);
+    let bench = Harness::with_tenant("bad-answers", 100_000);
     let counted = the_rest_goes_on(&bench, 0);
     bench.put_tenant("south");
     for (source, kind, reason) in [
@@ -69,7 +69,7 @@ fn a_source_with_bad_answers_is_reported_as_failing_and_recovers() {
 
 #[test]
 fn a_row_of_unknown_status_is_kept_and_replayed() {
-    let bench = Bench::with_tenant("bad-row", 100_000);
+    let bench = Harness::with_tenant("bad-row", 100_000);
     bench.put_tenant("south");
     bench.put_n8n("odd-n8n", "south");
     bench.await_sweep_of("odd-n8n");
@@ -87,7 +87,7 @@ fn a_row_of_unknown_status_is_kept_and_replayed() {
 
 #[test]
 fn an_unprocessable_message_is_kept_with_its_reason_and_replayed() {
-    let bench = Bench::with_tenant("bad-message", 100_000);
+    let bench = Harness::with_tenant("bad-message", 100_000);
     let counted = the_rest_goes_on(&bench, 0);
 
     let executions_of = |source: &str| bench.namespace().executions(source);

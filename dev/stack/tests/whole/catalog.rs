@@ -5,9 +5,9 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use stack::{Program, Project};
 
-use crate::bench::Bench;
+use crate::harness::Harness;
 
-fn apply(bench: &Bench, more: &[&str]) -> Output {
+fn apply(bench: &Harness, more: &[&str]) -> Output {
     let example = Project::find().unwrap().root().join("docs/catalog.yaml");
     let mut command = Command::new(bench.stack.cli());
     command.args(["apply", "-f"]).arg(example).args(more).envs(bench.stack.cli_environment());
@@ -22,7 +22,7 @@ fn printed(output: &Output) -> String {
 
 #[test]
 fn the_documented_catalog_can_be_applied_and_uses_every_setting() {
-    let bench = Bench::start_some("catalog", &[Program::Gateway], |options| options);
+    let bench = Harness::start_some("catalog", &[Program::Gateway], |options| options);
     let first = printed(&apply(&bench, &[]));
     assert_eq!(first.lines().filter(|line| line.ends_with(" created")).count(), 10, "{first}");
     let again = printed(&apply(&bench, &[]));

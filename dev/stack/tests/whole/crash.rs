@@ -2,7 +2,7 @@
 
 use stack::Program;
 
-use crate::bench::{Bench, Runs, SOURCE, TENANT};
+use crate::harness::{Harness, Runs, SOURCE, TENANT};
 
 const LIMIT: u64 = 400;
 const ROUNDS: u64 = 10;
@@ -18,7 +18,7 @@ const COUNTED: u64 = ROUNDS * 60;
 const UNCOUNTED: u64 = ROUNDS * 5;
 
 fn figures_survive_a_crash_of(program: Program) {
-    let mut bench = Bench::with_tenant(&format!("crash-{}", program.name()), LIMIT);
+    let mut bench = Harness::with_tenant(&format!("crash-{}", program.name()), LIMIT);
     for round in 0..ROUNDS {
         for runs in ROUND {
             bench.run(SOURCE, runs);

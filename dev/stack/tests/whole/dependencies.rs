@@ -12,7 +12,7 @@ use stack::{
     wait,
 };
 
-use crate::bench::{Bench, CUSTOMER, METER, Runs, SOURCE, TENANT};
+use crate::harness::{CUSTOMER, Harness, METER, Runs, SOURCE, TENANT};
 
 /// Longer than a service's pause between two attempts, plus a start of all of them on a busy machine.
 const SOON: Duration = Duration::from_secs(90);
@@ -25,14 +25,14 @@ fn port_of(url: &str) -> u16 {
 }
 
 /// The answers of `/healthz` and `/readyz` of a service.
-fn health(bench: &Bench, program: Program) -> Option<(u16, u16, String)> {
+fn health(bench: &Harness, program: Program) -> Option<(u16, u16, String)> {
     let api = Api::new(&bench.stack.ops_url(program).unwrap());
     let (alive, _) = api.try_get("/healthz").ok()?;
     let (ready, said) = api.try_get("/readyz").ok()?;
     Some((alive, ready, said))
 }
 
-fn await_waiting(bench: &mut Bench, program: Program, for_what: &str) {
+fn await_waiting(bench: &mut Harness, program: Program, for_what: &str) {
     let what = format!("{} to wait for {for_what}", program.name());
     wait::until(&what, SOON, || {
         if let Some(status) = bench.stack.process(program)?.ended()? {
@@ -54,7 +54,7 @@ fn services_wait_for_the_database_and_the_broker() {
     let broker_way = Proxy::start(port_of(&nats_url)).unwrap();
     database_way.refuse();
     broker_way.refuse();
-    let mut bench = Bench::start_some("away", &[], |mut options| {
+    let mut bench = Harness::start_some("away", &[], |mut options| {
         let detour = options.backing.through(database_way.port(), broker_way.port());
         options.detours = Program::SERVICES.into_iter().map(|program| (program, detour.clone())).collect();
         options
@@ -113,7 +113,7 @@ fn a_refused_login_ends_a_service_at_once() {
 }
 
 fn ends_at_once(test: &str, change: impl FnOnce(Options) -> Options, reason: &str) {
-    let mut bench = Bench::start_some(test, &[], change);
+    let mut bench = Harness::start_some(test, &[], change);
     bench.stack.relaunch(Program::Alerts).unwrap();
     let ended = wait::until("alerts to end", SOON, || bench.stack.process(Program::Alerts)?.ended()).unwrap();
     assert!(!ended.success());

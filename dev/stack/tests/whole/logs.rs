@@ -5,10 +5,10 @@ use std::fs;
 use serde_json::{Value, json};
 use stack::{Api, Program};
 
-use crate::bench::{Bench, Runs, SOURCE, TENANT};
+use crate::harness::{Harness, Runs, SOURCE, TENANT};
 
 /// The lines that a service has written, as JSON.
-fn lines(bench: &Bench, service: Program) -> Vec<Value> {
+fn lines(bench: &Harness, service: Program) -> Vec<Value> {
     let text = fs::read_to_string(bench.stack.profile().log(service.name())).unwrap();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
@@ -19,7 +19,7 @@ fn said(line: &Value) -> &str {
 
 #[test]
 fn the_log_names_who_changed_what_and_is_quiet_about_sweeps() {
-    let bench = Bench::with_tenant("logs", 10);
+    let bench = Harness::with_tenant("logs", 10);
     bench.run(SOURCE, Runs::good(3));
     bench.await_counted(TENANT, 3);
     bench.await_quiet();
@@ -51,7 +51,7 @@ fn the_log_names_who_changed_what_and_is_quiet_about_sweeps() {
 
 #[test]
 fn a_report_that_stripe_rejects_is_an_error_with_its_tenant() {
-    let bench = Bench::with_tenant("logs-stripe", 10);
+    let bench = Harness::with_tenant("logs-stripe", 10);
     let unknown = json!({ "name": "North", "plan": "start", "stripe_customer_id": "cus_typo" });
     bench.gateway().put(&format!("/v1/tenants/{TENANT}"), &unknown).unwrap();
     bench.run(SOURCE, Runs::good(3));

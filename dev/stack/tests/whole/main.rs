@@ -12,11 +12,11 @@
 
 mod archive;
 mod bad_input;
-mod bench;
 mod catalog;
 mod chaos;
 mod crash;
 mod dependencies;
+mod harness;
 mod logs;
 mod metrics;
 mod period_end;

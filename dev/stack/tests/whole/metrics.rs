@@ -2,11 +2,11 @@
 
 use stack::{Api, Program};
 
-use crate::bench::{Bench, Runs, SOURCE, TENANT};
+use crate::harness::{Harness, Runs, SOURCE, TENANT};
 
 #[test]
 fn every_metric_has_a_help_text_and_the_operators_figures_are_exported() {
-    let bench = Bench::with_tenant("metrics", 10);
+    let bench = Harness::with_tenant("metrics", 10);
     bench.run(SOURCE, Runs::good(9));
     bench.await_counted(TENANT, 9);
     let shown = |service: Program| Api::new(&bench.stack.ops_url(service).unwrap()).text("/metrics").unwrap();

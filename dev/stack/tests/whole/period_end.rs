@@ -1,10 +1,10 @@
 //! The simulated clock passes the end of a month.
 
-use crate::bench::{Bench, Runs, SOURCE, TENANT};
+use crate::harness::{Harness, Runs, SOURCE, TENANT};
 
 #[test]
 fn a_period_closes_when_its_sources_are_complete() {
-    let bench = Bench::with_tenant("period-end", 1_000);
+    let bench = Harness::with_tenant("period-end", 1_000);
     bench.run(SOURCE, Runs::good(120));
     bench.run(SOURCE, Runs { mode: "manual", ..Runs::good(7) });
     bench.await_counted(TENANT, 120);

@@ -7,14 +7,14 @@ use std::{
 
 use serde_json::Value;
 
-use crate::bench::{Bench, Runs, SOURCE, TENANT};
+use crate::harness::{Harness, Runs, SOURCE, TENANT};
 
 /// More than the aggregator's connections for requests, and more than one caller may have at once.
 const CALLERS: usize = 24;
 
 #[test]
 fn many_concurrent_requests_of_one_caller_do_not_disturb_counting() {
-    let bench = Bench::with_tenant("questions", 100_000);
+    let bench = Harness::with_tenant("questions", 100_000);
     bench.run(SOURCE, Runs::good(500));
     bench.await_counted(TENANT, 500);
     let start = bench.usage(TENANT)["period"]["start"].as_str().unwrap().to_owned();

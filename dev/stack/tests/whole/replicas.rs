@@ -21,7 +21,7 @@ use proto::{
 use stack::{Program, Replica, wait};
 use tokio::runtime::Runtime;
 
-use crate::bench::{Bench, jetstream_at};
+use crate::harness::{Harness, jetstream_at};
 use load::{Figures, Load};
 
 /// The lease (4 s) and the broker's wait for acknowledgements (5 s) make it ten seconds. A busy machine is slow, not
@@ -36,7 +36,7 @@ fn aggregator(number: u8) -> Replica {
 }
 
 struct Crew {
-    bench: Bench,
+    bench: Harness,
     runtime: Runtime,
     broker: jetstream::Context,
     /// The replica id of each running process in the leases.
@@ -78,7 +78,7 @@ fn aggregators_come_and_go_while_executions_arrive() {
 impl Crew {
     /// No aggregator runs yet. It is the middle of a month.
     fn gather() -> Self {
-        let bench = Bench::start_some("replicas", &[], |mut options| {
+        let bench = Harness::start_some("replicas", &[], |mut options| {
             options.replicas.insert(Program::Aggregator, REPLICAS);
             options
         });
@@ -123,7 +123,7 @@ impl Crew {
     }
 
     /// Ends a process, and waits until others have recorded what was published to its partitions afterwards.
-    fn leave(&mut self, how: &str, number: u8, end: impl FnOnce(&mut Bench)) {
+    fn leave(&mut self, how: &str, number: u8, end: impl FnOnce(&mut Harness)) {
         let name = self.names.remove(&number).unwrap();
         let partitions = self.held().remove(&name).unwrap();
         assert!(partitions.len() > 1, "{how}: it had work: {partitions:?}");

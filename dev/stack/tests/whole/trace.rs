@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::bench::{Bench, Runs, SOURCE};
+use crate::harness::{Harness, Runs, SOURCE};
 
 #[test]
 fn from_poll_to_mail_is_one_trace() {
-    let bench = Bench::with_tenant("trace", 10);
+    let bench = Harness::with_tenant("trace", 10);
     bench.run(SOURCE, Runs::good(9));
     bench.await_mails(1);
     let travelled = ["collector", "aggregator", "alerts"];

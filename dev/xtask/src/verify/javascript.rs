@@ -7,10 +7,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use stack::{Project, install};
+use stack::{Project, binaries, install};
 
 use super::{Outcome, passes};
-use crate::binaries;
 
 /// Pinned: another version may find other things. openapi-typescript needs the fifth version of TypeScript.
 const PACKAGES: [(&str, &str); 4] = [

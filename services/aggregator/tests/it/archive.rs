@@ -7,9 +7,9 @@ use proto::{
     v1::{self, CatalogEntry, PeriodEvent, catalog_entry, period_event::Event},
 };
 
-use crate::support::{Running, at, executions, tenant};
+use crate::harness::{Harness, at, executions, tenant};
 
-async fn archive(running: &Running) {
+async fn archive(running: &Harness) {
     let archived = ArchivedTenant::new(tenant("UTC"), 9, running.now());
     let entry = CatalogEntry { entry: Some(catalog_entry::Entry::Tenant(archived.to_wire())) };
     running.bench.publish(running.bench.namespace().catalog(CatalogKind::Tenant, "north"), &entry).await;
@@ -22,7 +22,7 @@ async fn archive(running: &Running) {
 
 #[tokio::test]
 async fn an_archived_tenants_executions_are_counted_published_and_readable() {
-    let mut running = Running::start(Some(100)).await;
+    let mut running = Harness::start(Some(100)).await;
     let mut events = running.bench.topic::<PeriodEvent>(Stream::Periods, "usage.period").await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
@@ -72,7 +72,7 @@ async fn an_archived_tenants_executions_are_counted_published_and_readable() {
 
 #[tokio::test]
 async fn a_period_keeps_the_time_zone_it_was_opened_with() {
-    let mut running = Running::start(Some(100)).await;
+    let mut running = Harness::start(Some(100)).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     running.bench.publish_entry(&tenant("Europe/Madrid"), 2).await;

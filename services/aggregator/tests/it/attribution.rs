@@ -5,7 +5,7 @@ use metering::{PlanId, TenantId};
 use proto::{subjects::Question, timestamp, v1};
 use testkit::eventually;
 
-use crate::support::{Running, at, execution, executions, plan, source, tenant};
+use crate::harness::{Harness, at, execution, executions, plan, source, tenant};
 
 /// A source without a tenant of its own.
 fn shared(attributions: Vec<Attribution>) -> Source {
@@ -25,14 +25,14 @@ fn south() -> Tenant {
     Tenant { id: TenantId::parse("south").unwrap(), ..tenant("UTC") }
 }
 
-async fn begin(attributions: Vec<Attribution>) -> Running {
-    let running = Running::start(None).await;
+async fn begin(attributions: Vec<Attribution>) -> Harness {
+    let running = Harness::start(None).await;
     running.bench.publish_entry(&south(), 1).await;
     running.bench.publish_entry(&shared(attributions), 1).await;
     running
 }
 
-async fn tell(running: &Running, workflow: &str, tags: &[&str], read_at: &str) {
+async fn tell(running: &Harness, workflow: &str, tags: &[&str], read_at: &str) {
     let batch = v1::ExecutionBatch {
         source_id: "shared".into(),
         epoch: 1,
@@ -48,7 +48,7 @@ async fn tell(running: &Running, workflow: &str, tags: &[&str], read_at: &str) {
     running.bench.publish(running.bench.namespace().executions("shared"), &batch).await;
 }
 
-async fn counted(running: &Running, tenant: &str) -> i64 {
+async fn counted(running: &Harness, tenant: &str) -> i64 {
     sqlx::query_scalar(
         "SELECT coalesce(sum(counted), 0)::bigint FROM periods JOIN tenants ON number = tenant_number
          WHERE tenant_id = $1",
@@ -59,7 +59,7 @@ async fn counted(running: &Running, tenant: &str) -> i64 {
     .unwrap()
 }
 
-async fn await_counted(running: &Running, north: i64, south: i64) {
+async fn await_counted(running: &Harness, north: i64, south: i64) {
     let wanted = (north, south);
     eventually("both tenants have their executions", || async {
         let seen = (counted(running, "north").await, counted(running, "south").await);
@@ -68,11 +68,11 @@ async fn await_counted(running: &Running, north: i64, south: i64) {
     .await;
 }
 
-async fn unmapped(running: &Running) -> v1::UnmappedAnswer {
+async fn unmapped(running: &Harness) -> v1::UnmappedAnswer {
     running.ask(Question::Unmapped, &v1::UnmappedQuestion { source_id: "shared".into() }).await.unwrap()
 }
 
-async fn await_unmapped(running: &Running, executions: u64) -> v1::UnmappedAnswer {
+async fn await_unmapped(running: &Harness, executions: u64) -> v1::UnmappedAnswer {
     eventually("this many executions are unmapped", || async {
         let answer = unmapped(running).await;
         (answer.executions_total == executions).then_some(answer)
@@ -153,7 +153,7 @@ async fn an_attribution_from_a_date_maps_executions_that_stopped_since() {
 
 #[tokio::test]
 async fn executions_of_a_tenant_without_a_known_plan_count_once_it_is_known() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let waiting = Tenant { plan: PlanId::parse("later").unwrap(), ..south() };
     running.bench.publish_entry(&waiting, 1).await;
     running.bench.publish_entry(&shared(vec![attribution("south", tag("south"), None)]), 1).await;

@@ -5,11 +5,11 @@ use metering::{TenantId, WorkflowId};
 use proto::{streams::Stream, subjects::Question, timestamp, v1, v1::period_event::Event};
 use testkit::{Topic, eventually};
 
-use crate::support::{Running, execution, executions, source, tenant};
+use crate::harness::{Harness, execution, executions, source, tenant};
 
 const CANCELED: v1::ExecutionStatus = v1::ExecutionStatus::Canceled;
 
-impl Running {
+impl Harness {
     async fn push(&self, executions: Vec<v1::Execution>) -> u64 {
         self.push_to("north-n8n", executions).await
     }
@@ -82,7 +82,7 @@ const NOVEMBER: &str = "2026-11-01T00:00:00Z";
 
 #[tokio::test]
 async fn runs_pushed_as_canceled_or_manual_count_once_the_poll_shows_them() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut reports: Topic<v1::SourceContradicted> =
         running.bench.topic(Stream::Contradictions, "source.contradicted").await;
     running.push(forged(executions(1..=60), |run| run.status = CANCELED.into())).await;
@@ -107,7 +107,7 @@ async fn runs_pushed_as_canceled_or_manual_count_once_the_poll_shows_them() {
 
 #[tokio::test]
 async fn an_honest_push_is_confirmed_without_a_report() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let later_start = |run: &mut v1::Execution| {
         let started_at = run.started_at.as_mut().expect("a start");
         started_at.nanos += 15_000_000;
@@ -139,7 +139,7 @@ async fn an_honest_push_is_confirmed_without_a_report() {
 
 #[tokio::test]
 async fn the_poll_moves_an_execution_to_its_period_and_its_workflow() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     // Pushed as runs of October, which is already closed; they are late there.
     running.send(vec![execution(99, "2026-10-20T12:00:00Z")]).await;
     running.await_figures("north", OCTOBER, (1, 0, 0)).await;
@@ -184,7 +184,7 @@ async fn the_poll_moves_an_execution_to_its_period_and_its_workflow() {
 
 #[tokio::test]
 async fn a_run_that_was_in_time_and_leaves_a_closed_period_leaves_nothing_late() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     running.push(vec![execution(1, "2026-10-31T12:00:00Z"), execution(2, "2026-10-31T12:00:00Z")]).await;
     running.await_figures("north", OCTOBER, (2, 0, 0)).await;
     eventually("October is closed", || async {
@@ -203,7 +203,7 @@ async fn a_run_that_was_in_time_and_leaves_a_closed_period_leaves_nothing_late()
 
 #[tokio::test]
 async fn a_polled_crash_is_resolved_only_by_the_poll() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let with = |id, status: v1::ExecutionStatus, stop| {
         let mut run = execution(id, stop);
         run.status = status.into();
@@ -249,7 +249,7 @@ fn shared(attributions: Vec<(&str, &str)>) -> Source {
 
 #[tokio::test]
 async fn executions_pushed_for_a_shared_source_wait_for_the_poll() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let south = Tenant { id: TenantId::parse("south").expect("a tenant"), ..tenant("UTC") };
     running.bench.publish_entry(&south, 1).await;
     running.bench.publish_entry(&shared(vec![("north", "w1"), ("south", "w2"), ("north", "w0")]), 1).await;
@@ -280,7 +280,7 @@ async fn executions_pushed_for_a_shared_source_wait_for_the_poll() {
 const ADMITTED_AT: &str = "2026-11-24T11:58:59Z";
 
 fn admitted(executions: Vec<v1::Execution>) -> Vec<v1::Execution> {
-    forged(executions, |run| run.admitted_at = crate::support::at(ADMITTED_AT))
+    forged(executions, |run| run.admitted_at = crate::harness::at(ADMITTED_AT))
 }
 
 /// The only slot of these executions, with this many of them.
@@ -291,7 +291,7 @@ fn slot_with(executions: u64) -> Vec<v1::SettledSlot> {
 
 #[tokio::test]
 async fn counted_executions_settle_their_slot_whether_push_or_poll_comes_first() {
-    let mut running = Running::start(Some(2)).await;
+    let mut running = Harness::start(Some(2)).await;
     let complete_until = "2026-11-24T11:58:58Z".parse().expect("an instant");
     let last = running.push(admitted(executions(1..=3))).await;
     running.synced("north-n8n", complete_until, last).await;
@@ -318,10 +318,10 @@ async fn counted_executions_settle_their_slot_whether_push_or_poll_comes_first()
 
 #[tokio::test]
 async fn running_executions_are_published_as_counted_once_the_poll_shows_them() {
-    let mut running = Running::start(Some(2)).await;
+    let mut running = Harness::start(Some(2)).await;
     let complete_until: jiff::Timestamp = "2026-11-24T11:58:58Z".parse().expect("an instant");
     let began_before = |mut runs: Vec<v1::Execution>| {
-        runs.iter_mut().for_each(|run| run.started_at = crate::support::at("2026-11-24T11:58:50Z"));
+        runs.iter_mut().for_each(|run| run.started_at = crate::harness::at("2026-11-24T11:58:50Z"));
         runs
     };
     // Two were running when the source was complete.
@@ -343,7 +343,7 @@ async fn running_executions_are_published_as_counted_once_the_poll_shows_them() 
 
 #[tokio::test]
 async fn running_executions_are_matched_by_id_as_soon_as_they_are_counted() {
-    let mut running = Running::start(Some(2)).await;
+    let mut running = Harness::start(Some(2)).await;
     let complete_until = "2026-11-24T11:58:58Z".parse().expect("an instant");
     let last = running.send(executions(1..=1)).await;
     running.synced_with_open("north-n8n", complete_until, last, &[2, 3]).await;
@@ -369,7 +369,7 @@ async fn running_executions_are_matched_by_id_as_soon_as_they_are_counted() {
 
 #[tokio::test]
 async fn made_up_workflows_are_bounded_and_the_poll_names_the_real_ones() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.push(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     sqlx::query(

@@ -10,9 +10,9 @@ use proto::{
     v1::{self, DeadLetter, ExecutionBatch, ExecutionStatus},
 };
 
-use crate::support::{Running, execution, executions, source};
+use crate::harness::{Harness, execution, executions, source};
 
-impl Running {
+impl Harness {
     /// While the service is stopped: takes the first message of the partition this many times, and gives it
     /// back.
     async fn deliver_in_vain(&self, source_id: &str, times: usize) {
@@ -49,7 +49,7 @@ impl Running {
 
 #[tokio::test]
 async fn bytes_that_are_no_message_become_a_dead_letter_and_the_next_one_counts() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let subject = running.bench.namespace().executions("north-n8n");
     running.bench.publish_bytes(subject.clone(), b"<html>not protobuf</html>").await;
@@ -64,7 +64,7 @@ async fn bytes_that_are_no_message_become_a_dead_letter_and_the_next_one_counts(
 
 #[tokio::test]
 async fn invalid_executions_become_a_dead_letter_and_their_neighbours_count() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let mut batch = executions(1..=5);
     batch[1].execution_id = "not-a-number".into();
@@ -81,7 +81,7 @@ async fn invalid_executions_become_a_dead_letter_and_their_neighbours_count() {
 
 #[tokio::test]
 async fn a_message_of_an_unknown_source_is_a_dead_letter_and_counts_on_replay() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     running.send_from("stranger", 1, executions(1..=2)).await;
     running.send(executions(1..=1)).await;
@@ -97,7 +97,7 @@ async fn a_message_of_an_unknown_source_is_a_dead_letter_and_counts_on_replay() 
 
 #[tokio::test]
 async fn a_message_waits_for_its_source_however_often_it_is_redelivered() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=1)).await;
     running.usage_where(|totals| totals.counted == 1).await;
     running.bench.restart().await;
@@ -122,7 +122,7 @@ async fn a_message_waits_for_its_source_however_often_it_is_redelivered() {
 
 #[tokio::test]
 async fn a_redelivered_message_has_no_second_dead_letter_but_a_replayed_one_has() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let hopeless =
         ExecutionBatch { source_id: "north-n8n".into(), epoch: u32::MAX, ..ExecutionBatch::default() };
@@ -143,7 +143,7 @@ async fn a_redelivered_message_has_no_second_dead_letter_but_a_replayed_one_has(
 
 #[tokio::test]
 async fn invalid_executions_have_one_dead_letter_even_if_the_rest_has_to_wait() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     running.bench.context.bus = running.bench.context.bus.clone().with_patience(messaging::PATIENCE);
     running.restart().await;
@@ -162,7 +162,7 @@ async fn invalid_executions_have_one_dead_letter_even_if_the_rest_has_to_wait() 
 
 #[tokio::test]
 async fn bad_texts_and_instants_of_a_foreign_publisher_affect_only_themselves() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut dead = running.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let mut batch = executions(1..=9);
     batch[1].workflow_id = "a\0b".into();
@@ -211,7 +211,7 @@ async fn bad_texts_and_instants_of_a_foreign_publisher_affect_only_themselves() 
 
 #[tokio::test]
 async fn a_month_with_saturated_run_times_still_accepts_executions() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     let pool = running.bench.pool().clone();

@@ -9,7 +9,7 @@ use proto::{
 };
 use sqlx::PgPool;
 
-use crate::support::{Running, execution, executions, tenant, tenant_from};
+use crate::harness::{Harness, execution, executions, tenant, tenant_from};
 
 fn second(text: &str) -> i64 {
     text.parse::<Timestamp>().unwrap().as_second()
@@ -37,7 +37,7 @@ async fn stored(pool: &PgPool) -> Vec<(i64, i64, i64)> {
 
 #[tokio::test]
 async fn another_calendar_gives_a_tenant_at_its_limit_no_second_month() {
-    let mut running = Running::start(Some(100)).await;
+    let mut running = Harness::start(Some(100)).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     let mut events = running.bench.topic::<PeriodEvent>(Stream::Periods, "usage.period").await;
     running.send(executions(1..=100)).await;
@@ -91,7 +91,7 @@ async fn another_calendar_gives_a_tenant_at_its_limit_no_second_month() {
 
 #[tokio::test]
 async fn an_execution_placed_by_an_outdated_calendar_is_placed_again() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=1)).await;
     running.usage_where(|totals| totals.counted == 1).await;
     // Near the end of the month, a recorder that knows the old calendar waits for the tenant's lock.
@@ -134,7 +134,7 @@ async fn an_execution_placed_by_an_outdated_calendar_is_placed_again() {
 
 #[tokio::test]
 async fn periods_of_the_previous_version_keep_their_bounds() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     running.bench.restart().await;
@@ -166,7 +166,7 @@ fn end(id: &str) -> v1::PeriodEndQuestion {
 }
 
 /// Waits until the aggregator has stored this many calendars.
-async fn calendars(running: &Running, expected: i64) {
+async fn calendars(running: &Harness, expected: i64) {
     testkit::eventually("the calendar is stored", || async {
         let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM calendars")
             .fetch_one(running.bench.pool())
@@ -179,7 +179,7 @@ async fn calendars(running: &Running, expected: i64) {
 
 #[tokio::test]
 async fn a_period_that_an_operator_ends_keeps_its_executions() {
-    let mut running = Running::start(Some(100)).await;
+    let mut running = Harness::start(Some(100)).await;
     // The last of them from a clock that is ahead.
     let mut batch = executions(1..=3);
     batch.push(execution(4, "2026-11-24T12:00:30Z"));
@@ -209,7 +209,7 @@ async fn a_period_that_an_operator_ends_keeps_its_executions() {
 
 #[tokio::test]
 async fn ending_a_period_needs_an_id_an_author_a_reason_and_a_known_tenant() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=1)).await;
     running.usage_where(|totals| totals.counted == 1).await;
     let asked = &running;
@@ -231,7 +231,7 @@ async fn ending_a_period_needs_an_id_an_author_a_reason_and_a_known_tenant() {
 
 #[tokio::test]
 async fn a_question_may_name_any_instant_of_a_stored_period() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     // By its new calendar the tenant's month would begin on the 15th.
@@ -239,7 +239,7 @@ async fn a_question_may_name_any_instant_of_a_stored_period() {
     calendars(&running, 2).await;
     let question = v1::ExplainQuestion {
         tenant_id: "north".into(),
-        period_at: crate::support::at("2026-11-10T12:00:00Z"),
+        period_at: crate::harness::at("2026-11-10T12:00:00Z"),
         count_max: 10,
         ..v1::ExplainQuestion::default()
     };
@@ -248,7 +248,7 @@ async fn a_question_may_name_any_instant_of_a_stored_period() {
     assert_eq!(bounds(answer.period), span("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"));
     let question = v1::WorkflowsQuestion {
         tenant_id: "north".into(),
-        period_at: crate::support::at("2026-11-10T12:00:00Z"),
+        period_at: crate::harness::at("2026-11-10T12:00:00Z"),
         count_max: 10,
         ..v1::WorkflowsQuestion::default()
     };

@@ -16,7 +16,7 @@ use proto::{
 use testkit::eventually;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Running, at, execution, executions, source};
+use crate::harness::{Harness, at, execution, executions, source};
 
 fn explain(workflow: &str) -> v1::ExplainQuestion {
     v1::ExplainQuestion {
@@ -32,7 +32,7 @@ fn explain(workflow: &str) -> v1::ExplainQuestion {
 
 #[tokio::test]
 async fn with_one_connection_everything_is_recorded_published_and_closed() {
-    let mut running = Running::narrow(Some(3)).await;
+    let mut running = Harness::narrow(Some(3)).await;
     let mut events = running.bench.topic::<v1::PeriodEvent>(Stream::Periods, "usage.period").await;
     let sequence = running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
@@ -44,7 +44,7 @@ async fn with_one_connection_everything_is_recorded_published_and_closed() {
 
 #[tokio::test]
 async fn with_one_connection_unmapped_executions_get_their_tenant() {
-    let mut running = Running::narrow(None).await;
+    let mut running = Harness::narrow(None).await;
     let shared = |name: &str| Source {
         tenant: None,
         attributions: vec![Attribution {
@@ -71,7 +71,7 @@ async fn with_one_connection_unmapped_executions_get_their_tenant() {
 
 #[tokio::test]
 async fn with_one_connection_old_months_are_dropped_and_figures_are_rebuilt() {
-    let mut running = Running::narrow(None).await;
+    let mut running = Harness::narrow(None).await;
     let mut batch = executions(1..=3);
     batch.push(execution(4, "2025-09-20T08:00:00Z"));
     running.send(batch).await;
@@ -92,7 +92,7 @@ async fn with_one_connection_old_months_are_dropped_and_figures_are_rebuilt() {
 
 #[tokio::test]
 async fn with_one_connection_each_question_is_answered() {
-    let mut running = Running::narrow(None).await;
+    let mut running = Harness::narrow(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     let span = Some(v1::Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-11-25T00:00:00Z") });
@@ -151,7 +151,7 @@ async fn with_one_connection_each_question_is_answered() {
 
 #[tokio::test]
 async fn stuck_questions_do_not_stop_counting_and_end_by_themselves() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     // A question about a workflow waits for the folder's turn, which is held here.

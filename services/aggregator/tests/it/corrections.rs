@@ -7,7 +7,7 @@ use proto::{
 };
 use testkit::Topic;
 
-use crate::support::{Running, at, execution, executions};
+use crate::harness::{Harness, at, execution, executions};
 
 fn void(id: &str, execution_id: u64) -> v1::CorrectionQuestion {
     let source_id = "north-n8n".into();
@@ -42,7 +42,7 @@ fn explain(workflow: &str, count_max: u32, page: String) -> v1::ExplainQuestion 
     }
 }
 
-impl Running {
+impl Harness {
     async fn correct(
         &self,
         question: &v1::CorrectionQuestion,
@@ -75,7 +75,7 @@ fn count(executions: &[v1::ExplainedExecution], of: impl Fn(&v1::ExplainedExecut
 
 #[tokio::test]
 async fn a_figure_is_the_sum_of_its_executions() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut batch = executions(1..=40);
     batch[3].mode = v1::ExecutionMode::Manual.into();
     batch[5].status = v1::ExecutionStatus::Error.into();
@@ -106,7 +106,7 @@ async fn a_figure_is_the_sum_of_its_executions() {
 
 #[tokio::test]
 async fn a_correction_is_made_once_and_needs_an_author_and_a_reason() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=10)).await;
     running.usage_where(|totals| totals.counted == 10).await;
     let made = running.correct(&adjust("a1", -4)).await.unwrap();
@@ -134,7 +134,7 @@ async fn a_correction_is_made_once_and_needs_an_author_and_a_reason() {
 
 #[tokio::test]
 async fn a_voided_execution_stays_voided() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut crash = execution(7, "2026-11-24T11:00:00Z");
     crash.status = v1::ExecutionStatus::Crashed.into();
     running.send(vec![crash.clone(), execution(8, "2026-11-24T11:00:00Z")]).await;
@@ -160,7 +160,7 @@ async fn a_voided_execution_stays_voided() {
 
 #[tokio::test]
 async fn a_correction_of_a_closed_period_is_late_usage() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut events: Topic<v1::PeriodEvent> = running.bench.topic(Stream::Periods, "usage.period").await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
@@ -184,7 +184,7 @@ async fn a_correction_of_a_closed_period_is_late_usage() {
 
 #[tokio::test]
 async fn a_correction_crosses_and_rearms_thresholds() {
-    let mut running = Running::start(Some(10)).await;
+    let mut running = Harness::start(Some(10)).await;
     let mut crossings: Topic<v1::ThresholdCrossed> =
         running.bench.topic(Stream::Thresholds, "usage.threshold").await;
     running.send(executions(1..=7)).await;
@@ -202,7 +202,7 @@ async fn a_correction_crosses_and_rearms_thresholds() {
 
 #[tokio::test]
 async fn executions_and_adjustments_add_up_to_the_count_after_corrections() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=49)).await;
     running.usage_where(|totals| totals.counted == 49).await;
     running.correct(&void("c1", 3)).await.unwrap();

@@ -7,7 +7,7 @@ use proptest::{
 };
 use proto::v1::{self, ExecutionMode, ExecutionStatus};
 
-use crate::support::{Running, execution, executions};
+use crate::harness::{Harness, execution, executions};
 
 fn totals(usage: &v1::UsageCounted) -> v1::Totals {
     usage.totals.expect("totals")
@@ -15,7 +15,7 @@ fn totals(usage: &v1::UsageCounted) -> v1::Totals {
 
 #[tokio::test]
 async fn a_batch_becomes_usage_by_workflow() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=10)).await;
     let usage = running.usage_where(|totals| totals.counted == 10).await;
     assert_eq!(totals(&usage).duration_ms, 400);
@@ -33,7 +33,7 @@ async fn a_batch_becomes_usage_by_workflow() {
 
 #[tokio::test]
 async fn a_repeat_changes_nothing_and_another_epoch_is_another_execution() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=5)).await;
     running.send(executions(1..=5)).await;
     running.send(executions(3..=6)).await;
@@ -46,7 +46,7 @@ async fn a_repeat_changes_nothing_and_another_epoch_is_another_execution() {
 
 #[tokio::test]
 async fn the_plan_decides_what_counts_and_the_rest_is_uncounted() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut batch = executions(1..=4);
     batch[1].mode = ExecutionMode::Manual.into();
     batch[2].mode = ExecutionMode::Integrated.into();
@@ -59,7 +59,7 @@ async fn the_plan_decides_what_counts_and_the_rest_is_uncounted() {
 
 #[tokio::test]
 async fn a_crash_that_becomes_an_error_counts_once_and_does_not_go_back() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut crash = execution(7, "2026-11-24T11:00:00Z");
     crash.status = ExecutionStatus::Crashed.into();
     let mut error = execution(7, "2026-11-24T11:00:05Z");
@@ -77,7 +77,7 @@ async fn a_crash_that_becomes_an_error_counts_once_and_does_not_go_back() {
 
 #[tokio::test]
 async fn a_restart_in_the_middle_loses_and_repeats_nothing() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     for first in (0..40).map(|batch| batch * 25) {
         running.send(executions(first..first + 25)).await;
         if first == 250 || first == 600 {
@@ -93,7 +93,7 @@ async fn a_restart_in_the_middle_loses_and_repeats_nothing() {
 #[tokio::test]
 async fn order_packing_and_repeats_do_not_matter() {
     let mut runner = TestRunner::new(Config::default());
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     for round in 0..12_u32 {
         let plan = prop::collection::vec((0_u64..60, any::<bool>(), 1_usize..8), 80..120);
         let sends = plan.new_tree(&mut runner).unwrap().current();

@@ -5,7 +5,7 @@ use proto::{
     v1::{self, Grain},
 };
 
-use crate::support::{Running, at, execution, executions, tenant};
+use crate::harness::{Harness, at, execution, executions, tenant};
 
 /// A question about `north` in November.
 fn november(grain: Grain) -> v1::UsageQuestion {
@@ -33,7 +33,7 @@ fn second(text: &str) -> i64 {
 
 #[tokio::test]
 async fn figures_are_kept_by_hour_day_period_and_workflow() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let batch = vec![
         execution(1, "2026-11-22T23:59:59Z"),
         execution(2, "2026-11-23T00:00:00Z"),
@@ -93,7 +93,7 @@ async fn figures_are_kept_by_hour_day_period_and_workflow() {
 
 #[tokio::test]
 async fn days_follow_the_tenants_time_zone() {
-    let running = Running::start_with(None, &tenant("Europe/Madrid")).await;
+    let running = Harness::start_with(None, &tenant("Europe/Madrid")).await;
     running.send(vec![execution(1, "2026-11-22T22:59:59Z"), execution(2, "2026-11-22T23:00:00Z")]).await;
     let days = running.usage_answer(&november(Grain::Day), |answer| answer.slices.len() == 2).await;
     assert_eq!(shown(&days), [(second("2026-11-21T23:00:00Z"), 1), (second("2026-11-22T23:00:00Z"), 1)]);
@@ -103,7 +103,7 @@ async fn days_follow_the_tenants_time_zone() {
 
 #[tokio::test]
 async fn the_largest_workflows_come_first_with_their_durations() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let mut batch = executions(1..=10);
     for (place, execution) in batch.iter_mut().enumerate() {
         let ms = if place == 9 { 60_000 } else { 100 };
@@ -135,7 +135,7 @@ async fn the_largest_workflows_come_first_with_their_durations() {
 
 #[tokio::test]
 async fn a_crash_that_becomes_an_error_moves_to_the_errors_hour() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut crash = execution(7, "2026-11-24T09:30:00Z");
     crash.status = v1::ExecutionStatus::Crashed.into();
     let mut error = execution(7, "2026-11-24T11:00:05Z");
@@ -159,7 +159,7 @@ async fn a_crash_that_becomes_an_error_moves_to_the_errors_hour() {
 
 #[tokio::test]
 async fn hours_follow_the_tenants_time_zone_and_add_up_to_its_day() {
-    let running = Running::start_with(None, &tenant("Asia/Kathmandu")).await;
+    let running = Harness::start_with(None, &tenant("Asia/Kathmandu")).await;
     // Midnight of the 23rd in Kathmandu is 18:15 of the 22nd in UTC.
     let batch =
         ["2026-11-22T18:14:59Z", "2026-11-22T18:15:00Z", "2026-11-22T19:14:59Z", "2026-11-22T19:15:00Z"];
@@ -175,7 +175,7 @@ async fn hours_follow_the_tenants_time_zone_and_add_up_to_its_day() {
 
 #[tokio::test]
 async fn by_failures_only_workflows_with_failures_are_listed() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let mut batch = executions(1..=9);
     for execution in &mut batch[..2] {
         execution.status = v1::ExecutionStatus::Error.into();
@@ -203,7 +203,7 @@ async fn by_failures_only_workflows_with_failures_are_listed() {
 
 #[tokio::test]
 async fn workflow_days_have_durations_and_older_ones_get_them_by_a_rebuild() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let mut runs: Vec<_> = [1, 4, 7, 10].map(|id| execution(id, "2026-11-23T11:59:00Z")).into();
     let stopped_at: jiff::Timestamp = "2026-11-23T11:59:00Z".parse().unwrap();
     runs[3].started_at = Some(proto::timestamp(stopped_at - jiff::SignedDuration::from_secs(60)));

@@ -7,7 +7,7 @@ use proto::{subjects::Question, v1};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use testkit::{Counted, eventually};
 
-use crate::support::{Running, at, execution, executions};
+use crate::harness::{Harness, at, execution, executions};
 
 /// The source was complete until here, three weeks before now, and has been broken since.
 const BROKEN_SINCE: &str = "2026-11-02T00:30:00Z";
@@ -25,7 +25,7 @@ fn instant(text: &str) -> Timestamp {
 }
 
 /// The first usage with this count and a watermark.
-async fn complete(running: &mut Running, counted: u64) -> v1::UsageCounted {
+async fn complete(running: &mut Harness, counted: u64) -> v1::UsageCounted {
     let wanted = |usage: &v1::UsageCounted| {
         usage.complete_until.is_some()
             && usage.totals.as_ref().is_some_and(|totals| totals.counted == counted)
@@ -39,7 +39,7 @@ const BEFORE: &str =
 
 /// Rows that are read while twenty executions are recorded and published one by one, after `fill` has run.
 async fn read_with(fill: &str, counted_more: u64) -> i64 {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let sequence = running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     running.synced("north-n8n", instant(BROKEN_SINCE), sequence).await;
@@ -139,7 +139,7 @@ async fn removed_tenants_and_sources_make_counting_and_publishing_no_slower() {
 
 #[tokio::test]
 async fn the_complete_count_is_exact_within_an_hour_and_while_changes_are_pending() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let stopped = [
         "2026-11-01T10:00:00Z",
         "2026-11-02T00:00:00Z",
@@ -186,7 +186,7 @@ async fn the_complete_count_is_exact_within_an_hour_and_while_changes_are_pendin
 
 #[tokio::test]
 async fn ids_far_apart_are_known_after_a_restart() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     // Each in a chunk of its own: more chunks than one statement reads.
     let batch = || executions((0..100).map(|n| 1 + n * 70_000));
     running.send(batch()).await;
@@ -202,7 +202,7 @@ async fn ids_far_apart_are_known_after_a_restart() {
 
 #[tokio::test]
 async fn only_crossings_and_hours_of_old_periods_are_removed() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     running.send(executions(1..=1)).await;
     eventually("a period is open", || async {
         (number(running.bench.pool(), "SELECT count(*) FROM periods").await == 1).then_some(())
@@ -256,7 +256,7 @@ async fn only_crossings_and_hours_of_old_periods_are_removed() {
 
 #[tokio::test]
 async fn workflow_days_are_removed_with_hours_and_tenant_days_stay() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     let pool = running.bench.pool();

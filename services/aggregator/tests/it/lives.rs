@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use proto::{streams::Stream, timestamp, v1};
 
-use crate::support::{Running, executions};
+use crate::harness::{Harness, executions};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-async fn synced(running: &Running, sweep: &str, complete_until: &str, through: u64, life: &str) {
+async fn synced(running: &Harness, sweep: &str, complete_until: &str, through: u64, life: &str) {
     let message = v1::SourceSynced {
         source_id: "north-n8n".to_owned(),
         epoch: 1,
@@ -25,7 +25,7 @@ async fn synced(running: &Running, sweep: &str, complete_until: &str, through: u
 
 #[tokio::test]
 async fn a_sequence_of_another_life_of_the_stream_proves_nothing() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let sequence = running.send(executions(1..=3)).await;
     running.handled(sequence).await;
     let stream = Stream::executions_of("north-n8n");
@@ -54,7 +54,7 @@ async fn a_sequence_of_another_life_of_the_stream_proves_nothing() {
 
 #[tokio::test]
 async fn a_recreated_stream_is_read_without_a_restart() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     let bus = running.bench.context.bus.clone();
@@ -71,7 +71,7 @@ async fn a_recreated_stream_is_read_without_a_restart() {
 
 #[tokio::test]
 async fn a_restored_database_publishes_larger_revisions_than_before() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     running.send(executions(4..=6)).await;
@@ -90,7 +90,7 @@ async fn a_restored_database_publishes_larger_revisions_than_before() {
 
 #[tokio::test]
 async fn figures_that_the_broker_has_lost_are_published_again_at_startup() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     running.bench.restart().await;

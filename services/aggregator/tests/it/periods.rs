@@ -9,13 +9,13 @@ use proto::{
 };
 use testkit::Topic;
 
-use crate::support::{Running, execution, executions, source, tenant, tenant_from};
+use crate::harness::{Harness, execution, executions, source, tenant, tenant_from};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-async fn events(running: &Running) -> Topic<PeriodEvent> {
+async fn events(running: &Harness) -> Topic<PeriodEvent> {
     running.bench.topic(Stream::Periods, "usage.period").await
 }
 
@@ -25,7 +25,7 @@ async fn next(events: &mut Topic<PeriodEvent>) -> Event {
 
 #[tokio::test]
 async fn a_period_closes_when_its_source_is_counted_past_the_end() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut events = events(&running).await;
     let sequence = running.send(executions(1..=3)).await;
     assert!(matches!(next(&mut events).await, Event::Opened(_)));
@@ -52,7 +52,7 @@ async fn a_period_closes_when_its_source_is_counted_past_the_end() {
 
 #[tokio::test]
 async fn an_incomplete_period_closes_after_the_grace_and_names_the_sources() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.bench.publish_entry(&source("north-two"), 1).await;
     let mut events = events(&running).await;
     let sequence = running.send(executions(1..=3)).await;
@@ -73,7 +73,7 @@ async fn an_incomplete_period_closes_after_the_grace_and_names_the_sources() {
 
 #[tokio::test]
 async fn an_execution_after_the_close_is_late_and_stays_in_its_period() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut events = events(&running).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
@@ -93,7 +93,7 @@ async fn an_execution_after_the_close_is_late_and_stays_in_its_period() {
 
 #[tokio::test]
 async fn a_sweep_completes_nothing_before_its_executions_are_counted() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=3)).await;
     running.usage_where(|totals| totals.counted == 3).await;
     // The report of the sweep overtakes a batch that has yet to arrive.
@@ -109,7 +109,7 @@ async fn a_sweep_completes_nothing_before_its_executions_are_counted() {
 
 #[tokio::test]
 async fn leap_days_and_clock_changes_leave_months_cut_at_the_tenants_midnight() {
-    let mut running = Running::start_with(None, &tenant_from("Europe/Madrid", 31)).await;
+    let mut running = Harness::start_with(None, &tenant_from("Europe/Madrid", 31)).await;
     running.bench.clock.set(at("2028-04-02T00:00:00Z"));
     let mut events = events(&running).await;
     let begins = |usage: &proto::v1::UsageCounted| usage.period.unwrap().start.unwrap().seconds;
@@ -171,7 +171,7 @@ async fn leap_days_and_clock_changes_leave_months_cut_at_the_tenants_midnight() 
 
 #[tokio::test]
 async fn the_tenants_time_zone_bounds_the_month() {
-    let mut running = Running::start_with(None, &tenant("Europe/Madrid")).await;
+    let mut running = Harness::start_with(None, &tenant("Europe/Madrid")).await;
     running.send(vec![execution(1, "2026-10-31T23:30:00Z")]).await;
     running.usage_where(|totals| totals.counted == 1).await;
     running.bench.finish().await;

@@ -6,9 +6,9 @@ use proto::{
     v1::{self, ExecutionStatus, correction_question::Change},
 };
 
-use crate::support::{Running, at, execution, executions};
+use crate::harness::{Harness, at, execution, executions};
 
-async fn rebuild(running: &Running) -> Vec<Difference> {
+async fn rebuild(running: &Harness) -> Vec<Difference> {
     let context = &running.bench.context;
     let rebuild =
         Rebuild { pool: context.pool.clone(), bus: context.bus.clone(), clock: context.clock.clone() };
@@ -17,12 +17,12 @@ async fn rebuild(running: &Running) -> Vec<Difference> {
     differences
 }
 
-async fn execute(running: &Running, statement: &'static str) {
+async fn execute(running: &Harness, statement: &'static str) {
     sqlx::query(statement).execute(running.bench.pool()).await.expect(statement);
 }
 
 /// Sums of `counted`, `error` and `duration_ms` in each table of figures.
-async fn sums(running: &Running) -> [(i64, i64, i64); 5] {
+async fn sums(running: &Harness) -> [(i64, i64, i64); 5] {
     let sum = |table: &'static str| async move {
         sqlx::query_as::<_, (i64, i64, i64)>(sqlx::AssertSqlSafe(format!(
             "SELECT coalesce(sum(counted), 0)::bigint, coalesce(sum(error), 0)::bigint,
@@ -50,7 +50,7 @@ fn some_errors(ids: std::ops::Range<u64>) -> Vec<v1::Execution> {
 
 #[tokio::test]
 async fn correct_figures_stay_as_they_are() {
-    let mut running = Running::start(Some(1_000)).await;
+    let mut running = Harness::start(Some(1_000)).await;
     running.send(some_errors(0..100)).await;
     running.usage_where(|totals| totals.counted == 110).await;
     let before = running.snapshot().await;
@@ -61,7 +61,7 @@ async fn correct_figures_stay_as_they_are() {
 
 #[tokio::test]
 async fn damaged_figures_are_corrected_and_published() {
-    let mut running = Running::start(Some(100)).await;
+    let mut running = Harness::start(Some(100)).await;
     running.send(some_errors(0..50)).await;
     running.usage_where(|totals| totals.counted == 55).await;
     let adjust = v1::CorrectionQuestion {
@@ -93,7 +93,7 @@ async fn damaged_figures_are_corrected_and_published() {
 
 #[tokio::test]
 async fn a_rebuild_during_recording_loses_and_repeats_nothing() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(some_errors(0..500)).await;
     running.usage_where(|totals| totals.counted == 550).await;
     for statement in [
@@ -141,7 +141,7 @@ async fn a_rebuild_during_recording_loses_and_repeats_nothing() {
 
 #[tokio::test]
 async fn figures_whose_executions_are_no_longer_kept_stay() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(vec![execution(1, "2026-10-20T08:00:00Z"), execution(2, "2026-11-20T08:00:00Z")]).await;
     running.usage_where(|totals| totals.counted == 1).await;
     assert_eq!(rebuild(&running).await, []);
@@ -164,7 +164,7 @@ async fn figures_whose_executions_are_no_longer_kept_stay() {
 
 #[tokio::test]
 async fn instants_finer_than_the_databases_precision_give_the_same_figures() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut run = execution(1, "2026-11-20T08:00:00.001Z");
     // 0.9991 ms, and 1 ms once stored.
     run.started_at = at("2026-11-20T08:00:00.0000009Z");

@@ -12,7 +12,7 @@ use proto::{
 use sqlx::{AssertSqlSafe, PgConnection};
 use testkit::eventually;
 
-use crate::support::{Running, at, execution, executions, source};
+use crate::harness::{Harness, at, execution, executions, source};
 
 /// In a month that ended more than 400 days before `NOW`.
 const OLD: &str = "2025-09-20T08:00:00Z";
@@ -24,7 +24,7 @@ fn old(ids: impl IntoIterator<Item = u64>) -> Vec<v1::Execution> {
     ids.into_iter().map(|id| execution(id, OLD)).collect()
 }
 
-impl Running {
+impl Harness {
     fn retention(&self) -> Retention {
         Retention {
             pool: self.bench.pool().clone(),
@@ -99,7 +99,7 @@ impl Running {
 
 #[tokio::test]
 async fn an_old_month_is_dropped_and_its_executions_stay_known() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let mut batch = old(1..=10);
     batch.extend((11..=15).map(|id| execution(id, KEPT)));
     batch.extend(executions(16..=18));
@@ -150,7 +150,7 @@ async fn an_old_month_is_dropped_and_its_executions_stay_known() {
 
 #[tokio::test]
 async fn the_tables_of_this_month_and_the_next_exist_before_any_execution() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     eventually("months exist", || async { (running.months().await.len() == 2).then_some(()) }).await;
     assert_eq!(running.months().await, ["executions_2026_11", "executions_2026_12"]);
     let indexes = "SELECT count(*) FROM pg_index WHERE indrelid = '{}'::regclass";
@@ -165,7 +165,7 @@ async fn the_tables_of_this_month_and_the_next_exist_before_any_execution() {
 
 #[tokio::test]
 async fn a_month_stays_while_a_period_is_open_or_mapping_or_a_rebuild_runs() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.record(old(1..=3)).await;
     // Nothing closes the period now.
     running.bench.restart().await;
@@ -194,7 +194,7 @@ async fn a_month_stays_while_a_period_is_open_or_mapping_or_a_rebuild_runs() {
 
 #[tokio::test]
 async fn only_one_replica_at_a_time_drops_months() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     running.record(old(1..=3)).await;
     let mut other = running.bench.pool().acquire().await.unwrap();
     let lock = "SELECT pg_advisory_lock(hashtext(current_schema() || '.retention'))";
@@ -218,7 +218,7 @@ async fn add_row(connection: &mut PgConnection, id: i64) {
 
 #[tokio::test]
 async fn dropping_a_month_does_not_hold_up_recording_and_loses_nothing() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.record(old(1..=3)).await;
     let mut recording = running.bench.pool().begin().await.unwrap();
     add_row(&mut recording, 4).await;
@@ -247,7 +247,7 @@ async fn dropping_a_month_does_not_hold_up_recording_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_crash_before_the_commit_leaves_the_month_as_it_was() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.record(old(1..=3)).await;
     running.run(
         "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'the power is gone'; END $$",
@@ -272,7 +272,7 @@ async fn a_crash_before_the_commit_leaves_the_month_as_it_was() {
 
 #[tokio::test]
 async fn each_execution_counts_once_while_months_are_dropped_during_recording() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let (batches, size) = (12, 25);
     let all = batches * size;
     let gone = AtomicU64::new(0);
@@ -314,7 +314,7 @@ async fn each_execution_counts_once_while_months_are_dropped_during_recording() 
 
 #[tokio::test]
 async fn a_corrected_crash_stays_in_the_hours_of_the_month_in_which_it_stopped() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let mut crash = execution(1, "2025-09-30T23:50:00Z");
     crash.status = ExecutionStatus::Crashed.into();
     running.record(vec![crash, execution(2, KEPT)]).await;
@@ -329,7 +329,7 @@ async fn a_corrected_crash_stays_in_the_hours_of_the_month_in_which_it_stopped()
 
 #[tokio::test]
 async fn executions_that_never_had_a_tenant_are_dropped_with_their_month() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let scope = Scope::Tag("north".into());
     let attribution = |scope| Attribution { tenant: TenantId::parse("north").unwrap(), scope, from: None };
     let shared = |scope| Source { tenant: None, attributions: vec![attribution(scope)], ..source("shared") };
@@ -349,7 +349,7 @@ async fn executions_that_never_had_a_tenant_are_dropped_with_their_month() {
 
 #[tokio::test]
 async fn an_audit_still_finds_dropped_executions_by_id() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     let mut batch = old([3, 5, 70_000]);
     batch.extend([execution(4, KEPT), execution(9, KEPT)]);
     running.record(batch).await;
@@ -372,7 +372,7 @@ async fn an_audit_still_finds_dropped_executions_by_id() {
 
 #[tokio::test]
 async fn old_hours_are_removed_and_days_stay() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     running.record(vec![execution(1, "2026-10-01T08:00:00Z"), execution(2, "2026-11-20T08:00:00Z")]).await;
     assert_eq!(running.rebuilt().await, [], "and everything is folded");
     let retention = Retention { hours_kept: KeepFor::days(32), ..running.retention() };
@@ -398,7 +398,7 @@ async fn old_hours_are_removed_and_days_stay() {
 
 #[tokio::test]
 async fn executions_that_are_kept_for_ever_stay() {
-    let running = Running::start(None).await;
+    let running = Harness::start(None).await;
     running.record(old(1..=3)).await;
     let retention =
         Retention { executions_kept: KeepFor::Forever, hours_kept: KeepFor::Forever, ..running.retention() };

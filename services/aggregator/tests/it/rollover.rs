@@ -6,7 +6,7 @@ use proto::{
     v1::{self, ThresholdCrossed},
 };
 
-use crate::support::{Running, execution, executions, plan};
+use crate::harness::{Harness, execution, executions, plan};
 
 fn second(text: &str) -> i64 {
     text.parse::<Timestamp>().unwrap().as_second()
@@ -21,13 +21,13 @@ fn ended(usage: &v1::UsageCounted) -> Vec<(i64, u64)> {
     usage.ended_periods.iter().map(|ended| (starts(ended.period), ended.totals.unwrap().counted)).collect()
 }
 
-async fn crossed(running: &Running) -> i64 {
+async fn crossed(running: &Harness) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM crossings").fetch_one(running.bench.pool()).await.unwrap()
 }
 
 /// Seven executions of November are counted; then it is five past midnight.
-async fn begin_december(limit: u64) -> Running {
-    let mut running = Running::start(Some(limit)).await;
+async fn begin_december(limit: u64) -> Harness {
+    let mut running = Harness::start(Some(limit)).await;
     running.send(executions(1..=7)).await;
     running.usage_where(|totals| totals.counted == 7).await;
     running.bench.clock.set("2026-12-01T00:05:00Z".parse().unwrap());
@@ -80,7 +80,7 @@ async fn a_plan_changed_after_midnight_warns_only_about_the_new_month() {
 
 #[tokio::test]
 async fn past_months_of_a_new_source_cause_no_warnings() {
-    let mut running = Running::start(Some(5)).await;
+    let mut running = Harness::start(Some(5)).await;
     running.send((1..=20).map(|id| execution(id, "2026-09-20T12:00:00Z")).collect()).await;
     running.send(vec![execution(21, "2026-11-24T11:59:00Z")]).await;
     running.usage_where(|totals| totals.counted == 1).await;

@@ -2,14 +2,14 @@
 
 use proto::{streams::Stream, v1::ThresholdCrossed};
 
-use crate::support::{Running, executions, plan};
+use crate::harness::{Harness, executions, plan};
 
 fn brief(crossed: &ThresholdCrossed) -> (u32, u64, u64) {
     (crossed.threshold_percent, crossed.limit, crossed.used)
 }
 
 /// Waits until this many crossings have been rearmed.
-async fn rearmed(running: &Running, expected: i64) {
+async fn rearmed(running: &Harness, expected: i64) {
     testkit::eventually("the thresholds are rearmed", || async {
         let rearmed: i64 = sqlx::query_scalar("SELECT count(*) FROM crossings WHERE rearmed_at IS NOT NULL")
             .fetch_one(running.bench.pool())
@@ -22,7 +22,7 @@ async fn rearmed(running: &Running, expected: i64) {
 
 #[tokio::test]
 async fn each_threshold_is_published_once_whatever_is_repeated() {
-    let running = Running::start(Some(100)).await;
+    let running = Harness::start(Some(100)).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     running.send(executions(1..=79)).await;
     running.send(executions(75..=80)).await;
@@ -37,7 +37,7 @@ async fn each_threshold_is_published_once_whatever_is_repeated() {
 
 #[tokio::test]
 async fn a_step_over_both_thresholds_publishes_both() {
-    let running = Running::start(Some(10)).await;
+    let running = Harness::start(Some(10)).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     running.send(executions(1..=20)).await;
     for percent in [80, 100] {
@@ -50,7 +50,7 @@ async fn a_step_over_both_thresholds_publishes_both() {
 
 #[tokio::test]
 async fn a_raised_limit_rearms_thresholds_that_are_no_longer_crossed() {
-    let mut running = Running::start(Some(100)).await;
+    let mut running = Harness::start(Some(100)).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     running.send(executions(1..=100)).await;
     let first = crossings.next().await;
@@ -73,7 +73,7 @@ async fn a_raised_limit_rearms_thresholds_that_are_no_longer_crossed() {
 
 #[tokio::test]
 async fn a_lowered_limit_is_crossed_without_a_new_execution() {
-    let mut running = Running::start(Some(100)).await;
+    let mut running = Harness::start(Some(100)).await;
     let mut crossings = running.bench.topic::<ThresholdCrossed>(Stream::Thresholds, "usage.threshold").await;
     running.send(executions(1..=50)).await;
     running.usage_where(|totals| totals.counted == 50).await;

@@ -3,10 +3,10 @@
 use proto::v1;
 use sqlx::{Connection, PgConnection};
 
-use crate::support::{Running, executions};
+use crate::harness::{Harness, executions};
 
 /// Holds the folder's turn, so that changes stay pending.
-async fn hold_folds(running: &Running) -> PgConnection {
+async fn hold_folds(running: &Harness) -> PgConnection {
     let options = running.bench.pool().connect_options();
     let mut held = PgConnection::connect_with(&options).await.unwrap();
     sqlx::query("SELECT pg_advisory_lock(hashtext(current_schema() || '.folder'))")
@@ -16,11 +16,11 @@ async fn hold_folds(running: &Running) -> PgConnection {
     held
 }
 
-async fn number(running: &Running, statement: &'static str) -> i64 {
+async fn number(running: &Harness, statement: &'static str) -> i64 {
     sqlx::query_scalar(statement).fetch_one(running.bench.pool()).await.expect(statement)
 }
 
-async fn folded(running: &Running) {
+async fn folded(running: &Harness) {
     testkit::eventually("everything is folded", || async {
         let waiting = "SELECT count(*) FROM rollup_log WHERE NOT folded";
         (number(running, waiting).await == 0).then_some(())
@@ -36,7 +36,7 @@ const USED: &str = "SELECT coalesce(sum(counted), 0)::bigint FROM workflow_usage
 
 #[tokio::test]
 async fn workflows_add_up_to_the_total_while_changes_are_pending() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     running.send(executions(1..=10)).await;
     running.usage_where(|totals| totals.counted == 10).await;
     folded(&running).await;
@@ -58,7 +58,7 @@ async fn workflows_add_up_to_the_total_while_changes_are_pending() {
 
 #[tokio::test]
 async fn workflow_figures_added_by_the_previous_version_are_not_added_again() {
-    let mut running = Running::start(None).await;
+    let mut running = Harness::start(None).await;
     let held = hold_folds(&running).await;
     running.send(executions(1..=10)).await;
     running.usage_where(|totals| totals.counted == 10).await;

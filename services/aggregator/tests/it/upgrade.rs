@@ -14,13 +14,13 @@ use sqlx::{
     migrate::{Migration, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use testkit::{Bench, eventually};
+use testkit::{TestBed, eventually};
 
-use crate::support::{NOW, Running, execution, executions, plan, source, tenant};
+use crate::harness::{Harness, NOW, execution, executions, plan, source, tenant};
 
 #[tokio::test]
 async fn executions_in_the_former_single_stream_are_counted() {
-    let bench = Bench::of::<Aggregator>(NOW).await;
+    let bench = TestBed::of::<Aggregator>(NOW).await;
     let bus = bench.context.bus.clone();
     let (namespace, jetstream) = (bus.namespace().clone(), bus.jetstream());
     // As the previous version left it.
@@ -34,7 +34,7 @@ async fn executions_in_the_former_single_stream_are_counted() {
     };
     jetstream.create_stream(before.clone()).await.unwrap();
     let usage = bench.topic(Stream::UsageState, "usage.counted").await;
-    let mut running = Running { bench, usage };
+    let mut running = Harness { bench, usage };
     running.send(executions(1..=3)).await;
     bus.ensure_streams().await.unwrap();
     running.send(executions(3..=4)).await;
@@ -116,7 +116,7 @@ async fn put<E: Entry>(pool: &PgPool, entry: &E) {
 }
 
 /// A database of the last version without monthly tables, migrated to this version.
-async fn upgraded(bench: &Bench) -> PgPool {
+async fn upgraded(bench: &TestBed) -> PgPool {
     let options: PgConnectOptions = bench.database_url.parse().unwrap();
     let options = options.options([("search_path", "upgraded")]);
     let pool = PgPoolOptions::new().max_connections(6).connect_with(options).await.unwrap();
@@ -161,7 +161,7 @@ async fn shown(pool: &PgPool, source: &str) -> Vec<(u32, v1::Execution)> {
 
 #[tokio::test]
 async fn executions_and_figures_of_one_table_are_complete_by_month() {
-    let mut bench = Bench::of::<Aggregator>(NOW).await;
+    let mut bench = TestBed::of::<Aggregator>(NOW).await;
     let pool = upgraded(&bench).await;
     assert_eq!(number(&pool, "SELECT count(*) FROM executions").await, 900);
     // Joined by everything that must not have changed.
@@ -204,7 +204,7 @@ async fn executions_and_figures_of_one_table_are_complete_by_month() {
     // This version works with it: repeats are repeats, crashes can be resolved, figures add up.
     bench.use_pool(&pool);
     let usage = bench.topic(Stream::UsageState, "usage.counted").await;
-    let running = Running { bench, usage };
+    let running = Harness { bench, usage };
     let counted = running.snapshot().await.0;
     running.start_service().await;
     let differences = running.rebuilt().await;

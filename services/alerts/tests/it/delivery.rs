@@ -7,7 +7,7 @@ use chassis::Service;
 use jiff::SignedDuration;
 use sandbox::mail::MailFault;
 
-use crate::desk::{A_MINUTE, Desk, tenant};
+use crate::harness::{A_MINUTE, Harness, tenant};
 
 const OPS: &str = "ops@north.example";
 
@@ -17,7 +17,7 @@ fn north() -> catalog::Tenant {
 
 #[tokio::test]
 async fn a_mail_that_is_refused_for_now_is_sent_later() {
-    let desk = Desk::open(&[north()]).await;
+    let desk = Harness::open(&[north()]).await;
     desk.sandbox.mail().fault(MailFault::Reject451, Some(1));
     desk.cross("north", 80).await;
     let progress = desk.progress(OPS, "retrying").await;
@@ -36,7 +36,7 @@ async fn a_mail_that_is_refused_for_now_is_sent_later() {
 
 #[tokio::test]
 async fn a_mail_that_is_refused_for_good_fails_with_the_servers_words() {
-    let desk = Desk::open(&[north()]).await;
+    let desk = Harness::open(&[north()]).await;
     desk.sandbox.mail().fault(MailFault::Reject550, Some(1));
     desk.cross("north", 80).await;
     let progress = desk.progress(OPS, "failed").await;
@@ -55,7 +55,7 @@ async fn a_mail_that_is_refused_for_good_fails_with_the_servers_words() {
 #[tokio::test]
 async fn a_recipient_that_is_refused_does_not_block_the_other() {
     for fault in [MailFault::Reject451, MailFault::Reject550] {
-        let desk = Desk::open(&[tenant("north", "en", &["gone@north.example", OPS])]).await;
+        let desk = Harness::open(&[tenant("north", "en", &["gone@north.example", OPS])]).await;
         desk.sandbox.mail().fault_for("gone@north.example", fault, None);
         desk.cross("north", 80).await;
         let mails = desk.mails(1).await;
@@ -68,7 +68,7 @@ async fn a_recipient_that_is_refused_does_not_block_the_other() {
 
 #[tokio::test]
 async fn a_lost_answer_sends_the_same_mail_again() {
-    let desk = Desk::open(&[north()]).await;
+    let desk = Harness::open(&[north()]).await;
     desk.sandbox.mail().fault(MailFault::DropAfterData, Some(1));
     desk.cross("north", 80).await;
     desk.progress(OPS, "retrying").await;
@@ -84,7 +84,7 @@ async fn a_lost_answer_sends_the_same_mail_again() {
 
 #[tokio::test]
 async fn a_restart_continues_where_it_stopped() {
-    let mut desk = Desk::open(&[north()]).await;
+    let mut desk = Harness::open(&[north()]).await;
     desk.sandbox.mail().fault(MailFault::Reject451, None);
     desk.cross("north", 80).await;
     desk.progress(OPS, "retrying").await;
@@ -102,7 +102,7 @@ async fn a_restart_continues_where_it_stopped() {
 
 #[tokio::test]
 async fn a_crash_after_the_send_sends_again_when_the_lease_has_ended() {
-    let mut desk = Desk::open(&[north()]).await;
+    let mut desk = Harness::open(&[north()]).await;
     desk.sandbox.mail().fault(MailFault::Reject451, Some(1));
     desk.cross("north", 80).await;
     desk.progress(OPS, "retrying").await;
@@ -133,7 +133,7 @@ async fn a_crash_after_the_send_sends_again_when_the_lease_has_ended() {
 
 #[tokio::test]
 async fn an_unavailable_mail_server_is_waited_for() {
-    let desk = Desk::closed().await;
+    let desk = Harness::closed().await;
     let mut settings = desk.settings();
     // A port that was free a moment ago, and that nobody listens on.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -150,7 +150,7 @@ async fn an_unavailable_mail_server_is_waited_for() {
 #[tokio::test]
 async fn attempts_are_bounded_also_by_crashes() {
     const CRASHED: &str = "cto@north.example";
-    let mut desk = Desk::open(&[tenant("north", "en", &[OPS, CRASHED])]).await;
+    let mut desk = Harness::open(&[tenant("north", "en", &[OPS, CRASHED])]).await;
     desk.sandbox.mail().fault(MailFault::Reject451, None);
     desk.cross("north", 80).await;
     desk.progress(OPS, "retrying").await;
@@ -178,7 +178,7 @@ async fn attempts_are_bounded_also_by_crashes() {
 
 #[tokio::test]
 async fn two_senders_never_take_the_same_mail() {
-    let desk = Desk::closed().await;
+    let desk = Harness::closed().await;
     desk.serve().await;
     desk.sandbox.mail().fault(MailFault::Reject451, None);
     let recipients: Vec<String> = (0..20).map(|n| format!("ops{n}@north.example")).collect();

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use alerts::{Alerts, Retention};
 use sqlx::{AssertSqlSafe, PgPool};
-use testkit::{Bench, Counted};
+use testkit::{Counted, TestBed};
 
-use crate::desk::NOON;
+use crate::harness::NOON;
 
 async fn run(pool: &PgPool, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.unwrap();
@@ -17,7 +17,7 @@ async fn count(pool: &PgPool, table: &str, condition: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(pool).await.unwrap()
 }
 
-fn retention(bench: &Bench, pool: &PgPool) -> Retention {
+fn retention(bench: &TestBed, pool: &PgPool) -> Retention {
     Retention { pool: pool.clone(), clock: Arc::new(bench.clock.clone()) }
 }
 
@@ -43,7 +43,7 @@ fn told(name: &str, at: &str, state: &str, rows: std::ops::RangeInclusive<u32>) 
 
 #[tokio::test]
 async fn mails_are_deleted_after_400_days_and_nothing_else_is() {
-    let bench = Bench::of::<Alerts>(NOON).await;
+    let bench = TestBed::of::<Alerts>(NOON).await;
     let pool = bench.pool();
     // NOON less 400 days is 2025-10-20, 12:00.
     run(pool, &told("old", "2025-10-20T11:59Z", "sent", 1..=500)).await;
@@ -67,7 +67,7 @@ async fn mails_are_deleted_after_400_days_and_nothing_else_is() {
 
 #[tokio::test]
 async fn an_empty_round_reads_no_more_with_a_hundred_times_as_many_mails() {
-    let bench = Bench::of::<Alerts>(NOON).await;
+    let bench = TestBed::of::<Alerts>(NOON).await;
     let counted = Counted::beside(bench.pool()).await;
     let mut reads = Vec::new();
     for rows in [1..=50, 51..=5_000] {

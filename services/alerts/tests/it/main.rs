@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 mod delivery;
-mod desk;
 mod growth;
+mod harness;
 mod operator;
 mod paced;
 mod receipt;

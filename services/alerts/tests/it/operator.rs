@@ -10,7 +10,7 @@ use sandbox::mail::Message;
 use sqlx::Row;
 use testkit::eventually;
 
-use crate::desk::{A_MINUTE, Desk, NOON, tenant};
+use crate::harness::{A_MINUTE, Harness, NOON, tenant};
 
 const SOURCE: &str = "north-n8n";
 
@@ -69,7 +69,7 @@ fn text(mail: &Message) -> &str {
     mail.text.as_deref().unwrap()
 }
 
-impl Desk {
+impl Harness {
     async fn operator() -> Self {
         let desk = Self::with_operator(&["ops@example.com", "cto@example.com"]).await;
         desk.bench.publish_entry(&source(false), 1).await;
@@ -144,7 +144,7 @@ impl Desk {
 
 #[tokio::test]
 async fn gaps_of_an_hour_are_one_mail_to_each_recipient() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     for _ in 0..3 {
         desk.find_gap("120", "180").await;
         desk.find_gap("99", "99").await;
@@ -178,7 +178,7 @@ async fn gaps_of_an_hour_are_one_mail_to_each_recipient() {
 
 #[tokio::test]
 async fn a_failure_that_lasts_is_reported_once_and_so_is_its_end() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     desk.fail("2026-11-24T12:00:00Z").await;
     desk.gathered("failing", 1).await;
     desk.bench.clock.advance(FAILING_AFTER - A_MINUTE);
@@ -215,7 +215,7 @@ async fn a_failure_that_lasts_is_reported_once_and_so_is_its_end() {
 
 #[tokio::test]
 async fn a_short_failure_is_not_reported() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     desk.fail("2026-11-24T12:00:00Z").await;
     desk.gathered("failing", 1).await;
     desk.sync(&synced("2026-11-24T12:10:00Z")).await;
@@ -232,7 +232,7 @@ async fn a_short_failure_is_not_reported() {
 
 #[tokio::test]
 async fn a_paused_source_does_not_fail() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     desk.fail("2026-11-24T12:00:00Z").await;
     desk.gathered("failing", 1).await;
     desk.bench.publish_entry(&source(true), 2).await;
@@ -247,7 +247,7 @@ async fn a_paused_source_does_not_fail() {
 
 #[tokio::test]
 async fn an_expected_loss_is_reported_once_a_day() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     let ahead = |ended_at, loss_expected_at: &str| v1::SourceSynced {
         loss_expected_at: at(loss_expected_at),
         ..synced(ended_at)
@@ -266,7 +266,7 @@ async fn an_expected_loss_is_reported_once_a_day() {
 
 #[tokio::test]
 async fn each_problem_of_a_source_is_one_mail_until_it_is_fixed() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     let unsound = |ended_at, since: &str| v1::SourceSynced {
         clock_skew_ms: Some(300_250),
         clock_wrong_since: at(since),
@@ -312,7 +312,7 @@ async fn each_problem_of_a_source_is_one_mail_until_it_is_fixed() {
 
 #[tokio::test]
 async fn a_burst_of_dead_letters_is_one_mail_with_the_first_reason() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     let subject = desk.bench.namespace().dead("billing");
     for number in 0..120 {
         let letter = v1::DeadLetter {
@@ -335,7 +335,7 @@ async fn a_burst_of_dead_letters_is_one_mail_with_the_first_reason() {
 
 #[tokio::test]
 async fn failed_reports_and_drift_are_reported() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     let subject = desk.bench.namespace().billing("north");
     let period = Some(v1::Period { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") });
     let failed = v1::ReportFailed {
@@ -375,7 +375,7 @@ async fn failed_reports_and_drift_are_reported() {
 
 #[tokio::test]
 async fn the_operator_is_notified_in_its_language() {
-    let desk = Desk::closed().await;
+    let desk = Harness::closed().await;
     let mut settings = desk.settings();
     settings.operator_recipients = vec!["ops@example.com".into()];
     settings.operator_language = catalog::Language::Spanish;
@@ -391,7 +391,7 @@ async fn the_operator_is_notified_in_its_language() {
 
 #[tokio::test]
 async fn without_recipients_the_facts_are_kept_and_nobody_is_notified() {
-    let desk = Desk::open(&[tenant("north", "en", &["ops@north.example"])]).await;
+    let desk = Harness::open(&[tenant("north", "en", &["ops@north.example"])]).await;
     desk.find_gap("120", "180").await;
     desk.gathered("gap", 1).await;
     desk.bench.clock.advance(A_MINUTE);
@@ -412,7 +412,7 @@ async fn without_recipients_the_facts_are_kept_and_nobody_is_notified() {
 
 #[tokio::test]
 async fn a_restart_reports_nothing_twice() {
-    let mut desk = Desk::operator().await;
+    let mut desk = Harness::operator().await;
     desk.find_gap("120", "180").await;
     desk.gathered("gap", 1).await;
     desk.bench.restart().await;
@@ -428,7 +428,7 @@ async fn a_restart_reports_nothing_twice() {
 
 #[tokio::test]
 async fn an_invalid_message_is_a_dead_letter_and_reported_as_such() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     let mut dead = desk.bench.topic::<v1::DeadLetter>(Stream::Dead, "dead").await;
     let subject = desk.bench.namespace().source_gap(SOURCE);
     desk.bench.publish(subject, &v1::SourceGap { found_at: None, ..gap("1", "2") }).await;
@@ -442,7 +442,7 @@ async fn an_invalid_message_is_a_dead_letter_and_reported_as_such() {
 
 #[tokio::test]
 async fn a_loop_is_reported_once_however_often_its_event_comes() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     for _ in 0..3 {
         desk.loop_of("orderSync").await;
     }
@@ -467,7 +467,7 @@ async fn a_loop_is_reported_once_however_often_its_event_comes() {
 
 #[tokio::test]
 async fn a_source_that_contradicts_its_pushes_is_reported_once_a_step() {
-    let desk = Desk::operator().await;
+    let desk = Harness::operator().await;
     let found = |executions| v1::SourceContradicted {
         source_id: SOURCE.into(),
         executions,

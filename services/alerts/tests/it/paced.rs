@@ -8,16 +8,16 @@ use proto::v1;
 use sandbox::mail::Message;
 use testkit::eventually;
 
-use crate::desk::{Desk, crossing, tenant};
+use crate::harness::{Harness, crossing, tenant};
 
 const OPS: &str = "ops@north.example";
 
-async fn open() -> Desk {
-    Desk::open(&[tenant("north", "en", &[OPS])]).await
+async fn open() -> Harness {
+    Harness::open(&[tenant("north", "en", &[OPS])]).await
 }
 
 /// Publishes a threshold that a change has crossed; `highest` is the highest that it has crossed.
-async fn cross(desk: &Desk, percent: u32, highest: u32) {
+async fn cross(desk: &Harness, percent: u32, highest: u32) {
     let message = v1::ThresholdCrossed { highest_percent: highest, ..crossing("north", percent) };
     desk.bench.publish(desk.bench.namespace().usage_threshold("north"), &message).await;
     eventually("it is recorded", || async {
@@ -33,7 +33,7 @@ async fn cross(desk: &Desk, percent: u32, highest: u32) {
 }
 
 /// Waits until nothing is due, and returns the shares that mails have named, in their order.
-async fn told(desk: &Desk) -> Vec<u32> {
+async fn told(desk: &Harness) -> Vec<u32> {
     eventually("all that is due is sent", || async {
         let due: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM notifications
@@ -56,7 +56,7 @@ fn share(mail: &Message) -> u32 {
 
 #[tokio::test]
 async fn of_thresholds_crossed_within_seconds_the_last_is_mailed() {
-    let desk = Desk::closed().await;
+    let desk = Harness::closed().await;
     desk.serve_with(Settings { warning_delay: Duration::from_secs(10), ..desk.settings() }).await;
     desk.introduce(&tenant("north", "en", &[OPS])).await;
     cross(&desk, 50, 50).await;

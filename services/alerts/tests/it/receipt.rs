@@ -3,11 +3,11 @@
 use proto::{streams::Stream, v1};
 use testkit::eventually;
 
-use crate::desk::{Desk, header, tenant};
+use crate::harness::{Harness, header, tenant};
 
 #[tokio::test]
 async fn each_recipient_gets_one_mail_whatever_is_redelivered() {
-    let desk = Desk::open(&[tenant("north", "en", &["ops@north.example", "cto@north.example"])]).await;
+    let desk = Harness::open(&[tenant("north", "en", &["ops@north.example", "cto@north.example"])]).await;
     for _ in 0..3 {
         desk.cross("north", 80).await;
     }
@@ -37,7 +37,7 @@ async fn each_recipient_gets_one_mail_whatever_is_redelivered() {
 async fn each_tenant_is_notified_in_its_language() {
     let north = tenant("north", "en", &["ops@north.example"]);
     let south = tenant("south", "es", &["ops@south.example"]);
-    let desk = Desk::open(&[north, south]).await;
+    let desk = Harness::open(&[north, south]).await;
     desk.cross("north", 80).await;
     desk.cross("south", 100).await;
     let mails = desk.mails(2).await;
@@ -65,7 +65,7 @@ async fn each_tenant_is_notified_in_its_language() {
 
 #[tokio::test]
 async fn the_headers_say_that_no_person_wrote_it() {
-    let desk = Desk::open(&[tenant("north", "en", &["ops@north.example"])]).await;
+    let desk = Harness::open(&[tenant("north", "en", &["ops@north.example"])]).await;
     desk.cross("north", 80).await;
     let mails = desk.mails(1).await;
     assert_eq!(mails[0].from, "alerts@example.com");
@@ -77,7 +77,7 @@ async fn the_headers_say_that_no_person_wrote_it() {
 
 #[tokio::test]
 async fn a_crossing_may_come_before_its_tenant() {
-    let desk = Desk::open(&[]).await;
+    let desk = Harness::open(&[]).await;
     desk.cross("north", 80).await;
     let refused = eventually("a delivery that must come again", || async {
         let consumer = proto::consumers::Consumer::ALERTS_THRESHOLDS;
@@ -95,7 +95,7 @@ async fn a_crossing_may_come_before_its_tenant() {
 #[tokio::test]
 async fn a_tenant_without_recipients_is_skipped_with_a_reason() {
     let silent = tenant("north", "en", &[]);
-    let desk = Desk::open(&[silent, tenant("south", "es", &["ops@south.example"])]).await;
+    let desk = Harness::open(&[silent, tenant("south", "es", &["ops@south.example"])]).await;
     desk.cross("north", 80).await;
     desk.cross("south", 80).await;
     assert_eq!(desk.mails(1).await[0].to, ["ops@south.example"]);
@@ -116,11 +116,11 @@ async fn a_tenant_without_recipients_is_skipped_with_a_reason() {
 
 #[tokio::test]
 async fn an_unreadable_message_is_a_dead_letter_and_the_rest_goes_on() {
-    let desk = Desk::open(&[tenant("north", "en", &["ops@north.example"])]).await;
+    let desk = Harness::open(&[tenant("north", "en", &["ops@north.example"])]).await;
     let mut dead = desk.bench.topic::<v1::DeadLetter>(Stream::Dead, "dead").await;
     let subject = desk.bench.namespace().usage_threshold("north");
     desk.bench.publish_bytes(subject.clone(), b"not protobuf").await;
-    let later = v1::ThresholdCrossed { rule: "weekly".to_owned(), ..crate::desk::crossing("north", 80) };
+    let later = v1::ThresholdCrossed { rule: "weekly".to_owned(), ..crate::harness::crossing("north", 80) };
     desk.bench.publish(subject.clone(), &later).await;
     desk.cross("north", 80).await;
     let letter = dead.next().await;

@@ -5,12 +5,12 @@ use proto::v1;
 use sandbox::mail::MailFault;
 use testkit::eventually;
 
-use crate::desk::{A_MINUTE, Desk, NOON, header, tenant};
+use crate::harness::{A_MINUTE, Harness, NOON, header, tenant};
 
 const OPERATOR: &str = "ops@example.com";
 const GONE: &str = "gone@rej.example";
 
-impl Desk {
+impl Harness {
     async fn count_of(&self, query: &'static str) -> i64 {
         sqlx::query_scalar(query).fetch_one(self.bench.pool()).await.unwrap()
     }
@@ -39,7 +39,7 @@ impl Desk {
 
 #[tokio::test]
 async fn the_operator_is_notified_once_a_day_of_a_refused_recipient() {
-    let desk = Desk::with_operator(&[OPERATOR]).await;
+    let desk = Harness::with_operator(&[OPERATOR]).await;
     desk.introduce(&tenant("rej", "en", &[GONE])).await;
     desk.sandbox.mail().fault_for(GONE, MailFault::Reject550, None);
     desk.cross("rej", 80).await;
@@ -62,7 +62,7 @@ async fn the_operator_is_notified_once_a_day_of_a_refused_recipient() {
 
 #[tokio::test]
 async fn refused_recipients_of_an_hour_are_one_mail() {
-    let desk = Desk::with_operator(&[OPERATOR]).await;
+    let desk = Harness::with_operator(&[OPERATOR]).await;
     let names: Vec<String> = (0..15).map(|n| format!("gone{n}@rej.example")).collect();
     let recipients: Vec<&str> = names.iter().map(String::as_str).collect();
     desk.introduce(&tenant("rej", "en", &recipients)).await;
@@ -80,7 +80,7 @@ async fn refused_recipients_of_an_hour_are_one_mail() {
 
 #[tokio::test]
 async fn a_refused_address_of_the_operator_causes_no_loop() {
-    let desk = Desk::with_operator(&[OPERATOR, "cto@example.com"]).await;
+    let desk = Harness::with_operator(&[OPERATOR, "cto@example.com"]).await;
     desk.sandbox.mail().fault_for("cto@example.com", MailFault::Reject550, None);
     desk.find_a_gap("7").await;
     eventually("the gap is gathered", || async {
@@ -104,7 +104,7 @@ async fn a_refused_address_of_the_operator_causes_no_loop() {
 
 #[tokio::test]
 async fn an_operator_whose_only_address_is_refused_causes_no_loop() {
-    let desk = Desk::with_operator(&[OPERATOR]).await;
+    let desk = Harness::with_operator(&[OPERATOR]).await;
     desk.sandbox.mail().fault_for(OPERATOR, MailFault::Reject550, None);
     desk.find_a_gap("7").await;
     eventually("the gap is gathered", || async {
@@ -130,7 +130,7 @@ async fn an_operator_whose_only_address_is_refused_causes_no_loop() {
 
 #[tokio::test]
 async fn a_domain_beyond_ascii_is_sent_to_a_server_without_smtputf8() {
-    let desk = Desk::open(&[tenant("north", "en", &["ops@bücher.example", "josé@idn.example"])]).await;
+    let desk = Harness::open(&[tenant("north", "en", &["ops@bücher.example", "josé@idn.example"])]).await;
     desk.sandbox.mail().offer_smtputf8(false);
     desk.cross("north", 80).await;
     desk.progress("ops@bücher.example", "sent").await;
@@ -145,7 +145,7 @@ async fn a_domain_beyond_ascii_is_sent_to_a_server_without_smtputf8() {
 
 #[tokio::test]
 async fn a_local_part_beyond_ascii_is_sent_if_the_server_accepts_it() {
-    let desk = Desk::open(&[tenant("north", "en", &["josé@bücher.example"])]).await;
+    let desk = Harness::open(&[tenant("north", "en", &["josé@bücher.example"])]).await;
     desk.cross("north", 80).await;
     desk.progress("josé@bücher.example", "sent").await;
     assert_eq!(desk.mails(1).await[0].to, ["josé@xn--bcher-kva.example"]);

@@ -4,13 +4,13 @@ use proto::v1;
 use sqlx::Row;
 use testkit::eventually;
 
-use crate::desk::{A_MINUTE, Desk, NOON, tenant};
+use crate::harness::{A_MINUTE, Harness, NOON, tenant};
 use sandbox::mail::MailFault;
 
 const NORTH: &str = "ops@north.example";
 const SOUTH: &str = "ops@south.example";
 
-impl Desk {
+impl Harness {
     async fn run(&self, statement: &'static str) {
         let outcome = sqlx::query(statement).execute(self.bench.pool()).await.unwrap();
         assert_eq!(outcome.rows_affected(), 1, "{statement}");
@@ -42,7 +42,7 @@ impl Desk {
 
 #[tokio::test]
 async fn a_damaged_crossing_does_not_stop_other_mail() {
-    let desk = Desk::open(&[tenant("north", "en", &[NORTH]), tenant("south", "en", &[SOUTH])]).await;
+    let desk = Harness::open(&[tenant("north", "en", &[NORTH]), tenant("south", "en", &[SOUTH])]).await;
     desk.sandbox.mail().fault(MailFault::Reject451, Some(2));
     desk.cross("north", 80).await;
     desk.cross("south", 80).await;
@@ -58,7 +58,7 @@ async fn a_damaged_crossing_does_not_stop_other_mail() {
 
 #[tokio::test]
 async fn a_damaged_notification_does_not_stop_other_mail() {
-    let desk = Desk::open(&[tenant("north", "en", &[NORTH]), tenant("south", "en", &[SOUTH])]).await;
+    let desk = Harness::open(&[tenant("north", "en", &[NORTH]), tenant("south", "en", &[SOUTH])]).await;
     desk.sandbox.mail().fault(MailFault::Reject451, Some(2));
     desk.cross("north", 80).await;
     desk.cross("south", 80).await;
@@ -73,7 +73,7 @@ async fn a_damaged_notification_does_not_stop_other_mail() {
 
 #[tokio::test]
 async fn a_damaged_notice_does_not_stop_the_operators_mail() {
-    let desk = Desk::with_operator(&["ops@example.com"]).await;
+    let desk = Harness::with_operator(&["ops@example.com"]).await;
     desk.find_gap_at("bad-n8n", "1").await;
     desk.has_open_notice_of("bad-n8n").await;
     desk.run("UPDATE notices SET value = '\\xff' WHERE subject = 'bad-n8n'").await;
@@ -94,7 +94,7 @@ async fn a_damaged_notice_does_not_stop_the_operators_mail() {
 
 #[tokio::test]
 async fn a_damaged_notice_does_not_swallow_what_is_found_after_it() {
-    let desk = Desk::with_operator(&["ops@example.com"]).await;
+    let desk = Harness::with_operator(&["ops@example.com"]).await;
     desk.find_gap_at("bad-n8n", "1").await;
     desk.has_open_notice_of("bad-n8n").await;
     desk.run("UPDATE notices SET value = '\\xff' WHERE subject = 'bad-n8n'").await;

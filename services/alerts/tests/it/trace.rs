@@ -19,7 +19,7 @@ use tracing::Instrument;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::desk::{Desk, tenant};
+use crate::harness::{Harness, tenant};
 
 /// Keeps the name and trace of each span that has ended.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +50,7 @@ async fn the_mail_continues_the_trace_of_its_crossing() {
         .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("it")))
         .init();
 
-    let desk = Desk::open(&[tenant("north", "en", &["ops@north.example"])]).await;
+    let desk = Harness::open(&[tenant("north", "en", &["ops@north.example"])]).await;
     let poll = tracing::info_span!("poll");
     let trace_id = poll.context().span().span_context().trace_id();
     desk.cross("north", 80).instrument(poll).await;

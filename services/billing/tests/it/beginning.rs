@@ -3,7 +3,7 @@
 use metering::Period;
 use testkit::eventually;
 
-use crate::world::{METER, World, at};
+use crate::harness::{Harness, METER, at};
 
 fn month(start: &str, end: &str) -> Period {
     Period { start: at(start), end: at(end) }
@@ -11,7 +11,7 @@ fn month(start: &str, end: &str) -> Period {
 
 #[tokio::test]
 async fn usage_from_before_billing_began_is_never_billed_nor_announced() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     // A new tenant whose n8n still shows three months from before it was a customer.
     let before = [
         month("2026-08-01T00:00:00Z", "2026-09-01T00:00:00Z"),
@@ -42,7 +42,7 @@ async fn usage_from_before_billing_began_is_never_billed_nor_announced() {
 
 #[tokio::test]
 async fn a_customer_added_after_a_period_has_ended_is_not_billed_for_it() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.tenant("east", "", 1).await;
     world.counted("east", 1, 5).await;
     world.billable_is("east", 5).await;
@@ -62,7 +62,7 @@ async fn a_customer_added_after_a_period_has_ended_is_not_billed_for_it() {
 
 #[tokio::test]
 async fn the_beginning_of_billing_survives_a_restart() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.catalog_has("north", 1).await;
     world.now_is("2026-12-01T00:30:00Z");
     world.restart().await;

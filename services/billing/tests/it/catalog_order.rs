@@ -10,7 +10,7 @@ use billing::Billing;
 use catalog::{Change, Mirror, OnChange, Plan, Tenant, store::CatalogError};
 use proto::v1::{self, catalog_entry::Entry};
 use sqlx::{PgConnection, PgPool};
-use testkit::{Bench, eventually};
+use testkit::{TestBed, eventually};
 use tokio::sync::Notify;
 
 /// Notes whether a tenant and its plan were seen together, and applies the tenant slowly.
@@ -53,7 +53,7 @@ impl OnChange for Pair {
 
 #[tokio::test]
 async fn a_tenant_and_its_plan_applied_at_the_same_moment_are_seen_together() {
-    let bench = Bench::of::<Billing>("2026-11-24T12:00:00Z").await;
+    let bench = TestBed::of::<Billing>("2026-11-24T12:00:00Z").await;
     let pair = Arc::new(Pair {
         pool: bench.pool().clone(),
         tenant_began: Notify::new(),

@@ -4,11 +4,11 @@ use jiff::SignedDuration;
 use sandbox::stripe::StripeFault;
 use testkit::eventually;
 
-use crate::world::World;
+use crate::harness::Harness;
 
 #[tokio::test]
 async fn a_period_that_agrees_is_confirmed() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.counted("north", 1, 10).await;
     world.next_reported().await;
     world.now_is("2026-12-01T00:03:00Z");
@@ -22,7 +22,7 @@ async fn a_period_that_agrees_is_confirmed() {
 
 #[tokio::test]
 async fn drift_is_published_once_per_difference() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.counted("north", 1, 10).await;
     world.next_reported().await;
     // Stripe answers 200, and counts nothing.
@@ -61,7 +61,7 @@ async fn drift_is_published_once_per_difference() {
 
 #[tokio::test]
 async fn a_summary_that_is_behind_is_waited_for() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.sandbox.stripe().set_summary_delay(SignedDuration::from_mins(15));
     world.now_is("2026-12-01T00:03:00Z");
     world.closed("north", 1, 15).await;
@@ -76,7 +76,7 @@ async fn a_summary_that_is_behind_is_waited_for() {
 
 #[tokio::test]
 async fn a_summary_that_cannot_be_read_is_read_again() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.now_is("2026-12-01T00:03:00Z");
     world.closed("north", 1, 15).await;
     world.next_reported().await;

@@ -1,10 +1,10 @@
 //! Connections to Postgres: nobody holds one while waiting for another.
 
-use crate::world::World;
+use crate::harness::Harness;
 
 #[tokio::test]
 async fn with_one_connection_a_month_is_reported_closed_and_late_usage_is_found() {
-    let mut world = World::narrow().await;
+    let mut world = Harness::narrow().await;
     for (revision, counted) in [(1, 30), (2, 45)] {
         world.counted("north", revision, counted).await;
         world.counted("south", revision, counted * 2).await;

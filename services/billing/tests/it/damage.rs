@@ -1,6 +1,6 @@
 //! A row that cannot be read does not hold up the others.
 
-use crate::world::World;
+use crate::harness::Harness;
 
 /// No tenant has such an id.
 const DAMAGED_ACCOUNT: &str =
@@ -9,7 +9,7 @@ const DAMAGED_ACCOUNT: &str =
 
 #[tokio::test]
 async fn a_damaged_account_does_not_keep_others_from_being_sealed() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     sqlx::query(DAMAGED_ACCOUNT).execute(world.bench.pool()).await.unwrap();
     world.counted("north", 1, 10).await;
     assert_eq!(world.next_reported().await.reported_total, 10);
@@ -18,7 +18,7 @@ async fn a_damaged_account_does_not_keep_others_from_being_sealed() {
 
 #[tokio::test]
 async fn a_damaged_report_does_not_keep_others_from_being_sent() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     sqlx::query(DAMAGED_ACCOUNT).execute(world.bench.pool()).await.unwrap();
     sqlx::query(
         "INSERT INTO reports (identifier, tenant_id, period_start, period_end, version, customer_id, event_name,

@@ -2,11 +2,11 @@
 
 use sandbox::stripe::StripeFault;
 
-use crate::world::World;
+use crate::harness::Harness;
 
 /// Reports under a fault that hits the first call, and again without it.
 async fn counts_once(fault: StripeFault) {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.sandbox.stripe().fault(fault, Some(1));
     world.counted("north", 1, 40).await;
     assert_eq!(world.next_reported().await.reported_total, 40, "{fault:?}");
@@ -50,7 +50,7 @@ async fn stripe_is_busy() {
 
 #[tokio::test]
 async fn a_failure_is_not_retried_under_the_same_key() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.sandbox.stripe().fault(StripeFault::Http500After, Some(1));
     world.counted("north", 1, 8).await;
     world.next_reported().await;
@@ -64,7 +64,7 @@ async fn a_failure_is_not_retried_under_the_same_key() {
 
 #[tokio::test]
 async fn stripe_cannot_be_read_before_the_first_attempt() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.sandbox.stripe().fault_reads(StripeFault::Html502, Some(1));
     world.counted("north", 1, 8).await;
     testkit::eventually("the report waits", || async {

@@ -5,9 +5,9 @@ use std::{ops::RangeInclusive, sync::Arc};
 
 use billing::{Billing, Retention};
 use sqlx::{AssertSqlSafe, PgPool};
-use testkit::{Bench, Counted, eventually};
+use testkit::{Counted, TestBed, eventually};
 
-use crate::world::World;
+use crate::harness::Harness;
 
 async fn run(pool: &PgPool, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.unwrap();
@@ -17,7 +17,7 @@ async fn number(pool: &PgPool, statement: &str) -> i64 {
     sqlx::query_scalar(AssertSqlSafe(statement.to_owned())).fetch_one(pool).await.unwrap()
 }
 
-fn retention(bench: &Bench, pool: &PgPool) -> Retention {
+fn retention(bench: &TestBed, pool: &PgPool) -> Retention {
     Retention { pool: pool.clone(), clock: Arc::new(bench.clock.clone()) }
 }
 
@@ -41,7 +41,7 @@ fn accounts(name: &str, end: &str, state: &str, tenants: RangeInclusive<u32>) ->
 
 #[tokio::test]
 async fn settled_reports_are_deleted_after_400_days_and_nothing_else_is() {
-    let bench = Bench::of::<Billing>("2026-11-24T12:00:00Z").await;
+    let bench = TestBed::of::<Billing>("2026-11-24T12:00:00Z").await;
     let pool = bench.pool();
     // 400 days before now is 2025-10-20, 12:00.
     let (old, young) = ("2025-10-20T11:59Z", "2025-10-20T12:00Z");
@@ -88,7 +88,7 @@ async fn settled_reports_are_deleted_after_400_days_and_nothing_else_is() {
 
 #[tokio::test]
 async fn late_usage_of_a_period_whose_reports_are_gone_is_only_the_difference() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.now_is("2026-12-01T00:03:00Z");
     world.closed("north", 2, 15).await;
     world.next_reported().await;
@@ -106,7 +106,7 @@ async fn late_usage_of_a_period_whose_reports_are_gone_is_only_the_difference() 
     world.late("north", 3, 18).await;
     let failed = world.next_failed().await;
     assert_eq!(failed.quantity, 3);
-    assert_eq!(world.sandbox.stripe().total("cus_north", crate::world::METER), 15, "nothing is sent again");
+    assert_eq!(world.sandbox.stripe().total("cus_north", crate::harness::METER), 15, "nothing is sent again");
     world.advance(60);
     world.late("north", 4, 20).await;
     assert_eq!(world.next_failed().await.quantity, 2, "and no drift was published in between");
@@ -115,7 +115,7 @@ async fn late_usage_of_a_period_whose_reports_are_gone_is_only_the_difference() 
 
 #[tokio::test]
 async fn a_round_that_finds_nothing_costs_the_same_with_a_hundred_times_the_reports() {
-    let bench = Bench::of::<Billing>("2026-11-24T12:00:00Z").await;
+    let bench = TestBed::of::<Billing>("2026-11-24T12:00:00Z").await;
     let counted = Counted::beside(bench.pool()).await;
     let mut reads = Vec::new();
     for tenants in [1..=20, 21..=2_000] {
@@ -132,7 +132,7 @@ async fn a_round_that_finds_nothing_costs_the_same_with_a_hundred_times_the_repo
 
 /// Rows read while ten reports are sealed, sent and published, beside this many accounts of ended periods.
 async fn read_beside(accounts_kept: u32) -> i64 {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.catalog_has("north", 1).await;
     let counted = Counted::beside(world.bench.pool()).await;
     counted.run(&accounts("old", "2026-10-01Z", "confirmed", 1..=accounts_kept)).await;

@@ -2,14 +2,14 @@
 
 use testkit::eventually;
 
-use crate::world::{METER, World};
+use crate::harness::{Harness, METER};
 
 /// Tenants of the one customer.
 const TENANTS: u64 = 20;
 
 #[tokio::test]
 async fn twenty_tenants_of_one_customer_have_room_for_their_reports() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.now_is("2026-11-30T23:00:00Z");
     for tenant in 0..TENANTS {
         world.tenant(&format!("t{tenant}"), "cus_north", 1).await;

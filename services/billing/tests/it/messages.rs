@@ -5,11 +5,11 @@ use proto::{
     v1::{DeadLetter, UsageCounted},
 };
 
-use crate::world::{World, november};
+use crate::harness::{Harness, november};
 
 #[tokio::test]
 async fn an_invalid_message_becomes_a_dead_letter() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     let mut dead = world.bench.topic::<DeadLetter>(Stream::Dead, "dead").await;
     let subject = world.bench.namespace().usage_counted("north");
     world.bench.publish_bytes(subject.clone(), b"not protobuf \xff\xff").await;

@@ -2,9 +2,9 @@
 
 use testkit::eventually;
 
-use crate::world::{METER, World};
+use crate::harness::{Harness, METER};
 
-impl World {
+impl Harness {
     /// Waits until everything billing knows of the tenant's November is reported.
     async fn all_reported(&self, tenant: &str, total: u64) {
         self.billable_is(tenant, i64::try_from(total).unwrap()).await;
@@ -20,7 +20,7 @@ impl World {
 
 #[tokio::test]
 async fn an_ended_period_is_reported_until_its_invoice_may_be_final() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.now_is("2026-11-30T23:57:00Z");
     world.counted("north", 1, 100).await;
     world.all_reported("north", 100).await;
@@ -56,7 +56,7 @@ async fn an_ended_period_is_reported_until_its_invoice_may_be_final() {
 
 #[tokio::test]
 async fn a_tenants_totals_of_two_periods_are_kept_apart() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.now_is("2026-11-30T23:50:00Z");
     world.counted("north", 1, 10).await;
     world.all_reported("north", 10).await;
@@ -78,7 +78,7 @@ async fn a_tenants_totals_of_two_periods_are_kept_apart() {
 
 #[tokio::test]
 async fn usage_that_a_backlog_held_up_is_still_in_time() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.now_is("2026-12-01T00:50:00Z");
     // Counted at 00:50, and read when the service is running again.
     world.bench.restart().await;
@@ -91,7 +91,7 @@ async fn usage_that_a_backlog_held_up_is_still_in_time() {
 
 #[tokio::test]
 async fn late_usage_of_a_period_that_never_closes_is_announced() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.now_is("2026-12-01T01:30:00Z");
     world.ended("north", 1, 7).await;
     world.billable_is("north", 7).await;

@@ -2,11 +2,11 @@
 
 use sandbox::stripe::StripeFault;
 
-use crate::world::{METER, World, at};
+use crate::harness::{Harness, METER, at};
 
 /// Ten are reported, and four more are counted and not sealed yet.
-async fn four_are_owed() -> World {
-    let mut world = World::start().await;
+async fn four_are_owed() -> Harness {
+    let mut world = Harness::start().await;
     world.counted("north", 1, 10).await;
     world.next_reported().await;
     world.counted("north", 2, 14).await;

@@ -4,10 +4,10 @@ use metering::Clock;
 use sandbox::stripe::StripeFault;
 use testkit::eventually;
 
-use crate::world::World;
+use crate::harness::Harness;
 
 /// What a SIGKILL leaves behind between the call and the record of its answer.
-async fn as_if_killed_while_sending(world: &World) {
+async fn as_if_killed_while_sending(world: &Harness) {
     let statements = [
         "UPDATE reports SET state = 'sending', settled_at = NULL",
         "UPDATE senders SET lease_until = clock_timestamp() + interval '1 second'",
@@ -19,7 +19,7 @@ async fn as_if_killed_while_sending(world: &World) {
 
 #[tokio::test]
 async fn a_crash_after_the_call_counts_once() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.counted("north", 1, 25).await;
     world.next_reported().await;
     world.bench.restart().await;
@@ -33,7 +33,7 @@ async fn a_crash_after_the_call_counts_once() {
 
 #[tokio::test]
 async fn a_crash_before_the_call_loses_nothing() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.sandbox.stripe().fault(StripeFault::RateLimit, None);
     world.counted("north", 1, 25).await;
     world.reports_are("north", &["sealed"]).await;
@@ -52,7 +52,7 @@ async fn a_crash_before_the_call_loses_nothing() {
 
 #[tokio::test]
 async fn two_senders_send_once() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     // A second replica on the same books.
     world.serve().await;
     for round in 1..=4 {
@@ -70,7 +70,7 @@ async fn two_senders_send_once() {
 
 #[tokio::test]
 async fn a_sender_that_lost_its_lease_decides_nothing() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.sandbox.stripe().fault(StripeFault::TimeoutAfter, Some(1));
     world.counted("north", 1, 17).await;
     world.reports_are("north", &["sending"]).await;
@@ -90,8 +90,8 @@ async fn a_sender_that_lost_its_lease_decides_nothing() {
 }
 
 /// A report whose outcome has been unknown for a day.
-async fn in_doubt_for_a_day(fault: StripeFault) -> World {
-    let world = World::start().await;
+async fn in_doubt_for_a_day(fault: StripeFault) -> Harness {
+    let world = Harness::start().await;
     world.sandbox.stripe().fault(fault, Some(1));
     // Later attempts do not get through.
     world.sandbox.stripe().fault(StripeFault::DropBefore, None);
@@ -131,7 +131,7 @@ async fn after_a_day_a_lasting_absence_allows_a_resend() {
 
 #[tokio::test]
 async fn a_receipt_that_shows_something_else_needs_an_operator() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.sandbox.stripe().fault(StripeFault::TimeoutAfter, Some(1));
     world.sandbox.stripe().fault(StripeFault::DropBefore, None);
     world.counted("north", 1, 33).await;
@@ -150,7 +150,7 @@ async fn a_receipt_that_shows_something_else_needs_an_operator() {
 
 #[tokio::test]
 async fn nothing_is_sent_when_the_invoice_may_be_final() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.sandbox.stripe().fault(StripeFault::RateLimit, None);
     world.counted("north", 1, 6).await;
     // No attempt may be under way when the time passes, so the next one has to wait.

@@ -5,9 +5,9 @@ use metering::{Clock, TenantId};
 use sandbox::stripe::StripeFault;
 use testkit::eventually;
 
-use crate::world::{METER, World, november};
+use crate::harness::{Harness, METER, november};
 
-async fn paused(world: &World, scope: &str) -> String {
+async fn paused(world: &Harness, scope: &str) -> String {
     eventually(&format!("{scope} is paused"), || async {
         sqlx::query_scalar("SELECT reason FROM pauses WHERE scope = $1")
             .bind(scope)
@@ -20,7 +20,7 @@ async fn paused(world: &World, scope: &str) -> String {
 
 #[tokio::test]
 async fn usage_of_an_unknown_customer_is_announced_and_reported_once_corrected() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.tenant("north", "cus_typo", 2).await;
     world.catalog_has("north", 2).await;
     world.counted("north", 1, 30).await;
@@ -39,7 +39,7 @@ async fn usage_of_an_unknown_customer_is_announced_and_reported_once_corrected()
 
 #[tokio::test]
 async fn one_bad_customer_holds_nobody_up() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.tenant("north", "cus_typo", 2).await;
     world.catalog_has("north", 2).await;
     for round in 1..=3 {
@@ -55,7 +55,7 @@ async fn one_bad_customer_holds_nobody_up() {
 
 #[tokio::test]
 async fn a_wrong_key_pauses_everything_until_it_is_corrected() {
-    let mut world = World::prepare().await.with_key(Some("sk_test_wrong"));
+    let mut world = Harness::prepare().await.with_key(Some("sk_test_wrong"));
     world.sandbox.stripe().set_key(Some("sk_test_right".to_owned()));
     world.sandbox.stripe().add_customer("cus_north").unwrap();
     world.sandbox.stripe().add_meter(METER).unwrap();
@@ -75,7 +75,7 @@ async fn a_wrong_key_pauses_everything_until_it_is_corrected() {
 
 #[tokio::test]
 async fn a_missing_meter_pauses_that_meter_only() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.plan("runs", 2).await;
     world.catalog_has("pro", 2).await;
     world.counted("north", 1, 9).await;
@@ -96,7 +96,7 @@ async fn a_missing_meter_pauses_that_meter_only() {
 
 #[tokio::test]
 async fn a_sealed_report_keeps_its_customer() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.sandbox.stripe().fault(StripeFault::Http500Before, Some(1));
     world.counted("north", 1, 5).await;
     world.reports_are("north", &["unknown"]).await;
@@ -113,7 +113,7 @@ async fn a_sealed_report_keeps_its_customer() {
 
 #[tokio::test]
 async fn without_a_key_usage_is_recorded_and_reported_later() {
-    let mut world = World::prepare().await.with_key(None);
+    let mut world = Harness::prepare().await.with_key(None);
     world.sandbox.stripe().add_customer("cus_north").unwrap();
     world.sandbox.stripe().add_meter(METER).unwrap();
     world.plan(METER, 1).await;
@@ -131,7 +131,7 @@ async fn without_a_key_usage_is_recorded_and_reported_later() {
 
 #[tokio::test]
 async fn a_key_that_was_used_for_something_else_needs_an_operator() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     let north = TenantId::parse("north").unwrap();
     let identifier = Identifier::of("test", METER, &north, november(), 1);
     let now = world.bench.clock.now().as_second();

@@ -1,10 +1,10 @@
 //! Counted usage reaches Stripe, once.
 
-use crate::world::{METER, World, at};
+use crate::harness::{Harness, METER, at};
 
 #[tokio::test]
 async fn usage_reaches_stripe_in_deltas() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.counted("north", 1, 120).await;
     world.stripe_holds("north", 120).await;
     let first = world.next_reported().await;
@@ -26,7 +26,7 @@ async fn usage_reaches_stripe_in_deltas() {
 
 #[tokio::test]
 async fn totals_may_arrive_twice_and_in_any_order() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.counted("north", 3, 30).await;
     world.stripe_holds("north", 30).await;
     for (revision, counted) in [(1, 10), (3, 30), (2, 20)] {
@@ -43,7 +43,7 @@ async fn totals_may_arrive_twice_and_in_any_order() {
 
 #[tokio::test]
 async fn a_correction_is_reported_as_a_negative_delta() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.counted("north", 1, 50).await;
     world.next_reported().await;
     world.advance(5);
@@ -56,7 +56,7 @@ async fn a_correction_is_reported_as_a_negative_delta() {
 
 #[tokio::test]
 async fn a_closed_period_is_reported_at_once_inside_its_bounds() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.now_is("2026-11-30T23:58:00Z");
     world.counted("north", 1, 10).await;
     world.next_reported().await;
@@ -78,7 +78,7 @@ async fn a_closed_period_is_reported_at_once_inside_its_bounds() {
 
 #[tokio::test]
 async fn usage_found_after_the_window_is_announced_and_not_sent() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.counted("north", 1, 10).await;
     world.next_reported().await;
     world.now_is("2026-12-01T00:02:00Z");
@@ -96,7 +96,7 @@ async fn usage_found_after_the_window_is_announced_and_not_sent() {
 
 #[tokio::test]
 async fn a_tenant_without_a_customer_is_not_billed_until_it_has_one() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.tenant("south", "", 2).await;
     world.catalog_has("south", 2).await;
     world.counted("south", 1, 5).await;
@@ -112,7 +112,7 @@ async fn a_tenant_without_a_customer_is_not_billed_until_it_has_one() {
 
 #[tokio::test]
 async fn a_sealed_report_cannot_be_changed() {
-    let mut world = World::start().await;
+    let mut world = Harness::start().await;
     world.counted("north", 1, 5).await;
     world.next_reported().await;
     let changed = sqlx::query("UPDATE reports SET quantity = 6").execute(world.bench.pool()).await;
@@ -122,7 +122,7 @@ async fn a_sealed_report_cannot_be_changed() {
 
 #[tokio::test]
 async fn two_tenants_of_one_customer_share_no_minute() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.tenant("south", "cus_north", 2).await;
     world.catalog_has("south", 2).await;
     world.counted("north", 1, 5).await;

@@ -12,7 +12,7 @@ use proto::{
 use sandbox::n8n::{N8nFault, Runs, Start};
 use testkit::Topic;
 
-use crate::stage::{Stage, Sweep};
+use crate::harness::{Harness, Sweep};
 
 /// Rows of one answer, few enough that a page takes several.
 const ANSWER_ROWS: usize = 100;
@@ -49,14 +49,14 @@ impl Answerer for Books {
     }
 }
 
-async fn audit(stage: &Stage) -> Result<SourceAudit, AskError> {
+async fn audit(stage: &Harness) -> Result<SourceAudit, AskError> {
     let question = AuditQuestion { source_id: "north".into() };
     stage.bench.context.bus.ask(Question::Audit, &question, Duration::from_secs(10)).await
 }
 
 /// A source with 600 rows that was swept, and its audits.
-async fn swept() -> (Stage, Sweep, Topic<SourceAudit>) {
-    let mut stage = Stage::start().await;
+async fn swept() -> (Harness, Sweep, Topic<SourceAudit>) {
+    let mut stage = Harness::start().await;
     stage.run("north", 300);
     stage.n8n("north").start(&Start::of("slow")).unwrap();
     stage.bench.clock.advance(jiff::SignedDuration::from_secs(10));
@@ -72,7 +72,7 @@ async fn swept() -> (Stage, Sweep, Topic<SourceAudit>) {
     (stage, sweep, audits)
 }
 
-fn answer_with(stage: &Stage, books: Books) {
+fn answer_with(stage: &Harness, books: Books) {
     let context = &stage.bench.context;
     let shutdown = context.tasks.shutdown();
     context.tasks.spawn(ask::answer(context.bus.clone(), Question::Recorded, Arc::new(books), shutdown));

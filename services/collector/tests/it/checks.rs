@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    harness::Harness,
     push::{Push, TOKEN, execution},
-    stage::Stage,
 };
 
 const OTHER_TOKEN: &str = "fmp_south.0123456789012345678901234567890123456789012";
@@ -25,13 +25,13 @@ fn skew_seconds(synced: &SourceSynced) -> f64 {
     f64::from(i32::try_from(skew_ms).unwrap()) / 1_000.0
 }
 
-fn set_clock(stage: &Stage, ahead_s: i64) {
+fn set_clock(stage: &Harness, ahead_s: i64) {
     stage.n8n("north").configure(|config| config.clock_ahead_ms = ahead_s * 1_000);
 }
 
 #[tokio::test]
 async fn a_poll_measures_the_clock_and_says_since_when_it_is_wrong() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let right = stage.first_sweep("north").await.synced;
     assert!(skew_seconds(&right).abs() <= 0.5, "{right:?}");
     assert_eq!(right.clock_wrong_since, None);
@@ -116,7 +116,7 @@ async fn two_n8n_with_one_token_are_reported_and_a_replaced_one_is_not() {
 }
 
 /// Awaits a sweep of each source that began now, on the clock, in whichever order they end.
-async fn both_swept(stage: &mut Stage) -> BTreeMap<String, SourceSynced> {
+async fn both_swept(stage: &mut Harness) -> BTreeMap<String, SourceSynced> {
     let now = stage.now();
     let mut swept = BTreeMap::new();
     while swept.len() < 2 {

@@ -11,11 +11,11 @@ use proto::v1::FailureReason;
 use sandbox::n8n::N8nFault;
 use tokio::time::Instant;
 
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 #[tokio::test]
 async fn each_failure_is_published_with_its_reason() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     for (revision, (fault, reason, words)) in (1..).zip([
         (N8nFault::Unauthorized, FailureReason::Unauthorized, "API key"),
         (N8nFault::Html, FailureReason::Unreadable, "starting up or the address is wrong"),
@@ -39,7 +39,7 @@ async fn each_failure_is_published_with_its_reason() {
 
 #[tokio::test]
 async fn failures_are_counted_until_a_sweep_succeeds() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 3);
     stage.n8n("north").fault(N8nFault::Html, None);
     stage.add(&stage.source("north"), 1).await;
@@ -55,7 +55,7 @@ async fn failures_are_counted_until_a_sweep_succeeds() {
     assert_eq!(stage.swept("north").await.ids(), [1, 2, 3]);
 
     stage.n8n("north").fault(N8nFault::Html, None);
-    stage.bench.clock.advance(crate::stage::STEP);
+    stage.bench.clock.advance(crate::harness::STEP);
     let again = stage.failing.next_where(|failing| failing.consecutive_failures == 1).await;
     assert_ne!(again.failing_since, first.failing_since);
     stage.finish().await;
@@ -63,7 +63,7 @@ async fn failures_are_counted_until_a_sweep_succeeds() {
 
 #[tokio::test]
 async fn a_key_that_was_sealed_for_another_collector_is_reported() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let foreign = SealingKey::parse(&KeyPair::generate().public).unwrap();
     let source = Source { api_key: foreign.seal(&"key-north".into()), ..stage.source("north") };
     stage.add(&source, 1).await;
@@ -74,7 +74,7 @@ async fn a_key_that_was_sealed_for_another_collector_is_reported() {
 
 #[tokio::test]
 async fn private_addresses_are_refused_unless_allowed() {
-    let mut stage = Stage::start_with(|settings| settings.allow_private_addresses = false).await;
+    let mut stage = Harness::start_with(|settings| settings.allow_private_addresses = false).await;
     let by_ip = stage.source("north");
     let by_name = Source {
         base_url: by_ip.base_url.as_str().replace("127.0.0.1", "localhost").parse().unwrap(),
@@ -92,7 +92,7 @@ async fn private_addresses_are_refused_unless_allowed() {
 
 #[tokio::test]
 async fn a_bad_source_does_not_delay_another() {
-    let mut stage = Stage::start_with(|settings| settings.concurrency = 2).await;
+    let mut stage = Harness::start_with(|settings| settings.concurrency = 2).await;
     stage.n8n("south").set_slowness(Duration::from_secs(60));
     stage.n8n("south").fault(N8nFault::Slow, None);
     stage.add(&stage.source("south"), 1).await;
@@ -108,7 +108,8 @@ async fn a_bad_source_does_not_delay_another() {
 
 #[tokio::test]
 async fn a_source_that_does_not_answer_is_given_up_in_time() {
-    let mut stage = Stage::start_with(|settings| settings.request_timeout = Duration::from_millis(300)).await;
+    let mut stage =
+        Harness::start_with(|settings| settings.request_timeout = Duration::from_millis(300)).await;
     stage.n8n("north").fault(N8nFault::Slow, None);
     stage.add(&stage.source("north"), 1).await;
     let failing = stage.failing.next().await;

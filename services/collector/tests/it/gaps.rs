@@ -3,11 +3,11 @@
 use proto::v1::GapReason;
 use sandbox::n8n::{Runs, Start, Status};
 
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 #[tokio::test]
 async fn an_open_execution_that_vanishes_is_a_gap_once() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("north");
     let deleted = n8n.start(&Start::of("slow")).unwrap();
     let unsaved = n8n.start(&Start::of("slow")).unwrap();
@@ -34,7 +34,7 @@ async fn an_open_execution_that_vanishes_is_a_gap_once() {
 
 #[tokio::test]
 async fn what_was_pruned_before_it_was_seen_is_a_gap() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 10);
     stage.first_sweep("north").await;
 
@@ -50,7 +50,7 @@ async fn what_was_pruned_before_it_was_seen_is_a_gap() {
 
 #[tokio::test]
 async fn unsaved_executions_and_old_pruning_are_no_gaps() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("north");
     stage.run("north", 10);
     stage.first_sweep("north").await;
@@ -79,7 +79,7 @@ async fn unsaved_executions_and_old_pruning_are_no_gaps() {
 async fn a_restored_database_starts_an_epoch_and_its_old_rows_keep_their_keys() {
     // Back within the overlap; back below it; and past the old floor before anybody has looked.
     for (before, restored_to, after) in [(30, 20, 5), (500, 50, 3), (30, 20, 40)] {
-        let mut stage = Stage::start().await;
+        let mut stage = Harness::start().await;
         let n8n = stage.n8n("north");
         let waiting = n8n.start(&Start::of("approval").elsewhere()).unwrap();
         stage.run("north", before);
@@ -109,7 +109,7 @@ async fn a_restored_database_starts_an_epoch_and_its_old_rows_keep_their_keys() 
 
 #[tokio::test]
 async fn deleting_the_newest_rows_is_no_restore() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("north");
     stage.run("north", 10);
     stage.first_sweep("north").await;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use collector::{Collector, Expiry};
 use sqlx::{AssertSqlSafe, PgPool};
-use testkit::{Bench, Counted};
+use testkit::{Counted, TestBed};
 
 async fn run(pool: &PgPool, statement: &str) {
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(pool).await.unwrap();
 }
 
-fn expiry(bench: &Bench, pool: &PgPool) -> Expiry {
+fn expiry(bench: &TestBed, pool: &PgPool) -> Expiry {
     Expiry { pool: pool.clone(), clock: Arc::new(bench.clock.clone()) }
 }
 
@@ -30,7 +30,7 @@ fn rows(name: &str, read_at: &str, found_at: &str, from: u32, to: u32) -> String
 
 #[tokio::test]
 async fn old_workflows_and_unreadable_rows_are_deleted_and_nothing_else_is() {
-    let bench = Bench::of::<Collector>("2026-11-24T12:00:00Z").await;
+    let bench = TestBed::of::<Collector>("2026-11-24T12:00:00Z").await;
     run(bench.pool(), SOURCE).await;
     run(bench.pool(), &rows("old", "2025-10-20T11:59Z", "2026-10-25T11:59Z", 1, 2_500)).await;
     run(bench.pool(), &rows("young", "2025-10-20T12:00Z", "2026-10-25T12:00Z", 1, 70)).await;
@@ -53,7 +53,7 @@ async fn old_workflows_and_unreadable_rows_are_deleted_and_nothing_else_is() {
 
 #[tokio::test]
 async fn a_round_that_finds_nothing_costs_the_same_with_a_hundred_times_the_rows() {
-    let bench = Bench::of::<Collector>("2026-11-24T12:00:00Z").await;
+    let bench = TestBed::of::<Collector>("2026-11-24T12:00:00Z").await;
     let counted = Counted::beside(bench.pool()).await;
     counted.run(SOURCE).await;
     let mut reads = Vec::new();

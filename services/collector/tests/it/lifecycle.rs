@@ -10,11 +10,11 @@ use proto::{
 use sandbox::n8n::{N8nFault, Runs};
 use testkit::eventually;
 
-use crate::stage::{STEP, Stage};
+use crate::harness::{Harness, STEP};
 
 #[tokio::test]
 async fn a_paused_or_removed_source_is_left_alone_and_continues_where_it_was() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 3);
     stage.first_sweep("north").await;
 
@@ -44,7 +44,7 @@ async fn a_paused_or_removed_source_is_left_alone_and_continues_where_it_was() {
     stage.finish().await;
 }
 
-async fn await_resting(stage: &Stage) {
+async fn await_resting(stage: &Harness) {
     let pool = stage.bench.pool().clone();
     eventually("the source is inactive", || async {
         let active: bool = sqlx::query_scalar("SELECT active FROM sources WHERE source_id = 'north'")
@@ -58,7 +58,7 @@ async fn await_resting(stage: &Stage) {
 
 #[tokio::test]
 async fn a_restart_in_the_middle_of_a_sweep_loses_nothing_and_repeats_nothing() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 2_000);
     stage.n8n("north").set_slowness(Duration::from_millis(200));
     stage.n8n("north").fault(N8nFault::Slow, None);
@@ -80,7 +80,7 @@ async fn a_restart_in_the_middle_of_a_sweep_loses_nothing_and_repeats_nothing() 
 
 #[tokio::test]
 async fn a_leased_source_is_left_to_its_collector_until_the_lease_runs_out() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 3);
     stage.first_sweep("north").await;
     let pool = stage.bench.pool().clone();
@@ -104,7 +104,7 @@ async fn a_leased_source_is_left_to_its_collector_until_the_lease_runs_out() {
 
 #[tokio::test]
 async fn collectors_share_their_sources() {
-    let stage = Stage::start().await;
+    let stage = Harness::start().await;
     stage.start_collector().await;
     let names: Vec<String> = (1..=8).map(|number| format!("source-{number}")).collect();
     for name in &names {

@@ -10,7 +10,7 @@ use proto::{
 };
 use testkit::eventually;
 
-use crate::stage::{STEP, Stage};
+use crate::harness::{Harness, STEP};
 
 /// A quarter of the tests' interval, with its jitter.
 const NEAR_STEP: SignedDuration = SignedDuration::from_secs(17);
@@ -18,13 +18,13 @@ const NEAR_STEP: SignedDuration = SignedDuration::from_secs(17);
 /// How soon a sweep comes.
 const SOON: SignedDuration = SignedDuration::from_secs(15);
 
-async fn count(stage: &Stage, tenant: &str, counted: u64, limit: Option<u64>) {
+async fn count(stage: &Harness, tenant: &str, counted: u64, limit: Option<u64>) {
     let totals = Some(Totals { counted, ..Totals::default() });
     let usage = UsageCounted { tenant_id: tenant.into(), totals, limit, ..UsageCounted::default() };
     stage.bench.publish(stage.bench.namespace().usage_counted(tenant), &usage).await;
 }
 
-async fn await_near(stage: &Stage, tenants: i64) {
+async fn await_near(stage: &Harness, tenants: i64) {
     let pool = stage.bench.pool().clone();
     eventually("the tenants near their limit are stored", || async {
         let near = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM tenants_near_limit");
@@ -35,7 +35,7 @@ async fn await_near(stage: &Stage, tenants: i64) {
 
 #[tokio::test]
 async fn a_source_near_a_limit_is_swept_soon_and_often_until_the_limit_is_raised() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 3);
     first_sweep(&mut stage).await;
 
@@ -70,27 +70,27 @@ async fn a_source_near_a_limit_is_swept_soon_and_often_until_the_limit_is_raised
 }
 
 /// The first sweep of north, to its commit.
-async fn first_sweep(stage: &mut Stage) {
+async fn first_sweep(stage: &mut Harness) {
     stage.first_sweep("north").await;
     let stage = &*stage;
     eventually("the sweep is committed", || async { (!is_due_in(stage, SOON).await).then_some(()) }).await;
 }
 
 /// Whether north is to be swept within this time.
-async fn is_due_in(stage: &Stage, time: SignedDuration) -> bool {
+async fn is_due_in(stage: &Harness, time: SignedDuration) -> bool {
     let at = jiff_sqlx::ToSqlx::to_sqlx(metering::Clock::now(&stage.bench.clock) + time);
     let due = "SELECT next_sweep_at <= $1 FROM sources WHERE source_id = 'north'";
     sqlx::query_scalar(due).bind(at).fetch_one(stage.bench.pool()).await.unwrap()
 }
 
-async fn ask_for_a_sweep(stage: &Stage, tenant: &str) -> Result<(), AskError> {
+async fn ask_for_a_sweep(stage: &Harness, tenant: &str) -> Result<(), AskError> {
     let question = SweepQuestion { tenant_id: tenant.into() };
     stage.bench.context.bus.ask(Question::Sweep, &question, Duration::from_secs(10)).await
 }
 
 #[tokio::test]
 async fn a_tenants_sources_are_swept_soon_when_a_refusal_asks_for_it() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 3);
     first_sweep(&mut stage).await;
     ask_for_a_sweep(&stage, "south").await.unwrap();
@@ -107,7 +107,7 @@ async fn a_tenants_sources_are_swept_soon_when_a_refusal_asks_for_it() {
 
 #[tokio::test]
 async fn another_tenants_limit_and_a_missing_one_change_nothing() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 3);
     stage.first_sweep("north").await;
     count(&stage, "south", 90, Some(100)).await;

@@ -6,7 +6,7 @@ use proto::instant;
 use sandbox::n8n::N8nFault;
 use tokio::time::timeout;
 
-use crate::stage::{STEP, Stage};
+use crate::harness::{Harness, STEP};
 
 const SOURCES: usize = 200;
 
@@ -18,7 +18,7 @@ const ROUND_WITHIN: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn a_round_reaches_every_source_whatever_others_do() {
-    let mut stage = Stage::start_with(|settings| settings.concurrency = 16).await;
+    let mut stage = Harness::start_with(|settings| settings.concurrency = 16).await;
     let names: Vec<String> = (0..SOURCES).map(|number| format!("s{number:03}")).collect();
     let well: BTreeSet<String> = names
         .iter()
@@ -47,7 +47,7 @@ async fn a_round_reaches_every_source_whatever_others_do() {
 }
 
 /// Awaits a sweep of each of these sources that began now, on the clock.
-async fn await_round(stage: &mut Stage, sources: &BTreeSet<String>) {
+async fn await_round(stage: &mut Harness, sources: &BTreeSet<String>) {
     let mut waiting = sources.clone();
     let round = async {
         while !waiting.is_empty() {

@@ -14,7 +14,7 @@ use proto::v1::FailureReason;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 /// A stand-in for n8n that answers three requests: the list, one execution, and the workflows.
 #[derive(Clone)]
@@ -102,14 +102,14 @@ fn with(id: &str, field: &str, value: Value) -> Value {
 }
 
 /// Adds a source of this server.
-async fn add(stage: &Stage, name: &str, odd: Odd) {
+async fn add(stage: &Harness, name: &str, odd: Odd) {
     let source = stage.source_at(name, &odd.serve().await, "key");
     stage.add(&source, 1).await;
 }
 
 #[tokio::test]
 async fn what_is_in_front_of_n8n_is_reported_and_not_the_api_key() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let cases: [(&str, Odd, FailureReason, &[&str]); 7] = [
         (
             "moved",
@@ -194,7 +194,7 @@ async fn what_is_in_front_of_n8n_is_reported_and_not_the_api_key() {
 
 #[tokio::test]
 async fn a_source_with_foreign_ids_is_refused_without_a_dead_letter_for_each_run() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let uuid = "0198f0aa-7c1e-7b3a-9d2e-1f2e3d4c5b6a";
     add(&stage, "first", Odd::of(vec![row(uuid), row("2"), row("1")])).await;
     let failing = stage.failing.next_where(|failing| failing.source_id == "first").await;
@@ -213,7 +213,7 @@ async fn a_source_with_foreign_ids_is_refused_without_a_dead_letter_for_each_run
 
 #[tokio::test]
 async fn a_malformed_element_of_a_list_does_not_cost_the_others() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let rows = vec![
         row("9"),
         with("8", "startedAt", json!("-004713-01-01T00:00:00.000Z")),

@@ -11,9 +11,9 @@ use proto::{
 use sandbox::n8n::{Runs, WorkflowChange};
 use testkit::eventually;
 
-use crate::stage::{STEP, Stage};
+use crate::harness::{Harness, STEP};
 
-async fn ask(stage: &Stage, workflow: &str) -> PlacementAnswer {
+async fn ask(stage: &Harness, workflow: &str) -> PlacementAnswer {
     let question = PlacementQuestion { source_id: "north".into(), workflow_id: workflow.into() };
     let wait = Duration::from_secs(10);
     stage.bench.context.bus.ask(Question::Placement, &question, wait).await.unwrap()
@@ -21,7 +21,7 @@ async fn ask(stage: &Stage, workflow: &str) -> PlacementAnswer {
 
 #[tokio::test]
 async fn a_workflow_is_placed_by_the_list_and_an_unknown_one_is_looked_up() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("north");
     n8n.run(&Runs::of("orders").count(1)).unwrap();
     n8n.change_workflow(&WorkflowChange::of("orders").tagged(["south"]).in_project("p")).unwrap();

@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 pub const TOKEN: &str = "fmp_north.0123456789012345678901234567890123456789012";
 
@@ -24,7 +24,7 @@ const EVENT_TYPE: &str = "io.flowmeter.execution.finished.v1";
 
 /// A collector to push to.
 pub struct Push {
-    pub stage: Stage,
+    pub stage: Harness,
     url: String,
     revision: Cell<u64>,
     http: reqwest::Client,
@@ -33,7 +33,7 @@ pub struct Push {
 impl Push {
     /// One that knows the source `north`.
     pub async fn start() -> Self {
-        let stage = Stage::start().await;
+        let stage = Harness::start().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1/executions", listener.local_addr().unwrap());
         start_on(listener, stage.bench.context.clone(), stage.settings.clone()).unwrap();

@@ -18,7 +18,7 @@ use proto::instant;
 use reqwest::header;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::stage::{STEP, Stage};
+use crate::harness::{Harness, STEP};
 
 /// The newest one, four lists of open executions, one page of the list of all, the newest one again.
 const QUIET_REQUESTS: usize = 7;
@@ -66,7 +66,7 @@ async fn forward(State(forward): State<Forward>, request: Request) -> Response {
 
 #[tokio::test]
 async fn a_quiet_sweep_costs_the_same_few_requests_and_news_cost_their_pages() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let counter = Counter::before(stage.sandbox.n8n_url("north")).await;
     stage.run("north", 600);
     stage.add(&stage.source_at("north", &counter.url, "key-north"), 1).await;
@@ -92,7 +92,7 @@ async fn a_quiet_sweep_costs_the_same_few_requests_and_news_cost_their_pages() {
 
 #[tokio::test]
 async fn a_loss_is_announced_before_it_happens_and_the_next_sweep_comes_earlier() {
-    let mut stage = Stage::start_with(|settings| settings.assumed_rows_kept = 350).await;
+    let mut stage = Harness::start_with(|settings| settings.assumed_rows_kept = 350).await;
     stage.first_sweep("north").await;
     stage.run("north", 10);
     assert_eq!(stage.next_sweep("north").await.synced.loss_expected_at, None, "there was no rate before");

@@ -6,11 +6,11 @@ use sandbox::n8n::N8nFault;
 use serde_json::json;
 use testkit::eventually;
 
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 #[tokio::test]
 async fn a_row_of_unknown_status_becomes_one_dead_letter_and_the_rest_is_published() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 3);
     stage.n8n("north").fault(N8nFault::UnknownStatus, None);
     assert_eq!(stage.first_sweep("north").await.ids(), [1, 2]);
@@ -43,7 +43,7 @@ fn source_row(row: &serde_json::Value) -> SourceRow {
 
 #[tokio::test]
 async fn a_row_is_read_again_when_it_is_replayed() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.first_sweep("north").await;
     let rows = stage.bench.namespace().rows("north");
     let good = json!({"id": "7", "status": "success", "mode": "webhook", "workflowId": "w",

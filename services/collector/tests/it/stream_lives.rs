@@ -3,7 +3,7 @@
 use messaging::Bus;
 use proto::streams::Stream;
 
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 async fn life(bus: &Bus) -> String {
     bus.life(Stream::executions_of("north")).await.unwrap().id
@@ -11,7 +11,7 @@ async fn life(bus: &Bus) -> String {
 
 #[tokio::test]
 async fn a_stream_created_anew_gets_everything_again_and_completeness_goes_on() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 300);
     let first = stage.first_sweep("north").await;
     let bus = stage.bench.context.bus.clone();
@@ -20,7 +20,7 @@ async fn a_stream_created_anew_gets_everything_again_and_completeness_goes_on() 
     let stream = Stream::executions_of("north").name(bus.namespace());
     bus.jetstream().delete_stream(&stream).await.unwrap();
     bus.ensure_all_streams().await.unwrap();
-    stage.bench.clock.advance(crate::stage::STEP);
+    stage.bench.clock.advance(crate::harness::STEP);
     let synced = stage.swept_without_reading("north").await;
     let published = stage.published().await;
     assert_eq!(published.len(), 300, "what nobody had read is not lost");
@@ -29,7 +29,7 @@ async fn a_stream_created_anew_gets_everything_again_and_completeness_goes_on() 
     let last = bus.life(Stream::executions_of("north")).await.unwrap().last_sequence;
     assert!((1..=last).contains(&synced.published_through), "{} of {last}", synced.published_through);
 
-    stage.bench.clock.advance(crate::stage::STEP);
+    stage.bench.clock.advance(crate::harness::STEP);
     let next = stage.swept_without_reading("north").await;
     assert_eq!(next.executions_published, 0, "once is enough");
     assert_eq!(next.stream_life, synced.stream_life);
@@ -39,14 +39,14 @@ async fn a_stream_created_anew_gets_everything_again_and_completeness_goes_on() 
 /// A sweep after the stream was set back, as the cursor sees it: it refers to more messages than there are,
 /// or to another message.
 async fn a_sweep_after(set_back: &str) {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 300);
     let first = stage.first_sweep("north").await;
     sqlx::query(sqlx::AssertSqlSafe(format!("UPDATE sources SET {set_back}")))
         .execute(stage.bench.pool())
         .await
         .unwrap();
-    stage.bench.clock.advance(crate::stage::STEP);
+    stage.bench.clock.advance(crate::harness::STEP);
     let synced = stage.swept_without_reading("north").await;
     let bus = stage.bench.context.bus.clone();
     let found = bus.life(Stream::executions_of("north")).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_cursor_that_was_frozen_before_lives_were_known_continues() {
 
 #[tokio::test]
 async fn a_stream_that_another_sweep_has_marked_is_another_one() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 300);
     stage.first_sweep("north").await;
     // As a sweep of another source of the partition does: what this cursor refers to is still there.
@@ -83,7 +83,7 @@ async fn a_stream_that_another_sweep_has_marked_is_another_one() {
     let stream = Stream::executions_of("north");
     let before = bus.life(stream).await.unwrap();
     let marked = bus.begin_life(stream, &before, "marked").await.unwrap();
-    stage.bench.clock.advance(crate::stage::STEP);
+    stage.bench.clock.advance(crate::harness::STEP);
     let synced = stage.swept_without_reading("north").await;
     assert_eq!(synced.stream_life, marked.id);
     assert!(synced.executions_published >= 300, "{}", synced.executions_published);

@@ -4,11 +4,11 @@ use jiff::SignedDuration;
 use proto::v1::{ExecutionMode, ExecutionStatus};
 use sandbox::n8n::{Mode, Runs, Start, Status, Version, Wait};
 
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 #[tokio::test]
 async fn the_first_sweep_publishes_everything_once_and_the_second_nothing() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("north");
     stage.run("north", 600);
     n8n.run(&Runs::of("failing").status(Status::Error).count(5)).unwrap();
@@ -38,7 +38,7 @@ async fn the_first_sweep_publishes_everything_once_and_the_second_nothing() {
 
 #[tokio::test]
 async fn a_late_finisher_is_found_far_below_the_newest() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let running = stage.n8n("north").start(&Start::of("slow")).unwrap();
     let queued = stage.n8n("north").start(&Start::of("slow").queued()).unwrap();
     stage.run("north", 300);
@@ -60,7 +60,7 @@ async fn a_late_finisher_is_found_far_below_the_newest() {
 
 #[tokio::test]
 async fn a_wait_of_weeks_is_counted_when_it_ends() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("north");
     let waiting = n8n.start(&Start::of("approval")).unwrap();
     n8n.wait(waiting, Wait::lasting(SignedDuration::from_hours(300))).unwrap();
@@ -83,7 +83,7 @@ async fn a_wait_of_weeks_is_counted_when_it_ends() {
 
 #[tokio::test]
 async fn a_crash_that_becomes_an_error_is_published_again() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("north");
     let crashed = n8n.run(&Runs::of("worker").status(Status::Crashed)).unwrap()[0];
     stage.run("north", 300);
@@ -103,7 +103,7 @@ async fn a_crash_that_becomes_an_error_is_published_again() {
 
 #[tokio::test]
 async fn a_retry_is_an_execution_of_its_own() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("north");
     let failed = n8n.run(&Runs::of("worker").status(Status::Error)).unwrap()[0];
     assert_eq!(stage.first_sweep("north").await.ids(), [failed]);
@@ -118,7 +118,7 @@ async fn a_retry_is_an_execution_of_its_own() {
 
 #[tokio::test]
 async fn a_row_that_commits_late_is_found_below_the_floor() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let late = stage.n8n("north").run(&Runs::of("late").uncommitted()).unwrap()[0];
     stage.run("north", 20);
     assert_eq!(stage.first_sweep("north").await.executions.len(), 20);
@@ -129,7 +129,7 @@ async fn a_row_that_commits_late_is_found_below_the_floor() {
 
 #[tokio::test]
 async fn version_1_is_swept_without_the_filter_it_does_not_know() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("old");
     n8n.configure(|config| config.version = Version::V1_123);
     let queued = n8n.start(&Start::of("w").queued()).unwrap();
@@ -144,7 +144,7 @@ async fn version_1_is_swept_without_the_filter_it_does_not_know() {
 
 #[tokio::test]
 async fn version_1_hides_what_sleeps_in_memory_and_it_is_found_by_its_id() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("old");
     n8n.configure(|config| config.version = Version::V1_123);
     stage.run("old", 10);

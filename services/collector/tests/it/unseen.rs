@@ -11,10 +11,10 @@ use proto::{
 };
 use sandbox::n8n::{Runs, WorkflowChange, WorkflowSaving};
 
-use crate::stage::Stage;
+use crate::harness::Harness;
 
 /// Runs of which no row is kept: each uses up an id.
-fn run_unsaved(stage: &Stage, count: u32) {
+fn run_unsaved(stage: &Harness, count: u32) {
     stage.n8n("north").run(&Runs::of("orderSync").count(count).unsaved()).unwrap();
 }
 
@@ -24,7 +24,7 @@ fn unseen(synced: &SourceSynced) -> (u64, u32) {
 
 #[tokio::test]
 async fn unsaved_executions_are_reported_once_the_next_sweep_misses_them_too() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let first = stage.first_sweep("north").await;
     assert_eq!(unseen(&first.synced), (0, 0));
     stage.run("north", 3);
@@ -51,7 +51,7 @@ async fn unsaved_executions_are_reported_once_the_next_sweep_misses_them_too() {
 
 #[tokio::test]
 async fn the_workflows_settings_narrow_the_number_of_unseen_ids() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let saving = |workflow: &str, saving| WorkflowChange::of(workflow).saving(saving);
     stage.n8n("north").change_workflow(&saving("orderSync", WorkflowSaving::All)).unwrap();
     stage.run("north", 1);
@@ -75,7 +75,7 @@ async fn the_workflows_settings_narrow_the_number_of_unseen_ids() {
 
 #[tokio::test]
 async fn ids_from_before_the_first_sweep_are_ignored() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 2);
     run_unsaved(&stage, 100);
     stage.run("north", 2);
@@ -102,7 +102,7 @@ impl Answerer for Pushed {
 
 #[tokio::test]
 async fn pushed_ids_are_not_unseen_and_wait_until_the_aggregator_answers() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let source = Source { push_token_sha256: Some([7; 32]), ..stage.source("north") };
     stage.add(&source, 1).await;
     stage.run("north", 1);

@@ -6,7 +6,7 @@ use metering::TenantId;
 use proto::v1::Workflow;
 use sandbox::n8n::{N8nFault, Runs, WorkflowChange};
 
-use crate::stage::{STEP, Stage};
+use crate::harness::{Harness, STEP};
 
 /// After it, a reading of the list is too old for names.
 const NAMES_OLD: SignedDuration = SignedDuration::from_secs(61 * 60);
@@ -15,14 +15,14 @@ const NAMES_OLD: SignedDuration = SignedDuration::from_secs(61 * 60);
 const PLACES_OLD: SignedDuration = SignedDuration::from_secs(11 * 60);
 
 /// A source whose executions have a tenant by their workflow's tag.
-fn shared(stage: &Stage, name: &str) -> Source {
+fn shared(stage: &Harness, name: &str) -> Source {
     let tenant = TenantId::parse("south").unwrap();
     let attribution = Attribution { tenant, scope: Scope::Tag("south".into()), from: None };
     Source { attributions: vec![attribution], ..stage.source(name) }
 }
 
 /// Awaits the next batch with workflows; counts the executions that came before.
-async fn next_workflows(stage: &mut Stage) -> (Vec<Workflow>, usize) {
+async fn next_workflows(stage: &mut Harness) -> (Vec<Workflow>, usize) {
     let mut executions = 0;
     loop {
         let batch = stage.next_batch().await;
@@ -35,7 +35,7 @@ async fn next_workflows(stage: &mut Stage) -> (Vec<Workflow>, usize) {
 
 #[tokio::test]
 async fn what_a_tenant_depends_on_is_published_before_executions_and_on_changes() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     let n8n = stage.n8n("north");
     n8n.run(&Runs::of("w").named("Old name").count(3)).unwrap();
     n8n.change_workflow(&WorkflowChange::of("w").tagged(["south", "east"]).in_project("p")).unwrap();
@@ -66,7 +66,7 @@ async fn what_a_tenant_depends_on_is_published_before_executions_and_on_changes(
 
 #[tokio::test]
 async fn a_source_of_one_tenant_keeps_its_names_fresh() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     stage.run("north", 1);
     assert_eq!(stage.first_sweep("north").await.executions[0].workflow_name, "Order sync");
     stage.n8n("north").change_workflow(&WorkflowChange::of("orderSync").named("Orders")).unwrap();
@@ -84,7 +84,7 @@ async fn a_source_of_one_tenant_keeps_its_names_fresh() {
 
 #[tokio::test]
 async fn executions_are_published_even_if_workflows_cannot_be_read() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     for fault in [N8nFault::WorkflowsForbidden, N8nFault::WorkflowsBroken] {
         stage.n8n("north").clear_faults();
         stage.n8n("north").fault(fault, None);
@@ -106,7 +106,7 @@ async fn executions_are_published_even_if_workflows_cannot_be_read() {
 
 #[tokio::test]
 async fn more_workflows_than_a_message_holds_are_all_published() {
-    let mut stage = Stage::start().await;
+    let mut stage = Harness::start().await;
     for number in 0..260 {
         stage.n8n("north").change_workflow(&WorkflowChange::of(format!("w{number:03}"))).unwrap();
     }

@@ -36,7 +36,8 @@ use super::{
     schema::{
         AdmissionReasonText, PlainText, RefusedOrError, RunIdText, SourceIdText, TenantIdText, WorkflowIdText,
     },
-    usage::{is_shared, seconds_since},
+    shapes::seconds_since,
+    usage::is_shared,
 };
 use crate::{
     admission::{

@@ -22,8 +22,8 @@ use super::{
     questions::ask,
     responses::{Invalid, NotFound},
     schema::{MomentText, TenantIdText},
+    shapes::{MoneyJson, PeriodJson},
     spreadsheet::{FormatJson, cell, decimal, file, to_csv},
-    usage::{MoneyJson, PeriodJson},
 };
 use crate::usage::{
     comparison::{Change, Figures, change, change_of, points, reach, same_point},

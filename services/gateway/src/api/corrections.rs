@@ -21,7 +21,7 @@ use super::{
     questions::ask,
     responses::{Conflict, Invalid, NotFound},
     schema::{MomentText, QuantityNumber, ReasonText, ShortText, SourceIdText, TenantIdText},
-    usage::PeriodJson,
+    shapes::PeriodJson,
 };
 
 /// A new correction. Either `void` or `adjust`.

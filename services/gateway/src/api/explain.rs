@@ -19,7 +19,7 @@ use super::{
     questions::ask,
     responses::{Invalid, NotFound},
     schema::{MomentText, PageText, SourceIdText, StatusText, TenantIdText, WorkflowIdText},
-    usage::PeriodJson,
+    shapes::PeriodJson,
 };
 
 /// Executions in one answer by default.

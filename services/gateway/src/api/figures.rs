@@ -21,7 +21,7 @@ use super::{
     questions::ask,
     responses::{Invalid, NotFound},
     schema::{MomentText, SourceIdText, TenantIdText, WorkflowIdText},
-    usage::{executions, success_rate},
+    shapes::{executions, success_rate},
 };
 use crate::{
     directory::snapshot::Snapshot,

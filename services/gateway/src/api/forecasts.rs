@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::{App, authenticate::Caller, error::ApiError, questions::ask, usage::MoneyJson};
+use super::{App, authenticate::Caller, error::ApiError, questions::ask, shapes::MoneyJson};
 use crate::usage::{
     forecast::{self, Known, LOOK_BACK},
     live::Counted,

@@ -33,6 +33,7 @@ mod refusals;
 mod responses;
 mod schema;
 mod session;
+mod shapes;
 mod sources;
 mod spreadsheet;
 mod statement;

@@ -16,7 +16,7 @@ use super::{
     figures::{Metered, metered_tenant},
     responses::{Invalid, NotFound},
     schema::TenantIdText,
-    usage::{PeriodJson, executions, success_rate},
+    shapes::{PeriodJson, executions, success_rate},
 };
 use crate::store::history::{self, ClosedRow};
 

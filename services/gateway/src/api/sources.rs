@@ -25,9 +25,9 @@ use super::{
     gaps::{self, GapsJson},
     responses::{Conflict, Invalid, NotFound},
     schema::{ApiKeyText, BaseUrlText, FailureReasonText, PollIntervalText, SourceIdText, TenantIdText},
+    shapes::seconds_since,
     tenants::PutQuery,
     unseen::UnseenJson,
-    usage::seconds_since,
     warnings::{self, WarningJson},
 };
 use crate::{

@@ -7,7 +7,7 @@ use axum::{
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::usage::MoneyJson;
+use super::shapes::MoneyJson;
 
 /// The format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, ToSchema)]

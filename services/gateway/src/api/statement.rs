@@ -17,9 +17,9 @@ use super::{
     figures::TotalsJson,
     responses::{Invalid, NotFound},
     schema::{MomentText, TenantIdText},
+    shapes::{MoneyJson, WorkflowJson},
     spreadsheet::{cell, decimal, file},
     top_workflows::{TopWorkflows, WORKFLOWS_MAX, WorkflowsQuery, top_workflows},
-    usage::{MoneyJson, WorkflowJson},
 };
 
 /// The period of a statement.

@@ -18,7 +18,7 @@ use super::{
     questions::ask,
     responses::{Invalid, NotFound},
     schema::{MomentText, TenantIdText},
-    usage::{MoneyJson, PeriodJson, WorkflowJson},
+    shapes::{MoneyJson, PeriodJson, WorkflowJson},
 };
 use crate::usage::{parts, shares};
 

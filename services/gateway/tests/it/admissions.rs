@@ -6,9 +6,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::eventually;
 
-use crate::support::{OPERATOR, World, answer, at, plan, usage};
+use crate::harness::{Harness, OPERATOR, answer, at, plan, usage};
 
-async fn admit(world: &World, id: &str) -> Value {
+async fn admit(world: &Harness, id: &str) -> Value {
     let (status, verdict) =
         world.ask(Method::POST, "/v1/admissions", Some(json!({"tenant": "north", "id": id}))).await;
     assert_eq!(status, 200, "{verdict}");
@@ -21,7 +21,7 @@ fn verdict(answer: &Value) -> (bool, &str) {
 
 #[tokio::test]
 async fn of_two_hundred_concurrent_runs_a_limit_of_fifty_allows_fifty() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(50).await;
     world.counted(usage("north", 0, 1)).await;
     let requests = (0..200).map(|number| {
@@ -49,7 +49,7 @@ async fn of_two_hundred_concurrent_runs_a_limit_of_fifty_allows_fifty() {
 
 #[tokio::test]
 async fn a_raised_limit_holds_at_once_and_refused_runs_never_count() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(1).await;
     world.counted(usage("north", 1, 1)).await;
     for id in ["a", "b", "c"] {
@@ -79,7 +79,7 @@ async fn a_raised_limit_holds_at_once_and_refused_runs_never_count() {
 
 #[tokio::test]
 async fn soft_limits_and_uncounted_modes_are_allowed() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(1).await;
     world.put("/v1/tenants/north", json!({"name": "North", "plan": "pro", "language": "es"})).await;
     world.counted(usage("north", 1, 1)).await;
@@ -103,7 +103,7 @@ async fn soft_limits_and_uncounted_modes_are_allowed() {
 
 #[tokio::test]
 async fn a_tenant_without_figures_has_its_limit() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(3).await;
     for id in ["a", "b", "c"] {
         assert_eq!(verdict(&admit(&world, id).await), (true, "metering_stale"));
@@ -118,7 +118,7 @@ async fn a_tenant_without_figures_has_its_limit() {
 
 #[tokio::test]
 async fn stale_metering_follows_the_plan() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let blind = admit(&world, "a").await;
     assert_eq!((verdict(&blind), &blind["used"]), ((true, "metering_stale"), &Value::Null));
@@ -136,7 +136,7 @@ async fn stale_metering_follows_the_plan() {
 
 #[tokio::test]
 async fn a_refusal_can_be_a_429_and_headers_have_the_same_figures() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(1).await;
     world.counted(usage("north", 0, 1)).await;
     let check = |path: &str, id: &str| {
@@ -167,7 +167,7 @@ async fn a_refusal_can_be_a_429_and_headers_have_the_same_figures() {
 
 #[tokio::test]
 async fn a_new_period_has_its_whole_limit() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(2).await;
     world.counted(usage("north", 2, 1)).await;
     assert_eq!(verdict(&admit(&world, "a").await), (false, "limit_reached"));
@@ -197,7 +197,7 @@ async fn a_new_period_has_its_whole_limit() {
 
 #[tokio::test]
 async fn two_gateways_share_one_ledger_and_one_catalog() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(20).await;
     world.counted(usage("north", 0, 1)).await;
     let second = world.replica().await;
@@ -227,16 +227,16 @@ async fn two_gateways_share_one_ledger_and_one_catalog() {
 
 #[tokio::test]
 async fn old_verdicts_are_deleted() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.counted(usage("north", 0, 1)).await;
     admit(&world, "old").await;
     world.bench.clock.set("2026-12-24T12:00:00Z".parse().unwrap());
     admit(&world, "recent").await;
     world.bench.clock.set("2027-02-05T12:00:00Z".parse().unwrap());
-    let World { mut bench, .. } = world;
+    let Harness { mut bench, .. } = world;
     bench.restart().await;
-    let world = World::on(bench).await;
+    let world = Harness::on(bench).await;
     eventually("November is gone and December is not", || async {
         let kept: Vec<String> = sqlx::query_scalar("SELECT left(admitted_at::text, 7) FROM admissions")
             .fetch_all(world.bench.pool())

@@ -8,7 +8,7 @@ use proto::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{World, at, november, usage};
+use crate::harness::{Harness, at, november, usage};
 
 fn north() -> Value {
     json!({"name": "North", "plan": "pro", "time_zone": "Europe/Madrid", "alert_recipients": ["ops@north.example"],
@@ -26,7 +26,7 @@ fn ids(list: &Value, what: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_removed_tenant_is_archived_and_its_figures_stay_readable() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.put("/v1/tenants/north", north()).await;
     let token = world.token_of("north").await;
@@ -34,7 +34,7 @@ async fn a_removed_tenant_is_archived_and_its_figures_stay_readable() {
     let closed = v1::PeriodEvent {
         event: Some(v1::period_event::Event::Closed(v1::PeriodClosed {
             tenant_id: "north".into(),
-            period: crate::support::period("2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z"),
+            period: crate::harness::period("2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z"),
             revision: 1,
             totals: Some(v1::Totals { counted: 30, success: 30, ..v1::Totals::default() }),
             closed_at: at("2026-11-01T00:10:00Z"),
@@ -88,7 +88,7 @@ async fn a_removed_tenant_is_archived_and_its_figures_stay_readable() {
 
 #[tokio::test]
 async fn a_removed_plan_hides_no_archived_tenant() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.counted(usage("north", 42, 1)).await;
     for path in ["/v1/tenants/north", "/v1/tenants/south", "/v1/plans/pro"] {
@@ -119,7 +119,7 @@ async fn a_removed_plan_hides_no_archived_tenant() {
 
 #[tokio::test]
 async fn the_id_of_a_removed_source_is_reused_only_for_the_same_n8n() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.put("/v1/sources/north-n8n", source("https://n8n.north.example")).await;
     assert_eq!(world.ask(Method::DELETE, "/v1/sources/north-n8n", None).await.0, 204);
@@ -138,7 +138,7 @@ async fn the_id_of_a_removed_source_is_reused_only_for_the_same_n8n() {
 
 #[tokio::test]
 async fn a_damaged_value_affects_only_itself_and_is_repaired_by_putting_it_again() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.put("/v1/plans/free", json!({"name": "Free"})).await;
     world.put("/v1/sources/north-n8n", source("https://n8n.north.example")).await;
@@ -160,8 +160,8 @@ async fn a_damaged_value_affects_only_itself_and_is_repaired_by_putting_it_again
     }
     // A replica that starts now reads the whole catalog and serves the other values all the same.
     let replica = world.replica().await;
-    let ask = world.request_to(&replica, Method::GET, "/v1/usage").bearer_auth(crate::support::OPERATOR);
-    let (status, list) = crate::support::answer(ask).await;
+    let ask = world.request_to(&replica, Method::GET, "/v1/usage").bearer_auth(crate::harness::OPERATOR);
+    let (status, list) = crate::harness::answer(ask).await;
     let tenants: Vec<&Value> = list["usage"].as_array().unwrap().iter().map(|one| &one["tenant"]).collect();
     assert_eq!((status, tenants), (200, vec![&json!("north")]));
     // Other values can still be changed, with all checks.
@@ -181,7 +181,7 @@ async fn a_damaged_value_affects_only_itself_and_is_repaired_by_putting_it_again
 
 #[tokio::test]
 async fn the_current_period_shows_the_time_zone_that_it_was_cut_in() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.put("/v1/tenants/north", north()).await;
     let counted = v1::UsageCounted { time_zone: "UTC".into(), period: november(), ..usage("north", 5, 1) };

@@ -17,7 +17,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::eventually;
 
-use crate::support::{World, usage};
+use crate::harness::{Harness, usage};
 
 /// A collector that knows the tags of some workflows.
 #[derive(Clone, Default)]
@@ -41,7 +41,7 @@ impl Answerer for Collector {
 
 impl Collector {
     /// Starts one and waits until it answers.
-    async fn start(world: &World) -> Self {
+    async fn start(world: &Harness) -> Self {
         let collector = Self::default();
         let context = &world.bench.context;
         let (bus, shutdown) = (context.bus.clone(), context.tasks.shutdown());
@@ -63,7 +63,7 @@ impl Collector {
 }
 
 /// North and south share a source by tag; workflows without a tag are north's.
-async fn shared(world: &World) -> String {
+async fn shared(world: &Harness) -> String {
     world.with_tenants(100).await;
     let source = json!({"kind": "n8n", "base_url": "https://n8n.example", "api_key": "key", "tenant": "north",
         "attributions": [{"tenant": "south", "tag": "south"}, {"tenant": "north", "tag": "north"}]});
@@ -73,7 +73,7 @@ async fn shared(world: &World) -> String {
     issued["token"].as_str().unwrap().to_owned()
 }
 
-async fn run(world: &World, token: &str, id: &str, workflow: &str, tags: &[&str]) -> (String, bool) {
+async fn run(world: &Harness, token: &str, id: &str, workflow: &str, tags: &[&str]) -> (String, bool) {
     let asked = json!({"id": id, "workflow": workflow, "mode": "webhook", "tags": tags});
     let (status, verdict) = world.ask_as(token, Method::POST, "/v1/admissions", Some(asked)).await;
     assert_eq!(status, 200, "{verdict}");
@@ -86,7 +86,7 @@ fn of(tenant: &str, allowed: bool) -> (String, bool) {
 
 #[tokio::test]
 async fn a_limit_holds_for_a_tenant_by_tag_even_if_the_request_names_no_tags() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let token = shared(&world).await;
     let collector = Collector::start(&world).await;
     collector.tag("orders", "south");
@@ -102,7 +102,7 @@ async fn a_limit_holds_for_a_tenant_by_tag_even_if_the_request_names_no_tags() {
 
 #[tokio::test]
 async fn a_retagged_workflow_changes_its_tenant_and_an_unknown_one_follows_the_hint() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let token = shared(&world).await;
     let collector = Collector::start(&world).await;
     assert_eq!(run(&world, &token, "run-1", "orders", &["south"]).await, of("south", true));
@@ -120,7 +120,7 @@ async fn a_retagged_workflow_changes_its_tenant_and_an_unknown_one_follows_the_h
 
 #[tokio::test]
 async fn without_an_answer_the_requests_own_tags_decide() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let token = shared(&world).await;
     assert_eq!(run(&world, &token, "run-1", "orders", &["south"]).await, of("south", true));
     assert_eq!(run(&world, &token, "run-2", "orders", &[]).await, of("north", true));

@@ -10,7 +10,7 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 use testkit::eventually;
 
-use crate::support::{OPERATOR, World, answer};
+use crate::harness::{Harness, OPERATOR, answer};
 
 /// Every operation of the document, with `id` in place of its parameter.
 pub fn operations(id: &str) -> Vec<(Method, String)> {
@@ -82,7 +82,7 @@ fn the_document_lists_every_route() {
 
 #[tokio::test]
 async fn nothing_is_open_without_a_token() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     for (method, path) in operations("north") {
         let body = if is_sign_in(&method, &path) { json!({"token": "wrong"}) } else { json!({}) };
@@ -105,7 +105,7 @@ async fn nothing_is_open_without_a_token() {
 
 #[tokio::test]
 async fn a_tenant_sees_only_itself() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let token = world.token_of("north").await;
     let own =
@@ -138,7 +138,7 @@ async fn a_tenant_sees_only_itself() {
 
 #[tokio::test]
 async fn a_token_is_shown_once_and_is_refused_once_revoked() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let (_, made) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
     let token = made["token"].as_str().unwrap();
@@ -161,7 +161,7 @@ async fn a_token_is_shown_once_and_is_refused_once_revoked() {
 
 #[tokio::test]
 async fn removing_a_tenant_revokes_its_tokens() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let token = world.token_of("north").await;
     assert_eq!(world.ask(Method::DELETE, "/v1/tenants/north", None).await.0, 204);
@@ -172,7 +172,7 @@ async fn removing_a_tenant_revokes_its_tokens() {
 
 #[tokio::test]
 async fn a_token_created_while_its_tenant_is_removed_is_revoked_too() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     // Creating a token blocks after the tenant was looked up and before the token is stored.
     let mut gate = world.bench.pool().begin().await.unwrap();
@@ -214,7 +214,7 @@ async fn a_token_created_while_its_tenant_is_removed_is_revoked_too() {
 }
 
 /// Signs in and returns the cookie, as a browser sends it back.
-async fn sign_in(world: &World, token: &str) -> String {
+async fn sign_in(world: &Harness, token: &str) -> String {
     let response =
         world.request(Method::POST, "/v1/session").json(&json!({"token": token})).send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -228,7 +228,7 @@ async fn sign_in(world: &World, token: &str) -> String {
 
 #[tokio::test]
 async fn a_session_has_the_rights_of_its_token_and_ends_with_it() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let (_, made) = world.ask(Method::POST, "/v1/tokens", Some(json!({}))).await;
     let cookie = sign_in(&world, made["token"].as_str().unwrap()).await;
@@ -254,7 +254,7 @@ async fn a_session_has_the_rights_of_its_token_and_ends_with_it() {
 
 #[tokio::test]
 async fn a_session_ends_by_signing_out_and_by_expiry() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let cookie = sign_in(&world, OPERATOR).await;
     let with = |method: Method| world.request(method, "/v1/session").header(header::COOKIE, &cookie);
     assert_eq!(answer(with(Method::DELETE).header("X-Flowmeter", "1")).await.0, 204);
@@ -270,7 +270,7 @@ async fn a_session_ends_by_signing_out_and_by_expiry() {
 
 #[tokio::test]
 async fn the_dashboard_needs_no_token_and_has_strict_headers() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let response = world.request(Method::GET, "/").send().await.unwrap();
     assert_eq!(response.status(), 200);
     let headers = response.headers().clone();
@@ -292,7 +292,7 @@ async fn the_dashboard_needs_no_token_and_has_strict_headers() {
 
 #[tokio::test]
 async fn a_nul_in_a_path_a_query_or_a_body_is_a_bad_request() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     for (method, path) in operations("a%00b") {
         let path = if path.contains("%00") { path } else { format!("{path}?q=a%00b") };
         let (status, body) = world.ask(method.clone(), &path, None).await;

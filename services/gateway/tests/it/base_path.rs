@@ -3,13 +3,13 @@
 use reqwest::{Method, header, redirect};
 use serde_json::json;
 
-use crate::support::{OPERATOR, World, answer};
+use crate::harness::{Harness, OPERATOR, answer};
 
 const PUBLIC: &str = "https://apps.example.com/meter/";
 
 #[tokio::test]
 async fn every_part_answers_under_the_path_and_without_it() {
-    let world = World::at(PUBLIC).await;
+    let world = Harness::at(PUBLIC).await;
     world.with_tenants(100).await;
     // A proxy keeps the path, or strips it.
     for path in ["/meter", ""] {
@@ -35,7 +35,7 @@ async fn every_part_answers_under_the_path_and_without_it() {
 
 #[tokio::test]
 async fn a_session_cookie_is_limited_to_the_path() {
-    let world = World::at(PUBLIC).await;
+    let world = Harness::at(PUBLIC).await;
     let sign_in = world.request(Method::POST, "/meter/v1/session").json(&json!({"token": OPERATOR}));
     let signed_in = sign_in.send().await.unwrap();
     let cookie = signed_in.headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
@@ -54,7 +54,7 @@ async fn a_session_cookie_is_limited_to_the_path() {
 
 #[tokio::test]
 async fn the_path_without_its_slash_redirects_to_the_page() {
-    let world = World::at(PUBLIC).await;
+    let world = Harness::at(PUBLIC).await;
     let client = reqwest::Client::builder().redirect(redirect::Policy::none()).build().unwrap();
     let bare = client.get(format!("{}/meter", world.base())).send().await.unwrap();
     assert_eq!(
@@ -66,7 +66,7 @@ async fn the_path_without_its_slash_redirects_to_the_page() {
 
 #[tokio::test]
 async fn without_a_path_cookies_are_for_the_whole_host() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let sign_in = world.request(Method::POST, "/v1/session").json(&json!({"token": OPERATOR}));
     let cookie = sign_in.send().await.unwrap().headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
     assert!(cookie.contains("; Path=/;"), "{cookie}");

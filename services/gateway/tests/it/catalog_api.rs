@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{OPERATOR, World, answer, plan, usage};
+use crate::harness::{Harness, OPERATOR, answer, plan, usage};
 
 const SECRET: &str = "n8n-key-of-north";
 
@@ -27,7 +27,7 @@ fn plan_of(message: v1::CatalogEntry) -> v1::Plan {
 
 #[tokio::test]
 async fn a_change_is_published_once_and_an_equal_put_changes_nothing() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog").await;
     assert_eq!(world.put("/v1/plans/pro", plan(100)).await["revision"], 1);
     assert_eq!(plan_of(told.next().await).revision, 1);
@@ -50,7 +50,7 @@ async fn a_change_is_published_once_and_an_equal_put_changes_nothing() {
 
 #[tokio::test]
 async fn concurrent_changes_never_share_a_revision() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let changes = (0..8).map(|limit| {
         let world = &world;
         async move { world.put("/v1/plans/pro", plan(limit)).await["revision"].as_u64().unwrap() }
@@ -63,7 +63,7 @@ async fn concurrent_changes_never_share_a_revision() {
 
 #[tokio::test]
 async fn references_must_exist_and_are_not_removed() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let homeless =
         world.ask(Method::PUT, "/v1/tenants/north", Some(json!({"name": "North", "plan": "pro"}))).await;
     assert_eq!((homeless.0, &homeless.1["error"]["field"]), (422, &json!("plan")));
@@ -88,7 +88,7 @@ async fn references_must_exist_and_are_not_removed() {
 
 #[tokio::test]
 async fn the_id_of_a_removed_tenant_is_reused_only_for_the_same_customer() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.counted(usage("north", 42, 1)).await;
     assert_eq!(world.ask(Method::DELETE, "/v1/tenants/north", None).await.0, 204);
@@ -115,7 +115,7 @@ async fn the_id_of_a_removed_tenant_is_reused_only_for_the_same_customer() {
 
 #[tokio::test]
 async fn an_api_key_is_sealed_and_never_returned() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.source").await;
     let put = world.put("/v1/sources/north-n8n", source()).await;
@@ -156,7 +156,7 @@ async fn an_api_key_is_sealed_and_never_returned() {
 
 #[tokio::test]
 async fn all_bad_input_gets_the_same_shape_of_error() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let put = |body: &str| {
         world
             .request(Method::PUT, "/v1/plans/pro")
@@ -194,7 +194,7 @@ async fn all_bad_input_gets_the_same_shape_of_error() {
 
 #[tokio::test]
 async fn a_push_token_is_shown_once_and_the_catalog_has_its_hash() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let path = "/v1/sources/north-n8n/push-token";
     assert_eq!(world.ask(Method::POST, path, None).await.0, 404);
@@ -236,7 +236,7 @@ async fn a_push_token_is_shown_once_and_the_catalog_has_its_hash() {
 
 #[tokio::test]
 async fn a_shared_source_keeps_its_tenants_and_hides_them_from_each_other() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let shared = |tenant: &str| {
         json!({"kind": "n8n", "base_url": "https://n8n.example", "api_key": SECRET, "attributions": [
@@ -253,7 +253,7 @@ async fn a_shared_source_keeps_its_tenants_and_hides_them_from_each_other() {
         source_id: "shared".into(),
         reason: v1::FailureReason::Unreachable.into(),
         detail: "workflow of south".into(),
-        failed_at: crate::support::at("2026-11-24T12:00:00Z"),
+        failed_at: crate::harness::at("2026-11-24T12:00:00Z"),
         ..v1::SourceFailing::default()
     };
     world.bench.publish(world.bench.namespace().source_failing("shared"), &failing).await;
@@ -284,7 +284,7 @@ async fn a_shared_source_keeps_its_tenants_and_hides_them_from_each_other() {
 
 #[tokio::test]
 async fn an_audit_is_shown_as_the_collector_reports_it() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.put("/v1/sources/north-n8n", source()).await;
     assert_eq!(world.ask(Method::GET, "/v1/sources/north-n8n/audit", None).await.0, 404);
@@ -293,8 +293,8 @@ async fn an_audit_is_shown_as_the_collector_reports_it() {
     let audit = v1::SourceAudit {
         source_id: "north-n8n".into(),
         audit_id: "a1".into(),
-        started_at: crate::support::at("2026-11-24T11:59:00Z"),
-        ended_at: crate::support::at("2026-11-24T12:00:00Z"),
+        started_at: crate::harness::at("2026-11-24T11:59:00Z"),
+        ended_at: crate::harness::at("2026-11-24T12:00:00Z"),
         listed: 3,
         equal: 2,
         differences: vec![v1::AuditDifference {
@@ -318,7 +318,7 @@ async fn an_audit_is_shown_as_the_collector_reports_it() {
 
 #[tokio::test]
 async fn a_recipient_that_no_mail_server_accepts_is_refused_by_name() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     for bad in
         ["ops@@at.example", "ops@at2.example@", "ops.@dot.example", "a..b@dot.example", "ops@-dot.example"]

@@ -9,8 +9,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    harness::{Harness, NOW, at, november, period, usage},
     played::{Played, get},
-    support::{NOW, World, at, november, period, usage},
 };
 
 const PATH: &str = "/v1/tenants/north/usage/comparison";
@@ -65,8 +65,8 @@ fn ten_and_twenty(question: &v1::UsageQuestion) -> Result<v1::UsageAnswer, Refus
 }
 
 /// `north`, whose plan has a price.
-async fn world() -> World {
-    let world = World::start().await;
+async fn world() -> Harness {
+    let world = Harness::start().await;
     let price = json!({"currency": "eur", "base_fee_minor": 1_000, "included_executions": 5_000,
                        "overage_per_thousand_minor": 100});
     world.put("/v1/plans/pro", json!({"name": "Pro", "monthly_limit": 100_000, "price": price})).await;

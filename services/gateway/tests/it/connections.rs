@@ -4,16 +4,16 @@
 use gateway::Gateway;
 use reqwest::{Method, header};
 use serde_json::json;
-use testkit::Bench;
+use testkit::TestBed;
 
 use crate::{
     auth::{is_sign_in, operations},
-    support::{NOW, OPERATOR, World, answer, plan, usage},
+    harness::{Harness, NOW, OPERATOR, answer, plan, usage},
 };
 
 #[tokio::test]
 async fn with_one_connection_every_operation_is_answered() {
-    let world = World::on(Bench::narrow::<Gateway>(NOW).await).await;
+    let world = Harness::on(TestBed::narrow::<Gateway>(NOW).await).await;
     world.with_tenants(100).await;
     let source =
         json!({"kind": "n8n", "tenant": "north", "base_url": "https://n8n.example", "api_key": "key"});

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use testkit::eventually;
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::support::{World, usage};
+use crate::harness::{Harness, usage};
 
 /// A collector that reports the tenants whose sources it was asked to sweep.
 struct Collector(mpsc::UnboundedSender<String>);
@@ -32,7 +32,7 @@ struct Asked(mpsc::UnboundedReceiver<String>);
 
 impl Asked {
     /// Starts a collector and waits until it answers.
-    async fn of(world: &World) -> Self {
+    async fn of(world: &Harness) -> Self {
         let (told, asked) = mpsc::unbounded_channel();
         let context = &world.bench.context;
         let (bus, shutdown) = (context.bus.clone(), context.tasks.shutdown());
@@ -58,7 +58,7 @@ fn seconds(seconds: i64) -> SignedDuration {
 }
 
 /// A sweep that ends now has found this many runs of the tenant.
-async fn sweep(world: &World, tenant: &str, counted: u64) {
+async fn sweep(world: &Harness, tenant: &str, counted: u64) {
     let now = world.bench.clock.now();
     let at = Some(proto::timestamp(now));
     let revision = u64::try_from(now.duration_since(Timestamp::UNIX_EPOCH).as_secs()).unwrap();
@@ -67,19 +67,19 @@ async fn sweep(world: &World, tenant: &str, counted: u64) {
         .await;
 }
 
-async fn ask(world: &World, tenant: &str, id: &str) -> Value {
+async fn ask(world: &Harness, tenant: &str, id: &str) -> Value {
     let body = json!({ "tenant": tenant, "id": id });
     let (status, verdict) = world.ask(Method::POST, "/v1/admissions", Some(body)).await;
     assert_eq!(status, 200, "{verdict}");
     verdict
 }
 
-async fn is_allowed(world: &World, tenant: &str, id: &str) -> bool {
+async fn is_allowed(world: &Harness, tenant: &str, id: &str) -> bool {
     ask(world, tenant, id).await["allowed"].as_bool().unwrap()
 }
 
 /// The status and the reason for a caller that asks for 402 as the status of a refusal.
-async fn refused_with_402(world: &World, id: &str) -> (u16, Value) {
+async fn refused_with_402(world: &Harness, id: &str) -> (u16, Value) {
     let body = json!({ "tenant": "north", "id": id });
     let (status, mut verdict) = world.ask(Method::POST, "/v1/admissions?status=402", Some(body)).await;
     (status, verdict["reason"].take())
@@ -87,7 +87,7 @@ async fn refused_with_402(world: &World, id: &str) -> (u16, Value) {
 
 #[tokio::test]
 async fn runs_that_may_be_counted_twice_request_one_sweep_which_frees_them() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let mut asked = Asked::of(&world).await;
     world.with_tenants(3).await;
     for tenant in ["north", "south"] {
@@ -135,7 +135,7 @@ async fn runs_that_may_be_counted_twice_request_one_sweep_which_frees_them() {
 
 #[tokio::test]
 async fn runs_whose_executions_are_counted_are_not_counted_twice() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(3).await;
     sweep(&world, "north", 0).await;
     world.bench.clock.advance(seconds(30));
@@ -166,7 +166,7 @@ async fn runs_whose_executions_are_counted_are_not_counted_twice() {
 
 #[tokio::test]
 async fn a_run_that_spans_a_sweep_is_not_counted_twice() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(3).await;
     sweep(&world, "north", 0).await;
     let earlier = world.bench.clock.now();

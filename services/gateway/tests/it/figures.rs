@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use testkit::eventually;
 
 use crate::{
+    harness::{Harness, NOW, at, november, period, usage},
     played::{Played, get},
-    support::{NOW, World, at, november, period, usage},
 };
 
 fn counted(counted: u64) -> Option<v1::Totals> {
@@ -48,7 +48,7 @@ fn ten_a_day(question: &v1::UsageQuestion) -> Result<v1::UsageAnswer, Refusal> {
 
 #[tokio::test]
 async fn a_series_comes_from_the_aggregator_and_only_its_tenant_sees_it() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let played = Played::start(&world, Question::Usage, ten_a_day);
     let shown = get(&world, "/v1/tenants/north/usage/series").await;
@@ -83,7 +83,7 @@ async fn a_series_comes_from_the_aggregator_and_only_its_tenant_sees_it() {
 
 #[tokio::test]
 async fn usage_has_a_forecast_once_enough_is_known() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(260).await;
     world.counted(usage("north", 230, 1)).await;
     assert_eq!(world.get("/v1/usage/north").await["forecast"], Value::Null, "nobody answers");
@@ -102,7 +102,7 @@ async fn usage_has_a_forecast_once_enough_is_known() {
 
 #[tokio::test]
 async fn the_largest_workflows_come_with_their_durations() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let played = Played::start(&world, Question::Workflows, |_: &v1::WorkflowsQuestion| {
         let usage = v1::WorkflowUsage {
@@ -138,7 +138,7 @@ async fn the_largest_workflows_come_with_their_durations() {
 
 #[tokio::test]
 async fn only_the_operator_corrects_and_the_aggregators_refusal_is_passed_on() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let played =
         Played::start(&world, Question::Correct, |question: &v1::CorrectionQuestion| {
@@ -188,7 +188,7 @@ async fn only_the_operator_corrects_and_the_aggregators_refusal_is_passed_on() {
 
 #[tokio::test]
 async fn only_the_operator_ends_a_period_and_the_new_bounds_are_shown() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let played = Played::start(&world, Question::EndPeriod, |question: &v1::PeriodEndQuestion| {
         Ok(v1::PeriodEnd {
@@ -217,7 +217,7 @@ async fn only_the_operator_ends_a_period_and_the_new_bounds_are_shown() {
 
 #[tokio::test]
 async fn a_changed_calendar_takes_effect_at_the_end_of_the_current_period() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.counted(usage("north", 100, 2)).await;
     let calendar = json!({"name": "north", "plan": "pro", "time_zone": "Europe/Madrid", "anchor_day": 15});
@@ -240,7 +240,7 @@ async fn a_changed_calendar_takes_effect_at_the_end_of_the_current_period() {
 
 #[tokio::test]
 async fn a_statement_adds_up_and_is_safe_for_a_spreadsheet() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     Played::start(&world, Question::Workflows, |question: &v1::WorkflowsQuestion| {
         assert_eq!(question.count_max, 1_000);

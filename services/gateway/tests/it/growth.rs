@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
-use testkit::{Bench, Counted};
+use testkit::{Counted, TestBed};
 
-use crate::support::{NOW, World, plan, usage};
+use crate::harness::{Harness, NOW, plan, usage};
 
 /// Decisions of one measurement.
 const DECISIONS: i64 = 20;
@@ -33,7 +33,7 @@ async fn number(pool: &PgPool, statement: &str) -> i64 {
 }
 
 /// Rows that decisions read, all of the ledger's work for them included.
-async fn read_by_decisions(world: &World, counted: &Counted, name: &str) -> i64 {
+async fn read_by_decisions(world: &Harness, counted: &Counted, name: &str) -> i64 {
     let read = counted.rows_of_all().await;
     for id in 0..DECISIONS {
         let input = json!({"tenant": "north", "id": format!("{name}-{id}"), "workflow": "w1"});
@@ -44,8 +44,8 @@ async fn read_by_decisions(world: &World, counted: &Counted, name: &str) -> i64 
 }
 
 /// A tenant whose runs are each decided in the ledger.
-async fn capped() -> (World, Counted) {
-    let world = World::start().await;
+async fn capped() -> (Harness, Counted) {
+    let world = Harness::start().await;
     let mut plan = plan(1_000_000);
     plan["admission"] =
         json!({"workflow_caps": {"per_day": 100_000, "concurrent": 50_000}, "workflow_share_percent": 90});
@@ -82,7 +82,7 @@ async fn a_decision_reads_only_its_own_caps() {
 
 #[tokio::test]
 async fn a_refusal_costs_the_same_with_a_hundred_times_as_many_hours_of_refusals() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(0).await;
     world.counted(usage("north", 0, 1)).await;
     let counted = Counted::beside(world.bench.pool()).await;
@@ -181,7 +181,7 @@ async fn a_source_that_was_never_complete_does_not_make_decisions_slower() {
 
 #[tokio::test]
 async fn ten_thousand_revoked_tokens_do_not_prevent_a_new_one() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(10).await;
     let living = world.token_of("north").await;
     run(
@@ -213,7 +213,7 @@ async fn ten_thousand_revoked_tokens_do_not_prevent_a_new_one() {
 
 #[tokio::test]
 async fn a_token_has_at_most_a_thousand_sessions_and_the_oldest_end() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(10).await;
     let token = world.token_of("north").await;
     run(
@@ -296,8 +296,8 @@ async fn sizes(pool: &PgPool) -> Vec<(&'static str, i64)> {
 }
 
 /// A bench without a gateway, so that only the test purges.
-async fn with_tenant() -> Bench {
-    let bench = Bench::of::<gateway::Gateway>(NOW).await;
+async fn with_tenant() -> TestBed {
+    let bench = TestBed::of::<gateway::Gateway>(NOW).await;
     let tenant = proto::v1::Tenant {
         tenant_id: "north".into(),
         name: "North".into(),

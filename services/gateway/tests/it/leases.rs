@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 use testkit::eventually;
 use tokio::sync::Mutex;
 
-use crate::support::{Killable, OPERATOR, World, answer, at, usage};
+use crate::harness::{Harness, Killable, OPERATOR, answer, at, usage};
 
 const LIMIT: u64 = 1_000;
 
 /// Asks a gateway; `None` if it is gone.
-async fn ask(world: &World, base: &str, id: usize) -> Option<Value> {
+async fn ask(world: &Harness, base: &str, id: usize) -> Option<Value> {
     let body = json!({"tenant": "north", "id": format!("run-{id}")});
     let request = world.request_to(base, Method::POST, "/v1/admissions").bearer_auth(OPERATOR).json(&body);
     let response = request.timeout(Duration::from_secs(20)).send().await.ok()?;
     response.json::<Value>().await.ok()
 }
 
-async fn allowed_of(world: &World, bases: &[String], first: usize, count: usize) -> usize {
+async fn allowed_of(world: &Harness, bases: &[String], first: usize, count: usize) -> usize {
     let verdicts = stream::iter(first..first + count)
         .map(|id| {
             let base = bases[id % bases.len()].clone();
@@ -41,7 +41,7 @@ async fn allowed_of(world: &World, bases: &[String], first: usize, count: usize)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_gateways_never_exceed_the_limit_while_they_are_killed() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
     let gateways = Mutex::new(Vec::new());
@@ -113,7 +113,7 @@ async fn three_gateways_never_exceed_the_limit_while_they_are_killed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_gateway_gives_a_repeated_id_the_same_answer() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(1).await;
     world.counted(usage("north", 0, 1)).await;
     let second = world.replica().await;
@@ -130,7 +130,7 @@ async fn another_gateway_gives_a_repeated_id_the_same_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn units_that_a_killed_gateway_spent_in_memory_are_not_granted_again() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
     let gateway = Killable::start(&world).await;
@@ -162,7 +162,7 @@ async fn units_that_a_killed_gateway_spent_in_memory_are_not_granted_again() {
 }
 
 /// Runs that count against the limit, by their rows and by the tallies.
-async fn written_down(world: &World) -> (i64, i64) {
+async fn written_down(world: &Harness) -> (i64, i64) {
     sqlx::query_as(
         "SELECT (SELECT count(*) FROM admissions WHERE reserved),
                 (SELECT coalesce(sum(units), 0)::bigint FROM tallies)",
@@ -174,7 +174,7 @@ async fn written_down(world: &World) -> (i64, i64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_that_another_gateway_also_decided_is_tallied_once() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
     let bases = [world.base().to_owned()];
@@ -202,7 +202,7 @@ async fn an_id_that_another_gateway_also_decided_is_tallied_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_connections_lose_no_run_and_tally_none_twice() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
     let base = world.base();
@@ -243,7 +243,7 @@ async fn broken_connections_lose_no_run_and_tally_none_twice() {
 }
 
 /// The outstanding units of each replica in the ledger.
-async fn outstanding(world: &World) -> Vec<u64> {
+async fn outstanding(world: &Harness) -> Vec<u64> {
     let held: Vec<i64> = sqlx::query_scalar("SELECT outstanding FROM leases WHERE outstanding > 0")
         .fetch_all(world.bench.pool())
         .await
@@ -252,13 +252,13 @@ async fn outstanding(world: &World) -> Vec<u64> {
 }
 
 /// Asks for a run with a new id.
-async fn next_allowed(world: &World, base: &str, ids: &AtomicUsize) -> bool {
+async fn next_allowed(world: &Harness, base: &str, ids: &AtomicUsize) -> bool {
     ask(world, base, ids.fetch_add(1, Ordering::Relaxed)).await.unwrap()["allowed"] == true
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn false_refusals_of_two_gateways_are_bounded_by_their_outstanding_units() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(LIMIT).await;
     world.counted(usage("north", 0, 1)).await;
     let second = world.replica().await;

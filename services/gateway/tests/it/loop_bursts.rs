@@ -6,14 +6,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::eventually;
 
-use crate::support::{OPERATOR, World, answer, plan, usage};
+use crate::harness::{Harness, OPERATOR, answer, plan, usage};
 
 /// The most runs in a minute that are not a loop, for a workflow without a history.
 const MOST: usize = 60;
 
 /// A tenant whose plan has this rule, and a limit that is far away.
-async fn refusing(rule: Value) -> World {
-    let world = World::start().await;
+async fn refusing(rule: Value) -> Harness {
+    let world = Harness::start().await;
     let mut terms = plan(1_000_000);
     terms["admission"] = rule;
     world.put("/v1/plans/pro", terms).await;
@@ -23,7 +23,7 @@ async fn refusing(rule: Value) -> World {
 }
 
 /// Many runs of one workflow at once. Returns how many may start.
-async fn burst(world: &World, base: &str, workflow: &str, runs: usize) -> usize {
+async fn burst(world: &Harness, base: &str, workflow: &str, runs: usize) -> usize {
     let run = || json!({"tenant": "north", "id": uuid::Uuid::new_v4().to_string(), "workflow": workflow});
     let mut started = 0;
     let mut left = runs;
@@ -41,7 +41,7 @@ async fn burst(world: &World, base: &str, workflow: &str, runs: usize) -> usize 
 }
 
 /// Other workflows ask until the replica holds units of the tenant.
-async fn with_units_in_hand(world: &World, base: &str, workflow: &str) {
+async fn with_units_in_hand(world: &Harness, base: &str, workflow: &str) {
     let next = std::cell::Cell::new(0_u32);
     eventually("the replica holds units", || async {
         // Each burst from a workflow of its own, so that none has a rate far above the usual.

@@ -6,7 +6,7 @@ use proto::v1;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{NOW, World, at, plan, usage};
+use crate::harness::{Harness, NOW, at, plan, usage};
 
 const CASES: usize = 48;
 
@@ -92,7 +92,7 @@ fn told(verdict: &Value) -> Value {
            "limit": verdict["limit"], "retry_at": verdict["retry_at"]})
 }
 
-async fn play(world: &World, number: usize, case: &Case) {
+async fn play(world: &Harness, number: usize, case: &Case) {
     let (tenant, name) = (format!("t{number}"), format!("p{number}"));
     let mut terms = plan(0);
     terms["monthly_limit"] = json!(case.limit);
@@ -131,7 +131,7 @@ async fn play(world: &World, number: usize, case: &Case) {
 
 #[tokio::test]
 async fn a_preview_is_the_verdict_on_the_next_run() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let mut runner = TestRunner::deterministic();
     let begin = NOW.parse().unwrap();
     for number in 0..CASES {
@@ -143,8 +143,8 @@ async fn a_preview_is_the_verdict_on_the_next_run() {
 }
 
 /// A plan with a rule, and nothing counted for the tenant `north`.
-async fn ruled(limit: u64, rule: Value) -> World {
-    let world = World::start().await;
+async fn ruled(limit: u64, rule: Value) -> Harness {
+    let world = Harness::start().await;
     let mut terms = plan(limit);
     terms["admission"] = rule;
     world.put("/v1/plans/pro", terms).await;

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::Value;
 use testkit::eventually;
 
-use crate::support::World;
+use crate::harness::Harness;
 
 /// A fake aggregator that records its questions and answers by a function.
 pub struct Played<Q, A> {
@@ -41,7 +41,7 @@ where
 {
     /// Answers a world's questions until the world ends.
     pub fn start(
-        world: &World,
+        world: &Harness,
         question: Question,
         answer: impl Fn(&Q) -> Result<A, Refusal> + Send + Sync + 'static,
     ) -> Arc<Self> {
@@ -59,7 +59,7 @@ where
 }
 
 /// Repeats a request until the fake aggregator answers.
-pub async fn get(world: &World, path: &str) -> Value {
+pub async fn get(world: &Harness, path: &str) -> Value {
     eventually("the aggregator answers", || async {
         let (status, body) = world.ask(Method::GET, path, None).await;
         (status != 503).then(|| {

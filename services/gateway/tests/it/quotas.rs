@@ -14,7 +14,7 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-use crate::support::{OPERATOR, World, answer};
+use crate::harness::{Harness, OPERATOR, answer};
 
 /// An aggregator with four connections for questions: each question of `north` holds one until `open`.
 struct Slow {
@@ -41,7 +41,7 @@ const EXPLAIN_SOUTH: &str = "/v1/tenants/south/usage/explain";
 
 #[tokio::test]
 async fn a_caller_with_too_many_questions_is_refused_and_others_are_answered() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let (north, south) = (world.token_of("north").await, world.token_of("south").await);
     let (open, opened) = watch::channel(false);
@@ -78,7 +78,7 @@ async fn a_caller_with_too_many_questions_is_refused_and_others_are_answered() {
 
 #[tokio::test]
 async fn one_callers_listeners_leave_places_for_others() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let (north, south) = (world.token_of("north").await, world.token_of("south").await);
     let listen = |token: String| world.request(Method::GET, "/v1/events").bearer_auth(token).send();
@@ -100,7 +100,7 @@ async fn one_callers_listeners_leave_places_for_others() {
 }
 
 /// A sign-in whose body never arrives.
-async fn stuck_sign_in(world: &World) -> TcpStream {
+async fn stuck_sign_in(world: &Harness) -> TcpStream {
     let mut stream = TcpStream::connect(world.base().trim_start_matches("http://")).await.unwrap();
     let head = "POST /v1/session HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -109,7 +109,7 @@ async fn stuck_sign_in(world: &World) -> TcpStream {
 
 #[tokio::test]
 async fn stuck_sign_ins_hold_few_places_and_not_for_long() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let mut stuck = Vec::new();
     for _ in 0..600 {

@@ -4,14 +4,14 @@ use jiff::SignedDuration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Killable, OPERATOR, World, answer, plan, usage};
+use crate::harness::{Harness, Killable, OPERATOR, answer, plan, usage};
 
 fn run(workflow: Option<&str>, id: &str) -> Value {
     json!({"tenant": "north", "id": id, "workflow": workflow})
 }
 
 /// Asks a gateway for these runs in one request. Returns whether each is allowed.
-async fn ask(world: &World, base: &str, runs: &[Value]) -> Vec<bool> {
+async fn ask(world: &Harness, base: &str, runs: &[Value]) -> Vec<bool> {
     let request = world.request_to(base, Method::POST, "/v1/admissions/batch").bearer_auth(OPERATOR);
     let (status, body) = answer(request.json(&json!({"admissions": runs}))).await;
     assert_eq!(status, 200, "{body}");
@@ -30,8 +30,8 @@ fn row(row: &Value) -> (&str, &str, u64, u64) {
 }
 
 /// `north` and `south` with a limit of 0.
-async fn refusing() -> World {
-    let world = World::start().await;
+async fn refusing() -> Harness {
+    let world = Harness::start().await;
     world.with_tenants(0).await;
     world.counted(usage("north", 0, 1)).await;
     world

@@ -9,10 +9,10 @@ use reqwest::Method;
 use serde_json::json;
 use testkit::{Topic, eventually};
 
-use crate::support::{OPERATOR, World, plan};
+use crate::harness::{Harness, OPERATOR, plan};
 
 /// Starts a gateway on the world's database and broker, as after a restore.
-async fn start_again(world: &World) {
+async fn start_again(world: &Harness) {
     let settings = GatewaySettings {
         listen: "127.0.0.1:0".parse().unwrap(),
         operator_token: OPERATOR.into(),
@@ -24,7 +24,7 @@ async fn start_again(world: &World) {
     Gateway::start(world.bench.context.clone(), settings).await.unwrap();
 }
 
-async fn catalog(world: &World) -> Topic<v1::CatalogEntry> {
+async fn catalog(world: &Harness) -> Topic<v1::CatalogEntry> {
     world.bench.topic(Stream::Catalog, "catalog").await
 }
 
@@ -39,7 +39,7 @@ async fn next_plan(catalog: &mut Topic<v1::CatalogEntry>, above: u64) -> (u64, O
     }
 }
 
-async fn published(world: &World) {
+async fn published(world: &Harness) {
     eventually("everything is published", || async {
         let left: i64 =
             sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(world.bench.pool()).await.unwrap();
@@ -48,13 +48,13 @@ async fn published(world: &World) {
     .await;
 }
 
-async fn execute(world: &World, sql: &'static str) {
+async fn execute(world: &Harness, sql: &'static str) {
     sqlx::query(sql).execute(world.bench.pool()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_restored_database_takes_over_changes_made_after_the_backup() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     published(&world).await;
     execute(&world, "CREATE TABLE backup AS SELECT * FROM catalog").await;
@@ -86,7 +86,7 @@ async fn a_restored_database_takes_over_changes_made_after_the_backup() {
 
 #[tokio::test]
 async fn a_change_with_the_revision_of_a_lost_one_is_published_above_it() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.put("/v1/plans/pro", plan(100)).await;
     world.put("/v1/plans/pro", plan(200)).await;
     published(&world).await;
@@ -115,7 +115,7 @@ async fn a_change_with_the_revision_of_a_lost_one_is_published_above_it() {
 
 #[tokio::test]
 async fn a_recreated_broker_gets_the_whole_catalog_again() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.put("/v1/plans/pro", plan(200)).await;
     published(&world).await;

@@ -11,7 +11,7 @@ use reqwest::{Method, Response, header};
 use serde_json::{Value, json};
 use testkit::eventually;
 
-use crate::support::{OPERATOR, World, at, plan, usage};
+use crate::harness::{Harness, OPERATOR, at, plan, usage};
 
 /// After this time nothing is spent under a changed limit, however slow the machine is.
 const CHANGED_HOLDS_WITHIN: Duration = Duration::from_millis(1_000);
@@ -25,30 +25,30 @@ fn run(workflow: &str, id: &str) -> Value {
     json!({"tenant": "north", "id": id, "workflow": workflow})
 }
 
-async fn admit(world: &World, input: Value) -> Value {
+async fn admit(world: &Harness, input: Value) -> Value {
     let (status, verdict) = world.ask(Method::POST, "/v1/admissions", Some(input)).await;
     assert_eq!(status, 200, "{verdict}");
     verdict
 }
 
 /// The outcome and the reason for a run of `w1`.
-async fn told(world: &World, id: &str) -> String {
+async fn told(world: &Harness, id: &str) -> String {
     told_of(world, "w1", id).await
 }
 
-async fn told_of(world: &World, workflow: &str, id: &str) -> String {
+async fn told_of(world: &Harness, workflow: &str, id: &str) -> String {
     let verdict = admit(world, run(workflow, id)).await;
     let outcome = if verdict["allowed"] == true { "allowed" } else { "refused" };
     format!("{outcome}: {}", verdict["reason"].as_str().unwrap())
 }
 
-async fn ask_for(world: &World, status: u16, id: &str) -> Response {
+async fn ask_for(world: &Harness, status: u16, id: &str) -> Response {
     let path = format!("/v1/admissions?status={status}");
     world.request(Method::POST, &path).bearer_auth(OPERATOR).json(&run("w1", id)).send().await.unwrap()
 }
 
 /// Many runs of one workflow, in one request. Returns how many were allowed.
-async fn batch(world: &World, workflow: &str, ids: std::ops::Range<u32>) -> usize {
+async fn batch(world: &Harness, workflow: &str, ids: std::ops::Range<u32>) -> usize {
     let admissions: Vec<Value> = ids.map(|id| run(workflow, &format!("{workflow}-{id}"))).collect();
     let (status, body) =
         world.ask(Method::POST, "/v1/admissions/batch", Some(json!({"admissions": admissions}))).await;
@@ -57,15 +57,15 @@ async fn batch(world: &World, workflow: &str, ids: std::ops::Range<u32>) -> usiz
 }
 
 /// The tenant `north` on a plan with this limit and rule, and nothing counted yet.
-async fn ruled(limit: u64, kind: &str, rule: Value) -> World {
-    let world = World::start().await;
+async fn ruled(limit: u64, kind: &str, rule: Value) -> Harness {
+    let world = Harness::start().await;
     put_plan(&world, limit, kind, rule).await;
     world.put("/v1/tenants/north", json!({"name": "north", "plan": "pro"})).await;
     world.counted(usage("north", 0, 1)).await;
     world
 }
 
-async fn put_plan(world: &World, limit: u64, kind: &str, rule: Value) {
+async fn put_plan(world: &Harness, limit: u64, kind: &str, rule: Value) {
     let mut ruled = plan(limit);
     ruled["limit_kind"] = json!(kind);
     ruled["admission"] = rule;
@@ -73,7 +73,7 @@ async fn put_plan(world: &World, limit: u64, kind: &str, rule: Value) {
 }
 
 /// Sets the clock, and publishes the figures of a sweep at that instant with these ended and running runs.
-async fn swept(world: &World, now: &str, revision: u64, ended: u64, under_way: u64) {
+async fn swept(world: &Harness, now: &str, revision: u64, ended: u64, under_way: u64) {
     world.bench.clock.set(now.parse().unwrap());
     let figures = v1::UsageCounted {
         as_of: at(now),
@@ -146,7 +146,7 @@ async fn an_override_ends_at_its_instant_for_leased_units_too() {
 }
 
 /// Units that were granted and are neither tallied nor returned.
-async fn outstanding(world: &World) -> i64 {
+async fn outstanding(world: &Harness) -> i64 {
     sqlx::query_scalar("SELECT coalesce(sum(outstanding), 0)::bigint FROM leases")
         .fetch_one(world.bench.pool())
         .await

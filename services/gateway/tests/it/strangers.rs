@@ -14,7 +14,7 @@ use testkit::eventually;
 
 use crate::{
     auth::operations,
-    support::{NOW, World, at, november, usage},
+    harness::{Harness, NOW, at, november, usage},
 };
 
 /// A source of both tenants, by tag.
@@ -25,7 +25,7 @@ fn shared() -> Value {
 
 #[tokio::test]
 async fn an_answer_does_not_reveal_whether_something_of_others_exists() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.put("/v1/plans/gold", json!({"name": "Gold"})).await;
     let own =
@@ -76,7 +76,7 @@ async fn an_answer_does_not_reveal_whether_something_of_others_exists() {
 
 #[tokio::test]
 async fn the_limit_check_does_not_reveal_running_executions_of_a_shared_source() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.put("/v1/sources/shared", shared()).await;
     let counted = v1::UsageCounted { open_executions: 40, counted_complete: 10, ..usage("north", 12, 1) };
@@ -148,7 +148,7 @@ impl Answerer for Corrected {
 
 #[tokio::test]
 async fn a_tenant_sees_its_corrections_and_their_amounts_but_not_the_author() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let context = &world.bench.context;
     let shutdown = context.tasks.shutdown();

@@ -7,19 +7,19 @@ use gateway::Gateway;
 use messaging::{Bus, BusConfig, FULL_WARN_RATIO};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use proto::streams::{Capacity, Stream};
-use testkit::{Bench, eventually};
+use testkit::{TestBed, eventually};
 
-use crate::support::NOW;
+use crate::harness::NOW;
 
 const MIB: u64 = 1024 * 1024;
 
-async fn bus(bench: &Bench, service: &'static str, events_bytes_max: u64) -> Bus {
+async fn bus(bench: &TestBed, service: &'static str, events_bytes_max: u64) -> Bus {
     let capacity = Capacity { events_bytes_max, executions_bytes_max: 256 * MIB, ..Capacity::default() };
     let config = BusConfig { url: env::var("NATS_URL").unwrap(), user: None, password: None, capacity };
     Bus::connect(service, bench.namespace().clone(), &config).await.unwrap()
 }
 
-async fn info(bench: &Bench) -> Info {
+async fn info(bench: &TestBed) -> Info {
     let bus = &bench.context.bus;
     let stream = bus.jetstream().get_stream(Stream::Admissions.name(bus.namespace())).await.unwrap();
     stream.cached_info().clone()
@@ -27,7 +27,7 @@ async fn info(bench: &Bench) -> Info {
 
 #[tokio::test]
 async fn a_stream_follows_the_settings_of_its_owner() {
-    let bench = Bench::of::<Gateway>(NOW).await;
+    let bench = TestBed::of::<Gateway>(NOW).await;
     bus(&bench, "gateway", 20 * MIB).await.ensure_streams().await.unwrap();
     assert_eq!(info(&bench).await.config.max_bytes, 20 * 1024 * 1024);
 
@@ -50,7 +50,7 @@ async fn a_stream_follows_the_settings_of_its_owner() {
 
 #[tokio::test]
 async fn a_stream_is_not_made_smaller_than_what_it_holds() {
-    let bench = Bench::of::<Gateway>(NOW).await;
+    let bench = TestBed::of::<Gateway>(NOW).await;
     let before = info(&bench).await.config.max_bytes;
     let subject = bench.namespace().admission("north");
     for _ in 0..8 {
@@ -67,7 +67,7 @@ async fn a_stream_is_not_made_smaller_than_what_it_holds() {
 
 #[tokio::test]
 async fn a_deleted_stream_is_recreated_while_its_owner_runs() {
-    let bench = Bench::of::<Gateway>(NOW).await;
+    let bench = TestBed::of::<Gateway>(NOW).await;
     let bus = bench.context.bus.clone();
     let name = Stream::Admissions.name(bus.namespace());
     bus.jetstream().delete_stream(&name).await.unwrap();
@@ -82,7 +82,7 @@ async fn the_fullness_of_a_stream_is_measured() {
     let handle = recorder.handle();
     // The tasks of this test run on its own thread.
     let _recorded = metrics::set_default_local_recorder(&recorder);
-    let bench = Bench::of::<Gateway>(NOW).await;
+    let bench = TestBed::of::<Gateway>(NOW).await;
     bus(&bench, "gateway", MIB).await.ensure_streams().await.unwrap();
     let subject = bench.namespace().admission("north");
     for _ in 0..12 {

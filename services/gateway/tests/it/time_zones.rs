@@ -5,11 +5,11 @@ use proto::v1;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{OPERATOR, World, answer};
+use crate::harness::{Harness, OPERATOR, answer};
 
 #[tokio::test]
 async fn a_zone_that_browsers_do_not_know_is_refused() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     for zone in ["localtime", "posixrules", "Factory", "Etc/Unknown", "posix/Europe/Madrid", "right/UTC", ""]
     {
@@ -24,7 +24,7 @@ async fn a_zone_that_browsers_do_not_know_is_refused() {
 
 #[tokio::test]
 async fn a_stored_zone_that_is_now_refused_hides_no_tenant() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let stored: Vec<u8> =
         sqlx::query_scalar("SELECT value FROM catalog WHERE kind = 'tenant' AND id = 'north'")

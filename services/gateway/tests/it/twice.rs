@@ -5,15 +5,15 @@ use prost::Message;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::World;
+use crate::harness::Harness;
 
-async fn put(world: &World, path: &str, body: Value) -> (u16, Value) {
+async fn put(world: &Harness, path: &str, body: Value) -> (u16, Value) {
     world.ask(Method::PUT, path, Some(body)).await
 }
 
 #[tokio::test]
 async fn one_n8n_cannot_be_two_sources_with_any_spelling_of_its_address() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let at = |tenant: &str, base_url: &str| json!({"kind": "n8n", "tenant": tenant, "base_url": base_url, "api_key": "key"});
     world.put("/v1/sources/north-n8n", at("north", "http://localhost:5678")).await;
@@ -35,7 +35,7 @@ async fn one_n8n_cannot_be_two_sources_with_any_spelling_of_its_address() {
 
 #[tokio::test]
 async fn one_stripe_customer_for_two_tenants_is_refused_unless_both_allow_it() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let tenant = |shared: bool| json!({"name": "N", "plan": "pro", "stripe_customer_id": "cus_1", "shared_customer": shared});
     world.put("/v1/tenants/north", tenant(false)).await;
@@ -56,7 +56,7 @@ async fn one_stripe_customer_for_two_tenants_is_refused_unless_both_allow_it() {
 }
 
 /// Writes a value without the checks, like an earlier version.
-async fn write<E: Entry>(world: &World, id: &str, change: impl FnOnce(&mut E)) {
+async fn write<E: Entry>(world: &Harness, id: &str, change: impl FnOnce(&mut E)) {
     let mut connection = world.bench.pool().acquire().await.unwrap();
     let mut value = catalog::store::find::<E>(&mut *connection, id).await.unwrap().unwrap();
     change(&mut value);
@@ -72,7 +72,7 @@ async fn write<E: Entry>(world: &World, id: &str, change: impl FnOnce(&mut E)) {
 
 #[tokio::test]
 async fn conflicting_pairs_from_before_the_checks_are_reported_on_both() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     for (tenant, customer) in [("north", "cus_1"), ("south", "cus_2")] {
         let source = json!({"kind": "n8n", "tenant": tenant, "base_url": format!("http://{tenant}:5678"), "api_key": "k"});

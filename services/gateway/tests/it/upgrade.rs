@@ -6,10 +6,10 @@ use sqlx::{
     migrate::{Migration, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use testkit::Bench;
+use testkit::TestBed;
 use uuid::Uuid;
 
-use crate::support::NOW;
+use crate::harness::NOW;
 
 /// The last migration with which runs were found by tenant and id.
 const BEFORE_KEYS: i64 = 1021;
@@ -35,7 +35,7 @@ fn migrations(up_to: i64) -> Migrator {
 
 #[tokio::test]
 async fn runs_of_an_earlier_version_are_found_by_key_and_counted_by_workflow() {
-    let bench = Bench::of::<gateway::Gateway>(NOW).await;
+    let bench = TestBed::of::<gateway::Gateway>(NOW).await;
     let options: PgConnectOptions = bench.database_url.parse().unwrap();
     let options = options.options([("search_path", "upgraded")]);
     let pool = PgPoolOptions::new().max_connections(2).connect_with(options).await.unwrap();

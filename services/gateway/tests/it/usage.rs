@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use testkit::{PATIENCE, eventually};
 use tokio::time::timeout;
 
-use crate::support::{NOW, OPERATOR, World, at, november, period, plan, usage};
+use crate::harness::{Harness, NOW, OPERATOR, at, november, period, plan, usage};
 
 #[tokio::test]
 async fn a_tenant_without_figures_is_unknown_not_at_zero() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let listed = world.get("/v1/usage").await;
     assert_eq!(listed["as_of"], NOW);
@@ -28,7 +28,7 @@ async fn a_tenant_without_figures_is_unknown_not_at_zero() {
 
 #[tokio::test]
 async fn figures_are_shown_with_their_freshness() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     let price = json!({"currency": "eur", "base_fee_minor": 2000, "included_executions": 50, "overage_per_thousand_minor": 100_000});
     let mut priced = plan(100);
     priced["price"] = price;
@@ -94,7 +94,7 @@ async fn figures_are_shown_with_their_freshness() {
 
 #[tokio::test]
 async fn a_source_shows_its_metering_state() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world
         .put(
@@ -192,7 +192,7 @@ async fn a_source_shows_its_metering_state() {
 
 #[tokio::test]
 async fn gaps_are_listed_with_their_range_and_reason() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let source = json!({"tenant": "north", "kind": "n8n", "base_url": "http://n8n", "api_key": "k"});
     world.put("/v1/sources/north-n8n", source).await;
@@ -232,7 +232,7 @@ async fn gaps_are_listed_with_their_range_and_reason() {
 
 #[tokio::test]
 async fn closed_periods_are_stored_and_late_usage_corrects_them() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let october = period("2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z");
     let closed = |revision, counted| v1::PeriodEvent {
@@ -278,7 +278,7 @@ async fn closed_periods_are_stored_and_late_usage_corrects_them() {
 }
 
 /// The data of the events of `GET /v1/events`.
-async fn events(world: &World, token: &str) -> impl Stream<Item = Value> + Unpin + use<> {
+async fn events(world: &Harness, token: &str) -> impl Stream<Item = Value> + Unpin + use<> {
     let response = world.request(Method::GET, "/v1/events").bearer_auth(token).send().await.unwrap();
     assert_eq!(response.status(), 200);
     let mut buffer = String::new();
@@ -316,7 +316,7 @@ async fn next_where(
 
 #[tokio::test]
 async fn changes_arrive_live_and_only_for_those_who_may_see_them() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     let token = world.token_of("north").await;
     let mut all = events(&world, OPERATOR).await;
@@ -347,12 +347,12 @@ async fn changes_arrive_live_and_only_for_those_who_may_see_them() {
 
 #[tokio::test]
 async fn after_a_restart_earlier_figures_are_known() {
-    let world = World::start().await;
+    let world = Harness::start().await;
     world.with_tenants(100).await;
     world.counted(v1::UsageCounted { period: november(), ..usage("north", 42, 3) }).await;
-    let World { mut bench, .. } = world;
+    let Harness { mut bench, .. } = world;
     bench.restart().await;
-    let world = World::on(bench).await;
+    let world = Harness::on(bench).await;
     let counted = eventually("the figures are read again", || async {
         world.get("/v1/usage/north").await["counted"].as_u64()
     })

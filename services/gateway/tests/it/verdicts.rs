@@ -11,11 +11,11 @@ use reqwest::{Method, header};
 use serde_json::{Value, json};
 use testkit::eventually;
 
-use crate::support::{OPERATOR, World, answer, plan, usage};
+use crate::harness::{Harness, OPERATOR, answer, plan, usage};
 
 const PUSH_TOKEN: &str = "/v1/sources/north-n8n/push-token";
 
-async fn admit(world: &World, input: Value) -> Value {
+async fn admit(world: &Harness, input: Value) -> Value {
     let (status, verdict) = world.ask(Method::POST, "/v1/admissions", Some(input)).await;
     assert_eq!(status, 200, "{verdict}");
     verdict
@@ -26,8 +26,8 @@ fn verdict(answer: &Value) -> (bool, &str) {
 }
 
 /// Tenants on a plan with this rule, and nothing counted yet.
-async fn ruled(limit: u64, rule: Value) -> World {
-    let world = World::start().await;
+async fn ruled(limit: u64, rule: Value) -> Harness {
+    let world = Harness::start().await;
     world.with_tenants(limit).await;
     let mut ruled = plan(limit);
     ruled["admission"] = rule;

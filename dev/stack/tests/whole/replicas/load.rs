@@ -18,7 +18,7 @@ use proto::{Namespace, subjects::CatalogKind, timestamp, v1};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use stack::wait;
 
-use crate::bench::{Bench, jetstream_at};
+use crate::harness::{Harness, jetstream_at};
 
 /// Tenants with their limits: one that is exceeded, one that is never reached, and none.
 pub const TENANTS: [(&str, Option<u64>); 3] =
@@ -109,7 +109,7 @@ fn source_name(source: usize) -> String {
 }
 
 /// The tenants, each with a plan of its own, and their sources.
-pub fn publish_catalog(bench: &Bench) {
+pub fn publish_catalog(bench: &Harness) {
     use v1::catalog_entry::Entry;
     let put = |kind, id: &str, entry| {
         let entry = v1::CatalogEntry { entry: Some(entry) };
@@ -152,7 +152,7 @@ pub fn publish_catalog(bench: &Bench) {
 }
 
 impl Load {
-    pub fn begin(bench: &Bench) -> Self {
+    pub fn begin(bench: &Harness) -> Self {
         let (stop, messages) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let published = Published { now: bench.now(), ids: vec![0; SOURCES], told: 0 };
         let (nats_url, namespace) = (bench.nats_url().to_owned(), bench.namespace().clone());

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use prost::Message;
 use proto::{consumers, streams::Stream, v1};
-use testkit::Bench;
+use testkit::TestBed;
 
 use super::model::Outcome;
 
 /// Every figure and message of an idle installation.
-pub async fn read(bench: &Bench) -> Outcome {
+pub async fn read(bench: &TestBed) -> Outcome {
     let rows: Vec<(String, Vec<i64>)> = sqlx::query_as(FIGURES).fetch_all(bench.pool()).await.unwrap();
     let mut outcome: Outcome = rows
         .into_iter()
@@ -23,7 +23,7 @@ pub async fn read(bench: &Bench) -> Outcome {
     outcome
 }
 
-async fn read_messages(bench: &Bench, outcome: &mut Outcome) {
+async fn read_messages(bench: &TestBed, outcome: &mut Outcome) {
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for crossed in all::<v1::ThresholdCrossed>(bench, Stream::Thresholds, "usage.threshold").await {
         let start = seconds(crossed.period.unwrap().start);
@@ -71,7 +71,7 @@ async fn read_messages(bench: &Bench, outcome: &mut Outcome) {
 }
 
 /// Everything on a topic.
-async fn all<M: Message + Default>(bench: &Bench, stream: Stream, topic: &str) -> Vec<M> {
+async fn all<M: Message + Default>(bench: &TestBed, stream: Stream, topic: &str) -> Vec<M> {
     let bus = &bench.context.bus;
     let mut stream = bus.jetstream().get_stream(stream.name(bus.namespace())).await.unwrap();
     let mut all = Vec::new();

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use metering::{Clock, TenantId, WorkflowId};
 use proptest::prelude::Rng;
 use proto::{consumers::Consumer, subjects::PARTITIONS, timestamp, v1};
-use testkit::Bench;
+use testkit::TestBed;
 
 use super::{
     model::Outcome,
@@ -18,7 +18,7 @@ use super::{
         ATTRIBUTED_FROM, CANCELED, Change, History, INTEGRATED, Item, Run, SHARED, calendar, clock, home,
     },
 };
-use crate::support::source;
+use crate::harness::source;
 
 /// Executions in one message, at most.
 const PACK_MAX: usize = 12;
@@ -59,7 +59,7 @@ pub struct Stage<'a, R> {
     histories: &'a [History],
     way: Way,
     rng: R,
-    bench: Bench,
+    bench: TestBed,
     services: Vec<Context>,
     /// The plans and shared sources in the catalog, with their revisions.
     plans: BTreeMap<String, (v1::Plan, u64)>,
@@ -69,7 +69,7 @@ pub struct Stage<'a, R> {
 impl<'a, R: Rng> Stage<'a, R> {
     /// Plays all of them. Returns the outcome.
     pub async fn play(histories: &'a [History], way: Way, rng: R) -> Outcome {
-        let bench = Bench::of::<Aggregator>(&clock(0).to_string()).await;
+        let bench = TestBed::of::<Aggregator>(&clock(0).to_string()).await;
         let (services, plans, shared) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let mut stage = Self { histories, way, rng, bench, services, plans, shared };
         for _ in 0..way.services() {
