@@ -5,7 +5,7 @@
 //! A repeated id gets the same answer: from the same replica at once, from memory; from another one once the
 //! verdict is stored, at most [`WRITE_DELAY`](super::verdict::WRITE_DELAY) and one or two transactions after the answer. A replica that
 //! was not the only one to decide for the tenant in the last [`REPEAT_HORIZON`](super::verdict::REPEAT_HORIZON) looks ids up before it spends
-//! a unit (`lookups`: many in one statement, without a lock); it learns within [`CONTACT_INTERVAL`] that
+//! a unit (`id_lookup`: many in one statement, without a lock); it learns within [`CONTACT_INTERVAL`] that
 //! another one has started to decide. Near the limit, and for every refusal, the verdict is stored before the
 //! answer. Two replicas that are asked at the same moment may both allow a run from their leases: the ledger
 //! keeps one row for the id, and the other unit is freed. If a crash loses an answer before it reaches the

@@ -14,13 +14,13 @@
 //!    is outstanding from that transaction on. So `used <= bound` always holds, whoever holds the units.
 //! 2. A run is allowed by spending a unit of the replica's own lease, or by a decision that is stored and
 //!    tallied before the answer. Spending moves the unit from *unspent* to *spent, not tallied*; both are
-//!    outstanding. The replica's next transaction under the lock (`settle`) tallies the spent units and
+//!    outstanding. The replica's next transaction under the lock (`ledger`) tallies the spent units and
 //!    records the outstanding ones. Tallies and leases are always read in one statement, so a unit is seen in
 //!    at least one of the two.
 //! 3. Only the holder changes its row in `leases` and its rows in `tallies`, in one transaction at a time
-//!    (`Desk`), and always to absolute figures: the units it holds, and the units it spent in each row's
+//!    (`TenantLease`), and always to absolute figures: the units it holds, and the units it spent in each row's
 //!    time. So a transaction whose outcome is unknown is simply repeated. The rows of the runs themselves
-//!    (`write_down`) do not count against the limit: they let a repeated id find its answer. If such a row
+//!    (`write_behind`) do not count against the limit: they let a repeated id find its answer. If such a row
 //!    exists already, another replica has decided the run too, and tallies it; the holder then subtracts its
 //!    own unit.
 //! 4. A unit cannot be spent after `expires_at`. If its holder has died, nobody knows whether the unit was

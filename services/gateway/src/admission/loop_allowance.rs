@@ -1,6 +1,6 @@
 //! How many runs of a workflow may spend leased units, if the plan refuses loops.
 //!
-//! With `T` the most runs in a minute that are not a loop (`loops`), the ledger refuses run `T + 1` of a
+//! With `T` the most runs in a minute that are not a loop (`loop_detection`), the ledger refuses run `T + 1` of a
 //! minute, one by one and under the tenant's lock. Memory allows runs without the ledger, so after each
 //! transaction it may allow an eighth of what is left of `T`, and no run of a workflow that was not part of
 //! one. It reports the runs it has allowed in the next transaction. So at any instant a replica has allowed

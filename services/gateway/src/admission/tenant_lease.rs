@@ -1,5 +1,5 @@
 //! One tenant's state in a replica: the units it holds, the units spent but not tallied, and the requests
-//! that wait for the ledger. `lease` explains why that is sound; `settle` has the transaction.
+//! that wait for the ledger. `lease_size` explains why that is sound; `ledger` has the transaction.
 
 use std::{
     collections::{BTreeMap, HashSet},

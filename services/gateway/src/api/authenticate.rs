@@ -90,7 +90,10 @@ pub async fn require_operator(
             Who::Tenant(_) | Who::Source(_) | Who::Address(_) => return Ok(response),
         };
         let through = if caller.session_ends_at.is_some() { "the dashboard" } else { "the API" };
-        tracing::info!(by, through, %method, path, status = response.status().as_u16(), "changed by an operator");
+        let (tenant, source) = subject_of(&path);
+        tracing::info!(
+            tenant, source, by, through, %method, path, status = response.status().as_u16(), "changed by an operator"
+        );
     }
     Ok(response)
 }
@@ -124,6 +127,16 @@ pub fn session_secret(headers: &HeaderMap) -> Option<SecretString> {
     let sent = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut cookies = sent.flat_map(Cookie::split_parse).filter_map(Result::ok);
     cookies.find(|cookie| cookie.name() == SESSION_COOKIE).map(|cookie| cookie.value().into())
+}
+
+/// The tenant or the source that a path is about, for a log line: `/v1/tenants/{id}/...`, `/v1/sources/{id}/...`.
+fn subject_of(path: &str) -> (Option<&str>, Option<&str>) {
+    let mut parts = path.trim_start_matches('/').split('/').skip(1);
+    match (parts.next(), parts.next()) {
+        (Some("tenants" | "usage"), id) => (id, None),
+        (Some("sources"), id) => (None, id),
+        _ => (None, None),
+    }
 }
 
 #[cfg(test)]
