@@ -34,7 +34,8 @@ use super::{
     plans::OutageRuleJson,
     responses::{Invalid, NotFound},
     schema::{
-        AdmissionReasonText, PlainText, RefusedOrError, RunIdText, SourceIdText, TenantIdText, WorkflowIdText,
+        AdmissionReasonText, NOT_ATTRIBUTED, PlainText, RefusedOrError, RunIdText, SourceIdText,
+        TenantIdText, UNKNOWN_TENANT, WorkflowIdText,
     },
     shapes::seconds_since,
     usage::is_shared,
@@ -59,10 +60,6 @@ const TAGS_MAX: usize = 100;
 
 /// Rows in the report of runs that would have been refused.
 const SHADOW_ROWS_MAX: u64 = 1_000;
-
-/// Reasons that are not the plan's.
-pub const UNKNOWN_TENANT: &str = "unknown_tenant";
-pub const NOT_ATTRIBUTED: &str = "not_attributed";
 
 /// Stands for an unnamed workflow. No n8n id has this value, so it matches no attribution by workflow.
 const UNNAMED: &str = "-";

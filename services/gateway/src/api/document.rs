@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use utoipa::{
     Modify, Number, OpenApi, PartialSchema, ToSchema,
     openapi::{
-        Components, KnownFormat, Object, OneOfBuilder, PathItem, Ref, RefOr, Schema, SchemaFormat, Type,
+        Components, KnownFormat, Object, OneOfBuilder, PathItem, RefOr, Schema, SchemaFormat, Type,
         path::{Operation, Parameter, ParameterIn},
         schema::{AdditionalProperties, ArrayItems, SchemaType},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -349,9 +349,4 @@ fn require(object: &mut Object, field: &str) {
     if !object.required.iter().any(|required| required == field) {
         object.required.push(field.to_owned());
     }
-}
-
-/// A reference to the body of every failure.
-pub fn error_body() -> RefOr<Schema> {
-    RefOr::Ref(Ref::from_schema_name(ErrorJson::name()))
 }

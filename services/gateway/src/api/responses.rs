@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use utoipa::{
-    IntoResponses,
+    IntoResponses, ToSchema,
     openapi::{
-        ContentBuilder, Header, ObjectBuilder, RefOr, Response, ResponseBuilder, Type, path::Operation,
+        ContentBuilder, Header, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Schema, Type,
+        path::Operation,
     },
 };
 
-use super::document::error_body;
+use super::error::ErrorJson;
 
 /// Failures of every operation, from the layers around it and from the database behind it.
 const COMMON: [(&str, &str); 7] = [
@@ -73,4 +74,9 @@ fn header(description: &str) -> Header {
     let mut header = Header::new(ObjectBuilder::new().schema_type(Type::String));
     header.description = Some(description.to_owned());
     header
+}
+
+/// A reference to the body of every failure.
+fn error_body() -> RefOr<Schema> {
+    RefOr::Ref(Ref::from_schema_name(ErrorJson::name()))
 }

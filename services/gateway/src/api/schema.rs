@@ -13,12 +13,15 @@ use utoipa::{
     },
 };
 
-use super::{
-    admissions::{NOT_ATTRIBUTED, UNKNOWN_TENANT},
-    error::ErrorJson,
-    sources::API_KEY_CHARS_MAX,
-};
+use super::error::ErrorJson;
 use crate::admission::{decision::Reason, run_key::ID_CHARS_MAX};
+
+/// Longest API key; n8n's are tokens of a few hundred characters.
+pub const API_KEY_CHARS_MAX: usize = 4_096;
+
+/// Reasons that are not the plan's.
+pub const UNKNOWN_TENANT: &str = "unknown_tenant";
+pub const NOT_ATTRIBUTED: &str = "not_attributed";
 
 /// White space as Unicode has it: what a text may not consist of. `\s` differs between languages.
 const SPACE: &str = r"\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";

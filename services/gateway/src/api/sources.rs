@@ -24,7 +24,10 @@ use super::{
     extract::{JsonBody, PathId, QueryOf},
     gaps::{self, GapsJson},
     responses::{Conflict, Invalid, NotFound},
-    schema::{ApiKeyText, BaseUrlText, FailureReasonText, PollIntervalText, SourceIdText, TenantIdText},
+    schema::{
+        API_KEY_CHARS_MAX, ApiKeyText, BaseUrlText, FailureReasonText, PollIntervalText, SourceIdText,
+        TenantIdText,
+    },
     shapes::seconds_since,
     tenants::PutQuery,
     unseen::UnseenJson,
@@ -34,9 +37,6 @@ use crate::{
     directory::editor::Revised,
     sources::status::{Failing, SourceState, Synced},
 };
-
-/// Longest API key; n8n's are tokens of a few hundred characters.
-pub const API_KEY_CHARS_MAX: usize = 4_096;
 
 /// The body of `PUT /v1/sources/{id}`.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
