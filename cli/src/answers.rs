@@ -77,7 +77,7 @@ fn example(document: &Value, schema: &Value, fill: Fill) -> Value {
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
         kind => kind.as_str().into_iter().collect(),
     };
-    if fill == Fill::Least && kinds.contains(&"null") {
+    if kinds == ["null"] || (fill == Fill::Least && kinds.contains(&"null")) {
         return Value::Null;
     }
     match kinds.into_iter().find(|kind| *kind != "null") {

@@ -36,9 +36,13 @@ test("every text that the page uses exists", () => {
 });
 
 test("every text is used", () => {
-  const texts = served.filter((name) => name !== "phrases.js").map(read).join("\n");
+  const texts = served
+    .filter((name) => name !== "phrases.js")
+    .map(read)
+    .join("\n");
   // A text of a family (`gap_pruned_before_seen`) is named by its prefix and a reason.
-  const isUsed = (key) => texts.includes(`"${key}"`) || (key.includes("_") && texts.includes(`\`${key.split("_")[0]}_\${`));
+  const isUsed = (key) =>
+    texts.includes(`"${key}"`) || (key.includes("_") && texts.includes(`\`${key.split("_")[0]}_\${`));
   for (const key of Object.keys(WORDS.en)) assert.ok(isUsed(key), key);
 });
 
