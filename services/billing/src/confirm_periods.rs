@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    announce::{self, Drift},
+    events::{self, Drift},
     ledger::Ledger,
     outcome::ReadError,
     store::{
@@ -189,7 +189,7 @@ impl Confirmer {
             if drifts::claim(&mut transaction, drift, now).await? {
                 let Drift { accepted, stripe_total, .. } = drift;
                 tracing::error!(tenant = key.tenant, accepted, stripe_total, "Stripe's total has drifted");
-                outbox::enqueue(&mut transaction, &[announce::drifted(&self.namespace, drift, now)]).await?;
+                outbox::enqueue(&mut transaction, &[events::drifted(&self.namespace, drift, now)]).await?;
             }
         }
         let is_watched = now < later(comparison.last_change, WATCHED_FOR);

@@ -6,10 +6,10 @@
 //! - `record_usage`, `seal_reports`, `send_reports` and `confirm_periods` are the use cases.
 //! - `store` holds all SQL, `stripe` is the only file that knows Stripe's library.
 
-mod announce;
 mod catalog_changes;
 mod confirm_periods;
 pub mod decide;
+mod events;
 pub mod identifier;
 pub mod ledger;
 pub mod minutes;

@@ -12,8 +12,8 @@ use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    announce,
     decide::Decision,
+    events,
     identifier::{Destination, Identifier},
     ledger::{Ledger, Rules},
     minutes,
@@ -155,7 +155,7 @@ impl Sealer {
         let report = self.report(ledger, part.up_to, destination, event_at, State::Late);
         reports::insert(connection, &report, Some(reason), now).await?;
         settle_owed(connection, ledger, route, part).await?;
-        let event = announce::failed(&self.namespace, &report, State::Late, reason, now);
+        let event = events::failed(&self.namespace, &report, State::Late, reason, now);
         outbox::enqueue(connection, &[event]).await?;
         tracing::error!(tenant = %report.tenant, identifier = %report.identifier, quantity = report.quantity, reason, "usage is too late for its invoice: see flowmeter billing");
         Ok(())

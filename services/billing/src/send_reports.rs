@@ -16,8 +16,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    announce,
     confirm_periods::CONFIRM_DELAY,
+    events,
     identifier::Identifier,
     ledger::{GRACE_MARGIN, Ledger, SEND_MARGIN},
     outcome::{Outcome, ReadError},
@@ -318,15 +318,15 @@ impl Sender {
                 pauses::end(&mut *connection, &report.destination.event_name).await?;
                 ledgers::check_at(connection, &key, Some(later(now, CONFIRM_DELAY))).await?;
                 let total = reports::accepted_total(connection, &report.tenant, key.period_start).await?;
-                announce::reported(&self.namespace, report, total, now)
+                events::reported(&self.namespace, report, total, now)
             }
             State::Rejected => {
                 if let Some(ledger) = ledgers::lock(connection, &key).await? {
                     take_back(connection, ledger, report, now).await?;
                 }
-                announce::failed(&self.namespace, report, next, reason, now)
+                events::failed(&self.namespace, report, next, reason, now)
             }
-            State::Late | State::Stuck => announce::failed(&self.namespace, report, next, reason, now),
+            State::Late | State::Stuck => events::failed(&self.namespace, report, next, reason, now),
             State::Sealed | State::Sending | State::Resending | State::Unknown | State::Confirmed => {
                 return Ok(());
             }

@@ -5,7 +5,7 @@ use jiff_sqlx::ToSqlx;
 use sqlx::PgConnection;
 
 use super::StoreError;
-use crate::announce::Drift;
+use crate::events::Drift;
 
 /// Marks a difference as published. False if it was published before.
 pub async fn claim(connection: &mut PgConnection, drift: &Drift, now: Timestamp) -> Result<bool, StoreError> {

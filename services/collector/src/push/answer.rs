@@ -113,6 +113,9 @@ pub enum Refusal {
     /// No answer in time.
     #[error("this took too long; try again")]
     TooSlow,
+    /// A fault of this program. The cause goes to the log.
+    #[error("this went wrong here; send the executions again")]
+    Internal,
     /// The broker or the database is unavailable. The cause goes to the log.
     #[error("executions cannot be accepted now; try again in a moment")]
     Unavailable(#[source] ReceiveError),
@@ -129,6 +132,7 @@ impl Refusal {
             Self::NotHere => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyAtOnce => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Overloaded | Self::TooSlow | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -80,9 +80,11 @@ struct Pushed {
 async fn bound(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     // Refused at once rather than queued: the sender has a buffer and tries again.
     let response = match places.try_acquire() {
-        Ok(_place) => timeout(ANSWER_TIMEOUT, next.run(request))
-            .await
-            .unwrap_or_else(|_| Refusal::TooSlow.into_response()),
+        Ok(_place) => match timeout(ANSWER_TIMEOUT, chassis::catch_panic(next.run(request))).await {
+            Ok(Some(response)) => response,
+            Ok(None) => Refusal::Internal.into_response(),
+            Err(_) => Refusal::TooSlow.into_response(),
+        },
         Err(_) => Refusal::Overloaded.into_response(),
     };
     let status = response.status().as_u16().to_string();

@@ -1,7 +1,7 @@
 //! Surrounds every request: bounds on time, size and number, headers for browsers, a span and metrics. A
 //! handler that panics is answered too.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,7 +10,6 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use futures_util::FutureExt;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
@@ -93,22 +92,11 @@ async fn bound(places: &Semaphore, request: Request, next: Next) -> Response {
     if names_nul(request.uri()) {
         return ApiError::InvalidRequest(NUL.to_owned()).into_response();
     }
-    // The states that requests share are behind locks that forget a panic of their holder.
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind();
-    match timeout(ANSWER_TIMEOUT, answered).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(panic)) => {
-            tracing::error!(panic = reason_of(&*panic), "a request handler panicked, answered 500");
-            ApiError::Internal.into_response()
-        }
+    match timeout(ANSWER_TIMEOUT, chassis::catch_panic(next.run(request))).await {
+        Ok(Some(response)) => response,
+        Ok(None) => ApiError::Internal.into_response(),
         Err(_) => ApiError::Timeout.into_response(),
     }
-}
-
-/// What was passed to `panic!`.
-fn reason_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
 }
 
 /// Whether the path or the query contains a NUL, which can only be percent-encoded there.
