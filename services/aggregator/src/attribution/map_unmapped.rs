@@ -20,7 +20,8 @@ use crate::{
     figures::tally::{Decided, Placed},
     recording::{
         error::RecordError,
-        source_cache::{Ownership, Workflow},
+        known_workflow::Workflow,
+        ownership::Ownership,
         tenant_cache::{Directory, TenantTerms},
         write::Figures,
     },

@@ -4,16 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use catalog::{Placement, Source};
 use foldhash::{HashMap, HashMapExt};
 use jiff::Timestamp;
 use metering::{SafeText, TenantId, WorkflowId};
-use roaring::RoaringBitmap;
 
-use crate::recording::batch::Facts;
-
-/// Ids share a chunk if they differ only in this many low bits.
-const CHUNK_BITS: u32 = 16;
+use crate::recording::{
+    batch::Facts,
+    id_chunks::{Chunk, place_of},
+    known_workflow::Workflow,
+    ownership::Ownership,
+};
 
 /// Chunks that one worker remembers; a full one takes 8 KiB.
 const CHUNKS_MAX: usize = 8_192;
@@ -44,51 +44,6 @@ pub(crate) struct Remembered {
     pub(crate) workflows: HashMap<WorkflowId, Workflow>,
     /// How many workflows the source has, once it was queried.
     pub(crate) workflows_kept: Option<usize>,
-}
-
-/// Which tenants the executions of a source belong to.
-#[derive(Debug, Clone)]
-pub(crate) enum Ownership {
-    /// As the catalog says.
-    Catalog(Box<Source>),
-    /// Removed from the catalog before attributions were stored here.
-    Tenant(Option<TenantId>),
-}
-
-/// Ids of one epoch that share their high bits.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Chunk {
-    pub(crate) ids: RoaringBitmap,
-    /// Those that are recorded as crashed, and so may still change.
-    pub(crate) crashed: RoaringBitmap,
-    /// Those that no poll has shown yet: a poll replaces whatever was pushed.
-    pub(crate) pushed: RoaringBitmap,
-}
-
-/// What is known of a workflow.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Workflow {
-    /// Zero until it has a row.
-    pub(crate) number: i32,
-    pub(crate) name: Option<String>,
-    pub(crate) named_at: Option<Timestamp>,
-    pub(crate) project: Option<String>,
-    pub(crate) tags: Vec<String>,
-    pub(crate) read_at: Option<Timestamp>,
-    /// Changed since its row was written.
-    pub(crate) dirty: bool,
-}
-
-/// The chunk of an id, and its place there.
-pub(crate) fn place_of(id: i64) -> (i64, u32) {
-    let low = u32::try_from(id & ((1 << CHUNK_BITS) - 1)).unwrap_or_default();
-    (id >> CHUNK_BITS, low)
-}
-
-/// The ids of a chunk, first and last.
-pub(crate) fn ids_of(chunk: i64) -> (i64, i64) {
-    let first = chunk << CHUNK_BITS;
-    (first, first | ((1 << CHUNK_BITS) - 1))
 }
 
 impl Memory {
@@ -256,42 +211,10 @@ impl Remembered {
     }
 }
 
-impl Ownership {
-    /// The tenant of an execution of this workflow.
-    pub(crate) fn tenant_of(
-        &self,
-        workflow: &WorkflowId,
-        known: Option<&Workflow>,
-        stopped_at: Timestamp,
-    ) -> Option<&TenantId> {
-        match self {
-            Self::Tenant(tenant) => tenant.as_ref(),
-            Self::Catalog(source) => {
-                let tags = known.map(|known| known.tags.as_slice()).unwrap_or_default();
-                let project = known.and_then(|known| known.project.as_deref());
-                source.tenant_of(Placement { workflow, tags, project }, stopped_at)
-            }
-        }
-    }
-
-    /// Whether executions may belong to several tenants: then whoever may push for one of them could name the
-    /// workflows of another, so a pushed execution belongs to nobody until a poll has shown it.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.tenants().len() > 1
-    }
-
-    /// Every tenant that executions may belong to.
-    pub(crate) fn tenants(&self) -> Vec<&TenantId> {
-        match self {
-            Self::Tenant(tenant) => tenant.iter().collect(),
-            Self::Catalog(source) => source.tenants(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recording::id_chunks::ids_of;
 
     #[test]
     fn an_old_version_is_not_recalled() {

@@ -19,7 +19,7 @@ use sqlx::{Connection, PgConnection};
 use crate::{
     recording::{
         decide::{month_after, start_of},
-        source_cache::place_of,
+        id_chunks::place_of,
     },
     store::{self, ChunkKey, IdPlace},
 };

@@ -4,7 +4,7 @@ use roaring::RoaringBitmap;
 use sqlx::PgConnection;
 
 use super::ChunkKey;
-use crate::recording::source_cache::{Chunk, place_of};
+use crate::recording::id_chunks::{Chunk, place_of};
 
 /// Chunks that one statement reads. Full ones have 65,536 ids each: 16 MiB of them at once.
 const CHUNKS_PER_READ: usize = 32;

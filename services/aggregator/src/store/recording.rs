@@ -17,7 +17,7 @@ use crate::{
         totals::Totals,
     },
     periods::thresholds::Terms,
-    recording::source_cache::{Ownership, Workflow},
+    recording::{known_workflow::Workflow, ownership::Ownership},
 };
 
 type SqlInstant = jiff_sqlx::Timestamp;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use roaring::RoaringBitmap;
 use sqlx::{PgConnection, PgExecutor};
 
-use crate::recording::source_cache::{ids_of, place_of};
+use crate::recording::id_chunks::{ids_of, place_of};
 
 /// Source, epoch and the high bits of the ids.
 pub(crate) type ChunkKey = (i32, i32, i64);
