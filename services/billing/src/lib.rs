@@ -1,6 +1,6 @@
 //! Billing: the billable usage of each tenant becomes meter events at Stripe, each execution in exactly one.
 //!
-//! - [`account`] keeps the books of one tenant and period, and seals what is not reported yet; [`owed`]
+//! - [`ledger`] keeps the books of one tenant and period, and seals what is not reported yet; [`owed`]
 //!   decides where its parts go, [`minutes`] when they are sealed.
 //! - [`report`] is the life cycle of a sealed report; [`outcome`] is what Stripe may answer.
 //! - `record_usage`, `seal_reports`, `send_reports` and `confirm_periods` are the use cases.

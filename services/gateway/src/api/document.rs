@@ -243,9 +243,9 @@ fn bound_numbers(schema: &mut Schema) {
     }
     let (most, least, format) = match (&object.format, object.minimum.is_some()) {
         (Some(SchemaFormat::KnownFormat(KnownFormat::Int32)), true) => (u32::MAX as usize, 0, "uint32"),
-        (Some(SchemaFormat::KnownFormat(KnownFormat::Int64)), true) => (u64::MAX as usize, 0, "uint64"),
+        (Some(SchemaFormat::KnownFormat(KnownFormat::Int64)), true) => (usize::MAX, 0, "uint64"),
         (Some(SchemaFormat::KnownFormat(KnownFormat::Int64)), false) => {
-            (i64::MAX as usize, i64::MIN as isize, "int64")
+            (isize::MAX.unsigned_abs(), isize::MIN, "int64")
         }
         _ => return,
     };
