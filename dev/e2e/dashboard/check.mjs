@@ -92,8 +92,11 @@ async function visitor(browser, { theme = "light", language = "en" } = {}) {
   const faults = [];
   page.on("pageerror", (error) => faults.push(String(error)));
   page.on("console", (message) => {
-    // Without a session, the page's first request gets a 401, and a busy machine may answer 503: neither is the page's fault.
-    if (message.type() === "error" && !/ (401|503) /.test(message.text())) faults.push(message.text());
+    // Without a session, the page's first request gets a 401, a busy machine may answer 503, and the tenant that nobody has is
+    // not found: none is the page's fault.
+    const { url } = message.location();
+    const isExpected = / (401|503) /.test(message.text()) || (/ 404 /.test(message.text()) && url.includes("/nobody"));
+    if (message.type() === "error" && !isExpected) faults.push(`${message.text()} ${url}`);
   });
   return { context, page, faults };
 }
