@@ -34,6 +34,10 @@ pub struct ApiDocument {
     /// Install no package: skip if schemathesis is missing.
     #[arg(long)]
     no_install: bool,
+    /// Use the binaries that were built last, e.g. by `cargo xtask test`. Those are built with other features, so building
+    /// anew takes minutes.
+    #[arg(long)]
+    no_build: bool,
     /// The same requests for the same seed.
     #[arg(long, default_value_t = 1)]
     seed: u32,
@@ -50,7 +54,8 @@ impl ApiDocument {
                 return Ok(ExitCode::from(SKIPPED));
             }
         };
-        let built = binaries::build(&project, false)?;
+        let built =
+            if self.no_build { binaries::built_before(&project)? } else { binaries::build(&project, false)? };
         let profile = Profile::fresh(&project, "e2e-api")?;
         let mut servers = Servers::start_private(&profile, Durability::ProcessCrash)?;
         println!("Starting a fresh stack with the demo");

@@ -42,6 +42,11 @@ pub fn build(project: &Project, release: bool) -> Result<PathBuf> {
     build_packages(project, &PACKAGES, release)
 }
 
+/// The folder with the binaries that were built last, for tests or otherwise.
+pub fn built_before(project: &Project) -> Result<PathBuf> {
+    Ok(target(project)?.join("debug"))
+}
+
 /// Builds the binaries of these packages. Returns the folder with them.
 pub fn build_packages(project: &Project, packages: &[&str], release: bool) -> Result<PathBuf> {
     let mut cargo_build = cargo(project);
