@@ -67,6 +67,12 @@ BY_REFERENCES = [
     ("has no fixed version", "no tag", lambda all: container(all).update(image="registry.example.com:5000/flowmeter")),
     ("ConfigMap x: url holds a secret", "secret in a ConfigMap",
      lambda all: added(all, kind="ConfigMap", metadata={"name": "x"}, data={"url": "postgres://user:hunter2@host/db"})),
+    ("waits for migrations that no Job applies", "no migration of a service",
+     lambda all: spec(all, "Job", "flowmeter-migrate")["template"]["spec"]["containers"].pop()),
+    ("there is no ServiceAccount flowmeter-migrate", "Job without its account",
+     lambda all: all.remove(named(all, "ServiceAccount", "flowmeter-migrate"))),
+    ("ServiceAccount flowmeter-migrate is made only after it", "hook before what it needs",
+     lambda all: named(all, "ServiceAccount", "flowmeter-migrate")["metadata"]["annotations"].update({"helm.sh/hook-weight": "5"})),
     ("there is no volume nowhere", "mount of no volume",
      lambda all: container(all)["volumeMounts"].append({"name": "nowhere", "mountPath": "/x"})),
 ]
