@@ -10,6 +10,7 @@ import yaml
 import check
 import reference
 import rendered
+import server
 import settings
 
 
@@ -159,6 +160,20 @@ def run():
             # Not `helm lint`: it does not see what a template refuses.
             _, error = check.render(check.CHART, values, "--values", file)
             tally.expect(f"values, {what}", wanted, [error] if error else [])
+
+    for document in documents:
+        # A server adds its defaults.
+        stored = {**copy.deepcopy(document), "status": {}}
+        tally.expect_none(f"server, {rendered.name_of(document)}", server.differences(document, stored))
+    deployment = named(documents, "Deployment", "flowmeter-gateway")
+    for wanted, what, mistake in [
+        (".spec.replicas is 1", "not upgraded", lambda stored: stored["spec"].update(replicas=1)),
+        (".spec.template.spec.containers[0].startupProbe is missing", "field dropped",
+         lambda stored: stored["spec"]["template"]["spec"]["containers"][0].pop("startupProbe")),
+        (".spec.template.spec.containers[0].env has other elements", "variable dropped",
+         lambda stored: stored["spec"]["template"]["spec"]["containers"][0]["env"].pop()),
+    ]:
+        tally.expect(f"server, {what}", wanted, server.differences(deployment, with_mistake(deployment, mistake)))
 
     schema = json.loads((check.CHART / "values.schema.json").read_text())
     schema["properties"]["gateway"]["properties"]["replicas"].pop("maximum")
