@@ -19,6 +19,8 @@ ROOT = settings.ROOT
 KUBERNETES = ROOT / "deploy/kubernetes"
 CHART = KUBERNETES / "flowmeter"
 MANIFESTS = KUBERNETES / "manifests/flowmeter.yaml"
+# Apart: a Job is replaced by each release, and applied before the rest.
+MIGRATE = KUBERNETES / "manifests/migrate/migrate.yaml"
 # The manifests are rendered from the first one.
 VALUES = [KUBERNETES / "values/flowmeter-cluster.yaml", KUBERNETES / "values/flowmeter-small.yaml", CHART / "ci/everything-values.yaml"]
 
@@ -134,6 +136,7 @@ def neighbours(made):
 
 def plain(text):
     """Rendered manifests without what only Helm needs."""
+    text = re.sub(r"^ +annotations:\n((?: +helm\.sh/hook[-a-z]*: .*\n)+)", "", text, flags=re.M)
     lines = [line for line in text.splitlines()
              if line.strip() and not re.match(r"\s*(# Source:|helm\.sh/chart:|app\.kubernetes\.io/managed-by:)", line)]
     header = "# Rendered from ../flowmeter with ../values/flowmeter-cluster.yaml: `dev/check-kubernetes.sh --write`.\n"
@@ -145,9 +148,10 @@ def generated():
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     text, error = render(CHART, VALUES[0], "--no-hooks")
-    if error:
-        raise SystemExit(error)
-    return {CHART / "README.md": reference.render(schema, values), MANIFESTS: plain(text)}
+    job, job_error = render(CHART, VALUES[0], "--show-only", "templates/migrations.yaml")
+    if error or job_error:
+        raise SystemExit(error or job_error)
+    return {CHART / "README.md": reference.render(schema, values), MANIFESTS: plain(text), MIGRATE: plain(job)}
 
 
 def versions(chart):
@@ -194,7 +198,8 @@ def check():
             file.write_text(text)
             files.append(file)
         found += policy(files)
-    manifests = [each for each in yaml.safe_load_all(MANIFESTS.read_text()) if each] if MANIFESTS.exists() else []
+    texts = [path.read_text() for path in (MANIFESTS, MIGRATE) if path.exists()]
+    manifests = [each for text in texts for each in yaml.safe_load_all(text) if each]
     found += (f"manifests: {each}" for each in rendered.findings(manifests, known, readable))
     if not found:
         print(f"deploy/kubernetes: {objects} objects from {len(VALUES)} values files, no findings for Kubernetes {' and '.join(VERSIONS)}")
@@ -205,6 +210,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the manifests and the reference of values anew")
     parser.add_argument("--self-test", action="store_true", help="plant mistakes and expect each to be found")
+    parser.add_argument("--server", metavar="CONTEXT", help="install, upgrade and roll back on the server of a context of kubectl")
     arguments = parser.parse_args()
     if arguments.write:
         for path, text in generated().items():
@@ -213,6 +219,9 @@ def main():
     if arguments.self_test:
         import self_test
         return self_test.run()
+    if arguments.server:
+        import server
+        return server.check_on(arguments.server)
     found = check()
     for each in found:
         print(each, file=sys.stderr)

@@ -18,6 +18,7 @@ def findings(documents, made_secrets, readable):
     yield from services(objects, pods)
     yield from policies(objects, pods)
     yield from targets(objects)
+    yield from hooks(objects, pods)
     own = {(each["metadata"]["name"], key) for each in objects if each["kind"] == "Secret" for key in each.get("data", {})}
     for name, _, spec in pods:
         for container in spec.get("initContainers", []) + spec["containers"]:
@@ -152,6 +153,41 @@ def targets(objects):
             for other in found:
                 if not wanted <= {port["name"] for port in other["spec"]["ports"]}:
                     yield f"{name_of(each)}: {name_of(other)} has no port {', '.join(wanted)}"
+
+
+def hooks(objects, pods):
+    """What a hook's pods need is made by an earlier hook: the rest of the release is not there yet."""
+    def weight(each):
+        annotations = each["metadata"].get("annotations", {})
+        before = "pre-install" in annotations.get("helm.sh/hook", "")
+        return int(annotations.get("helm.sh/hook-weight", "0")) if before else None
+
+    early = {name_of(each): weight(each) for each in objects if weight(each) is not None}
+    made = {name_of(each) for each in objects}
+    for each in objects:
+        if each["kind"] != "Job":
+            continue
+        _, spec = pod_of(each)
+        needed = {f"ServiceAccount {spec.get('serviceAccountName')}"}
+        for container in spec["containers"]:
+            for variable in container.get("env", []):
+                reference = variable.get("valueFrom", {}).get("secretKeyRef")
+                # The Secret of somebody else is there before the release.
+                if reference and f"Secret {reference['name']}" in made:
+                    needed.add(f"Secret {reference['name']}")
+        for name in sorted(needed):
+            if name not in made:
+                yield f"{name_of(each)}: there is no {name}"
+            elif weight(each) is not None and early.get(name, weight(each)) >= weight(each):
+                yield f"{name_of(each)}: {name} is made only after it"
+    migrated = {container["name"] for name, _, spec in pods if name.startswith("Job ") for container in spec["containers"]
+                if container.get("command", [])[1:] == ["migrate"]}
+    for name, _, spec in pods:
+        for container in spec["containers"]:
+            checks = any(variable["name"] == "FLOWMETER__DATABASE__MIGRATIONS" and variable.get("value") == "check"
+                         for variable in container.get("env", []))
+            if checks and container["name"] not in migrated:
+                yield f"{name}: waits for migrations that no Job applies"
 
 
 def backend(each, objects, service, key, port):

@@ -10,6 +10,7 @@ import yaml
 import check
 import reference
 import rendered
+import server
 import settings
 
 
@@ -67,6 +68,12 @@ BY_REFERENCES = [
     ("has no fixed version", "no tag", lambda all: container(all).update(image="registry.example.com:5000/flowmeter")),
     ("ConfigMap x: url holds a secret", "secret in a ConfigMap",
      lambda all: added(all, kind="ConfigMap", metadata={"name": "x"}, data={"url": "postgres://user:hunter2@host/db"})),
+    ("waits for migrations that no Job applies", "no migration of a service",
+     lambda all: spec(all, "Job", "flowmeter-migrate")["template"]["spec"]["containers"].pop()),
+    ("there is no ServiceAccount flowmeter-migrate", "Job without its account",
+     lambda all: all.remove(named(all, "ServiceAccount", "flowmeter-migrate"))),
+    ("ServiceAccount flowmeter-migrate is made only after it", "hook before what it needs",
+     lambda all: named(all, "ServiceAccount", "flowmeter-migrate")["metadata"]["annotations"].update({"helm.sh/hook-weight": "5"})),
     ("there is no volume nowhere", "mount of no volume",
      lambda all: container(all)["volumeMounts"].append({"name": "nowhere", "mountPath": "/x"})),
 ]
@@ -153,6 +160,20 @@ def run():
             # Not `helm lint`: it does not see what a template refuses.
             _, error = check.render(check.CHART, values, "--values", file)
             tally.expect(f"values, {what}", wanted, [error] if error else [])
+
+    for document in documents:
+        # A server adds its defaults.
+        stored = {**copy.deepcopy(document), "status": {}}
+        tally.expect_none(f"server, {rendered.name_of(document)}", server.differences(document, stored))
+    deployment = named(documents, "Deployment", "flowmeter-gateway")
+    for wanted, what, mistake in [
+        (".spec.replicas is 1", "not upgraded", lambda stored: stored["spec"].update(replicas=1)),
+        (".spec.template.spec.containers[0].startupProbe is missing", "field dropped",
+         lambda stored: stored["spec"]["template"]["spec"]["containers"][0].pop("startupProbe")),
+        (".spec.template.spec.containers[0].env has other elements", "variable dropped",
+         lambda stored: stored["spec"]["template"]["spec"]["containers"][0]["env"].pop()),
+    ]:
+        tally.expect(f"server, {what}", wanted, server.differences(deployment, with_mistake(deployment, mistake)))
 
     schema = json.loads((check.CHART / "values.schema.json").read_text())
     schema["properties"]["gateway"]["properties"]["replicas"].pop("maximum")

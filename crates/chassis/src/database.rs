@@ -1,15 +1,15 @@
-//! The database: one schema per service, migrated at start.
+//! The database: one schema per service, migrated at start or by the task `migrate`.
 
 use secrecy::ExposeSecret;
 use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, PgPool,
-    migrate::{MigrateError, Migration, Migrator},
+    Connection, PgConnection, PgPool,
+    migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{str::FromStr, time::Duration};
 use tokio::time::timeout;
 
-use crate::DatabaseSettings;
+use crate::{DatabaseSettings, Migrations, schema::Schema};
 
 /// A request waits this long for a free connection before it fails; the caller then retries.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +44,36 @@ pub enum DatabaseError {
         /// Why.
         source: MigrateError,
     },
+    /// A migration of a newer release broke older ones.
+    #[error(
+        "the schema {schema} needs Flowmeter {release} or later (migration {migration}): start that release, or restore a backup from \
+         before the update"
+    )]
+    TooOld {
+        /// The service's schema.
+        schema: &'static str,
+        /// The migration that this binary would have to know.
+        migration: i64,
+        /// The first release that knows it.
+        release: String,
+    },
+    /// Migrations are missing, and this process does not apply them.
+    #[error(
+        "the schema {schema} lacks {missing} migrations: run `flowmeter-{schema} migrate` (with Helm: the release's migration Job), or \
+         set database.migrations to `apply`"
+    )]
+    Behind {
+        /// The service's schema.
+        schema: &'static str,
+        /// How many.
+        missing: usize,
+    },
+    /// Another process applies migrations, and this one only checks them.
+    #[error("the schema {schema} is being migrated")]
+    Migrating {
+        /// The service's schema.
+        schema: &'static str,
+    },
 }
 
 impl DatabaseError {
@@ -51,8 +81,8 @@ impl DatabaseError {
     /// by itself. A database that does not exist is waited for, because a restore recreates it.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Address(_) => true,
-            Self::Silent => false,
+            Self::Address(_) | Self::TooOld { .. } => true,
+            Self::Silent | Self::Behind { .. } | Self::Migrating { .. } => false,
             Self::Open { source, .. } => is_refused(source),
             Self::Migrate { source, .. } => match source {
                 MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
@@ -88,39 +118,53 @@ fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Connects with `schema` as the only search path, and brings the schema up to date with all `migrators`.
+/// Connects with `schema` as the only search path. Brings the schema up to date with all `migrators`, or checks that it is,
+/// as the settings say.
 pub async fn open(
     schema: &'static str,
     settings: &DatabaseSettings,
     migrators: &[&Migrator],
 ) -> Result<PgPool, DatabaseError> {
-    let options = PgConnectOptions::from_str(settings.url.expose_secret())
-        .map_err(DatabaseError::Address)?
-        .options([("search_path", schema)])
-        .application_name(schema);
-    // The pool would retry until its time-out and then report only that.
-    timeout(PROBE_TIMEOUT, PgConnection::connect_with(&options))
-        .await
-        .map_err(|_| DatabaseError::Silent)?
-        .map_err(|source| DatabaseError::Open { schema, source })?
-        .close()
-        .await
-        .map_err(|source| DatabaseError::Open { schema, source })?;
-    let pool = PgPoolOptions::new()
+    let migrations = Schema::new(schema, migrators);
+    let options = connect_options(&migrations, settings)?;
+    let mut connection = connect(schema, &options).await?;
+    match settings.migrations {
+        Migrations::Apply => migrations.migrate(&mut connection).await.map(drop)?,
+        Migrations::Check => migrations.check(&mut connection).await?,
+    }
+    connection.close().await.map_err(|source| DatabaseError::Open { schema, source })?;
+    PgPoolOptions::new()
         .max_connections(settings.connections_max)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options)
         .await
-        .map_err(|source| DatabaseError::Open { schema, source })?;
-    // The name is one of our own constants.
-    create_schema(&pool, schema).await.map_err(|source| DatabaseError::Open { schema, source })?;
-    let migrations: Vec<Migration> =
-        migrators.iter().flat_map(|migrator| migrator.migrations.iter().cloned()).collect();
-    Migrator::with_migrations(migrations)
-        .run(&pool)
+        .map_err(|source| DatabaseError::Open { schema, source })
+}
+
+/// Brings the schema up to date, whatever the settings say about a start. Returns how many migrations were applied.
+pub async fn migrate(
+    schema: &'static str,
+    settings: &DatabaseSettings,
+    migrators: &[&Migrator],
+) -> Result<usize, DatabaseError> {
+    let migrations = Schema::new(schema, migrators);
+    let mut connection = connect(schema, &connect_options(&migrations, settings)?).await?;
+    let applied = migrations.migrate(&mut connection).await?;
+    connection.close().await.map_err(|source| DatabaseError::Open { schema, source })?;
+    Ok(applied)
+}
+
+fn connect_options(schema: &Schema, settings: &DatabaseSettings) -> Result<PgConnectOptions, DatabaseError> {
+    let options = PgConnectOptions::from_str(settings.url.expose_secret()).map_err(DatabaseError::Address)?;
+    Ok(options.options([("search_path", schema.name())]).application_name(&schema.application_name()))
+}
+
+/// One connection first: a pool would retry until its time-out and then report only that.
+async fn connect(schema: &'static str, options: &PgConnectOptions) -> Result<PgConnection, DatabaseError> {
+    timeout(PROBE_TIMEOUT, PgConnection::connect_with(options))
         .await
-        .map_err(|source| DatabaseError::Migrate { schema, source })?;
-    Ok(pool)
+        .map_err(|_| DatabaseError::Silent)?
+        .map_err(|source| DatabaseError::Open { schema, source })
 }
 
 /// The bounds of a pool for one kind of work.
@@ -154,22 +198,12 @@ pub fn pool_beside(pool: &PgPool, bounds: PoolBounds) -> PgPool {
         .connect_lazy_with(options)
 }
 
-async fn create_schema(pool: &PgPool, schema: &'static str) -> Result<(), sqlx::Error> {
-    // Two replicas that start together would collide inside CREATE SCHEMA IF NOT EXISTS.
-    let mut transaction = pool.begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))").bind(schema).execute(&mut *transaction).await?;
-    sqlx::query(AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {schema}")))
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn settings(url: &str) -> DatabaseSettings {
-        DatabaseSettings { url: url.into(), connections_max: 2 }
+        DatabaseSettings { url: url.into(), connections_max: 2, migrations: Migrations::Apply }
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ mod panics;
 mod places;
 mod rounds;
 mod run;
+mod schema;
 mod settings;
 mod stream_watch;
 mod tasks;
@@ -29,14 +30,16 @@ pub mod measures;
 pub use bearer::bearer;
 pub use context::Context;
 pub use copy::CopyBuffer;
-pub use database::{DatabaseError, PoolBounds, open as open_database, pool_beside};
+pub use database::{
+    DatabaseError, PoolBounds, migrate as migrate_database, open as open_database, pool_beside,
+};
 pub use keep_for::{InvalidKeepFor, KeepFor};
 pub use panics::catch_panic;
 pub use places::{NoPlace, Place, PlaceBounds, Places};
 pub use rounds::Rounds;
 pub use run::{Service, run};
 pub use settings::{
-    ClockSettings, CommonSettings, DatabaseSettings, NatsSettings, OpsSettings, SettingsError,
+    ClockSettings, CommonSettings, DatabaseSettings, Migrations, NatsSettings, OpsSettings, SettingsError,
     TelemetrySettings, Validate, duration,
 };
 pub use stream_watch::on_replaced;

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     Context, Tasks, clock, database,
     ops::{self, Readiness},
-    settings::{self, CommonSettings, Validate},
+    settings::{self, CommonSettings, DatabaseSettings, TelemetrySettings, Validate},
     telemetry::Telemetry,
 };
 
@@ -51,9 +51,13 @@ struct Arguments {
     /// Checks the configuration and exits.
     #[arg(long)]
     check_config: bool,
-    /// A task to run instead of the service, e.g. `rebuild` of the aggregator.
+    /// A task to run instead of the service: `migrate` brings the schema up to date; `rebuild` of the aggregator.
     task: Option<String>,
 }
+
+/// The task that every service has: it brings the schema up to date and ends. It needs only the settings of the database, and may run
+/// beside services and other migrations.
+const MIGRATE: &str = "migrate";
 
 /// The configuration file, if the command line names none.
 const CONFIG_VARIABLE: &str = "FLOWMETER_CONFIG";
@@ -80,21 +84,31 @@ pub fn run<S: Service>() -> ExitCode {
 }
 
 fn start<S: Service>(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.task.as_deref() == Some(MIGRATE) && !arguments.check_config {
+        let (database, telemetry) = settings::load_for_migration(arguments.config().as_deref())?;
+        return run_in::<S>(&telemetry, async |_| migrate::<S>(&database).await);
+    }
     let (common, own) = settings::load::<S::Settings>(S::NAME, arguments.config().as_deref())?;
     if arguments.check_config {
         println!("{}: the configuration is valid", S::NAME);
         return Ok(ExitCode::SUCCESS);
     }
+    run_in::<S>(&common.telemetry, async |telemetry| match &arguments.task {
+        Some(task) => perform::<S>(&common, task).await,
+        None => serve::<S>(&common, own, telemetry).await,
+    })
+}
+
+/// Runs `work` with telemetry, which is flushed also if it fails.
+fn run_in<S: Service>(
+    settings: &TelemetrySettings,
+    work: impl AsyncFnOnce(&Telemetry) -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
     // Fails only if one is installed already, which is just as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let telemetry = Telemetry::start(S::NAME, &common.telemetry)?;
+    let telemetry = Telemetry::start(S::NAME, settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    let outcome = runtime.block_on(async {
-        match &arguments.task {
-            Some(task) => perform::<S>(&common, task).await,
-            None => serve::<S>(&common, own, &telemetry).await,
-        }
-    });
+    let outcome = runtime.block_on(work(&telemetry));
     if let Err(error) = &outcome {
         tracing::error!(error = format!("{error:#}"), "stopped by an error");
     }
@@ -137,6 +151,21 @@ async fn await_all<S: Service>(
     let ensure = || bus.ensure_streams();
     let streams = waits.until("the broker's streams", &shutdown, StreamError::is_final, ensure).await?;
     Ok(streams.map(|()| Context { clock, pool, bus, tasks }))
+}
+
+/// The task `migrate`. Waits for a database that is unavailable, and for processes that a migration needs stopped.
+async fn migrate<S: Service>(database: &DatabaseSettings) -> anyhow::Result<ExitCode> {
+    let (tasks, waits) = (Tasks::default(), Waits::default());
+    end_on_signal(&tasks)?;
+    let (shutdown, migrators) = (tasks.shutdown(), S::migrators());
+    let migrate = || database::migrate(S::NAME, database, &migrators);
+    let applied = waits.until("the database", &shutdown, database::DatabaseError::is_final, migrate).await?;
+    tasks.stop().await;
+    let Some(applied) = applied else {
+        anyhow::bail!("stopped before the schema {} was up to date", S::NAME)
+    };
+    tracing::info!(schema = S::NAME, applied, "the schema is up to date");
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn perform<S: Service>(common: &CommonSettings, task: &str) -> anyhow::Result<ExitCode> {

@@ -54,6 +54,20 @@ pub struct DatabaseSettings {
     /// its own.
     #[serde(default = "default_connections_max")]
     pub connections_max: u32,
+    /// What a start does about migrations that are missing.
+    #[serde(default)]
+    pub migrations: Migrations,
+}
+
+/// What a start does about migrations that are missing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Migrations {
+    /// Applies them.
+    #[default]
+    Apply,
+    /// Waits until the task `migrate` has applied them.
+    Check,
 }
 
 /// `[nats]`
@@ -238,11 +252,19 @@ pub fn load<S: DeserializeOwned + Validate>(
     load_with(service, file, Environment::with_prefix(PREFIX))
 }
 
-fn load_with<S: DeserializeOwned + Validate>(
-    service: &str,
+/// Reads `[database]` and `[telemetry]`, which are all that the task `migrate` needs: a Job that runs it gets no other secret.
+pub fn load_for_migration(
     file: Option<&Path>,
-    environment: Environment,
-) -> Result<(CommonSettings, S), SettingsError> {
+) -> Result<(DatabaseSettings, TelemetrySettings), SettingsError> {
+    let mut sections = read_sections(file, Environment::with_prefix(PREFIX))?;
+    let mut take = |name| sections.remove(name).unwrap_or_else(|| toml::Table::new().into());
+    let database: DatabaseSettings = part(take("database"), Some("database"))?;
+    let telemetry = part(take("telemetry"), Some("telemetry"))?;
+    check_database_url(database.url.expose_secret()).map_err(SettingsError::Invalid)?;
+    Ok((database, telemetry))
+}
+
+fn read_sections(file: Option<&Path>, environment: Environment) -> Result<toml::Table, SettingsError> {
     let mut builder = Config::builder();
     if let Some(path) = file {
         builder = builder.add_source(File::from(PathBuf::from(path)).format(FileFormat::Toml));
@@ -250,7 +272,15 @@ fn load_with<S: DeserializeOwned + Validate>(
     // An empty variable counts as unset: that is how an unset one looks in a compose file.
     let environment = environment.prefix_separator(SEPARATOR).separator(SEPARATOR).ignore_empty(true);
     let config = builder.add_source(environment).build().map_err(SettingsError::Read)?;
-    let mut sections = config.try_deserialize::<toml::Table>().map_err(SettingsError::Read)?;
+    config.try_deserialize::<toml::Table>().map_err(SettingsError::Read)
+}
+
+fn load_with<S: DeserializeOwned + Validate>(
+    service: &str,
+    file: Option<&Path>,
+    environment: Environment,
+) -> Result<(CommonSettings, S), SettingsError> {
+    let mut sections = read_sections(file, environment)?;
     let own = sections.remove(service).unwrap_or_else(|| toml::Table::new().into());
     sections.retain(|key, _| !SERVICES.contains(&key));
     if let Some(unknown) = sections.keys().find(|key| !COMMON.contains(&key.as_str())) {

@@ -11,5 +11,6 @@ pub mod run;
 pub mod script;
 pub mod strike;
 pub mod truth;
+pub mod upgrade;
 
 pub use run::{Plan, Verdict, run};

@@ -241,7 +241,7 @@ fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bo
 }
 
 /// Compares until nothing differs or the time is up.
-fn settle(breaker: &mut Breaker, terms: Terms<'_>) -> Result<(Found, Vec<String>)> {
+pub(crate) fn settle(breaker: &mut Breaker, terms: Terms<'_>) -> Result<(Found, Vec<String>)> {
     let began = Instant::now();
     loop {
         breaker.look_after()?;
@@ -265,7 +265,7 @@ fn settle(breaker: &mut Breaker, terms: Terms<'_>) -> Result<(Found, Vec<String>
 }
 
 /// Panics in the logs: a service that panics is restarted, and nothing else would show it.
-fn panics(profile: &Path) -> Vec<String> {
+pub(crate) fn panics(profile: &Path) -> Vec<String> {
     let logs = fs::read_dir(profile.join("logs")).into_iter().flatten().flatten();
     let texts = logs.filter_map(|log| fs::read_to_string(log.path()).ok());
     let lines: Vec<String> = texts
@@ -277,7 +277,7 @@ fn panics(profile: &Path) -> Vec<String> {
 }
 
 /// A service whose server is down must wait for it. If it exits, its supervisor waits longer before each restart.
-fn fallen(programs: &BTreeMap<&'static str, u32>) -> Vec<String> {
+pub(crate) fn fallen(programs: &BTreeMap<&'static str, u32>) -> Vec<String> {
     programs.iter().map(|(program, times)| format!("{program} ended by itself, {times} times")).collect()
 }
 

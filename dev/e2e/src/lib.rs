@@ -9,6 +9,7 @@ mod metered;
 mod push;
 mod real_n8n;
 mod restore;
+mod upgrade;
 mod whole;
 
 use std::process::ExitCode;
@@ -45,6 +46,11 @@ enum Input {
     ///
     /// Exits with 77 if Chromium, node or a package is missing.
     Dashboard(dashboard::Dashboard),
+    /// The previous release and this one side by side under load, forward, back and forward again: no difference from the truth.
+    ///
+    /// Builds the commit that the changelog names for the newest release, in .flowmeter/releases. Exits with 77 if this clone does not
+    /// have it.
+    Upgrade(upgrade::Upgrade),
 }
 
 impl EndToEnd {
@@ -58,6 +64,7 @@ impl EndToEnd {
             Input::Day(input) => input.run(),
             Input::Api(input) => input.run(),
             Input::Dashboard(input) => input.run(),
+            Input::Upgrade(input) => input.run(),
         }
     }
 }

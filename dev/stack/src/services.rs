@@ -1,6 +1,13 @@
 //! The five services and the sandbox as child processes, configured by their environment.
 
-use std::{collections::BTreeMap, env, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -141,6 +148,8 @@ pub struct Stack {
     operator_token: String,
     sealing: SealingKeys,
     processes: BTreeMap<Replica, Process>,
+    /// Processes that run another release than the rest, and the folder with its binaries.
+    releases: BTreeMap<Replica, PathBuf>,
 }
 
 impl Stack {
@@ -180,7 +189,8 @@ impl Stack {
         let operator_token = keys::operator_token(&profile)?;
         let sealing = keys::sealing_keys(&profile, &options.binaries.join("flowmeter"))?;
         let processes = BTreeMap::new();
-        Ok(Self { profile, options, sandbox_ports, ports, operator_token, sealing, processes })
+        let releases = BTreeMap::new();
+        Ok(Self { profile, options, sandbox_ports, ports, operator_token, sealing, processes, releases })
     }
 
     /// The profile it runs in.
@@ -268,6 +278,18 @@ impl Stack {
         self.options.settings.insert(format!("FLOWMETER__{setting}"), value.to_owned());
     }
 
+    /// Lets a process run another release, from the folder with its binaries, when it is started the next time.
+    pub fn use_release(&mut self, replica: impl Into<Replica>, binaries: &Path) {
+        self.releases.insert(replica.into(), binaries.to_owned());
+    }
+
+    /// A task of a service, such as `migrate`, by the binaries in this folder; with the service's settings, not started.
+    pub fn task(&self, service: Program, task: &str, binaries: &Path) -> Result<Command> {
+        let mut command = Command::new(binaries.join(format!("flowmeter-{}", service.name())));
+        command.arg(task).envs(self.environment(service.into())?).stdin(Stdio::null());
+        Ok(command)
+    }
+
     /// Every running process.
     pub fn processes(&self) -> impl Iterator<Item = (Replica, &Process)> {
         self.processes.iter().map(|(replica, process)| (*replica, process))
@@ -310,7 +332,17 @@ impl Stack {
 
     /// Stops all: the services first, and then the sandbox, which they use.
     pub fn stop(&mut self) -> Result<()> {
-        for program in Program::SERVICES.into_iter().chain([Program::Sandbox]) {
+        self.stop_services()?;
+        self.stop_all_of(&[Program::Sandbox])
+    }
+
+    /// Stops the services; the sandbox goes on.
+    pub fn stop_services(&mut self) -> Result<()> {
+        self.stop_all_of(&Program::SERVICES)
+    }
+
+    fn stop_all_of(&mut self, programs: &[Program]) -> Result<()> {
+        for program in programs.iter().copied() {
             let replicas: Vec<Replica> =
                 self.processes.keys().copied().filter(|replica| replica.program == program).collect();
             for replica in replicas {
@@ -329,7 +361,8 @@ impl Stack {
     }
 
     fn launch(&mut self, replica: Replica) -> Result<()> {
-        let binary = self.options.binaries.join(format!("flowmeter-{}", replica.program.name()));
+        let folder = self.releases.get(&replica).unwrap_or(&self.options.binaries);
+        let binary = folder.join(format!("flowmeter-{}", replica.program.name()));
         let mut launch = Launch::new(&replica.name(), binary);
         if replica.program == Program::Sandbox {
             launch.args = self.sandbox_arguments();

@@ -11,7 +11,7 @@ mod topic;
 
 use std::{env, sync::Arc, time::Duration};
 
-use chassis::{Context, DatabaseSettings, PoolBounds, Service, Tasks};
+use chassis::{Context, DatabaseSettings, Migrations, PoolBounds, Service, Tasks};
 use jiff::Timestamp;
 use messaging::{Bus, BusConfig, Outgoing};
 use metering::{Clock, SimulatedClock};
@@ -73,7 +73,11 @@ impl TestBed {
         let database = format!("flowmeter_test_{unique}");
         execute(&server_url, &format!("CREATE DATABASE {database}")).await;
         let database_url = with_database(&server_url, &database);
-        let settings = DatabaseSettings { url: database_url.clone().into(), connections_max };
+        let settings = DatabaseSettings {
+            url: database_url.clone().into(),
+            connections_max,
+            migrations: Migrations::Apply,
+        };
         let pool = chassis::open_database(S::NAME, &settings, &S::migrators()).await.expect("database");
         let clock = SimulatedClock::standing_at(now.parse::<Timestamp>().expect("an instant"));
         let bus = bus(S::NAME, &format!("t{}", &unique[..16])).await;

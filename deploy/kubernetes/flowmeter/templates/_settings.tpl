@@ -14,6 +14,9 @@ is in one already. JSON, because a template returns text only. Arguments: root, 
 {{- end -}}
 {{- end -}}
 {{- $entries = concat $entries (include "flowmeter.postgres" . | fromJsonArray) (include "flowmeter.nats" . | fromJsonArray) -}}
+{{- if $values.migrations.job -}}
+{{- $entries = append $entries (dict "name" "FLOWMETER__DATABASE__MIGRATIONS" "value" "check") -}}
+{{- end -}}
 {{- if has .service (list "collector" "gateway") -}}
 {{- $port := ternary "8081" "8080" (eq .service "collector") -}}
 {{- $entries = append $entries (dict "name" (printf "FLOWMETER__%s__LISTEN" $section) "value" (printf "%s:%s" $values.listenAddress $port)) -}}
@@ -51,6 +54,13 @@ is in one already. JSON, because a template returns text only. Arguments: root, 
 {{- $entries = append $entries (dict "name" "SSL_CERT_DIR" "value" "/etc/ssl/certs") -}}
 {{- end -}}
 {{- toJson $entries -}}
+{{- end -}}
+
+{{/* What the task `migrate` of a service needs: its connection to Postgres, and the form of its log. Arguments: root, service. */}}
+{{- define "flowmeter.migrationSettings" -}}
+{{- $telemetry := .root.Values.telemetry -}}
+{{- $entries := list (dict "name" "FLOWMETER__TELEMETRY__FORMAT" "value" $telemetry.format) (dict "name" "FLOWMETER__TELEMETRY__FILTER" "value" $telemetry.filter) -}}
+{{- toJson (concat $entries (include "flowmeter.postgres" . | fromJsonArray)) -}}
 {{- end -}}
 
 {{/* A number without an exponent: Helm reads every number of a values file as a float. */}}
@@ -139,10 +149,15 @@ is in one already. JSON, because a template returns text only. Arguments: root, 
 {{- with .Values.postgres.rootCertificate -}}{{- if or .secretName .configMapName -}}true{{- end -}}{{- end -}}
 {{- end -}}
 
-{{/* The entries as Kubernetes wants them. Arguments: root, service. */}}
+{{/* A service's environment. Arguments: root, service. */}}
 {{- define "flowmeter.env" -}}
-{{- $secret := include "flowmeter.name" . -}}
-{{- range include "flowmeter.settings" . | fromJsonArray }}
+{{- include "flowmeter.entries" (dict "entries" (include "flowmeter.settings" . | fromJsonArray) "secret" (include "flowmeter.name" .)) -}}
+{{- end -}}
+
+{{/* The entries as Kubernetes wants them. Arguments: entries, secret: the Secret that the chart makes for them. */}}
+{{- define "flowmeter.entries" -}}
+{{- $secret := .secret -}}
+{{- range .entries }}
 - name: {{ .name }}
 {{- if .secretKeyRef }}
   valueFrom:
@@ -160,9 +175,10 @@ is in one already. JSON, because a template returns text only. Arguments: root, 
 {{- end }}
 {{- end -}}
 
-{{/* What belongs into the Secret that the chart makes for a service; empty if nothing does. Arguments: root, service. */}}
+{{/* What belongs into the Secret that the chart makes for a service; empty if nothing does. Arguments: root, service; entries: others
+than the service's settings. */}}
 {{- define "flowmeter.secretData" -}}
-{{- range include "flowmeter.settings" . | fromJsonArray }}
+{{- range .entries | default (include "flowmeter.settings" . | fromJsonArray) }}
 {{- if .secret }}
 {{ .name }}: {{ .value | b64enc | quote }}
 {{- end }}

@@ -138,7 +138,11 @@ impl Killable {
         let url = world.bench.database_url.clone();
         let (context, keys) = (world.bench.context.clone(), world.keys.public.clone());
         let started = runtime.spawn(async move {
-            let settings = chassis::DatabaseSettings { url: url.into(), connections_max: 4 };
+            let settings = chassis::DatabaseSettings {
+                url: url.into(),
+                connections_max: 4,
+                migrations: chassis::Migrations::Apply,
+            };
             let migrators = <Gateway as chassis::Service>::migrators();
             let pool = chassis::open_database("gateway", &settings, &migrators).await.unwrap();
             let context = chassis::Context { pool, tasks: chassis::Tasks::default(), ..context };

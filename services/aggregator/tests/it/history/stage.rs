@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use aggregator::{Aggregator, AggregatorSettings};
 use catalog::{Attribution, Entry, Plan, Scope, Source, Tenant};
-use chassis::{Context, DatabaseSettings, Service, Tasks};
+use chassis::{Context, DatabaseSettings, Migrations, Service, Tasks};
 use futures_util::{StreamExt, stream};
 use metering::{Clock, TenantId, WorkflowId};
 use proptest::prelude::Rng;
@@ -98,6 +98,7 @@ impl<'a, R: Rng> Stage<'a, R> {
         let database = DatabaseSettings {
             url: self.bench.database_url.clone().into(),
             connections_max: CONNECTIONS_MAX,
+            migrations: Migrations::Apply,
         };
         let pool = chassis::open_database(Aggregator::NAME, &database, &Aggregator::migrators()).await;
         let context = Context { pool: pool.unwrap(), tasks: Tasks::default(), ..self.bench.context.clone() };
