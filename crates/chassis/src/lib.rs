@@ -20,6 +20,7 @@ mod places;
 mod rounds;
 mod run;
 mod settings;
+mod stream_watch;
 mod tasks;
 mod telemetry;
 
@@ -38,4 +39,5 @@ pub use settings::{
     ClockSettings, CommonSettings, DatabaseSettings, NatsSettings, OpsSettings, SettingsError,
     TelemetrySettings, Validate, duration,
 };
+pub use stream_watch::on_replaced;
 pub use tasks::Tasks;
