@@ -30,7 +30,7 @@ const PLANTED: [(&str, &str, &str); 4] = [
     ("usage.proto", "  string rule = 4;\n", ""),
     ("usage.proto", "  uint64 revision = 3;\n", "  string revision = 3;\n"),
     ("usage.proto", "  uint32 threshold_percent = 5;\n", "  uint32 percent = 5;\n"),
-    ("billing.proto", "message UsageReported {", "message Reported {"),
+    ("source.proto", "  GAP_REASON_EPOCH_ENDED = 3;", "  GAP_REASON_EPOCH_ENDED = 90;"),
 ];
 
 /// Arguments of `cargo xtask contract`.
@@ -131,6 +131,10 @@ pub fn breaking(project: &Project, buf: &Path) -> Result<bool> {
             bail!("{file} has no {text:?}, which is to be broken: plant another one");
         }
         fs::write(&path, content.replacen(text, planted, 1)).context("cannot plant a break")?;
+        // A file that cannot be compiled would end in the same way.
+        if !binaries::run(Command::new(buf).arg("build").current_dir(&copied))?.success() {
+            bail!("{text:?} cannot become {planted:?} in {file}: plant another one");
+        }
         let found = compare(buf, &copied, &released)?;
         if found.status.code() != Some(FOUND) {
             let said = String::from_utf8_lossy(&found.stderr);
