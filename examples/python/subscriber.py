@@ -10,7 +10,7 @@ import sys
 
 import nats
 from google.protobuf.message import DecodeError
-from nats.errors import Error as NatsError, TimeoutError as NothingNew
+from nats.errors import Error as NatsError
 
 import store
 import table
@@ -31,7 +31,7 @@ async def follow(jetstream, user: str, stream: str, database: sqlite3.Connection
     while True:
         try:
             await read(jetstream, user, stream, database)
-        except NatsError as error:
+        except (NatsError, TimeoutError, OSError) as error:
             print(f"{stream}: {error!r}; trying again", file=sys.stderr)
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -44,7 +44,7 @@ async def read(jetstream, user: str, stream: str, database: sqlite3.Connection) 
         while True:
             try:
                 messages = await consumer.fetch(BATCH)
-            except NothingNew:
+            except TimeoutError:  # Nothing new. Also that of the client, which is derived from it.
                 continue
             for message in messages:
                 try:
