@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::{Namespace, instant, v1};
 
-/// The content type of a message that is one CloudEvent, by the NATS binding of CloudEvents.
-pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=UTF-8";
+/// The content type of a message that is one CloudEvent, by the NATS binding of CloudEvents. Spelled as the library of npm
+/// wants it: it knows no other case of the letters.
+pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
 const SPEC_VERSION: &str = "1.0";
 const DATA_CONTENT_TYPE: &str = "application/json";
