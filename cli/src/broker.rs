@@ -40,12 +40,17 @@ pub enum BrokerError {
 }
 
 impl BrokerArgs {
+    /// The first token of every subject.
+    pub fn namespace(&self) -> Result<Namespace, BrokerError> {
+        // An empty variable counts as unset.
+        let name = if self.namespace.is_empty() { Namespace::DEFAULT } else { &self.namespace };
+        Ok(Namespace::parse(name)?)
+    }
+
     /// Connects to the broker.
     pub async fn connect(self) -> Result<Bus, BrokerError> {
-        // An empty variable counts as unset.
+        let namespace = self.namespace()?;
         let set = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let namespace = set(Some(self.namespace)).unwrap_or_else(|| Namespace::DEFAULT.to_owned());
-        let namespace = Namespace::parse(&namespace)?;
         let url = set(self.nats_url).or_else(|| set(self.nats_url_fallback));
         let config = BusConfig {
             url: url.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()),

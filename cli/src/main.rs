@@ -27,6 +27,7 @@ mod period;
 mod plans;
 mod refusals;
 mod sources;
+mod subscriber;
 mod table;
 mod tenants;
 mod terminal;
@@ -97,6 +98,8 @@ enum Command {
     Dead(dead::Dead),
     /// Creates the pair of keys that seals the sources' API keys.
     Keys,
+    /// Makes a user of the broker for a program of yours that reads some topics and does nothing else.
+    Subscriber(subscriber::Subscribe),
     /// Tokens for the API and the dashboard.
     #[command(subcommand)]
     Token(token::Token),
@@ -152,6 +155,7 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
         Command::Billing(billing) => billing.run(&broker.connect().await?, out).await?,
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,
         Command::Keys => keys::run(out)?,
+        Command::Subscriber(subscribe) => subscribe.run(&broker.namespace()?, out, &mut io::stderr())?,
         Command::Token(token) => token.run(&client()?, out).await?,
         Command::Sources(sources) => return sources.run(&client()?, out).await,
         Command::Unmapped(unmapped) => unmapped.run(&client()?, out).await?,

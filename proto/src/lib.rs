@@ -4,10 +4,12 @@
 //! Subjects, streams and consumers are built here and nowhere else. A published message never changes its
 //! bytes: `tests/wire.rs` checks them.
 
+pub mod cloud_events;
 pub mod consumers;
 mod convert;
 pub mod streams;
 pub mod subjects;
+pub mod subscribers;
 mod timestamps;
 
 pub use convert::InvalidMessage;

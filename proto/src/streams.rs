@@ -56,6 +56,10 @@ pub enum Stream {
     Thresholds,
     /// `PeriodEvent`.
     Periods,
+    /// `ThresholdCrossed` as a CloudEvent. Apart from [`Self::Thresholds`], because its readers expect protobuf.
+    CloudThresholds,
+    /// `PeriodEvent` as a CloudEvent.
+    CloudPeriods,
     /// `BillingEvent`.
     Billing,
     /// `Tenant`, `Plan`, `Source`: the last per id.
@@ -67,7 +71,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    const WHOLE: [Self; 11] = [
+    const WHOLE: [Self; 13] = [
         Self::SourceState,
         Self::SourceEvents,
         Self::Contradictions,
@@ -75,6 +79,8 @@ impl Stream {
         Self::UsageState,
         Self::Thresholds,
         Self::Periods,
+        Self::CloudThresholds,
+        Self::CloudPeriods,
         Self::Billing,
         Self::Catalog,
         Self::Admissions,
@@ -91,7 +97,12 @@ impl Stream {
     pub fn owner(self) -> &'static str {
         match self {
             Self::Executions(_) | Self::SourceState | Self::SourceEvents | Self::Rows => "collector",
-            Self::UsageState | Self::Thresholds | Self::Periods | Self::Contradictions => "aggregator",
+            Self::UsageState
+            | Self::Thresholds
+            | Self::Periods
+            | Self::CloudThresholds
+            | Self::CloudPeriods
+            | Self::Contradictions => "aggregator",
             Self::Billing => "billing",
             // Every service writes dead letters; the gateway runs in every installation.
             Self::Catalog | Self::Admissions | Self::Dead => "gateway",
@@ -114,6 +125,8 @@ impl Stream {
             Self::UsageState => "USAGE_STATE",
             Self::Thresholds => "THRESHOLDS",
             Self::Periods => "PERIODS",
+            Self::CloudThresholds => "CLOUDEVENTS_THRESHOLDS",
+            Self::CloudPeriods => "CLOUDEVENTS_PERIODS",
             Self::Billing => "BILLING",
             Self::Catalog => "CATALOG",
             Self::Admissions => "ADMISSIONS",
@@ -131,6 +144,8 @@ impl Stream {
             Self::UsageState => &["usage.counted"],
             Self::Thresholds => &["usage.threshold"],
             Self::Periods => &["usage.period"],
+            Self::CloudThresholds => &["cloudevents.threshold"],
+            Self::CloudPeriods => &["cloudevents.period"],
             Self::Billing => &["billing"],
             Self::Catalog => &["catalog"],
             Self::Admissions => &["admission"],
@@ -147,9 +162,10 @@ impl Stream {
             Self::SourceEvents
             | Self::Contradictions
             | Self::Thresholds
+            | Self::CloudThresholds
             | Self::Billing
             | Self::Admissions => Some(90 * DAY),
-            Self::Periods => Some(400 * DAY),
+            Self::Periods | Self::CloudPeriods => Some(400 * DAY),
         }
     }
 

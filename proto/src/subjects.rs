@@ -15,6 +15,9 @@ pub struct InvalidNamespace(String);
 /// How many partitions the executions are spread over; fixed, because a source must stay where it is.
 pub const PARTITIONS: u32 = 16;
 
+/// The token of all subjects that carry CloudEvents.
+const CLOUD_EVENTS: &str = "cloudevents";
+
 /// Which value of the catalog a subject carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CatalogKind {
@@ -154,6 +157,21 @@ impl Namespace {
         self.subject(format_args!("usage.period.{tenant}"))
     }
 
+    /// `ThresholdCrossed` of one tenant, as a CloudEvent.
+    pub fn cloud_threshold(&self, tenant: &str) -> String {
+        self.subject(format_args!("{CLOUD_EVENTS}.threshold.{tenant}"))
+    }
+
+    /// `PeriodEvent` of one tenant, as a CloudEvent.
+    pub fn cloud_period(&self, tenant: &str) -> String {
+        self.subject(format_args!("{CLOUD_EVENTS}.period.{tenant}"))
+    }
+
+    /// Whether messages of this subject are CloudEvents in JSON; all others are protobuf.
+    pub fn is_cloud_event(&self, subject: &str) -> bool {
+        self.topic_of(subject).is_some_and(|(topic, _)| topic.starts_with(CLOUD_EVENTS))
+    }
+
     /// `BillingEvent` of one tenant.
     pub fn billing(&self, tenant: &str) -> String {
         self.subject(format_args!("billing.{tenant}"))
@@ -244,6 +262,8 @@ mod tests {
             flowmeter.source_audit("north-n8n"),
             flowmeter.admission("north"),
             flowmeter.ask(Question::Usage),
+            flowmeter.cloud_threshold("north"),
+            flowmeter.cloud_period("north"),
         ]);
     }
 
@@ -253,6 +273,14 @@ mod tests {
             assert!(Namespace::parse(bad).is_err(), "{bad:?} was accepted");
         }
         assert!(Namespace::parse("flow_2").is_ok());
+    }
+
+    #[test]
+    fn a_subject_says_whether_its_messages_are_json() {
+        let flowmeter = Namespace::default();
+        assert!(flowmeter.is_cloud_event(&flowmeter.cloud_period("north")));
+        assert!(!flowmeter.is_cloud_event(&flowmeter.usage_period("north")));
+        assert!(!flowmeter.is_cloud_event(&flowmeter.usage_counted("cloudevents")));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use prost::Message;
-use proto::v1::*;
+use proto::{Namespace, cloud_events, v1::*};
 
 fn at(second: i64) -> Option<prost_types::Timestamp> {
     Some(prost_types::Timestamp { seconds: second, nanos: 514_000_000 })
@@ -495,4 +495,52 @@ fn archived_tenants_and_zones() {
     for bytes in [hex(&counted), hex(&closed)] {
         assert_eq!(bytes, format!("92030d{}", "4575726f70652f4d6164726964"));
     }
+}
+
+#[test]
+fn cloud_events_are_json_for_ever() {
+    let namespace = Namespace::default();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let crossed = ThresholdCrossed {
+        crossing_id: "0f0e8f2e-6f0c-5b43-9d5c-0d4d6a2f7a55".into(),
+        tenant_id: "north".into(),
+        period: period(),
+        rule: "monthly-executions".into(),
+        threshold_percent: 80,
+        limit: 400,
+        used: 340,
+        crossed_at: at(1_795_484_021),
+        plan_id: "starter".into(),
+        highest_percent: 100,
+    };
+    insta::assert_snapshot!("cloud_threshold", text(cloud_events::threshold_crossed(&namespace, &crossed)));
+    let opened = PeriodOpened { tenant_id: "north".into(), period: period(), opened_at: at(1_793_491_201) };
+    insta::assert_snapshot!(
+        "cloud_opened",
+        text(cloud_events::period_opened(&namespace, "opened:1", &opened))
+    );
+    let closed = PeriodClosed {
+        tenant_id: "north".into(),
+        period: period(),
+        revision: 12,
+        totals: totals(),
+        workflows: vec![workflow()],
+        workflows_omitted: 3,
+        closed_at: at(1_796_083_800),
+        incomplete_sources: vec!["north-two".into()],
+        plan_id: "starter".into(),
+        time_zone: "UTC".into(),
+    };
+    insta::assert_snapshot!(
+        "cloud_closed",
+        text(cloud_events::period_closed(&namespace, "closed:1", &closed))
+    );
+    let late = LateUsage {
+        tenant_id: "north".into(),
+        period: period(),
+        revision: 13,
+        totals: totals(),
+        found_at: at(1_796_090_000),
+    };
+    insta::assert_snapshot!("cloud_late", text(cloud_events::late_usage(&namespace, "late:1", &late)));
 }

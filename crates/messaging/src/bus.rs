@@ -7,7 +7,7 @@ use async_nats::{
     header::NATS_MESSAGE_ID,
     jetstream::{self, context::PublishErrorKind},
 };
-use proto::{Namespace, streams::Capacity};
+use proto::{Namespace, cloud_events, streams::Capacity};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
 
 /// The header that says when the fact occurred (RFC 3339).
 pub const OCCURRED_AT: &str = "Flowmeter-Occurred-At";
+
+/// The header that says how a message is encoded, for messages that are not protobuf.
+const CONTENT_TYPE: &str = "content-type";
 
 /// Acknowledgements awaited at once; publishing waits beyond that (bounds memory, not speed).
 const ACKS_IN_FLIGHT_MAX: usize = 4_096;
@@ -174,6 +177,9 @@ impl Bus {
         headers.insert(OCCURRED_AT, message.occurred_at.to_string());
         if let Some(traceparent) = &message.traceparent {
             headers.insert(trace::TRACEPARENT, traceparent.as_str());
+        }
+        if self.inner.namespace.is_cloud_event(&message.subject) {
+            headers.insert(CONTENT_TYPE, cloud_events::CONTENT_TYPE);
         }
         let failed = |source| PublishError { subject: message.subject.clone(), source };
         let acknowledgement = self

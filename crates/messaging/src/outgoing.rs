@@ -24,12 +24,11 @@ pub struct Outgoing {
 impl Outgoing {
     /// A message that continues the current trace.
     pub fn new(subject: String, message_id: String, message: &impl Message, occurred_at: Timestamp) -> Self {
-        Self {
-            subject,
-            message_id,
-            payload: message.encode_to_vec().into(),
-            traceparent: trace::current(),
-            occurred_at,
-        }
+        Self::encoded(subject, message_id, message.encode_to_vec(), occurred_at)
+    }
+
+    /// The same for a message that is not protobuf.
+    pub fn encoded(subject: String, message_id: String, payload: Vec<u8>, occurred_at: Timestamp) -> Self {
+        Self { subject, message_id, payload: payload.into(), traceparent: trace::current(), occurred_at }
     }
 }

@@ -9,6 +9,7 @@ mod metered;
 mod push;
 mod real_n8n;
 mod restore;
+mod subscribers;
 mod upgrade;
 mod whole;
 
@@ -42,6 +43,11 @@ enum Input {
     ///
     /// Exits with 77 if Python or schemathesis is missing.
     Api(api::ApiDocument),
+    /// The three example subscribers: killed, with a killed broker, over the end of a month; what they print is what the command
+    /// line prints. The same events as CloudEvents, by two libraries.
+    ///
+    /// Exits with 77 if Node, Python or a package is missing.
+    Subscribers(subscribers::Subscribers),
     /// The dashboard in Chromium, in both themes and languages, under a path of a proxy: accessible, and stable for a day.
     ///
     /// Exits with 77 if Chromium, node or a package is missing.
@@ -63,6 +69,7 @@ impl EndToEnd {
             Input::Admission(input) => input.run(),
             Input::Day(input) => input.run(),
             Input::Api(input) => input.run(),
+            Input::Subscribers(input) => input.run(),
             Input::Dashboard(input) => input.run(),
             Input::Upgrade(input) => input.run(),
         }

@@ -1,16 +1,23 @@
 //! A private NATS with JetStream: its store in the profile's folder, on 127.0.0.1 only, with the users and
 //! permissions of production and one more unrestricted user.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::{
-    Profile,
+    Api, Profile,
     install::{self, NatsServer},
     keys, ports,
     process::{Launch, Process},
     project::write_private,
+    wait,
 };
 
 /// The exact rules of production.
@@ -28,6 +35,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A running broker.
 #[derive(Debug)]
 pub struct Nats {
+    configuration: PathBuf,
     launch: Launch,
     port: u16,
     health_port: u16,
@@ -56,7 +64,7 @@ impl Nats {
             ..Launch::new("nats", &server.program)
         };
         let process = start_ready(profile, &launch, health_port)?;
-        Ok(Self { launch, port, health_port, passwords, process })
+        Ok(Self { configuration, launch, port, health_port, passwords, process })
     }
 
     /// Where to connect, without a user.
@@ -72,6 +80,28 @@ impl Nats {
     /// The password of one of the users.
     pub fn password(&self, user: &str) -> &str {
         self.passwords.get(user).map_or("", String::as_str)
+    }
+
+    /// Adds users to its configuration and reloads it, as an operator does. `users` are elements of its list.
+    pub fn add_users(&mut self, users: &str) -> Result<()> {
+        let (path, last) = (&self.configuration, format!("    {{ user: {ADMIN},"));
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let (before, after) = text.split_once(&last).context("the configuration has no administrator")?;
+        write_private(path, &format!("{before}{users}\n{last}{after}"))?;
+        let loaded_at = self.loaded_at()?;
+        self.process.reload()?;
+        wait::until("the broker to reload its users", READY_WITHIN, || {
+            Ok((self.loaded_at()? != loaded_at).then_some(()))
+        })
+    }
+
+    /// When it has read its configuration.
+    fn loaded_at(&self) -> Result<Value> {
+        let about = Api::new(&format!("http://127.0.0.1:{}", self.health_port)).get("/varz")?;
+        about
+            .get("config_load_time")
+            .cloned()
+            .context("the broker does not say when it read its configuration")
     }
 
     /// The port it listens on, the same across restarts.

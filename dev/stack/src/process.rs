@@ -210,6 +210,11 @@ impl Process {
         self.signal(self.launch.stop_signal)
     }
 
+    /// SIGHUP: it reads its configuration again, if it is a program that does.
+    pub fn reload(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
     /// SIGSTOP to it and its children: nothing moves, nothing is lost, and nobody is notified.
     pub fn pause(&self) -> Result<()> {
         // The parent first: once paused, it starts no more children.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chaos;
+mod contract;
 mod memory;
 mod rooms;
 mod test;
@@ -34,6 +35,8 @@ enum Task {
     /// Check formatting, lints, imports, documentation, JavaScript, metrics, the compose file, Kubernetes and dependencies. Reports what was
     /// skipped and why.
     Verify(verify::Verify),
+    /// Write the contract for subscribers into a folder: the .proto files, and an image of them for buf.
+    Contract(contract::Contract),
     /// Break a whole stack at random for some minutes, and compare its results with the truth.
     ///
     /// Private servers in .flowmeter/chaos-SEED; logs stay there. Prints each fault, and fails on any difference.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Up(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::Verify(task) => task.run(),
+        Task::Contract(task) => task.run(),
         Task::Chaos(task) => task.run(),
         Task::Memory(task) => task.run(),
         Task::E2e(task) => task.run(),

@@ -5,7 +5,7 @@ mod javascript;
 use std::{
     fs,
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
@@ -18,10 +18,9 @@ use stack::{
     install::{self, Wheel},
 };
 
-use crate::rooms;
+use crate::{contract, rooms};
 
 /// Pinned: another version may find other things.
-const BUF: &str = "1.75.0";
 const CARGO_DENY: &str = "0.20.2";
 
 /// The same version, built already: building it takes ten minutes on two cores.
@@ -77,7 +76,8 @@ impl Verify {
         report.check("circles of imports", || circles(&project));
         // After clippy, whose builds of the dependencies it uses.
         report.check("documentation", || documentation(&project));
-        report.check("buf lint", || self.buf_lint(&project));
+        report.check("buf lint", || self.contract(&project, contract::lint));
+        report.check("buf breaking", || self.contract(&project, contract::breaking));
         report.check("javascript", || javascript(&project));
         report.check("types", || javascript::types(&project, self.no_install, self.fix));
         report.check("prettier", || javascript::format(&project, self.no_install, self.fix));
@@ -90,34 +90,12 @@ impl Verify {
         Ok(report.print())
     }
 
-    fn buf_lint(&self, project: &Project) -> Result<Outcome> {
-        match self.buf(project) {
-            Ok(buf) => passes(Command::new(buf).arg("lint").current_dir(project.root().join("proto"))),
+    /// A check of the contract that needs buf.
+    fn contract(&self, project: &Project, check: fn(&Project, &Path) -> Result<bool>) -> Result<Outcome> {
+        match contract::buf(project, self.no_install) {
+            Ok(buf) => Ok(if check(project, &buf)? { Outcome::Passed } else { Outcome::Failed }),
             Err(error) => Ok(Outcome::Skipped(format!("{error:#}"))),
         }
-    }
-
-    fn buf(&self, project: &Project) -> Result<PathBuf> {
-        let installed = project.tools().join("node_modules/.bin/buf");
-        if installed.exists() {
-            return Ok(installed);
-        }
-        if let Some(found) = install::on_path("buf") {
-            return Ok(found);
-        }
-        if self.no_install {
-            bail!("buf is not installed");
-        }
-        let npm = install::on_path("npm").context("npm is missing, which installs buf")?;
-        println!("Installing buf {BUF}");
-        let mut npm = Command::new(npm);
-        npm.args(["install", "--no-audit", "--no-fund", "--loglevel", "error", "--prefix"])
-            .arg(project.tools())
-            .arg(format!("@bufbuild/buf@{BUF}"));
-        if !binaries::run(&mut npm)?.success() || !installed.exists() {
-            bail!("npm cannot install buf {BUF}");
-        }
-        Ok(installed)
     }
 
     /// Checks that names, kinds and help texts of all metrics follow Prometheus' rules.

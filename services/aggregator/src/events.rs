@@ -5,7 +5,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use messaging::Outgoing;
 use metering::Period;
 use proto::{
-    Namespace, timestamp,
+    Namespace, cloud_events, timestamp,
     v1::{self, correction_question::Change, period_event::Event},
 };
 
@@ -126,8 +126,12 @@ pub(crate) fn usage_counted(
     Outgoing::new(namespace.usage_counted(tenant.id.as_str()), id, &message, now)
 }
 
+/// One event in both of its forms, protobuf and CloudEvent: they go into the outbox together, so neither is published
+/// without the other.
+pub(crate) type BothForms = [Outgoing; 2];
+
 /// `ThresholdCrossed`.
-pub(crate) fn threshold_crossed(namespace: &Namespace, crossing: &Crossing) -> Outgoing {
+pub(crate) fn threshold_crossed(namespace: &Namespace, crossing: &Crossing) -> BothForms {
     let message = v1::ThresholdCrossed {
         crossing_id: crossing.crossing_id.to_string(),
         tenant_id: crossing.tenant.clone(),
@@ -140,18 +144,29 @@ pub(crate) fn threshold_crossed(namespace: &Namespace, crossing: &Crossing) -> O
         plan_id: crossing.plan.clone(),
         highest_percent: crossing.highest.get(),
     };
-    let subject = namespace.usage_threshold(&crossing.tenant);
-    Outgoing::new(subject, crossing.crossing_id.to_string(), &message, crossing.crossed_at)
+    let (id, at) = (crossing.crossing_id.to_string(), crossing.crossed_at);
+    let json = cloud_events::threshold_crossed(namespace, &message);
+    [
+        Outgoing::new(namespace.usage_threshold(&crossing.tenant), id.clone(), &message, at),
+        Outgoing::encoded(namespace.cloud_threshold(&crossing.tenant), id, json, at),
+    ]
 }
 
 /// `PeriodOpened`.
-pub(crate) fn period_opened(namespace: &Namespace, tenant: &str, period: Period, now: Timestamp) -> Outgoing {
+pub(crate) fn period_opened(
+    namespace: &Namespace,
+    tenant: &str,
+    period: Period,
+    now: Timestamp,
+) -> BothForms {
     let opened = v1::PeriodOpened {
         tenant_id: tenant.to_owned(),
         period: Some(period.into()),
         opened_at: Some(timestamp(now)),
     };
-    period_event(namespace, tenant, format!("opened:{tenant}:{}", period.start), Event::Opened(opened), now)
+    let id = format!("opened:{tenant}:{}", period.start);
+    let json = cloud_events::period_opened(namespace, &id, &opened);
+    period_event(namespace, tenant, id, (Event::Opened(opened), json), now)
 }
 
 /// `PeriodClosed`.
@@ -162,7 +177,7 @@ pub(crate) fn period_closed(
     snapshot: &Snapshot,
     incomplete_sources: Vec<String>,
     now: Timestamp,
-) -> Outgoing {
+) -> BothForms {
     let (workflows, workflows_omitted) = workflows(snapshot);
     let closed = v1::PeriodClosed {
         tenant_id: due.tenant_id.clone(),
@@ -177,7 +192,8 @@ pub(crate) fn period_closed(
         time_zone: time_zone.to_owned(),
     };
     let id = format!("closed:{}:{}", due.tenant_id, due.period.start);
-    period_event(namespace, &due.tenant_id, id, Event::Closed(closed), now)
+    let json = cloud_events::period_closed(namespace, &id, &closed);
+    period_event(namespace, &due.tenant_id, id, (Event::Closed(closed), json), now)
 }
 
 /// `LateUsage`.
@@ -188,7 +204,7 @@ pub(crate) fn late_usage(
     revision: i64,
     figures: &Totals,
     now: Timestamp,
-) -> Outgoing {
+) -> BothForms {
     let late = v1::LateUsage {
         tenant_id: tenant.to_owned(),
         period: Some(period.into()),
@@ -196,18 +212,23 @@ pub(crate) fn late_usage(
         totals: Some(totals(figures)),
         found_at: Some(timestamp(now)),
     };
-    period_event(
-        namespace,
-        tenant,
-        format!("late:{tenant}:{}:{revision}", period.start),
-        Event::Late(late),
-        now,
-    )
+    let id = format!("late:{tenant}:{}:{revision}", period.start);
+    let json = cloud_events::late_usage(namespace, &id, &late);
+    period_event(namespace, tenant, id, (Event::Late(late), json), now)
 }
 
-fn period_event(namespace: &Namespace, tenant: &str, id: String, event: Event, now: Timestamp) -> Outgoing {
+fn period_event(
+    namespace: &Namespace,
+    tenant: &str,
+    id: String,
+    (event, json): (Event, Vec<u8>),
+    now: Timestamp,
+) -> BothForms {
     let message = v1::PeriodEvent { event: Some(event) };
-    Outgoing::new(namespace.usage_period(tenant), id, &message, now)
+    [
+        Outgoing::new(namespace.usage_period(tenant), id.clone(), &message, now),
+        Outgoing::encoded(namespace.cloud_period(tenant), id, json, now),
+    ]
 }
 
 /// A stored correction.

@@ -7,3 +7,4 @@ mod permissions;
 mod postgres;
 mod process;
 mod proxy;
+mod subscribers;

@@ -39,7 +39,7 @@ fn impatient(client: &Client) -> jetstream::Context {
     context
 }
 
-async fn publish(client: &Client, subject: String) -> bool {
+pub async fn publish(client: &Client, subject: String) -> bool {
     match impatient(client).publish(subject, "x".into()).await {
         Ok(acknowledged) => acknowledged.await.is_ok(),
         Err(_) => false,
@@ -74,6 +74,8 @@ async fn each_user_publishes_its_own_subjects_only() {
         ("aggregator", flowmeter.usage_counted("north")),
         ("aggregator", flowmeter.usage_threshold("north")),
         ("aggregator", flowmeter.usage_period("north")),
+        ("aggregator", flowmeter.cloud_threshold("north")),
+        ("aggregator", flowmeter.cloud_period("north")),
         ("billing", flowmeter.billing("north")),
         ("gateway", flowmeter.catalog(CatalogKind::Source, "north-n8n")),
         ("gateway", flowmeter.admission("north")),

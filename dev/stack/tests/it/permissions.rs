@@ -19,12 +19,12 @@ use stack::{Project, nats::Nats};
 use crate::nats::{NO_ANSWER, QUESTIONS, connect, profile};
 
 /// Set this variable to write the file instead of comparing it.
-const WRITE: &str = "FLOWMETER_WRITE_PERMISSIONS";
+pub const WRITE: &str = "FLOWMETER_WRITE_PERMISSIONS";
 
 const SERVICES: [&str; 5] = ["collector", "aggregator", "billing", "alerts", "gateway"];
 
 /// A request that is allowed is answered within this time.
-const ANSWER: Duration = Duration::from_secs(10);
+pub const ANSWER: Duration = Duration::from_secs(10);
 
 const HEAD: &str = r#"# Who may publish and read what. Included by nats.conf beside it, and by the private broker of
 # `cargo xtask up` and `cargo xtask test`, so that the same rules hold on a laptop and in production.
@@ -37,6 +37,9 @@ const HEAD: &str = r#"# Who may publish and read what. Included by nats.conf bes
 # It creates missing streams that it needs, which changes no existing one, and updates the streams that it owns.
 # It cannot touch another service's consumers or acknowledge for it, and can never delete, purge, restore or rewrite what a
 # stream holds.
+#
+# Programs of your own have no rights here: `flowmeter subscriber` makes a user that reads chosen topics and nothing else.
+# subscriber.conf beside this file is an example of one, generated in the same way.
 #
 # A live view of the gateway has consumers with generated names, so the durable consumers on the same stream are denied
 # one by one.
@@ -69,7 +72,7 @@ OPERATOR = {
 fn topics(service: &str) -> &'static [&'static str] {
     match service {
         "collector" => &["executions", "source"],
-        "aggregator" => &["usage", "source.contradicted"],
+        "aggregator" => &["usage", "cloudevents", "source.contradicted"],
         "billing" => &["billing"],
         "gateway" => &["catalog", "admission"],
         _ => &[],
@@ -180,7 +183,7 @@ fn the_permissions_match_the_contract() {
 }
 
 /// Whether the broker accepts the user's request and carries it out.
-async fn does(client: &Client, subject: String, body: &Value, within: Duration) -> bool {
+pub async fn does(client: &Client, subject: String, body: &Value, within: Duration) -> bool {
     let request = Request::new().payload(body.to_string().into()).timeout(Some(within));
     match client.send_request(subject, request).await {
         Ok(answer) => {
@@ -190,14 +193,14 @@ async fn does(client: &Client, subject: String, body: &Value, within: Duration) 
     }
 }
 
-async fn create_streams(nats: &Nats) {
+pub async fn create_streams(nats: &Nats) {
     let context = jetstream::new(connect(nats, stack::nats::ADMIN).await);
     for stream in Stream::all() {
         context.create_stream(stream.config(&Namespace::default(), Capacity::default())).await.unwrap();
     }
 }
 
-async fn create_consumers(nats: &Nats) {
+pub async fn create_consumers(nats: &Nats) {
     let context = jetstream::new(connect(nats, stack::nats::ADMIN).await);
     let namespace = Namespace::default();
     for consumer in Consumer::all() {
@@ -207,7 +210,7 @@ async fn create_consumers(nats: &Nats) {
 }
 
 /// Everything that only one service may do to a stream or a consumer: who, and the request.
-fn calls() -> Vec<(&'static str, String, Value)> {
+pub fn calls() -> Vec<(&'static str, String, Value)> {
     let namespace = Namespace::default();
     let mut calls = Vec::new();
     for stream in Stream::all() {

@@ -1,4 +1,5 @@
-//! Types and format of the dashboard and of n8n's hook. Both stay plain JavaScript: types are comments, checked here.
+//! Types and format of the dashboard and of n8n's hook, which stay plain JavaScript: types are comments, checked here. Format of
+//! the example in TypeScript.
 
 use std::{
     fs,
@@ -28,8 +29,13 @@ const CHECK_ME: &str = "// @ts-check\n";
 /// The types of the gateway's answers, generated from `docs/openapi.json`.
 const ANSWERS: &str = "services/gateway/dashboard/api_types.d.ts";
 
-const FORMATTED: [&str; 3] =
-    ["services/gateway/dashboard/*.{js,mjs}", "deploy/n8n/*.js", "dev/xtask/dashboard/*.mjs"];
+const FORMATTED: [&str; 5] = [
+    "services/gateway/dashboard/*.{js,mjs}",
+    "deploy/n8n/*.js",
+    "dev/xtask/dashboard/*.mjs",
+    "dev/e2e/subscribers/*.mjs",
+    "examples/typescript/src/*.ts",
+];
 
 /// The answers' types are those of the document, and every module passes TypeScript's checks.
 pub fn types(project: &Project, no_install: bool, fix: bool) -> Result<Outcome> {

@@ -28,7 +28,7 @@ pub(crate) async fn messages(
         if row.closed {
             let totals = store::totals(connection, number, row.period).await?;
             let namespace = bus.namespace();
-            messages.push(events::late_usage(
+            messages.extend(events::late_usage(
                 namespace,
                 tenant.id.as_str(),
                 row.period,
@@ -42,8 +42,9 @@ pub(crate) async fn messages(
         if let Some(terms) = terms.filter(|_| !row.closed && !is_archived) {
             let crossed =
                 thresholds::evaluate(connection, number, &tenant.id, &terms, row.period, now).await?;
-            messages
-                .extend(crossed.iter().map(|crossing| events::threshold_crossed(bus.namespace(), crossing)));
+            messages.extend(
+                crossed.iter().flat_map(|crossing| events::threshold_crossed(bus.namespace(), crossing)),
+            );
         }
     }
     Ok(messages)

@@ -81,9 +81,9 @@ impl Closer {
         let calendar = timeline.as_ref().map(|timeline| timeline.calendar_at(due.period.start));
         let time_zone = calendar.map_or("", |calendar| calendar.time_zone_name());
         let closed = (due, time_zone);
-        let message =
+        let messages =
             events::period_closed(self.bus.namespace(), closed, revision, &snapshot, incomplete, now);
-        outbox::enqueue(&mut transaction, &[message]).await?;
+        outbox::enqueue(&mut transaction, &messages).await?;
         transaction.commit().await?;
         tracing::info!(tenant = due.tenant_id, period_start = %due.period.start, "period closed");
         Ok(())

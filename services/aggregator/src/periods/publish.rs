@@ -355,15 +355,16 @@ impl Publisher {
             }
             for row in store::ensure_periods(&mut transaction, number, &[period].into(), now).await? {
                 if row.opened {
-                    messages.push(events::period_opened(namespace, tenant.id.as_str(), period, now));
+                    messages.extend(events::period_opened(namespace, tenant.id.as_str(), period, now));
                 }
                 // If it was closed in the meantime, its figures are final.
                 let Some(terms) = terms.as_ref().filter(|_| !row.closed) else { continue };
                 store::put_terms(&mut transaction, number, period, terms).await?;
                 let crossed =
                     thresholds::evaluate(&mut transaction, number, &tenant.id, terms, period, now).await?;
-                messages
-                    .extend(crossed.iter().map(|crossing| events::threshold_crossed(namespace, crossing)));
+                messages.extend(
+                    crossed.iter().flat_map(|crossing| events::threshold_crossed(namespace, crossing)),
+                );
             }
         }
         outbox::enqueue(&mut transaction, &messages).await?;

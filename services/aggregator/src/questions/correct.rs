@@ -225,7 +225,7 @@ async fn open_period(
     }
     store::ensure_periods(connection, asked.number, &[period].into(), now).await?;
     let opened = events::period_opened(bus.namespace(), asked.tenant.id.as_str(), period, now);
-    outbox::enqueue(connection, &[opened]).await?;
+    outbox::enqueue(connection, &opened).await?;
     Ok(period)
 }
 

@@ -75,7 +75,7 @@ impl EndPeriod {
             if row.opened {
                 let tenant = asked.tenant.id.as_str();
                 let opened = events::period_opened(self.bus.namespace(), tenant, row.period, now);
-                outbox::enqueue(&mut transaction, &[opened]).await?;
+                outbox::enqueue(&mut transaction, &opened).await?;
             }
         }
         asked.timeline.end_period(end, opened_until);

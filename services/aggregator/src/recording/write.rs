@@ -241,11 +241,18 @@ impl Figures {
         let (tenant, namespace) = (&terms_of_tenant.tenant, bus.namespace());
         let first = messages.len();
         if changed.opened {
-            messages.push(events::period_opened(namespace, tenant.id.as_str(), changed.period, now));
+            messages.extend(events::period_opened(namespace, tenant.id.as_str(), changed.period, now));
         }
         if changed.closed {
             let id = tenant.id.as_str();
-            messages.push(events::late_usage(namespace, id, changed.period, revision, &changed.totals, now));
+            messages.extend(events::late_usage(
+                namespace,
+                id,
+                changed.period,
+                revision,
+                &changed.totals,
+                now,
+            ));
         }
         let (kept, plan) = (changed.terms.clone(), terms_of_tenant.plan.as_ref());
         let terms = Terms::of_period(kept, plan, tenant, changed.period, now, self.grace);
@@ -256,8 +263,9 @@ impl Figures {
                 let (number, period) = (changed.tenant, changed.period);
                 let crossed =
                     thresholds::evaluate(connection, number, &tenant.id, &terms, period, now).await?;
-                messages
-                    .extend(crossed.iter().map(|crossing| events::threshold_crossed(namespace, crossing)));
+                messages.extend(
+                    crossed.iter().flat_map(|crossing| events::threshold_crossed(namespace, crossing)),
+                );
             }
         }
         if let Some(trace) = self.traces.get(&changed.tenant) {

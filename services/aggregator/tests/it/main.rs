@@ -12,6 +12,7 @@ mod attribution;
 mod authority;
 mod bad_input;
 mod calendars;
+mod cloud_events;
 mod connections;
 mod corrections;
 mod counting;
