@@ -155,6 +155,12 @@ pub fn pool_beside(pool: &PgPool, bounds: PoolBounds) -> PgPool {
 }
 
 async fn create_schema(pool: &PgPool, schema: &'static str) -> Result<(), sqlx::Error> {
+    // The right to create one is checked even if it exists, and a role that was given its schema needs no such right.
+    let exists: bool =
+        sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL").bind(schema).fetch_one(pool).await?;
+    if exists {
+        return Ok(());
+    }
     // Two replicas that start together would collide inside CREATE SCHEMA IF NOT EXISTS.
     let mut transaction = pool.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))").bind(schema).execute(&mut *transaction).await?;
