@@ -20,12 +20,14 @@ mod event;
 mod explain;
 mod figures;
 mod health;
+mod init;
 mod keys;
 mod manifest;
 mod payload;
 mod period;
 mod plans;
 mod refusals;
+mod secret_file;
 mod sources;
 mod table;
 mod tenants;
@@ -97,6 +99,8 @@ enum Command {
     Dead(dead::Dead),
     /// Creates the pair of keys that seals the sources' API keys.
     Keys,
+    /// Makes the secrets of an installation once, and the files from which each service reads its own. For docker-compose.yml.
+    Init(init::Init),
     /// Tokens for the API and the dashboard.
     #[command(subcommand)]
     Token(token::Token),
@@ -152,6 +156,7 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
         Command::Billing(billing) => billing.run(&broker.connect().await?, out).await?,
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,
         Command::Keys => keys::run(out)?,
+        Command::Init(init) => init.run(out)?,
         Command::Token(token) => token.run(&client()?, out).await?,
         Command::Sources(sources) => return sources.run(&client()?, out).await,
         Command::Unmapped(unmapped) => unmapped.run(&client()?, out).await?,
