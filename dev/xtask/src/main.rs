@@ -2,6 +2,7 @@
 
 mod bench;
 mod chaos;
+mod containers;
 mod memory;
 mod rooms;
 mod test;
