@@ -27,13 +27,13 @@ const RUNNING: [&str; 8] =
 const TENANTS: usize = 3;
 
 /// Programs without optimisations on a busy machine. A health check runs every ten seconds.
-const BACK_WITHIN: Duration = Duration::from_secs(120);
+const BACK_WITHIN: Duration = Duration::from_secs(300);
 
-/// Three failed health checks.
-const NOTICED_WITHIN: Duration = Duration::from_secs(90);
+/// Until a service gives up a connection on which nothing arrives any more, and then three failed health checks.
+const NOTICED_WITHIN: Duration = Duration::from_secs(300);
 
-/// The demo's sources are polled every five seconds; a service may wait for its next attempt first.
-const COUNTED_WITHIN: Duration = Duration::from_secs(90);
+/// The demo's sources are polled every five seconds. After a cut, a service may first have to give up such a connection.
+const COUNTED_WITHIN: Duration = Duration::from_secs(300);
 
 /// The profile of the demo.
 const DEMO: [&str; 2] = ["--profile", "sandbox"];
