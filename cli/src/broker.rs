@@ -1,9 +1,13 @@
 //! The connection to the broker, as the operator.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use messaging::{Bus, BusConfig, ConnectError};
 use proto::{Namespace, streams::Capacity};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
+
+use crate::secret_file::{self, SecretFileError};
 
 /// The operator's name on the broker: of its user, and of the inbox that the permissions let it read.
 const OPERATOR: &str = "operator";
@@ -23,6 +27,9 @@ pub struct BrokerArgs {
     /// That user's password.
     #[arg(long, env = "FLOWMETER_NATS_PASSWORD", hide_env_values = true, global = true)]
     nats_password: Option<SecretString>,
+    /// A file with that password; the password itself has precedence.
+    #[arg(long, env = "FLOWMETER_NATS_PASSWORD_FILE", value_name = "FILE", global = true)]
+    nats_password_file: Option<PathBuf>,
     /// The first token of every subject.
     #[arg(long, env = "FLOWMETER_NAMESPACE", default_value = Namespace::DEFAULT, global = true)]
     namespace: String,
@@ -34,6 +41,9 @@ pub enum BrokerError {
     /// `--namespace` is not one.
     #[error(transparent)]
     Namespace(#[from] proto::subjects::InvalidNamespace),
+    /// The password's file cannot be read.
+    #[error("FLOWMETER_NATS_PASSWORD_FILE")]
+    PasswordFile(#[from] SecretFileError),
     /// No connection.
     #[error("FLOWMETER_NATS_URL, FLOWMETER_NATS_USER and FLOWMETER_NATS_PASSWORD name no usable broker")]
     Connect(#[from] ConnectError),
@@ -55,7 +65,7 @@ impl BrokerArgs {
         let config = BusConfig {
             url: url.unwrap_or_else(|| "nats://127.0.0.1:4222".to_owned()),
             user: set(self.nats_user),
-            password: self.nats_password.filter(|password| !password.expose_secret().is_empty()),
+            password: secret_file::either(self.nats_password, self.nats_password_file.as_deref())?,
             // The command line creates no stream.
             capacity: Capacity::default(),
         };

@@ -1,6 +1,6 @@
 //! The gateway's API.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use reqwest::{Method, StatusCode};
@@ -9,7 +9,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use url::Url;
 
-use crate::table;
+use crate::{
+    secret_file::{self, SecretFileError},
+    table,
+};
 
 /// The gateway answers in milliseconds; a person has given up by then.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -26,6 +29,9 @@ pub struct GatewayArgs {
     /// The operator's token, or a tenant's.
     #[arg(long, env = "FLOWMETER_TOKEN", hide_env_values = true, global = true)]
     token: Option<SecretString>,
+    /// A file with that token, for secrets that are mounted; the token itself has precedence.
+    #[arg(long, env = "FLOWMETER_TOKEN_FILE", value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
 }
 
 /// Where the gateway of a local stack is.
@@ -42,6 +48,9 @@ pub enum ClientError {
     /// There is no token.
     #[error("no token: set FLOWMETER_TOKEN to the gateway's operator token, or to a tenant's token")]
     NoToken,
+    /// The token's file cannot be read.
+    #[error("FLOWMETER_TOKEN_FILE")]
+    TokenFile(#[from] SecretFileError),
     /// The token cannot be sent, or the client not built.
     #[error("cannot prepare requests to the gateway")]
     Prepare(#[source] reqwest::Error),
@@ -93,6 +102,7 @@ impl ClientError {
     pub fn is_definite(&self) -> bool {
         match self {
             Self::NoToken
+            | Self::TokenFile(_)
             | Self::Prepare(_)
             | Self::Address(_)
             | Self::Unauthorized
@@ -117,7 +127,7 @@ pub struct Client {
 impl Client {
     /// A client for the gateway that the arguments name.
     pub fn new(args: &GatewayArgs) -> Result<Self, ClientError> {
-        let token = args.token.clone().filter(|token| !token.expose_secret().is_empty());
+        let token = secret_file::either(args.token.clone(), args.token_file.as_deref())?;
         let token = token.ok_or(ClientError::NoToken)?;
         if args.url.cannot_be_a_base() {
             return Err(ClientError::Address(args.url.clone()));

@@ -20,12 +20,14 @@ mod event;
 mod explain;
 mod figures;
 mod health;
+mod init;
 mod keys;
 mod manifest;
 mod payload;
 mod period;
 mod plans;
 mod refusals;
+mod secret_file;
 mod sources;
 mod subscriber;
 mod table;
@@ -98,6 +100,8 @@ enum Command {
     Dead(dead::Dead),
     /// Creates the pair of keys that seals the sources' API keys.
     Keys,
+    /// Makes the secrets of an installation once, and the files from which each service reads its own. For docker-compose.yml.
+    Init(init::Init),
     /// Makes a user of the broker for a program of yours that reads some topics and does nothing else.
     Subscriber(subscriber::Subscribe),
     /// Tokens for the API and the dashboard.
@@ -155,6 +159,7 @@ async fn run(arguments: Arguments, out: &mut dyn Write) -> anyhow::Result<ExitCo
         Command::Billing(billing) => billing.run(&broker.connect().await?, out).await?,
         Command::Dead(dead) => dead.run(&broker.connect().await?, out).await?,
         Command::Keys => keys::run(out)?,
+        Command::Init(init) => init.run(out)?,
         Command::Subscriber(subscribe) => subscribe.run(&broker.namespace()?, out, &mut io::stderr())?,
         Command::Token(token) => token.run(&client()?, out).await?,
         Command::Sources(sources) => return sources.run(&client()?, out).await,

@@ -67,6 +67,11 @@ impl OpeningKey {
         Ok(Self(SecretKey::from(key_bytes(text.expose_secret()).ok_or(InvalidKey("private key"))?)))
     }
 
+    /// The public key of this pair, in base64.
+    pub fn public(&self) -> String {
+        STANDARD.encode(self.0.public_key().as_bytes())
+    }
+
     /// Opens a secret.
     pub fn open(&self, sealed: &Sealed) -> Result<SecretString, CannotOpen> {
         let bytes = self.0.unseal(&sealed.0).map_err(|_| CannotOpen)?;

@@ -6,7 +6,7 @@ use messaging::Bus;
 use metering::Clock;
 use sqlx::PgPool;
 
-use crate::Tasks;
+use crate::{Tasks, Warnings};
 
 /// Handed to a service at start; cheap to clone.
 #[derive(Clone)]
@@ -19,4 +19,6 @@ pub struct Context {
     pub bus: Bus,
     /// Where the service's loops run.
     pub tasks: Tasks,
+    /// What works only in part because of the configuration.
+    pub warnings: Warnings,
 }

@@ -24,6 +24,7 @@ mod settings;
 mod stream_watch;
 mod tasks;
 mod telemetry;
+mod warnings;
 
 pub mod measures;
 
@@ -44,3 +45,4 @@ pub use settings::{
 };
 pub use stream_watch::on_replaced;
 pub use tasks::Tasks;
+pub use warnings::Warnings;

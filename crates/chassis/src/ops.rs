@@ -1,4 +1,4 @@
-//! What operations see of a service: `/healthz` (alive), `/readyz` (started, database and broker answer),
+//! What operations see of a service: `/healthz` (alive), `/readyz` (started, database and broker answer; warnings),
 //! `/metrics`. Served from the start: a service that waits for its database is alive and says what it waits
 //! for.
 
@@ -15,8 +15,7 @@ use sqlx::PgPool;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::Rounds;
-use crate::Tasks;
+use crate::{Rounds, Tasks, Warnings};
 
 /// A database that does not answer by then counts as unavailable.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,6 +35,7 @@ pub struct OpsError {
 #[derive(Clone, Default)]
 pub struct Readiness {
     waits: Waits,
+    warnings: Warnings,
     started: Arc<OnceLock<(PgPool, Bus)>>,
 }
 
@@ -43,6 +43,11 @@ impl Readiness {
     /// What the process waits for.
     pub fn waits(&self) -> &Waits {
         &self.waits
+    }
+
+    /// What works only in part.
+    pub fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// Everything has been started; from now on the pool and the bus decide.
@@ -92,9 +97,10 @@ async fn show_metrics(State(ops): State<Ops>) -> String {
 }
 
 async fn ready(State(ops): State<Ops>) -> (StatusCode, String) {
+    let warnings = ops.readiness.warnings.lines();
     match look(&ops.readiness).await {
-        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+        Ok(()) => (StatusCode::OK, format!("ready\n{warnings}")),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n{warnings}")),
     }
 }
 

@@ -5,14 +5,14 @@ use std::{env, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use clap::Parser;
-use messaging::{Bus, BusConfig, ConnectError, StreamError, Waits};
+use messaging::{Bus, BusConfig, ConnectError, StreamError};
 use proto::Namespace;
 use serde::de::DeserializeOwned;
 use sqlx::{PgPool, migrate::Migrator};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Context, Tasks, clock, database,
+    Context, Tasks, Warnings, clock, database,
     ops::{self, Readiness},
     settings::{self, CommonSettings, DatabaseSettings, TelemetrySettings, Validate},
     telemetry::Telemetry,
@@ -125,7 +125,7 @@ async fn open<S: Service>(common: &CommonSettings) -> anyhow::Result<Context> {
     let bus = Bus::connect(S::NAME, Namespace::parse(&common.namespace)?, &bus_config(common)).await?;
     let bus = bus.with_patience(common.nats.patience);
     bus.ensure_streams().await?;
-    Ok(Context { clock, pool, bus, tasks })
+    Ok(Context { clock, pool, bus, tasks, warnings: Warnings::default() })
 }
 
 /// The same, waiting for what is unavailable. `None` if the service is stopped meanwhile; an error if the
@@ -133,8 +133,9 @@ async fn open<S: Service>(common: &CommonSettings) -> anyhow::Result<Context> {
 async fn await_all<S: Service>(
     common: &CommonSettings,
     tasks: Tasks,
-    waits: &Waits,
+    readiness: &Readiness,
 ) -> anyhow::Result<Option<Context>> {
+    let waits = readiness.waits();
     let shutdown = tasks.shutdown();
     let follow = common.clock.follow.as_ref();
     let clock = waits.until("the simulated clock", &shutdown, |_| false, || clock::start(follow, &tasks));
@@ -150,7 +151,8 @@ async fn await_all<S: Service>(
     let bus = bus.with_patience(common.nats.patience).with_waits(waits.clone());
     let ensure = || bus.ensure_streams();
     let streams = waits.until("the broker's streams", &shutdown, StreamError::is_final, ensure).await?;
-    Ok(streams.map(|()| Context { clock, pool, bus, tasks }))
+    let warnings = readiness.warnings().clone();
+    Ok(streams.map(|()| Context { clock, pool, bus, tasks, warnings }))
 }
 
 /// The task `migrate`. Waits for a database that is unavailable, and for processes that a migration needs stopped.
@@ -210,7 +212,7 @@ async fn start_when_ready<S: Service>(
     tasks: &Tasks,
     readiness: &Readiness,
 ) -> anyhow::Result<Option<PgPool>> {
-    let Some(context) = await_all::<S>(common, tasks.clone(), readiness.waits()).await? else {
+    let Some(context) = await_all::<S>(common, tasks.clone(), readiness).await? else {
         return Ok(None);
     };
     let Context { pool, bus, .. } = context.clone();

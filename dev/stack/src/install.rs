@@ -119,6 +119,11 @@ pub fn nats(project: &Project) -> Result<NatsServer> {
         .context("the package nats-server has no usable nats-server")
 }
 
+/// The pinned nats-server, whose program needs no libraries.
+pub fn pinned_nats(project: &Project) -> Result<PathBuf> {
+    NATS.install(project)
+}
+
 fn identify_nats(program: &Path) -> Option<NatsServer> {
     let printed = Command::new(program).arg("--version").output().ok()?;
     let version = NatsVersion::parse(&String::from_utf8_lossy(&printed.stdout))?;

@@ -11,7 +11,7 @@ mod topic;
 
 use std::{env, sync::Arc, time::Duration};
 
-use chassis::{Context, DatabaseSettings, Migrations, PoolBounds, Service, Tasks};
+use chassis::{Context, DatabaseSettings, Migrations, PoolBounds, Service, Tasks, Warnings};
 use jiff::Timestamp;
 use messaging::{Bus, BusConfig, Outgoing};
 use metering::{Clock, SimulatedClock};
@@ -82,7 +82,8 @@ impl TestBed {
         let clock = SimulatedClock::standing_at(now.parse::<Timestamp>().expect("an instant"));
         let bus = bus(S::NAME, &format!("t{}", &unique[..16])).await;
         let looks = pool.clone();
-        let context = Context { clock: Arc::new(clock.clone()), pool, bus, tasks: Tasks::default() };
+        let (tasks, warnings) = (Tasks::default(), Warnings::default());
+        let context = Context { clock: Arc::new(clock.clone()), pool, bus, tasks, warnings };
         Self { context, clock, database_url, looks, database, server_url }
     }
 

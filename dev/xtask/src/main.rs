@@ -2,6 +2,7 @@
 
 mod bench;
 mod chaos;
+mod containers;
 mod contract;
 mod memory;
 mod rooms;

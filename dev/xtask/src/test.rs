@@ -1,9 +1,9 @@
-//! `cargo xtask test`.
+//! `cargo xtask test`, and `cargo xtask test containers`.
 
 use std::{process::ExitCode, time::Instant};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 use stack::{
     Interrupt, Profile, Project,
     backing::Servers,
@@ -12,16 +12,33 @@ use stack::{
     postgres::Durability,
 };
 
+use crate::containers::Containers;
+
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Test {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Run only tests whose name contains one of these.
     filter: Vec<String>,
+}
+
+/// Tests that are not cargo's.
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Run the Dockerfile and the Compose file in a Docker engine of our own: from nothing to the demo, kills, a cut network.
+    ///
+    /// Needs root on Linux (x86_64). Exits with 77 if Docker cannot run here, or a package is missing.
+    Containers(Containers),
 }
 
 impl Test {
     /// Runs the task.
     pub fn run(&self) -> Result<ExitCode> {
+        if let Some(What::Containers(containers)) = &self.what {
+            return containers.run();
+        }
         let project = Project::find()?;
         let interrupt = Interrupt::listen()?;
         let profile = Profile::fresh(&project, "test")?;

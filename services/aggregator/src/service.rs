@@ -39,7 +39,7 @@ impl Service for Aggregator {
     }
 
     async fn start(context: Context, settings: AggregatorSettings) -> anyhow::Result<()> {
-        let Context { clock, pool, bus, tasks } = context;
+        let Context { clock, pool, bus, tasks, .. } = context;
         // Retried: the database may become unavailable in the middle of a start.
         let write = || calendars::write_missing(&pool);
         let what = "the tenants' calendars";

@@ -24,6 +24,10 @@ use crate::{
     smtp::Mailer,
 };
 
+/// What the log and `/readyz` show without a mail server.
+const NO_MAIL_SERVER: &str =
+    "no mail server: mails are recorded and not sent, and given up after about a day; set alerts.smtp_url";
+
 /// The tables of this service.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
 
@@ -41,8 +45,11 @@ impl Service for Alerts {
     }
 
     async fn start(context: Context, settings: Settings) -> anyhow::Result<()> {
-        let Context { clock, pool, bus, tasks } = context;
-        let mailer = Mailer::new(&settings.smtp_url, settings.from).context("cannot use smtp_url")?;
+        let Context { clock, pool, bus, tasks, warnings } = context;
+        if settings.smtp_url.is_none() {
+            warnings.add(NO_MAIL_SERVER);
+        }
+        let mailer = Mailer::new(settings.smtp_url.as_ref(), settings.from).context("cannot use smtp_url")?;
         let wake = Arc::new(Notify::new());
         let facts = Arc::new(Notify::new());
         let record = RecordCrossing {

@@ -32,8 +32,8 @@ const OPERATOR_FAILING_AFTER: Duration = Duration::from_secs(30 * 60);
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// The mail server, as lettre reads it: `smtp://host:port`, `smtp://user:password@host:587?tls=required` or
-    /// `smtps://user:password@host`; a secret because of the password.
-    pub smtp_url: SecretString,
+    /// `smtps://user:password@host`; a secret because of the password. Without one, mails are recorded and not sent.
+    pub smtp_url: Option<SecretString>,
     /// The sender, e.g. `Flowmeter <alerts@example.com>`.
     #[serde(deserialize_with = "mailbox")]
     pub from: Mailbox,
@@ -59,7 +59,7 @@ pub struct Settings {
 
 impl Validate for Settings {
     fn validate(&self) -> Result<(), String> {
-        check_smtp_url(self.smtp_url.expose_secret())?;
+        self.smtp_url.as_ref().map_or(Ok(()), |url| check_smtp_url(url.expose_secret()))?;
         if !AsRef::<str>::as_ref(&self.from.email).is_ascii() {
             return Err("from must be an ASCII address: not every mail server accepts others".to_owned());
         }
@@ -203,6 +203,13 @@ mod tests {
             let error = with_operator(&lines).unwrap_err();
             assert!(error.contains(word), "{error}");
         }
+    }
+
+    #[test]
+    fn a_mail_server_is_optional() {
+        let text = format!("from = {FROM:?}\ndashboard_url = {DASHBOARD:?}");
+        let settings: Settings = toml::from_str(&text).unwrap();
+        assert!(settings.validate().is_ok() && settings.smtp_url.is_none());
     }
 
     #[test]

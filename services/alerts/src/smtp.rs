@@ -47,6 +47,9 @@ pub enum SendError {
     /// The headers cannot be built.
     #[error("cannot assemble the mail")]
     Assemble(#[source] lettre::error::Error),
+    /// There is no mail server; once there is one, the mail is sent.
+    #[error("no mail server is configured (alerts.smtp_url)")]
+    NoServer,
     /// The server refused it, or cannot be reached, or its answer was lost.
     // Not a source: its text contains its own sources already.
     #[error("the mail server did not take it: {0}")]
@@ -70,7 +73,7 @@ impl SendError {
                 _ if error.is_permanent() => Event::Refused,
                 _ => Event::Deferred,
             },
-            Self::Timeout => Event::Deferred,
+            Self::NoServer | Self::Timeout => Event::Deferred,
         }
     }
 }
@@ -78,20 +81,18 @@ impl SendError {
 /// Sends mails.
 #[derive(Clone)]
 pub struct Mailer {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    transport: Option<AsyncSmtpTransport<Tokio1Executor>>,
     from: Mailbox,
 }
 
 impl Mailer {
-    /// A mailer that sends through the server at `smtp_url`. Connects only when there is something to send.
-    pub fn new(smtp_url: &SecretString, from: Mailbox) -> Result<Self, lettre::transport::smtp::Error> {
-        // One connection per mail. lettre bounds the connecting only, so a send is bounded from outside, and a
-        // connection that was left in the middle of a command must not carry another mail: its late answer would
-        // be taken for that mail's.
-        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(smtp_url.expose_secret())?
-            .timeout(Some(SEND_TIMEOUT))
-            .pool_config(PoolConfig::new().max_size(0))
-            .build();
+    /// A mailer that sends through the server at `smtp_url`. Connects only when there is something to send. Without a server,
+    /// every mail is deferred.
+    pub fn new(
+        smtp_url: Option<&SecretString>,
+        from: Mailbox,
+    ) -> Result<Self, lettre::transport::smtp::Error> {
+        let transport = smtp_url.map(transport).transpose()?;
         Ok(Self { transport, from })
     }
 
@@ -109,7 +110,8 @@ impl Mailer {
     ) -> Result<(), SendError> {
         let to = MailAddress::parse(recipient).map_err(SendError::Recipient)?;
         let message = assemble(self.from.clone(), cause, &to, message_id)?;
-        match timeout(SEND_TIMEOUT, self.transport.send(message)).await {
+        let transport = self.transport.as_ref().ok_or(SendError::NoServer)?;
+        match timeout(SEND_TIMEOUT, transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             // The library has asked the server what it supports, and sent nothing.
             Ok(Err(error)) if to.needs_smtputf8() && error.is_client() => Err(SendError::NoSmtpUtf8),
@@ -117,6 +119,18 @@ impl Mailer {
             Err(_) => Err(SendError::Timeout),
         }
     }
+}
+
+fn transport(
+    smtp_url: &SecretString,
+) -> Result<AsyncSmtpTransport<Tokio1Executor>, lettre::transport::smtp::Error> {
+    // One connection per mail. lettre bounds the connecting only, so a send is bounded from outside, and a
+    // connection that was left in the middle of a command must not carry another mail: its late answer would
+    // be taken for that mail's.
+    Ok(AsyncSmtpTransport::<Tokio1Executor>::from_url(smtp_url.expose_secret())?
+        .timeout(Some(SEND_TIMEOUT))
+        .pool_config(PoolConfig::new().max_size(0))
+        .build())
 }
 
 /// The same bytes for every attempt. Envelope and header have the recipient's domain as A-labels, which every server
@@ -199,7 +213,7 @@ mod tests {
     #[tokio::test]
     async fn an_invalid_address_is_refused() {
         let from: Mailbox = "alerts@example.com".parse().unwrap();
-        let mailer = Mailer::new(&"smtp://127.0.0.1:1".into(), from).unwrap();
+        let mailer = Mailer::new(Some(&"smtp://127.0.0.1:1".into()), from).unwrap();
         let id = MessageId::derive("c", "r", "example.com");
         for bad in ["ops@-", "ops@@at.example", "a..b@dot.example"] {
             let error = mailer.send(&Cause::Crossing(Box::new(north())), bad, &id).await.unwrap_err();

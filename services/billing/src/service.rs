@@ -59,7 +59,7 @@ impl Service for Billing {
 
 /// Keeps the books.
 fn record(context: &Context, rules: Rules) {
-    let Context { clock, pool, bus, tasks } = context;
+    let Context { clock, pool, bus, tasks, .. } = context;
     let books = Books { pool: pool.clone(), clock: clock.clone(), rules };
     let usage = Arc::new(RecordUsage(books.clone()));
     let periods = Arc::new(RecordPeriod(books));
@@ -89,7 +89,7 @@ async fn report(
     rules: Rules,
     stripe: Arc<Stripe>,
 ) -> anyhow::Result<()> {
-    let Context { clock, pool, bus, tasks } = context;
+    let Context { clock, pool, bus, tasks, .. } = context;
     let end_pauses = || pauses::end_all(pool);
     let what = "the database (pauses)";
     if bus.waits().until(what, &tasks.shutdown(), |_| false, end_pauses).await?.is_none() {

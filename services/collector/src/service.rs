@@ -53,7 +53,7 @@ impl Service for Collector {
 
 /// Starts every loop of the collector, and accepts pushed executions on a port that is already open.
 pub fn start_on(listener: TcpListener, context: Context, settings: Settings) -> anyhow::Result<()> {
-    let Context { clock, pool, bus, tasks } = context;
+    let Context { clock, pool, bus, tasks, .. } = context;
     let publisher = Publisher::new(bus.clone());
     let limits = ClientLimits {
         request_timeout: settings.request_timeout,

@@ -66,7 +66,7 @@ pub fn start_on(listener: TcpListener, context: Context, settings: GatewaySettin
     let app = app(&context, &settings, resweeps)?;
     let restate = restate_of(&context, app.directory.clone());
     context.tasks.spawn(restate.run(context.tasks.shutdown()));
-    let Context { clock, pool, bus, tasks } = context;
+    let Context { clock, pool, bus, tasks, .. } = context;
     tasks.spawn(outbox::relay(pool.clone(), bus.clone(), tasks.shutdown()));
     tasks.spawn_fallible(
         "periods",
@@ -143,7 +143,7 @@ fn restate_of(context: &Context, directory: Arc<Directory>) -> Restate {
 }
 
 fn app(context: &Context, settings: &GatewaySettings, resweeps: Resweeps) -> anyhow::Result<App> {
-    let Context { clock, pool, bus, tasks } = context.clone();
+    let Context { clock, pool, bus, tasks, .. } = context.clone();
     let directory = Arc::new(Directory::new(pool.clone()));
     let usage = Arc::new(UsageView::default());
     let random = StdRng::from_os_rng();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use alerts::{Alerts, Event, Mailer, deliver::LEASE, schedule::ATTEMPTS_MAX, store};
+use alerts::{Alerts, Event, Mailer, Settings, deliver::LEASE, schedule::ATTEMPTS_MAX, store};
 use chassis::Service;
 use jiff::SignedDuration;
 use sandbox::mail::MailFault;
@@ -112,7 +112,7 @@ async fn a_crash_after_the_send_sends_again_when_the_lease_has_ended() {
     let claimed = store::claim(desk.bench.pool(), desk.now(), LEASE, 10).await.unwrap();
     assert_eq!(claimed.len(), 1);
     let settings = desk.settings();
-    let mailer = Mailer::new(&settings.smtp_url, settings.from).unwrap();
+    let mailer = Mailer::new(settings.smtp_url.as_ref(), settings.from).unwrap();
     mailer.send(&claimed[0].cause, &claimed[0].recipient, &claimed[0].message_id).await.unwrap();
 
     desk.serve().await;
@@ -137,13 +137,30 @@ async fn an_unavailable_mail_server_is_waited_for() {
     let mut settings = desk.settings();
     // A port that was free a moment ago, and that nobody listens on.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    settings.smtp_url = format!("smtp://{}", listener.local_addr().unwrap()).into();
+    settings.smtp_url = Some(format!("smtp://{}", listener.local_addr().unwrap()).into());
     drop(listener);
     Alerts::start(desk.bench.context.clone(), settings).await.unwrap();
     desk.introduce(&north()).await;
     desk.cross("north", 80).await;
     let progress = desk.progress(OPS, "retrying").await;
     assert!(progress.reason.unwrap().contains("Connection error"));
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn without_a_mail_server_mails_wait_for_one() {
+    let mut desk = Harness::closed().await;
+    desk.serve_with(Settings { smtp_url: None, ..desk.settings() }).await;
+    desk.introduce(&north()).await;
+    desk.cross("north", 80).await;
+    let progress = desk.progress(OPS, "retrying").await;
+    assert!(progress.reason.unwrap().contains("alerts.smtp_url"));
+
+    desk.bench.restart().await;
+    desk.serve().await;
+    desk.bench.clock.advance(A_MINUTE);
+    desk.progress(OPS, "sent").await;
+    assert_eq!(desk.mails(1).await.len(), 1);
     desk.close().await;
 }
 

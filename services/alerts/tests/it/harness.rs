@@ -61,7 +61,7 @@ impl Harness {
 
     pub fn settings(&self) -> Settings {
         Settings {
-            smtp_url: self.sandbox.smtp_url().into(),
+            smtp_url: Some(self.sandbox.smtp_url().into()),
             from: "Flowmeter <alerts@example.com>".parse().unwrap(),
             dashboard_url: "https://usage.example.com".parse().unwrap(),
             operator_recipients: Vec::new(),
