@@ -13,6 +13,7 @@ mod context;
 mod copy;
 mod database;
 mod keep_for;
+mod keepalive;
 mod log_lines;
 mod ops;
 mod panics;

@@ -12,7 +12,7 @@ use sqlx::{PgPool, migrate::Migrator};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Context, Tasks, Warnings, clock, database,
+    Context, Tasks, Warnings, clock, database, keepalive,
     ops::{self, Readiness},
     settings::{self, CommonSettings, DatabaseSettings, TelemetrySettings, Validate},
     telemetry::Telemetry,
@@ -144,11 +144,13 @@ async fn await_all<S: Service>(
     let open = || database::open(S::NAME, &common.database, &migrators);
     let pool = waits.until("the database", &shutdown, database::DatabaseError::is_final, open).await?;
     let Some(pool) = pool else { return Ok(None) };
+    tasks.spawn(keepalive::keep(pool.connect_options().get_port(), tasks.shutdown()));
     let (namespace, config) = (Namespace::parse(&common.namespace)?, bus_config(common));
     let connect = || Bus::connect(S::NAME, namespace.clone(), &config);
     let bus = waits.until("the broker", &shutdown, ConnectError::is_final, connect).await?;
     let Some(bus) = bus else { return Ok(None) };
     let bus = bus.with_patience(common.nats.patience).with_waits(waits.clone());
+    tasks.spawn(bus.clone().leave_isolated_brokers(tasks.shutdown()));
     let ensure = || bus.ensure_streams();
     let streams = waits.until("the broker's streams", &shutdown, StreamError::is_final, ensure).await?;
     let warnings = readiness.warnings().clone();

@@ -29,6 +29,10 @@ const ACKS_IN_FLIGHT_MAX: usize = 4_096;
 /// seconds.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A broker that leaves the network refuses nothing. It counts as lost when two pings in a row are unanswered: 10 to 15
+/// seconds, instead of 2 to 3 minutes with the library's interval.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Where the broker is, and who connects.
 #[derive(Debug, Clone)]
 pub struct BusConfig {
@@ -126,6 +130,7 @@ impl Bus {
         // Permissions name this prefix: a service can read only its own answers.
         let mut options = ConnectOptions::new()
             .name(format!("flowmeter-{service}"))
+            .ping_interval(PING_INTERVAL)
             .custom_inbox_prefix(format!("_INBOX_{service}"));
         let brokers = address::parse(&config.url).map_err(ConnectError::Address)?;
         if let Some((user, password)) = config.login(&brokers) {

@@ -17,6 +17,7 @@ mod disposition;
 mod error_chain;
 pub mod follow;
 pub mod intake;
+mod isolation;
 mod life;
 pub mod outbox;
 mod outgoing;

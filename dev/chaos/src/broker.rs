@@ -1,6 +1,6 @@
 //! The broker with an administrator's rights: plants bad messages, fills streams, and reads them at the end.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use async_nats::{ConnectOptions, HeaderMap, ServerAddr, header::NATS_MESSAGE_ID, jetstream};
@@ -11,6 +11,17 @@ use tokio::runtime::Runtime;
 /// The broker may be down; callers retry.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
+/// How to connect as the administrator.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The broker, or all of a cluster, separated by commas.
+    pub urls: String,
+    /// Name and password, if they are not in the URL.
+    pub login: Option<(String, String)>,
+    /// The certificate of a private authority.
+    pub authority: Option<PathBuf>,
+}
+
 /// A blocking connection. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
@@ -19,15 +30,28 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Connects with name and password in the URL; reconnects by itself afterwards.
-    pub fn connect(url: &str) -> Result<Self> {
+    /// Connects; reconnects by itself afterwards.
+    pub fn connect(access: &Access) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let address: ServerAddr = url.parse().context("not the address of a broker")?;
-        let mut options = ConnectOptions::new().request_timeout(Some(ANSWER_WITHIN));
-        if let (Some(user), Some(password)) = (address.username(), address.password()) {
-            options = options.user_and_password(user.to_owned(), password.to_owned());
+        let addresses: Vec<ServerAddr> = access
+            .urls
+            .split(',')
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .context("not a broker's address")?;
+        let mut options =
+            ConnectOptions::new().request_timeout(Some(ANSWER_WITHIN)).ping_interval(ANSWER_WITHIN);
+        let login = access.login.clone().or_else(|| {
+            let first = addresses.first()?;
+            Some((first.username()?.to_owned(), first.password()?.to_owned()))
+        });
+        if let Some((user, password)) = login {
+            options = options.user_and_password(user, password);
         }
-        let client = runtime.block_on(options.connect(address)).context("cannot connect to the broker")?;
+        if let Some(authority) = &access.authority {
+            options = options.add_root_certificates(authority.clone()).require_tls(true);
+        }
+        let client = runtime.block_on(options.connect(addresses)).context("cannot connect to the broker")?;
         // The context spawns a task that awaits its acknowledgements.
         let entered = runtime.enter();
         let mut jetstream = jetstream::new(client);

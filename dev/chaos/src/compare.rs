@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    asking::Guest,
     cast::{Month, SOURCES, TENANTS},
     gather::Found,
     play::Made,
@@ -19,6 +20,8 @@ pub struct Terms<'a> {
     pub limits: &'a [u64],
     /// Months that must be closed; the others are current.
     pub closed: &'a [Month],
+    /// Tenants that asked the limit check.
+    pub guests: &'a [Guest],
     /// Faults that may come between a mail's acceptance by the server and its record.
     pub mail_faults: usize,
 }
@@ -29,17 +32,7 @@ pub fn differences(found: &Found, made: &Made, terms: Terms<'_>) -> Vec<String> 
     workflows(found, &mut told);
     for (number, tenant) in TENANTS.iter().enumerate() {
         let months = Month::ALL.map(|month| of_tenant(found, number, month));
-        for (month, truth) in Month::ALL.into_iter().zip(&months) {
-            if terms.closed.contains(&month) {
-                let shown = found.closed.get(&(tenant.id.to_owned(), month)).copied();
-                if shown != Some(*truth) {
-                    told.push(format!("closed {month:?} of {}: {shown:?}, expected {truth:?}", tenant.id));
-                }
-            } else if found.current.get(tenant.id) != Some(&truth.counted) {
-                let shown = found.current.get(tenant.id);
-                told.push(format!("{}: {shown:?} counted, expected {}", tenant.id, truth.counted));
-            }
-        }
+        shown(found, tenant.id, &months, terms.closed, &mut told);
         let billable = if tenant.billed { months.iter().map(|it| it.counted).sum() } else { 0 };
         let billed = found.stripe.get(&tenant.customer()).copied().unwrap_or_default();
         if billed != billable {
@@ -47,6 +40,18 @@ pub fn differences(found: &Found, made: &Made, terms: Terms<'_>) -> Vec<String> 
         }
         let limit = terms.limits.get(number).copied().unwrap_or(1);
         crossings(found, number, limit, &months, &mut told);
+    }
+    for guest in terms.guests {
+        let months = Month::ALL.map(|month| of_sources(found, month, |source| source == guest.source));
+        shown(found, guest.tenant, &months, terms.closed, &mut told);
+        for (month, truth) in Month::ALL.into_iter().zip(&months) {
+            if let Some(limit) = guest.limit.filter(|limit| truth.counted > *limit) {
+                told.push(format!(
+                    "{} ran {} times in {month:?}, its limit is {limit}",
+                    guest.tenant, truth.counted
+                ));
+            }
+        }
     }
     mails(found, terms.mail_faults, &mut told);
     letters(found, made, &mut told);
@@ -75,10 +80,40 @@ fn workflows(found: &Found, told: &mut Vec<String>) {
     }
 }
 
+/// A closed month as it was closed, and the current one as it is.
+fn shown(found: &Found, tenant: &str, months: &[Figures; 2], closed: &[Month], told: &mut Vec<String>) {
+    for (month, truth) in Month::ALL.into_iter().zip(months) {
+        if closed.contains(&month) {
+            let shown = found.closed.get(&(tenant.to_owned(), month)).copied();
+            if shown != Some(*truth) {
+                told.push(format!("closed {month:?} of {tenant}: {shown:?}, expected {truth:?}"));
+            }
+        } else if found.current.get(tenant) != Some(&truth.counted) {
+            let shown = found.current.get(tenant);
+            told.push(format!("{tenant}: {shown:?} counted, expected {}", truth.counted));
+        }
+    }
+}
+
+/// Counted executions beyond the limits, which the limit check must prevent.
+pub fn overshoot(found: &Found, guests: &[Guest]) -> u64 {
+    let of_guest = |guest: &Guest| {
+        let counted =
+            Month::ALL.map(|month| of_sources(found, month, |source| source == guest.source).counted);
+        let limit = guest.limit.unwrap_or(u64::MAX);
+        counted.iter().map(|counted| counted.saturating_sub(limit)).sum::<u64>()
+    };
+    guests.iter().map(of_guest).sum()
+}
+
 fn of_tenant(found: &Found, tenant: usize, month: Month) -> Figures {
+    of_sources(found, month, |source| SOURCES.iter().any(|it| it.id == source && it.tenant == tenant))
+}
+
+fn of_sources(found: &Found, month: Month, is_of: impl Fn(&str) -> bool) -> Figures {
     let mut sum = Figures::default();
     for ((of, source, _), figures) in &found.truth {
-        if *of == month && SOURCES.iter().any(|it| it.id == source && it.tenant == tenant) {
+        if *of == month && is_of(source) {
             sum.add(figures);
         }
     }
@@ -185,7 +220,8 @@ mod tests {
     }
 
     fn told(found: &Found, made: &Made) -> Vec<String> {
-        let terms = Terms { limits: &[100, 100, 100, 100], closed: &[Month::March], mail_faults: 0 };
+        let terms =
+            Terms { limits: &[100, 100, 100, 100], closed: &[Month::March], guests: &[], mail_faults: 0 };
         differences(found, made, terms)
     }
 

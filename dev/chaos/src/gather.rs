@@ -65,13 +65,19 @@ pub fn gather(scene: &Scene, database_url: &str) -> Result<Found> {
         let rows = all.as_array().context("a list of executions")?;
         found.executions += truth::tally(&mut found.truth, source.id, rows, late)?;
     }
-    for tenant in TENANTS {
-        let periods = scene.ask(&format!("/v1/usage/{}/periods", tenant.id))?;
+    for guest in &scene.guests {
+        let all = scene.sandbox.get(&format!("/control/n8n/{}/executions", guest.source))?;
+        let rows = all.as_array().context("a list of executions")?;
+        found.executions += truth::tally(&mut found.truth, guest.source, rows, |_| false)?;
+    }
+    let guests = scene.guests.iter().map(|guest| guest.tenant);
+    for tenant in TENANTS.iter().map(|tenant| tenant.id).chain(guests) {
+        let periods = scene.ask(&format!("/v1/usage/{tenant}/periods"))?;
         for (month, figures) in truth::closed(&periods)? {
-            found.closed.insert((tenant.id.to_owned(), month), figures);
+            found.closed.insert((tenant.to_owned(), month), figures);
         }
-        if let Some(counted) = scene.counted(tenant.id) {
-            found.current.insert(tenant.id.to_owned(), counted);
+        if let Some(counted) = scene.counted(tenant) {
+            found.current.insert(tenant.to_owned(), counted);
         }
     }
     for total in list(&scene.sandbox.get("/control/stripe/totals")?)? {

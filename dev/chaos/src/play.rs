@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use stack::{Api, wait};
 
 use crate::{
+    asking::{Guest, Months},
     broker::Broker,
     cast::{self, CALENDARS, LONE_SURROGATE, METER, NAMES, SOURCES, TENANTS, WORKFLOWS},
     script::{Input, Planted, Runs, Script, Timed},
@@ -49,6 +50,8 @@ pub struct Made {
     /// Sources whose batches were planted: all of one source share one execution id.
     pub strangers: BTreeSet<&'static str>,
     tokens: BTreeMap<usize, String>,
+    /// Push tokens of the guests' sources.
+    pub guest_tokens: BTreeMap<&'static str, String>,
 }
 
 /// Payloads by stream and topic.
@@ -78,6 +81,8 @@ pub struct Scene {
     pub collectors: Vec<String>,
     /// The broker.
     pub broker: Broker,
+    /// Tenants that ask the limit check all the time; none but in a cluster.
+    pub guests: Vec<Guest>,
     /// Executions that have run.
     pub executions: Arc<AtomicU64>,
     /// Deliveries of pushed executions that were accepted.
@@ -86,6 +91,8 @@ pub struct Scene {
     pub calendars: Arc<AtomicU64>,
     /// What the broker held before it was recreated, by stream and topic.
     pub archive: Arc<Mutex<Archive>>,
+    /// Whether the guests are held up, because one month ends and the next begins.
+    pub rests: Arc<AtomicBool>,
     renewal: Arc<Mutex<Renewal>>,
     made: Arc<Mutex<Made>>,
 }
@@ -98,10 +105,12 @@ impl Scene {
             gateways,
             collectors,
             broker,
+            guests: Vec::new(),
             executions: Arc::default(),
             pushed: Arc::default(),
             calendars: Arc::default(),
             archive: Arc::default(),
+            rests: Arc::default(),
             renewal: Arc::default(),
             made: Arc::default(),
         }
@@ -161,7 +170,8 @@ impl Scene {
         self.sandbox.post("/control/clock", &json!({ "advance_ms": ms })).map(drop)
     }
 
-    fn now(&self) -> Result<Timestamp> {
+    /// The time on every clock of the stack.
+    pub fn now(&self) -> Result<Timestamp> {
         let shown = self.sandbox.get("/clock")?;
         Ok(shown.get("now").and_then(Value::as_str).context("a clock shows its time")?.parse()?)
     }
@@ -190,7 +200,20 @@ impl Scene {
         for tenant in TENANTS.iter().filter(|tenant| tenant.billed) {
             self.sandbox.post("/control/stripe/customers", &json!({ "id": tenant.customer() }))?;
         }
-        self.put_tenants(script, false)
+        self.put_tenants(script, false)?;
+        self.guests.iter().try_for_each(|guest| self.put_guest(guest))
+    }
+
+    fn put_guest(&self, guest: &Guest) -> Result<()> {
+        let plan = guest.plan();
+        let path = format!("/v1/plans/plan-{}", guest.tenant);
+        self.insist("a plan to be stored", |gateway| gateway.put(&path, &plan))?;
+        let body = json!({ "name": guest.tenant, "plan": format!("plan-{}", guest.tenant) });
+        let path = format!("/v1/tenants/{}", guest.tenant);
+        self.insist("a tenant to be stored", |gateway| gateway.put(&path, &body))?;
+        let token = self.put_instance(guest.source, guest.tenant, true)?;
+        self.made().guest_tokens.extend(token.map(|token| (guest.source, token)));
+        Ok(())
     }
 
     fn put_tenants(&self, script: &Script, later: bool) -> Result<()> {
@@ -235,22 +258,29 @@ impl Scene {
     }
 
     fn put_source(&self, place: usize, source: &cast::Source, tenant: &str) -> Result<()> {
+        let token = self.put_instance(source.id, tenant, source.pushes)?;
+        self.made().tokens.extend(token.map(|token| (place, token)));
+        Ok(())
+    }
+
+    /// Adds an n8n instance and the source of the same name. Returns the token of one that pushes.
+    fn put_instance(&self, id: &str, tenant: &str, pushes: bool) -> Result<Option<String>> {
         // Longer than the play lasts on its own clock: nothing is pruned.
         let keeps = json!({ "retain": 200_000, "retain_hours": 8_000 });
-        self.sandbox.post(&format!("/control/n8n/{}", source.id), &keeps)?;
+        self.sandbox.post(&format!("/control/n8n/{id}"), &keeps)?;
         let body = json!({
-            "tenant": tenant, "kind": "n8n", "api_key": format!("key-{}", source.id), "poll_interval": "1s",
-            "base_url": format!("{}/n8n/{}", self.sandbox.base(), source.id),
+            "tenant": tenant, "kind": "n8n", "api_key": format!("key-{id}"), "poll_interval": "1s",
+            "base_url": format!("{}/n8n/{id}", self.sandbox.base()),
         });
-        let path = format!("/v1/sources/{}", source.id);
+        let path = format!("/v1/sources/{id}");
         self.insist("a source to be stored", |gateway| gateway.put(&path, &body))?;
-        if source.pushes {
-            let made = self
-                .insist("a push token", |gateway| gateway.post(&format!("{path}/push-token"), &json!({})))?;
-            let token = made.get("token").and_then(Value::as_str).context("a token was made")?;
-            self.made().tokens.insert(place, token.to_owned());
+        if !pushes {
+            return Ok(None);
         }
-        Ok(())
+        let made =
+            self.insist("a push token", |gateway| gateway.post(&format!("{path}/push-token"), &json!({})))?;
+        let token = made.get("token").and_then(Value::as_str).context("a token was made")?;
+        Ok(Some(token.to_owned()))
     }
 }
 
@@ -262,13 +292,14 @@ pub struct Player {
     open: VecDeque<(usize, String)>,
     pushes: Vec<(Instant, usize, Value)>,
     planted: u32,
+    months: Option<Months>,
 }
 
 impl Player {
-    /// Nothing has been played.
-    pub fn new(scene: Scene, script: Script) -> Self {
+    /// Nothing has been played. `months` holds up the guests, if there are any.
+    pub fn new(scene: Scene, script: Script, months: Option<Months>) -> Self {
         let (crashed, open, pushes) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { scene, script, crashed, open, pushes, planted: 0 }
+        Self { scene, script, crashed, open, pushes, planted: 0, months }
     }
 
     /// Plays to the end.
@@ -276,6 +307,10 @@ impl Player {
         let march = std::mem::take(&mut self.script.march);
         self.play_month(march)?;
         let script = self.script.clone();
+        let months = self.months.clone();
+        // Until nothing is in flight and the broker is recreated.
+        let pause = months.as_ref().map(Months::pause);
+        self.scene.rests.store(true, Ordering::Relaxed);
         self.await_march_counted()?;
         for input in &script.last_moments {
             self.perform(input, None)?;
@@ -283,13 +318,20 @@ impl Player {
         println!("            March ends");
         self.scene.sandbox.post("/control/clock", &json!({ "now": cast::april() }))?;
         let scene = self.scene.clone();
-        scene.await_state("March to be closed", || Ok(TENANTS.iter().all(|it| is_closed(&scene, it.id))))?;
+        if let Some(months) = &months {
+            months.turn_to(cast::Month::April);
+        }
+        let guests = scene.guests.iter().map(|guest| guest.tenant);
+        let tenants: Vec<&str> = TENANTS.iter().map(|tenant| tenant.id).chain(guests).collect();
+        scene.await_state("March to be closed", || Ok(tenants.iter().all(|it| is_closed(&scene, it))))?;
         println!("            March is closed");
         self.scene.renew(Renewal::Wanted);
         wait::until("the broker to be recreated", RENEWED_WITHIN, || {
             Ok((self.scene.renewal() == Renewal::Done).then_some(()))
         })?;
         println!("            the broker is recreated");
+        drop(pause);
+        self.scene.rests.store(false, Ordering::Relaxed);
         let before_the_end = cast::Month::April.start().checked_sub(SignedDuration::from_mins(30))?;
         for input in &script.late {
             self.perform(input, Some(before_the_end))?;
@@ -316,19 +358,20 @@ impl Player {
     /// Crossings of March are published only while it is March: what decides them must be counted before it ends.
     fn await_march_counted(&mut self) -> Result<()> {
         let mut figures = BTreeMap::new();
-        for source in SOURCES {
-            let path = format!("/control/n8n/{}/executions", source.id);
+        let guests = self.scene.guests.iter().map(|guest| (guest.source, guest.tenant));
+        let tenant_of = |source: &cast::Source| TENANTS.get(source.tenant).map_or("", |tenant| tenant.id);
+        for (source, tenant) in SOURCES.iter().map(|source| (source.id, tenant_of(source))).chain(guests) {
+            let path = format!("/control/n8n/{source}/executions");
             let Ok(all) = self.scene.sandbox.get(&path) else { continue };
             let mut of_source = BTreeMap::new();
-            crate::truth::tally(&mut of_source, source.id, all.as_array().context("a list")?, |_| false)?;
-            let entry: &mut crate::truth::Figures = figures.entry(source.tenant).or_default();
+            crate::truth::tally(&mut of_source, source, all.as_array().context("a list")?, |_| false)?;
+            let entry: &mut crate::truth::Figures = figures.entry(tenant).or_default();
             of_source.values().for_each(|it| entry.add(it));
         }
         let scene = self.scene.clone();
         scene.await_state("March to be counted", || {
             self.push_due(Instant::now())?;
             Ok(figures.iter().all(|(tenant, truth)| {
-                let tenant = TENANTS.get(*tenant).map_or("", |tenant| tenant.id);
                 scene.ask(&format!("/v1/usage/{tenant}")).is_ok_and(|usage| {
                     let shown = |field: &str| usage.get(field).and_then(Value::as_u64);
                     shown("counted") == Some(truth.counted) && shown("error") == Some(truth.error)
@@ -477,7 +520,8 @@ impl Player {
     }
 }
 
-fn push(scene: &Scene, token: &str, body: &Value) {
+/// Sends a push until a collector accepts it, for some tries: the poll delivers what is not pushed.
+pub(crate) fn push(scene: &Scene, token: &str, body: &Value) {
     for turn in 0..PUSH_TRIES_MAX {
         let Some(base) = scene.collectors.get(turn % scene.collectors.len().max(1)) else { return };
         let collector = Api::new(base).with_token(token).answering_within(Duration::from_secs(5));

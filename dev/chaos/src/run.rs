@@ -9,18 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use serde_json::json;
-use stack::{Profile, Program, Project, Stack, backing::Servers, postgres::Durability, services::Options};
+use stack::{Interrupt, Profile, Program, Project, Stack, cluster::Room, services::Options};
 
 use crate::{
+    asking::{Asking, Guest},
     broker::Broker,
     cast::{self, Month, TENANTS},
-    compare::{Terms, differences},
-    fault::{self, Strike},
+    compare::{self, Terms, differences},
+    delays::{Asked, Span, Wait},
+    fault::{self, Fault, Strike},
     gather::{Found, gather},
     play::{Player, Renewal, Scene},
     script::Script,
+    servers::Servers,
     strike::{Breaker, Ways},
 };
 
@@ -56,13 +59,35 @@ pub struct Plan {
     pub length: Duration,
     /// Processes of each service.
     pub replicas: BTreeMap<Program, u8>,
+    /// Whether each fault of a cluster comes by itself, instead of faults at random.
+    pub is_drill: bool,
 }
 
 impl Plan {
     /// Two of each service.
     pub fn new(profile: &str, seed: u64, length: Duration) -> Self {
         let replicas = Program::SERVICES.map(|service| (service, 2)).into();
-        Self { profile: profile.to_owned(), seed, length, replicas }
+        Self { profile: profile.to_owned(), seed, length, replicas, is_drill: false }
+    }
+
+    /// Two of each service, and a third gateway: for a cluster.
+    pub fn of_cluster(profile: &str, seed: u64, length: Duration) -> Self {
+        let mut plan = Self::new(profile, seed, length);
+        plan.replicas.insert(Program::Gateway, 3);
+        plan
+    }
+
+    /// A cluster in which each fault comes by itself, as long as that takes.
+    pub fn drill(profile: &str, seed: u64) -> Self {
+        let length = Duration::from_millis(fault::drill().1);
+        Self { is_drill: true, ..Self::of_cluster(profile, seed, length) }
+    }
+
+    fn strikes(&self, is_cluster: bool) -> Vec<Strike> {
+        match self.is_drill {
+            true => fault::drill().0,
+            false => fault::draw(self.seed, self.length_ms(), &self.replicas, is_cluster),
+        }
     }
 
     fn length_ms(&self) -> u64 {
@@ -91,6 +116,8 @@ pub struct Verdict {
     pub letters: (usize, usize),
     /// Different mails, and how many were repeats.
     pub mails: (usize, usize),
+    /// What came of asking the limit check, and how long it and counting took; only in a cluster.
+    pub asked: Option<String>,
     /// Differences from the truth.
     pub differences: Vec<String>,
 }
@@ -110,6 +137,9 @@ impl fmt::Display for Verdict {
         writeln!(formatter, "{:<28}{:>8}", "calendars changed", self.calendars)?;
         writeln!(formatter, "{:<28}{:>8} (planted {})", "dead letters", self.letters.1, self.letters.0)?;
         writeln!(formatter, "{:<28}{:>8} (repeated {})", "mails", self.mails.0, self.mails.1)?;
+        if let Some(asked) = &self.asked {
+            write!(formatter, "{asked}")?;
+        }
         for difference in self.differences.iter().take(DIFFERENCES_MAX) {
             writeln!(formatter, "DIFFERENCE: {difference}")?;
         }
@@ -117,10 +147,19 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Runs a plan with the services' binaries in this folder.
+/// Runs a plan with the services' binaries in this folder, on one database and one broker.
 pub fn run(plan: &Plan, binaries: &Path) -> Result<Verdict> {
+    run_in(plan, binaries, None, &Interrupt::never())
+}
+
+/// Runs a plan on a cluster in a room, until somebody interrupts it.
+pub fn run_cluster(plan: &Plan, binaries: &Path, room: Room, interrupt: &Interrupt) -> Result<Verdict> {
+    run_in(plan, binaries, Some(room), interrupt)
+}
+
+fn run_in(plan: &Plan, binaries: &Path, room: Option<Room>, interrupt: &Interrupt) -> Result<Verdict> {
     let script = Script::draw(plan.seed, plan.length_ms());
-    let strikes = fault::draw(plan.seed, plan.length_ms(), &plan.replicas);
+    let strikes = plan.strikes(room.is_some());
     println!(
         "seed {}: {} faults, {} planted dead letters in {} s",
         plan.seed,
@@ -128,42 +167,57 @@ pub fn run(plan: &Plan, binaries: &Path) -> Result<Verdict> {
         script.dead_letters(),
         plan.length.as_secs()
     );
-    let mut breaker = raise(plan, binaries)?;
+    let mut breaker = raise(plan, binaries, room, &script)?;
     let scene = breaker.scene.clone();
     scene.prepare(&script)?;
-    let player = Player::new(scene.clone(), script.clone());
+    let began = Instant::now();
+    let asking = (!scene.guests.is_empty()).then(|| Asking::start(&scene));
+    let player = Player::new(scene.clone(), script.clone(), asking.as_ref().map(Asking::months));
     let playing = thread::spawn(move || player.play());
-    strike_all(&mut breaker, &strikes, || playing.is_finished())?;
+    let spans = strike_all(&mut breaker, &strikes, plan.is_drill, interrupt, || playing.is_finished())?;
     playing.join().map_err(|_| anyhow!("the player panicked"))??;
+    let asked = asking.map(Asking::end).transpose()?;
 
     let limits: Vec<u64> = (0..TENANTS.len()).map(|tenant| script.limit(tenant)).collect();
     let mail_faults = strikes.iter().filter(|strike| strike.fault.may_repeat_a_mail()).count();
     let march = [Month::March];
-    let terms = Terms { limits: &limits, closed: &march, mail_faults };
+    let terms = Terms { limits: &limits, closed: &march, guests: &scene.guests, mail_faults };
     println!("            no more faults; waiting until the stack is idle");
-    let mut settled = settle(&mut breaker, terms)?;
+    let mut settled = settle(&mut breaker, terms, interrupt)?;
     if settled.1.is_empty() {
         scene.sandbox.post("/control/clock", &json!({ "now": cast::curtain() }))?;
         println!("            April ends");
-        settled = settle(&mut breaker, Terms { closed: &Month::ALL, ..terms })?;
+        settled = settle(&mut breaker, Terms { closed: &Month::ALL, ..terms }, interrupt)?;
     }
     let (found, mut differences) = settled;
     differences.extend(panics(breaker.stack.profile().folder()));
     differences.extend(fallen(&breaker.fallen));
-    let verdict = conclude(plan, &strikes, &breaker, &found, differences);
+    let mut verdict = conclude(plan, &strikes, &breaker, &found, differences);
+    verdict.asked = asked.map(|asked| {
+        let overshoot = compare::overshoot(&found, &scene.guests);
+        let asked = Asked { overshoot, ..asked };
+        match plan.is_drill {
+            true => format!("{}{}", asked.describe(&[], began), asked.by_fault(&spans)),
+            false => asked.describe(&spans, began).to_string(),
+        }
+    });
     breaker.stack.stop()?;
     breaker.servers.stop()?;
     Ok(verdict)
 }
 
-fn raise(plan: &Plan, binaries: &Path) -> Result<Breaker> {
+fn raise(plan: &Plan, binaries: &Path, room: Option<Room>, script: &Script) -> Result<Breaker> {
     let profile = Profile::fresh(&Project::find()?, &plan.profile)?;
-    let servers = Servers::start_private(&profile, Durability::PowerLoss)?;
+    let guests = room.as_ref().map(|_| Guest::all(script.shorter_month())).unwrap_or_default();
+    let servers = match room {
+        Some(room) => Servers::start_cluster(&profile, room)?,
+        None => Servers::start_single(&profile)?,
+    };
     let (ways, detours) = Ways::open(&servers)?;
     let options = Options {
         replicas: plan.replicas.clone(),
         detours,
-        ..Options::new(binaries.to_owned(), servers.backing.clone())
+        ..Options::new(binaries.to_owned(), servers.backing().clone())
             // The sandbox assigns a run's id when the run ends. An id newer than its start by more than the clock skew looks
             // like a restored database: the sweep would be abandoned, and another epoch begun.
             .with("COLLECTOR__CLOCK_SKEW", CLOCK_SKEW)
@@ -178,46 +232,78 @@ fn raise(plan: &Plan, binaries: &Path) -> Result<Breaker> {
         "Starting the sandbox and {} services",
         plan.replicas.values().map(|it| u32::from(*it)).sum::<u32>()
     );
-    let stack = Stack::start(profile, options)?;
-    let broker = Broker::connect(&servers.admin_nats_url)?;
+    let stack = Stack::start(profile, servers.settings(options))?;
+    let broker = Broker::connect(&servers.admin())?;
     let gateways = stack.gateways().into_iter().map(|api| api.answering_within(ANSWER_WITHIN)).collect();
-    let scene = Scene::new(stack.sandbox(), gateways, stack.collectors(), broker);
+    let mut scene = Scene::new(stack.sandbox(), gateways, stack.collectors(), broker);
+    scene.guests = guests;
     Ok(Breaker::new(stack, servers, ways, scene))
 }
 
-/// Injects the faults in order, until all are over and the player has finished too.
-fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bool) -> Result<()> {
+/// Injects the faults in order, until all are over and the player has finished too. Returns when each worked.
+fn strike_all(
+    breaker: &mut Breaker,
+    strikes: &[Strike],
+    is_drill: bool,
+    interrupt: &Interrupt,
+    played: impl Fn() -> bool,
+) -> Result<Vec<Span>> {
     let began = Instant::now();
     let mut waiting = strikes.iter();
     let mut next = waiting.next();
     let mut active: Vec<Strike> = Vec::new();
     let (mut look_after_at, mut progress_at) = (began, began + PROGRESS_EVERY);
     let mut done = 0;
+    let mut spans: Vec<Span> = Vec::new();
     // While the broker is to be recreated, no fault begins and the faults' time stands still.
     let mut held_up = Duration::ZERO;
     let mut held_up_since: Option<Instant> = None;
     while next.is_some() || !active.is_empty() || !played() {
+        check(interrupt)?;
         if breaker.scene.renewal() == Renewal::Wanted && active.is_empty() {
             held_up_since.get_or_insert_with(Instant::now);
             if breaker.renew_broker()? {
                 held_up += held_up_since.take().map(|since| since.elapsed()).unwrap_or_default();
             }
         }
+        // A drill measures nothing while nobody asks, and a deployment shall meet with load.
+        let next_waits = is_drill || next.is_some_and(|strike| strike.fault == Fault::RollEverything);
+        let rests = next_waits && breaker.scene.rests.load(Ordering::Relaxed);
+        if rests && active.is_empty() {
+            held_up_since.get_or_insert_with(Instant::now);
+        } else if breaker.scene.renewal() != Renewal::Wanted {
+            held_up += held_up_since.take().map(|since| since.elapsed()).unwrap_or_default();
+        }
         let held_up_now = held_up + held_up_since.map(|since| since.elapsed()).unwrap_or_default();
         let elapsed = began.elapsed().saturating_sub(held_up_now);
         let now_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let (over, going_on): (Vec<Strike>, Vec<Strike>) =
             active.into_iter().partition(|strike| strike.ends_ms() <= now_ms);
-        over.iter().try_for_each(|strike| breaker.end(strike))?;
+        for strike in &over {
+            breaker.end(strike)?;
+            let fault = strike.fault.to_string();
+            if let Some(span) = spans.iter_mut().rev().find(|span| span.fault == fault) {
+                span.wait.to = Instant::now();
+            }
+        }
         going_on.iter().try_for_each(|strike| breaker.go_on(strike, now_ms))?;
         active = going_on;
         // On a slow machine, an earlier fault of the same part ends first.
         let is_free = |strike: &Strike| !active.iter().any(|other| other.fault.meets(&strike.fault));
-        let may_begin = breaker.scene.renewal() != Renewal::Wanted;
+        let may_begin = breaker.scene.renewal() != Renewal::Wanted && !rests;
         if let Some(strike) = next.filter(|strike| may_begin && strike.at_ms <= now_ms && is_free(strike)) {
             let lasts_s = Duration::from_millis(strike.lasts_ms).as_secs_f32();
             println!("{:>8.1} s  {} ({lasts_s:.1} s)", began.elapsed().as_secs_f32(), strike.fault);
+            let begins = Instant::now();
             breaker.begin(strike)?;
+            // While everything is restarted, the other faults' time stands still.
+            if strike.fault == Fault::RollEverything {
+                held_up += begins.elapsed();
+                println!("{:>8.1} s  everything was restarted", began.elapsed().as_secs_f32());
+            }
+            let lasted = begins.elapsed().max(Duration::from_millis(strike.lasts_ms));
+            let wait = Wait { from: begins, to: begins + lasted };
+            spans.push(Span { fault: strike.fault.to_string(), wait });
             // On a slow machine, a fault still lasts as long as it should.
             let late_ms = now_ms.saturating_sub(strike.at_ms);
             active.push(Strike { at_ms: strike.at_ms + late_ms, ..*strike });
@@ -237,16 +323,29 @@ fn strike_all(breaker: &mut Breaker, strikes: &[Strike], played: impl Fn() -> bo
         }
         thread::sleep(TICK);
     }
-    breaker.heal()
+    breaker.heal()?;
+    Ok(spans)
+}
+
+fn check(interrupt: &Interrupt) -> Result<()> {
+    if interrupt.asked() {
+        bail!("interrupted");
+    }
+    Ok(())
 }
 
 /// Compares until nothing differs or the time is up.
-pub(crate) fn settle(breaker: &mut Breaker, terms: Terms<'_>) -> Result<(Found, Vec<String>)> {
+pub(crate) fn settle(
+    breaker: &mut Breaker,
+    terms: Terms<'_>,
+    interrupt: &Interrupt,
+) -> Result<(Found, Vec<String>)> {
     let began = Instant::now();
     loop {
+        check(interrupt)?;
         breaker.look_after()?;
         let scene = &breaker.scene;
-        let looked = gather(scene, &breaker.servers.backing.database_url);
+        let looked = gather(scene, &breaker.servers.backing().database_url);
         let over = began.elapsed() >= SETTLED_WITHIN;
         match looked {
             Ok(found) => {
@@ -304,6 +403,7 @@ fn conclude(
         calendars: breaker.scene.calendars.load(Ordering::Relaxed),
         letters: (breaker.scene.made().planted.len(), found.letters.len()),
         mails: (ids.len(), found.mails.len() - ids.len()),
+        asked: None,
         differences,
     }
 }

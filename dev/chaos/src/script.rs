@@ -1,6 +1,6 @@
 //! What happens in the n8n instances, drawn from a seed: the same seed gives the same script.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -162,6 +162,12 @@ impl Script {
         april.push((april_ms, Input::Recover));
         april.extend(pen.open.drain(..).map(|()| (april_ms, Input::Finish)));
         Self { march, last_moments, late, april }
+    }
+
+    /// The length of the shorter month, without the waits between them.
+    pub fn shorter_month(&self) -> Duration {
+        let length = |month: &[Timed]| month.last().map_or(0, |(at_ms, _)| *at_ms);
+        Duration::from_millis(length(&self.march).min(length(&self.april)))
     }
 
     /// What a tenant's plan counts before March ends: its limit is a percentage of that.

@@ -6,16 +6,17 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use async_nats::jetstream::stream::Config;
 use proto::{streams::Stream, subjects::PARTITIONS};
 use serde_json::json;
-use stack::{Backing, Process, Program, Proxy, Replica, Stack, backing::Servers, database, wait};
+use stack::{Backing, Program, Proxy, Replica, Stack, cluster::NODES, database, wait};
 
 use crate::{
     cast::SOURCES,
     fault::{Fault, Outside, Server, Strike},
     play::{Archive, Renewal, Scene},
+    servers::Servers,
 };
 
 /// A broker that has just started on a busy machine answers within this time.
@@ -42,27 +43,30 @@ fn archived() -> Vec<(Stream, &'static str)> {
 const BURST_MS: u64 = 200;
 const STANDS_STILL_MS: u64 = 150;
 
-/// A proxy between each service and each server, whose connections can be cut.
+/// The proxies between each service and each server, whose connections can be cut: one to the database, and one to each
+/// broker.
 #[derive(Debug)]
-pub struct Ways(BTreeMap<(Program, Server), Proxy>);
+pub struct Ways(BTreeMap<(Program, Server), Vec<Proxy>>);
 
 impl Ways {
     /// Starts a proxy between each service and each server.
     pub fn open(servers: &Servers) -> Result<(Self, BTreeMap<Program, Backing>)> {
-        let database_port = servers.postgres.as_ref().context("a private Postgres")?.port();
-        let broker_port = servers.nats.as_ref().context("a private NATS")?.port();
+        let (database_at, brokers_at) = servers.addresses()?;
         let (mut ways, mut detours) = (BTreeMap::new(), BTreeMap::new());
         for service in Program::SERVICES {
-            let (database, broker) = (Proxy::start(database_port)?, Proxy::start(broker_port)?);
-            detours.insert(service, servers.backing.through(database.port(), broker.port()));
-            ways.insert((service, Server::Postgres), database);
-            ways.insert((service, Server::Nats), broker);
+            let database = Proxy::start_to(database_at)?;
+            let brokers = brokers_at.iter().map(|at| Proxy::start_to(*at)).collect::<Result<Vec<_>>>()?;
+            let ports: Vec<u16> = brokers.iter().map(Proxy::port).collect();
+            detours.insert(service, servers.backing().through(database.port(), &ports));
+            ways.insert((service, Server::Postgres), vec![database]);
+            ways.insert((service, Server::Nats), brokers);
         }
         Ok((Self(ways), detours))
     }
 
-    fn of(&self, service: Program, server: Server) -> Result<&Proxy> {
-        self.0.get(&(service, server)).context("every service has a proxy to every server")
+    fn of(&self, service: Program, server: Server) -> Result<&[Proxy]> {
+        let ways = self.0.get(&(service, server)).map(Vec::as_slice);
+        ways.context("every service has a proxy to every server")
     }
 }
 
@@ -102,18 +106,26 @@ impl Breaker {
                 self.stack.process(replica)?.ask_to_stop()
             }
             Fault::Pause(replica) => self.stack.process(replica)?.pause(),
-            Fault::KillServer(server) => self.server(server)?.kill(),
-            Fault::PauseServer(server) | Fault::SlowServer(server) => self.server(server)?.pause(),
+            Fault::KillServer(server) => self.servers.process(server)?.kill(),
+            Fault::PauseServer(server) | Fault::SlowServer(server) => self.servers.process(server)?.pause(),
             Fault::Cut(service, server) => {
-                self.ways.of(service, server)?.cut();
+                for way in self.ways.of(service, server)? {
+                    way.cut();
+                }
                 Ok(())
             }
-            Fault::Stall(service, server) => self.ways.of(service, server).map(Proxy::stall),
-            Fault::Refuse(service, server) => self.ways.of(service, server).map(Proxy::refuse),
+            Fault::Stall(service, server) => {
+                self.ways.of(service, server)?.iter().for_each(Proxy::stall);
+                Ok(())
+            }
+            Fault::Refuse(service, server) => {
+                self.ways.of(service, server)?.iter().for_each(Proxy::refuse);
+                Ok(())
+            }
             Fault::EndSessions => {
                 let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
-                database::ask(&self.servers.backing.database_url, others).map(drop)
+                database::ask(&self.servers.backing().database_url, others).map(drop)
             }
             Fault::Full(stream) => {
                 let broker = &self.scene.broker;
@@ -123,13 +135,24 @@ impl Breaker {
                 Ok(())
             }
             Fault::Fail(outside, calls) => self.fail(outside, calls),
+            Fault::Vanish(Server::Postgres) => self.servers.databases()?.unplug_primary(),
+            Fault::Vanish(Server::Node(number)) => self.servers.brokers()?.unplug(number),
+            Fault::Vanish(Server::Nats) => bail!("only one node leaves the network"),
+            Fault::Split(number) => self.servers.brokers()?.split(number),
+            Fault::Promote { vanishes } => {
+                let databases = self.servers.databases()?;
+                // An operator promotes only a standby that has everything.
+                databases.wait_in_step()?;
+                if vanishes { databases.unplug_primary() } else { databases.primary()?.kill() }
+            }
+            Fault::RollEverything => self.roll_everything(),
         }
     }
 
     /// Pauses or resumes a slow server, as its burst demands.
     pub fn go_on(&mut self, strike: &Strike, now_ms: u64) -> Result<()> {
         let Fault::SlowServer(server) = strike.fault else { return Ok(()) };
-        let process = self.server(server)?;
+        let process = self.servers.process(server)?;
         let into_burst = now_ms.saturating_sub(strike.at_ms) % BURST_MS;
         if into_burst < STANDS_STILL_MS { process.pause() } else { process.resume() }
     }
@@ -144,17 +167,21 @@ impl Breaker {
                 self.stack.relaunch(replica)
             }
             Fault::Pause(replica) => self.stack.process(replica)?.resume(),
-            Fault::KillServer(Server::Nats) => {
-                let nats = self.servers.nats.as_mut().context("a private NATS")?;
-                nats.restart(self.stack.profile())
-            }
-            Fault::KillServer(Server::Postgres) => {
-                let postgres = self.servers.postgres.as_mut().context("a private Postgres")?;
-                postgres.restart(self.stack.profile())
-            }
-            Fault::PauseServer(server) | Fault::SlowServer(server) => self.server(server)?.resume(),
+            Fault::KillServer(server) => self.servers.restart(server, self.stack.profile()),
+            Fault::PauseServer(server) | Fault::SlowServer(server) => self.servers.process(server)?.resume(),
             Fault::Stall(service, server) | Fault::Refuse(service, server) => {
-                self.ways.of(service, server).map(Proxy::open)
+                self.ways.of(service, server)?.iter().for_each(Proxy::open);
+                Ok(())
+            }
+            Fault::Vanish(Server::Postgres) => self.servers.databases()?.replug_primary(),
+            Fault::Vanish(Server::Node(number)) => self.servers.brokers()?.replug(number),
+            Fault::Vanish(Server::Nats) => Ok(()),
+            Fault::Split(number) => self.servers.brokers()?.rejoin(number),
+            Fault::Promote { .. } => {
+                let profile = self.stack.profile();
+                let databases = self.servers.databases()?;
+                databases.promote()?;
+                databases.renew_standby(profile)
             }
             Fault::Full(stream) => match self.full.remove(&format!("{stream:?}")) {
                 Some(config) => wait::until("a stream to have room", BROKER_WITHIN, || {
@@ -162,7 +189,7 @@ impl Breaker {
                 }),
                 None => Ok(()),
             },
-            Fault::Cut(..) | Fault::EndSessions | Fault::Fail(..) => Ok(()),
+            Fault::Cut(..) | Fault::EndSessions | Fault::Fail(..) | Fault::RollEverything => Ok(()),
         }
     }
 
@@ -181,7 +208,7 @@ impl Breaker {
 
     /// Recreates the broker, empty, once nothing is in flight. Returns whether it has.
     pub fn renew_broker(&mut self) -> Result<bool> {
-        let database = &self.servers.backing.database_url;
+        let database = &self.servers.backing().database_url;
         let is_quiet = database::ask(database, OUTBOXES).is_ok_and(|waiting| waiting.trim() == "0")
             && self.scene.broker.is_drained().unwrap_or_default();
         if !is_quiet {
@@ -196,15 +223,14 @@ impl Breaker {
             return Ok(false);
         }
         *self.scene.archive.lock().unwrap_or_else(PoisonError::into_inner) = archive;
-        let nats = self.servers.nats.as_mut().context("a private NATS")?;
-        nats.restart_empty(self.stack.profile())?;
+        self.servers.restart_brokers_empty(self.stack.profile())?;
         self.scene.renew(Renewal::Done);
         Ok(true)
     }
 
     /// Ends faults that do not end by themselves.
     pub fn heal(&mut self) -> Result<()> {
-        self.ways.0.values().for_each(Proxy::open);
+        self.ways.0.values().flatten().for_each(Proxy::open);
         let none = json!({ "kind": "none" });
         self.scene.sandbox.post("/control/stripe/fault", &none)?;
         self.scene.sandbox.post("/control/mail/fault", &none)?;
@@ -215,11 +241,23 @@ impl Breaker {
         Ok(())
     }
 
-    fn server(&mut self, server: Server) -> Result<&mut Process> {
-        match server {
-            Server::Nats => Ok(self.servers.nats.as_mut().context("a private NATS")?.process()),
-            Server::Postgres => Ok(self.servers.postgres.as_mut().context("a private Postgres")?.process()),
+    /// Restarts every process of every service and every server, one after the other, each when its predecessor is ready: a
+    /// deployment, with work going on.
+    fn roll_everything(&mut self) -> Result<()> {
+        let replicas: Vec<Replica> = self.stack.processes().map(|(replica, _)| replica).collect();
+        for replica in replicas.into_iter().filter(|replica| replica.program != Program::Sandbox) {
+            self.stack.stop_one(replica)?;
+            self.stack.restart(replica)?;
         }
+        let profile = self.stack.profile();
+        for number in 1..=NODES {
+            self.servers.brokers()?.restart(profile, number)?;
+        }
+        let databases = self.servers.databases()?;
+        databases.restart_standby(profile)?;
+        databases.stop_primary()?;
+        databases.promote()?;
+        databases.renew_standby(profile)
     }
 
     fn fail(&self, outside: Outside, calls: u32) -> Result<()> {

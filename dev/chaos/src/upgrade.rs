@@ -13,10 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
-use stack::{
-    Profile, Program, Project, Replica, Stack, backing::Servers, database, postgres::Durability,
-    services::Options, wait,
-};
+use stack::{Interrupt, Profile, Program, Project, Replica, Stack, database, services::Options, wait};
 
 use crate::{
     broker::Broker,
@@ -26,6 +23,7 @@ use crate::{
     play::{Player, Renewal, Scene},
     run::{fallen, panics, settle},
     script::Script,
+    servers::Servers,
     strike::{Breaker, Ways},
 };
 
@@ -159,12 +157,12 @@ pub fn run(plan: &Plan) -> Result<Verdict> {
 
 fn raise(plan: &Plan) -> Result<Breaker> {
     let profile = Profile::fresh(&Project::find()?, "upgrade")?;
-    let servers = Servers::start_private(&profile, Durability::ProcessCrash)?;
+    let servers = Servers::start_single(&profile)?;
     let (ways, detours) = Ways::open(&servers)?;
     let options = Options {
         replicas: Program::SERVICES.map(|service| (service, REPLICAS)).into(),
         detours,
-        ..Options::new(plan.present.binaries.clone(), servers.backing.clone())
+        ..Options::new(plan.present.binaries.clone(), servers.backing().clone())
             // As in the chart: a Job migrates.
             .with("DATABASE__MIGRATIONS", "check")
             // As for faults (run.rs).
@@ -180,7 +178,7 @@ fn raise(plan: &Plan) -> Result<Breaker> {
             stack.use_release(replica, &plan.previous.binaries);
         }
     }
-    let broker = Broker::connect(&servers.admin_nats_url)?;
+    let broker = Broker::connect(&servers.admin())?;
     let gateways = stack.gateways().into_iter().map(|api| api.answering_within(ANSWER_WITHIN)).collect();
     let scene = Scene::new(stack.sandbox(), gateways, stack.collectors(), broker);
     Ok(Breaker::new(stack, servers, ways, scene))
@@ -316,7 +314,7 @@ impl Run<'_> {
 
     fn in_schema(&self, service: Program, statements: &str) -> Result<String> {
         let statements = format!("SET search_path = {}; {statements}", service.name());
-        database::ask(&self.breaker.servers.backing.database_url, &statements)
+        database::ask(&self.breaker.servers.backing().database_url, &statements)
     }
 
     /// Lets time pass, and looks after the processes.
@@ -345,11 +343,11 @@ impl Run<'_> {
         let march = [Month::March];
         let terms = Terms { limits: &limits, closed: &march, mail_faults };
         self.note("no more inputs; waiting until the stack is idle".to_owned());
-        let mut settled = settle(&mut self.breaker, terms)?;
+        let mut settled = settle(&mut self.breaker, terms, &Interrupt::never())?;
         if settled.1.is_empty() {
             self.breaker.scene.sandbox.post("/control/clock", &json!({ "now": cast::curtain() }))?;
             self.note("April ends".to_owned());
-            settled = settle(&mut self.breaker, Terms { closed: &Month::ALL, ..terms })?;
+            settled = settle(&mut self.breaker, Terms { closed: &Month::ALL, ..terms }, &Interrupt::never())?;
         }
         let (found, differences) = settled;
         self.verdict.differences.extend(differences);

@@ -23,26 +23,31 @@ pub struct Backing {
 }
 
 impl Backing {
-    /// The same servers at other ports of this machine.
+    /// The same servers at other ports of this machine: one for the database, and one for each broker.
     #[must_use]
-    pub fn through(&self, database_port: u16, broker_port: u16) -> Self {
+    pub fn through(&self, database_port: u16, broker_ports: &[u16]) -> Self {
+        let at_ports = |urls: &str| {
+            let urls = urls.split(',').zip(broker_ports).map(|(url, port)| at_port(url, *port));
+            urls.collect::<Vec<_>>().join(",")
+        };
         let broker = match &self.broker {
-            Broker::Shared(url) => Broker::Shared(at_port(url, broker_port)),
+            Broker::Shared(url) => Broker::Shared(at_ports(url)),
             Broker::PerService { url, users } => {
-                Broker::PerService { url: at_port(url, broker_port), users: users.clone() }
+                Broker::PerService { url: at_ports(url), users: users.clone() }
             }
         };
         Self { database_url: at_port(&self.database_url, database_port), broker }
     }
 }
 
-/// The URL with another port in place of its own.
+/// The URL with this port of this machine in place of its own host and port.
 fn at_port(url: &str, port: u16) -> String {
     let host = url.find("://").map_or(0, |scheme| scheme + 3);
     let end = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |slash| host + slash);
     let (address, path) = url.split_at(end);
-    let address = address.rsplit_once(':').map_or(address, |(address, _)| address);
-    format!("{address}:{port}{path}")
+    let (scheme, address) = address.split_at(host);
+    let user = address.rsplit_once('@').map(|(user, _)| format!("{user}@")).unwrap_or_default();
+    format!("{scheme}{user}127.0.0.1:{port}{path}")
 }
 
 /// How to connect to the broker.
@@ -191,9 +196,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_port_is_replaced() {
+    fn only_host_and_port_are_replaced() {
         assert_eq!(at_port("postgres://u@127.0.0.1:5432/flowmeter", 7), "postgres://u@127.0.0.1:7/flowmeter");
         assert_eq!(at_port("nats://127.0.0.1:4222", 7), "nats://127.0.0.1:7");
+        let users = vec![("alerts".to_owned(), "secret".to_owned())];
+        let url = "tls://10.77.0.11:4222,tls://10.77.0.12:4222".to_owned();
+        let backing = Backing {
+            database_url: "postgres://u@10.77.0.20:5432/flowmeter".to_owned(),
+            broker: Broker::PerService { url, users },
+        };
+        let through = backing.through(1, &[2, 3]);
+        assert_eq!(through.database_url, "postgres://u@127.0.0.1:1/flowmeter");
+        assert_eq!(through.broker.login("alerts").url, "tls://127.0.0.1:2,tls://127.0.0.1:3");
     }
 
     #[test]

@@ -30,6 +30,11 @@ impl Interrupt {
         Ok(Self(asked))
     }
 
+    /// One that does not happen: Ctrl-C ends the process at once.
+    pub fn never() -> Self {
+        Self(Arc::default())
+    }
+
     /// Whether it has happened.
     pub fn asked(&self) -> bool {
         self.0.load(Ordering::SeqCst)

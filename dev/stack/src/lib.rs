@@ -7,6 +7,7 @@
 pub mod api;
 pub mod backing;
 pub mod binaries;
+pub mod cluster;
 pub mod cpu;
 pub mod database;
 pub mod demo;

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The exact rules of production.
-const PERMISSIONS: &str = include_str!("../../../deploy/nats/permissions.conf");
+pub(crate) const PERMISSIONS: &str = include_str!("../../../deploy/nats/permissions.conf");
 
 /// Users with permissions of their own.
 pub const USERS: [&str; 6] = ["collector", "aggregator", "billing", "alerts", "gateway", "operator"];
@@ -142,7 +142,8 @@ fn start_ready(profile: &Profile, launch: &Launch, health_port: u16) -> Result<P
     Ok(process)
 }
 
-fn passwords(profile: &Profile) -> Result<BTreeMap<&'static str, String>> {
+/// The password of each user.
+pub(crate) fn passwords(profile: &Profile) -> Result<BTreeMap<&'static str, String>> {
     USERS
         .into_iter()
         .chain([ADMIN])
@@ -153,19 +154,13 @@ fn passwords(profile: &Profile) -> Result<BTreeMap<&'static str, String>> {
         .collect()
 }
 
-fn variable(user: &str) -> String {
+/// The variable from which a broker reads a user's password.
+pub(crate) fn variable(user: &str) -> String {
     format!("NATS_{}_PASSWORD", user.to_ascii_uppercase())
 }
 
 fn configure(folder: &Path, server: &NatsServer, port: u16, health_port: u16) -> String {
     let sync = if server.version.syncs_always() { "sync_interval: always" } else { "" };
-    let users: String = USERS
-        .iter()
-        .map(|user| {
-            let permissions = user.to_ascii_uppercase();
-            format!("    {{ user: {user}, password: ${}, permissions: ${permissions} }}\n", variable(user))
-        })
-        .collect();
     format!(
         r#"# Written at each start.
 server_name: flowmeter_private
@@ -178,14 +173,29 @@ jetstream {{
   max_file_store: 8TB
   {sync}
 }}
-authorization {{
+{authorization}"#,
+        store = folder.join("store").display(),
+        authorization = authorization(),
+    )
+}
+
+/// The part of a broker's configuration that names the users. The rules are in a file beside it.
+pub(crate) fn authorization() -> String {
+    let users: String = USERS
+        .iter()
+        .map(|user| {
+            let permissions = user.to_ascii_uppercase();
+            format!("    {{ user: {user}, password: ${}, permissions: ${permissions} }}\n", variable(user))
+        })
+        .collect();
+    format!(
+        r#"authorization {{
   include ./permissions.conf
   users = [
 {users}    {{ user: {ADMIN}, password: ${admin} }}
   ]
 }}
 "#,
-        store = folder.join("store").display(),
         admin = variable(ADMIN),
     )
 }

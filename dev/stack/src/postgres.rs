@@ -19,16 +19,16 @@ use crate::{
 };
 
 /// The superuser of the cluster; nobody else can reach it (127.0.0.1, and no socket file).
-const USER: &str = "flowmeter";
+pub(crate) const USER: &str = "flowmeter";
 
 /// Start-up, with crash recovery of a large log.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// After a kill, the old server's processes hold its shared memory for a moment, in which a start fails.
 const START_ATTEMPTS: u32 = 5;
 
 /// Enough for five services and some tests side by side.
-const CONNECTIONS_MAX: u32 = 300;
+pub(crate) const CONNECTIONS_MAX: u32 = 300;
 
 /// What a cluster's data must survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Postgres {
     pub fn start(profile: &Profile, durability: Durability) -> Result<Self> {
         let bin = install::postgres()?;
         let user = server_user()?;
-        let data = data_folder(profile, user.as_deref())?;
+        let data = data_folder(profile, "postgres", user.as_deref())?;
         if !data.join("PG_VERSION").exists() {
             create(&bin, &data, user.as_deref())?;
         }
@@ -101,7 +101,7 @@ impl Postgres {
 }
 
 /// The system user to run Postgres as: it refuses to run as root.
-fn server_user() -> Result<Option<String>> {
+pub(crate) fn server_user() -> Result<Option<String>> {
     if !unistd::geteuid().is_root() {
         return Ok(None);
     }
@@ -118,16 +118,16 @@ fn server_user() -> Result<Option<String>> {
     bail!("Postgres does not run as root, and there is no user `postgres` or `nobody` to run it as")
 }
 
-/// The profile's folder if the server's user can reach it, else one under /var/tmp.
-fn data_folder(profile: &Profile, user: Option<&str>) -> Result<PathBuf> {
-    let wanted = profile.folder().join("postgres");
+/// A folder in the profile's if the server's user can reach it, else one under /var/tmp.
+pub(crate) fn data_folder(profile: &Profile, name: &str, user: Option<&str>) -> Result<PathBuf> {
+    let wanted = profile.folder().join(name);
     let Some(user) = user else { return Ok(wanted) };
     if can_use(&wanted, user)? {
         return Ok(wanted);
     }
     // Left empty: the next start must not take it for the cluster.
     let _ = fs::remove_dir(&wanted);
-    let elsewhere = profile.data_elsewhere().join("postgres");
+    let elsewhere = profile.data_elsewhere().join(name);
     if !can_use(&elsewhere, user)? {
         bail!("the user `{user}` can use neither {} nor {}", wanted.display(), elsewhere.display());
     }
@@ -147,7 +147,7 @@ fn can_use(folder: &Path, user: &str) -> Result<bool> {
     Ok(run_quietly(&mut look).is_ok())
 }
 
-fn create(bin: &Path, data: &Path, user: Option<&str>) -> Result<()> {
+pub(crate) fn create(bin: &Path, data: &Path, user: Option<&str>) -> Result<()> {
     let mut initdb = command_as(user, &bin.join("initdb"));
     initdb
         .args(["--username", USER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C", "--pgdata"])
@@ -209,7 +209,7 @@ fn arguments(data: &Path, port: u16, durability: Durability) -> Vec<String> {
 
 /// Stops a server that an earlier run has left on this data, and removes a pid file that names no server:
 /// Postgres trusts such a file if another program now has its pid.
-fn stop_leftover(data: &Path) -> Result<()> {
+pub(crate) fn stop_leftover(data: &Path) -> Result<()> {
     let pid_file = data.join("postmaster.pid");
     let Ok(content) = fs::read_to_string(&pid_file) else { return Ok(()) };
     let pid: Option<u32> = content.lines().next().and_then(|line| line.trim().parse().ok());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     fs::{self, File},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -43,6 +44,8 @@ pub struct Launch {
     pub env: BTreeMap<String, String>,
     /// The system user to run as, if not ours.
     pub user: Option<String>,
+    /// The network namespace to run in, by name (`ip netns`), if not ours.
+    pub namespace: Option<String>,
     /// The signal that asks it to stop, which is also sent when we die.
     pub stop_signal: Signal,
 }
@@ -56,6 +59,7 @@ impl Launch {
             args: Vec::new(),
             env: BTreeMap::new(),
             user: None,
+            namespace: None,
             stop_signal: Signal::SIGTERM,
         }
     }
@@ -63,20 +67,22 @@ impl Launch {
     /// The command, wrapped by `setpriv` where the system has it: the kernel then sends the stop signal when we
     /// die, however that happens. (The plain way needs unsafe code between fork and exec.)
     fn command(&self) -> Command {
-        let mut command = match setpriv() {
-            Some(setpriv) => {
-                let mut command = Command::new(setpriv);
-                command.args(["--pdeathsig", self.stop_signal.as_str().trim_start_matches("SIG")]);
-                if let Some(user) = &self.user {
-                    command.args(as_user(user));
-                }
-                command.arg(&self.program);
-                command
-            }
-            None => Command::new(&self.program),
-        };
+        let mut words: Vec<OsString> = Vec::new();
+        if let Some(namespace) = &self.namespace {
+            // It executes the rest in its own place, so the process that we start is the program.
+            words.extend([OsString::from("nsenter"), format!("--net=/run/netns/{namespace}").into()]);
+        }
+        if let Some(setpriv) = setpriv() {
+            let signal = self.stop_signal.as_str().trim_start_matches("SIG");
+            words.extend([setpriv.into_os_string(), "--pdeathsig".into(), signal.into()]);
+            words.extend(self.user.iter().flat_map(|user| as_user(user)).map(OsString::from));
+        }
+        words.push(self.program.clone().into_os_string());
+        words.extend(self.args.iter().map(OsString::from));
+        let mut words = words.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
         // Its own group: Ctrl-C in the terminal reaches only us, and we stop the rest in order.
-        command.args(&self.args).envs(&self.env).process_group(0).stdin(Stdio::null());
+        command.args(words).envs(&self.env).process_group(0).stdin(Stdio::null());
         command
     }
 }

@@ -17,7 +17,10 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// Pause after a failed accept, which does not end the proxy.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(20);
 
-/// Forwards TCP connections to a server on this machine. Dropping it stops it.
+/// A client of a host that does not answer waits this long for its connection, as clients do.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Forwards TCP connections to a server. Dropping it stops it.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -52,16 +55,17 @@ struct State {
 }
 
 impl Proxy {
-    /// Listens on a free port and forwards to `target_port`.
+    /// Listens on a free port and forwards to this port of this machine.
     pub fn start(target_port: u16) -> Result<Self> {
+        Self::start_to(SocketAddr::from((Ipv4Addr::LOCALHOST, target_port)))
+    }
+
+    /// Listens on a free port and forwards to another address.
+    pub fn start_to(target: SocketAddr) -> Result<Self> {
         let port = crate::ports::free()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context("cannot open a proxy")?;
         let state = State { flow: Flow::Open, connections: BTreeMap::new(), next: 0 };
-        let shared = Arc::new(Shared {
-            target: SocketAddr::from((Ipv4Addr::LOCALHOST, target_port)),
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        });
+        let shared = Arc::new(Shared { target, state: Mutex::new(state), changed: Condvar::new() });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accepting.accept(&listener));
         Ok(Self { port, shared })
@@ -134,10 +138,18 @@ impl Shared {
                 Flow::Refused => continue,
                 Flow::Open | Flow::Stalled => {}
             }
-            // A server that is down refuses at once: the client is dropped, as it would be without the proxy.
-            if let Ok(server) = TcpStream::connect(self.target) {
-                let _ = self.join(client, server);
-            }
+            // On a thread of its own: a host that has left the network does not even refuse.
+            let shared = Arc::clone(&self);
+            thread::spawn(move || shared.forward(client));
+        }
+    }
+
+    fn forward(self: Arc<Self>, client: TcpStream) {
+        // A server that is down refuses at once: the client is dropped, as it would be without the proxy.
+        if let Ok(server) = TcpStream::connect_timeout(&self.target, CONNECT_WITHIN)
+            && matches!(self.lock().flow, Flow::Open | Flow::Stalled)
+        {
+            let _ = self.join(client, server);
         }
     }
 

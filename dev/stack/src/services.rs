@@ -106,6 +106,13 @@ impl Options {
             .flat_map(|service| Replica::of(service, self.replicas.get(&service).copied().unwrap_or(1)))
     }
 
+    /// The same with a variable that is not one of our settings, in the environment of every service: `SSL_CERT_FILE`.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// The same with one setting, named without its prefix: `COLLECTOR__POLL_INTERVAL`.
     #[must_use]
     pub fn with(mut self, setting: &str, value: &str) -> Self {
@@ -374,7 +381,8 @@ impl Stack {
         Ok(())
     }
 
-    fn wait_ready(&mut self, replica: impl Into<Replica>) -> Result<()> {
+    /// Waits until a process is ready.
+    pub fn wait_ready(&mut self, replica: impl Into<Replica>) -> Result<()> {
         let replica = replica.into();
         let url = match replica.program {
             Program::Sandbox => format!("{}/clock", self.sandbox().base()),

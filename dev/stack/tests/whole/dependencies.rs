@@ -55,7 +55,7 @@ fn services_wait_for_the_database_and_the_broker() {
     database_way.refuse();
     broker_way.refuse();
     let mut bench = Harness::start_some("away", &[], |mut options| {
-        let detour = options.backing.through(database_way.port(), broker_way.port());
+        let detour = options.backing.through(database_way.port(), &[broker_way.port()]);
         options.detours = Program::SERVICES.into_iter().map(|program| (program, detour.clone())).collect();
         options
     });
@@ -92,6 +92,35 @@ fn services_wait_for_the_database_and_the_broker() {
     assert_eq!(now, pids);
     let dead: Vec<_> = bench.stack.find_dead().unwrap().into_iter().map(|(_, error)| error).collect();
     assert!(dead.is_empty(), "{dead:?}");
+    bench.finish();
+}
+
+/// A broker that leaves the network refuses nothing and answers nothing. The services notice, and use another one.
+#[test]
+fn a_broker_that_leaves_the_network_is_replaced_by_another_within_a_minute() {
+    let nats_url = required("NATS_URL");
+    let ways = [(); 2].map(|()| Proxy::start(port_of(&nats_url)).unwrap());
+    let (address, port) = nats_url.rsplit_once(':').unwrap();
+    assert!(port.parse::<u16>().is_ok(), "{port}");
+    let urls = ways.each_ref().map(|way| format!("{address}:{}", way.port())).join(",");
+    let mut bench =
+        Harness::start_some("silent-broker", &Program::SERVICES, |options| options.with("NATS__URL", &urls));
+    bench.gateway().put("/v1/plans/start", &json!({ "name": "Start" })).unwrap();
+    bench
+        .gateway()
+        .put(&format!("/v1/tenants/{TENANT}"), &json!({ "name": TENANT, "plan": "start" }))
+        .unwrap();
+    bench.put_n8n(SOURCE, TENANT);
+    let mut ran = 0;
+    for way in &ways {
+        way.stall();
+        ran += 20;
+        bench.run(SOURCE, Runs::good(20));
+        // Fails after a minute.
+        assert_eq!(bench.await_counted(TENANT, ran), ran);
+        way.open();
+    }
+    assert!(bench.stack.find_dead().unwrap().is_empty());
     bench.finish();
 }
 

@@ -14,6 +14,7 @@ mod archive;
 mod bad_input;
 mod catalog;
 mod chaos;
+mod cluster;
 mod crash;
 mod dependencies;
 mod harness;
