@@ -32,8 +32,8 @@ fn apply(gateway: &Gateway, file: &NamedTempFile, more: &[&str]) -> Command {
 
 /// The outcomes, one a line.
 async fn outcomes(command: Command) -> Vec<String> {
-    let told = printed(command).await;
-    told.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    let outcome = printed(command).await;
+    outcome.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 #[tokio::test]
@@ -50,10 +50,10 @@ async fn new_items_are_created_and_changed_ones_updated() {
     assert_eq!(source["base_url"], "http://127.0.0.1:9/n8n/north");
 
     let raised = file(&MANIFEST.replace("1000", "2000"));
-    let told = outcomes(apply(&gateway, &raised, &[])).await;
+    let outcome = outcomes(apply(&gateway, &raised, &[])).await;
     let expected =
         ["plan starter updated", "tenant north unchanged", "source north-n8n unchanged (API key set again)"];
-    assert_eq!(told, expected);
+    assert_eq!(outcome, expected);
     assert_eq!(gateway.kept("/v1/plans/starter").unwrap()["monthly_limit"], 2_000);
 }
 
@@ -100,8 +100,8 @@ tenants: [{id: former, name: F, plan: starter}, {id: other, name: O, plan: start
     assert!(error.contains("tenant former was removed"), "{error}");
     let error = complaint(apply(&gateway, &manifest, &["--restore", "formr"])).await;
     assert!(error.contains("--restore formr: there is no such tenant or source in the file"), "{error}");
-    let told = outcomes(apply(&gateway, &manifest, &["--restore", "former"])).await;
-    assert_eq!(told, ["plan starter unchanged", "tenant former created", "tenant other created"]);
+    let outcome = outcomes(apply(&gateway, &manifest, &["--restore", "former"])).await;
+    assert_eq!(outcome, ["plan starter unchanged", "tenant former created", "tenant other created"]);
 }
 
 #[tokio::test]
@@ -120,14 +120,14 @@ tenants: [{{id: north, name: North, plan: starter{more}}}]"
     assert!(error.contains("nothing was applied") && error.contains("--prune"), "{error}");
     assert_eq!(gateway.kept("/v1/tenants/north").unwrap()["stripe_customer_id"], "cus_north");
 
-    let told = outcomes(apply(&gateway, &without, &["--dry-run"])).await;
-    assert_eq!(told[0], "tenant north removes stripe_customer_id (was cus_north)");
-    let told = outcomes(apply(&gateway, &without, &["--prune"])).await;
-    assert_eq!(told[1..], ["plan starter unchanged", "tenant north updated"]);
+    let outcome = outcomes(apply(&gateway, &without, &["--dry-run"])).await;
+    assert_eq!(outcome[0], "tenant north removes stripe_customer_id (was cus_north)");
+    let outcome = outcomes(apply(&gateway, &without, &["--prune"])).await;
+    assert_eq!(outcome[1..], ["plan starter unchanged", "tenant north updated"]);
     assert_eq!(gateway.kept("/v1/tenants/north").unwrap()["stripe_customer_id"], serde_json::Value::Null);
 
-    let told = outcomes(apply(&gateway, &with(", limit_override: 60"), &[])).await;
-    assert_eq!(told, ["plan starter unchanged", "tenant north updated"], "a change is no removal");
+    let outcome = outcomes(apply(&gateway, &with(", limit_override: 60"), &[])).await;
+    assert_eq!(outcome, ["plan starter unchanged", "tenant north updated"], "a change is no removal");
 }
 
 #[tokio::test]
@@ -136,8 +136,8 @@ async fn a_page_of_the_editor_again_changes_nothing() {
     let manifest = file(&MANIFEST.replace("${NORTH_URL}", "https://n8n.example/home/workflows"));
     outcomes(apply(&gateway, &manifest, &[])).await;
     assert_eq!(gateway.kept("/v1/sources/north-n8n").unwrap()["base_url"], "https://n8n.example");
-    let told = outcomes(apply(&gateway, &manifest, &[])).await;
-    assert_eq!(told[2], "source north-n8n unchanged (API key set again)");
+    let outcome = outcomes(apply(&gateway, &manifest, &[])).await;
+    assert_eq!(outcome[2], "source north-n8n unchanged (API key set again)");
 }
 
 #[tokio::test]

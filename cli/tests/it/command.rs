@@ -61,17 +61,17 @@ pub fn flowmeter_on(bench: &TestBed, arguments: &[&str]) -> Command {
 /// What a run that must succeed has printed.
 pub async fn printed(mut command: Command) -> String {
     let output = command.output().await.unwrap();
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", output_text(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// What a run that must fail has printed.
 pub async fn complaint(mut command: Command) -> String {
     let output = command.output().await.unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-    told(&output)
+    assert_eq!(output.status.code(), Some(1), "{}", output_text(&output));
+    output_text(&output)
 }
 
-fn told(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }

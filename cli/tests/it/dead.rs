@@ -69,8 +69,8 @@ async fn all_letters_of_one_service_are_replayed() {
     let other = v1::DeadLetter { service: "billing".into(), ..v1::DeadLetter::default() };
     bench.publish(bench.namespace().dead("billing"), &other).await;
 
-    let told = printed(flowmeter_on(&bench, &["dead", "replay", "--all", "--service", "operator"])).await;
-    assert!(told.ends_with("2 replayed\n"), "{told}");
+    let text = printed(flowmeter_on(&bench, &["dead", "replay", "--all", "--service", "operator"])).await;
+    assert!(text.ends_with("2 replayed\n"), "{text}");
     let left = listed(&bench).await;
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(left[0]["service"], "billing");
@@ -102,8 +102,8 @@ async fn a_letter_from_elsewhere_is_kept_and_reported() {
     let error = complaint(flowmeter_on(&bench, &["dead", "replay", "1"])).await;
     assert!(error.contains("not a subject of this namespace"), "{error}");
     let output = flowmeter_on(&bench, &["dead", "list", "--json"]).output().await.unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && told.contains("Dead letter 2 cannot be read"), "{told}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("Dead letter 2 cannot be read"), "{text}");
     assert_eq!(listed(&bench).await.len(), 1, "a damaged letter does not hide the others");
     bench.finish().await;
 }

@@ -8,8 +8,8 @@ use crate::{
 #[tokio::test]
 async fn a_refusal_has_its_own_exit_code() {
     let gateway = Gateway::start().await;
-    let told = printed(gateway.flowmeter(&["check", "north"])).await;
-    assert!(told.starts_with("allowed (within_limit)"), "{told}");
+    let printed_text = printed(gateway.flowmeter(&["check", "north"])).await;
+    assert!(printed_text.starts_with("allowed (within_limit)"), "{printed_text}");
     let output = gateway.flowmeter(&["check", "south"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(3));
 }

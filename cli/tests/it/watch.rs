@@ -20,8 +20,8 @@ async fn line<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>) -> String {
 /// Starts watching and returns when it is subscribed.
 async fn watching(mut command: Command) -> Child {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let told = line(&mut BufReader::new(child.stderr.take().unwrap()).lines()).await;
-    assert!(told.starts_with("Watching"), "{told}");
+    let text = line(&mut BufReader::new(child.stderr.take().unwrap()).lines()).await;
+    assert!(text.starts_with("Watching"), "{text}");
     child
 }
 
@@ -73,8 +73,8 @@ async fn history_begins_with_what_is_kept() {
     bench.publish(bench.namespace().usage_threshold("north"), &crossed(50)).await;
     let child = watching(flowmeter_on(&bench, &["watch", "threshold", "--history", "--count", "1"])).await;
     let output = timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.contains("50 % of monthly-executions reached: 80 of 100"), "{told}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("50 % of monthly-executions reached: 80 of 100"), "{text}");
     bench.finish().await;
 }
 

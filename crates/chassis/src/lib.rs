@@ -21,6 +21,7 @@ mod rounds;
 mod run;
 mod schema;
 mod settings;
+mod stream_watch;
 mod tasks;
 mod telemetry;
 
@@ -41,4 +42,5 @@ pub use settings::{
     ClockSettings, CommonSettings, DatabaseSettings, Migrations, NatsSettings, OpsSettings, SettingsError,
     TelemetrySettings, Validate, duration,
 };
+pub use stream_watch::on_replaced;
 pub use tasks::Tasks;

@@ -1,7 +1,8 @@
 //! Work that is repeated at an interval until shutdown.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
+use messaging::error_chain;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,22 @@ impl Rounds {
             biased;
             () = self.shutdown.cancelled() => false,
             _ = self.ticks.tick() => true,
+        }
+    }
+    /// Does `work` in each round until shutdown, which interrupts it: only for work that keeps what it has
+    /// committed. A failure is logged with the words of `failure`; the next round tries again.
+    pub async fn each<T, E: Error, W>(mut self, failure: &'static str, mut work: impl FnMut() -> W)
+    where
+        W: Future<Output = Result<T, E>>,
+    {
+        let shutdown = self.shutdown.clone();
+        while self.next().await {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                outcome = work() => if let Err(error) = outcome {
+                    tracing::warn!(error = error_chain(&error), "{failure}");
+                },
+            }
         }
     }
 }

@@ -28,6 +28,13 @@ pub struct Life {
     pub last_sequence: u64,
 }
 
+impl Life {
+    /// Whether the stream was created again or set back since it was `before`.
+    pub fn is_another_than(&self, before: &Self) -> bool {
+        self.id != before.id || self.last_sequence < before.last_sequence
+    }
+}
+
 /// The life of a stream cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum LifeError {

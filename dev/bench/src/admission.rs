@@ -166,10 +166,10 @@ impl Run<'_> {
         let load = command.stdout(Stdio::piped()).spawn().context("cannot start the load")?;
         thread::sleep(Duration::from_secs(bench.warm_up_seconds.into()));
         let warm = self.answered()?;
-        let (told, load) = finish(load)?;
+        let (printed, load) = finish(load)?;
         let mut usage = CpuTime::now(&self.stack, &mut self.servers, &[Program::Gateway])?.since(&before);
         usage.parts.push(("load", load));
-        Asked::new(&told, usage, bench.seconds + bench.warm_up_seconds, self.answered()?.since(warm))
+        Asked::new(&printed, usage, bench.seconds + bench.warm_up_seconds, self.answered()?.since(warm))
     }
 
     /// What the gateway has measured itself so far.

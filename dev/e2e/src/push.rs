@@ -156,20 +156,20 @@ fn judge(delays: Vec<Duration>, checks: &mut Checks) {
 /// Every count of the tenant in the live events, and when it arrived.
 fn follow(gateway: &Api) -> Result<Receiver<(Instant, u64)>> {
     let events = gateway.stream("/v1/events")?;
-    let (tell, told) = mpsc::channel();
+    let (sender, received) = mpsc::channel();
     // Ends with the gateway, or with the receiver.
     std::thread::spawn(move || {
         for line in events.lines().map_while(Result::ok) {
             let data = line.strip_prefix("data:").and_then(|data| serde_json::from_str(data).ok());
             let of_tenant = |usage: &Value| usage.get("tenant").and_then(Value::as_str) == Some(TENANT);
             if let Some(usage) = data.filter(of_tenant)
-                && tell.send((Instant::now(), counted(&usage))).is_err()
+                && sender.send((Instant::now(), counted(&usage))).is_err()
             {
                 return;
             }
         }
     });
-    Ok(told)
+    Ok(received)
 }
 
 fn await_count(shown: &Receiver<(Instant, u64)>, expected: u64) -> Result<Instant> {

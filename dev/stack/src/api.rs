@@ -35,13 +35,6 @@ impl Api {
         self.with_header("authorization", format!("Bearer {token}"))
     }
 
-    /// The same with another timeout for one answer.
-    #[must_use]
-    pub fn with_patience(mut self, within: Duration) -> Self {
-        self.agent = agent(within);
-        self
-    }
-
     /// The same with a header on each request.
     #[must_use]
     pub fn with_header(mut self, name: &'static str, value: String) -> Self {
@@ -90,6 +83,14 @@ impl Api {
     /// POST, whatever comes of it: the status and the text of the answer.
     pub fn try_post(&self, path: &str, body: &Value) -> Result<(u16, String)> {
         self.exchange("POST", path, Some(body.to_string()))
+    }
+
+    /// POST, whatever comes of it; `None` if there is no answer in time.
+    pub fn post_in_time(&self, path: &str, body: &Value) -> Result<Option<(u16, String)>> {
+        match self.try_post(path, body) {
+            Err(error) if is_timeout(&error) => Ok(None),
+            outcome => outcome.map(Some),
+        }
     }
 
     /// GET, whatever comes of it: the status and the text of the answer.
@@ -144,6 +145,10 @@ fn success(method: &str, path: &str, status: u16, text: String) -> Result<String
         bail!("{method} {path} answers {status}: {text}");
     }
     Ok(text)
+}
+
+fn is_timeout(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ureq::Error::Timeout(_)))
 }
 
 /// Whether a GET of this address answers 200 now.

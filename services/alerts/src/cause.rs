@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::{Alert, Letter, Notice};
+use crate::{Alert, MailBody, Notice};
 
 /// What one mail is about.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,15 +26,15 @@ impl Cause {
     pub fn recorded_at(&self) -> Timestamp {
         match self {
             Self::Crossing(alert) => alert.leaves_at,
-            Self::Notice(notice) => notice.told.sealed_at,
+            Self::Notice(notice) => notice.sealed.sealed_at,
         }
     }
 
     /// The mail itself; always the same.
-    pub fn letter(&self) -> Result<Letter, askama::Error> {
+    pub fn body(&self) -> Result<MailBody, askama::Error> {
         match self {
-            Self::Crossing(alert) => Letter::of(alert),
-            Self::Notice(notice) => Letter::notice(notice),
+            Self::Crossing(alert) => MailBody::of(alert),
+            Self::Notice(notice) => MailBody::notice(notice),
         }
     }
 }

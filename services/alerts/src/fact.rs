@@ -287,7 +287,7 @@ impl Fact {
             | Self::Clock(synced)
             | Self::SharedToken(synced)
             | Self::CountedTwice(synced) => &synced.source_id,
-            Self::Dead(letter) => &letter.service,
+            Self::Dead(dead_letter) => &dead_letter.service,
             Self::Report(failed) => &failed.tenant_id,
             Self::Drift(drift) => &drift.tenant_id,
             Self::Loop(detected) => &detected.tenant_id,
@@ -323,7 +323,7 @@ impl Fact {
             Self::Clock(synced) => &synced.clock_wrong_since,
             Self::SharedToken(synced) => &synced.token_shared_since,
             Self::CountedTwice(synced) => &synced.counted_twice_since,
-            Self::Dead(letter) => &letter.failed_at,
+            Self::Dead(dead_letter) => &dead_letter.failed_at,
             Self::Report(failed) => &failed.failed_at,
             Self::Drift(drift) => &drift.found_at,
             Self::Loop(detected) => &detected.detected_at,
@@ -350,9 +350,9 @@ impl Fact {
             | Self::CountedTwice(_) => format!("{topic}/{subject}/{at}"),
             // One a day.
             Self::Loss(_) => format!("{topic}/{subject}/{}", at.to_zoned(TimeZone::UTC).date()),
-            // A letter has no id of its own; written again after a crash it has another instant.
-            Self::Dead(letter) => {
-                format!("{topic}/{}", Uuid::new_v5(&FACT_KEYS, &letter.encode_to_vec()))
+            // A dead letter has no id of its own; written again after a crash it has another instant.
+            Self::Dead(dead_letter) => {
+                format!("{topic}/{}", Uuid::new_v5(&FACT_KEYS, &dead_letter.encode_to_vec()))
             }
             Self::Report(failed) => format!("{topic}/{subject}/{}/{at}", failed.identifier),
             Self::Drift(drift) => {
@@ -377,13 +377,13 @@ impl Fact {
     /// The fact as a notice keeps it: without what no mail shows.
     pub fn abridged(self) -> Self {
         match self {
-            Self::Dead(letter) => Self::Dead(v1::DeadLetter {
-                service: shortened(&letter.service),
-                original_subject: shortened(&letter.original_subject),
-                reason: shortened(&letter.reason),
+            Self::Dead(dead_letter) => Self::Dead(v1::DeadLetter {
+                service: shortened(&dead_letter.service),
+                original_subject: shortened(&dead_letter.original_subject),
+                reason: shortened(&dead_letter.reason),
                 original_payload: Default::default(),
                 original_headers: Vec::new(),
-                ..letter
+                ..dead_letter
             }),
             other => other,
         }
@@ -408,7 +408,7 @@ impl Fact {
             | Self::Clock(synced)
             | Self::SharedToken(synced)
             | Self::CountedTwice(synced) => synced.encode_to_vec(),
-            Self::Dead(letter) => letter.encode_to_vec(),
+            Self::Dead(dead_letter) => dead_letter.encode_to_vec(),
             Self::Report(failed) => failed.encode_to_vec(),
             Self::Drift(drift) => drift.encode_to_vec(),
             Self::Loop(detected) => detected.encode_to_vec(),

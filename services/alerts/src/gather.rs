@@ -47,36 +47,36 @@ impl Dispose for GatherError {
 }
 
 /// A message that carries at most one fact.
-pub trait Tells: Message + Default {
+pub trait CarriesFact: Message + Default {
     /// The fact, if it concerns the operator.
     fn fact(self) -> Result<Option<Fact>, InvalidFact>;
 }
 
-impl Tells for v1::SourceGap {
+impl CarriesFact for v1::SourceGap {
     fn fact(self) -> Result<Option<Fact>, InvalidFact> {
         Fact::gap(self).map(Some)
     }
 }
 
-impl Tells for v1::SourceContradicted {
+impl CarriesFact for v1::SourceContradicted {
     fn fact(self) -> Result<Option<Fact>, InvalidFact> {
         Fact::contradicted(self).map(Some)
     }
 }
 
-impl Tells for v1::DeadLetter {
+impl CarriesFact for v1::DeadLetter {
     fn fact(self) -> Result<Option<Fact>, InvalidFact> {
         Fact::dead(self).map(Some)
     }
 }
 
-impl Tells for v1::BillingEvent {
+impl CarriesFact for v1::BillingEvent {
     fn fact(self) -> Result<Option<Fact>, InvalidFact> {
         Fact::billing(self)
     }
 }
 
-impl Tells for v1::AdmissionEvent {
+impl CarriesFact for v1::AdmissionEvent {
     fn fact(self) -> Result<Option<Fact>, InvalidFact> {
         Fact::admission(self)
     }
@@ -96,7 +96,7 @@ impl<M> Gather<M> {
 }
 
 #[async_trait]
-impl<M: Tells + 'static> Handler for Gather<M> {
+impl<M: CarriesFact + 'static> Handler for Gather<M> {
     type Message = M;
     type Error = GatherError;
 
@@ -190,8 +190,8 @@ async fn end_failure(
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     notices::withdraw(&mut *connection, Topic::Failing, source, ended_at).await?;
-    let told = notices::last_told(&mut *connection, Topic::Failing, source, ended_at).await?;
-    let Some(Fact::Failing(failing)) = told else { return Ok(()) };
+    let last = notices::last_fact(&mut *connection, Topic::Failing, source, ended_at).await?;
+    let Some(Fact::Failing(failing)) = last else { return Ok(()) };
     gather(connection, Fact::Recovered(failing), ended_at, now).await
 }
 

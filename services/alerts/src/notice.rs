@@ -19,12 +19,12 @@ pub struct Notice {
     /// When the last was found.
     pub last_at: Timestamp,
     /// How it is mailed.
-    pub told: Told,
+    pub sealed: Sealed,
 }
 
 /// How a notice is mailed, fixed when it is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Sealed {
     /// The mail's date.
     pub sealed_at: Timestamp,
     /// The language of the mail.
@@ -44,7 +44,7 @@ pub(crate) mod samples {
             facts: 1,
             first_at: "2026-11-24T12:00:00Z".parse().unwrap(),
             last_at: "2026-11-24T12:00:00Z".parse().unwrap(),
-            told: Told {
+            sealed: Sealed {
                 sealed_at: "2026-11-24T12:01:00Z".parse().unwrap(),
                 language,
                 dashboard_url: "https://usage.example.com/".into(),

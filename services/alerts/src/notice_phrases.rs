@@ -19,7 +19,7 @@ use crate::{
 impl Phrases {
     /// The words for a notice.
     pub fn of_notice(notice: &Notice) -> Self {
-        let parts = Parts { notice, language: notice.told.language };
+        let parts = Parts { notice, language: notice.sealed.language };
         let Sentences { subject, what, meaning, next } = parts.sentences();
         Self {
             language: parts.language.as_str(),
@@ -151,10 +151,10 @@ impl Parts<'_> {
                 ("label_source", synced.source_id.clone()),
                 ("label_expected", self.moment_of(synced.loss_expected_at.as_ref())),
             ],
-            Fact::Dead(letter) => vec![
-                ("label_service", letter.service.clone()),
+            Fact::Dead(dead_letter) => vec![
+                ("label_service", dead_letter.service.clone()),
                 ("label_messages", self.facts_count()),
-                ("label_subject", letter.original_subject.clone()),
+                ("label_subject", dead_letter.original_subject.clone()),
             ],
             Fact::Report(failed) => vec![
                 ("label_tenant", failed.tenant_id.clone()),

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use chassis::Rounds;
 use jiff::SignedDuration;
-use messaging::error_chain;
 use metering::Clock;
 use sqlx::{Connection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -47,16 +46,10 @@ macro_rules! all_of {
 impl Retention {
     /// Rounds until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
-        while rounds.next().await {
-            tokio::select! {
-                // An interrupted round keeps what it has committed.
-                () = shutdown.cancelled() => return,
-                outcome = self.round() => if let Err(error) = outcome {
-                    tracing::warn!(error = error_chain(&error), "cannot delete old mails; trying again in an hour");
-                },
-            }
-        }
+        // An interrupted round keeps what it has committed.
+        Rounds::new(ROUND_INTERVAL, shutdown)
+            .each("cannot delete old mails; trying again in an hour", || self.round())
+            .await;
     }
 
     /// One round. Does nothing while another replica has the turn.

@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::{
     Fact, Topic,
-    notice::Told,
+    notice::Sealed,
     smtp::Mailer,
     store::notices::{self, OpenNotice},
 };
@@ -120,15 +120,15 @@ impl Seal {
 
     async fn seal(&self, connection: &mut PgConnection, notice: &OpenNotice) -> Result<(), SealError> {
         let now = self.clock.now();
-        let told =
-            Told { sealed_at: now, language: self.language, dashboard_url: self.dashboard_url.to_string() };
+        let sealed =
+            Sealed { sealed_at: now, language: self.language, dashboard_url: self.dashboard_url.to_string() };
         let recipients = self.recipients_of(&notice.fact);
         let skipped_reason = match (self.recipients.is_empty(), recipients.is_empty()) {
             (true, _) => Some(NO_RECIPIENTS),
             (false, true) => Some(ALL_REFUSED),
             (false, false) => None,
         };
-        notices::seal(&mut *connection, &notice.id, &told, skipped_reason).await?;
+        notices::seal(&mut *connection, &notice.id, &sealed, skipped_reason).await?;
         for recipient in recipients {
             let message_id = self.mailer.message_id(&notice.id, recipient);
             notices::add_notification(&mut *connection, &notice.id, recipient, &message_id, now).await?;

@@ -128,19 +128,19 @@ fn assemble(
     message_id: &MessageId,
 ) -> Result<Message, SendError> {
     let to = Address::new(recipient.local(), recipient.domain()).map_err(SendError::Address)?;
-    let letter = cause.letter().map_err(SendError::Write)?;
+    let body = cause.body().map_err(SendError::Write)?;
     // RFC 3834: keeps automatic replies away.
     let auto_submitted =
         HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned());
     let bodies = MultiPart::alternative()
         .boundary(message_id.unique())
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(letter.text))
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(letter.html));
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(body.text))
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_HTML).body(body.html));
     Message::builder()
         .from(from)
         .to(to.into())
         // One line, whatever the names in it contain.
-        .subject(String::from(SafeText::clean(&letter.subject, SUBJECT_CHARS_MAX)))
+        .subject(String::from(SafeText::clean(&body.subject, SUBJECT_CHARS_MAX)))
         .date(SystemTime::from(cause.recorded_at()))
         .message_id(Some(message_id.to_string()))
         .raw_header(auto_submitted)

@@ -213,7 +213,7 @@ fn is_damage(error: &sqlx::Error) -> bool {
 }
 
 async fn claimed_mail(connection: &mut PgConnection, row: &PgRow) -> Result<Claimed, sqlx::Error> {
-    let told = match row.try_get::<Option<&str>, _>("notice_id")? {
+    let about = match row.try_get::<Option<&str>, _>("notice_id")? {
         Some(notice) => {
             sqlx::query("SELECT * FROM notices WHERE notice_id = $1")
                 .bind(notice)
@@ -228,8 +228,8 @@ async fn claimed_mail(connection: &mut PgConnection, row: &PgRow) -> Result<Clai
         }
     };
     let cause = match row.try_get::<Option<&str>, _>("notice_id")? {
-        Some(_) => Cause::Notice(Box::new(notices::notice(&told)?)),
-        None => Cause::Crossing(Box::new(alert(&told)?)),
+        Some(_) => Cause::Notice(Box::new(notices::notice(&about)?)),
+        None => Cause::Crossing(Box::new(alert(&about)?)),
     };
     Ok(Claimed {
         id: row.try_get("id")?,
@@ -237,7 +237,7 @@ async fn claimed_mail(connection: &mut PgConnection, row: &PgRow) -> Result<Clai
         recipient: row.try_get("recipient")?,
         message_id: MessageId::stored(row.try_get("message_id")?),
         attempt: unsigned("attempts", row.try_get::<i32, _>("attempts")?)?,
-        traceparent: told.try_get("traceparent")?,
+        traceparent: about.try_get("traceparent")?,
     })
 }
 

@@ -131,7 +131,7 @@ export const WORDS = {
     limitCheck: "Limit check",
     allowed: "Allowed",
     refused: "Refused",
-    limitCheckHelp: "What a workflow that asks now is told",
+    limitCheckHelp: "The answer to a workflow that asks now",
     checkUsed: "Used, reservations included",
     checkFailed: "The limit check does not answer: {reason}",
     check_within_limit: "{used} of {limit} executions are used.",

@@ -6,7 +6,6 @@ use std::{sync::Arc, time::Duration};
 use catalog::Tenant;
 use chassis::{KeepFor, Rounds};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
-use messaging::error_chain;
 use metering::Clock;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -65,16 +64,10 @@ pub enum PurgeError {
 
 /// Deletes until `shutdown`.
 pub async fn run(pool: PgPool, clock: Arc<dyn Clock>, refusals_kept: KeepFor, shutdown: CancellationToken) {
-    let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
-    while rounds.next().await {
-        tokio::select! {
-            // An interrupted round keeps what it has committed.
-            () = shutdown.cancelled() => return,
-            outcome = round(&pool, refusals_kept, clock.now()) => if let Err(error) = outcome {
-                tracing::warn!(error = error_chain(&error), "cannot purge, retrying in 10 min");
-            },
-        }
-    }
+    // An interrupted round keeps what it has committed.
+    Rounds::new(ROUND_INTERVAL, shutdown)
+        .each("cannot purge, retrying in 10 min", || round(&pool, refusals_kept, clock.now()))
+        .await;
 }
 
 /// One round, at `now`. Does nothing while another replica is purging.

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     GatewaySettings, MIGRATOR,
-    access::access_tokens::Accounts,
+    access::access_tokens::AccessTokens,
     admission::{
         admissions::Admissions,
         answer::AnswerAdmissions,
@@ -158,7 +158,7 @@ fn app(context: &Context, settings: &GatewaySettings, resweeps: Resweeps) -> any
             settings.metering_stale_after,
             resweeps,
         ),
-        accounts: Accounts::new(pool.clone(), clock.clone(), &settings.operator_token, random),
+        access_tokens: AccessTokens::new(pool.clone(), clock.clone(), &settings.operator_token, random),
         sealing: SealingKey::parse(&settings.collector_public_key)?,
         base_path: BasePath::of(settings.public_url.as_ref()),
         secure_cookies: settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https"),

@@ -70,9 +70,10 @@ pub struct Asked {
 
 impl Asked {
     /// From the output of `flowmeter-load ask`, and the processor time during its whole run.
-    pub fn new(told: &Value, usage: CpuTime, usage_seconds: u32, answered: Answered) -> Result<Self> {
-        let figure =
-            |name: &str| told.get(name).and_then(Value::as_f64).with_context(|| format!("{name} is missing"));
+    pub fn new(printed: &Value, usage: CpuTime, usage_seconds: u32, answered: Answered) -> Result<Self> {
+        let figure = |name: &str| {
+            printed.get(name).and_then(Value::as_f64).with_context(|| format!("{name} is missing"))
+        };
         let millis = |name: &str| Ok::<_, anyhow::Error>(figure(name)? / NANOS_PER_MILLI);
         Ok(Self {
             answers: figure("answers")?,

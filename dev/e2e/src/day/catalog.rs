@@ -30,9 +30,9 @@ pub fn check(day: &Day, checks: &mut Checks) -> Result<()> {
     // The override of the bursts is in force and not in the file.
     refused(day, &good, "--prune", checks)?;
     let pruned = day.try_apply(&good, &["--prune"])?;
-    let told = String::from_utf8_lossy(&pruned.stdout).into_owned();
-    let names = told.contains("removes limit_override");
-    checks.judged("apply --prune names what it removes", "limit_override", told.trim(), names);
+    let text = String::from_utf8_lossy(&pruned.stdout).into_owned();
+    let names = text.contains("removes limit_override");
+    checks.judged("apply --prune names what it removes", "limit_override", text.trim(), names);
     checks.judged("apply --prune applies", "done", &pruned.status.to_string(), pruned.status.success());
     refused(day, &twice, SOURCE, checks)?;
     let example = day.project.root().join("docs/catalog.yaml").display().to_string();

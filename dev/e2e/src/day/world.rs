@@ -123,7 +123,7 @@ impl Day {
             let callers: Vec<_> = (0..calls)
                 .map(|_| {
                     scope.spawn(move || {
-                        let client = Api::new(&self.n8n.webhook_url).with_patience(WITHIN);
+                        let client = Api::new(&self.n8n.webhook_url).answering_within(WITHIN);
                         let (status, text) = client.try_post(path, &json!({ "n": {} }))?;
                         Ok(Answer { status, text })
                     })

@@ -62,6 +62,11 @@ impl Row {
         FINAL_STATUSES.contains(&self.text("status"))
     }
 
+    /// Whether it has ended without an error.
+    pub fn succeeded(&self) -> bool {
+        self.text("status") == "success"
+    }
+
     /// Whether it counts by default.
     pub fn counts(&self) -> bool {
         COUNTED_MODES.contains(&self.text("mode")) && COUNTED_STATUSES.contains(&self.text("status"))

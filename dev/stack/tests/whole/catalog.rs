@@ -65,8 +65,8 @@ fn the_documented_catalog_can_be_applied_and_uses_every_setting() {
     let refused = apply(&bench, &[]);
     let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && complaint.contains("--prune"), "{complaint}");
-    let told = String::from_utf8_lossy(&refused.stdout).into_owned();
-    assert!(told.contains("removes stripe_customer_id (was cus_west)"), "{told}");
+    let text = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(text.contains("removes stripe_customer_id (was cus_west)"), "{text}");
     west = bench.gateway().get(path).unwrap();
     assert_eq!(west["stripe_customer_id"], "cus_west");
     printed(&apply(&bench, &["--prune"]));

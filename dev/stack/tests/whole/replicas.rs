@@ -64,7 +64,7 @@ fn aggregators_come_and_go_while_executions_arrive() {
     load.go_on();
 
     let published = load.end();
-    println!("{} executions, {} sent with repeats", published.executions(), published.told);
+    println!("{} executions, {} sent with repeats", published.executions(), published.delivered);
     crew.rest();
     let (expected, found) = (published.figures(), crew.figures());
     assert_eq!(found, expected);
@@ -197,7 +197,7 @@ impl Crew {
             figures.workflows.insert(key, [numbers[0], numbers[1], numbers[2]]);
         }
         for usage in self.all::<v1::UsageCounted>(Stream::UsageState, "usage.counted") {
-            figures.told.insert(usage.tenant_id, usage.totals.unwrap().counted);
+            figures.delivered.insert(usage.tenant_id, usage.totals.unwrap().counted);
         }
         figures
     }

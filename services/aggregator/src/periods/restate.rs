@@ -10,11 +10,8 @@
 //! Done before anything is published, because a message with a lower revision would replace the last one; and
 //! again whenever the stream has been replaced.
 
-use std::time::Duration;
-
-use chassis::Rounds;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use messaging::{Bus, Life, LifeError, error_chain};
+use messaging::{Bus, LifeError};
 use prost::Message;
 use proto::{
     streams::Stream,
@@ -24,10 +21,6 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::store;
-
-/// Interval for checking whether the stream was replaced: a gateway that starts in between lacks figures for
-/// that long.
-const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Requests to the broker at once: with 10,000 tenants a start takes some seconds longer.
 const IN_FLIGHT_MAX: usize = 64;
@@ -66,29 +59,8 @@ impl Restate {
 
     /// Checks whether the stream was replaced, until `shutdown`.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut known: Option<Life> = None;
-        let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown);
-        while rounds.next().await {
-            match self.look(known.as_ref()).await {
-                Ok(life) => known = Some(life),
-                Err(error) => {
-                    tracing::warn!(
-                        error = error_chain(&error),
-                        "cannot compare revisions with the stream; trying again"
-                    )
-                }
-            }
-        }
-    }
-
-    async fn look(&self, known: Option<&Life>) -> Result<Life, RestateError> {
-        let life = self.bus.life(Stream::UsageState).await?;
-        let is_another =
-            known.is_some_and(|known| known.id != life.id || life.last_sequence < known.last_sequence);
-        if is_another {
-            self.once().await?;
-        }
-        Ok(life)
+        let failure = "cannot compare revisions with the stream; trying again";
+        chassis::on_replaced(&self.bus, Stream::UsageState, failure, shutdown, || self.once()).await;
     }
 
     /// Compares once. Returns how many tenants have a larger revision now, and so are published again.

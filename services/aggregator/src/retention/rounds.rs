@@ -7,7 +7,6 @@ use std::{sync::Arc, time::Duration};
 
 use chassis::Rounds;
 use jiff::Timestamp;
-use messaging::error_chain;
 use metering::Clock;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -56,16 +55,10 @@ pub struct Retention {
 impl Retention {
     /// Runs rounds until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut rounds = Rounds::new(ROUND_INTERVAL, shutdown.clone());
-        while rounds.next().await {
-            tokio::select! {
-                // An interrupted round keeps what it has committed.
-                () = shutdown.cancelled() => return,
-                outcome = self.round() => if let Err(error) = outcome {
-                    tracing::warn!(error = error_chain(&error), "cannot delete old executions; trying again");
-                },
-            }
-        }
+        // An interrupted round keeps what it has committed.
+        Rounds::new(ROUND_INTERVAL, shutdown)
+            .each("cannot delete old executions; trying again", || self.round())
+            .await;
     }
 
     /// Runs one round. Returns the months that were dropped.

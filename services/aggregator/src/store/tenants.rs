@@ -167,9 +167,9 @@ pub(crate) async fn tenants_with_news(
 ) -> Result<Vec<News>, sqlx::Error> {
     sqlx::query_as(
         "SELECT number, tenant_id, revision
-         FROM tenants LEFT JOIN UNNEST($1::integer[], $2::bigint[]) AS told (number, told_revision) USING (number)
-         WHERE has_news AND coalesce(told_revision, 0) < revision
-         ORDER BY greatest(published_revision, told_revision) - revision, number LIMIT $3",
+         FROM tenants LEFT JOIN UNNEST($1::integer[], $2::bigint[]) AS seen (number, seen_revision) USING (number)
+         WHERE has_news AND coalesce(seen_revision, 0) < revision
+         ORDER BY greatest(published_revision, seen_revision) - revision, number LIMIT $3",
     )
     .bind(published.iter().map(|published| published.tenant).collect::<Vec<_>>())
     .bind(published.iter().map(|published| published.revision).collect::<Vec<_>>())

@@ -361,10 +361,10 @@ async fn an_audit_still_finds_dropped_executions_by_id() {
         last_execution_id: 80_000,
     };
     let answer: v1::RecordedAnswer = running.ask(Question::Recorded, &question).await.unwrap();
-    let told: Vec<_> =
+    let shown: Vec<_> =
         answer.executions.iter().map(|one| (one.execution_id, one.stopped_at.is_some())).collect();
     assert_eq!(
-        (told, answer.next_execution_id),
+        (shown, answer.next_execution_id),
         (vec![(4, true), (5, false), (9, true), (70_000, false)], None)
     );
     running.bench.finish().await;

@@ -48,9 +48,9 @@ fn gaps_are_merged_from_the_lowest_to_the_highest_id() {
 #[test]
 fn of_dead_letters_the_first_is_kept_without_its_payload() {
     let later = Fact::Dead(v1::DeadLetter { reason: "another".into(), ..dead() });
-    let Fact::Dead(letter) = Fact::Dead(dead()).abridged().and(later) else { panic!("a letter") };
-    assert_eq!(letter.reason, dead().reason);
-    assert!(letter.original_payload.is_empty());
+    let Fact::Dead(dead_letter) = Fact::Dead(dead()).abridged().and(later) else { panic!("a dead letter") };
+    assert_eq!(dead_letter.reason, dead().reason);
+    assert!(dead_letter.original_payload.is_empty());
 }
 
 #[test]

@@ -15,13 +15,13 @@ pub(super) struct Sentences {
 }
 
 /// A mail's phrase with its values: its parts are the sentences.
-struct Told<'a> {
+struct Phrase<'a> {
     parts: &'a Parts<'a>,
     phrase: &'static str,
     args: Args<'a>,
 }
 
-impl Told<'_> {
+impl Phrase<'_> {
     fn say(&self, part: &str) -> String {
         self.parts.say(&format!("{}.{part}", self.phrase), &self.args)
     }
@@ -38,11 +38,11 @@ impl Told<'_> {
 
 impl Parts<'_> {
     pub(super) fn sentences(&self) -> Sentences {
-        let told = |phrase, args| Told { parts: self, phrase, args };
+        let of = |phrase, args| Phrase { parts: self, phrase, args };
         match &self.notice.fact {
             Fact::Gap(gap) => self.gap(gap),
             Fact::Failing(failing) => self.failing(failing),
-            Fact::Recovered(failing) => told(
+            Fact::Recovered(failing) => of(
                 "recovered",
                 args![
                     "source" => &failing.source_id,
@@ -52,7 +52,7 @@ impl Parts<'_> {
                 ],
             )
             .sentences(),
-            Fact::Loss(synced) => told(
+            Fact::Loss(synced) => of(
                 "loss",
                 args![
                     "source" => &synced.source_id,
@@ -62,29 +62,29 @@ impl Parts<'_> {
             )
             .sentences(),
             Fact::Contradicted(found) => {
-                told("contradicted", args!["source" => &found.source_id, "count" => found.executions])
+                of("contradicted", args!["source" => &found.source_id, "count" => found.executions])
                     .sentences()
             }
             Fact::Clock(synced) => {
                 let is_behind = synced.clock_skew_ms.is_some_and(|skew_ms| skew_ms < 0);
                 let phrase = if is_behind { "clock_behind" } else { "clock_ahead" };
-                told(phrase, args!["source" => &synced.source_id, "by" => skew_span(synced)]).sentences()
+                of(phrase, args!["source" => &synced.source_id, "by" => skew_span(synced)]).sentences()
             }
             Fact::SharedToken(synced) => {
-                told("shared_token", args!["source" => &synced.source_id, "count" => synced.instances.len()])
+                of("shared_token", args!["source" => &synced.source_id, "count" => synced.instances.len()])
                     .sentences()
             }
             Fact::CountedTwice(synced) => {
                 let others = synced.same_instance_sources.join(", ");
-                told("counted_twice", args!["source" => &synced.source_id, "others" => others]).sentences()
+                of("counted_twice", args!["source" => &synced.source_id, "others" => others]).sentences()
             }
-            Fact::Dead(letter) => {
+            Fact::Dead(dead_letter) => {
                 let count = self.notice.facts;
-                let args = args!["service" => &letter.service, "count" => count, "reason" => &letter.reason];
-                told("dead", args).sentences()
+                let args = args!["service" => &dead_letter.service, "count" => count, "reason" => &dead_letter.reason];
+                of("dead", args).sentences()
             }
             Fact::Report(failed) => self.report(failed),
-            Fact::Drift(drift) => told(
+            Fact::Drift(drift) => of(
                 "drift",
                 args![
                     "tenant" => &drift.tenant_id,
@@ -100,14 +100,14 @@ impl Parts<'_> {
 
     fn gap(&self, gap: &v1::SourceGap) -> Sentences {
         let args = args!["source" => &gap.source_id, "count" => self.notice.facts, "ids" => self.ids(gap)];
-        let told = Told { parts: self, phrase: "gap", args };
+        let phrase = Phrase { parts: self, phrase: "gap", args };
         let next = match gap.reason() {
             v1::GapReason::PrunedBeforeSeen => "next_pruned",
             v1::GapReason::OpenExecutionVanished => "next_vanished",
             v1::GapReason::EpochEnded => "next_epoch_ended",
             v1::GapReason::Unspecified => "next_unspecified",
         };
-        told.with_next(told.say(next))
+        phrase.with_next(phrase.say(next))
     }
 
     fn failing(&self, failing: &v1::SourceFailing) -> Sentences {
@@ -118,13 +118,13 @@ impl Parts<'_> {
             "cause" => failure_cause(failing.reason()),
             "reason" => self.failure_reason(failing.reason()),
         ];
-        let told = Told { parts: self, phrase: "failing", args };
-        let advice = told.say("next");
+        let phrase = Phrase { parts: self, phrase: "failing", args };
+        let advice = phrase.say("next");
         if failing.detail.is_empty() {
-            return told.with_next(advice);
+            return phrase.with_next(advice);
         }
         let args = args!["advice" => advice, "detail" => &failing.detail];
-        told.with_next(self.say("failing.next_with_detail", &args))
+        phrase.with_next(self.say("failing.next_with_detail", &args))
     }
 
     fn report(&self, failed: &v1::ReportFailed) -> Sentences {
@@ -133,16 +133,16 @@ impl Parts<'_> {
             "count" => self.notice.facts,
             "quantity" => failed.quantity.to_string(),
         ];
-        let told = Told { parts: self, phrase: "report", args };
-        let sentences = told.with_next(failed.reason.clone());
+        let phrase = Phrase { parts: self, phrase: "report", args };
+        let sentences = phrase.with_next(failed.reason.clone());
         let is_correction = self.notice.facts == 1 && failed.quantity < 0;
-        if is_correction { Sentences { what: told.say("what_correction"), ..sentences } } else { sentences }
+        if is_correction { Sentences { what: phrase.say("what_correction"), ..sentences } } else { sentences }
     }
 
     fn refused_mail(&self, refused: &RefusedMail) -> Sentences {
         let first = refused.refusals.first().map_or("?", |refusal| refusal.recipient.as_str());
         let args = args!["first" => first, "count" => self.notice.facts];
-        Told { parts: self, phrase: "refused_mail", args }.sentences()
+        Phrase { parts: self, phrase: "refused_mail", args }.sentences()
     }
 
     fn looping(&self, detected: &v1::LoopDetected) -> Sentences {
@@ -157,13 +157,13 @@ impl Parts<'_> {
             "since" => self.moment_of(detected.detected_at.as_ref()),
             "on_since" => self.on_moment_of(detected.detected_at.as_ref()),
         ];
-        let told = Told { parts: self, phrase: "loop", args };
-        let mut what = vec![told.say("what")];
+        let phrase = Phrase { parts: self, phrase: "loop", args };
+        let mut what = vec![phrase.say("what")];
         // Missing in messages of an earlier version.
         if detected.usual_most > 0 {
-            what.push(told.say("what_most"));
+            what.push(phrase.say("what_most"));
             if detected.refusing {
-                what.push(told.say("what_refusing"));
+                what.push(phrase.say("what_refusing"));
             }
         }
         let meaning = match (detected.refusing, detected.shadow) {
@@ -172,10 +172,10 @@ impl Parts<'_> {
             (false, false) => "meaning_counted",
         };
         Sentences {
-            subject: told.say("subject"),
+            subject: phrase.say("subject"),
             what: what.join(" "),
-            meaning: told.say(meaning),
-            next: told.say(if detected.refusing { "next_refusing" } else { "next" }),
+            meaning: phrase.say(meaning),
+            next: phrase.say(if detected.refusing { "next_refusing" } else { "next" }),
         }
     }
 }

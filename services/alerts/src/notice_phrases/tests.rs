@@ -4,15 +4,15 @@ use catalog::Language;
 use proto::v1;
 
 use crate::{
-    Fact, Letter, Notice,
+    Fact, MailBody, Notice,
     fact::samples::{all, behind, failing, gap, looping_refused, looping_watched, report},
     notice::samples::{notice, notice_of_many},
     phrases::Phrases,
 };
 
 fn shown(notice: &Notice) -> String {
-    let letter = Letter::notice(notice).unwrap();
-    format!("Subject: {}\n\n{}", letter.subject, letter.text)
+    let body = MailBody::notice(notice).unwrap();
+    format!("Subject: {}\n\n{}", body.subject, body.text)
 }
 
 /// A mail of each kind, and of each sentence that only some have.
@@ -76,7 +76,7 @@ fn a_range_may_have_no_end() {
 #[test]
 fn both_bodies_say_the_same() {
     for notice in [all_mails(Language::English), all_mails(Language::Spanish)].concat() {
-        let (letter, phrases) = (Letter::notice(&notice).unwrap(), Phrases::of_notice(&notice));
+        let (body, phrases) = (MailBody::notice(&notice).unwrap(), Phrases::of_notice(&notice));
         let facts = phrases.facts.iter().flat_map(|fact| [fact.label.as_str(), fact.value.as_str()]);
         let sentences = [
             &phrases.subject,
@@ -87,16 +87,16 @@ fn both_bodies_say_the_same() {
             &phrases.because,
         ];
         for phrase in facts.chain(sentences.map(String::as_str)) {
-            assert!(letter.text.contains(phrase), "the text does not say {phrase:?}");
+            assert!(body.text.contains(phrase), "the text does not say {phrase:?}");
             let escaped = phrase.replace('\'', "&#39;");
-            assert!(letter.html.contains(&escaped), "the HTML does not say {phrase:?}");
+            assert!(body.html.contains(&escaped), "the HTML does not say {phrase:?}");
         }
-        assert!(!letter.html.contains("width=\"0%\""), "there is no bar without a limit");
+        assert!(!body.html.contains("width=\"0%\""), "there is no bar without a limit");
     }
 }
 
 #[test]
 fn what_comes_from_outside_is_escaped() {
     let hostile = notice(Fact::Gap(gap("<img src=x>", "2")), Language::English);
-    assert!(!Letter::notice(&hostile).unwrap().html.contains("<img"));
+    assert!(!MailBody::notice(&hostile).unwrap().html.contains("<img"));
 }

@@ -7,7 +7,7 @@ use metering::SafeText;
 use sqlx::{PgConnection, PgExecutor, Row, postgres::PgRow};
 
 use super::{REASON_CHARS_MAX, damaged, is_damage, unsigned};
-use crate::{Fact, MessageId, Notice, State, Topic, notice::Told};
+use crate::{Fact, MessageId, Notice, State, Topic, notice::Sealed};
 
 /// A notice that still gathers facts.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,7 +158,7 @@ pub async fn withdraw(
 }
 
 /// The last fact of this topic and subject that was reported, if it is from before `before`.
-pub async fn last_told(
+pub async fn last_fact(
     executor: impl PgExecutor<'_>,
     topic: Topic,
     subject: &str,
@@ -229,16 +229,16 @@ async fn readable(connection: &mut PgConnection, row: &PgRow) -> Result<Option<O
 pub async fn seal(
     executor: impl PgExecutor<'_>,
     id: &str,
-    told: &Told,
+    sealed: &Sealed,
     skipped_reason: Option<&str>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE notices SET sealed_at = $1, language = $2, dashboard_url = $3, skipped_reason = $4
          WHERE notice_id = $5 AND sealed_at IS NULL",
     )
-    .bind(told.sealed_at.to_sqlx())
-    .bind(told.language.as_str())
-    .bind(&told.dashboard_url)
+    .bind(sealed.sealed_at.to_sqlx())
+    .bind(sealed.language.as_str())
+    .bind(&sealed.dashboard_url)
     .bind(skipped_reason)
     .bind(id)
     .execute(executor)
@@ -298,7 +298,7 @@ pub(super) fn notice(row: &PgRow) -> Result<Notice, sqlx::Error> {
         facts: unsigned("facts", row.try_get::<i64, _>("facts")?)?,
         first_at: instant("first_at")?,
         last_at: instant("last_at")?,
-        told: Told {
+        sealed: Sealed {
             sealed_at: instant("sealed_at")?,
             language: Language::parse(&language).map_err(|error| damaged("language", error))?,
             dashboard_url: row.try_get("dashboard_url")?,

@@ -22,7 +22,7 @@ fn retention(bench: &TestBed, pool: &PgPool) -> Retention {
 }
 
 /// Crossings and notices with these numbers, each with a mail in this state and facts, of this instant.
-fn told(name: &str, at: &str, state: &str, rows: std::ops::RangeInclusive<u32>) -> String {
+fn mailed(name: &str, at: &str, state: &str, rows: std::ops::RangeInclusive<u32>) -> String {
     let (from, to) = (rows.start(), rows.end());
     let sent_at = if state == "sent" { "now()" } else { "NULL" };
     format!(
@@ -46,9 +46,9 @@ async fn mails_are_deleted_after_400_days_and_nothing_else_is() {
     let bench = TestBed::of::<Alerts>(NOON).await;
     let pool = bench.pool();
     // NOON less 400 days is 2025-10-20, 12:00.
-    run(pool, &told("old", "2025-10-20T11:59Z", "sent", 1..=500)).await;
-    run(pool, &told("young", "2025-10-20T12:00Z", "sent", 1..=500)).await;
-    run(pool, &told("waits", "2025-10-20T11:59Z", "retrying", 1..=10)).await;
+    run(pool, &mailed("old", "2025-10-20T11:59Z", "sent", 1..=500)).await;
+    run(pool, &mailed("young", "2025-10-20T12:00Z", "sent", 1..=500)).await;
+    run(pool, &mailed("waits", "2025-10-20T11:59Z", "retrying", 1..=10)).await;
     run(
         pool,
         "INSERT INTO notices (notice_id, topic, subject, facts, value, first_at, last_at, due_at)
@@ -71,7 +71,7 @@ async fn an_empty_round_reads_no_more_with_a_hundred_times_as_many_mails() {
     let counted = Counted::beside(bench.pool()).await;
     let mut reads = Vec::new();
     for rows in [1..=50, 51..=5_000] {
-        counted.run(&told("young", "2026-11-20T12:00Z", "sent", rows)).await;
+        counted.run(&mailed("young", "2026-11-20T12:00Z", "sent", rows)).await;
         counted.run("ANALYZE").await;
         let before = counted.rows().await;
         retention(&bench, &counted.pool).round().await.unwrap();

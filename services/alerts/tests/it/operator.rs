@@ -153,9 +153,9 @@ async fn gaps_of_an_hour_are_one_mail_to_each_recipient() {
     desk.gathered("gap", 2).await;
     desk.bench.clock.advance(A_MINUTE);
     let mails = desk.settled(2).await;
-    let mut told: Vec<&str> = mails.iter().map(|mail| mail.to[0].as_str()).collect();
-    told.sort_unstable();
-    assert_eq!(told, ["cto@example.com", "ops@example.com"]);
+    let mut recipients: Vec<&str> = mails.iter().map(|mail| mail.to[0].as_str()).collect();
+    recipients.sort_unstable();
+    assert_eq!(recipients, ["cto@example.com", "ops@example.com"]);
     assert_eq!(mails[0].subject, "north-n8n has 2 gaps in its executions");
     assert!(text(&mails[0]).contains("(executions 99 to 180)"), "{}", text(&mails[0]));
 

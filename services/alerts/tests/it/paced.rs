@@ -33,7 +33,7 @@ async fn cross(desk: &Harness, percent: u32, highest: u32) {
 }
 
 /// Waits until nothing is due, and returns the shares that mails have named, in their order.
-async fn told(desk: &Harness) -> Vec<u32> {
+async fn mailed(desk: &Harness) -> Vec<u32> {
     eventually("all that is due is sent", || async {
         let due: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM notifications
@@ -61,12 +61,12 @@ async fn of_thresholds_crossed_within_seconds_the_last_is_mailed() {
     desk.introduce(&tenant("north", "en", &[OPS])).await;
     cross(&desk, 50, 50).await;
     cross(&desk, 80, 80).await;
-    assert_eq!(told(&desk).await, [0_u32; 0], "a higher one may come");
+    assert_eq!(mailed(&desk).await, [0_u32; 0], "a higher one may come");
     desk.bench.clock.advance(SignedDuration::from_secs(5));
     cross(&desk, 100, 100).await;
-    assert_eq!(told(&desk).await, [100], "the limit's mail waits for nothing");
+    assert_eq!(mailed(&desk).await, [100], "the limit's mail waits for nothing");
     desk.bench.clock.advance(SignedDuration::from_secs(60));
-    assert_eq!(told(&desk).await, [100]);
+    assert_eq!(mailed(&desk).await, [100]);
     desk.bench.finish().await;
 }
 
@@ -75,7 +75,7 @@ async fn of_thresholds_that_one_change_crosses_the_highest_is_mailed() {
     let desk = open().await;
     cross(&desk, 80, 100).await;
     cross(&desk, 100, 100).await;
-    assert_eq!(told(&desk).await, [100]);
+    assert_eq!(mailed(&desk).await, [100]);
     let reasons: Vec<(i32, Option<String>)> =
         sqlx::query_as("SELECT percent, skipped_reason FROM crossings ORDER BY percent")
             .fetch_all(desk.bench.pool())
@@ -92,7 +92,7 @@ async fn a_lower_threshold_is_not_mailed_after_a_higher_one() {
     cross(&desk, 80, 80).await;
     cross(&desk, 50, 50).await;
     cross(&desk, 100, 100).await;
-    assert_eq!(told(&desk).await, [80, 100]);
+    assert_eq!(mailed(&desk).await, [80, 100]);
     desk.close().await;
 }
 
@@ -101,16 +101,16 @@ async fn ten_thresholds_in_twenty_minutes_are_four_mails_that_name_them_all() {
     let desk = open().await;
     for percent in (1..=10).map(|ten| ten * 10) {
         cross(&desk, percent, percent).await;
-        told(&desk).await;
+        mailed(&desk).await;
         desk.bench.clock.advance(SignedDuration::from_mins(2));
     }
-    assert_eq!(told(&desk).await, [10, 20, 30, 100], "the limit itself is mailed at once");
+    assert_eq!(mailed(&desk).await, [10, 20, 30, 100], "the limit itself is mailed at once");
     let mails = desk.sandbox.mail().messages();
     let last = mails.last().unwrap().text.as_deref().unwrap();
     let last = last.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(last.contains("On the way it also passed 40 %, 50 %, 60 %, 70 %, 80 % and 90 %."), "{last}");
     desk.bench.clock.advance(SignedDuration::from_hours(30));
-    assert_eq!(told(&desk).await.len(), 4, "nothing is mailed twice");
+    assert_eq!(mailed(&desk).await.len(), 4, "nothing is mailed twice");
     desk.close().await;
 }
 
@@ -119,15 +119,15 @@ async fn crossings_that_were_held_back_are_one_mail_when_the_day_is_over() {
     let desk = open().await;
     for percent in [10, 20, 30, 40, 50, 60] {
         cross(&desk, percent, percent).await;
-        told(&desk).await;
+        mailed(&desk).await;
     }
-    assert_eq!(told(&desk).await, [10, 20, 30]);
+    assert_eq!(mailed(&desk).await, [10, 20, 30]);
     desk.bench.clock.advance(SignedDuration::from_hours(24));
     let mails = desk.mails(4).await;
     let summary = mails.last().unwrap();
     assert_eq!(share(summary), 60);
     let text = summary.text.as_deref().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains("On the way it also passed 40 % and 50 %."), "{text}");
-    assert_eq!(told(&desk).await, [10, 20, 30, 60]);
+    assert_eq!(mailed(&desk).await, [10, 20, 30, 60]);
     desk.close().await;
 }

@@ -18,11 +18,11 @@ async fn each_recipient_gets_one_mail_whatever_is_redelivered() {
     // The topic is read in order: when the mails of a later crossing are there, the repeats are behind us.
     desk.cross("north", 100).await;
     let mails = desk.mails(4).await;
-    let mut told: Vec<(&str, &str)> =
+    let mut recipients: Vec<(&str, &str)> =
         mails.iter().map(|mail| (mail.to[0].as_str(), mail.subject.as_str())).collect();
-    told.sort_unstable();
+    recipients.sort_unstable();
     assert_eq!(
-        told,
+        recipients,
         [
             ("cto@north.example", "North has used 100 % of its executions for November 2026"),
             ("cto@north.example", "North has used 80 % of its executions for November 2026"),

@@ -32,7 +32,7 @@ const REVOKED_LISTED_MAX: u64 = 1_000;
 const SESSIONS_MAX: u64 = 1_000;
 
 /// Tokens and sessions.
-pub struct Accounts {
+pub struct AccessTokens {
     pool: PgPool,
     clock: Arc<dyn Clock>,
     /// The configured operator token: works before any token was created.
@@ -80,8 +80,8 @@ pub struct Session {
     pub expires_at: Timestamp,
 }
 
-impl Accounts {
-    /// Accounts in `pool`. `operator_token` is the configured one.
+impl AccessTokens {
+    /// AccessTokens in `pool`. `operator_token` is the configured one.
     pub fn new(pool: PgPool, clock: Arc<dyn Clock>, operator_token: &SecretString, random: StdRng) -> Self {
         Self { pool, clock, operator: Hash::of(operator_token), random: Mutex::new(random) }
     }

@@ -86,7 +86,7 @@ pub async fn require_operator(
     let response = next.run(request).await;
     if response.status().is_success() {
         let by = match &caller.who {
-            Who::Operator(token) => app.accounts.name_of(token).await,
+            Who::Operator(token) => app.access_tokens.name_of(token).await,
             Who::Tenant(_) | Who::Source(_) | Who::Address(_) => return Ok(response),
         };
         let through = if caller.session_ends_at.is_some() { "the dashboard" } else { "the API" };
@@ -107,12 +107,13 @@ pub fn refused(method: &str, path: &str) {
 async fn caller(app: &App, method: &Method, headers: &HeaderMap) -> Result<Caller, ApiError> {
     if headers.contains_key(header::AUTHORIZATION) {
         let token = chassis::bearer(headers).ok_or(ApiError::Unauthorized)?;
-        let (principal, token) = app.accounts.authenticate(&token).await?.ok_or(ApiError::Unauthorized)?;
+        let (principal, token) =
+            app.access_tokens.authenticate(&token).await?.ok_or(ApiError::Unauthorized)?;
         let who = Who::of(&principal, token);
         return Ok(Caller { principal, who, session_ends_at: None });
     }
     let secret = session_secret(headers).ok_or(ApiError::Unauthorized)?;
-    let session = Box::pin(app.accounts.session(&secret)).await?.ok_or(ApiError::Unauthorized)?;
+    let session = Box::pin(app.access_tokens.session(&secret)).await?.ok_or(ApiError::Unauthorized)?;
     let is_safe = matches!(*method, Method::GET | Method::HEAD);
     if !is_safe && headers.get(CSRF_HEADER).is_none_or(|value| value != "1") {
         return Err(ApiError::CsrfHeaderMissing);

@@ -59,7 +59,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::document::Document;
 use crate::{
-    access::access_tokens::Accounts,
+    access::access_tokens::AccessTokens,
     admission::{admissions::Admissions, placements::Placements},
     directory::{editor::Editor, snapshot::Directory},
     sources::{audits::AuditView, gap_counts::GapCounts, status::SourceView},
@@ -101,7 +101,7 @@ pub struct AppParts {
     /// Decides runs.
     pub admissions: Admissions,
     /// Tokens and sessions.
-    pub accounts: Accounts,
+    pub access_tokens: AccessTokens,
     /// Notifies live listeners of changes.
     pub announcer: Announcer,
     /// Limits on what one caller may use at once.

@@ -35,7 +35,7 @@ pub async fn create(
     PathId(id): PathId,
 ) -> Result<(StatusCode, Json<PushTokenJson>), ApiError> {
     let id = SourceId::parse(&id)?;
-    let token = app.accounts.push_token(&id);
+    let token = app.access_tokens.push_token(&id);
     let push_token_sha256 = Some(Hash::of(&token).into_bytes());
     let with_token = |source: &Source| Source { push_token_sha256, ..source.clone() };
     app.editor.change(id.as_str(), with_token).await?;

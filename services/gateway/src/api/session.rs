@@ -74,7 +74,7 @@ pub async fn sign_in(
     State(app): State<App>,
     JsonBody(input): JsonBody<SessionInput>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let Some((secret, session)) = app.accounts.sign_in(&input.token).await? else {
+    let Some((secret, session)) = app.access_tokens.sign_in(&input.token).await? else {
         refused("POST", "/v1/session");
         return Err(ApiError::Unauthorized);
     };
@@ -104,7 +104,7 @@ pub async fn sign_out(
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
     if let Some(secret) = session_secret(&headers) {
-        app.accounts.sign_out(&secret).await?;
+        app.access_tokens.sign_out(&secret).await?;
     }
     let mut jar = CookieJar::new();
     jar = jar.add({

@@ -97,7 +97,7 @@ impl From<TokenRecord> for TokenJson {
     (status = 200, body = TokenList),
 ))]
 pub async fn list(State(app): State<App>) -> Result<Json<TokenList>, ApiError> {
-    let tokens = app.accounts.list().await?;
+    let tokens = app.access_tokens.list().await?;
     Ok(Json(TokenList { tokens: tokens.into_iter().map(TokenJson::from).collect() }))
 }
 
@@ -112,7 +112,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<NewTokenJson>), ApiError> {
     let tenant = input.tenant.as_deref().map(TenantId::parse).transpose();
     let tenant = tenant.map_err(|error| ApiError::field("tenant", error))?;
-    let (token, record) = app.accounts.create(tenant).await?;
+    let (token, record) = app.access_tokens.create(tenant).await?;
     let shown = NewTokenJson { token: token.expose_secret().to_owned(), details: record.into() };
     Ok((StatusCode::CREATED, Json(shown)))
 }
@@ -125,5 +125,5 @@ pub async fn create(
 pub async fn revoke(State(app): State<App>, PathId(id): PathId) -> Result<StatusCode, ApiError> {
     let unknown = || ApiError::NotFound("there is no token with this id".to_owned());
     let id = Uuid::parse_str(&id).map_err(|_| unknown())?;
-    if app.accounts.revoke(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
+    if app.access_tokens.revoke(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(unknown()) }
 }

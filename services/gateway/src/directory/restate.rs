@@ -16,9 +16,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use catalog::{CatalogKind, Entry, InvalidEntry, Tenant, store::Stored};
-use chassis::Rounds;
 use futures_util::StreamExt;
-use messaging::{Bus, Life, LifeError, Outgoing, error_chain, outbox};
+use messaging::{Bus, LifeError, Outgoing, error_chain, outbox};
 use metering::Clock;
 use prost::Message;
 use proto::{
@@ -37,10 +36,6 @@ use crate::{
 
 /// The topic with all values.
 const TOPIC: &str = "catalog";
-
-/// Interval for checking whether the stream was replaced; services that start meanwhile lack values for this
-/// long.
-const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// If an announced message does not arrive within this time, reading fails and starts again.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,29 +89,8 @@ type Key = (CatalogKind, String);
 impl Restate {
     /// Until `shutdown`, checks whether the stream was replaced.
     pub async fn run(self, shutdown: CancellationToken) {
-        let mut known: Option<Life> = None;
-        let mut rounds = Rounds::new(LOOK_INTERVAL, shutdown);
-        while rounds.next().await {
-            match self.look(known.as_ref()).await {
-                Ok(life) => known = Some(life),
-                Err(error) => {
-                    tracing::warn!(
-                        error = error_chain(&error),
-                        "cannot compare the catalog with its stream, retrying"
-                    )
-                }
-            }
-        }
-    }
-
-    async fn look(&self, known: Option<&Life>) -> Result<Life, RestateError> {
-        let life = self.bus.life(Stream::Catalog).await?;
-        let is_another =
-            known.is_some_and(|known| known.id != life.id || life.last_sequence < known.last_sequence);
-        if is_another {
-            self.once().await?;
-        }
-        Ok(life)
+        let failure = "cannot compare the catalog with its stream, retrying";
+        chassis::on_replaced(&self.bus, Stream::Catalog, failure, shutdown, || self.once()).await;
     }
 
     /// Compares once and corrects all differences.

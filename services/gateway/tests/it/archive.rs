@@ -49,7 +49,7 @@ async fn a_removed_tenant_is_archived_and_its_figures_stay_readable() {
         (list["periods"].as_array().unwrap().len() == 1).then_some(list)
     })
     .await;
-    let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.tenant").await;
+    let mut events = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.tenant").await;
     assert_eq!(world.ask(Method::DELETE, "/v1/tenants/north", None).await.0, 204);
 
     assert_eq!(ids(&world.get("/v1/tenants").await, "tenants"), ["south"]);
@@ -77,7 +77,7 @@ async fn a_removed_tenant_is_archived_and_its_figures_stay_readable() {
         assert!([401, 403, 404].contains(&status), "{status}");
     }
     loop {
-        let Some(Entry::Tenant(wire)) = told.next().await.entry else { continue };
+        let Some(Entry::Tenant(wire)) = events.next().await.entry else { continue };
         if wire.tenant_id == "north" && wire.removed {
             assert_eq!((wire.name.as_str(), wire.alert_recipients.len()), ("North", 0));
             break;

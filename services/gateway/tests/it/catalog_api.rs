@@ -28,19 +28,19 @@ fn plan_of(message: v1::CatalogEntry) -> v1::Plan {
 #[tokio::test]
 async fn a_change_is_published_once_and_an_equal_put_changes_nothing() {
     let world = Harness::start().await;
-    let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog").await;
+    let mut events = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog").await;
     assert_eq!(world.put("/v1/plans/pro", plan(100)).await["revision"], 1);
-    assert_eq!(plan_of(told.next().await).revision, 1);
+    assert_eq!(plan_of(events.next().await).revision, 1);
     assert_eq!(world.put("/v1/plans/pro", plan(100)).await["revision"], 1);
     assert_eq!(world.put("/v1/plans/pro", plan(200)).await["revision"], 2);
     // The next message is the second revision: the equal put has published nothing.
-    let second = plan_of(told.next().await);
+    let second = plan_of(events.next().await);
     assert_eq!((second.revision, second.monthly_limit), (2, Some(200)));
     assert_eq!(world.get("/v1/plans/pro").await["monthly_limit"], 200);
     assert_eq!(world.get("/v1/plans").await["plans"].as_array().unwrap().len(), 1);
 
     assert_eq!(world.ask(Method::DELETE, "/v1/plans/pro", None).await.0, 204);
-    let gone = plan_of(told.next().await);
+    let gone = plan_of(events.next().await);
     assert_eq!((gone.revision, gone.removed), (3, true));
     assert_eq!(world.ask(Method::GET, "/v1/plans/pro", None).await.0, 404);
     assert_eq!(world.ask(Method::DELETE, "/v1/plans/pro", None).await.0, 404);
@@ -117,9 +117,9 @@ async fn the_id_of_a_removed_tenant_is_reused_only_for_the_same_customer() {
 async fn an_api_key_is_sealed_and_never_returned() {
     let world = Harness::start().await;
     world.with_tenants(100).await;
-    let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.source").await;
+    let mut events = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.source").await;
     let put = world.put("/v1/sources/north-n8n", source()).await;
-    let (message, payload) = told.next_with_payload().await;
+    let (message, payload) = events.next_with_payload().await;
     let Some(Entry::Source(wire)) = message.entry else { panic!("not a source") };
     let opener = OpeningKey::parse(&world.keys.secret).unwrap();
     let opened = opener.open(&Sealed::from_bytes(wire.sealed_api_key.clone())).unwrap();
@@ -144,7 +144,7 @@ async fn an_api_key_is_sealed_and_never_returned() {
     assert_eq!(world.put("/v1/sources/north-n8n", without_key.clone()).await["revision"], 1);
     without_key["paused"] = json!(true);
     assert_eq!(world.put("/v1/sources/north-n8n", without_key.clone()).await["revision"], 2);
-    let Some(Entry::Source(second)) = told.next().await.entry else { panic!("not a source") };
+    let Some(Entry::Source(second)) = events.next().await.entry else { panic!("not a source") };
     assert_eq!((second.sealed_api_key, second.paused), (wire.sealed_api_key, true));
     assert_eq!(world.put("/v1/sources/north-n8n", source()).await["revision"], 3);
 
@@ -199,8 +199,8 @@ async fn a_push_token_is_shown_once_and_the_catalog_has_its_hash() {
     let path = "/v1/sources/north-n8n/push-token";
     assert_eq!(world.ask(Method::POST, path, None).await.0, 404);
     assert_eq!(world.put("/v1/sources/north-n8n", source()).await["has_push_token"], false);
-    let mut told = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.source").await;
-    told.next().await;
+    let mut events = world.bench.topic::<v1::CatalogEntry>(Stream::Catalog, "catalog.source").await;
+    events.next().await;
     let tenant = world.token_of("north").await;
     assert_eq!(world.ask_as(&tenant, Method::POST, path, None).await.0, 403);
 
@@ -210,7 +210,7 @@ async fn a_push_token_is_shown_once_and_the_catalog_has_its_hash() {
         assert_eq!(status, 201, "{body}");
         let token = body["token"].as_str().unwrap().to_owned();
         assert!(token.starts_with("fmp_north-n8n.") && token.len() == 14 + 43, "{token}");
-        let Some(Entry::Source(wire)) = told.next().await.entry else { panic!("not a source") };
+        let Some(Entry::Source(wire)) = events.next().await.entry else { panic!("not a source") };
         assert_eq!(wire.revision, revision);
         assert_eq!(wire.push_token_sha256, Sha256::digest(token.as_bytes()).to_vec());
         tokens.push(token);
@@ -223,11 +223,11 @@ async fn a_push_token_is_shown_once_and_the_catalog_has_its_hash() {
     let shown = world.put("/v1/sources/north-n8n", paused).await;
     assert_eq!(shown["has_push_token"], true);
     assert!(!shown.to_string().contains("fmp_"), "{shown}");
-    let Some(Entry::Source(wire)) = told.next().await.entry else { panic!("not a source") };
+    let Some(Entry::Source(wire)) = events.next().await.entry else { panic!("not a source") };
     assert_eq!(wire.push_token_sha256, Sha256::digest(tokens[1].as_bytes()).to_vec());
 
     assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204);
-    let Some(Entry::Source(wire)) = told.next().await.entry else { panic!("not a source") };
+    let Some(Entry::Source(wire)) = events.next().await.entry else { panic!("not a source") };
     assert_eq!((wire.revision, wire.push_token_sha256.is_empty()), (5, true));
     assert_eq!(world.ask(Method::DELETE, path, None).await.0, 204, "already revoked");
     assert_eq!(world.get("/v1/sources/north-n8n").await["revision"], 5);

@@ -33,10 +33,10 @@ struct Asked(mpsc::UnboundedReceiver<String>);
 impl Asked {
     /// Starts a collector and waits until it answers.
     async fn of(world: &Harness) -> Self {
-        let (told, asked) = mpsc::unbounded_channel();
+        let (sender, asked) = mpsc::unbounded_channel();
         let context = &world.bench.context;
         let (bus, shutdown) = (context.bus.clone(), context.tasks.shutdown());
-        context.tasks.spawn(ask::answer(bus.clone(), Question::Sweep, Arc::new(Collector(told)), shutdown));
+        context.tasks.spawn(ask::answer(bus.clone(), Question::Sweep, Arc::new(Collector(sender)), shutdown));
         let mut asked = Self(asked);
         eventually("the collector answers", || async {
             let question = v1::SweepQuestion { tenant_id: "nobody".into() };

@@ -87,7 +87,7 @@ fn case() -> impl Strategy<Value = Case> {
     )
 }
 
-fn told(verdict: &Value) -> Value {
+fn verdict_of(verdict: &Value) -> Value {
     json!({"allowed": verdict["allowed"], "reason": verdict["reason"], "shadow": verdict["shadow"]["reason"],
            "limit": verdict["limit"], "retry_at": verdict["retry_at"]})
 }
@@ -122,8 +122,12 @@ async fn play(world: &Harness, number: usize, case: &Case) {
                 let run =
                     json!({"tenant": tenant, "id": step.to_string(), "workflow": workflow, "mode": mode});
                 let (_, decided) = world.ask(Method::POST, "/v1/admissions", Some(run)).await;
-                assert_eq!(told(&looked), told(&decided), "case {number}, step {step} of {case:#?}");
-                assert_eq!(told(&again), told(&looked), "a preview changes nothing");
+                assert_eq!(
+                    verdict_of(&looked),
+                    verdict_of(&decided),
+                    "case {number}, step {step} of {case:#?}"
+                );
+                assert_eq!(verdict_of(&again), verdict_of(&looked), "a preview changes nothing");
             }
         }
     }

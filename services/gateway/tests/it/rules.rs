@@ -32,7 +32,7 @@ async fn admit(world: &Harness, input: Value) -> Value {
 }
 
 /// The outcome and the reason for a run of `w1`.
-async fn told(world: &Harness, id: &str) -> String {
+async fn verdict_of(world: &Harness, id: &str) -> String {
     told_of(world, "w1", id).await
 }
 
@@ -87,10 +87,10 @@ async fn swept(world: &Harness, now: &str, revision: u64, ended: u64, under_way:
 #[tokio::test]
 async fn an_overage_has_a_cap_and_a_refusal_can_be_a_402() {
     let world = ruled(2, "soft", json!({"overage_max": 1})).await;
-    assert_eq!(told(&world, "a").await, "allowed: within_limit");
-    assert_eq!(told(&world, "b").await, "allowed: within_limit");
-    assert_eq!(told(&world, "c").await, "allowed: over_soft_limit");
-    assert_eq!(told(&world, "d").await, "refused: overage_reached");
+    assert_eq!(verdict_of(&world, "a").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "b").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "c").await, "allowed: over_soft_limit");
+    assert_eq!(verdict_of(&world, "d").await, "refused: overage_reached");
 
     for (status, meant) in [(402, 402), (429, 429), (0, 200)] {
         assert_eq!(ask_for(&world, status, "e").await.status(), meant);
@@ -107,19 +107,19 @@ async fn an_overage_has_a_cap_and_a_refusal_can_be_a_402() {
 #[tokio::test]
 async fn a_grace_begins_when_the_limit_is_reached_and_ends() {
     let world = ruled(1, "hard", json!({"grace": "1h"})).await;
-    assert_eq!(told(&world, "a").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "a").await, "allowed: within_limit");
     swept(&world, "2026-11-24T12:10:00Z", 2, 1, 0).await;
-    assert_eq!(told(&world, "b").await, "allowed: grace");
+    assert_eq!(verdict_of(&world, "b").await, "allowed: grace");
     swept(&world, "2026-11-24T13:09:50Z", 3, 2, 0).await;
-    assert_eq!(told(&world, "c").await, "allowed: grace");
+    assert_eq!(verdict_of(&world, "c").await, "allowed: grace");
     swept(&world, "2026-11-24T13:10:00Z", 4, 3, 0).await;
-    assert_eq!(told(&world, "d").await, "refused: limit_reached");
+    assert_eq!(verdict_of(&world, "d").await, "refused: limit_reached");
 
     // A raised limit may be reached again, with a new grace.
     put_plan(&world, 5, "hard", json!({"grace": "1h"})).await;
-    assert_eq!(told(&world, "e").await, "allowed: within_limit");
-    assert_eq!(told(&world, "f").await, "allowed: within_limit");
-    assert_eq!(told(&world, "g").await, "allowed: grace");
+    assert_eq!(verdict_of(&world, "e").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "f").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "g").await, "allowed: grace");
     world.finish().await;
 }
 
@@ -131,7 +131,7 @@ async fn an_override_ends_at_its_instant_for_leased_units_too() {
     world.put("/v1/tenants/north", raised).await;
     eventually("the gateway holds units", || async {
         for _ in 0..10 {
-            assert_eq!(told(&world, &fresh()).await, "allowed: within_limit");
+            assert_eq!(verdict_of(&world, &fresh()).await, "allowed: within_limit");
         }
         (outstanding(&world).await > 10).then_some(())
     })
@@ -157,17 +157,17 @@ async fn outstanding(world: &Harness) -> i64 {
 async fn used_up_caps_by_minute_and_by_day_let_runs_start_one_by_one() {
     let caps = json!({"tenant_caps": {"per_minute": 2, "per_day": 4}, "workflow_caps": {"per_day": 3}});
     let world = ruled(1_000, "hard", caps).await;
-    assert_eq!(told(&world, "a").await, "allowed: within_limit");
-    assert_eq!(told(&world, "b").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "a").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "b").await, "allowed: within_limit");
     let refused = ask_for(&world, 429, "c").await;
     assert_eq!(
         (refused.status().as_u16(), &refused.headers()[header::RETRY_AFTER]),
         (429, &"30".parse().unwrap())
     );
-    assert_eq!(told(&world, "c").await, "refused: tenant_minute_cap");
+    assert_eq!(verdict_of(&world, "c").await, "refused: tenant_minute_cap");
     world.bench.clock.advance(SignedDuration::from_secs(60));
-    assert_eq!(told(&world, "d").await, "allowed: within_limit");
-    assert_eq!(told(&world, "e").await, "refused: workflow_day_cap");
+    assert_eq!(verdict_of(&world, "d").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "e").await, "refused: workflow_day_cap");
     assert_eq!(told_of(&world, "w2", "f").await, "allowed: within_limit", "a refused run takes no cell");
     world.bench.clock.advance(SignedDuration::from_secs(60));
     let refused = admit(&world, run("w2", "g")).await;
@@ -184,9 +184,9 @@ async fn used_up_caps_by_minute_and_by_day_let_runs_start_one_by_one() {
 async fn concurrent_runs_are_capped_until_a_sweep_finds_that_some_have_ended() {
     let caps = json!({"tenant_caps": {"concurrent": 3}, "workflow_caps": {"concurrent": 2}});
     let world = ruled(1_000, "hard", caps).await;
-    assert_eq!(told(&world, "a").await, "allowed: within_limit");
-    assert_eq!(told(&world, "b").await, "allowed: within_limit");
-    assert_eq!(told(&world, "c").await, "refused: workflow_concurrent_cap");
+    assert_eq!(verdict_of(&world, "a").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "b").await, "allowed: within_limit");
+    assert_eq!(verdict_of(&world, "c").await, "refused: workflow_concurrent_cap");
     assert_eq!(told_of(&world, "w2", "d").await, "allowed: within_limit");
     assert_eq!(told_of(&world, "w3", "e").await, "refused: tenant_concurrent_cap");
     swept(&world, "2026-11-24T12:10:00Z", 2, 1, 2).await;
@@ -222,7 +222,7 @@ async fn a_share_added_to_a_plan_includes_runs_allowed_in_memory_before() {
     .await;
     assert_eq!(batch(&world, "w1", 50..100).await, 50);
     put_plan(&world, 1_000, "hard", json!({"workflow_share_percent": 10})).await;
-    assert_eq!(told(&world, "more").await, "refused: workflow_share_used");
+    assert_eq!(verdict_of(&world, "more").await, "refused: workflow_share_used");
     assert_eq!(told_of(&world, "w3", "other").await, "allowed: within_limit");
     world.finish().await;
 }
@@ -242,7 +242,7 @@ async fn a_loop_is_reported_once_and_refused_only_if_the_plan_says_so() {
 
     put_plan(&world, 100_000, "hard", json!({"loop_rule": "refuse"})).await;
     eventually("the first workflow is refused", || async {
-        (told(&world, &fresh()).await == "refused: loop_detected").then_some(())
+        (verdict_of(&world, &fresh()).await == "refused: loop_detected").then_some(())
     })
     .await;
     assert_eq!(told_of(&world, "w2", "other").await, "allowed: within_limit");
@@ -272,7 +272,7 @@ async fn a_limit_lowered_by_another_gateway_ends_spending_in_memory_within_a_sec
     let world = ruled(100_000, "hard", json!({})).await;
     let second = world.replica().await;
     eventually("the gateway holds units", || async {
-        assert_eq!(told(&world, &fresh()).await, "allowed: within_limit");
+        assert_eq!(verdict_of(&world, &fresh()).await, "allowed: within_limit");
         (outstanding(&world).await > 0).then_some(())
     })
     .await;
@@ -282,7 +282,7 @@ async fn a_limit_lowered_by_another_gateway_ends_spending_in_memory_within_a_sec
     let lowered_at = Instant::now();
     eventually("a second has passed and nothing is spent any more", || async {
         let sent_at = Instant::now();
-        let refused = told(&world, &fresh()).await == "refused: limit_reached";
+        let refused = verdict_of(&world, &fresh()).await == "refused: limit_reached";
         let sent_after = sent_at.duration_since(lowered_at);
         assert!(refused || sent_after < CHANGED_HOLDS_WITHIN, "allowed {sent_after:?} after the change");
         (refused && sent_after > CHANGED_HOLDS_WITHIN).then_some(())

@@ -100,7 +100,8 @@ async fn conflicting_pairs_from_before_the_checks_are_reported_on_both() {
         assert!(shown[0]["detail"].as_str().unwrap().contains("shared_customer"));
     }
     let listed = world.get("/v1/tenants").await;
-    let told = listed["tenants"].as_array().unwrap().iter().filter(|tenant| tenant["warnings"] != json!([]));
-    assert_eq!(told.count(), 2);
+    let warned =
+        listed["tenants"].as_array().unwrap().iter().filter(|tenant| tenant["warnings"] != json!([]));
+    assert_eq!(warned.count(), 2);
     world.finish().await;
 }

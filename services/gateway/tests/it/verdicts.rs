@@ -83,8 +83,8 @@ async fn a_batch_is_decided_run_by_run_and_is_bounded() {
     let (status, body) = ask(batch(ids.clone())).await;
     assert_eq!(status, 200, "{body}");
     let verdicts = body["verdicts"].as_array().unwrap();
-    let told: Vec<&str> = verdicts.iter().map(|verdict| verdict["id"].as_str().unwrap()).collect();
-    assert_eq!(told, ids);
+    let listed: Vec<&str> = verdicts.iter().map(|verdict| verdict["id"].as_str().unwrap()).collect();
+    assert_eq!(listed, ids);
     assert_eq!(verdicts[0], verdicts[3], "the same id gets the same answer");
     let allowed = verdicts[..3].iter().filter(|verdict| verdict["allowed"] == true).count();
     assert_eq!(allowed, 2, "{body}");

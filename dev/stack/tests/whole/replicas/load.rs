@@ -50,7 +50,7 @@ const SEED: u64 = 7;
 pub struct Figures {
     /// Counted, uncounted, errors.
     pub workflows: BTreeMap<String, [u64; 3]>,
-    pub told: BTreeMap<String, u64>,
+    pub delivered: BTreeMap<String, u64>,
 }
 
 /// Publishes until it is stopped.
@@ -66,7 +66,7 @@ pub struct Published {
     /// The last id of each source; its ids begin with 1.
     ids: Vec<u64>,
     /// Executions in messages, repeats included.
-    pub told: u64,
+    pub delivered: u64,
 }
 
 /// One execution, which follows from its source and id.
@@ -154,7 +154,7 @@ pub fn publish_catalog(bench: &Harness) {
 impl Load {
     pub fn begin(bench: &Harness) -> Self {
         let (stop, messages) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let published = Published { now: bench.now(), ids: vec![0; SOURCES], told: 0 };
+        let published = Published { now: bench.now(), ids: vec![0; SOURCES], delivered: 0 };
         let (nats_url, namespace) = (bench.nats_url().to_owned(), bench.namespace().clone());
         let (stopped, sent) = (stop.clone(), messages.clone());
         let thread = thread::spawn(move || {
@@ -216,7 +216,7 @@ impl Published {
         let mut ids: Vec<u64> = (first..first + NEW_PER_MESSAGE).collect();
         ids.extend((0..NEW_PER_MESSAGE / 10).map(|_| rng.random_range(1..first + NEW_PER_MESSAGE)));
         ids.shuffle(rng);
-        self.told += ids.len() as u64;
+        self.delivered += ids.len() as u64;
         v1::ExecutionBatch {
             source_id: source_name(source),
             epoch: 1,
@@ -241,7 +241,7 @@ impl Published {
         let month = |at: Timestamp| at.to_zoned(TimeZone::UTC).strftime("%Y-%m").to_string();
         let mut figures = Figures::default();
         for (tenant, _) in TENANTS {
-            figures.told.insert(tenant.to_owned(), self.used(tenant));
+            figures.delivered.insert(tenant.to_owned(), self.used(tenant));
         }
         for (source, made) in self.all() {
             let tenant = TENANTS[source % TENANTS.len()].0;

@@ -51,11 +51,11 @@ async fn every_way_of_playing_a_history_gives_the_models_outcome() {
         let mut trees: Vec<_> =
             (0..HISTORIES).map(|_| history().new_tree(&mut runner).expect("a history")).collect();
         let all: Vec<History> = trees.iter().map(ValueTree::current).collect();
-        let told = differences(&all, &mut runner).await;
-        let Some((number, ..)) = told.first() else { continue };
-        let told: Vec<&str> =
-            told.iter().map(|(_, difference)| difference.as_str()).take(SHOWN_MAX).collect();
-        eprintln!("{}\n\nLooking for a simple example of h{number}", told.join("\n"));
+        let texts = differences(&all, &mut runner).await;
+        let Some((number, ..)) = texts.first() else { continue };
+        let texts: Vec<&str> =
+            texts.iter().map(|(_, difference)| difference.as_str()).take(SHOWN_MAX).collect();
+        eprintln!("{}\n\nLooking for a simple example of h{number}", texts.join("\n"));
         let example = simplest(&mut trees[*number], &mut runner).await;
         panic!("the outcome is not the model's; alone and simplified, h{number} is {example:#?}");
     }
@@ -93,11 +93,11 @@ async fn differences(all: &[History], runner: &mut TestRunner) -> Vec<(usize, St
         let found = Stage::play(all, way, rng).await;
         let keys: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
         let different = keys.into_iter().filter(|key| expected.get(*key) != found.get(*key));
-        let told = different.map(|key| {
+        let texts = different.map(|key| {
             let (found, expected) = (found.get(key), expected.get(key));
             (number_in(key), format!("{way:?}, {key}: {found:?}, by the model {expected:?}"))
         });
-        told.collect::<Vec<_>>()
+        texts.collect::<Vec<_>>()
     });
     futures_util::future::join_all(plays).await.concat()
 }

@@ -36,17 +36,17 @@ async fn read_messages(bench: &TestBed, outcome: &mut Outcome) {
         let key =
             |tenant: &str, period: Option<v1::Period>| format!("{tenant} {}", seconds(period.unwrap().start));
         match event.event.unwrap() {
-            v1::period_event::Event::Opened(told) => {
-                *counts.entry(format!("opened {}", key(&told.tenant_id, told.period))).or_default() += 1;
+            v1::period_event::Event::Opened(event) => {
+                *counts.entry(format!("opened {}", key(&event.tenant_id, event.period))).or_default() += 1;
             }
-            v1::period_event::Event::Closed(told) => {
-                let known = closed.entry(key(&told.tenant_id, told.period)).or_default();
-                *known = (known.0 + 1, told.totals);
+            v1::period_event::Event::Closed(event) => {
+                let known = closed.entry(key(&event.tenant_id, event.period)).or_default();
+                *known = (known.0 + 1, event.totals);
             }
-            v1::period_event::Event::Late(told) => {
-                let known = late.entry(key(&told.tenant_id, told.period)).or_default();
-                if told.revision > known.0 {
-                    *known = (told.revision, told.totals);
+            v1::period_event::Event::Late(event) => {
+                let known = late.entry(key(&event.tenant_id, event.period)).or_default();
+                if event.revision > known.0 {
+                    *known = (event.revision, event.totals);
                 }
             }
         }

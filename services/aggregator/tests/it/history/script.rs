@@ -294,20 +294,20 @@ impl History {
     /// The items of each phase, in the order in which they happen.
     pub fn items(&self) -> Vec<Vec<Item>> {
         let mut phases: Vec<Vec<Item>> = vec![Vec::new(); self.phases.len()];
-        let mut told: Vec<Run> = Vec::new();
+        let mut sent: Vec<Run> = Vec::new();
         let mut id = 0;
         for (place, phase) in self.phases.iter().enumerate() {
             for event in &phase.events {
                 match event {
                     Event::Reading(workflow, level) => phases[place].push(Item::Reading(*workflow, *level)),
-                    Event::Again(index) if !told.is_empty() => {
-                        phases[place].push(Item::Run(index.get(&told).clone()));
+                    Event::Again(index) if !sent.is_empty() => {
+                        phases[place].push(Item::Run(index.get(&sent).clone()));
                     }
                     Event::Again(_) => {}
                     Event::Run(of) => {
                         id += 1;
                         let run = self.run(of, id, place);
-                        told.push(run.clone());
+                        sent.push(run.clone());
                         phases[place].push(Item::Run(run.clone()));
                         if let Some((better, in_next)) = self.truth(of, &run) {
                             let found = (place + usize::from(in_next)).min(phases.len() - 1);

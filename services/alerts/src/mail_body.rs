@@ -6,7 +6,7 @@ use crate::{Alert, Notice, Topic, phrases::Phrases};
 
 /// A mail without its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct MailBody {
     /// The subject line.
     pub subject: String,
     /// For mail programs that show HTML.
@@ -37,7 +37,7 @@ const AMBER: &str = "#b45309";
 const RED: &str = "#b91c1c";
 const GREEN: &str = "#15803d";
 
-impl Letter {
+impl MailBody {
     /// The mail about an alert.
     pub fn of(alert: &Alert) -> Result<Self, askama::Error> {
         let color = if alert.limit_reached() { RED } else { AMBER };
@@ -59,7 +59,7 @@ impl Letter {
             | Topic::CountedTwice
             | Topic::Refused => RED,
         };
-        Self::written(Phrases::of_notice(notice), color, 0, &notice.told.dashboard_url)
+        Self::written(Phrases::of_notice(notice), color, 0, &notice.sealed.dashboard_url)
     }
 
     fn written(
@@ -82,20 +82,20 @@ mod tests {
     use crate::alert::samples::{north, south};
 
     fn shown(alert: &Alert) -> String {
-        let letter = Letter::of(alert).unwrap();
-        format!("Subject: {}\n\n{}", letter.subject, letter.text)
+        let body = MailBody::of(alert).unwrap();
+        format!("Subject: {}\n\n{}", body.subject, body.text)
     }
 
     #[test]
     fn english_at_80_percent_of_a_hard_limit() {
         insta::assert_snapshot!(shown(&north()));
-        insta::assert_snapshot!("english_html", Letter::of(&north()).unwrap().html);
+        insta::assert_snapshot!("english_html", MailBody::of(&north()).unwrap().html);
     }
 
     #[test]
     fn spanish_at_a_soft_limit() {
         insta::assert_snapshot!(shown(&south()));
-        insta::assert_snapshot!("spanish_html", Letter::of(&south()).unwrap().html);
+        insta::assert_snapshot!("spanish_html", MailBody::of(&south()).unwrap().html);
     }
 
     #[test]
@@ -131,7 +131,7 @@ mod tests {
                 for used in [80, 100, 300] {
                     let watching = Alert { shadow: true, overage_max: Some(50), ..north() };
                     let alert = Alert { language, limit_kind, used, limit: 100, ..watching };
-                    let text = Letter::of(&alert).unwrap().text;
+                    let text = MailBody::of(&alert).unwrap().text;
                     assert!(!text.contains("refused") && !text.contains("se rechaza"), "{text}");
                 }
             }
@@ -140,16 +140,16 @@ mod tests {
 
     #[test]
     fn a_mail_names_the_thresholds_whose_mails_it_replaces() {
-        let english = Letter::of(&Alert { folded: vec![50, 60, 70], ..north() }).unwrap().text;
+        let english = MailBody::of(&Alert { folded: vec![50, 60, 70], ..north() }).unwrap().text;
         assert!(english.contains("On the way it also passed 50 %, 60 % and 70 %."), "{english}");
-        let spanish = Letter::of(&Alert { folded: vec![80], ..south() }).unwrap().text;
+        let spanish = MailBody::of(&Alert { folded: vec![80], ..south() }).unwrap().text;
         assert!(spanish.contains("Antes pasó también por el 80 %."), "{spanish}");
     }
 
     #[test]
     fn both_bodies_say_the_same() {
         for alert in [north(), south()] {
-            let (letter, phrases) = (Letter::of(&alert).unwrap(), Phrases::of(&alert));
+            let (body, phrases) = (MailBody::of(&alert).unwrap(), Phrases::of(&alert));
             let facts = phrases.facts.iter().flat_map(|fact| [fact.label.as_str(), fact.value.as_str()]);
             let all = [
                 phrases.subject.as_str(),
@@ -162,8 +162,8 @@ mod tests {
                 alert.dashboard_url.as_str(),
             ];
             for phrase in facts.chain(all) {
-                assert!(letter.text.contains(phrase), "the text does not say {phrase:?}");
-                assert!(letter.html.contains(phrase), "the HTML does not say {phrase:?}");
+                assert!(body.text.contains(phrase), "the text does not say {phrase:?}");
+                assert!(body.html.contains(phrase), "the HTML does not say {phrase:?}");
             }
         }
     }
@@ -175,14 +175,17 @@ mod tests {
             dashboard_url: "https://usage.example.com/?a=\"><script>".into(),
             ..north()
         };
-        let html = Letter::of(&alert).unwrap().html;
+        let html = MailBody::of(&alert).unwrap().html;
         assert!(!html.contains("<img") && !html.contains("<script") && !html.contains("\"sons\""), "{html}");
-        assert!(Letter::of(&alert).unwrap().text.contains("& \"sons\""), "plain text has nothing to escape");
+        assert!(
+            MailBody::of(&alert).unwrap().text.contains("& \"sons\""),
+            "plain text has nothing to escape"
+        );
     }
 
     #[test]
     fn nothing_is_loaded_from_elsewhere() {
-        let html = Letter::of(&south()).unwrap().html;
+        let html = MailBody::of(&south()).unwrap().html;
         for loader in ["src=", "url(", "<link", "<style", "<script", "@import"] {
             assert!(!html.contains(loader), "{loader}");
         }
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_is_full() {
-        let letter = Letter::of(&Alert { used: 1, limit: 0, ..north() }).unwrap();
-        assert!(letter.html.contains("width=\"100%\""), "{}", letter.html);
+        let body = MailBody::of(&Alert { used: 1, limit: 0, ..north() }).unwrap();
+        assert!(body.html.contains("width=\"100%\""), "{}", body.html);
     }
 }
