@@ -217,7 +217,7 @@ impl Run<'_> {
 
     fn roll(&mut self, replica: Replica, release: &Release) -> Result<()> {
         let is_present = release.binaries == self.plan.present.binaries;
-        let is_kill = self.verdict.rolls.0 % KILL_EVERY == 0;
+        let is_kill = self.verdict.rolls.0.is_multiple_of(KILL_EVERY);
         let stack = &mut self.breaker.stack;
         if is_kill {
             stack.kill(replica)?
