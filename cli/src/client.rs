@@ -288,7 +288,7 @@ mod tests {
     use crate::attempt::unless_definite;
 
     fn client(base: &str) -> Client {
-        let args = GatewayArgs { url: base.parse().unwrap(), token: Some("t".into()) };
+        let args = GatewayArgs { url: base.parse().unwrap(), token: Some("t".into()), token_file: None };
         let _ = rustls::crypto::ring::default_provider().install_default();
         Client::new(&args).unwrap()
     }
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_client_needs_a_token() {
-        let args = GatewayArgs { url: "http://127.0.0.1:8080".parse().unwrap(), token: None };
+        let args = GatewayArgs { url: "http://127.0.0.1:8080".parse().unwrap(), token: None, token_file: None };
         assert!(Client::new(&args).unwrap_err().to_string().contains("FLOWMETER_TOKEN"));
     }
 

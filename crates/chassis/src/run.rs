@@ -5,7 +5,7 @@ use std::{env, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use clap::Parser;
-use messaging::{Bus, BusConfig, ConnectError, StreamError};
+use messaging::{Bus, BusConfig, ConnectError, StreamError, Waits};
 use proto::Namespace;
 use serde::de::DeserializeOwned;
 use sqlx::{PgPool, migrate::Migrator};

@@ -141,7 +141,7 @@ pub fn run(plan: &Plan) -> Result<Verdict> {
         run.breaker.stack.restart(replica)?;
     }
     scene.prepare(&script)?;
-    let player = Player::new(scene.clone(), script.clone());
+    let player = Player::new(scene.clone(), script.clone(), None);
     let playing = thread::spawn(move || player.play());
     run.began = Instant::now();
     run.forward_and_back(plan.length)?;
@@ -341,7 +341,7 @@ impl Run<'_> {
         // Each roll of alerts may come between a mail's acceptance and its record.
         let mail_faults = self.verdict.rolls.0;
         let march = [Month::March];
-        let terms = Terms { limits: &limits, closed: &march, mail_faults };
+        let terms = Terms { limits: &limits, closed: &march, guests: &[], mail_faults };
         self.note("no more inputs; waiting until the stack is idle".to_owned());
         let mut settled = settle(&mut self.breaker, terms, &Interrupt::never())?;
         if settled.1.is_empty() {
