@@ -93,7 +93,7 @@ impl Asking {
         let shared = Arc::new(Shared::default());
         lock(&shared.uncounted).0 = Some(Month::March);
         let mut threads = Vec::new();
-        for guest in scene.guests.iter().cloned() {
+        for guest in scene.guests.clone() {
             let (scene, shared) = (scene.clone(), Arc::clone(&shared));
             threads.push(thread::spawn(move || ask_on(&scene, &guest, &shared)));
         }

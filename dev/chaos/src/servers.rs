@@ -18,6 +18,7 @@ const DATABASE: &str = "flowmeter";
 
 /// What the services depend on.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them")]
 pub enum Servers {
     /// One of each.
     Single(Box<backing::Servers>),
