@@ -301,7 +301,8 @@ mod tests {
 
     #[test]
     fn a_client_needs_a_token() {
-        let args = GatewayArgs { url: "http://127.0.0.1:8080".parse().unwrap(), token: None, token_file: None };
+        let args =
+            GatewayArgs { url: "http://127.0.0.1:8080".parse().unwrap(), token: None, token_file: None };
         assert!(Client::new(&args).unwrap_err().to_string().contains("FLOWMETER_TOKEN"));
     }
 
