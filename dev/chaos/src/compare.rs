@@ -28,39 +28,40 @@ pub struct Terms<'a> {
 
 /// Every difference from the truth, in words.
 pub fn differences(found: &Found, made: &Made, terms: Terms<'_>) -> Vec<String> {
-    let mut told = Vec::new();
-    workflows(found, &mut told);
+    let mut differences = Vec::new();
+    workflows(found, &mut differences);
     for (number, tenant) in TENANTS.iter().enumerate() {
         let months = Month::ALL.map(|month| of_tenant(found, number, month));
-        shown(found, tenant.id, &months, terms.closed, &mut told);
+        shown(found, tenant.id, &months, terms.closed, &mut differences);
         let billable = if tenant.billed { months.iter().map(|it| it.counted).sum() } else { 0 };
         let billed = found.stripe.get(&tenant.customer()).copied().unwrap_or_default();
         if billed != billable {
-            told.push(format!("Stripe has {billed} for {}, expected {billable}", tenant.id));
+            differences.push(format!("Stripe has {billed} for {}, expected {billable}", tenant.id));
         }
         let limit = terms.limits.get(number).copied().unwrap_or(1);
-        crossings(found, number, limit, &months, &mut told);
+        crossings(found, number, limit, &months, &mut differences);
     }
     for guest in terms.guests {
         let months = Month::ALL.map(|month| of_sources(found, month, |source| source == guest.source));
-        shown(found, guest.tenant, &months, terms.closed, &mut told);
+        shown(found, guest.tenant, &months, terms.closed, &mut differences);
         for (month, truth) in Month::ALL.into_iter().zip(&months) {
             if let Some(limit) = guest.limit.filter(|limit| truth.counted > *limit) {
-                told.push(format!(
+                differences.push(format!(
                     "{} ran {} times in {month:?}, its limit is {limit}",
                     guest.tenant, truth.counted
                 ));
             }
         }
     }
-    mails(found, terms.mail_faults, &mut told);
-    letters(found, made, &mut told);
-    told.extend(found.troubles.iter().cloned());
+    mails(found, terms.mail_faults, &mut differences);
+    dead_letters(found, made, &mut differences);
+    differences.extend(found.troubles.iter().cloned());
     if found.delivered.1 != found.executions + known_strangers(made) {
         let (different, there) = (found.delivered.1, found.executions);
-        told.push(format!("{different} different executions were published, the instances have {there}"));
+        differences
+            .push(format!("{different} different executions were published, the instances have {there}"));
     }
-    told
+    differences
 }
 
 /// Executions of planted batches: all batches of one source carry the same execution id.
@@ -68,29 +69,35 @@ fn known_strangers(made: &Made) -> u64 {
     made.strangers.len() as u64
 }
 
-fn workflows(found: &Found, told: &mut Vec<String>) {
+fn workflows(found: &Found, differences: &mut Vec<String>) {
     let keys: BTreeSet<_> = found.truth.keys().chain(found.workflows.keys()).collect();
     for key in keys {
         let truth = found.truth.get(key).copied().unwrap_or_default();
         let shown = found.workflows.get(key).copied().unwrap_or_default();
         if truth != shown {
             let (month, source, workflow) = key;
-            told.push(format!("{month:?}, {source}, {workflow}: {shown}; expected {truth}"));
+            differences.push(format!("{month:?}, {source}, {workflow}: {shown}; expected {truth}"));
         }
     }
 }
 
 /// A closed month as it was closed, and the current one as it is.
-fn shown(found: &Found, tenant: &str, months: &[Figures; 2], closed: &[Month], told: &mut Vec<String>) {
+fn shown(
+    found: &Found,
+    tenant: &str,
+    months: &[Figures; 2],
+    closed: &[Month],
+    differences: &mut Vec<String>,
+) {
     for (month, truth) in Month::ALL.into_iter().zip(months) {
         if closed.contains(&month) {
             let shown = found.closed.get(&(tenant.to_owned(), month)).copied();
             if shown != Some(*truth) {
-                told.push(format!("closed {month:?} of {tenant}: {shown:?}, expected {truth:?}"));
+                differences.push(format!("closed {month:?} of {tenant}: {shown:?}, expected {truth:?}"));
             }
         } else if found.current.get(tenant) != Some(&truth.counted) {
             let shown = found.current.get(tenant);
-            told.push(format!("{tenant}: {shown:?} counted, expected {}", truth.counted));
+            differences.push(format!("{tenant}: {shown:?} counted, expected {}", truth.counted));
         }
     }
 }
@@ -123,7 +130,7 @@ fn of_sources(found: &Found, month: Month, is_of: impl Fn(&str) -> bool) -> Figu
 /// Expects one crossing for each threshold that was reached while its month was current. Each recipient gets a mail about a
 /// month's highest threshold, and perhaps about lower ones: where one change crosses several, or a mail was not sent in
 /// time, the highest replaces the others.
-fn crossings(found: &Found, tenant: usize, limit: u64, months: &[Figures; 2], told: &mut Vec<String>) {
+fn crossings(found: &Found, tenant: usize, limit: u64, months: &[Figures; 2], differences: &mut Vec<String>) {
     let Some(tenant) = TENANTS.get(tenant) else { return };
     let (mut expected, mut months_told) = (0, 0);
     for (month, figures) in Month::ALL.into_iter().zip(months) {
@@ -138,7 +145,7 @@ fn crossings(found: &Found, tenant: usize, limit: u64, months: &[Figures; 2], to
             let count = ids.count();
             expected += usize::from(reached);
             if count != usize::from(reached) {
-                told.push(format!(
+                differences.push(format!(
                     "{} crossed {percent} % of {limit} in {month:?} {count} times, with {used} used",
                     tenant.id
                 ));
@@ -154,7 +161,7 @@ fn crossings(found: &Found, tenant: usize, limit: u64, months: &[Figures; 2], to
             .map(|mail| mail.message_id.as_str())
             .collect();
         if !(months_told..=expected).contains(&ids.len()) {
-            told.push(format!(
+            differences.push(format!(
                 "{recipient} has {} different mails, expected {months_told} to {expected}",
                 ids.len()
             ));
@@ -162,32 +169,33 @@ fn crossings(found: &Found, tenant: usize, limit: u64, months: &[Figures; 2], to
     }
 }
 
-fn mails(found: &Found, faults: usize, told: &mut Vec<String>) {
+fn mails(found: &Found, faults: usize, differences: &mut Vec<String>) {
     let mut by_id: BTreeMap<&str, BTreeSet<(&str, &str)>> = BTreeMap::new();
     for mail in &found.mails {
         by_id.entry(&mail.message_id).or_default().insert((&mail.to, &mail.subject));
     }
-    told.extend(
+    differences.extend(
         by_id.iter().filter(|(_, mails)| mails.len() > 1).map(|(id, _)| format!("{id} is on two mails")),
     );
     let repeats = found.mails.len() - by_id.len();
     // One fault can repeat each recipient's mail at most once.
     if repeats > 0 && faults == 0 {
-        told.push(format!("{repeats} mails were sent again without a fault that explains it"));
+        differences.push(format!("{repeats} mails were sent again without a fault that explains it"));
     }
 }
 
-fn letters(found: &Found, made: &Made, told: &mut Vec<String>) {
+fn dead_letters(found: &Found, made: &Made, differences: &mut Vec<String>) {
     let mut missing = made.planted.clone();
     for (service, payload, reason) in &found.letters {
         let text = String::from_utf8_lossy(payload);
         let planted = |(of, mark): &&(String, String)| of == service && ends_with_mark(&text, mark);
         match made.planted.iter().find(planted) {
             Some(known) => drop(missing.remove(known)),
-            None => told.push(format!("an unplanted dead letter of {service}: {reason}")),
+            None => differences.push(format!("an unplanted dead letter of {service}: {reason}")),
         }
     }
-    told.extend(missing.iter().map(|(service, mark)| format!("{service} wrote no dead letter about {mark}")));
+    differences
+        .extend(missing.iter().map(|(service, mark)| format!("{service} wrote no dead letter about {mark}")));
 }
 
 /// Whether the text holds this mark and not a longer one that begins the same.
@@ -219,7 +227,7 @@ mod tests {
         found
     }
 
-    fn told(found: &Found, made: &Made) -> Vec<String> {
+    fn differences_of(found: &Found, made: &Made) -> Vec<String> {
         let terms =
             Terms { limits: &[100, 100, 100, 100], closed: &[Month::March], guests: &[], mail_faults: 0 };
         differences(found, made, terms)
@@ -227,7 +235,7 @@ mod tests {
 
     #[test]
     fn results_that_match_the_truth_have_no_differences() {
-        assert_eq!(told(&truth(70), &Made::default()), Vec::<String>::new());
+        assert_eq!(differences_of(&truth(70), &Made::default()), Vec::<String>::new());
     }
 
     #[test]
@@ -235,16 +243,16 @@ mod tests {
         let made = Made::default();
         let mut lost = truth(70);
         lost.workflows.clear();
-        assert_eq!(told(&lost, &made).len(), 1);
+        assert_eq!(differences_of(&lost, &made).len(), 1);
         let mut billed_twice = truth(70);
         billed_twice.stripe.insert("cus_north".to_owned(), 71);
-        assert!(told(&billed_twice, &made)[0].contains("Stripe has 71"));
-        assert_eq!(told(&truth(80), &made).len(), 3, "a crossing is missing, and two mails");
+        assert!(differences_of(&billed_twice, &made)[0].contains("Stripe has 71"));
+        assert_eq!(differences_of(&truth(80), &made).len(), 3, "a crossing is missing, and two mails");
         let mut dead = truth(70);
         dead.letters.push(("aggregator".to_owned(), b"\0planted-12".to_vec(), "why".to_owned()));
-        assert_eq!(told(&dead, &made).len(), 1);
+        assert_eq!(differences_of(&dead, &made).len(), 1);
         let mut planted = Made::default();
         planted.planted.insert(("aggregator".to_owned(), "planted-1".to_owned()));
-        assert_eq!(told(&dead, &planted).len(), 2, "12 is not 1");
+        assert_eq!(differences_of(&dead, &planted).len(), 2, "12 is not 1");
     }
 }

@@ -349,9 +349,9 @@ pub(crate) fn settle(
         let over = began.elapsed() >= SETTLED_WITHIN;
         match looked {
             Ok(found) => {
-                let told = differences(&found, &scene.made(), terms);
-                if told.is_empty() || over {
-                    return Ok((found, told));
+                let differences_left = differences(&found, &scene.made(), terms);
+                if differences_left.is_empty() || over {
+                    return Ok((found, differences_left));
                 }
             }
             // A service may still be starting.

@@ -11,8 +11,6 @@ use stack::{Project, binaries, install};
 
 use super::{BUILT, docker::Docker};
 
-/// Where Debian's packages come from.
-const MIRROR: &str = "http://deb.debian.org/debian";
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Docker's builder that the Compose program asks for. The one of the engine's own release is too old for it.
@@ -173,12 +171,29 @@ impl Root {
         make.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
         make.arg(format!("--include={}", self.packages.join(",")));
         make.args(self.hook.map(|hook| format!("--extract-hook={hook}")));
-        make.arg(self.suite).arg(&draft).arg(format!("deb [signed-by={KEYS}] {MIRROR} {} main", self.suite));
+        make.arg(self.suite).arg(&draft).arg(format!(
+            "deb [signed-by={KEYS}] {} {} main",
+            mirror()?,
+            self.suite
+        ));
         if !binaries::run(&mut make)?.success() {
             bail!("mmdebstrap cannot fetch {} of Debian {}", self.packages.join(", "), self.suite);
         }
         fs::rename(&draft, &archive).with_context(|| format!("cannot write {}", archive.display()))
     }
+}
+
+/// Where this machine's apt takes Debian's packages from.
+fn mirror() -> Result<String> {
+    let mut apt = Command::new("apt-get");
+    apt.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+    let output = apt.output().context("cannot start apt-get")?;
+    let listed = String::from_utf8_lossy(&output.stdout);
+    // The archive of security updates has a path of its own, and not every suite.
+    let mirror = listed.lines().find(|address| address.trim_end_matches('/').ends_with("/debian"));
+    Ok(mirror
+        .context("apt is not configured with an archive of Debian: see /etc/apt/sources.list")?
+        .to_owned())
 }
 
 /// Takes the builder's program out of its archive.
