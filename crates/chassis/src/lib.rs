@@ -12,6 +12,7 @@ mod clock;
 mod context;
 mod copy;
 mod database;
+mod database_error;
 mod keep_for;
 mod keepalive;
 mod log_lines;
@@ -32,9 +33,8 @@ pub mod measures;
 pub use bearer::bearer;
 pub use context::Context;
 pub use copy::CopyBuffer;
-pub use database::{
-    DatabaseError, PoolBounds, migrate as migrate_database, open as open_database, pool_beside,
-};
+pub use database::{PoolBounds, migrate as migrate_database, open as open_database, pool_beside};
+pub use database_error::DatabaseError;
 pub use keep_for::{InvalidKeepFor, KeepFor};
 pub use panics::catch_panic;
 pub use places::{NoPlace, Place, PlaceBounds, Places};

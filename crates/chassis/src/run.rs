@@ -12,7 +12,7 @@ use sqlx::{PgPool, migrate::Migrator};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    Context, Tasks, Warnings, clock, database, keepalive,
+    Context, DatabaseError, Tasks, Warnings, clock, database, keepalive,
     ops::{self, Readiness},
     settings::{self, CommonSettings, DatabaseSettings, TelemetrySettings, Validate},
     telemetry::Telemetry,
@@ -142,7 +142,7 @@ async fn await_all<S: Service>(
     let Some(clock) = clock.await? else { return Ok(None) };
     let migrators = S::migrators();
     let open = || database::open(S::NAME, &common.database, &migrators);
-    let pool = waits.until("the database", &shutdown, database::DatabaseError::is_final, open).await?;
+    let pool = waits.until("the database", &shutdown, DatabaseError::is_final, open).await?;
     let Some(pool) = pool else { return Ok(None) };
     tasks.spawn(keepalive::keep(pool.connect_options().get_port(), tasks.shutdown()));
     let (namespace, config) = (Namespace::parse(&common.namespace)?, bus_config(common));
@@ -163,7 +163,7 @@ async fn migrate<S: Service>(database: &DatabaseSettings) -> anyhow::Result<Exit
     end_on_signal(&tasks)?;
     let (shutdown, migrators) = (tasks.shutdown(), S::migrators());
     let migrate = || database::migrate(S::NAME, database, &migrators);
-    let applied = waits.until("the database", &shutdown, database::DatabaseError::is_final, migrate).await?;
+    let applied = waits.until("the database", &shutdown, DatabaseError::is_final, migrate).await?;
     tasks.stop().await;
     let Some(applied) = applied else {
         anyhow::bail!("stopped before the schema {} was up to date", S::NAME)

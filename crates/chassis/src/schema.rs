@@ -10,7 +10,7 @@ use sqlx::{
     migrate::{MigrateError, Migration, Migrator},
 };
 
-use crate::database::DatabaseError;
+use crate::database_error::DatabaseError;
 
 /// The chassis' own table. It does not collide with those of services and shared crates.
 static MIGRATOR: Migrator = sqlx::migrate!();

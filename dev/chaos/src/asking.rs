@@ -2,10 +2,7 @@
 //! time and whatever breaks. One reaches its hard limit in each month, the other has none.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -16,12 +13,10 @@ use stack::Api;
 
 use crate::{
     cast::Month,
-    delays::{Asked, Uncounted, Wait},
+    delays::{Asked, Wait},
+    guests::{ASK_EVERY, Guest, Months, Shared, lock},
     play::{Scene, push},
 };
-
-/// Pause between an answer and the next question.
-const ASK_EVERY: Duration = Duration::from_millis(200);
 
 /// The hook of n8n waits this long for one gateway.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -32,54 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// After the last fault, everything must be counted within this time; what is not is a difference.
 const COUNTED_WITHIN: Duration = Duration::from_secs(120);
 
-/// The share of a month's questions that the limit allows, in percent.
-const LIMIT_PERCENT: u64 = 40;
-
 /// The workflow that asks.
 const WORKFLOW: &str = "asksFirst";
-
-/// A tenant that asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Guest {
-    /// Its id.
-    pub tenant: &'static str,
-    /// Its one source.
-    pub source: &'static str,
-    /// Its hard limit.
-    pub limit: Option<u64>,
-}
-
-impl Guest {
-    /// The guests of a play whose shorter month has this length.
-    pub fn all(month: Duration) -> Vec<Self> {
-        let questions = u64::try_from(month.as_millis() / ASK_EVERY.as_millis()).unwrap_or(u64::MAX);
-        let limit = (questions * LIMIT_PERCENT / 100).max(1);
-        vec![
-            Self { tenant: "limited", source: "limited-n8n", limit: Some(limit) },
-            Self { tenant: "unlimited", source: "unlimited-n8n", limit: None },
-        ]
-    }
-
-    /// Their plan: without fresh figures, runs are refused, so that a limit holds in every case.
-    pub fn plan(&self) -> Value {
-        json!({
-            "name": self.tenant, "monthly_limit": self.limit, "limit_kind": "hard",
-            "outage_rule": if self.limit.is_some() { "closed" } else { "open" },
-            // Five runs a second of one workflow look like a loop.
-            "admission": { "loop_rule": "off" },
-        })
-    }
-}
-
-#[derive(Default)]
-struct Shared {
-    ends: AtomicBool,
-    /// Read while a guest asks and runs; written while nobody may.
-    going: RwLock<()>,
-    asked: Mutex<Asked>,
-    /// Of the tenant without a limit.
-    uncounted: Mutex<(Option<Month>, Uncounted)>,
-}
 
 /// The guests at work.
 pub struct Asking {
@@ -118,26 +67,6 @@ impl Asking {
         }
         Ok(lock(&self.shared.asked).clone())
     }
-}
-
-/// Decides when the guests ask.
-#[derive(Clone)]
-pub struct Months(Arc<Shared>);
-
-impl Months {
-    /// Holds the guests up until the answer is dropped. What they have run is counted meanwhile.
-    pub fn pause(&self) -> RwLockWriteGuard<'_, ()> {
-        self.0.going.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next month has begun; everything of the last one is counted.
-    pub fn turn_to(&self, month: Month) {
-        *lock(&self.0.uncounted) = (Some(month), Uncounted::default());
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn ask_on(scene: &Scene, guest: &Guest, shared: &Shared) -> Result<()> {

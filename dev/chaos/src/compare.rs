@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    asking::Guest,
     cast::{Month, SOURCES, TENANTS},
     gather::Found,
+    guests::Guest,
     play::Made,
     truth::Figures,
 };

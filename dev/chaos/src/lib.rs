@@ -8,6 +8,7 @@ pub mod compare;
 pub mod delays;
 pub mod fault;
 pub mod gather;
+pub mod guests;
 pub mod play;
 pub mod run;
 pub mod script;

@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use stack::{Api, wait};
 
 use crate::{
-    asking::{Guest, Months},
     broker::Broker,
     cast::{self, CALENDARS, LONE_SURROGATE, METER, NAMES, SOURCES, TENANTS, WORKFLOWS},
+    guests::{Guest, Months},
     script::{Input, Planted, Runs, Script, Timed},
 };
 

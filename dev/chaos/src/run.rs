@@ -14,13 +14,14 @@ use serde_json::json;
 use stack::{Interrupt, Profile, Program, Project, Stack, cluster::Room, services::Options};
 
 use crate::{
-    asking::{Asking, Guest},
+    asking::Asking,
     broker::Broker,
     cast::{self, Month, TENANTS},
     compare::{self, Terms, differences},
     delays::{Asked, Span, Wait},
     fault::{self, Fault, Strike},
     gather::{Found, gather},
+    guests::Guest,
     play::{Player, Renewal, Scene},
     script::Script,
     servers::Servers,

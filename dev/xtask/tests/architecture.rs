@@ -76,7 +76,9 @@ fn the_architecture_names_exactly_the_crates_that_exist() {
     let map = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("ARCHITECTURE.md exists");
     let named: BTreeSet<String> = map
         .split(|c: char| !(c.is_ascii_alphanumeric() || "/-_".contains(c)))
-        .filter(|word| ["services/", "crates/", "dev/"].iter().any(|prefix| word.starts_with(prefix)))
+        .filter(|word| {
+            ["services/", "crates/", "dev/", "examples/"].iter().any(|prefix| word.starts_with(prefix))
+        })
         .map(|word| word.split('/').take(2).collect::<Vec<_>>().join("/"))
         .filter(|word| !word.ends_with('/'))
         .collect();

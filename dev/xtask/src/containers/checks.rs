@@ -58,7 +58,7 @@ impl<'a> Checks<'a> {
     /// Runs them until one fails.
     pub fn run(mut self) -> Result<()> {
         self.step("the stand-ins are loaded", |it| stand_ins::load(it.docker, it.folder))?;
-        self.from_nothing()?;
+        self.start_from_nothing()?;
         self.step("the token is kept, and in no log", Self::secrets)?;
         self.step("a wrong token is refused, the right one signs in", Self::sign_in)?;
         self.step("a service's role reads no other schema", Self::roles)?;
@@ -90,7 +90,7 @@ impl<'a> Checks<'a> {
         self.docker.compose(self.checkout, words)
     }
 
-    fn from_nothing(&mut self) -> Result<()> {
+    fn start_from_nothing(&mut self) -> Result<()> {
         let began = Instant::now();
         self.step("docker compose --profile sandbox build", |it| {
             it.compose(&[&DEMO[..], &["build"]].concat()).map(drop)
