@@ -69,7 +69,7 @@ async fn open(settings: &DatabaseSettings, release: &Migrator) -> Result<PgPool,
 }
 
 async fn count(pool: &PgPool, statement: &'static str) -> i64 {
-    sqlx::query_scalar(statement).fetch_one(pool).await.expect(statement)
+    sqlx::query_scalar(statement).fetch_one(pool).await.unwrap()
 }
 
 #[tokio::test]
