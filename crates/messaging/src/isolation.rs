@@ -28,6 +28,9 @@ impl Bus {
     pub async fn leave_isolated_brokers(self, shutdown: CancellationToken) {
         let streams = Stream::needed_by(self.service());
         let names: Vec<String> = streams.into_iter().map(|stream| stream.name(self.namespace())).collect();
+        if names.is_empty() {
+            return;
+        }
         let mut turns = names.iter().cycle();
         let mut failed_rounds = 0;
         while !shutdown.is_cancelled() {
